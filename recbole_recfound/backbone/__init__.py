@@ -1,0 +1,8 @@
+"""The frozen language model under everything: loading, depth, pooling."""
+
+from recbole_recfound.backbone.bundled import BUNDLED
+from recbole_recfound.backbone.depth import decode, first_layers
+from recbole_recfound.backbone.load import Backbone, load_backbone
+from recbole_recfound.backbone.pooling import mean_pool
+
+__all__ = ["BUNDLED", "Backbone", "decode", "first_layers", "load_backbone", "mean_pool"]

@@ -1,0 +1,61 @@
+"""Running only the first layers of a decoder.
+
+The user tower and the text tower of a recommender need a few layers of the LLM, generation needs all of them. A shallow
+view shares every module with the full model, so adapters placed in a layer are in the view as well.
+"""
+
+import copy
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+
+def first_layers(decoder: PreTrainedModel, depth: int) -> PreTrainedModel:
+    """Return `decoder` cut to its first `depth` layers, sharing all modules and parameters.
+
+    The final norm is kept only when no layer is cut: in between, hidden states are taken as they are.
+
+    Args:
+        decoder: the model without its language-model head (`LlamaModel` and its kind).
+        depth: number of layers to keep, 1 to the number of layers.
+
+    Raises:
+        ValueError: depth out of range.
+    """
+    layers = decoder.layers
+    if not 1 <= depth <= len(layers):
+        raise ValueError(f"depth must be between 1 and {len(layers)}, not {depth}")
+    if depth == len(layers):
+        return decoder
+    view = copy.copy(decoder)
+    # A shallow copy shares the dict of sub-modules with the original: give the view its own before changing it.
+    view._modules = dict(decoder._modules)
+    view.config = copy.copy(decoder.config)
+    view.config.num_hidden_layers = depth
+    view.layers = nn.ModuleList(list(layers)[:depth])
+    view.norm = nn.Identity()
+    return view
+
+
+def decode(
+    decoder: PreTrainedModel,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    causal: bool = True,
+) -> torch.Tensor:
+    """Run a decoder over input vectors.
+
+    Args:
+        decoder: full decoder or a view of `first_layers`.
+        inputs_embeds: [B, T, d].
+        attention_mask: [B, T], 1 for real positions; None when nothing is padded.
+        causal: False lets every position see the whole row (embedding prompts).
+
+    Returns:
+        Hidden states [B, T, d] of the last layer run.
+    """
+    output = decoder(
+        inputs_embeds=inputs_embeds, attention_mask=attention_mask, is_causal=causal, use_cache=False, return_dict=True
+    )
+    return output.last_hidden_state
