@@ -1,0 +1,19 @@
+"""recbole_recfound: one LLM for many recommendation tasks, as a plug-in of RecBole."""
+
+from __future__ import annotations
+
+from recbole_recfound import compat
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_recfound", "run_recfound"]
+
+compat.install()
+
+
+def __getattr__(name: str):
+    """Imports torch and RecBole only for those who train or recommend, not for `--help`."""
+    if name in ("run_recfound", "load_recfound"):
+        from recbole_recfound import quick_start
+
+        return getattr(quick_start, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,41 @@
+"""RecBole 1.2.1 on today's torch, numpy, pandas, scipy and setuptools.
+
+RecBole 1.2.1 is its last release and breaks on the current versions of nearly everything below it. Importing this package mends it:
+only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports the module it stands in, so that
+nothing heavy is imported here and no other user of torch, pandas or scipy notices.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from recbole_recfound.compat.aliases import set_numpy_aliases
+from recbole_recfound.compat.importing import RepairingFinder
+from recbole_recfound.compat.repairs import repairs_by_module
+
+SUPPORTED = "1.2.1"
+
+
+def install() -> bool:
+    """Mends RecBole, once per Python process.
+
+    Returns:
+        Whether the repairs are in place; False (with a warning) for every RecBole but 1.2.1, which is left as it is.
+    """
+    import recbole
+
+    if recbole.__version__ != SUPPORTED:
+        warnings.warn(
+            f"recbole {recbole.__version__} found, but the repairs are written for {SUPPORTED}: nothing was patched. "
+            f"pip install recbole=={SUPPORTED}",
+            stacklevel=2,
+        )
+        return False
+    if any(isinstance(finder, RepairingFinder) for finder in sys.meta_path):
+        return True
+    set_numpy_aliases()
+    finder = RepairingFinder(repairs_by_module())
+    finder.repair_imported()
+    sys.meta_path.insert(0, finder)
+    return True

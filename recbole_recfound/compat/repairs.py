@@ -1,0 +1,178 @@
+"""What is broken in RecBole 1.2.1, place by place, and what stands there instead.
+
+The right-hand sides work on the old versions of the libraries as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial, reduce
+from types import ModuleType
+from typing import NamedTuple
+
+from recbole_recfound.compat.importing import Repair
+from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
+
+QUICK_START = "recbole.quick_start.quick_start"
+CONFIG = "recbole.config.configurator"
+DATASET = "recbole.data.dataset.dataset"
+MODELS = "recbole.model."
+
+
+class Place(NamedTuple):
+    """One expression of RecBole and its replacement."""
+
+    module: str
+    function: str
+    old: str
+    new: str
+    count: int = 1
+
+
+# pandas 3: `frame[column]` is a copy, so filling it in place fills nothing, and silently so.
+FILLING = [
+    Place(DATASET, "Dataset._load_feat", 'df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
+    Place(
+        DATASET,
+        "Dataset._fill_nan",
+        "feat[field].fillna(value=0, inplace=True)",
+        "feat[field] = feat[field].fillna(value=0)",
+    ),
+    Place(
+        DATASET,
+        "Dataset._fill_nan",
+        "feat[field].fillna(value=feat[field].mean(), inplace=True)",
+        "feat[field] = feat[field].fillna(value=feat[field].mean())",
+    ),
+]
+
+# pandas 3: `.agg(len)` is the length of the column, no longer of each cell.
+LENGTHS = [
+    Place(module, function, ".agg(len)", ".map(len)", count)
+    for module, function, count in [
+        (DATASET, "Dataset._normalize", 1),
+        (DATASET, "Dataset._discretization", 2),
+        (DATASET, "Dataset._remap", 1),
+        ("recbole.data.dataset.kg_dataset", "KnowledgeBasedDataset._reset_ent_remapID", 1),
+        ("recbole.data.dataset.sequential_dataset", "SequentialDataset._benchmark_presets", 1),
+    ]
+]
+
+# pandas 3: `.values` cannot be written to, and torch warns about every tensor made of it.
+WRITABLE = [Place(DATASET, "Dataset._dataframe_to_interaction", "value = data[k].values", "value = data[k].to_numpy(copy=True)")]
+
+# scipy 1.13: dok_matrix keeps its entries in `_dict` and lost `_update`.
+SPARSE = [
+    Place(
+        MODELS + module,
+        function,
+        "A._update(data_dict)",
+        '(A._update if hasattr(A, "_update") else A._dict.update)(data_dict)',
+    )
+    for module, function in [
+        ("general_recommender.lightgcn", "LightGCN.get_norm_adj_mat"),
+        ("general_recommender.ngcf", "NGCF.get_norm_adj_mat"),
+        ("general_recommender.gcmc", "GCMC.get_norm_adj_mat"),
+        ("general_recommender.ncl", "NCL.get_norm_adj_mat"),
+        ("general_recommender.spectralcf", "SpectralCF.get_laplacian_matrix"),
+        ("knowledge_aware_recommender.kgin", "KGIN.get_norm_inter_matrix"),
+        ("knowledge_aware_recommender.mcclk", "MCCLK.get_norm_inter_matrix"),
+    ]
+]
+
+# torch 2.6: `torch.load` refuses pickles unless told otherwise. RecBole's checkpoints are pickles (they hold the Config). Only the
+# calls that read the file which this run wrote, or which the user named, are told.
+LOADING = [
+    Place(module, function, call, call[:-1] + ", weights_only=False)", count)
+    for module, function, call, count in [
+        ("recbole.trainer.trainer", "Trainer.resume_checkpoint", "torch.load(resume_file, map_location=self.device)", 1),
+        ("recbole.trainer.trainer", "Trainer.evaluate", "torch.load(checkpoint_file, map_location=self.device)", 1),
+        (QUICK_START, "load_data_and_model", "torch.load(model_file)", 1),
+        (MODELS + "general_recommender.convncf", "ConvNCF.__init__", "torch.load(self.pre_model_path)", 1),
+        (MODELS + "general_recommender.nais", "NAIS._load_pretrain", "torch.load(self.pretrain_path)", 1),
+        (MODELS + "general_recommender.ract", "RaCT.__init__", "torch.load(self.pre_model_path)", 2),
+        (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", 'torch.load(self.mf_pretrain_path, map_location="cpu")', 1),
+        (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", 'torch.load(self.mlp_pretrain_path, map_location="cpu")', 1),
+        (MODELS + "context_aware_recommender.kd_dagfm", "KD_DAGFM.__init__", 'torch.load(config["warm_up"])', 1),
+        (MODELS + "sequential_recommender.s3rec", "S3Rec.__init__", "torch.load(self.pre_model_path)", 1),
+    ]
+]
+
+# ItemCoverage, AveragePopularity and TailPercentage collect a number and a Counter, which have no `.cpu()`.
+COLLECTING = [
+    Place(
+        "recbole.evaluator.collector",
+        "Collector.get_data_struct",
+        "self.data_struct._data_dict[key].cpu()",
+        '(lambda value: value.cpu() if hasattr(value, "cpu") else value)(self.data_struct._data_dict[key])',
+    )
+]
+
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING]
+
+
+def repairs_by_module() -> dict[str, Repair]:
+    """Module name -> the repair that goes with its import."""
+    places = defaultdict(list)
+    for place in PLACES:
+        places[place.module].append(place)
+    repairs: dict[str, Repair] = {module: partial(_rewriting, of_module) for module, of_module in places.items()}
+    repairs[QUICK_START] = partial(_quick_start, places[QUICK_START])
+    repairs[CONFIG] = _numpy_settings
+    return repairs
+
+
+@contextmanager
+def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
+    yield
+    for place in places:
+        try:
+            rewrite(reduce(getattr, place.function.split("."), module), place.old, place.new, place.count)
+        except (PlaceNotFound, AttributeError, OSError) as error:
+            warnings.warn(f"recbole not repaired at {place.module}.{place.function}: {error}", stacklevel=2)
+
+
+@contextmanager
+def _numpy_settings(module: ModuleType) -> Iterator[None]:
+    """`compatibility_settings` reads names that numpy 2 does not have; `set_numpy_aliases` has done its work."""
+    yield
+    if not hasattr(module.Config, "compatibility_settings"):
+        warnings.warn(f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2)
+    module.Config.compatibility_settings = lambda self: None
+
+
+@contextmanager
+def _quick_start(places: list[Place], module: ModuleType) -> Iterator[None]:
+    with _ray_tune(), _rewriting(places, module):
+        yield
+
+
+def _ray_tune() -> AbstractContextManager:
+    """RecBole needs ray 2.6.3 for one call, `tune.report`; it cannot be imported beside setuptools 82 or numpy 2."""
+    try:
+        importlib.import_module("ray.tune")
+    except Exception:  # ray fails with whatever its dependencies fail with
+        return _stand_in_for_ray()
+    return contextmanager(lambda: iter([None]))()
+
+
+@contextmanager
+def _stand_in_for_ray() -> Iterator[None]:
+    """A `ray.tune` for RecBole's import only: it is gone again afterwards, so that nobody else takes it for ray."""
+    ray, tune = ModuleType("ray"), ModuleType("ray.tune")
+    ray.tune = tune
+    tune.report = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
+    before = {name: sys.modules.get(name) for name in ("ray", "ray.tune")}
+    sys.modules.update({"ray": ray, "ray.tune": tune})
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
