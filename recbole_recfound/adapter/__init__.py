@@ -1,0 +1,23 @@
+"""Adapters: TMoLE as a PEFT tuner, one shared LoRA beside it, and checks that an adapter does its work."""
+
+from .build import ADAPTERS, accept_tasks, build_adapter, routing
+from .check import check_adapter, check_gradients, record_layers
+from .export import export_lora, save_lora
+from .tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel, checkpoint_context_fn
+
+__all__ = [
+    "ADAPTERS",
+    "TASKS_ARGUMENT",
+    "TMoLEConfig",
+    "TMoLEModel",
+    "Tasks",
+    "accept_tasks",
+    "build_adapter",
+    "check_adapter",
+    "check_gradients",
+    "checkpoint_context_fn",
+    "export_lora",
+    "record_layers",
+    "routing",
+    "save_lora",
+]

@@ -1,0 +1,186 @@
+"""A linear map with task-routed low-rank experts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import nn
+
+from .config import TMoLEConfig
+from .functional import fold, route, tmole_linear
+from .routing import Route, current_route
+from .tasks import Plan, TaskTable
+
+
+class TMoLELayer(BaseTunerLayer):
+    """Experts and routers of all adapters on one linear map.
+
+    Args:
+        base_layer: the frozen `nn.Linear`, or another tuner's layer around one.
+    """
+
+    adapter_layer_names = ("tmole_lora_A", "tmole_lora_B", "tmole_router")
+    other_param_names = ("r", "scaling", "task_table", "dropout")
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        self.base_layer = base_layer
+        self.r: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}
+        # A plain dict: the table belongs to the model, registering it here would save it once per layer.
+        self.task_table: dict[str, TaskTable] = {}
+        self.dropout = nn.ModuleDict()
+        self.tmole_lora_A = nn.ParameterDict()
+        self.tmole_lora_B = nn.ParameterDict()
+        self.tmole_router = nn.ModuleDict()
+        self.merged_adapters: list[str] = []
+        self.merged_tasks: dict[str, int] = {}
+        linear = self.get_base_layer()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def update_layer(
+        self, adapter_name: str, config: TMoLEConfig, task_table: TaskTable, inference_mode: bool = False
+    ) -> None:
+        """Add an adapter. Its weights are float32 on the device of the base layer, whatever that one's dtype."""
+        self.r[adapter_name] = config.r
+        self.scaling[adapter_name] = config.lora_alpha / config.r
+        self.task_table[adapter_name] = task_table
+        self.dropout[adapter_name] = nn.Dropout(config.lora_dropout)
+        options = {"device": self.get_base_layer().weight.device, "dtype": torch.float32}
+        wide_rank = config.num_experts * config.r
+        self.tmole_lora_A[adapter_name] = nn.Parameter(torch.empty(wide_rank, self.in_features, **options))
+        self.tmole_lora_B[adapter_name] = nn.Parameter(torch.empty(self.out_features, wide_rank, **options))
+        self.tmole_router[adapter_name] = nn.Linear(config.task_dim, config.num_experts, **options)
+        self.reset_parameters(adapter_name, config.init_weights)
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def reset_parameters(self, adapter_name: str, init_weights: bool) -> None:
+        """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1)."""
+        # The bound depends on d_in alone, so all experts can be drawn at once.
+        nn.init.kaiming_uniform_(self.tmole_lora_A[adapter_name], a=math.sqrt(5))
+        if init_weights:
+            nn.init.zeros_(self.tmole_lora_B[adapter_name])
+        else:
+            bound = 1 / math.sqrt(self.r[adapter_name])
+            nn.init.uniform_(self.tmole_lora_B[adapter_name], -bound, bound)
+        nn.init.normal_(self.tmole_router[adapter_name].weight)
+        nn.init.zeros_(self.tmole_router[adapter_name].bias)
+
+    def gate(self, adapter_name: str, plan: Plan) -> torch.Tensor:
+        """Gate [B, n] of the plan's experts, or [1, n] when the batch has one task."""
+        router = self.tmole_router[adapter_name]
+        embedding = self.task_table[adapter_name](plan)
+        gate = route(embedding, router.weight[plan.experts], router.bias[plan.experts], plan.open_experts)
+        return gate if plan.rows is None else gate.index_select(0, plan.rows)
+
+    def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
+        r = self.r[adapter_name]
+        columns = slice(plan.experts.start * r, plan.experts.stop * r)
+        return self.tmole_lora_A[adapter_name][columns], self.tmole_lora_B[adapter_name][:, columns]
+
+    @torch.no_grad()
+    def fold_task(self, adapter_name: str, task: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
+        plan = self.task_table[adapter_name].plan((task,), self.tmole_lora_A[adapter_name].device)
+        # A gate that underflowed to zero would be dropped as if closed: all layers keep the same rank.
+        gate = self.gate(adapter_name, plan)[0].clamp_min(torch.finfo(torch.float32).tiny)
+        return fold(*self.experts(adapter_name, plan), gate, self.scaling[adapter_name])
+
+
+class Linear(nn.Module, TMoLELayer):
+    """`nn.Linear` with TMoLE adapters.
+
+    Args:
+        base_layer: the frozen linear map.
+        adapter_name: name of the first adapter.
+        config: its configuration.
+        task_table: its task table, owned by the model.
+    """
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: TMoLEConfig, task_table: TaskTable) -> None:
+        super().__init__()
+        TMoLELayer.__init__(self, base_layer)
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config, task_table)
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Map x [B, T, d_in] or [B, d_in] under the current route.
+
+        Raises:
+            RuntimeError: no route is set; the adapter never stays silent unless it is disabled.
+            ValueError: the batch does not have one row per task.
+        """
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        if self.merged:
+            self._check_merged_tasks()
+            return result
+        for adapter_name in self.active_adapters:
+            if adapter_name in self.tmole_lora_A:
+                plan = _required_route().plan(self.task_table[adapter_name], x.shape[0], x.device)
+                lora_A, lora_B = self.experts(adapter_name, plan)
+                dropped = self.dropout[adapter_name](x)
+                gate = self.gate(adapter_name, plan)
+                result = tmole_linear(dropped, result, lora_A, lora_B, gate, self.scaling[adapter_name])
+        return result
+
+    def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
+        """What an adapter adds to the weight for one task, [d_out, d_in] float32."""
+        lora_A, lora_B = self.fold_task(adapter_name, task)
+        return lora_B @ lora_A
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the adapters to the base weight, for the one task of the current route.
+
+        Raises:
+            RuntimeError: no route is set.
+            ValueError: the route has several tasks, or `safe_merge` finds values that are not finite.
+        """
+        for adapter_name in check_adapters_to_merge(self, adapter_names):
+            if adapter_name not in self.tmole_lora_A:
+                continue
+            tasks = set(self.task_table[adapter_name].ids(_required_route().tasks))
+            if len(tasks) > 1:
+                raise ValueError("weights can be merged for one task only: set a route with one task")
+            task = tasks.pop()
+            weight = self.get_base_layer().weight
+            merged = weight.data + self.get_delta_weight(adapter_name, task).to(weight.dtype)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"the merged weights of adapter {adapter_name} are not finite")
+            weight.data = merged
+            self.merged_adapters.append(adapter_name)
+            self.merged_tasks[adapter_name] = task
+
+    def unmerge(self) -> None:
+        """Take the merged adapters out of the base weight again."""
+        while self.merged_adapters:
+            adapter_name = self.merged_adapters.pop()
+            weight = self.get_base_layer().weight
+            task = self.merged_tasks.pop(adapter_name)
+            weight.data -= self.get_delta_weight(adapter_name, task).to(weight.dtype)
+
+    def _check_merged_tasks(self) -> None:
+        route_now = current_route()
+        for adapter_name, task in self.merged_tasks.items():
+            table = self.task_table[adapter_name]
+            if route_now is not None and set(table.ids(route_now.tasks)) != {task}:
+                raise ValueError(f"the adapter is merged for task {table.names[task]}: unmerge it to run another")
+
+    def __repr__(self) -> str:
+        return "tmole." + super().__repr__()
+
+
+def _required_route() -> Route:
+    found = current_route()
+    if found is None:
+        raise RuntimeError(
+            "a TMoLE layer ran without tasks: pass tmole_tasks=[...] to the model, or run it inside "
+            "`with routing(model, tasks):` (or inside disable_adapter() for the plain backbone)"
+        )
+    return found

@@ -1,0 +1,154 @@
+"""The TMoLE tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
+
+from .config import TMoLEConfig
+from .layer import Linear, TMoLELayer
+from .routing import Route, current_route, keep_routes, use_route
+from .tasks import Tasks, TaskTable
+
+#: The keyword that carries the tasks through PEFT's forward and generate. (PEFT swallows one named `task_ids`.)
+TASKS_ARGUMENT = "tmole_tasks"
+
+
+class TMoLEModel(BaseTuner):
+    """A backbone with task-routed low-rank experts (RecFound TMoLE, arXiv 2506.11999).
+
+    Args:
+        model: the frozen backbone.
+        config: adapter configuration.
+        adapter_name: name of the adapter.
+
+    Example:
+        >>> model = get_peft_model(backbone, TMoLEConfig(task_type="CAUSAL_LM"))
+        >>> model(input_ids=ids, tmole_tasks=["U2I", "AG"])  # one task per row
+        >>> with model.routing("SR"):  # any part of the backbone, all rows alike
+        ...     hidden = model.get_base_model().model(ids).last_hidden_state
+    """
+
+    uses_shared_state: bool = True
+    prefix: str = "tmole_"
+    tuner_layer_cls = TMoLELayer
+    target_module_mapping: dict[str, list[str]] = {}
+
+    def routing(self, tasks: Tasks) -> AbstractContextManager[None]:
+        """Context in which the rows of every forward belong to `tasks`.
+
+        Args:
+            tasks: a task id or name for all rows of any batch, or a list with one per row.
+
+        Raises:
+            ValueError: a task that an active adapter does not have.
+        """
+        keep_routes(self._checkpointing)
+        route = Route(tasks)
+        for adapter_name in self.active_adapters:
+            if adapter_name in self.tmole_task_table:
+                self.tmole_task_table[adapter_name].ids(route.tasks)
+        return use_route(route)
+
+    def forward(self, *args: Any, tmole_tasks: Tasks | None = None, **kwargs: Any) -> Any:
+        """Run the backbone, under a route for `tmole_tasks` if they are given."""
+        if tmole_tasks is None:
+            return self.model(*args, **kwargs)
+        with self.routing(tmole_tasks):
+            return self.model(*args, **kwargs)
+
+    def generate(self, *args: Any, tmole_tasks: Tasks | None = None, **kwargs: Any) -> Any:
+        """Generate with the backbone; beams and returned sequences take over the task of their row.
+
+        Raises:
+            ValueError: the batch does not have one row per task.
+        """
+        route = current_route() if tmole_tasks is None else Route(tmole_tasks)
+        if route is None:
+            return self.model.generate(*args, **kwargs)
+        rows = _batch_size(*args, **kwargs)
+        if rows is not None:
+            route.check_rows(rows)
+        with use_route(route.for_generation()):
+            return self.model.generate(*args, **kwargs)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Set the route for one call of `PeftModel.forward` or `generate`."""
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError("TMoLE does not mix adapters in a batch: its rows differ by task, use tmole_tasks")
+        if kwargs.get(TASKS_ARGUMENT) is None:
+            yield
+            return
+        # PeftModel without a task_type calls the backbone itself, which must not see our keyword.
+        hook = self.model.register_forward_pre_hook(_drop_tasks, with_kwargs=True)
+        try:
+            with self.routing(kwargs[TASKS_ARGUMENT]):
+                yield
+        finally:
+            hook.remove()
+
+    def _pre_injection_hook(self, model: nn.Module, config: TMoLEConfig, adapter_name: str) -> None:
+        self.tmole_task_table = nn.ModuleDict()
+        # A list, so that the modules are not registered a second time.
+        self._checkpointing = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+
+    def _create_and_replace(
+        self,
+        tmole_config: TMoLEConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        **optional_kwargs: Any,
+    ) -> None:
+        base_layer = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(base_layer, nn.Linear):
+            raise TypeError(f"TMoLE adapts torch.nn.Linear only, but {target_name} is {type(base_layer).__name__}")
+        if adapter_name not in self.tmole_task_table:
+            self.tmole_task_table[adapter_name] = TaskTable(tmole_config, base_layer.weight.device)
+        task_table = self.tmole_task_table[adapter_name]
+        if isinstance(target, TMoLELayer):
+            target.update_layer(adapter_name, tmole_config, task_table)
+            return
+        layer = Linear(target, adapter_name, tmole_config, task_table)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one or several adapters active; only their experts, routers and task tables are trainable."""
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+        for name, table in self.tmole_task_table.items():
+            table.requires_grad_(name in self.active_adapters and not inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | list[str], requires_grad: bool = True) -> None:
+        """Freeze or unfreeze adapters, task tables included."""
+        super().set_requires_grad(adapter_names, requires_grad)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            if name in self.tmole_task_table:
+                self.tmole_task_table[name].requires_grad_(requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter and its task table."""
+        super().delete_adapter(adapter_name)
+        del self.tmole_task_table[adapter_name]
+
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        super()._enable_adapter_layers(enabled)
+        for name, table in self.tmole_task_table.items():
+            table.requires_grad_(enabled and name in self.active_adapters)
+
+
+def _drop_tasks(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return args, {name: value for name, value in kwargs.items() if name != TASKS_ARGUMENT}
+
+
+def _batch_size(*args: Any, **kwargs: Any) -> int | None:
+    candidates = [*args[:1], *(kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds"))]
+    return next((len(found) for found in candidates if isinstance(found, torch.Tensor)), None)

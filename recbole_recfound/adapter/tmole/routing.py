@@ -1,0 +1,123 @@
+"""Which tasks the rows of the running forward pass belong to.
+
+The route lives in a context variable for the duration of one forward and never on a module, where a second forward
+would overwrite it before the first one's backward. Gradient checkpointing runs parts of a forward again during
+backward, when the context is long gone (and, with CUDA, on another thread): each checkpoint carries its route along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import nn
+
+from .tasks import Plan, Tasks, TaskTable
+
+_route: ContextVar[Route | None] = ContextVar("tmole_route", default=None)
+
+
+class Route:
+    """The tasks of the rows of one forward pass.
+
+    Args:
+        tasks: one task for all rows of any batch, or one per row.
+        expandable: accept a whole multiple of the rows, each repeated in place, as beam search makes them.
+    """
+
+    def __init__(self, tasks: Tasks, expandable: bool = False) -> None:
+        self.shared = isinstance(tasks, (int, str))
+        self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
+        self.expandable = expandable
+        self._plans: dict[tuple[int, int, torch.device], Plan] = {}
+        if not self.tasks:
+            raise ValueError("a route needs at least one task")
+
+    def plan(self, table: TaskTable, rows: int, device: torch.device) -> Plan:
+        """The plan of an adapter for a batch of `rows` rows; worked out once per forward, not once per layer.
+
+        Raises:
+            ValueError: the batch does not have one row per task.
+        """
+        key = (id(table), rows, device)
+        if key not in self._plans:
+            self._plans[key] = table.plan(self._ids(table, rows), device)
+        return self._plans[key]
+
+    def for_generation(self) -> Route:
+        """The same tasks, for a batch that beam search or several returned sequences may widen."""
+        return Route(self.tasks[0] if self.shared else self.tasks, expandable=True)
+
+    def check_rows(self, rows: int) -> None:
+        """Raise ValueError unless a batch of `rows` rows has one row per task."""
+        if not self.shared and rows != len(self.tasks):
+            raise ValueError(f"{len(self.tasks)} tasks were given for a batch of {rows} rows: give one task per row")
+
+    def _ids(self, table: TaskTable, rows: int) -> tuple[int, ...]:
+        ids = table.ids(self.tasks)
+        if self.shared:
+            return ids
+        if self.expandable and rows % len(ids) == 0:
+            return tuple(task for task in ids for _ in range(rows // len(ids)))
+        self.check_rows(rows)
+        return ids
+
+
+def current_route() -> Route | None:
+    """The route of the running forward, or None outside of one."""
+    return _route.get()
+
+
+@contextmanager
+def use_route(route: Route | None) -> Iterator[None]:
+    """Make `route` the current one for a block."""
+    token = _route.set(route)
+    try:
+        yield
+    finally:
+        _route.reset(token)
+
+
+def checkpoint_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """`context_fn` for `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)`: recompute under the same route.
+
+    Only needed around checkpoints of your own: the decoder layers' checkpoints are taken care of.
+    """
+    return nullcontext(), use_route(current_route())
+
+
+class RoutedCheckpoint:
+    """A checkpoint function that runs what it is given, now and during backward, under the route of now.
+
+    Args:
+        checkpoint: `torch.utils.checkpoint.checkpoint` or a wrapper of it; reentrant or not.
+    """
+
+    def __init__(self, checkpoint: Callable[..., Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        route = current_route()
+
+        def routed(*inputs: Any, **named: Any) -> Any:
+            with use_route(route):
+                return function(*inputs, **named)
+
+        return self.checkpoint(routed, *args, **kwargs)
+
+
+def keep_routes(modules: Iterable[nn.Module]) -> None:
+    """Let the gradient checkpoints of transformers' decoder layers carry their route, however they were enabled."""
+    for module in modules:
+        checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+        if checkpoint is not None and not isinstance(checkpoint, RoutedCheckpoint):
+            module._gradient_checkpointing_func = RoutedCheckpoint(checkpoint)
+
+
+def _as_list(tasks: Any) -> list[int | str]:
+    if isinstance(tasks, torch.Tensor):
+        raise TypeError("tasks must be a list of ids or names, not a tensor: reading it back would stall the device")
+    return list(tasks)
