@@ -1,0 +1,166 @@
+"""RecBole's Config with our files, checked keys and values, and a device that means what it says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recbole.config.configurator import Config as RecBoleConfig
+from recbole.utils import InputType, ModelType
+
+from recbole_recfound.dataset_folder import check_columns, find_dataset
+from recbole_recfound.device import choose_device
+from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.registry import get_model, nearest
+from recbole_recfound.rules import RULES, Rule, from_text, problem, rule_for
+
+OURS = ("overall.yaml", "model/*.yaml", "dataset/*.yaml")
+RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-100k.yaml", "quick_start_config/*.yaml")
+
+
+@cache
+def known_rules() -> dict[str, Rule]:
+    """Every key that a run may set, ours and RecBole's, with the rule of its value."""
+    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+    defaults: dict[str, list[Setting]] = defaultdict(list)
+    for root, patterns in ((recbole_dir() / "properties", RECBOLES), (properties_dir(), OURS)):
+        for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
+            for setting in read_settings(path):
+                defaults[setting.key].append(setting)
+    listed = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    return {key: rule_for(key, defaults[key]) for key in {*defaults, *listed, *RULES}}
+
+
+def check_value(key: str, value: Any, origin: str = "") -> Any:
+    """Checks one key and its value.
+
+    Args:
+        key: the name of the setting.
+        value: what it is set to.
+        origin: file and line it comes from, for the message.
+
+    Returns:
+        The value; paths become text.
+
+    Raises:
+        ConfigError: one line that names the key, its place and what is expected.
+    """
+    where = f" ({origin})" if origin else ""
+    rules = known_rules()
+    if key not in rules:
+        raise ConfigError(f"{key}{where}: unknown setting{nearest(key, rules)}")
+    wrong = problem(rules[key], value)
+    if wrong:
+        raise ConfigError(f"{key}{where}: {wrong}")
+    return str(value) if isinstance(value, Path) else value
+
+
+class Config(RecBoleConfig):
+    """The settings of a run.
+
+    From weakest to strongest: RecBole's and our `overall.yaml`, the model's file, the data set's file, what RecBole sets for the kind
+    of model (context-aware, sequential, ...), the user's files in their order, `config_dict`. Everything the user gives is checked
+    before data or model are touched. `sys.argv` is never read: the command line hands its values over in `config_dict`.
+
+    Args:
+        model: name of one of our models or of RecBole's, or a model class; None: `model` in the files or the dict.
+        dataset: name of the data set; None: `dataset` in the files or the dict.
+        config_file_list: YAML files.
+        config_dict: settings; text is read as YAML where the setting is not text, never evaluated.
+
+    Raises:
+        ConfigError: an unknown key, a value that does not fit, an unknown model, a GPU that is demanded and absent.
+        DataError: the data set or a column that the run needs is missing.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Iterable[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+    ) -> None:
+        try:
+            super().__init__(model, dataset, config_file_list, config_dict)
+        except RecFoundError:
+            raise
+        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(" ".join(str(error.args[0] if error.args else error).split())) from error
+        self._check_valid_metric()
+
+    def _build_yaml_loader(self) -> type:
+        return Loader
+
+    def _load_config_files(self, file_list: Iterable[str | Path] | None) -> dict[str, Any]:
+        settings = [setting for path in file_list or [] for setting in read_settings(path)]
+        return {s.key: check_value(s.key, s.value, f"{s.file}:{s.line}") for s in settings}
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        rules = known_rules()
+        checked = {}
+        for key, value in (config_dict or {}).items():
+            if isinstance(value, str) and key in rules:
+                value = from_text(rules[key], value)
+            checked[key] = check_value(key, value)
+        return checked
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        model = model or self.external_config_dict.get("model")
+        dataset = dataset or self.external_config_dict.get("dataset")
+        for name, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise ConfigError(f"{name} is not given: --{name}=NAME, or `{name}: NAME` in a config file")
+        if isinstance(model, str):
+            return model, get_model(model), dataset
+        return model.__name__, model, dataset
+
+    def _update_internal_config_dict(self, file: str | Path) -> dict[str, Any]:
+        values = super()._update_internal_config_dict(str(file)) or {}
+        if Path(file).parent.name == "quick_start_config":
+            self._kind_defaults.update(values)
+        return values
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        self._kind_defaults: dict[str, Any] = {}
+        super()._load_internal_config_dict(model, model_class, dataset)
+        ours = properties_dir()
+        for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+            if (ours / name).is_file():
+                self._update_internal_config_dict(ours / name)
+        self.internal_config_dict.update(self._kind_defaults)
+
+    def _set_default_parameters(self) -> None:
+        settings = self.final_config_dict
+        self._drop_unusable_negatives()
+        base = settings["data_path"]
+        super()._set_default_parameters()
+        explicit = "data_path" in self.external_config_dict
+        folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
+        check_columns(folder, self.dataset, self)
+        settings["data_path"] = str(folder)
+
+    def _drop_unusable_negatives(self) -> None:
+        """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""
+        sequential = self.model_class.type == ModelType.SEQUENTIAL
+        softmax = getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"
+        if sequential and softmax and "train_neg_sample_args" not in self.external_config_dict:
+            self.final_config_dict["train_neg_sample_args"] = None
+
+    def _init_device(self) -> None:
+        device = choose_device(self)
+        self.final_config_dict.update(device=device, use_gpu=device.type != "cpu", single_spec=True, local_rank=0)
+
+    def _check_valid_metric(self) -> None:
+        name, _, k = self["valid_metric"].partition("@")
+        if name.lower() not in [metric.lower() for metric in self["metrics"]]:
+            raise ConfigError(f"valid_metric: {self['valid_metric']} is not among metrics: {', '.join(self['metrics'])}")
+        if k and int(k) not in self["topk"]:
+            raise ConfigError(f"valid_metric: {self['valid_metric']}, but topk is {self['topk']}")

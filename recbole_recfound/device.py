@@ -1,0 +1,41 @@
+"""The one place that decides on which device everything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recbole_recfound.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(config) -> torch.device:
+    """Reads `use_gpu` and `gpu_id` and gives the device for every tensor of the run.
+
+    `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write): none.
+    `gpu_id` counts the GPUs that CUDA_VISIBLE_DEVICES leaves visible; of several ids, a single process takes the first.
+
+    Args:
+        config: anything that gives None or the value for `config["use_gpu"]` and `config["gpu_id"]`.
+
+    Raises:
+        ConfigError: a GPU is demanded and absent, or `gpu_id` is not one of the visible GPUs.
+    """
+    import torch
+
+    demanded = config["use_gpu"]
+    ids = config["gpu_id"]
+    first = str(ids[0] if isinstance(ids, (list, tuple)) and ids else "" if ids in (None, [], ()) else ids).split(",")[0].strip()
+    if demanded is False or (not first and not demanded):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        if demanded:
+            raise ConfigError("use_gpu: True, but torch finds no CUDA device; leave use_gpu empty or set it to False to run without one")
+        return torch.device("cpu")
+    if not first.isdigit():
+        raise ConfigError(f"gpu_id: {ids!r} is not the number of a GPU; set use_gpu: False to run without one")
+    visible = torch.cuda.device_count()
+    if int(first) >= visible:
+        raise ConfigError(f"gpu_id: {first}, but only {visible} GPU(s) are visible: 0 to {visible - 1} (CUDA_VISIBLE_DEVICES counts)")
+    return torch.device("cuda", int(first))

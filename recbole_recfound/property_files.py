@@ -1,0 +1,122 @@
+"""The YAML files with every setting and its default: where they lie, and how they are read (with the line of each key)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_recfound.errors import ConfigError
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML that, as RecBole's loader does, reads 1e-3 as a number (YAML 1.1 reads it as text)."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)$"),
+    list("-+0123456789."),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One top-level key of a YAML file."""
+
+    key: str
+    value: Any
+    file: Path
+    line: int
+    hint: str = ""
+    """What its comment gives in brackets first: the type."""
+    effect: str = ""
+    """The rest of its comment."""
+
+
+def properties_dir() -> Path:
+    """This package's `properties/`: inside the package when installed, beside it in a checkout or an editable install."""
+    installed = Path(str(files("recbole_recfound"))) / "properties"
+    checkout = Path(__file__).resolve().parents[1] / "properties"
+    for folder in (installed, checkout):
+        if (folder / "overall.yaml").is_file():
+            return folder
+    raise ConfigError(f"properties/overall.yaml is missing beside and inside {installed.parent}: install recbole_recfound again")
+
+
+def recbole_dir() -> Path:
+    """RecBole's package folder, found without importing RecBole."""
+    spec = find_spec("recbole")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("RecBole is not installed: pip install recbole==1.2.1")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def parse_text(text: str) -> Any:
+    """One value as typed by the user: YAML, never evaluated. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=Loader)
+
+
+def read_settings(path: str | Path) -> list[Setting]:
+    """Reads a YAML file of settings.
+
+    Args:
+        path: a YAML file whose top level maps keys to values.
+
+    Returns:
+        One `Setting` for each key, in the order of the file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, is not a mapping, or has a key twice; names file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    text = path.read_text(encoding="utf-8")
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: expected `key: value` lines")
+        lines = text.splitlines()
+        settings = [
+            Setting(str(key.value), loader.construct_object(value, deep=True), path, key.start_mark.line + 1, *_comment(lines, key))
+            for key, value in node.value
+        ]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    finally:
+        loader.dispose()
+    _refuse_doubles(settings)
+    return settings
+
+
+def _refuse_doubles(settings: list[Setting]) -> None:
+    first: dict[str, int] = {}
+    for setting in settings:
+        if setting.key in first:
+            where = f"{setting.file}:{setting.line}"
+            raise ConfigError(f"{setting.key} ({where}) is given twice, first in line {first[setting.key]}")
+        first[setting.key] = setting.line
+
+
+def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
+    """The comment behind a key and its indented continuation lines, as (type, effect)."""
+    start = key.start_mark.line
+    trailing = re.search(r"\s#\s(.*)$", lines[start])
+    words = [trailing.group(1).strip()] if trailing else []
+    for line in lines[start + 1 :]:
+        continued = re.match(r"\s+#\s?(.*)$", line)
+        if continued is None or not words:
+            break
+        words.append(continued.group(1).strip())
+    hint, effect = re.match(r"(?:\(([^)]*)\)\s*)?(.*)$", " ".join(words)).groups()
+    return hint or "", effect

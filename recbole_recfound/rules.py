@@ -1,0 +1,202 @@
+"""What each setting may hold. Types follow from the default in the YAML file; `RULES` is for what a default cannot say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_recfound.property_files import Setting, parse_text
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be.
+
+    Args:
+        types: allowed types; empty: those of the defaults in the YAML files (and any, where every default is empty).
+        nullable: whether an empty value (`~`) is allowed.
+        choices: the only values allowed.
+        minimum: smallest number allowed (in a list: of each element).
+        maximum: largest number allowed.
+        above: numbers must be larger than this.
+        below: numbers must be smaller than this.
+        check: returns what is wrong with a value, or None.
+    """
+
+    types: tuple[type, ...] = ()
+    nullable: bool = False
+    choices: tuple = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    check: Callable[[Any], str | None] | None = None
+
+
+def _eval_args(value: dict) -> str | None:
+    unknown = set(value) - {"split", "group_by", "order", "mode"}
+    if unknown:
+        return f"has no part {sorted(unknown)[0]!r}, only split, group_by, order and mode"
+    split = value.get("split", {"RS": []})
+    if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS"):
+        return "split must be one of {'LS': ...}, {'RS': [...]}, {'TS': [...]}"
+    if value.get("order", "TO") not in ("TO", "RO"):
+        return "order must be TO (by time) or RO (random)"
+    modes = value.get("mode", "full")
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
+            return f"mode {mode!r} must be full, labeled, uniN or popN"
+    return None
+
+
+def _interval(value: str) -> str | None:
+    number = r"\s*-?(?:inf|\d+(?:\.\d+)?)\s*"
+    parts = value.split(";")
+    fits = all(re.fullmatch(rf"[\[(]{number},{number}[\])]", part.strip()) for part in parts)
+    return None if fits else 'must be an interval such as "[5,inf)"'
+
+
+def _metric_at(value: str) -> str | None:
+    return None if re.fullmatch(r"\w+(@[1-9]\d*)?", value) else "must be a metric's name, such as NDCG@10"
+
+
+RULES: dict[str, Rule] = {
+    # what to run
+    "model": Rule((str,)),
+    "dataset": Rule((str,)),
+    "data_path": Rule((str,)),
+    "use_gpu": Rule((bool,), nullable=True),
+    "gpu_id": Rule((str, int, list)),
+    "seed": Rule(minimum=0, maximum=2**32 - 1),
+    "worker": Rule(minimum=0),
+    "state": Rule(choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    "encoding": Rule((str,), nullable=True),
+    # the run
+    "time_budget": Rule((int, float), minimum=0),
+    "baselines": Rule((list,)),
+    "baseline_args": Rule((dict,)),
+    "baseline_time_budget": Rule((int, float), minimum=0),
+    "resume": Rule((str,)),
+    # data
+    "load_col": Rule((dict,), nullable=True),
+    "TIME_FIELD": Rule((str,), nullable=True),
+    "LABEL_FIELD": Rule((str,), nullable=True),
+    "RATING_FIELD": Rule((str,), nullable=True),
+    "user_inter_num_interval": Rule((str,), nullable=True, check=_interval),
+    "item_inter_num_interval": Rule((str,), nullable=True, check=_interval),
+    "benchmark_filename": Rule((list,), nullable=True),
+    "rm_dup_inter": Rule((str,), nullable=True, choices=("first", "last")),
+    "additional_feat_suffix": Rule((str, list), nullable=True),
+    "MAX_ITEM_LIST_LENGTH": Rule(minimum=1),
+    # training
+    "epochs": Rule(minimum=1),
+    "train_batch_size": Rule(minimum=1),
+    "eval_batch_size": Rule(minimum=1),
+    "learning_rate": Rule(above=0),
+    "weight_decay": Rule(minimum=0),
+    "learner": Rule(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")),
+    "clip_grad_norm": Rule((dict,), nullable=True),
+    "train_neg_sample_args": Rule((dict,), nullable=True),
+    # evaluation
+    "eval_args": Rule(check=_eval_args),
+    "metrics": Rule((list, str)),
+    "topk": Rule((list, int), minimum=1),
+    "valid_metric": Rule(check=_metric_at),
+    "metric_decimal_place": Rule(minimum=1),
+    "tail_ratio": Rule((int, float), nullable=True, above=0),
+    # RecBole reads these although no YAML file of it names them
+    "token_num_threshold": Rule((int,)),
+    "xgb_early_stopping_rounds": Rule((int,), nullable=True),
+}
+
+
+def rule_for(key: str, defaults: Iterable[Setting]) -> Rule:
+    """The rule of a key: from `RULES`, with what it leaves open taken from the key's defaults.
+
+    Args:
+        key: the name of the setting.
+        defaults: the key in every YAML file that has it (RecBole's models share keys).
+    """
+    rule = RULES.get(key, Rule())
+    defaults = list(defaults)
+    if not rule.types:
+        types = {type(setting.value) for setting in defaults if setting.value is not None}
+        if any(setting.hint.startswith("float") for setting in defaults):
+            types.add(float)
+        rule = replace(rule, types=tuple(types))
+    nullable = any(setting.value is None or "None" in setting.hint for setting in defaults)
+    return replace(rule, nullable=rule.nullable or nullable)
+
+
+def problem(rule: Rule, value: Any) -> str | None:
+    """What is wrong with a value, as the end of a sentence, or None."""
+    if value is None:
+        return None if rule.nullable else f"must not be empty, expected {_expected(rule)}"
+    if rule.types and not _is_instance(value, rule.types):
+        return f"is {value!r}, expected {_expected(rule)}"
+    if rule.choices and value not in rule.choices:
+        return f"is {value!r}, expected one of {', '.join(map(str, rule.choices))}"
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        wrong = _out_of_range(rule, number)
+        if wrong:
+            return wrong
+    wrong = rule.check(value) if rule.check else None
+    return f"is {value!r}: {wrong}" if wrong else None
+
+
+def from_text(rule: Rule, text: str) -> Any:
+    """Reads a value typed on the command line, the way the rule asks for: `10` is text for a name and a number for a size.
+
+    A list may be typed with commas alone. Gives `text` itself where nothing fits, for `problem` to say what is wrong with it.
+    """
+    try:
+        value = parse_text(text)
+    except yaml.YAMLError:
+        value = text
+    if value == "None" and rule.nullable:
+        return None
+    if problem(rule, value) is None:
+        return value
+    if list in rule.types and not isinstance(value, (list, dict)):
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return [parse_text(part) for part in parts]
+    return text if str in rule.types else value
+
+
+def _out_of_range(rule: Rule, number: Any) -> str | None:
+    bounds = (rule.minimum, rule.maximum, rule.above, rule.below)
+    if all(bound is None for bound in bounds):
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return f"is {number!r}, expected a number"
+    fits = (
+        (rule.minimum is None or number >= rule.minimum)
+        and (rule.maximum is None or number <= rule.maximum)
+        and (rule.above is None or number > rule.above)
+        and (rule.below is None or number < rule.below)
+    )
+    if fits:
+        return None
+    words = ("at least", "at most", "above", "below")
+    return f"is {number!r}, must be " + " and ".join(f"{word} {bound:g}" for word, bound in zip(words, bounds) if bound is not None)
+
+
+def _is_instance(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return bool in types
+    if isinstance(value, int):
+        return int in types or float in types
+    if isinstance(value, tuple):
+        return list in types
+    return isinstance(value, types) or (isinstance(value, Path) and str in types)
+
+
+def _expected(rule: Rule) -> str:
+    words = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    names = [words.get(kind, kind.__name__) for kind in sorted(rule.types, key=lambda kind: kind.__name__)]
+    return " or ".join([*names, *(["nothing (~)"] if rule.nullable else [])])
