@@ -1,0 +1,273 @@
+"""What PEFT promises of every method, over the families of backbones users bring."""
+
+import copy
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from recbole_recfound.adapter import TMoLEConfig, accept_tasks, build_adapter, routing
+
+from .models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
+
+TASKS = ["U2I", "SR", 2, "spare"]
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def logits(model, tasks=TASKS, **inputs):
+    with torch.no_grad():
+        return model(input_ids=tokens(), tmole_tasks=tasks, **inputs).logits
+
+
+@families
+def test_starts_as_the_backbone(family):
+    backbone = tiny_backbone(family)
+    expected = backbone(input_ids=tokens()).logits
+    model = build_adapter(backbone, **(SMALL | {"init_weights": True})).eval()
+    torch.testing.assert_close(logits(model), expected)
+
+
+@families
+def test_disabled_is_exactly_the_backbone(family):
+    expected = tiny_backbone(family)(input_ids=tokens()).logits
+    model = tiny_model(family)
+    assert not torch.allclose(logits(model), expected)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), expected)
+        assert torch.equal(model(input_ids=tokens()).logits, expected)
+    assert torch.equal(model.unload()(input_ids=tokens()).logits, expected)
+
+
+@families
+def test_save_and_reload(family, tmp_path):
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert set(saved) == set(get_peft_model_state_dict(model))
+    layers = 2 * 4
+    assert len(saved) == 4 * layers + 1  # A, B, router weight and bias, and one task table
+    assert sum(name.endswith("tmole_task_table.weight") for name in saved) == 1
+
+    reloaded = PeftModel.from_pretrained(tiny_backbone(family), tmp_path)
+    assert torch.equal(logits(reloaded), logits(model))
+    assert not any(parameter.requires_grad for parameter in reloaded.parameters())
+    lean = PeftModel.from_pretrained(tiny_backbone(family), tmp_path, low_cpu_mem_usage=True, is_trainable=True)
+    assert torch.equal(logits(lean.eval()), logits(model))
+    assert lean.base_model.tmole_task_table["default"].weight.requires_grad
+
+
+def test_auto_class_finds_backbone_and_adapter(tmp_path):
+    backbone = tiny_backbone()
+    backbone.save_pretrained(tmp_path / "backbone")
+    backbone = type(backbone).from_pretrained(tmp_path / "backbone")
+    torch.manual_seed(1)
+    model = build_adapter(backbone, **SMALL).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    reloaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
+    assert torch.equal(logits(reloaded), logits(model))
+
+
+@pytest.mark.parametrize("task_type", ["CAUSAL_LM", "FEATURE_EXTRACTION", None])
+def test_tasks_reach_the_layers_through_every_peft_class(task_type):
+    backbone = tiny_backbone()
+    torch.manual_seed(1)
+    model = get_peft_model(backbone, TMoLEConfig(task_type=task_type, **SMALL)).eval()
+    assert torch.equal(logits(model), logits(tiny_model()))
+    assert not torch.allclose(logits(model, tasks=["SR", "U2I", "spare", 2]), logits(model))
+    assert not model.get_base_model()._forward_pre_hooks
+
+
+def test_rows_do_not_depend_on_their_neighbours():
+    model = tiny_model()
+    together = logits(model)
+    for row, task in enumerate(TASKS):
+        alone = model(input_ids=tokens()[row : row + 1], tmole_tasks=[task]).logits
+        torch.testing.assert_close(alone[0], together[row])
+
+
+@families
+def test_beam_search_keeps_each_row_on_its_task(family):
+    model = tiny_model(family)
+    options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 5, "do_sample": False}
+    prompt = {"input_ids": tokens(), "attention_mask": torch.ones_like(tokens())}
+    together = model.generate(**prompt, tmole_tasks=TASKS, **options)
+    assert together.shape[0] == 8
+    for row, task in enumerate(TASKS):
+        own = {name: value[row : row + 1] for name, value in prompt.items()}
+        alone = model.generate(**own, tmole_tasks=[task], **options)
+        width = alone.shape[1]
+        assert torch.equal(together[2 * row : 2 * row + 2, :width], alone)
+    with routing(model, TASKS):
+        assert torch.equal(model.generate(**prompt, **options), together)
+
+
+def test_beam_count_may_come_from_the_generation_config():
+    model = tiny_model()
+    prompt = {"input_ids": tokens(), "attention_mask": torch.ones_like(tokens())}
+    asked = model.generate(**prompt, tmole_tasks=TASKS, num_beams=2, max_new_tokens=4, do_sample=False)
+    model.generation_config.num_beams = 2
+    assert torch.equal(model.generate(**prompt, tmole_tasks=TASKS, max_new_tokens=4, do_sample=False), asked)
+
+
+@pytest.mark.parametrize("tasks", [["U2I"], ["U2I"] * 2, ["U2I"] * 8])
+def test_one_task_per_row(tasks):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="4 rows"):
+        logits(model, tasks=tasks)
+    with pytest.raises(ValueError, match="4 rows"):
+        model.generate(input_ids=tokens(), tmole_tasks=tasks, max_new_tokens=2)
+
+
+def test_no_tasks_is_an_error_not_a_silent_backbone():
+    model = tiny_model()
+    with pytest.raises(RuntimeError, match="tmole_tasks"):
+        model(input_ids=tokens())
+    with pytest.raises(RuntimeError, match="tmole_tasks"):
+        model.generate(input_ids=tokens(), max_new_tokens=2)
+
+
+@pytest.mark.parametrize("task", ["nonsense", 14, -1, True])
+def test_unknown_task(task):
+    with pytest.raises(ValueError, match="unknown task"):
+        logits(tiny_model(), tasks=[task] * 4)
+
+
+def test_tensor_of_tasks_is_refused():
+    with pytest.raises(TypeError, match="list"):
+        logits(tiny_model(), tasks=torch.tensor([0, 1, 2, 3]))
+
+
+def test_trainable_parameters_are_the_adapter():
+    model = tiny_model()
+    widths = {"q_proj": (32, 32), "k_proj": (32, 16), "v_proj": (32, 16), "o_proj": (32, 32)}
+    per_layer = sum(24 * (d_in + d_out) + 6 * 16 + 6 for d_in, d_out in widths.values())
+    assert model.get_nb_trainable_parameters()[0] == 2 * per_layer + 14 * 16
+
+
+def test_two_adapters():
+    model = tiny_model()
+    first = logits(model)
+    torch.manual_seed(7)
+    other = TMoLEConfig(
+        task_type="CAUSAL_LM", task_names=["only"], task_kinds=["generative"], **(SMALL | {"experts_per_group": 1})
+    )
+    model.add_adapter("other", other)
+    model.eval()
+    assert torch.equal(logits(model), first)
+    assert not model.base_model.tmole_task_table["other"].weight.requires_grad
+
+    model.set_adapter("other")
+    second = logits(model, tasks="only")
+    assert not torch.allclose(second, first)
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trainable and all(".other" in name for name in trainable)
+    with pytest.raises(ValueError, match="unknown task"):
+        logits(model)
+
+    model.delete_adapter("other")
+    model.set_adapter("default")
+    assert torch.equal(logits(model), first)
+    assert not any(".other" in name for name in model.state_dict())
+
+
+def test_second_adapter_is_saved_and_loaded_by_name(tmp_path):
+    model = tiny_model()
+    torch.manual_seed(7)
+    model.add_adapter("other", TMoLEConfig(task_type="CAUSAL_LM", **SMALL))
+    model.set_adapter("other")
+    model.eval()
+    model.save_pretrained(tmp_path, selected_adapters=["other"])
+    fresh = tiny_model()
+    fresh.load_adapter(tmp_path / "other", "again")
+    fresh.set_adapter("again")
+    assert torch.equal(logits(fresh.eval()), logits(model))
+
+
+@families
+def test_merge_for_one_task_and_unmerge(family):
+    model = tiny_model(family)
+    expected, other = logits(model, tasks="SR"), logits(model, tasks="U2I")
+    with model.base_model.routing("SR"):
+        model.merge_adapter(safe_merge=True)
+    assert relative_error(logits(model, tasks="SR"), expected) < 1e-5
+    with pytest.raises(ValueError, match="merged for task SR"):
+        logits(model, tasks="U2I")
+    model.unmerge_adapter()
+    assert relative_error(logits(model, tasks="U2I"), other) < 1e-5
+    with model.base_model.routing("SR"):
+        plain = model.merge_and_unload()
+    assert relative_error(plain(input_ids=tokens()).logits, expected) < 1e-5
+
+
+def test_merge_needs_one_task_and_finite_weights():
+    model = tiny_model()
+    with pytest.raises(RuntimeError, match="without tasks"):
+        model.merge_adapter()
+    with pytest.raises(ValueError, match="one task"), routing(model, TASKS):
+        model.merge_adapter()
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    layer.tmole_lora_A["default"].data[:] = float("nan")
+    with pytest.raises(ValueError, match="not finite"), routing(model, "SR"):
+        model.merge_adapter(safe_merge=True)
+
+
+@families
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_backbone_keeps_float32_experts(family, autocast):
+    backbone = tiny_backbone(family).to(torch.bfloat16)
+    torch.manual_seed(1)
+    model = build_adapter(backbone, **SMALL).train()
+    assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
+    model.eval()
+    reference = logits(tiny_model(family))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = model(input_ids=tokens(), tmole_tasks=TASKS).logits
+    assert relative_error(output.float(), reference) < 0.1
+    output.float().square().mean().backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_deep_copy_is_independent():
+    model = tiny_model()
+    expected = logits(model)
+    twin = copy.deepcopy(model)
+    twin.base_model.tmole_task_table["default"].weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    assert torch.equal(logits(model), expected)
+    assert not torch.allclose(logits(twin), expected)
+
+
+def test_layers_to_transform_and_other_targets():
+    model = tiny_model(target_modules=["down_proj"], layers_to_transform=[1])
+    adapted = [name for name, _ in model.named_parameters() if "tmole_lora_B" in name]
+    assert adapted == ["base_model.model.model.layers.1.mlp.down_proj.tmole_lora_B.default"]
+    with pytest.raises(TypeError, match="Linear only"):
+        tiny_model(target_modules=["embed_tokens"])
+
+
+def test_shared_lora_is_called_alike():
+    torch.manual_seed(1)
+    model = build_adapter(tiny_backbone(), "lora", init_lora_weights=False, r=4).eval()
+    expected = model(input_ids=tokens()).logits
+    assert torch.equal(logits(model), expected)
+    with routing(model, TASKS):
+        assert torch.equal(model(input_ids=tokens()).logits, expected)
+    generated = model.generate(input_ids=tokens(), tmole_tasks=TASKS, max_new_tokens=2, num_beams=2)
+    assert generated.shape[0] == 4
+    with pytest.raises(ValueError, match="unknown adapter"):
+        build_adapter(tiny_backbone(), "prefix")
+
+
+def test_reloaded_lora_accepts_tasks(tmp_path):
+    model = build_adapter(tiny_backbone(), "lora", init_lora_weights=False, r=4).eval()
+    model.save_pretrained(tmp_path)
+    reloaded = PeftModel.from_pretrained(tiny_backbone(), tmp_path)
+    accept_tasks(reloaded)
+    assert torch.equal(logits(reloaded), logits(model))
+
+
+def test_adapters_are_not_mixed_in_a_batch():
+    with pytest.raises(ValueError, match="tmole_tasks"):
+        tiny_model()(input_ids=tokens(), adapter_names=["default"] * 4)
