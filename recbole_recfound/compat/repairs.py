@@ -130,11 +130,12 @@ def repairs_by_module() -> dict[str, Repair]:
 @contextmanager
 def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
     yield
-    for place in places:
+    for function in {place.function: None for place in places}:
+        replacements = [(place.old, place.new, place.count) for place in places if place.function == function]
         try:
-            rewrite(reduce(getattr, place.function.split("."), module), place.old, place.new, place.count)
+            rewrite(reduce(getattr, function.split("."), module), *replacements)
         except (PlaceNotFound, AttributeError, OSError) as error:
-            warnings.warn(f"recbole not repaired at {place.module}.{place.function}: {error}", stacklevel=2)
+            warnings.warn(f"recbole not repaired at {module.__name__}.{function}: {error}", stacklevel=2)
 
 
 @contextmanager

@@ -16,26 +16,27 @@ class PlaceNotFound(LookupError):
     """The text to replace is not (or not as often) in the function: this is not the RecBole the repair was written for."""
 
 
-def rewrite(function: Callable, old: str, new: str, count: int = 1) -> None:
-    """Replaces `old` by `new` in the source of a function and gives the function the code compiled from it.
+def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
+    """Replaces text in the source of a function and gives the function the code compiled from it.
 
     The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and tracebacks keep
-    the file and line of the original.
+    the file and line of the original. All replacements of a function go into one call: the source that Python finds is always the
+    original one.
 
     Args:
         function: a plain function, or one wrapped by decorators that set `__wrapped__`.
-        old: source text, on one line.
-        new: what stands there instead, on one line.
-        count: how often `old` must be found.
+        replacements: text on one line, what stands there instead (on one line), and how often the text must be found.
 
     Raises:
-        PlaceNotFound: `old` stands there less or more often than `count` times.
+        PlaceNotFound: a text stands there less or more often than it must; the function is left as it was.
     """
     inner = inspect.unwrap(function)
     source = textwrap.dedent(inspect.getsource(inner))
-    if source.count(old) != count:
-        raise PlaceNotFound(f"{old!r} was found {source.count(old)} times instead of {count}")
-    code = _compile_like(source.replace(old, new), inner.__code__)
+    for old, new, count in replacements:
+        if source.count(old) != count:
+            raise PlaceNotFound(f"{old!r} was found {source.count(old)} times instead of {count}")
+        source = source.replace(old, new)
+    code = _compile_like(source, inner.__code__)
     inner.__code__ = code.replace(co_qualname=inner.__code__.co_qualname)
 
 

@@ -1,0 +1,1 @@
+"""Evaluation: one protocol for all models, RecBole's baselines, metrics and the report."""

@@ -1,0 +1,151 @@
+"""RecBole's own models as rows of our table: RecBole's settings, RecBole's trainer, our protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, init_seed
+
+from recbole_recfound.config import Config, known_rules
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.protocol import Splits, build_splits, check_same_rows, check_short_histories
+from recbole_recfound.registry import get_model, get_trainer
+
+ALSO_SHARED = ("mask_history", "seed", "reproducibility", "use_gpu", "gpu_id", "worker", "state", "show_progress", "encoding")
+"""What all rows share beside RecBole's own lists of data and evaluation settings."""
+
+NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
+"""Entries of those lists that belong to a model, not to the protocol."""
+
+WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+
+
+class _OutOfTime(Exception):
+    """Ends RecBole's training loop after an epoch."""
+
+
+def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Config:
+    """RecBole's defaults for a model, under the protocol of a run.
+
+    Args:
+        name: a RecBole model.
+        config: the run's settings; `baseline_args[name]` goes over RecBole's defaults.
+        checkpoint_dir: where RecBole's trainer saves.
+
+    Raises:
+        ConfigError: there is no such model, it does not rank, or a setting of `baseline_args` is wrong.
+    """
+    if get_model(name).type in WITHOUT_RANKING:
+        raise ConfigError(f"baselines: {name} predicts clicks or ratings and does not rank items; run it alone with --model={name}")
+    shared = ({*dataset_arguments, *evaluation_arguments} - NOT_SHARED) | set(ALSO_SHARED)
+    rules = known_rules()
+    protocol = {key: config[key] for key in shared if key in config and (config[key] is not None or rules[key].nullable)}
+    protocol["data_path"] = str(Path(config["data_path"]).parent)
+    own = (config["baseline_args"] or {}).get(name) or {}
+    return Config(name, config["dataset"], config_dict={**own, **protocol, "checkpoint_dir": str(checkpoint_dir)})
+
+
+def check_baselines(names: list[str], config: Config, reference: Splits) -> None:
+    """Finds everything that would keep a baseline out of the table, before anything is trained.
+
+    Args:
+        names: RecBole models.
+        config: the run's settings.
+        reference: the splits of the run's own model.
+
+    Raises:
+        ConfigError: see `baseline_config`.
+        DataError: see `check_short_histories`.
+    """
+    types = {name: baseline_config(name, config, config["checkpoint_dir"])["MODEL_TYPE"] for name in names}
+    unknown = set(config["baseline_args"] or {}) - set(names)
+    if unknown:
+        raise ConfigError(f"baseline_args: {sorted(unknown)[0]} is not among the baselines: {', '.join(names) or 'none'}")
+    check_short_histories(reference, [name for name, kind in types.items() if kind == ModelType.SEQUENTIAL])
+
+
+def run_baseline(
+    name: str, config: Config, reference: Splits, checkpoint_dir: str | Path, deadline: float | None = None
+) -> dict[str, Any]:
+    """Trains and tests one of RecBole's models.
+
+    Args:
+        name: a RecBole model.
+        config: the run's settings.
+        reference: the splits of the run's own model; the baseline must hold out the same rows.
+        checkpoint_dir: where RecBole's trainer saves.
+        deadline: a time of `time.monotonic()` after which no epoch is begun, beside `baseline_time_budget`.
+
+    Returns:
+        The table's row, see `fit_and_score`.
+
+    Raises:
+        ConfigError: the model cannot be used.
+        DataError: RecBole holds out other rows for it.
+    """
+    theirs = baseline_config(name, config, checkpoint_dir)
+    init_seed(theirs["seed"], theirs["reproducibility"])
+    splits = build_splits(theirs)
+    check_same_rows(reference, splits)
+    if config["baseline_time_budget"]:
+        capped = time.monotonic() + config["baseline_time_budget"]
+        deadline = capped if deadline is None else min(deadline, capped)
+    return fit_and_score(theirs, splits, deadline)
+
+
+def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> dict[str, Any]:
+    """Trains a RecBole model with RecBole's trainer and tests its best checkpoint.
+
+    Args:
+        config: the model's settings.
+        splits: its data.
+        deadline: a time of `time.monotonic()`; an epoch that would probably end after it is not begun (the first always is).
+
+    Returns:
+        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it), `eval_seconds` (test),
+        `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early stopping ended training, or there is
+        nothing to repeat) and `note`.
+    """
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    model = get_model(config["model"])(config, splits.train_set).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    begin = time.monotonic()
+    epochs, stop = _epoch_counter(deadline)
+    out_of_time = False
+    try:
+        trainer.fit(
+            splits.train_data, splits.valid_data, saved=True, show_progress=config["show_progress"], callback_fn=stop
+        )
+    except _OutOfTime:
+        out_of_time = True
+    trained = time.monotonic()
+    metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
+    once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
+    converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
+    return {
+        "model": config["model"],
+        "metrics": {metric: float(value) for metric, value in metrics.items()},
+        "valid_metrics": {metric: float(value) for metric, value in trainer.best_valid_result.items()},
+        "train_seconds": trained - begin,
+        "eval_seconds": time.monotonic() - trained,
+        "trainable_parameters": 0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "converged": converged,
+        "note": "" if converged else f"not converged: stopped after {len(epochs)} epochs",
+    }
+
+
+def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, float], None]]:
+    """A list that grows with the end of each validated epoch, and the callback for RecBole's `fit` that fills it."""
+    ends: list[float] = []
+    begin = time.monotonic()
+
+    def after_epoch(epoch: int, score: float) -> None:
+        ends.append(time.monotonic())
+        last = ends[-1] - (ends[-2] if len(ends) > 1 else begin)
+        if deadline is not None and ends[-1] + last > deadline:
+            raise _OutOfTime
+
+    return ends, after_epoch

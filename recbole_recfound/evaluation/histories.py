@@ -1,0 +1,84 @@
+"""What each user had, in order, as one flat array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Item histories of all users in compressed rows.
+
+    Args:
+        indptr: int64 [num_users + 1]; the history of user u is `items[indptr[u]:indptr[u + 1]]`.
+        items: int64 [num_interactions], each user's items oldest first.
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> Histories:
+        """Groups interactions by user and keeps the order in which they come.
+
+        Args:
+            users: int64 [n], user ids below `num_users`.
+            items: int64 [n], item ids.
+            num_users: number of user ids, the padding id 0 included.
+        """
+        order = np.argsort(users, kind="stable")
+        indptr = np.zeros(num_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(users, minlength=num_users), out=indptr[1:])
+        return cls(indptr, np.asarray(items, dtype=np.int64)[order])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [num_users], how many items each user had."""
+        return np.diff(self.indptr)
+
+    def of(self, user: int) -> np.ndarray:
+        """int64 [length], the items of one user, oldest first."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    def followed_by(self, users: np.ndarray, items: np.ndarray) -> Histories:
+        """The histories with later interactions at their ends.
+
+        Args:
+            users: int64 [n].
+            items: int64 [n], in order for each user.
+        """
+        ours = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return Histories.from_pairs(np.concatenate([ours, users]), np.concatenate([self.items, items]), len(self.lengths))
+
+    def flat(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All items of several users.
+
+        Args:
+            users: int64 [B].
+
+        Returns:
+            Row of the batch (0 to B - 1) and item, both int64 [sum of lengths].
+        """
+        lengths = self.lengths[users]
+        row = np.repeat(np.arange(len(users)), lengths)
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return row, self.items[self.indptr[users][row] + within]
+
+    def padded(self, users: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last items of several users, oldest first, with zeros behind them.
+
+        Args:
+            users: int64 [B].
+            longest: how many items are kept at most.
+
+        Returns:
+            Items int64 [B, L], where L is the longest history kept (at least 1), and lengths int64 [B].
+        """
+        lengths = np.minimum(self.lengths[users], longest)
+        column = np.arange(max(int(lengths.max(initial=0)), 1))
+        inside = column < lengths[:, None]
+        position = np.where(inside, (self.indptr[users + 1] - lengths)[:, None] + column, 0)
+        items = self.items[position] if len(self.items) else np.zeros_like(position)
+        return np.where(inside, items, 0), lengths

@@ -1,0 +1,187 @@
+"""One protocol for every row of a table: the same split, the same candidates, the same mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.utils import create_dataset, create_samplers, get_dataloader
+from recbole.sampler import KGSampler
+from recbole.utils import ModelType
+
+from recbole_recfound.config import Config
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.eval_loader import FairEvalDataLoader
+from recbole_recfound.evaluation.histories import Histories
+from recbole_recfound.registry import OUR_MODELS
+
+SHORTEST_FOR_SEQUENTIAL = 4
+"""RecBole turns n interactions into n - 1 sequences before it holds two out; with fewer than 4 it holds out other rows."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, split and built by RecBole for one model.
+
+    The orders of all rows are RecBole's: interactions with equal timestamps must never be sorted again.
+
+    Args:
+        config: the settings it was built with.
+        dataset: the whole data set.
+        train_set: RecBole's built training rows; for sequential models one row per prefix.
+        valid_set: RecBole's built validation rows.
+        test_set: RecBole's built test rows.
+        train_data: loader of the training rows.
+        valid_data: loader for RecBole's `Trainer.evaluate`.
+        test_data: loader for RecBole's `Trainer.evaluate`.
+        known_at_valid: each user's training history, oldest first.
+        known_at_test: the same, with the validation item behind it.
+    """
+
+    config: Config
+    dataset: Dataset
+    train_set: Dataset
+    valid_set: Dataset
+    test_set: Dataset
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+    known_at_valid: Histories
+    known_at_test: Histories
+
+
+def build_splits(config: Config) -> Splits:
+    """Reads, filters and splits the data set as RecBole does for the model in `config`, and makes the loaders.
+
+    Args:
+        config: a run's settings.
+
+    Raises:
+        DataError: a part of the split is empty.
+        ConfigError: one of our models is asked to be evaluated other than by full ranking.
+    """
+    modes = config["eval_args"]["mode"]
+    if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
+        raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
+    dataset = create_dataset(config)
+    built = dataset.build()
+    _refuse_empty(config, built)
+    train_set, valid_set, test_set = built
+    known_at_valid = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
+    known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
+    samplers = create_samplers(config, dataset, built)
+    return Splits(
+        config,
+        dataset,
+        train_set,
+        valid_set,
+        test_set,
+        _train_loader(config, dataset, train_set, samplers[0]),
+        _eval_loader(config, "valid", valid_set, samplers[1], known_at_valid),
+        _eval_loader(config, "test", test_set, samplers[2], known_at_test),
+        known_at_valid,
+        known_at_test,
+    )
+
+
+def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """All training interactions of a built training set, chronologically for each user.
+
+    A sequential data set has no row for the interactions before a user's first target: they are in that row's sequence.
+
+    Returns:
+        Users and items, int64 [n] each.
+    """
+    users, items = _pairs(train_set)
+    length_field = train_set.config["ITEM_LIST_LENGTH_FIELD"]
+    if length_field not in train_set.inter_feat:
+        return users, items
+    firsts, first_rows = np.unique(users, return_index=True)
+    sequences = train_set.inter_feat[train_set.iid_field + train_set.config["LIST_SUFFIX"]].numpy()[first_rows]
+    lengths = train_set.inter_feat[length_field].numpy()[first_rows]
+    before = np.arange(sequences.shape[1]) < lengths[:, None]
+    return np.concatenate([np.repeat(firsts, lengths), users]), np.concatenate([sequences[before], items])
+
+
+def held_out(dataset: Dataset) -> np.ndarray:
+    """int64 [n, 2]: the (user, item) pairs of a built validation or test set, by user."""
+    users, items = _pairs(dataset)
+    order = np.lexsort((items, users))
+    return np.stack([users[order], items[order]], axis=1)
+
+
+def check_same_rows(reference: Splits, other: Splits) -> None:
+    """Refuses a comparison of two models that are not asked for the same items.
+
+    Args:
+        reference: the splits of the first row of the table.
+        other: the splits of another row.
+
+    Raises:
+        DataError: ids, items or held-out pairs differ; says how many and what to do.
+    """
+    name = other.config["model"]
+    for field in (reference.dataset.uid_field, reference.dataset.iid_field):
+        if not np.array_equal(reference.dataset.field2id_token[field], other.dataset.field2id_token[field]):
+            raise DataError(f"{name} sees another set of {field} than {reference.config['model']}: use the same load_col and filters")
+    for phase, ours, theirs in (
+        ("validation", reference.valid_set, other.valid_set),
+        ("test", reference.test_set, other.test_set),
+    ):
+        expected, found = held_out(ours), held_out(theirs)
+        if not np.array_equal(expected, found):
+            same = len(set(map(tuple, expected)) & set(map(tuple, found)))
+            raise DataError(
+                f"{name} holds out other {phase} rows than {reference.config['model']}: {same} of {len(expected)} are the same; "
+                f'users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: user_inter_num_interval: "[4,inf)"'
+            )
+
+
+def check_short_histories(reference: Splits, names: list[str]) -> None:
+    """Refuses sequential models beside general ones on data where RecBole holds out other rows for them.
+
+    Args:
+        reference: the splits of a general model (ours are).
+        names: the sequential models, for the message.
+
+    Raises:
+        DataError: users with 2 or 3 interactions are left after filtering.
+    """
+    counts = reference.known_at_test.lengths + np.bincount(_pairs(reference.test_set)[0], minlength=reference.test_set.user_num)
+    short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
+    if names and short:
+        raise DataError(
+            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions: RecBole holds out other rows of them for sequential "
+            f'models ({", ".join(names)}); set user_inter_num_interval: "[4,inf)" or leave these models out'
+        )
+
+
+def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    return dataset.inter_feat[dataset.uid_field].numpy(), dataset.inter_feat[dataset.iid_field].numpy()
+
+
+def _refuse_empty(config: Config, built: list[Dataset]) -> None:
+    for part, rows in zip(("training", "validation", "test"), built):
+        if len(rows) == 0:
+            raise DataError(
+                f"the {part} split of {config['dataset']} is empty (eval_args split {config['eval_args']['split']}); "
+                "the data set is too small for it, or its filters leave too little"
+            )
+
+
+def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler):
+    loader = get_dataloader(config, "train")
+    if config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
+        return loader(config, train_set, sampler, shuffle=config["shuffle"])
+    negatives = config["train_neg_sample_args"]
+    return loader(config, train_set, sampler, KGSampler(dataset, negatives["distribution"], negatives["alpha"]), shuffle=True)
+
+
+def _eval_loader(config: Config, phase: str, rows: Dataset, sampler, known: Histories):
+    loader = get_dataloader(config, phase)
+    if loader is not FullSortEvalDataLoader:
+        return loader(config, rows, sampler, shuffle=False)
+    return FairEvalDataLoader(config, rows, sampler, known=known, with_histories=config["model"] in OUR_MODELS)
