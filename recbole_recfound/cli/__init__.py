@@ -1,0 +1,50 @@
+"""The command line: `recfound VERB --key=value ...`, and `run_recfound.py`, which is `recfound run`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from recbole_recfound import __version__
+from recbole_recfound.errors import ConfigError, RecFoundError
+
+VERBS = {"run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set")}
+"""Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported when their verb is called."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after the program's name; None: those of this process.
+
+    Returns:
+        The exit code: 0, 2 for what the user can mend (one line on stderr), 130 after Ctrl-C.
+    """
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except RecFoundError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    verb, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if verb in ("--help", "-h", "help"):
+        print(_usage())
+        return 0
+    if verb == "--version":
+        print(f"recbole_recfound {__version__}")
+        return 0
+    if verb not in VERBS:
+        raise ConfigError(f"there is no command {verb!r}; commands: {', '.join(VERBS)} (recfound --help)")
+    module, _ = VERBS[verb]
+    return importlib.import_module(module).command(rest)
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<14}{line}" for verb, (_, line) in VERBS.items())
+    return f"usage: recfound COMMAND [--key=value ...]\n\ncommands:\n{verbs}\n\nrecfound COMMAND --help lists every option."

@@ -1,0 +1,65 @@
+"""`--help`, written from the comments of the YAML files: every option with its default and its effect."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_recfound.property_files import Setting, properties_dir, read_settings, recbole_dir
+
+ON_THE_COMMAND_LINE = [
+    ("model", "RecFound", "The model: RecFound, or any model of RecBole. With --help: whose options are shown."),
+    ("dataset", "ml-100k", "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole."),
+    ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
+    ("help", "", "This text."),
+    ("version", "", "The version."),
+]
+
+
+def help_text(usage: str, model: str, dataset: str) -> str:
+    """Every option that a run of this model on this data set knows.
+
+    Args:
+        usage: the first line.
+        model: the model whose own options are shown.
+        dataset: the data set whose defaults are shown.
+    """
+    ours, theirs = properties_dir(), recbole_dir() / "properties"
+    sections = [
+        ("One protocol for all rows, and the run", ours / "overall.yaml"),
+        (f"{model}", ours / "model" / f"{model}.yaml"),
+        (f"{model} (RecBole)", theirs / "model" / f"{model}.yaml"),
+        (f"Data set {dataset}", ours / "dataset" / f"{dataset}.yaml"),
+        ("RecBole: run, training, evaluation", theirs / "overall.yaml"),
+        ("RecBole: data", theirs / "dataset" / "sample.yaml"),
+    ]
+    lines = [usage, "", "Options are typed --key=value or --key value; a bare --key is True.", "", "Command line"]
+    for key, default, effect in ON_THE_COMMAND_LINE:
+        lines += _option(key, default or None, effect)
+    shown: set[str] = set()
+    for title, path in sections:
+        settings = [setting for setting in _read(path) if setting.key not in shown]
+        shown.update(setting.key for setting in settings)
+        lines += ["", title] if settings else []
+        for setting in settings:
+            lines += _option(setting.key, setting.value, setting.effect)
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> list[Setting]:
+    return read_settings(path) if path.is_file() else []
+
+
+def _option(key: str, default: Any, effect: str) -> list[str]:
+    shown = "" if default is None else f"={_flow(default)}"
+    return [f"  --{key}{shown}", *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, str):
+        return value.encode("unicode_escape").decode() or "''"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("...").strip()

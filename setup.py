@@ -1,0 +1,40 @@
+"""Packaging. `properties/` lies at top level, as in RecBole's other plug-ins, and is installed inside the package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+
+setup(
+    name="recbole_recfound",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "recbole_recfound" / "__init__.py").read_text())[1],
+    description="One LLM for many recommendation tasks, as a plug-in of RecBole",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    # 3.11: the least that transformers 5 wants, and the last for which ray 2.6.3 (which RecBole 1.2.1 wants) has wheels
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["recbole_recfound", "recbole_recfound.*"]), "recbole_recfound.properties"],
+    package_dir={"recbole_recfound.properties": "properties"},
+    package_data={"recbole_recfound.properties": ["**/*.yaml"]},
+    install_requires=[
+        "recbole==1.2.1",
+        "torch>=2.6,<3",
+        "transformers>=5.0,<6",
+        "peft>=0.18,<1",
+        "accelerate>=1.10,<2",
+        "gguf>=0.10",
+        "safetensors>=0.4",
+        "jinja2>=3.1",
+        "matplotlib>=3.7",
+        "numpy>=1.26",
+        "pandas>=2.0",
+        "pyyaml>=6.0",
+        "scipy>=1.11",
+        "tqdm>=4.60",
+    ],
+    extras_require={"test": ["pytest>=8", "hypothesis>=6.80"]},
+    entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
+)
