@@ -1,0 +1,80 @@
+"""What must hold of checkpoints before merging them makes sense."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+#: Names and values of every trained tensor of one checkpoint.
+State = Mapping[str, Tensor]
+
+
+def check_compatible(states: Sequence[State]) -> None:
+    """All states have the same keys, shapes and finite values.
+
+    Raises:
+        ValueError: naming the key that differs, or the one that holds NaN or infinity.
+    """
+    first = states[0]
+    for index, state in enumerate(states):
+        if different := sorted(set(first) ^ set(state)):
+            raise ValueError(f"model {index} has other tensors than model 0: {', '.join(different[:5])}")
+        for key, tensor in state.items():
+            if tensor.shape != first[key].shape:
+                raise ValueError(
+                    f"{key} is {tuple(tensor.shape)} in model {index} and {tuple(first[key].shape)} in model 0"
+                )
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{key} of model {index} holds NaN or infinite values")
+
+
+def pairwise_distances(states: Sequence[State]) -> Tensor:
+    """Euclidean distances [K, K] float64 between models, each taken as one long vector."""
+    check_compatible(states)
+    device = next(iter(states[0].values())).device
+    squares = torch.zeros(len(states), len(states), dtype=torch.float64, device=device)
+    for key in states[0]:
+        stacked = torch.stack([state[key].to(device, torch.float64).flatten() for state in states])
+        for index, row in enumerate(stacked):
+            squares[index] += (stacked - row).square().sum(dim=1)
+    return squares.sqrt()
+
+
+def check_distinct(distances: Tensor) -> None:
+    """At least two of the models differ: merging equal ones is meaningless.
+
+    Args:
+        distances: [K, K] of `pairwise_distances`.
+
+    Raises:
+        ValueError: all distances are zero, or there are fewer than two models.
+    """
+    if not (distances > 0).any():
+        raise ValueError(f"nothing to merge: fewer than two distinct models among {len(distances)}")
+
+
+def base_fingerprint(state: State) -> str:
+    """SHA-256 of the names, types and values of a base checkpoint, to be saved with everything trained from it."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().contiguous().cpu()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_same_base(fingerprints: Sequence[str]) -> None:
+    """All models were trained from one base: the difference of unrelated initial weights is noise.
+
+    Args:
+        fingerprints: `base_fingerprint` of each model's base.
+
+    Raises:
+        ValueError: two bases differ.
+    """
+    for index, fingerprint in enumerate(fingerprints):
+        if fingerprint != fingerprints[0]:
+            raise ValueError(f"model {index} was trained from another base than model 0: their weights cannot be merged")

@@ -1,0 +1,116 @@
+"""After training: merge the last checkpoints, score best, last and merged on validation, keep what is best."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from recbole_recfound.merge.distance import pairwise_distances
+from recbole_recfound.merge.methods import merge
+from recbole_recfound.trainer.checkpoint import CheckpointStore
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class MergeOutcome:
+    """What the hook found.
+
+    Attributes:
+        kept: `best`, `last` or `merged`: the candidate with the best validation score.
+        method: merge method.
+        steps: checkpoints that were merged.
+        distances: pairwise distances of what was merged, in the order of `steps`.
+        reason: why nothing was merged, if so.
+        valid, test: metrics of each candidate.
+    """
+
+    kept: str
+    method: str
+    steps: list[int]
+    distances: list[list[float]] = field(default_factory=list)
+    reason: str = ""
+    valid: dict[str, dict[str, float]] = field(default_factory=dict)
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def merge_last(
+    store: CheckpointStore, count: int, method: str, density: float, device: torch.device
+) -> tuple[Tensors | None, MergeOutcome]:
+    """Merge the last `count` distinct checkpoints of a run.
+
+    Args:
+        store: the run's checkpoints; step 0 is the common base.
+        count: how many.
+        method: `linear`, `slerp` (the last two), `ties`, `dare_ties` or `none`.
+        density: share of each delta kept by ties and dare_ties.
+        device: where the tensors go.
+
+    Returns:
+        Merged tensors, or None with the reason in the outcome.
+    """
+    outcome = MergeOutcome(kept="best", method=method, steps=[])
+    if method == "none":
+        outcome.reason = "merging is off"
+        return None, outcome
+    distinct = _distinct(store, 2 if method == "slerp" else count, device)
+    outcome.steps = list(distinct)
+    if len(distinct) < 2:
+        outcome.reason = f"only {len(distinct)} distinct checkpoint(s): train longer or lower eval_interval"
+        return None, outcome
+    states = list(distinct.values())
+    outcome.distances = pairwise_distances(states).tolist()
+    options: dict[str, Any] = {}
+    if method in ("ties", "dare_ties"):
+        options = {"base": store.load(0, device).trained, "density": density}
+    if method == "slerp":
+        options = {"t": 0.5}
+    return merge(states, method, **options), outcome
+
+
+def _distinct(store: CheckpointStore, count: int, device: torch.device) -> dict[int, Tensors]:
+    """The last `count` checkpoints that differ from one another, oldest first."""
+    found: dict[int, Tensors] = {}
+    for step in reversed([step for step in store.steps() if step > 0]):
+        state = store.load(step, device).trained
+        if not any(_equal(state, other) for other in found.values()):
+            found[step] = state
+        if len(found) == count:
+            break
+    return dict(sorted(found.items()))
+
+
+def _equal(first: Tensors, second: Tensors) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def choose(
+    candidates: Mapping[str, Tensors],
+    outcome: MergeOutcome,
+    load: Callable[[Tensors], None],
+    validate: Callable[[], dict[str, float]],
+    test: Callable[[], dict[str, float]],
+    metric: str,
+    bigger: bool = True,
+) -> MergeOutcome:
+    """Score every candidate, keep the best on validation, and leave the model holding it.
+
+    Test metrics are reported for all and never used to choose.
+
+    Args:
+        candidates: name -> trained tensors; ties go to the first.
+        outcome: filled in and returned.
+        load: puts tensors into the model.
+        validate, test: metrics of the model as it is, through RecBole's evaluator.
+        metric: the validation metric that decides.
+        bigger: whether more of it is better.
+    """
+    sign = 1.0 if bigger else -1.0
+    for name, tensors in candidates.items():
+        load(tensors)
+        outcome.valid[name] = validate()
+        outcome.test[name] = test()
+    outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
+    load(candidates[outcome.kept])
+    return outcome

@@ -1,0 +1,35 @@
+"""Dropping most of what a model has learned before merging it: redundant changes only get in each other's way."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def magnitude(delta: Tensor, density: float) -> Tensor:
+    """Keep the largest entries of a delta, zero the rest (TIES-Merging's trim).
+
+    Args:
+        delta: difference from the base, any shape.
+        density: share to keep, in (0, 1]; rounded up, so that a single number (a temperature, say) survives.
+    """
+    kept = math.ceil(density * delta.numel() - 1e-6)
+    if kept >= delta.numel():
+        return delta
+    flat = delta.flatten()
+    indices = flat.abs().topk(kept).indices
+    return torch.zeros_like(flat).index_copy(0, indices, flat[indices]).view(delta.shape)
+
+
+def random(delta: Tensor, density: float, generator: torch.Generator) -> Tensor:
+    """Drop entries at random and rescale the rest, which keeps the expectation (DARE).
+
+    Args:
+        delta: difference from the base, any shape; a single number is kept as it is.
+        density: chance to be kept, in (0, 1].
+        generator: source of randomness, on delta's device.
+    """
+    if density == 1 or delta.numel() == 1:
+        return delta
+    mask = torch.bernoulli(torch.full_like(delta, density), generator=generator)
+    return delta * mask / density

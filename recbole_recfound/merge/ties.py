@@ -1,0 +1,35 @@
+"""TIES-Merging: trim, elect a sign, average those that agree."""
+
+from collections.abc import Sequence
+
+import torch
+from peft.utils.merge_utils import calculate_majority_sign_mask, disjoint_merge, reshape_weight_task_tensors
+from torch import Tensor
+
+from .sparsify import magnitude
+
+
+def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float) -> Tensor:
+    """Merge deltas by TIES (arXiv 2306.01708), each trimmed to its largest entries.
+
+    Args:
+        deltas: K differences from the common base, of one shape.
+        weights: K weights that sum to one.
+        density: share of entries to keep, in (0, 1].
+    """
+    return merge_agreeing([magnitude(delta, density) for delta in deltas], weights)
+
+
+def merge_agreeing(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Elect the sign with the larger total per entry and average the deltas that have it; zeros do not vote.
+
+    Args:
+        deltas: K trimmed deltas of one shape.
+        weights: K weights that sum to one.
+    """
+    stacked = torch.stack(list(deltas))
+    agreeing = calculate_majority_sign_mask(stacked, method="total")
+    # PEFT divides by the number of deltas that agree, not by their weights: weights of mean one leave
+    # K equal models what they are.
+    scaled = torch.tensor(weights, dtype=stacked.dtype, device=stacked.device) * len(deltas)
+    return disjoint_merge(stacked * reshape_weight_task_tensors(stacked, scaled), agreeing)
