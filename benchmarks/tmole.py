@@ -1,0 +1,256 @@
+"""What TMoLE costs beside plain LoRA and beside a loop over experts.
+
+    python -m benchmarks.tmole --json tmole.json
+
+Every ratio is a median over pairs timed one after the other in turn, so that a slow moment hits both sides. On a CPU
+one thread is used and its CPU time is counted; on another device, wall time after synchronisation.
+
+The backbone has SmolLM2-135M's shape and random weights: time does not depend on their values.
+
+Ratios (below 1: TMoLE is cheaper):
+    step_over_lora            training step, 6 experts r 16 on q, k, v, o, against LoRA r 16
+    step_over_same_rank_lora  the same against LoRA of the whole rank, 96
+    one_kind_step_over_lora   the same step with embedding and generative rows in two forwards, as RecFound trains
+    layer_over_loop           forward and backward of one adapted layer against a loop over experts
+    activations_over_lora     bytes kept for backward by the step's forward, against LoRA r 16
+    folded_over_lora          forward of one task folded into a plain LoRA, against LoRA r 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model, set_peft_model_state_dict
+from torch import nn
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from recbole_recfound.adapter import build_adapter, export_lora, routing
+from recbole_recfound.adapter.tmole import TMoLELayer
+from tests.reference.expert_loop import ExpertLoop
+
+SHAPE = LlamaConfig(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    vocab_size=49152,
+    tie_word_embeddings=True,
+)
+EMBEDDING_TASKS, GENERATIVE_TASKS = ("U2I", "Q2I", "I2I"), ("SR", "SA", "IP", "AVE")
+MARKS = {"step_over_lora": 1.20, "layer_over_loop": 0.5}
+
+
+class Bench:
+    """One batch, one backbone, and the ways to adapt it.
+
+    Args:
+        device: where to run.
+        dtype: of the backbone; below float32 the step runs under autocast.
+        rows: examples of a batch, half of them embedding, half generative.
+        length: tokens of an example.
+        layers: decoder layers of the backbone.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, rows: int, length: int, layers: int) -> None:
+        self.device, self.dtype = device, dtype
+        SHAPE.num_hidden_layers = layers
+        torch.manual_seed(0)
+        self.source = LlamaForCausalLM(SHAPE).to(device, dtype)
+        self.ids = torch.randint(3, SHAPE.vocab_size, (rows, length), device=device)
+        half = rows // 2
+        self.tasks = [EMBEDDING_TASKS[row % 3] for row in range(half)]
+        self.tasks += [GENERATIVE_TASKS[row % 4] for row in range(rows - half)]
+        self.half = half
+
+    def backbone(self) -> PreTrainedModel:
+        """A backbone of its own that shares the weights of all others."""
+        with torch.device("meta"):
+            twin = LlamaForCausalLM(SHAPE)
+        twin.load_state_dict(self.source.state_dict(), strict=True, assign=True)
+        twin.model.rotary_emb = self.source.model.rotary_emb
+        twin.tie_weights()
+        return twin
+
+    def model(self, kind: str, **options: object) -> PeftModel:
+        """An adapted backbone in training mode, B not zero."""
+        torch.manual_seed(1)
+        model = build_adapter(self.backbone(), kind, **options).train()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.02)
+        return model
+
+    def loss(self, model: PeftModel, split: bool) -> torch.Tensor:
+        """InfoNCE over the embedding rows plus cross-entropy over the last quarter of the generative rows."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32):
+            if split:
+                embedding = self.hidden(model, slice(0, self.half))
+                generative = self.hidden(model, slice(self.half, None))
+            else:
+                hidden = self.hidden(model, slice(None))
+                embedding, generative = hidden[: self.half], hidden[self.half :]
+            pooled = F.normalize(embedding.float().mean(1), dim=-1)
+            scores = pooled[::2] @ pooled[1::2].T / 0.02
+            nce = F.cross_entropy(scores, torch.arange(len(scores), device=self.device))
+            answer = generative.shape[1] // 4
+            # Flattened first: on a slice of [B, T, d], matmul would copy the vocabulary's weights once per row.
+            logits = model.get_base_model().lm_head(generative[:, -answer - 1 : -1].flatten(0, 1))
+            return nce + F.cross_entropy(logits.float(), self.ids[self.half :, -answer:].flatten())
+
+    def hidden(self, model: PeftModel, rows: slice) -> torch.Tensor:
+        """Last hidden states of some rows under their tasks."""
+        with routing(model, self.tasks[rows]):
+            return model.get_base_model().model(self.ids[rows], use_cache=False).last_hidden_state
+
+    def stepper(self, model: PeftModel, split: bool = False) -> Callable[[], None]:
+        """A full training step: forward, backward, optimiser."""
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+
+        def step() -> None:
+            self.loss(model, split).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return step
+
+    def kept_bytes(self, model: PeftModel) -> int:
+        """Bytes that the step's forward keeps for backward, parameters aside."""
+        weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        kept: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage  # held, so that the address is not used again
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = self.loss(model, split=False)
+        del loss
+        return sum(storage.nbytes() for storage in kept.values())
+
+    def layer_pair(self, model: PeftModel) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Forward and backward of one adapted layer, and of the loop with the same weights."""
+        layer = next(module for module in model.modules() if isinstance(module, TMoLELayer))
+        loop = ExpertLoop(layer)
+        loop.base.requires_grad_(False)
+        loop.table = layer.task_table["default"]
+        loop.tasks = loop.table.ids(self.tasks)
+        x = torch.randn(*self.ids.shape, SHAPE.hidden_size, device=self.device, dtype=self.dtype, requires_grad=True)
+
+        def run(module: nn.Module) -> None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32):
+                with routing(model, self.tasks):
+                    out = module(x)
+            out.float().square().sum().backward()
+            module.zero_grad(set_to_none=True)
+
+        return lambda: run(layer), lambda: run(loop)
+
+    def folded_pair(self, model: PeftModel) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Forward of one task as an exported LoRA, and of a LoRA of rank 16."""
+        config, state = export_lora(model, "SR")
+        folded = get_peft_model(self.backbone(), config).eval()
+        set_peft_model_state_dict(folded, state)
+        lora = self.model("lora").eval()
+
+        @torch.no_grad()
+        def run(adapted: PeftModel) -> None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32):
+                self.hidden(adapted, slice(None))
+
+        return lambda: run(folded), lambda: run(lora)
+
+    def clock(self) -> float:
+        """CPU seconds of this process on a CPU, wall seconds on another device."""
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
+
+    def ratios_to(self, runs: dict[str, Callable[[], None]], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Time the runs in turn; medians of each one's ratio to the last one, and of its seconds."""
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for repeat in range(repeats + 1):
+            # Every other round backwards: nobody always runs after the same neighbour.
+            for name, run in list(runs.items())[:: 1 if repeat % 2 else -1]:
+                start = self.clock()
+                run()
+                if repeat:  # the first round warms up
+                    seconds[name].append(self.clock() - start)
+        *_, reference = seconds.values()
+        ratios = {
+            name: statistics.median(own / other for own, other in zip(times, reference, strict=True))
+            for name, times in seconds.items()
+        }
+        return ratios, {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def measure(bench: Bench, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """All ratios, and the seconds behind them."""
+    tmole, lora = bench.model("tmole"), bench.model("lora")
+    activations = bench.kept_bytes(tmole) / bench.kept_bytes(lora)
+    wide = bench.model("lora", r=96)
+    steps, seconds = bench.ratios_to(
+        {
+            "tmole": bench.stepper(tmole),
+            "tmole, one kind": bench.stepper(tmole, split=True),
+            "lora, one kind": bench.stepper(lora, split=True),
+            "same-rank lora": bench.stepper(wide),
+            "lora": bench.stepper(lora),
+        },
+        repeats,
+    )
+    layer, loop = bench.layer_pair(tmole)
+    layers, layer_seconds = bench.ratios_to({"layer": layer, "loop": loop}, 5 * repeats)
+    folded, plain = bench.folded_pair(tmole)
+    forwards, forward_seconds = bench.ratios_to({"folded": folded, "lora forward": plain}, repeats)
+    ratios = {
+        "step_over_lora": steps["tmole"],
+        "step_over_same_rank_lora": steps["tmole"] / steps["same-rank lora"],
+        "one_kind_step_over_lora": steps["tmole, one kind"] / steps["lora, one kind"],
+        "layer_over_loop": layers["layer"],
+        "activations_over_lora": activations,
+        "folded_over_lora": forwards["folded"],
+    }
+    return ratios, seconds | layer_seconds | forward_seconds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, write; 1 if a mark is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the ratios to this file")
+    parser.add_argument("--device", type=torch.device, default=torch.get_default_device(), help="where to run")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the backbone")
+    parser.add_argument("--rows", type=int, default=8, help="examples of a batch")
+    parser.add_argument("--length", type=int, default=64, help="tokens of an example")
+    parser.add_argument("--layers", type=int, default=30, help="decoder layers")
+    parser.add_argument("--repeats", type=int, default=9, help="timed rounds")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    bench = Bench(options.device, getattr(torch, options.dtype), options.rows, options.length, options.layers)
+    ratios, seconds = measure(bench, options.repeats)
+    for name, ratio in ratios.items():
+        mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
+        print(f"{name:28s} {ratio:6.3f}{mark}")
+    if options.json:
+        settings = {name: str(value) for name, value in vars(options).items() if name != "json"}
+        versions = {"torch": torch.__version__, "python": platform.python_version()}
+        report = {"ratios": ratios, "seconds": seconds, "settings": settings, "versions": versions}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    return int(any(ratios[name] > mark for name, mark in MARKS.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
