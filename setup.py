@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["recbole_recfound", "recbole_recfound.*"]), "recbole_recfound.properties"],
     package_dir={"recbole_recfound.properties": "properties"},
-    package_data={"recbole_recfound.properties": ["**/*.yaml"]},
+    package_data={"recbole_recfound": ["**/*.j2"], "recbole_recfound.properties": ["**/*.yaml"]},
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6,<3",

@@ -12,7 +12,7 @@ from recbole.config.configurator import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.dataset_folder import check_columns, find_dataset
-from recbole_recfound.device import choose_device
+from recbole_recfound.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
 from recbole_recfound.registry import get_model, nearest
@@ -156,7 +156,7 @@ class Config(RecBoleConfig):
 
     def _init_device(self) -> None:
         device = choose_device(self)
-        self.final_config_dict.update(device=device, use_gpu=device.type != "cpu", single_spec=True, local_rank=0)
+        self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
 
     def _check_valid_metric(self) -> None:
         name, _, k = self["valid_metric"].partition("@")

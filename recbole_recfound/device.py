@@ -39,3 +39,8 @@ def choose_device(config) -> torch.device:
     if int(first) >= visible:
         raise ConfigError(f"gpu_id: {first}, but only {visible} GPU(s) are visible: 0 to {visible - 1} (CUDA_VISIBLE_DEVICES counts)")
     return torch.device("cuda", int(first))
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether a device is anything but the main processor."""
+    return device.type != "cpu"

@@ -109,6 +109,57 @@ RULES: dict[str, Rule] = {
     "valid_metric": Rule(check=_metric_at),
     "metric_decimal_place": Rule(minimum=1),
     "tail_ratio": Rule((int, float), nullable=True, above=0),
+    # RecFound (properties/model/RecFound.yaml)
+    "backbone": Rule((str,)),
+    "precision": Rule((str,), choices=("auto", "bf16", "no")),
+    "history_mode": Rule(choices=("auto", "item", "text")),
+    "text_form": Rule(choices=("positions", "prompt")),
+    "backbone_layers": Rule((int,), nullable=True, minimum=0),
+    "text_layers": Rule((int,), nullable=True, minimum=1),
+    "frozen_feature_layers": Rule((list,), minimum=1),
+    "body": Rule(choices=("pretrained", "random")),
+    "adapter": Rule(choices=("tmole", "lora", "none")),
+    "experts_per_group": Rule(minimum=1, maximum=64),
+    "lora_r": Rule(minimum=1),
+    "lora_alpha": Rule((int, float), above=0),
+    "lora_dropout": Rule((int, float), minimum=0, below=1),
+    "item_text_fields": Rule((list,), nullable=True),
+    "item_features": Rule(choices=("text", "random")),
+    "id_scale": Rule((int, float), above=0),
+    "max_item_tokens": Rule(minimum=1),
+    "max_prompt_tokens": Rule(minimum=16),
+    "max_answer_tokens": Rule(minimum=2),
+    "history_titles": Rule(minimum=1),
+    "sr_candidates": Rule(minimum=2, maximum=26),
+    "hard_negatives": Rule(minimum=0),
+    "negative_source": Rule(choices=("random", "title")),
+    "item_neighbours": Rule(minimum=1),
+    "neighbour_window": Rule(minimum=1),
+    "embedding_batch": Rule(minimum=1),
+    "generative_batch": Rule(minimum=1),
+    "contrastive_batch": Rule(minimum=1),
+    "gradient_accumulation": Rule(minimum=1),
+    "gradient_cache_chunk": Rule(minimum=0),
+    "scheduler": Rule(choices=("s2sched", "proportional", "uniform", "coba")),
+    "s2sched_history": Rule(minimum=2),
+    "s2sched_warmup": Rule(minimum=0),
+    "s2sched_tau": Rule((int, float), above=0),
+    "probe_interval": Rule(minimum=1),
+    "probe_size": Rule(minimum=1),
+    "probe_share": Rule((int, float), above=0, below=1),
+    "refresh_interval": Rule(minimum=0),
+    "temperature": Rule((int, float), above=0),
+    "pair_temperature": Rule((int, float), above=0),
+    "full_softmax_items": Rule(minimum=0),
+    "sampled_items": Rule(minimum=1),
+    "adapter_rate": Rule((int, float), above=0),
+    "max_grad_norm": Rule((int, float), above=0),
+    "max_steps": Rule(minimum=0),
+    "eval_interval": Rule(minimum=1),
+    "warmup_steps": Rule(minimum=0),
+    "merge_method": Rule(choices=("linear", "slerp", "ties", "dare_ties", "none")),
+    "merge_last": Rule(minimum=2),
+    "merge_density": Rule((int, float), above=0, maximum=1),
     # RecBole reads these although no YAML file of it names them
     "token_num_threshold": Rule((int,)),
     "xgb_early_stopping_rounds": Rule((int,), nullable=True),
@@ -160,11 +211,11 @@ def from_text(rule: Rule, text: str) -> Any:
         value = text
     if value == "None" and rule.nullable:
         return None
-    if problem(rule, value) is None:
+    fits = problem(rule, value) is None
+    if list in rule.types and isinstance(value, str) and ("," in text or not fits):
+        return [parse_text(part) for part in text.split(",") if part.strip()]
+    if fits:
         return value
-    if list in rule.types and not isinstance(value, (list, dict)):
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        return [parse_text(part) for part in parts]
     return text if str in rule.types else value
 
 

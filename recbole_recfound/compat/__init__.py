@@ -35,6 +35,9 @@ def install() -> bool:
     if any(isinstance(finder, RepairingFinder) for finder in sys.meta_path):
         return True
     set_numpy_aliases()
+    # nobody can act on the deprecations of a last release
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     finder = RepairingFinder(repairs_by_module())
     finder.repair_imported()
     sys.meta_path.insert(0, finder)

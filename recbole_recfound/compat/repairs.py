@@ -168,12 +168,11 @@ def _stand_in_for_ray() -> Iterator[None]:
     ray, tune = ModuleType("ray"), ModuleType("ray.tune")
     ray.tune = tune
     tune.report = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
-    before = {name: sys.modules.get(name) for name in ("ray", "ray.tune")}
+    before = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
     sys.modules.update({"ray": ray, "ray.tune": tune})
     try:
         yield
     finally:
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
+        for name in ("ray", "ray.tune"):
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

@@ -60,19 +60,24 @@ def build_splits(config: Config) -> Splits:
         config: a run's settings.
 
     Raises:
-        DataError: a part of the split is empty.
+        DataError: a part of the split is empty, or RecBole refuses the data.
         ConfigError: one of our models is asked to be evaluated other than by full ranking.
     """
     modes = config["eval_args"]["mode"]
     if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
         raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
-    dataset = create_dataset(config)
-    built = dataset.build()
-    _refuse_empty(config, built)
+    try:
+        dataset = create_dataset(config)
+        built = dataset.build()
+        _refuse_empty(config, built)
+        samplers = create_samplers(config, dataset, built)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{config['dataset']}: {error}") from error
     train_set, valid_set, test_set = built
     known_at_valid = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
     known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
-    samplers = create_samplers(config, dataset, built)
     return Splits(
         config,
         dataset,

@@ -1,0 +1,58 @@
+"""Small data sets in RecBole's atomic files, and a working directory of its own for every test."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from recbole_recfound.property_files import recbole_dir
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole writes logs, tensorboard files and checkpoints where it stands."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The repository."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data_path` with the data set `tiny`: some 50 users and 150 films of ml-100k, real timestamps with their ties."""
+    root = tmp_path_factory.mktemp("data")
+    source = recbole_dir() / "dataset_example" / "ml-100k"
+    header, *rows = (source / "ml-100k.inter").read_text().splitlines()
+    of_user: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        user, item, *_ = row.split("\t")
+        if int(user) <= 60 and int(item) <= 150 and len(of_user[user]) < 12:
+            of_user[user].append(row)
+    chosen = [row for rows in of_user.values() for row in rows if len(rows) >= 4]
+    (root / "tiny").mkdir()
+    (root / "tiny" / "tiny.inter").write_text("\n".join([header, *chosen]) + "\n")
+    for suffix in ("item", "user"):
+        (root / "tiny" / f"tiny.{suffix}").write_text((source / f"ml-100k.{suffix}").read_text())
+    return root
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path):
+    """Writes a data set: `write_dataset("name", inter=[[...], ...], item=[...])`, first row the header; gives `data_path`."""
+
+    def write(name: str, **tables: list[list]) -> Path:
+        folder = tmp_path / "written" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix, rows in tables.items():
+            text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+        return folder.parent
+
+    return write

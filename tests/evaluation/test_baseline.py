@@ -1,0 +1,93 @@
+"""RecBole's models as rows of the table."""
+
+import time
+
+import pytest
+
+from recbole_recfound.config import Config
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.baseline import baseline_config, check_baselines, run_baseline
+from recbole_recfound.evaluation.protocol import build_splits
+
+KEYS = {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters", "converged", "note"}
+
+
+def _config(path, dataset="tiny", **settings):
+    return Config("BPR", dataset, config_dict={"data_path": path, "show_progress": False, **settings})
+
+
+def test_recboles_defaults_under_our_protocol(tiny_path, tmp_path):
+    config = _config(tiny_path, mask_history=False, seed=7, topk=[5], valid_metric="MRR@5", train_batch_size=17, MAX_ITEM_LIST_LENGTH=100)
+    theirs = baseline_config("SASRec", config, tmp_path / "saved")
+    for key in ("mask_history", "seed", "topk", "valid_metric", "metrics", "eval_args", "load_col", "data_path", "device"):
+        assert theirs[key] == config[key], key
+    assert theirs["train_batch_size"] == 2048 and theirs["MAX_ITEM_LIST_LENGTH"] == 50 and theirs["epochs"] == 300
+    assert theirs["checkpoint_dir"] == str(tmp_path / "saved")
+
+
+def test_settings_of_one_baseline(tiny_path):
+    config = _config(tiny_path, baseline_args={"SASRec": {"n_layers": 1, "seed": 1}})
+    theirs = baseline_config("SASRec", config, "saved")
+    assert theirs["n_layers"] == 1
+    assert theirs["seed"] == 2020, "the protocol is not a baseline's to change"
+    with pytest.raises(ConfigError, match="n_layer: unknown setting; did you mean n_layers"):
+        baseline_config("SASRec", _config(tiny_path, baseline_args={"SASRec": {"n_layer": 1}}), "saved")
+
+
+@pytest.mark.parametrize("name", ["Pop", "ItemKNN", "EASE"])
+def test_models_without_gradients_train_once(name, tiny_path, tmp_path):
+    config = _config(tiny_path)
+    row = run_baseline(name, config, build_splits(config), tmp_path / "saved")
+    assert set(row) == KEYS and row["model"] == name
+    assert row["converged"] and not row["note"] and row["trainable_parameters"] == 0
+    assert set(row["metrics"]) == set(row["valid_metrics"]) == {"recall@10", "ndcg@10", "mrr@10", "hit@10"}
+    assert list((tmp_path / "saved").glob(f"{name}-*.pth"))
+
+
+def test_early_stopping_is_convergence_and_running_out_of_epochs_is_not(tiny_path, tmp_path):
+    config = _config(tiny_path, baseline_args={"BPR": {"epochs": 300, "stopping_step": 1, "learning_rate": 1e-9}})
+    reference = build_splits(config)
+    config["baseline_args"] = {"BPR": {"epochs": 2}}
+    row = run_baseline("BPR", config, reference, tmp_path)
+    assert not row["converged"] and row["note"] == "not converged: stopped after 2 epochs"
+    config["baseline_args"] = {"BPR": {"epochs": 60, "stopping_step": 0, "learning_rate": 0.05}}
+    row = run_baseline("BPR", config, reference, tmp_path)
+    assert row["converged"] and row["note"] == "" and row["trainable_parameters"] > 0
+
+
+@pytest.mark.parametrize("cap", ["deadline", "baseline_time_budget"])
+def test_a_wall_cap_ends_training_after_the_epoch_and_says_so(cap, tiny_path, tmp_path):
+    config = _config(tiny_path, **({"baseline_time_budget": 1e-6} if cap == "baseline_time_budget" else {}))
+    deadline = time.monotonic() if cap == "deadline" else None
+    row = run_baseline("BPR", config, build_splits(config), tmp_path, deadline)
+    assert not row["converged"] and row["note"] == "not converged: stopped after 1 epochs" and row["metrics"]
+
+
+def test_the_same_seed_gives_the_same_row(tiny_path, tmp_path):
+    config = _config(tiny_path, baseline_args={"BPR": {"epochs": 2}})
+    reference = build_splits(config)
+    first, second = (run_baseline("BPR", config, reference, tmp_path)["metrics"] for _ in range(2))
+    assert first == second
+
+
+def test_what_cannot_be_compared_is_refused_before_training(tiny_path, write_dataset):
+    config = _config(tiny_path)
+    reference = build_splits(config)
+    check_baselines(["Pop", "SASRec", "LightGCN"], config, reference)
+    with pytest.raises(ConfigError, match="baselines: DeepFM predicts clicks or ratings"):
+        check_baselines(["Pop", "DeepFM"], config, reference)
+    with pytest.raises(ConfigError, match="no model 'Popp'; did you mean Pop"):
+        check_baselines(["Popp"], config, reference)
+    config["baseline_args"] = {"BPR": {}}
+    with pytest.raises(ConfigError, match="baseline_args: BPR is not among the baselines: Pop"):
+        check_baselines(["Pop"], config, reference)
+
+
+def test_short_users_and_sequential_baselines_are_refused_before_training(write_dataset):
+    rows = [[f"u{user}", f"i{(user + step) % 6}", step] for user in range(6) for step in range(3)]
+    path = write_dataset("short", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
+    config = _config(path, "short")
+    reference = build_splits(config)
+    check_baselines(["Pop"], config, reference)
+    with pytest.raises(DataError, match="6 of 6 users have 2 or 3 interactions"):
+        check_baselines(["Pop", "GRU4Rec"], config, reference)

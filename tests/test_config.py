@@ -1,0 +1,269 @@
+"""Settings: where they come from, which wins, and every kind of wrong one."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_recfound.config import Config, check_value, known_rules
+from recbole_recfound.device import is_gpu
+from recbole_recfound.errors import ConfigError, DataError, RecFoundError
+from recbole_recfound.property_files import parse_text, properties_dir, read_settings
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    def write(text: str, name: str = "mine.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+# what wins
+
+
+def test_from_weakest_to_strongest(tiny_path, settings_file):
+    def seed(files=(), **settings):
+        return Config("BPR", "tiny", files, {"data_path": tiny_path, **settings})["seed"]
+
+    first, second = settings_file("seed: 1\n", "a.yaml"), settings_file("seed: 2\n", "b.yaml")
+    assert seed() == 2020
+    assert seed([first]) == 1
+    assert seed([first, second]) == 2
+    assert seed([first, second], seed=3) == 3
+
+
+def test_our_protocol_over_recboles_defaults_and_the_models_own_settings_kept():
+    config = Config("SASRec", "ml-100k")
+    assert config["eval_args"]["split"] == {"LS": "valid_and_test"} and config["eval_args"]["order"] == "TO"
+    assert config["metrics"] == ["Recall", "NDCG", "MRR", "Hit"] and config["valid_metric"] == "NDCG@10"
+    assert config["hidden_size"] == 64 and config["layer_norm_eps"] == 1e-12
+    assert config["load_col"] == {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+
+
+def test_what_recbole_sets_for_a_kind_of_model_stays():
+    config = Config("DeepFM", "ml-100k")
+    assert config["metrics"] == ["AUC", "LogLoss"] and config["eval_args"]["mode"] == {"valid": "labeled", "test": "labeled"}
+
+
+def test_the_command_line_of_the_process_is_never_read(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--seed=7", "--no_such_key=1"])
+    assert Config("BPR", "ml-100k")["seed"] == 2020
+
+
+def test_sequential_models_with_softmax_start_without_further_ado():
+    assert Config("SASRec", "ml-100k")["train_neg_sample_args"]["distribution"] == "none"
+    assert Config("BPR", "ml-100k")["train_neg_sample_args"]["distribution"] == "uniform"
+    with pytest.raises(ConfigError, match="train_neg_sample_args.*should be None when the loss_type is CE"):
+        Config("SASRec", "ml-100k", config_dict={"train_neg_sample_args": {"distribution": "uniform"}})
+
+
+def test_model_and_dataset_may_stand_in_a_file(settings_file):
+    config = Config(config_file_list=[settings_file("model: BPR\ndataset: ml-100k\n")])
+    assert (config["model"], config["dataset"]) == ("BPR", "ml-100k")
+    with pytest.raises(ConfigError, match="^model is not given"):
+        Config(dataset="ml-100k")
+
+
+# values typed as text
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("learning_rate", "1e-3", 0.001),
+        ("learning_rate", "1", 1),
+        ("topk", "[5,10]", [5, 10]),
+        ("topk", "5,10", [5, 10]),
+        ("metrics", "Recall,NDCG", ["Recall", "NDCG"]),
+        ("baselines", "Pop,BPR", ["Pop", "BPR"]),
+        ("baselines", "Pop", ["Pop"]),
+        ("baselines", "[]", []),
+        ("mask_history", "False", False),
+        ("mask_history", "true", True),
+        ("rm_dup_inter", "~", None),
+        ("clip_grad_norm", "None", None),
+        ("clip_grad_norm", "{'max_norm': 5, 'norm_type': 2}", {"max_norm": 5, "norm_type": 2}),
+        ("wandb_project", "2024", "2024"),
+        ("wandb_project", "a: b", "a: b"),
+        ("wandb_project", "[unclosed", "[unclosed"),
+        ("wandb_project", "__import__('os').getcwd()", "__import__('os').getcwd()"),
+        ("weight_decay", "1e-05", 1e-05),
+    ],
+)
+def test_text_is_read_as_the_setting_wants_it(key, text, value):
+    settings = {key: text}
+    if key in ("topk", "metrics"):
+        settings["valid_metric"] = "NDCG@10"
+    found = Config("BPR", "ml-100k", config_dict=settings)[key]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "-2.5e+4", "1.", ".5", "3.0"])
+def test_numbers_as_python_writes_them(text):
+    assert parse_text(text) == float(text)
+
+
+@pytest.mark.parametrize("text", ["e5", "1.2.3", "3", "1_a", "-", ".", "2020-01-01x"])
+def test_what_is_no_float_is_none(text):
+    assert not isinstance(parse_text(text), float)
+
+
+# wrong settings
+
+WRONG = [
+    ({"learning_rte": 1}, "learning_rte: unknown setting; did you mean learning_rate?"),
+    ({"mask_histroy": True}, "mask_histroy: unknown setting; did you mean mask_history?"),
+    ({"zzzzqqqq": 1}, "zzzzqqqq: unknown setting"),
+    ({"epochs": "many"}, "epochs: is 'many', expected a whole number"),
+    ({"epochs": 1.5}, "epochs: is 1.5, expected a whole number"),
+    ({"epochs": 0}, "epochs: is 0, must be at least 1"),
+    ({"epochs": None}, "epochs: must not be empty, expected a whole number"),
+    ({"seed": True}, "seed: is True, expected a whole number"),
+    ({"learning_rate": 0}, "learning_rate: is 0, must be above 0"),
+    ({"learner": "adm"}, "learner: is 'adm', expected one of adam, adamw"),
+    ({"mask_history": "maybe"}, "mask_history: is 'maybe', expected True or False"),
+    ({"topk": [10, 0]}, "topk: is 0, must be at least 1"),
+    ({"topk": [[1]]}, r"topk: is \[1\], expected a number"),
+    ({"load_col": ["user_id"]}, r"load_col: is \['user_id'\], expected a mapping or nothing"),
+    ({"eval_args": {"spilt": {}}}, "eval_args: .* has no part 'spilt'"),
+    ({"eval_args": {"split": {"XX": 1}}}, "eval_args: .*split must be one of"),
+    ({"eval_args": {"order": "XX"}}, "eval_args: .*order must be TO"),
+    ({"eval_args": {"mode": "some"}}, "eval_args: .*mode 'some' must be full"),
+    ({"user_inter_num_interval": "5"}, "user_inter_num_interval: .*interval such as"),
+    ({"valid_metric": "NDCG at 10"}, "valid_metric: .*metric's name"),
+    ({"valid_metric": "MAP@10"}, "valid_metric: MAP@10 is not among metrics"),
+    ({"valid_metric": "NDCG@20"}, r"valid_metric: NDCG@20, but topk is \[10\]"),
+    ({"metrics": ["Recal"]}, "no metric named 'Recal'"),
+    ({"gpu_id": "a", "use_gpu": True}, "CUDA|GPU"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_settings_are_one_clear_line(settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config("BPR", "ml-100k", config_dict=settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\n\nepohcs: 3\n", r"epohcs \(.*mine.yaml:3\): unknown setting; did you mean epochs\?"),
+        ("# comment\nepochs: many\n", r"epochs \(.*mine.yaml:2\): is 'many'"),
+        ("seed: 1\nseed: 2\n", r"seed \(.*mine.yaml:2\) is given twice, first in line 1"),
+        ("seed: [1\n", r"mine.yaml:\d: not valid YAML"),
+        ("- seed\n", r"mine.yaml:1: expected `key: value` lines"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "mine.yaml:1: not valid YAML"),
+    ],
+)
+def test_wrong_files_name_the_line(text, message, settings_file):
+    with pytest.raises(ConfigError, match=message):
+        Config("BPR", "ml-100k", [settings_file(text)])
+
+
+def test_missing_file_and_empty_file(settings_file):
+    with pytest.raises(ConfigError, match="config file nowhere.yaml does not exist"):
+        Config("BPR", "ml-100k", ["nowhere.yaml"])
+    assert Config("BPR", "ml-100k", [settings_file("# nothing\n")])["seed"] == 2020
+
+
+def test_everything_wrong_is_wrong_before_model_and_data_are_looked_for():
+    with pytest.raises(ConfigError, match="learning_rte"):
+        Config("NoSuchModel", "no-such-data", config_dict={"learning_rte": 1})
+
+
+@pytest.mark.parametrize(("name", "advice"), [("BRP", "BPR"), ("bpr", "BPR"), ("recfound", "RecFound"), ("LightGNC", "LightGCN")])
+def test_unknown_model(name, advice):
+    with pytest.raises(ConfigError, match=f"model: there is no model '{name}'; did you mean {advice}"):
+        Config(name, "ml-100k")
+
+
+# data
+
+
+def test_missing_data_set_is_one_line_and_nothing_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole.data.dataset.dataset.Dataset._download", lambda self: pytest.fail("RecBole would download"))
+    with pytest.raises(DataError, match="data set 'ml-1m' not found: .*ml-1m.inter does not exist; put the atomic files into"):
+        Config("BPR", "ml-1m", config_dict={"data_path": tmp_path})
+    with pytest.raises(DataError, match="nowhere.train.inter"):
+        Config("BPR", "nowhere", config_dict={"benchmark_filename": ["train", "valid", "test"]})
+
+
+def test_data_path_one_level_too_deep(tiny_path):
+    with pytest.raises(DataError, match=f"names the folder above the data set's own: --data_path={tiny_path}"):
+        Config("BPR", "tiny", config_dict={"data_path": tiny_path / "tiny"})
+
+
+def test_own_copy_of_ml_100k_goes_before_recboles(write_dataset):
+    rows = [["user_id:token", "item_id:token", "rating:float", "timestamp:float"], ["a", "b", 1, 1]]
+    path = write_dataset("ml-100k", inter=rows)
+    assert Config("BPR", "ml-100k", config_dict={"data_path": path})["data_path"] == str(path / "ml-100k")
+    assert "dataset_example" in Config("BPR", "ml-100k")["data_path"]
+    assert "dataset_example" in Config("BPR", "ml-100k", config_dict={"data_path": "nowhere"})["data_path"]
+
+
+def test_columns_that_are_not_there(write_dataset):
+    path = write_dataset("shop", inter=[["user_id:token", "item_id:token"], ["a", "b"]])
+    with pytest.raises(DataError, match=r"shop.inter:1: no column 'timestamp' \(TIME_FIELD.*it has user_id, item_id"):
+        Config("BPR", "shop", config_dict={"data_path": path})
+    with pytest.raises(ConfigError, match="load_col: inter does not name timestamp"):
+        Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id"]}})
+    path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], ["a", "b", 1]])
+    with pytest.raises(DataError, match="no column 'rating' .load_col."):
+        Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}})
+
+
+# the files themselves
+
+
+def test_every_setting_of_our_files_is_explained_and_fits_its_own_rule():
+    for path in sorted(properties_dir().glob("overall.yaml")) + sorted(properties_dir().glob("model/*.yaml")):
+        for setting in read_settings(path):
+            assert setting.hint and setting.effect, f"{path.name}:{setting.line} {setting.key} has no `# (type) effect`"
+            check_value(setting.key, setting.value, f"{path}:{setting.line}")
+
+
+def test_recboles_own_defaults_fit_the_rules():
+    from recbole_recfound.property_files import recbole_dir
+
+    for path in (recbole_dir() / "properties" / "model").glob("*.yaml"):
+        for setting in read_settings(path):
+            check_value(setting.key, setting.value, f"{path}:{setting.line}")
+
+
+def test_recboles_files_are_read_as_recbole_reads_them():
+    from recbole_recfound.property_files import recbole_dir
+
+    loader = RecBoleConfig._build_yaml_loader(None)
+    for path in (recbole_dir() / "properties").glob("**/*.yaml"):
+        if "url" not in path.name:
+            assert {s.key: s.value for s in read_settings(path)} == (yaml.load(path.read_text(), Loader=loader) or {})
+
+
+def test_known_settings_cover_recboles_argument_lists():
+    assert {"gpu_id", "epochs", "eval_args", "load_col", "hidden_size", "kg_reverse_r", "benchmark_filename"} <= set(known_rules())
+
+
+# device
+
+
+def test_device_and_environment_are_left_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    config = Config("BPR", "ml-100k", config_dict={"gpu_id": 0})
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert config["use_gpu"] is is_gpu(config["device"])
+
+
+def test_errors_are_our_own_kind():
+    assert issubclass(ConfigError, RecFoundError) and issubclass(ConfigError, ValueError)
+
+
+def test_a_config_can_be_made_in_a_process_that_has_other_arguments(checkout):
+    code = "from recbole_recfound.config import Config; print(Config('BPR', 'ml-100k')['epochs'])"
+    done = subprocess.run([sys.executable, "-c", code, "--epochs=1", "junk"], cwd=checkout, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["300"], done.stderr

@@ -1,0 +1,68 @@
+"""`use_gpu`, `gpu_id`, and that nothing else in the package names a device."""
+
+import ast
+import re
+
+import pytest
+import torch
+
+from recbole_recfound.device import choose_device
+from recbole_recfound.errors import ConfigError
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def _device(use_gpu, gpu_id="0"):
+    return str(choose_device({"use_gpu": use_gpu, "gpu_id": gpu_id}))
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "gpu_id", "expected"),
+    [
+        (None, "0", "cuda:0"),
+        (True, "1", "cuda:1"),
+        (None, 1, "cuda:1"),
+        (None, "1,0", "cuda:1"),
+        (None, [1, 0], "cuda:1"),
+        (False, "0", "cpu"),
+        (None, "", "cpu"),
+        (False, "7", "cpu"),
+    ],
+)
+def test_with_two_gpus(two_gpus, use_gpu, gpu_id, expected):
+    assert _device(use_gpu, gpu_id) == expected
+
+
+@pytest.mark.parametrize("gpu_id", ["2", 5, "x", "-1"])
+def test_a_gpu_that_is_not_there(two_gpus, gpu_id):
+    with pytest.raises(ConfigError, match="gpu_id"):
+        _device(None, gpu_id)
+
+
+def test_demanded_but_switched_off_by_its_id(two_gpus):
+    with pytest.raises(ConfigError, match="gpu_id: ''"):
+        _device(True, "")
+
+
+def test_without_a_gpu(no_gpu):
+    assert _device(None) == _device(False) == _device(None, "5") == "cpu"
+    with pytest.raises(ConfigError, match="use_gpu: True, but torch finds no CUDA device"):
+        _device(True)
+
+
+def test_no_other_file_names_a_device(checkout):
+    for path in (checkout / "recbole_recfound").rglob("*.py"):
+        if path == checkout / "recbole_recfound" / "device.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"(cpu|cuda)(:\d+)?", node.value):
+                pytest.fail(f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config")
