@@ -35,6 +35,7 @@ setup(
         "scipy>=1.11",
         "tqdm>=4.60",
     ],
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.80"]},
+    # setuptools: the tests build a wheel
+    extras_require={"test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1"]},
     entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
 )

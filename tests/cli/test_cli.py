@@ -1,0 +1,134 @@
+"""The program from outside: exit codes, one line for every error, help without torch."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from recbole_recfound import __version__
+from recbole_recfound.cli import main
+from recbole_recfound.property_files import properties_dir, read_settings, recbole_dir
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Records what the command line hands to `run_recfound`."""
+    recorded = []
+    module = types.ModuleType("recbole_recfound.quick_start")
+    module.run_recfound = lambda **arguments: recorded.append(arguments)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return recorded
+
+
+def test_defaults(calls):
+    assert main(["run"]) == 0
+    assert calls == [{"model": "RecFound", "dataset": "ml-100k", "config_file_list": [], "config_dict": {}}]
+
+
+def test_what_is_handed_over(calls, tmp_path):
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("seed: 1\n")
+    argv = ["--model=BPR", "--dataset", "mine", "--config_files", "a.yaml b.yaml", "--seed=5", "--mask_history", "--baselines=Pop,BPR"]
+    assert main(["run", *argv]) == 0
+    assert calls == [
+        {
+            "model": "BPR",
+            "dataset": "mine",
+            "config_file_list": ["a.yaml", "b.yaml"],
+            "config_dict": {"seed": "5", "mask_history": True, "baselines": "Pop,BPR"},
+        }
+    ]
+
+
+def test_model_and_data_set_named_in_a_file(calls, tmp_path):
+    (tmp_path / "a.yaml").write_text("model: SASRec\ndataset: mine\n")
+    main(["run", "--config_files=a.yaml"])
+    main(["run", "--config_files=a.yaml", "--model=BPR"])
+    assert [(call["model"], call["dataset"]) for call in calls] == [("SASRec", "mine"), ("BPR", "mine")]
+
+
+def test_the_process_arguments_are_read_only_without_others(calls, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["recfound", "run", "--seed=9"])
+    assert main() == 0 and calls[0]["config_dict"] == {"seed": "9"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run", "--learning_rte=1"], "learning_rte: unknown setting; did you mean learning_rate?"),
+        (["run", "--epochs=many"], "epochs: is 'many', expected a whole number"),
+        (["run", "--model=RecFind"], "model: there is no model 'RecFind'; did you mean RecFound?"),
+        (["run", "--dataset=nowhere"], "data set 'nowhere' not found"),
+        (["run", "--baselines=Popp"], "model: there is no model 'Popp'; did you mean Pop?"),
+        (["run", "--config_files=nowhere.yaml"], "config file nowhere.yaml does not exist"),
+        (["run", "junk"], "unexpected argument 'junk'"),
+        (["train"], "there is no command 'train'; commands: run"),
+    ],
+)
+def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err
+    assert "Traceback" not in captured.out + captured.err
+
+
+def test_interrupted(calls, monkeypatch, capsys):
+    def interrupt(**arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["recbole_recfound.quick_start"], "run_recfound", interrupt)
+    assert main(["run"]) == 130 and capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_errors_of_programming_are_not_hidden(calls, monkeypatch):
+    def fail(**arguments):
+        raise AttributeError("a mistake of ours")
+
+    monkeypatch.setattr(sys.modules["recbole_recfound.quick_start"], "run_recfound", fail)
+    with pytest.raises(AttributeError):
+        main(["run"])
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["run", "--version"]])
+def test_version(argv, capsys):
+    assert main(argv) == 0 and capsys.readouterr().out == f"recbole_recfound {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
+def test_commands_are_listed(argv, capsys):
+    assert main(argv) == 0 and "recfound COMMAND --help" in capsys.readouterr().out
+
+
+def test_help_lists_every_option_with_default_and_effect(capsys):
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    theirs = recbole_dir() / "properties"
+    files = [properties_dir() / "overall.yaml", *properties_dir().glob("model/RecFound.yaml")]
+    for path in [*files, theirs / "overall.yaml", theirs / "dataset" / "sample.yaml"]:
+        for setting in read_settings(path):
+            assert f"--{setting.key}" in text, setting.key
+            assert path not in files or " ".join(setting.effect.split()[:4]) in text, setting.key
+    assert "--seed=2020" in text and "--valid_metric=NDCG@10" in text and "--metrics=[Recall, NDCG, MRR, Hit]" in text
+
+
+def test_help_for_another_model(capsys):
+    assert main(["run", "--model=SASRec", "--help"]) == 0
+    assert "--attn_dropout_prob=0.5" in capsys.readouterr().out
+
+
+def test_help_and_errors_from_another_folder_without_torch(checkout, tmp_path):
+    code = f"""
+import runpy, sys
+sys.argv = ["run_recfound.py", "--help"]
+try:
+    runpy.run_path({str(checkout / "run_recfound.py")!r}, run_name="__main__")
+except SystemExit as end:
+    print("exit", end.code, "torch" in sys.modules)
+"""
+    environment = {"PYTHONPATH": str(checkout), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "exit 0 False", done.stderr
+    script = [sys.executable, str(checkout / "run_recfound.py"), "--seed=1", "--seed=2"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr == "error: seed: given twice, as 1 and 2\n"
