@@ -44,3 +44,27 @@ def choose_device(config) -> torch.device:
 def is_gpu(device: torch.device) -> bool:
     """Whether a device is anything but the main processor."""
     return device.type != "cpu"
+
+
+def on_host(device: torch.device) -> bool:
+    """Whether a device is the processor itself: a laptop's defaults apply."""
+    return device.type == "cpu"
+
+
+def choose_precision(setting: str | None, device: torch.device) -> str:
+    """Resolves `precision` to accelerate's name, `bf16` or `no`.
+
+    `auto` takes bf16 where the hardware multiplies it natively: recent CUDA devices, and processors with AVX-512 BF16 or AMX.
+    Elsewhere bf16 is emulated and slower than float32. The frozen backbone then has bf16 weights; what is trained stays float32.
+
+    Args:
+        setting: `auto`, `bf16`, `no`, or None for `no`.
+        device: where the model runs.
+    """
+    import torch
+
+    if setting != "auto":
+        return setting or "no"
+    if on_host(device):
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "no"

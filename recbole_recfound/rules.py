@@ -61,6 +61,10 @@ def _interval(value: str) -> str | None:
     return None if fits else 'must be an interval such as "[5,inf)"'
 
 
+def _any_case(*names: str) -> Callable[[str], str | None]:
+    return lambda value: None if value.lower() in names else f"expected one of {', '.join(names)}"
+
+
 def _metric_at(value: str) -> str | None:
     return None if re.fullmatch(r"\w+(@[1-9]\d*)?", value) else "must be a metric's name, such as NDCG@10"
 
@@ -74,8 +78,9 @@ RULES: dict[str, Rule] = {
     "gpu_id": Rule((str, int, list)),
     "seed": Rule(minimum=0, maximum=2**32 - 1),
     "worker": Rule(minimum=0),
-    "state": Rule(choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    "state": Rule(check=_any_case("debug", "info", "warning", "error", "critical")),
     "encoding": Rule((str,), nullable=True),
+    "save_dataloaders": Rule(choices=(False,)),  # the loaders are made anew for every run, with its mask
     # the run
     "time_budget": Rule((int, float), minimum=0),
     "baselines": Rule((list,)),
@@ -99,7 +104,7 @@ RULES: dict[str, Rule] = {
     "eval_batch_size": Rule(minimum=1),
     "learning_rate": Rule(above=0),
     "weight_decay": Rule(minimum=0),
-    "learner": Rule(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")),
+    "learner": Rule(check=_any_case("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")),
     "clip_grad_norm": Rule((dict,), nullable=True),
     "train_neg_sample_args": Rule((dict,), nullable=True),
     # evaluation
@@ -131,6 +136,7 @@ RULES: dict[str, Rule] = {
     "max_answer_tokens": Rule(minimum=2),
     "history_titles": Rule(minimum=1),
     "sr_candidates": Rule(minimum=2, maximum=26),
+    "max_generative_examples": Rule(minimum=2),
     "hard_negatives": Rule(minimum=0),
     "negative_source": Rule(choices=("random", "title")),
     "item_neighbours": Rule(minimum=1),

@@ -2,13 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
+from recbole_recfound.device import on_host
 from recbole_recfound.errors import BackboneError
 
 
@@ -65,7 +65,9 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         raise BackboneError(f"backbone '{name}' is a {config.model_type} model, not a causal language model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, trust_remote_code=False, attn_implementation=_attention(device)
+        )
     except (OSError, ValueError) as error:
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
     if not hasattr(model.base_model, "layers"):
@@ -89,9 +91,9 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_local(name: str) -> bool:
-    """Whether `name` is a folder on this machine."""
-    return Path(name).is_dir()
+def _attention(device: torch.device) -> str:
+    """Attention kernel: on CPUs the fused one is slower in backward (bf16, rows of 100 to 300 tokens: 1.15 times a step)."""
+    return "eager" if on_host(device) else "sdpa"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, init_seed
+from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, get_trainer, init_seed
 
 from recbole_recfound.config import Config, known_rules
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.protocol import Splits, build_splits, check_same_rows, check_short_histories
-from recbole_recfound.registry import get_model, get_trainer
+from recbole_recfound.registry import get_model
 
 ALSO_SHARED = ("mask_history", "seed", "reproducibility", "use_gpu", "gpu_id", "worker", "state", "show_progress", "encoding")
 """What all rows share beside RecBole's own lists of data and evaluation settings."""

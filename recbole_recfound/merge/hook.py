@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from recbole_recfound.merge.distance import pairwise_distances
-from recbole_recfound.merge.methods import merge
+from recbole_recfound.merge.checks import pairwise_distances
+from recbole_recfound.merge.merging import merge
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 
 Tensors = dict[str, torch.Tensor]

@@ -1,0 +1,104 @@
+"""What one training step sees: tensors grouped by how the model encodes them."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class _OnDevice:
+    """Tensors that move together; task names stay on the host, where routing decides which experts run."""
+
+    tasks: list[str]
+
+    def to(self, device: torch.device) -> "_OnDevice":
+        """Copy with every tensor on `device`."""
+        moved = {
+            item.name: getattr(self, item.name).to(device)
+            for item in fields(self)
+            if isinstance(getattr(self, item.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class SequenceBatch(_OnDevice):
+    """Histories where every position predicts the next item.
+
+    Attributes:
+        items: [B, L] RecBole item ids seen, 0 = padding (on the right).
+        targets: [B, L] the next item of each position, 0 = none.
+        token_ids: [B, T] the histories as text, or None (soft tokens).
+        token_mask: [B, T] 1 = real token.
+        ends: [B, L] position of each item's last token in `token_ids`.
+    """
+
+    items: torch.Tensor
+    targets: torch.Tensor
+    token_ids: torch.Tensor | None = None
+    token_mask: torch.Tensor | None = None
+    ends: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PairBatch(_OnDevice):
+    """Queries and items for a contrastive loss; each distinct (task, item) is encoded once.
+
+    Attributes:
+        query_ids, query_mask, query_text: [B, T] tokens, real tokens, tokens to pool (instruction left out).
+        item_tasks: task of each of the U distinct items; it decides the item's route.
+        item_rows: [U] catalogue rows.
+        item_ids, item_mask, item_text: [U, S].
+        positive: [B] index of the right item.
+        allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right answer.
+        known: [B, K] catalogue rows of the query's right answers, padded with -1.
+    """
+
+    query_ids: torch.Tensor
+    query_mask: torch.Tensor
+    query_text: torch.Tensor
+    item_tasks: list[str]
+    item_rows: torch.Tensor
+    item_ids: torch.Tensor
+    item_mask: torch.Tensor
+    item_text: torch.Tensor
+    positive: torch.Tensor
+    allowed: torch.Tensor
+    known: torch.Tensor
+
+
+@dataclass(frozen=True)
+class GenerativeBatch(_OnDevice):
+    """Prompts with answers.
+
+    Attributes:
+        input_ids, attention_mask: [B, T].
+        labels: [B, T], -100 everywhere but on the answer and its end token.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+Part = SequenceBatch | PairBatch | GenerativeBatch
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """Everything one optimiser step trains on.
+
+    Attributes:
+        parts: at most one batch of each form.
+        counts: examples per task.
+    """
+
+    parts: list[Part]
+    counts: dict[str, int]
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """Copy on `device`."""
+        return StepBatch([part.to(device) for part in self.parts], self.counts)

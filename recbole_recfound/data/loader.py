@@ -1,0 +1,150 @@
+"""The multi-task loader: the scheduler says how many, cursors say which, the collator makes tensors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from recbole_recfound.data.batches import StepBatch
+from recbole_recfound.data.collate import Collator
+from recbole_recfound.task import PairExample, Task
+
+
+class Cursor:
+    """Walks through a task's training examples in a new random order each round: new samples before repeated ones.
+
+    The order of a round depends on the seed, the task and the round only, so a position is two integers.
+    """
+
+    def __init__(self, indices: np.ndarray, key: tuple[int, ...]) -> None:
+        self.indices = indices
+        self.key = key
+        self.drawn = 0
+        self._round: tuple[int, np.ndarray] | None = None
+
+    def take(self, count: int) -> list[tuple[int, int]]:
+        """The next `count` examples as (example index, draw number)."""
+        taken = []
+        for number in range(self.drawn, self.drawn + count):
+            turn, place = divmod(number, len(self.indices))
+            if self._round is None or self._round[0] != turn:
+                order = np.random.default_rng([*self.key, turn]).permutation(self.indices)
+                self._round = (turn, order)
+            taken.append((int(self._round[1][place]), number))
+        self.drawn += count
+        return taken
+
+    @property
+    def distinct(self) -> int:
+        """Distinct examples seen so far."""
+        return min(self.drawn, len(self.indices))
+
+
+class MultiTaskLoader:
+    """Yields one `StepBatch` per optimiser step, for ever; the trainer decides when to stop.
+
+    Args:
+        tasks: built tasks.
+        collator: makes tensors.
+        scheduler: anything with `allocate(batch_sizes) -> counts` (`sampler`).
+        batch_sizes: examples per step of each group, `embedding` and `generative`.
+        probe_share: share of each task's examples set aside for probes before training.
+        probe_size: examples in a probe.
+        seed: of the order and of the windows.
+        contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
+        fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        collator: Collator,
+        scheduler: Any,
+        batch_sizes: Mapping[str, int],
+        probe_share: float,
+        probe_size: int,
+        seed: int,
+        contrastive_batch: int = 1,
+        fixed_probes: Mapping[str, StepBatch] | None = None,
+    ) -> None:
+        self.tasks = dict(tasks)
+        self.collator = collator
+        self.scheduler = scheduler
+        groups = {task.spec.kind for task in tasks.values()}
+        self.batch_sizes = {group: size for group, size in batch_sizes.items() if group in groups}
+        self.seed = seed
+        self.contrastive_batch = contrastive_batch
+        self.fixed_probes = dict(fixed_probes or {})
+        self.waiting: dict[str, list[tuple[int, int]]] = {}
+        self.cursors: dict[str, Cursor] = {}
+        self.probes: dict[str, np.ndarray] = {}
+        for name, task in self.tasks.items():
+            train, probe = np.arange(len(task)), np.arange(0)
+            if name not in self.fixed_probes:
+                train, probe = set_aside(len(task), probe_share, (seed, task.spec.id))
+            self.cursors[name] = Cursor(train, (seed, task.spec.id))
+            self.probes[name] = probe[:probe_size]
+            if isinstance(task.example(0), PairExample):
+                self.waiting[name] = []
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        while True:
+            yield self.next_batch()
+
+    def next_batch(self) -> StepBatch:
+        """Draw indices first, then build and collate only what was drawn."""
+        counts = self.scheduler.allocate(self.batch_sizes)
+        drawn = {name: self.cursors[name].take(count) for name, count in counts.items() if count}
+        for name, waiting in self.waiting.items():
+            waiting.extend(drawn.pop(name, []))
+            if len(waiting) >= self.contrastive_batch:
+                drawn[name], self.waiting[name] = waiting, []
+        return self.collate(drawn) if drawn else self.next_batch()
+
+    def collate(self, drawn: Mapping[str, list[tuple[int, int]]]) -> StepBatch:
+        """Collate (example index, draw number) pairs of several tasks, one part per form of batch."""
+        forms: dict[type, list[tuple[str, object, np.random.Generator]]] = {}
+        for name, pairs in drawn.items():
+            task = self.tasks[name]
+            for index, number in pairs:
+                example = task.example(index)
+                rng = np.random.default_rng([self.seed, task.spec.id, number, 1])
+                forms.setdefault(type(example), []).append((name, example, rng))
+        parts = [self.collator(*zip(*members)) for members in forms.values()]
+        return StepBatch(parts, {name: len(pairs) for name, pairs in drawn.items()})
+
+    def probe_batch(self, name: str) -> StepBatch:
+        """The fixed probe of one task; windows are fixed too."""
+        if name in self.fixed_probes:
+            return self.fixed_probes[name]
+        return self.collate({name: [(int(index), number) for number, index in enumerate(self.probes[name])]})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Positions and the scheduler's state: all that is needed to draw the same batches again."""
+        drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
+        return {"drawn": drawn, "waiting": self.waiting, "scheduler": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        for name, cursor in self.cursors.items():
+            cursor.drawn = state["drawn"][name]
+        self.waiting = {name: [tuple(pair) for pair in pairs] for name, pairs in state["waiting"].items()}
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Split example indices into a training part and a probe part (at least one example each)."""
+    order = np.random.default_rng([*key, 0x5E7]).permutation(size)
+    count = min(max(1, round(size * share)), size - 1)
+    return np.sort(order[count:]), order[:count]
+
+
+def scheduler_sizes(tasks: Mapping[str, Task]) -> dict[str, int]:
+    """Training targets per task: what the schedulers call the size of a task."""
+    return {name: max(1, round(len(task) * task.targets_per_example)) for name, task in tasks.items()}
+
+
+def scheduler_groups(tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Group (`embedding` or `generative`) of each task."""
+    return {name: task.spec.kind for name, task in tasks.items()}
+

@@ -1,0 +1,80 @@
+"""Figures of the report, drawn by matplotlib as SVG text that stands in the page itself."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+
+
+def curves(series: Curves, ylabel: str, logarithmic: bool = False) -> str:
+    """One line per name over optimiser steps.
+
+    Args:
+        series: name -> (step, value) points.
+        ylabel: what the values are.
+        logarithmic: logarithmic y axis.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 3.2))
+    for name, points in series.items():
+        axes.plot([step for step, _ in points], [value for _, value in points], label=name, linewidth=1.4)
+    axes.set_xlabel("step")
+    axes.set_ylabel(ylabel)
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.legend(ncols=4, fontsize=8, frameon=False)
+    axes.grid(alpha=0.25)
+    return _svg(figure)
+
+
+def shares(series: Curves, ylabel: str) -> str:
+    """Stacked areas of shares that add up to one (the paper's figure of sampling ratios)."""
+    figure, axes = plt.subplots(figsize=(7.2, 2.8))
+    steps = [step for step, _ in next(iter(series.values()))]
+    axes.stackplot(steps, [[value for _, value in points] for points in series.values()], labels=list(series), alpha=0.85)
+    axes.set_xlabel("step")
+    axes.set_ylabel(ylabel)
+    axes.set_ylim(0, 1)
+    axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower left")
+    return _svg(figure)
+
+
+def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """A labelled square matrix with its values, 0 to 1."""
+    size = 1.6 + 0.45 * len(names)
+    figure, axes = plt.subplots(figsize=(size + 0.8, size))
+    image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            colour = "black" if value > 0.6 else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+    figure.colorbar(image, fraction=0.046)
+    return _svg(figure)
+
+
+def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
+    """Horizontal bars, first name on top."""
+    figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.32 * len(names)))
+    axes.barh(range(len(names)), values, color="#4477aa")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    for place, value in enumerate(values):
+        axes.text(value, place, f" {value:.4f}", va="center", fontsize=8)
+    axes.margins(x=0.15)
+    return _svg(figure)
+
+
+def _svg(figure: plt.Figure) -> str:
+    figure.tight_layout()
+    text = io.StringIO()
+    # No date, so that the same run writes the same page.
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]

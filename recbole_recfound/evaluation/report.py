@@ -1,0 +1,77 @@
+"""The run's page: one self-contained HTML file made from `results.json`."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from recbole_recfound.evaluation import figures
+from recbole_recfound.evaluation.table import protocol_line
+
+
+def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Fill the page.
+
+    Args:
+        results: the content of `results.json`.
+        history: the trainer's records, one per step (losses, probed, weights).
+
+    Returns:
+        HTML that needs no network.
+    """
+    rows, tasks = results["rows"], results.get("tasks", [])
+    metrics = list(rows[0]["metrics"])
+    chosen = results["protocol"]["valid_metric"].lower()
+    router = results.get("router")
+    source = (resources.files("recbole_recfound.evaluation") / "report.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    return page.render(
+        title=f"{results['model']} on {results['dataset']}",
+        model=results["model"],
+        protocol=protocol_line(results["protocol"]),
+        rows=rows,
+        metrics=metrics,
+        tasks=tasks,
+        left_out=results.get("left_out", {}),
+        comparison_figure=figures.bars(
+            [row["model"] for row in rows], [row["metrics"].get(chosen, 0.0) for row in rows], f"test {chosen}"
+        ),
+        loss_figure=figures.curves(probe_curves(results, history), "loss / untrained loss") if tasks else "",
+        ratio_figures={
+            group: figures.shares(points, "sampling ratio") for group, points in ratio_curves(tasks, history).items()
+        },
+        router_figure=figures.heat_map(router["tasks"], router["similarity"]) if router else "",
+        merge=results.get("merge"),
+        examples=results.get("examples", []),
+        facts=_facts(results),
+    )
+
+
+def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+    """Probe loss of each task over its untrained loss, with the untrained point first."""
+    untrained = {task["name"]: task["untrained_loss"] for task in results["tasks"]}
+    found = {name: [(0, 1.0)] for name in untrained}
+    for record in history:
+        for name, loss in record["probed"].items():
+            found[name].append((record["step"], loss / max(untrained[name], 1e-8)))
+    return found
+
+
+def ratio_curves(
+    tasks: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, list]]:
+    """Sampling ratio of each task over the steps, by group."""
+    groups: dict[str, dict[str, list]] = {}
+    for task in tasks:
+        points = [(record["step"], record["weights"][task["name"]]) for record in history]
+        if points:
+            groups.setdefault(task["kind"], {})[task["name"]] = points
+    return groups
+
+
+def _facts(results: Mapping[str, Any]) -> dict[str, str]:
+    facts = {"seed": str(results["seed"])} | {f"{name} version": text for name, text in results["versions"].items()}
+    for name, value in results.get("run", {}).items():
+        facts[name.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return facts

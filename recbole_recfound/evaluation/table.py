@@ -1,0 +1,51 @@
+"""The comparison table as text and as rows for the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def protocol_line(protocol: dict[str, Any]) -> str:
+    """One line that says under which rules every row was scored."""
+    masked = "history masked" if protocol["mask_history"] else "history NOT masked"
+    return (
+        f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {protocol['mode']} ranking, {masked},"
+        f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
+    )
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Align rows of the comparison for a terminal.
+
+    Args:
+        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note.
+
+    Returns:
+        Lines of text; the best value of every metric is marked with *.
+    """
+    metrics = list(rows[0]["metrics"])
+    best = {name: max(row["metrics"].get(name, float("-inf")) for row in rows) for name in metrics}
+    header = ["model", *metrics, "train s", "eval s", "parameters", ""]
+    body = [
+        [
+            row["model"],
+            *(_score(row["metrics"].get(name), best[name]) for name in metrics),
+            f"{row['train_seconds']:.1f}",
+            f"{row['eval_seconds']:.1f}",
+            f"{row['trainable_parameters']:,}",
+            row.get("note", ""),
+        ]
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in [header, *body]) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if column in (0, len(header) - 1) else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(line, widths))).rstrip()
+        for line in [header, ["-" * width for width in widths], *body]
+    ]
+    return "\n".join(lines)
+
+
+def _score(value: float | None, best: float) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" + ("*" if value == best else " ")

@@ -1,0 +1,243 @@
+"""From a config and RecBole's built splits to a model and its training data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from peft import PeftModel
+
+from recbole_recfound.adapter import build_adapter, check_adapter
+from recbole_recfound.backbone import Backbone, decode
+from recbole_recfound.device import on_host
+from recbole_recfound.data import Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.protocol import Splits, held_out
+from recbole_recfound.model.recfound import ModelInputs, RecFound
+from recbole_recfound.property_files import properties_dir
+from recbole_recfound.sampler import build_scheduler
+from recbole_recfound.task import TASKS, Task, TaskOptions, TrainingData, build_tasks
+from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, read_atomic
+
+ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
+SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model with what trains it.
+
+    Attributes:
+        model: on its device, untrained.
+        loader: multi-task batches.
+        tasks: tasks that were built.
+        left_out: reason for each task that was not.
+        catalogue: the items.
+    """
+
+    model: RecFound
+    loader: MultiTaskLoader
+    tasks: dict[str, Task]
+    left_out: dict[str, str]
+    catalogue: Catalogue
+
+
+def history_mode(config, device: torch.device) -> str:
+    """How histories enter the LLM: `item`, `positions` or `prompt`."""
+    mode = config["history_mode"]
+    if mode == "auto":
+        mode = ITEM if on_host(device) else "text"
+    return ITEM if mode == ITEM else config["text_form"]
+
+
+def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.device) -> Built:
+    """Build catalogue, tasks, adapter, model and loader.
+
+    Args:
+        config: the run's config.
+        splits: RecBole's built data sets; only their training part reaches the tasks.
+        backbone: frozen language model, adapted in place.
+        device: where to train.
+
+    Raises:
+        ConfigError: settings that do not fit the data or the backbone.
+        DataError: a malformed data file.
+    """
+    mode = history_mode(config, device)
+    catalogue = catalogue_of(config, splits)
+    source = TrainingData.of(splits.train_set, catalogue, config["seed"], _queries(config, catalogue))
+    tasks, left_out = build_tasks(config["tasks"], source, _task_options(config, mode))
+    if "U2I" not in tasks:
+        raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
+    row_of_iid, iid_of_row = item_rows(splits, catalogue)
+    collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
+    adapted = _adapter(config, backbone)
+    tokens = _reordered(collator.sentences, row_of_iid)
+    inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode)
+    model = RecFound(config, splits.train_set, inputs).to(device)
+    _check(model, adapted, tasks, device)
+    loader = _loader(config, tasks, collator, splits, catalogue)
+    return Built(model, loader, tasks, left_out, catalogue)
+
+
+def catalogue_of(config, splits: Splits) -> Catalogue:
+    """Read .item beside the interactions, if there is one."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    train = splits.train_set
+    tokens = train.id2token(train.iid_field, train.inter_feat[train.iid_field].numpy())
+    known = train.id2token(train.iid_field, np.arange(1, train.item_num))
+    return build_catalogue(
+        path if path.is_file() else None,
+        train.iid_field,
+        map(str, tokens),
+        map(str, known),
+        config["item_text_fields"],
+        config["field_separator"],
+    )
+
+
+def item_rows(splits: Splits, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
+    """Catalogue row of each RecBole item id (-1 for padding), and item id of each row (0 where RecBole has none)."""
+    train = splits.train_set
+    tokens = train.id2token(train.iid_field, np.arange(train.item_num))
+    row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in tokens[1:])], dtype=np.int64)
+    iid_of_row = np.zeros(len(catalogue), dtype=np.int64)
+    iid_of_row[row_of_iid[1:]] = np.arange(1, train.item_num)
+    return row_of_iid, iid_of_row
+
+
+def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
+    """Rows of an optional `<dataset>.query` file: a text column and the item it asks for."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.query"
+    if not path.is_file():
+        return []
+    table, item = read_atomic(path, config["field_separator"]), config["ITEM_ID_FIELD"]
+    texts = [name for name in table.kinds if name != item]
+    if item not in table.kinds or len(texts) != 1:
+        raise DataError(f"{path}:1: needs two columns, {item}:token and one of query text, as in query:token_seq")
+    rows = []
+    for line, (text, token) in enumerate(zip(table.column(texts[0]), table.column(item)), start=2):
+        if token not in catalogue.row_of:
+            raise DataError(f"{path}:{line}: item '{token}' is neither in .item nor in the interactions")
+        rows.append((text, catalogue.row_of[token]))
+    return rows
+
+
+def _task_options(config, mode: str) -> TaskOptions:
+    return TaskOptions(
+        sequences=mode != PROMPT,
+        history_titles=config["history_titles"],
+        candidates=config["sr_candidates"],
+        hard_negatives=config["hard_negatives"],
+        negative_source=config["negative_source"],
+        neighbours=config["item_neighbours"],
+        neighbour_window=config["neighbour_window"],
+        max_generative=config["max_generative_examples"],
+    )
+
+
+def _collator(
+    config, backbone: Backbone, catalogue: Catalogue, tasks: Mapping[str, Task], iid_of_row: np.ndarray, mode: str
+) -> Collator:
+    texts = yaml.safe_load((properties_dir() / "task" / "prompts.yaml").read_text(encoding="utf-8"))
+    unknown = set(config["prompts"]) - set(TASKS)
+    if unknown:
+        raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
+    texts |= config["prompts"]
+    templates = {
+        name: PromptTemplate(name, texts[name], task.slots or SLOTS[name], backbone.tokenizer, name not in SLOTS)
+        for name, task in tasks.items()
+    }
+    _check_lengths(config, templates)
+    return Collator(
+        catalogue,
+        backbone.tokenizer,
+        templates,
+        iid_of_row,
+        config["max_item_tokens"],
+        config["max_prompt_tokens"],
+        config["max_answer_tokens"],
+        config["MAX_ITEM_LIST_LENGTH"],
+        history_as_text=mode == POSITIONS,
+    )
+
+
+def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
+    for name, template in templates.items():
+        if template.fixed_length >= config["max_prompt_tokens"]:
+            raise ConfigError(
+                f"max_prompt_tokens: {config['max_prompt_tokens']} leaves no room for data in the prompt of {name},"
+                f" whose fixed text alone has {template.fixed_length} tokens"
+            )
+
+
+def _adapter(config, backbone: Backbone) -> PeftModel:
+    kind = config["adapter"]
+    options = {
+        "r": config["lora_r"],
+        "lora_alpha": config["lora_alpha"],
+        "lora_dropout": config["lora_dropout"],
+        "target_modules": list(config["target_modules"]),
+    }
+    if kind == "tmole":
+        options["experts_per_group"] = config["experts_per_group"]
+    try:
+        adapted = build_adapter(backbone.model, "lora" if kind == "none" else kind, **options)
+    except ValueError as error:
+        raise ConfigError(f"adapter: {error}") from None
+    if kind == "none":
+        # B is zero: an adapter that never learns is the frozen backbone.
+        adapted.requires_grad_(False)
+    if config["gradient_checkpointing"]:
+        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return adapted
+
+
+def _check(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
+    """Refuse to train an adapter that does not run."""
+    decoder = adapted.get_base_model().base_model
+    ids = torch.arange(8, device=device).unsqueeze(0)
+    check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))
+
+
+def _reordered(table: TokenTable, rows: np.ndarray) -> TokenTable:
+    """Texts by RecBole's item id; padding (row -1) is empty."""
+    texts = [table[row] if row >= 0 else table.flat[:0] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
+    return TokenTable(np.concatenate(texts), offsets)
+
+
+def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Splits, catalogue: Catalogue):
+    options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
+    scheduler = build_scheduler(
+        config["scheduler"],
+        scheduler_sizes(tasks),
+        scheduler_groups(tasks),
+        **(options if config["scheduler"] == "s2sched" else {}),
+    )
+    return MultiTaskLoader(
+        tasks,
+        collator,
+        scheduler,
+        {"embedding": config["embedding_batch"], "generative": config["generative_batch"]},
+        probe_share=config["probe_share"],
+        probe_size=config["probe_size"],
+        contrastive_batch=config["contrastive_batch"],
+        seed=config["seed"],
+        fixed_probes={"U2I": validation_probe(config, splits, collator, catalogue, tasks["U2I"])},
+    )
+
+
+def validation_probe(config, splits: Splits, collator: Collator, catalogue: Catalogue, task: Task) -> StepBatch:
+    """U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss."""
+    pairs = held_out(splits.valid_set)
+    pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]
+    chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
+    row_of_iid, _ = item_rows(splits, catalogue)
+    histories = [row_of_iid[splits.known_at_valid.of(user)][-config["MAX_ITEM_LIST_LENGTH"] :] for user, _ in pairs[chosen]]
+    answers = row_of_iid[pairs[chosen, 1]]
+    names = ["U2I"] * len(chosen)
+    part = collator.validation(names, histories, answers, sequences=task.options.sequences)
+    return StepBatch([part], {"U2I": len(chosen)})

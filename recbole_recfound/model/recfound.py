@@ -1,0 +1,267 @@
+"""RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from peft import PeftModel
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch.nn import functional as F
+
+from recbole_recfound.adapter import routing
+from recbole_recfound.backbone import decode
+from recbole_recfound.data import Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.model.gradient_cache import represent
+from recbole_recfound.model.item_table import ItemTable
+from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
+from recbole_recfound.model.text_tower import TextTower
+from recbole_recfound.model.user_tower import ROUTE, UserTower
+from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.text import TokenTable
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What the model is given besides config and data set; nothing in it is learned.
+
+    Attributes:
+        adapted: backbone with adapter.
+        collator: turns histories into prompts.
+        item_tokens: text of each RecBole item id (row 0 empty).
+        row_of_iid: [num_items] catalogue row of each item id, -1 for padding.
+        tasks: names of the tasks trained.
+        device: where to run.
+        mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
+    """
+
+    adapted: PeftModel
+    collator: Collator
+    item_tokens: TokenTable
+    row_of_iid: np.ndarray
+    tasks: tuple[str, ...]
+    device: torch.device
+    mode: str
+
+
+class RecFound(GeneralRecommender):
+    """One LLM with task-wise low-rank experts: recommends, embeds and answers.
+
+    Declared as a general model so that RecBole hands over plain chronological interactions; the evaluation loader adds
+    each user's history in RecBole's usual sequential fields.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config, dataset, inputs: ModelInputs) -> None:
+        super().__init__(config, dataset)
+        self.inputs = inputs
+        self.device = inputs.device
+        self.mode = inputs.mode
+        self.temperature: float = config["temperature"]
+        self.pair_temperature: float = config["pair_temperature"]
+        self.sampled_items = config["sampled_items"] if self.n_items > config["full_softmax_items"] else 0
+        self.chunk: int = config["gradient_cache_chunk"]
+        self.backbone = inputs.adapted
+        self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
+        self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
+        user_depth = self._depth(config["backbone_layers"], in_item_mode=2)
+        text_depth = self._depth(config["text_layers"], in_item_mode=8)
+        # A prompt and the items it is held against are encoded alike.
+        self.text_tower = TextTower(inputs.adapted, user_depth if self.mode == "prompt" else text_depth)
+        self.frozen_layers: list[int] = config["frozen_feature_layers"]
+        self.random_features = config["item_features"] == "random"
+        # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
+        self.table_route = next((task for task in ("I2I", "Q2I") if task in inputs.tasks), None)
+        self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
+        width = self._decoder.config.hidden_size
+        self.item_table = ItemTable(
+            self.n_items,
+            width * (1 + len(self.frozen_layers)),
+            width,
+            self._decoder.embed_tokens.weight.float().norm(dim=-1).mean().item(),
+            config["use_item_text"],
+            config["use_item_id"],
+            config["id_scale"],
+            config["dropout"],
+        )
+        self.register_buffer("text_mean", torch.zeros(width), persistent=False)
+        self.random_body = config["body"] == "random"
+        self.task_weights: dict[str, float] = {}
+        self._frozen_features: torch.Tensor | None = None
+        self._item_vectors: torch.Tensor | None = None
+
+    @property
+    def _decoder(self) -> torch.nn.Module:
+        return self.inputs.adapted.get_base_model().base_model
+
+    def _depth(self, configured: int | None, in_item_mode: int) -> int:
+        layers = self._decoder.config.num_hidden_layers
+        if configured is not None:
+            return min(configured, layers)
+        return min(in_item_mode, layers) if self.mode == "item" else layers
+
+    def train(self, mode: bool = True) -> "RecFound":
+        """Item vectors of an evaluation are good until training goes on."""
+        self._item_vectors = None
+        return super().train(mode)
+
+    # Item text -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh_items(self) -> None:
+        """Encode every item's text with the current adapter; the first call also fixes centre and scale."""
+        first = self._frozen_features is None
+        was_training = self.training
+        self.eval()
+        if first:
+            self._frozen_features = torch.cat([self._encode_items(None), *map(self._frozen, self.frozen_layers)], 1)
+            if self.random_features:
+                self._frozen_features.normal_()
+            self.item_table.set_scale(self._frozen_features)
+            self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
+            if self.random_body:
+                self._forget()
+        features = self._frozen_features
+        if self.table_route and not (self.random_features or self.random_body or first):
+            trained = self._encode_items(self.table_route)
+            features = torch.cat([trained, features[:, trained.shape[1] :]], dim=1)
+        self.item_table.set_features(features)
+        self.train(was_training)
+
+    def _forget(self) -> None:
+        """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
+        for name, weight in self._decoder.layers.named_parameters():
+            if not weight.requires_grad and weight.dim() == 2:
+                weight.normal_(std=self._decoder.config.initializer_range)
+
+    def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
+        tokens, pad_id = self.inputs.item_tokens, self.inputs.collator.tokenizer.pad_token_id
+        return (tower or self.text_tower).encode_table(tokens, task, pad_id, self.device)
+
+    def _frozen(self, layer: int) -> torch.Tensor:
+        return self._encode_items(None, TextTower(self.inputs.adapted, layer))
+
+    # Losses ----------------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
+        """What accelerate's wrappers call; see `calculate_loss`."""
+        return self.calculate_loss(batch)
+
+    def calculate_loss(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
+        """Losses of the embedding and of the generative tasks; RecBole sums the tuple and logs its parts.
+
+        Each task weighs as many examples as it has in the batch; `task_losses` keeps the mean of every task.
+        """
+        sums = {EMBEDDING: [], GENERATIVE: []}
+        sizes = {EMBEDDING: 0, GENERATIVE: 0}
+        self.task_losses: dict[str, torch.Tensor] = {}
+        for part in batch.parts:
+            losses = self.example_losses(part)
+            kind = TASKS[part.tasks[0]].kind
+            # CoBa weighs losses; every other scheduler leaves them alone and changes what is sampled.
+            weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
+            sums[kind].append((losses * torch.tensor(weights, device=losses.device)).sum())
+            sizes[kind] += len(part)
+            self.task_losses |= _by_task(part.tasks, losses.detach())
+        return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
+
+    def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
+        """Loss of each example of one part, [B]."""
+        if isinstance(part, SequenceBatch):
+            return self._sequence_losses(part)
+        if isinstance(part, PairBatch):
+            return self._pair_losses(part)
+        with routing(self.backbone, part.tasks):
+            states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
+        return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
+
+    def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:
+        soft_tokens, items = self.item_table()
+        if part.token_ids is None:
+            states = self.user_tower.over_items(soft_tokens, part.items)
+        else:
+            states = self.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
+        return next_item_loss(states, part.targets, items, self.temperature, self.sampled_items)
+
+    def _pair_losses(self, part: PairBatch) -> torch.Tensor:
+        queries = represent(
+            lambda rows: self._unit(part.query_ids, part.query_mask, part.query_text, part.tasks, rows),
+            len(part),
+            self.chunk,
+            self.device,
+        )
+        items = represent(
+            lambda rows: self._unit(part.item_ids, part.item_mask, part.item_text, part.item_tasks, rows),
+            len(part.item_tasks),
+            self.chunk,
+            self.device,
+        )
+        return info_nce(queries, items, part.positive, part.allowed, self.pair_temperature)
+
+    def _unit(
+        self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: list[str], rows: slice
+    ) -> torch.Tensor:
+        """Centred, normalised text vectors of some rows."""
+        vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
+        return F.normalize(vectors - self.text_mean, dim=-1)
+
+    # Ranking ---------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def item_vectors(self) -> torch.Tensor:
+        """[num_items, d], normalised: what users are ranked against."""
+        if self.mode == "prompt":
+            return F.normalize(self._encode_items(ROUTE) - self.text_mean, dim=-1)
+        return self.item_table()[1]
+
+    @torch.no_grad()
+    def user_vectors(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encode histories.
+
+        Args:
+            items: [B, L] item ids, oldest first, padding 0 on the right.
+            lengths: [B] real items per row; 0 gives a user without history.
+
+        Returns:
+            [B, d], normalised.
+        """
+        last = (lengths - 1).clamp(min=0)
+        rows = torch.arange(len(items), device=items.device)
+        if self.mode == "item":
+            return self.user_tower.over_items(self.item_table()[0], items)[rows, last]
+        row_of = self.inputs.row_of_iid
+        histories = [row_of[ids[:size]].tolist() for ids, size in zip(items.tolist(), lengths.tolist())]
+        if self.mode == "positions":
+            text = self.inputs.collator.history_text(histories)
+            states = self.user_tower.over_text(*(part.to(self.device) for part in text.values()))
+            return states[rows, last]
+        recent = [tuple(history) for history in histories]
+        ids, mask, pooled = (part.to(self.device) for part in self.inputs.collator.queries([ROUTE] * len(recent), recent))
+        return self._unit(ids, mask, pooled, [ROUTE] * len(recent), slice(None))
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Scores of all items for each user, flat as RecBole wants.
+
+        `interaction` carries the histories in RecBole's sequential fields (`item_id_list`, `item_length`).
+        """
+        if self._item_vectors is None:
+            self._item_vectors = self.item_vectors()
+        users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
+        return (users @ self._item_vectors.T).reshape(-1)
+
+    @torch.no_grad()
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Score of each (user, item) row of `interaction`."""
+        if self._item_vectors is None:
+            self._item_vectors = self.item_vectors()
+        users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
+        return (users * self._item_vectors[interaction[self.ITEM_ID]]).sum(-1)
+
+
+def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean loss of each task of a batch, as tensors on its device (read back only when logged)."""
+    rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
+    return {task: losses[index].mean() for task, index in rows.items()}

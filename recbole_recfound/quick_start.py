@@ -1,0 +1,327 @@
+"""One call from a config to a table: baselines, training, merging, evaluation, report."""
+
+import json
+import resource
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from recbole.utils import init_seed
+from safetensors.torch import save_file
+
+from recbole_recfound.backbone import load_backbone
+from recbole_recfound.config import Config
+from recbole_recfound.device import choose_device, choose_precision, on_host
+from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
+from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
+from recbole_recfound.evaluation.report import render_report
+from recbole_recfound.evaluation.router import router_similarity
+from recbole_recfound.evaluation.table import format_table, protocol_line
+from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
+from recbole_recfound.model.build import Built, build_recfound, item_rows
+from recbole_recfound.registry import OUR_MODELS
+from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
+from recbole_recfound.trainer.optimizer import trained_parameters
+from recbole_recfound.trainer.recfound import RecFoundTrainer
+
+BASELINE_SHARE = 0.4
+"""Part of the time budget that the baselines may take together."""
+VERSIONS = ("recbole", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy")
+
+
+def run_recfound(
+    model: str = "RecFound",
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    baselines: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Train a model, compare it with RecBole's baselines under one protocol, write the run's folder.
+
+    Args:
+        model: one of ours, or any RecBole model.
+        dataset: RecBole data set name; `data_path` in the config says where it is.
+        config_file_list: YAML files.
+        config_dict: settings by key; they win.
+        saved: keep weights and checkpoints in the run's folder (the table and the report are always written).
+        baselines: RecBole models for the table; None takes the config's.
+
+    Returns:
+        RecBole's four (`best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`), `comparison` (rows
+        of the table) and `run_dir`.
+
+    Raises:
+        ConfigError, DataError, BackboneError: found before anything expensive starts.
+        TrainingError: training cannot go on; the last good checkpoint is kept.
+    """
+    settings = dict(config_dict or {})
+    if baselines is not None:
+        settings["baselines"] = list(baselines)
+    config = Config(model, dataset, config_file_list, settings)
+    budget = Budget(config["time_budget"])
+    device = choose_device(config)
+    init_seed(config["seed"], config["reproducibility"])
+    splits = build_splits(config)
+    check_baselines(config["baselines"], config, splits)
+    resolved = {key: value for key, value in config.final_config_dict.items() if _plain(value)}
+    folder = RunFolder.open(config["model"], config["dataset"], resolved, config["output_dir"], config["resume"])
+    folder.log_to(verbose=config["show_progress"])
+    protocol = _protocol(config, splits)
+    _say(config, f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}")
+
+    ours = config["model"] in OUR_MODELS
+    # A missing backbone must be found before the baselines have cost minutes.
+    precision = choose_precision(config["precision"], device)
+    backbone = load_backbone(config["backbone"], device, torch.bfloat16 if precision == "bf16" else torch.float32) if ours else None
+    rows = _baseline_rows(config, splits, folder, budget)
+    if ours:
+        results = _run_ours(config, splits, folder, budget, backbone, device, precision, saved)
+    else:
+        results = {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
+    results = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "protocol": protocol,
+        **results,
+        "rows": rows + results["rows"],
+        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "seed": config["seed"],
+    }
+    return _finish(config, folder, results, budget)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | list | dict | None)
+
+
+def _say(config: Config, text: str) -> None:
+    if config["show_progress"]:
+        print(text, flush=True)
+
+
+def _plan(config: Config) -> str:
+    seconds = config["time_budget"]
+    if not seconds:
+        return f"time budget: none (time_budget: 0); at most {config['max_steps'] or 'any number of'} steps"
+    return (
+        f"time budget: {seconds} s for the whole run; baselines may take {BASELINE_SHARE * seconds:.0f} s, "
+        f"the rest is training, merging and testing"
+    )
+
+
+def _protocol(config: Config, splits: Splits) -> dict[str, Any]:
+    arguments = config["eval_args"]
+    return {
+        "dataset": config["dataset"],
+        "split": str(arguments["split"]),
+        "order": arguments["order"],
+        "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
+        "mask_history": config["mask_history"],
+        "load_col": config["load_col"],
+        "valid_metric": config["valid_metric"],
+        "users": len(held_out(splits.test_set)),
+        "items": splits.test_set.item_num - 1,
+        "seed": config["seed"],
+    }
+
+
+def _deadline(budget: Budget, share: float) -> float | None:
+    """Moment on `time.monotonic()` at which `share` of the budget is spent."""
+    return budget.start + share * budget.seconds if budget.limited else None
+
+
+def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Budget) -> list[dict[str, Any]]:
+    rows = []
+    for name in config["baselines"]:
+        row = folder.row(name)
+        if row is None:
+            _say(config, f"baseline {name} ...")
+            checkpoints = folder.path / "baselines"
+            row = run_baseline(name, config, splits, checkpoints, _deadline(budget, BASELINE_SHARE))
+            folder.save_row(name, row)
+        rows.append(row)
+    return rows
+
+
+# Our models ----------------------------------------------------------------------------------------------------------
+
+
+def _run_ours(
+    config: Config, splits: Splits, folder: RunFolder, budget: Budget, backbone, device, precision: str, saved: bool
+) -> dict[str, Any]:
+    """Build, train, merge and test RecFound; returns its rows and what the report shows."""
+    init_seed(config["seed"], config["reproducibility"])
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=on_host(device),
+        gradient_accumulation_steps=config["gradient_accumulation"],
+    )
+    built = build_recfound(config, splits, backbone, device)
+    store = CheckpointStore(folder.trainer_state, config["merge_last"])
+    trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
+    _say(config, _tasks_line(built))
+    trainer.fit(built.loader, splits.valid_data, saved=True, show_progress=config["show_progress"])
+    started = time.monotonic()
+    outcome = _merge(config, splits, trainer, store)
+    scored = time.monotonic() - started
+    final = trainer.probes.measure(built.model, list(built.tasks))
+    parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
+    row = {
+        "model": config["model"],
+        "metrics": outcome.test[outcome.kept],
+        "valid_metrics": outcome.valid[outcome.kept],
+        "train_seconds": trainer.trained_seconds,
+        "eval_seconds": scored / (2 * len(outcome.test)),
+        "trainable_parameters": parameters,
+        "converged": trainer.stale > trainer.stopping_step,
+        "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "",
+    }
+    if saved:
+        _save(built, folder)
+    write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
+    return {
+        "rows": [row],
+        "tasks": _task_rows(built, trainer, final),
+        "left_out": built.left_out,
+        "merge": vars(outcome),
+        "router": _router(built),
+        "examples": _examples(splits, built),
+        "run": {
+            "steps": trainer.step,
+            "best_step": trainer.best_step,
+            "train_seconds": trainer.trained_seconds,
+            "probe_share_of_step_time": trainer.probe_share,
+            "precision": precision,
+            "device": str(device),
+            "history_mode": built.model.mode,
+            "backbone": config["backbone"],
+            "backbone_fingerprint": backbone.fingerprint,
+        },
+    }
+
+
+def _tasks_line(built: Built) -> str:
+    told = ", ".join(f"{name} ({len(task)})" for name, task in built.tasks.items())
+    left = "".join(f"\n  left out: {name}: {why}" for name, why in built.left_out.items())
+    return f"tasks (training examples): {told}{left}"
+
+
+def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:
+    """Best single checkpoint, last one and merged one, each with item texts encoded by its own weights."""
+    device, parameters = trainer.device, trained_parameters(trainer.model)
+    merged, outcome = merge_last(store, config["merge_last"], config["merge_method"], config["merge_density"], device)
+    candidates = {"best": store.load(trainer.best_step, device).trained, "last": store.load(trainer.step, device).trained}
+    if merged is not None:
+        candidates["merged"] = merged
+
+    def load(tensors: dict[str, torch.Tensor]) -> None:
+        load_trained(parameters, tensors)
+        with trainer.accelerator.autocast():
+            trainer.model.refresh_items()
+
+    def score(data: Any) -> dict[str, float]:
+        with trainer.accelerator.autocast():
+            return {name: float(value) for name, value in trainer.evaluate(data, load_best_model=False).items()}
+
+    return choose(
+        candidates,
+        outcome,
+        load,
+        lambda: score(splits.valid_data),
+        lambda: score(splits.test_data),
+        config["valid_metric"].lower(),
+        trainer.valid_metric_bigger,
+    )
+
+
+def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "title": task.spec.title,
+            "kind": task.spec.kind,
+            "note": task.note,
+            "size": round(len(task) * task.targets_per_example),
+            "seen": built.loader.cursors[name].drawn - len(built.loader.waiting.get(name, [])),
+            "distinct": built.loader.cursors[name].distinct,
+            "untrained_loss": trainer.untrained[name],
+            "final_loss": final[name],
+        }
+        for name, task in built.tasks.items()
+    ]
+
+
+def _router(built: Built) -> dict[str, Any] | None:
+    names = list(built.tasks)
+    similarity = router_similarity(built.model.backbone, names)
+    return {"tasks": names, "similarity": similarity} if similarity else None
+
+
+@torch.no_grad()
+def _examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> list[dict[str, Any]]:
+    """Recommendations for a few test users, as titles; what they had before is masked."""
+    pairs = held_out(splits.test_set)
+    chosen = pairs[:: max(1, len(pairs) // count)][:count]
+    model, catalogue = built.model.eval(), built.catalogue
+    row_of_iid, _ = item_rows(splits, catalogue)
+    items, lengths = splits.known_at_test.padded(chosen[:, 0], splits.config["MAX_ITEM_LIST_LENGTH"])
+    users = model.user_vectors(torch.from_numpy(items).to(model.device), torch.from_numpy(lengths).to(model.device))
+    scores = users @ model.item_vectors().T
+    scores[:, 0] = float("-inf")
+    examples = []
+    for (user, target), score in zip(chosen, scores):
+        known = splits.known_at_test.of(user)
+        score[torch.from_numpy(known[known != target]).to(model.device)] = float("-inf")
+        titles = [catalogue.title_of(row_of_iid[iid]) for iid in score.topk(shown).indices.tolist()]
+        examples.append(
+            {
+                "user": str(splits.train_set.id2token(splits.train_set.uid_field, user)),
+                "history": [catalogue.title_of(row_of_iid[iid]) for iid in known[-shown:]],
+                "recommended": titles,
+                "held_out": catalogue.title_of(row_of_iid[target]),
+            }
+        )
+    return examples
+
+
+def _save(built: Built, folder: RunFolder) -> None:
+    """Adapter in PEFT's format, every other trained tensor, and the item vectors."""
+    built.model.backbone.save_pretrained(str(folder.path / "adapter"), save_embedding_layers=False)
+    head = {name: w for name, w in trained_parameters(built.model).items() if not name.startswith("backbone.")}
+    save_file({name: weight.detach().contiguous() for name, weight in head.items()}, folder.path / "head.safetensors")
+    vectors = built.model.eval().item_vectors().float().contiguous()
+    save_file({"item_embeddings": vectors}, folder.path / "item_embeddings.safetensors")
+
+
+def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    """Write results and report, print the table, hand RecBole's four back."""
+    history_file = folder.trainer_state / "history.json"
+    history = json.loads(history_file.read_text()) if history_file.is_file() else []
+    run = results.setdefault("run", {})
+    run["total_seconds"] = budget.elapsed()
+    run["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    write_text(folder.path / "report.html", render_report(results, history))
+    # Last, since its presence says that the run is finished.
+    write_text(folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
+    lines = [protocol_line(results["protocol"]), format_table(results["rows"])]
+    if "probe_share_of_step_time" in run:
+        lines.append(f"probes took {100 * run['probe_share_of_step_time']:.1f}% of the training time")
+    lines.append(f"{run['total_seconds']:.0f} s in all, peak memory {run['peak_memory_gib']:.1f} GiB")
+    lines.append(f"report: {folder.path / 'report.html'}")
+    _say(config, "\n" + "\n".join(lines))
+    row = results["rows"][-1]
+    return {
+        "best_valid_score": row["valid_metrics"][config["valid_metric"].lower()],
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": row["valid_metrics"],
+        "test_result": row["metrics"],
+        "comparison": results["rows"],
+        "run_dir": str(folder.path),
+    }

@@ -1,0 +1,107 @@
+"""The folder of a run: what is written where, and which unfinished run goes on."""
+
+import hashlib
+import json
+import logging
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_recfound.errors import ConfigError
+
+CONFIG = "config.yaml"
+RESULTS = "results.json"
+# Keys that say how a run is carried out, not what it computes: they do not make it another run.
+_CIRCUMSTANCES = {"resume", "output_dir", "time_budget", "show_progress", "data_path", "checkpoint_dir", "device", "gpu_id"}
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder; created if need be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trainer_state = path / "trainer_state"
+        self.rows = path / "rows"
+        path.mkdir(parents=True, exist_ok=True)
+        self.rows.mkdir(exist_ok=True)
+
+    @classmethod
+    def open(cls, model: str, dataset: str, settings: dict[str, Any], output_dir: str, resume: str) -> "RunFolder":
+        """Make a new folder, or find the one to go on with.
+
+        Args:
+            model, dataset: name the folder.
+            settings: everything the user can set, as resolved.
+            output_dir: parent of all runs.
+            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a folder.
+
+        Raises:
+            ConfigError: the named folder is not an unfinished run of these settings.
+        """
+        identity = identity_of(settings)
+        if resume and resume != "auto":
+            folder = Path(resume)
+            if _identity(folder) != identity:
+                raise ConfigError(f"resume: {folder} is not a run with these settings (see its {CONFIG})")
+            return cls(folder)
+        if resume == "auto":
+            unfinished = [path for path in Path(output_dir).glob(f"{model}-{dataset}-*") if _identity(path) == identity]
+            unfinished = [path for path in unfinished if not (path / RESULTS).exists()]
+            if unfinished:
+                return cls(max(unfinished, key=lambda path: path.stat().st_mtime))
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        # The process id keeps two runs apart that start in the same second.
+        folder = cls(Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}")
+        document = {"identity": identity, **settings}
+        write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        return folder
+
+    def log_to(self, verbose: bool = True) -> logging.Handler:
+        """Send RecBole's and our log to the run's file (and, if `verbose`, to the screen)."""
+        root = logging.getLogger()
+        for handler in list(root.handlers):
+            if getattr(handler, "recfound", False):
+                root.removeHandler(handler)
+                handler.close()
+        root.setLevel(logging.INFO)
+        file = logging.FileHandler(self.path / f"{self.path.name}.log", encoding="utf-8")
+        handlers = [file, logging.StreamHandler()] if verbose else [file]
+        for handler in handlers:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+            handler.recfound = True
+            root.addHandler(handler)
+        return file
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """A finished row of the table, if this run has it already."""
+        path = self.rows / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def save_row(self, name: str, row: dict[str, Any]) -> None:
+        """Keep a finished row, so that a resumed run does not compute it again."""
+        write_text(self.rows / f"{name}.json", json.dumps(row, indent=1))
+
+
+def identity_of(settings: dict[str, Any]) -> str:
+    """Hash of the settings that decide what a run computes."""
+    kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _identity(folder: Path) -> str | None:
+    path = folder / CONFIG
+    return yaml.safe_load(path.read_text(encoding="utf-8")).get("identity") if path.is_file() else None

@@ -1,0 +1,31 @@
+"""Tasks: what the model is trained on, built from training rows alone."""
+
+from recbole_recfound.task import embedding, generative  # noqa: F401  (registers the builders)
+from recbole_recfound.task.base import (
+    Example,
+    GenerativeExample,
+    PairExample,
+    SequenceExample,
+    Task,
+    TaskOptions,
+    build_tasks,
+)
+from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASK_KINDS, TASK_NAMES, TASKS, TaskSpec
+
+__all__ = [
+    "EMBEDDING",
+    "GENERATIVE",
+    "TASKS",
+    "TASK_KINDS",
+    "TASK_NAMES",
+    "Example",
+    "GenerativeExample",
+    "PairExample",
+    "SequenceExample",
+    "Task",
+    "TaskOptions",
+    "TaskSpec",
+    "TrainingData",
+    "build_tasks",
+]

@@ -1,0 +1,174 @@
+"""What a task is: numbered examples that can be made one at a time, in any order, always the same."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.spec import TASKS, TaskSpec
+
+
+@dataclass(frozen=True)
+class SequenceExample:
+    """One user's catalogue rows, oldest first; every position after the first is a target."""
+
+    user: str
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """A query (text, an item, or a history of items) and the item that answers it.
+
+    `known` are further rows that are right answers too: they are never used as negatives of this query.
+    """
+
+    query: str | int | tuple[int, ...]
+    positive: int
+    negatives: tuple[int, ...]
+    known: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenerativeExample:
+    """Slots of a prompt and the answer.
+
+    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)` or `("lettered", rows)`: items stay
+    row numbers until the collator fills in tokens made once.
+    """
+
+    slots: dict[str, tuple[str, Any]]
+    answer: str
+
+
+Example = SequenceExample | PairExample | GenerativeExample
+
+
+class Unsupported(Exception):
+    """The data cannot support a task; the message says what is missing."""
+
+
+class Task(ABC):
+    """One task built from training rows.
+
+    Attributes:
+        spec: its fixed description.
+        note: how it was built, when the report should say so.
+    """
+
+    spec: TaskSpec
+    note: str = ""
+
+    def __init__(self, source: TrainingData, options: "TaskOptions") -> None:
+        self.source = source
+        self.options = options
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def example(self, index: int) -> Example:
+        """Example `index`; the same for the same data and seed, whatever was asked before."""
+
+    @property
+    def targets_per_example(self) -> float:
+        """Supervised targets in one example (a sequence has many); the scheduler's sizes count targets."""
+        return 1.0
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Slot names its prompt template may use."""
+        return ()
+
+    def capped(self, candidates: np.ndarray) -> np.ndarray:
+        """At most `max_generative` of the possible examples, drawn once, in order."""
+        if len(candidates) <= self.options.max_generative:
+            return candidates
+        rng = self.source.draw(self.spec.id, len(candidates), 2)
+        return np.sort(rng.choice(candidates, self.options.max_generative, replace=False))
+
+    def draw(self, index: int) -> np.random.Generator:
+        """The generator of one example."""
+        return self.source.draw(self.spec.id, index)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Settings of the builders (config keys of the same names).
+
+    Attributes:
+        sequences: U2I examples are whole sequences (every position) instead of one target each.
+        history_titles: most recent items named in a text prompt.
+        candidates: lettered candidates of SR, the right one included.
+        hard_negatives: negatives per embedding example.
+        negative_source: `random` (unseen) or `title` (nearest titles).
+        neighbours: I2I positives kept per item.
+        neighbour_window: how many later items count as following.
+        max_generative: examples of one generative task, drawn from all it could have.
+        cache: tables shared by the tasks of a run.
+    """
+
+    sequences: bool = True
+    history_titles: int = 10
+    candidates: int = 20
+    hard_negatives: int = 1
+    negative_source: str = "random"
+    neighbours: int = 10
+    neighbour_window: int = 3
+    max_generative: int = 20_000
+    cache: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+BUILDERS: dict[str, type[Task]] = {}
+
+
+def builds(name: str) -> Callable[[type[Task]], type[Task]]:
+    """Register a class as the builder of task `name` from atomic files."""
+
+    def register(cls: type[Task]) -> type[Task]:
+        cls.spec = TASKS[name]
+        BUILDERS[name] = cls
+        return cls
+
+    return register
+
+
+def build_tasks(
+    names: Sequence[str], source: TrainingData, options: TaskOptions
+) -> tuple[dict[str, Task], dict[str, str]]:
+    """Build the tasks the data supports.
+
+    Args:
+        names: wanted tasks.
+        source: training data.
+        options: builder settings.
+
+    Returns:
+        Built tasks by name, and the reason for each that was left out.
+
+    Raises:
+        ConfigError: an unknown name, or nothing could be built.
+    """
+    tasks: dict[str, Task] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        if name not in TASKS:
+            raise ConfigError(f"tasks: unknown task '{name}', known are {', '.join(TASKS)}")
+        if name not in BUILDERS:
+            left_out[name] = "needs JSON-lines records"
+            continue
+        try:
+            task = BUILDERS[name](source, options)
+            if len(task) < 2:
+                raise Unsupported("fewer than two training examples")
+            tasks[name] = task
+        except Unsupported as reason:
+            left_out[name] = str(reason)
+    if not tasks:
+        raise ConfigError("tasks: none can be built: " + "; ".join(f"{k} ({v})" for k, v in left_out.items()))
+    return tasks, left_out

@@ -1,0 +1,194 @@
+"""Generative tasks from atomic files: SR, SA, IP, AVE. Labels come from the data, never from imagination."""
+
+import json
+
+import numpy as np
+
+from recbole_recfound.task.base import Example, GenerativeExample, Task, TaskOptions, Unsupported, builds
+from recbole_recfound.task.negatives import draw_negatives
+from recbole_recfound.task.source import TrainingData
+from recbole_recfound.text.fields import readable
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class PositionTask(Task):
+    """A task with one example per training interaction that has `minimum` earlier ones."""
+
+    minimum = 1
+
+    def __init__(self, source: TrainingData, options: TaskOptions) -> None:
+        super().__init__(source, options)
+        user = np.repeat(np.arange(len(source.users)), source.lengths)
+        place = np.arange(len(source.items)) - source.indptr[user]
+        self.positions = self.capped(np.flatnonzero(place >= self.minimum))
+        self.user = user
+        if len(self.positions) == 0:
+            raise Unsupported(f"no user has more than {self.minimum} training interactions")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def at(self, index: int) -> tuple[int, int, int]:
+        """User, target's place in the flat interactions, and first place of the history shown."""
+        place = int(self.positions[index])
+        user = int(self.user[place])
+        return user, place, max(int(self.source.indptr[user]), place - self.options.history_titles)
+
+
+@builds("SR")
+class SequentialRecommendation(PositionTask):
+    """Which of the lettered candidates comes next? The answer is one letter."""
+
+    minimum = 2
+
+    def __init__(self, source: TrainingData, options: TaskOptions) -> None:
+        super().__init__(source, options)
+        if not 2 <= options.candidates <= len(LETTERS):
+            raise Unsupported(f"sr_candidates must be 2 to {len(LETTERS)}")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("history", "candidates")
+
+    def example(self, index: int) -> Example:
+        user, place, start = self.at(index)
+        target, rng = int(self.source.items[place]), self.draw(index)
+        known = self.source.history(user)
+        negatives = draw_negatives(rng, self.options.candidates - 1, self.source.catalogue.pool_size, known)
+        candidates = rng.permutation(np.array([target, *negatives])).tolist()
+        slots = {
+            "history": ("titles", tuple(self.source.items[start:place].tolist())),
+            "candidates": ("lettered", tuple(candidates)),
+        }
+        return GenerativeExample(slots, LETTERS[candidates.index(target)])
+
+
+@builds("SA")
+class RatingPrediction(PositionTask):
+    """What does the user think of this item? The rating the user gave, after a history of rated items."""
+
+    note = "ratings as sentiment classes"
+    max_classes = 10
+
+    def __init__(self, source: TrainingData, options: TaskOptions) -> None:
+        super().__init__(source, options)
+        if source.ratings is None:
+            raise Unsupported("the data set has no rating")
+        self.classes = np.unique(source.ratings)
+        if not 2 <= len(self.classes) <= self.max_classes:
+            raise Unsupported(f"{len(self.classes)} distinct ratings, 2 to {self.max_classes} are needed")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("history", "item", "ratings")
+
+    def example(self, index: int) -> Example:
+        _, place, start = self.at(index)
+        shown = [
+            (int(item), _number(rating))
+            for item, rating in zip(self.source.items[start:place], self.source.ratings[start:place])
+        ]
+        slots = {
+            "history": ("rated", tuple(shown)),
+            "item": ("sentence", int(self.source.items[place])),
+            "ratings": ("text", ", ".join(_number(value) for value in self.classes)),
+        }
+        return GenerativeExample(slots, _number(self.source.ratings[place]))
+
+
+class CatalogueTask(Task):
+    """A task with one example per item that has what it needs."""
+
+    needs = ""
+
+    def __init__(self, source: TrainingData, options: TaskOptions) -> None:
+        super().__init__(source, options)
+        suitable = [row for row in range(source.catalogue.pool_size) if self.suits(row)]
+        self.rows = self.capped(np.asarray(suitable, dtype=np.int64)).tolist()
+        if not self.rows:
+            raise Unsupported(self.needs)
+
+    def suits(self, row: int) -> bool:
+        """Whether the item can be an example."""
+        raise NotImplementedError(type(self).__name__)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def details(self, row: int) -> dict[str, str]:
+        """The item's short fields besides its title."""
+        catalogue = self.source.catalogue
+        return {name: value for name, value in catalogue.values[row].items() if name != catalogue.title}
+
+
+@builds("IP")
+class ItemProfile(CatalogueTask):
+    """Describe the item: its recorded fields as sentences, from its title."""
+
+    needs = "no item has a title and further fields"
+    long_words = 40
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("item",)
+
+    def suits(self, row: int) -> bool:
+        return bool(self.source.catalogue.values[row].get(self.source.catalogue.title) and self._facts(row))
+
+    def example(self, index: int) -> Example:
+        row = self.rows[index]
+        facts = (f"{readable(name).capitalize()}: {value}." for name, value in self._facts(row).items())
+        return GenerativeExample({"item": ("title", row)}, " ".join(facts))
+
+    def _facts(self, row: int) -> dict[str, str]:
+        long = {
+            name: " ".join(value.split()[: self.long_words]).rstrip(".")
+            for name, value in self.source.catalogue.long_values[row].items()
+        }
+        return self.details(row) | long
+
+
+@builds("AVE")
+class AttributeExtraction(CatalogueTask):
+    """Find attribute values in the item's text: JSON list of attribute, value and the source it stands in.
+
+    Where a value also stands in the title or a description, that is its source. Otherwise the short fields are read out
+    without their names (source `details`) and the model says which value belongs to which attribute.
+    """
+
+    needs = "no item has a title and further fields"
+    long_words = 60
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def suits(self, row: int) -> bool:
+        return bool(self.details(row))
+
+    def example(self, index: int) -> Example:
+        row = self.rows[index]
+        catalogue, details = self.source.catalogue, self.details(self.rows[index])
+        texts = {"title": catalogue.title_of(row)}
+        for name, value in catalogue.long_values[row].items():
+            texts[readable(name)] = " ".join(value.split()[: self.long_words])
+        source_of = {name: _source_of(value, texts) for name, value in details.items()}
+        unnamed = [value for name, value in details.items() if source_of[name] is None]
+        if unnamed:
+            texts["details"] = " ".join(unnamed)
+        answer = [
+            {"attribute": readable(name), "value": value, "source": source_of[name] or "details"}
+            for name, value in details.items()
+        ]
+        text = "\n".join(f"{name}: {value}" for name, value in texts.items())
+        return GenerativeExample({"text": ("text", text)}, json.dumps(answer, ensure_ascii=False))
+
+
+def _source_of(value: str, texts: dict[str, str]) -> str | None:
+    return next((name for name, text in texts.items() if value.lower() in text.lower()), None)
+
+
+def _number(value: float) -> str:
+    """4.0 -> '4', 3.5 -> '3.5'."""
+    return f"{float(value):g}"

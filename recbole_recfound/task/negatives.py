@@ -1,0 +1,61 @@
+"""Hard negatives, drawn blind to held-out rows and never among known training positives."""
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.neighbors import NearestNeighbors
+
+from recbole_recfound.text.catalogue import Catalogue
+
+
+def draw_negatives(
+    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray, distinct: bool = True
+) -> tuple[int, ...]:
+    """Draw items that are not known positives.
+
+    Args:
+        rng: generator of the example.
+        count: how many.
+        pool: number of leading catalogue rows to draw from, or the rows themselves.
+        known: rows never to draw (training positives and the target).
+        distinct: without repetition.
+
+    Returns:
+        Up to `count` rows, fewer only when the pool has no more.
+    """
+    size = pool if isinstance(pool, int) else len(pool)
+    if size > 20 * (count + len(known)):
+        return _by_rejection(rng, count, pool, known, distinct)
+    rows = np.setdiff1d(np.arange(size) if isinstance(pool, int) else pool, known)
+    if len(rows) == 0:
+        return ()
+    return tuple(rng.choice(rows, size=min(count, len(rows)) if distinct else count, replace=not distinct).tolist())
+
+
+def _by_rejection(
+    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray, distinct: bool
+) -> tuple[int, ...]:
+    """Draw more than needed from a large pool and drop what is known; repeats until enough are left."""
+    kept: list[int] = []
+    while len(kept) < count:
+        drawn = rng.integers(pool, size=2 * count) if isinstance(pool, int) else rng.choice(pool, size=2 * count)
+        fresh = drawn[~np.isin(drawn, known)].tolist()
+        kept = list(dict.fromkeys(kept + fresh)) if distinct else kept + fresh
+    return tuple(kept[:count])
+
+
+def nearest_titles(catalogue: Catalogue, count: int = 20) -> np.ndarray:
+    """For each pool item the `count` items with the most similar titles (TF-IDF of words, cosine).
+
+    Returns:
+        [pool_size, count] catalogue rows.
+    """
+    titles = [catalogue.title_of(row) for row in range(catalogue.pool_size)]
+    # Every token counts as a word, so that titles of one letter or in any script still have a vector.
+    words = TfidfVectorizer(token_pattern=r"(?u)\S+").fit_transform(titles)
+    wanted = min(count + 1, catalogue.pool_size)
+    near = NearestNeighbors(n_neighbors=wanted, metric="cosine", algorithm="brute").fit(words)
+    rows = near.kneighbors(words, return_distance=False)
+    own = rows == np.arange(len(rows))[:, None]
+    # Twins with the same title may push an item out of its own list: then the farthest one is dropped instead.
+    own[~own.any(1), -1] = True
+    return rows[~own].reshape(len(rows), wanted - 1)

@@ -1,0 +1,83 @@
+"""What task builders may look at: the catalogue and the training rows, nothing else."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from recbole.data.dataset import Dataset
+
+from recbole_recfound.text.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training interactions as catalogue rows, grouped by user (CSR), oldest first.
+
+    Held-out rows never reach this class, so whatever is built from it cannot leak them.
+
+    Attributes:
+        catalogue: all items.
+        users: user tokens, sorted, so that the order does not depend on held-out rows.
+        indptr: [users + 1] offsets into `items`.
+        items: [interactions] catalogue rows.
+        ratings: [interactions] float32, or None when the data set has no rating.
+        queries: (query text, catalogue row) pairs of an optional .query file.
+        seed: every random draw derives from it.
+    """
+
+    catalogue: Catalogue
+    users: list[str]
+    indptr: np.ndarray
+    items: np.ndarray
+    ratings: np.ndarray | None
+    queries: list[tuple[str, int]]
+    seed: int
+
+    @classmethod
+    def of(
+        cls, train: Dataset, catalogue: Catalogue, seed: int, queries: list[tuple[str, int]] | None = None
+    ) -> "TrainingData":
+        """Read the training part RecBole built, keeping RecBole's order within each user."""
+        feat = train.inter_feat
+        uids, iids = feat[train.uid_field].numpy(), feat[train.iid_field].numpy()
+        user_tokens = np.asarray(train.id2token(train.uid_field, np.arange(train.user_num)), dtype=str)
+        # Rank of each user id among the sorted tokens; a stable sort by it keeps RecBole's order of time.
+        rank = np.empty(train.user_num, dtype=np.int64)
+        rank[np.argsort(user_tokens, kind="stable")] = np.arange(train.user_num)
+        order = np.argsort(rank[uids], kind="stable")
+        present, counts = np.unique(rank[uids], return_counts=True)
+        item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
+        row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
+        rating = feat[train.config["RATING_FIELD"]].numpy() if train.config["RATING_FIELD"] in feat else None
+        return cls(
+            catalogue=catalogue,
+            users=np.sort(user_tokens)[present].tolist(),
+            indptr=np.concatenate([[0], np.cumsum(counts)]),
+            items=row_of_iid[iids[order]],
+            ratings=None if rating is None else rating[order].astype(np.float32),
+            queries=queries or [],
+            seed=seed,
+        )
+
+    def history(self, user: int) -> np.ndarray:
+        """Catalogue rows of one user, oldest first."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Training interactions per user."""
+        return np.diff(self.indptr)
+
+    @cached_property
+    def seen(self) -> sp.csr_matrix:
+        """[users, items] 1 where a user has a training interaction."""
+        ones = np.ones(len(self.items), dtype=np.float32)
+        matrix = sp.csr_matrix((ones, self.items, self.indptr), shape=(len(self.users), len(self.catalogue)))
+        matrix.sum_duplicates()
+        matrix.data[:] = 1.0
+        return matrix
+
+    def draw(self, *key: int) -> np.random.Generator:
+        """A generator that depends on the run's seed and `key` only, not on what was drawn before."""
+        return np.random.default_rng([self.seed, *key])

@@ -1,0 +1,17 @@
+"""Atomic files to sentences, prompts and token tables."""
+
+from recbole_recfound.text.atomic import AtomicTable, read_atomic
+from recbole_recfound.text.catalogue import Catalogue, build_catalogue
+from recbole_recfound.text.prompt import PromptTemplate
+from recbole_recfound.text.tokens import TokenTable, pad, plain_tokens
+
+__all__ = [
+    "AtomicTable",
+    "Catalogue",
+    "PromptTemplate",
+    "TokenTable",
+    "build_catalogue",
+    "pad",
+    "plain_tokens",
+    "read_atomic",
+]

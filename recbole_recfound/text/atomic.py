@@ -1,0 +1,94 @@
+"""Reading RecBole's .item, .user and .query files with their strings intact.
+
+RecBole splits text on spaces into token ids and lets pandas turn `NA` and quotes into something else. A language model
+needs the string itself, so these files are read directly, one line at a time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_recfound.errors import DataError
+
+KINDS = ("token", "token_seq", "float", "float_seq")
+
+
+@dataclass(frozen=True)
+class AtomicTable:
+    """One atomic file: its typed columns and its rows as strings.
+
+    Attributes:
+        path: where it was read.
+        kinds: column name -> `token`, `token_seq`, `float` or `float_seq`, in file order.
+        rows: one tuple of strings per line, as long as `kinds`.
+    """
+
+    path: Path
+    kinds: dict[str, str]
+    rows: list[tuple[str, ...]]
+
+    def column(self, name: str) -> list[str]:
+        """All values of one column, in file order."""
+        index = list(self.kinds).index(name)
+        return [row[index] for row in self.rows]
+
+    def by_key(self, name: str) -> dict[str, dict[str, str]]:
+        """Rows as dicts, keyed by the column `name`; a repeated key is refused with its line.
+
+        Raises:
+            DataError: two rows share a key.
+        """
+        index, names = list(self.kinds).index(name), list(self.kinds)
+        table: dict[str, dict[str, str]] = {}
+        for line, row in enumerate(self.rows, start=2):
+            if row[index] in table:
+                raise DataError(f"{self.path}:{line}: {name} '{row[index]}' appears twice; keep one row per {name}")
+            table[row[index]] = dict(zip(names, row))
+        return table
+
+
+def read_atomic(path: Path, separator: str = "\t") -> AtomicTable:
+    """Read an atomic file.
+
+    Raises:
+        DataError: not UTF-8, an empty file, a header cell without a known type, or a row with too many or too few cells;
+            always with file:line.
+    """
+    lines = _lines(path)
+    kinds = _header(path, lines[0], separator)
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = tuple(line.split(separator))
+        if len(cells) != len(kinds):
+            raise DataError(
+                f"{path}:{number}: {len(cells)} cells where the header has {len(kinds)}"
+                f" (a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced)"
+            )
+        rows.append(cells)
+    return AtomicTable(path, kinds, rows)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        # Only \n ends a row: titles may contain other line separators of unicode.
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8; convert the file, e.g. with iconv -t utf-8") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path}:1: empty file; its first line must name the columns, as in item_id:token")
+    return lines
+
+
+def _header(path: Path, line: str, separator: str) -> dict[str, str]:
+    kinds = {}
+    for cell in line.split(separator):
+        name, _, kind = cell.partition(":")
+        if kind not in KINDS:
+            raise DataError(f"{path}:1: column '{cell}' needs a type, one of {', '.join(KINDS)}, as in title:token_seq")
+        if name in kinds:
+            raise DataError(f"{path}:1: column '{name}' appears twice")
+        kinds[name] = kind
+    return kinds

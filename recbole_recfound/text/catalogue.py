@@ -1,0 +1,100 @@
+"""The catalogue: every item with its fields and its sentence, in an order that no held-out row can change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_recfound.text.atomic import AtomicTable, read_atomic
+from recbole_recfound.text.fields import choose_fields, readable, title_field
+
+
+@dataclass
+class Catalogue:
+    """Items by row number: first the rows of .item, then training items absent from it, then any others.
+
+    Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items by
+    row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
+
+    Attributes:
+        tokens: item token of each row, as written in the data.
+        fields: chosen text columns, title first.
+        values: one dict (field -> string, empty ones left out) per row; {} for items without a row in .item.
+        pool_size: number of leading rows that do not depend on held-out interactions.
+        row_of: token -> row.
+        long_values: per row, the text columns that are too long to describe an item by default (for attribute extraction).
+    """
+
+    tokens: list[str]
+    fields: list[str]
+    values: list[dict[str, str]]
+    pool_size: int
+    long_values: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.row_of = {token: row for row, token in enumerate(self.tokens)}
+        self.title = title_field(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def title_of(self, row: int) -> str:
+        """The item's title; its first field, or its token, when it has none."""
+        values = self.values[row]
+        return values.get(self.title) or next(iter(values.values()), None) or f"item {self.tokens[row]}"
+
+    def sentence_of(self, row: int) -> str:
+        """Title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
+        rest = [f"{readable(name)}: {value}" for name, value in self.values[row].items() if name != self.title]
+        return ", ".join([self.title_of(row), *rest])
+
+
+def build_catalogue(
+    item_file: Path | None,
+    item_field: str,
+    training_tokens: Iterable[str],
+    other_tokens: Iterable[str] = (),
+    text_fields: Sequence[str] | None = None,
+    separator: str = "\t",
+) -> Catalogue:
+    """Read .item and order the catalogue.
+
+    Args:
+        item_file: the .item file, or None when the data set has none (then an item's text is its token).
+        item_field: name of the id column.
+        training_tokens: items of the training rows, in order.
+        other_tokens: further items RecBole knows (held-out only); they come last and are never drawn as negatives.
+        text_fields: configured columns, or None for the defaults of `choose_fields`.
+        separator: between cells.
+
+    Raises:
+        DataError: malformed file, or an item with two rows.
+        ConfigError: a configured field does not exist.
+    """
+    table, fields, rows = None, [], {}
+    if item_file is not None:
+        table = read_atomic(item_file, separator)
+        fields = choose_fields(table, item_field, text_fields, "item_text_fields")
+        rows = table.by_key(item_field)
+    tokens = list(dict.fromkeys([*rows, *training_tokens]))
+    pool_size = len(tokens)
+    tokens = list(dict.fromkeys([*tokens, *other_tokens]))
+    long_fields = _long_fields(table, item_field, fields)
+    return Catalogue(
+        tokens=tokens,
+        fields=fields,
+        values=[_filled(rows.get(token, {}), fields) for token in tokens],
+        pool_size=pool_size,
+        long_values=[_filled(rows.get(token, {}), long_fields) for token in tokens],
+    )
+
+
+def _filled(row: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: row[name].strip() for name in names if row.get(name, "").strip()}
+
+
+def _long_fields(table: AtomicTable | None, key: str, chosen: Sequence[str]) -> list[str]:
+    if table is None:
+        return []
+    return [
+        name for name, kind in table.kinds.items() if kind == "token_seq" and name != key and name not in chosen
+    ]

@@ -1,0 +1,103 @@
+"""Prompt templates: trusted text from YAML around slots for data.
+
+A template is compiled once into token pieces. Data enters as tokens made by `plain_tokens`, so it is never part of the
+template's text: it cannot open a jinja expression, end a chat turn or add a special token.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from transformers import PreTrainedTokenizerBase
+
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.text.tokens import template_tokens
+
+# Slots are rendered as private-use characters, which no tokenizer template or chat template uses.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_SLOT = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+
+# One text is a tuple or an array of token ids; a list holds several texts.
+Tokens = tuple[int, ...] | np.ndarray
+
+
+class PromptTemplate:
+    """A compiled prompt: pieces of fixed tokens and named slots.
+
+    Args:
+        name: the task, for errors.
+        text: jinja2 text, `{{ slot }}` for each piece of data.
+        slots: slot names the task fills.
+        tokenizer: of the backbone.
+        chat: wrap in the backbone's chat template where it has one, ending where the answer begins.
+        separator: between the entries of a list slot (a history).
+
+    Raises:
+        ConfigError: the template does not parse or uses a slot the task does not fill.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        slots: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        chat: bool = True,
+        separator: str = "\n",
+    ) -> None:
+        try:
+            filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
+        except TemplateError as error:
+            raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
+        if chat and tokenizer.chat_template:
+            message = [{"role": "user", "content": filled}]
+            filled = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        # re.split with one group alternates fixed text and slot names.
+        self.pieces = [
+            part if index % 2 else template_tokens(part, tokenizer) for index, part in enumerate(_SLOT.split(filled))
+        ]
+        self.separator = template_tokens(separator, tokenizer)
+        self.fixed_length = sum(len(piece) for piece in self.pieces if not isinstance(piece, str))
+
+    def render(self, data: Mapping[str, Tokens | list[Tokens]], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Fill the slots; a list slot loses its oldest entries until the prompt fits `max_tokens`.
+
+        Args:
+            data: slot -> token ids, or a list of token ids, oldest first.
+            max_tokens: length limit of the whole prompt. Fixed text and single slots are never cut.
+
+        Returns:
+            Token ids (int64) and a mask of the same length, 1 where a token is data rather than instruction.
+        """
+        singles = sum(len(value) for value in data.values() if not isinstance(value, list))
+        room = max_tokens - self.fixed_length - singles
+        tokens: list[int] = []
+        is_data: list[int] = []
+        for piece in self.pieces:
+            if not isinstance(piece, str):
+                added, flag = piece, 0
+            elif isinstance(data[piece], list):
+                added, flag = self._joined(data[piece], room), 1
+            else:
+                added, flag = data[piece], 1
+            tokens.extend(added)
+            is_data.extend([flag] * len(added))
+        return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)
+
+    def _joined(self, entries: list[Tokens], room: int) -> list[int]:
+        """Newest entries that fit in `room` tokens, oldest of them first."""
+        kept: list[Tokens] = []
+        for entry in reversed(entries):
+            room -= len(entry) + len(self.separator)
+            if room < 0:
+                break
+            kept.append(entry)
+        tokens: list[int] = []
+        for index, entry in enumerate(reversed(kept)):
+            tokens.extend(self.separator if index else [])
+            tokens.extend(entry)
+        return tokens
+

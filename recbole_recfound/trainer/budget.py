@@ -1,0 +1,31 @@
+"""The run's clock: how long training may take, and what must be left for what follows."""
+
+import time
+from collections.abc import Callable
+
+
+class Budget:
+    """Seconds a run may take.
+
+    Args:
+        seconds: for the whole run; 0 = no limit.
+        clock: monotonic clock, another one in tests.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = float(seconds)
+        self.clock = clock
+        self.start = clock()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.seconds > 0
+
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self.clock() - self.start
+
+    def remaining(self) -> float:
+        """Seconds left; infinity without a limit, never negative."""
+        return max(0.0, self.seconds - self.elapsed()) if self.limited else float("inf")

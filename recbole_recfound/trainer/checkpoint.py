@@ -1,0 +1,122 @@
+"""Checkpoints of a run: trained tensors for merging, and all that an exact resume needs. Safetensors and JSON only."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from recbole_recfound.errors import DataError
+
+TRAINED = "trained.safetensors"
+RESUME = "resume.safetensors"
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved step.
+
+    Attributes:
+        step: optimiser steps done.
+        trained: trained tensors by parameter name.
+        resume: optimiser, buffers and random states; {} in a checkpoint kept for merging only.
+        state: numbers and histories.
+    """
+
+    step: int
+    trained: dict[str, torch.Tensor]
+    resume: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+class CheckpointStore:
+    """Checkpoints in a folder, one sub-folder per step, complete or absent.
+
+    The newest and the best can be resumed from; the last `keep` stay as candidates for merging.
+
+    Args:
+        folder: `trainer_state` of the run.
+        keep: checkpoints kept besides the first and the best.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, checkpoint: Checkpoint, best_step: int) -> None:
+        """Write a checkpoint beside the others, rename it into place, then drop what is no longer needed."""
+        target = self._path(checkpoint.step)
+        partial = target.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file(_contiguous(checkpoint.trained), partial / TRAINED)
+        if checkpoint.resume:
+            save_file(_contiguous(checkpoint.resume), partial / RESUME)
+        (partial / STATE).write_text(json.dumps(checkpoint.state))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        self._prune(best_step)
+
+    def steps(self) -> list[int]:
+        """Steps saved, ascending; 0 is the model before training."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
+
+    def load(self, step: int, device: torch.device) -> Checkpoint:
+        """Read one checkpoint.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        folder = self._path(step)
+        try:
+            trained = load_file(folder / TRAINED, device=str(device))
+            # Random states live on the host whatever the device; the optimiser moves its own tensors.
+            resume = load_file(folder / RESUME) if (folder / RESUME).is_file() else {}
+            state = json.loads((folder / STATE).read_text())
+        except Exception as error:
+            raise DataError(f"{folder}: checkpoint cannot be read ({error}); delete the folder to go on") from None
+        return Checkpoint(step, trained, resume, state)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:07d}"
+
+    def _prune(self, best_step: int) -> None:
+        steps = [step for step in self.steps() if step > 0]
+        recent = steps[-self.keep :]
+        for step in steps:
+            if step not in recent and step != best_step:
+                shutil.rmtree(self._path(step))
+            elif step not in (steps[-1], best_step):
+                (self._path(step) / RESUME).unlink(missing_ok=True)
+
+
+def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of the trained parameters, detached."""
+    return {name: weight.detach().clone() for name, weight in parameters.items()}
+
+
+@torch.no_grad()
+def load_trained(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy saved tensors into the parameters.
+
+    Raises:
+        DataError: names or shapes differ.
+    """
+    missing = set(parameters) ^ set(tensors)
+    if missing:
+        raise DataError(f"checkpoint and model differ in '{sorted(missing)[0]}': it belongs to other settings")
+    for name, weight in parameters.items():
+        if weight.shape != tensors[name].shape:
+            raise DataError(f"checkpoint has '{name}' as {tuple(tensors[name].shape)}, the model {tuple(weight.shape)}")
+        weight.copy_(tensors[name])
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

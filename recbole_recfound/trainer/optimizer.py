@@ -1,0 +1,58 @@
+"""Which parameters are trained, and at which rates."""
+
+import torch
+from torch import nn
+
+from recbole_recfound.errors import ConfigError
+
+LEARNERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Everything that learns, by name: adapter, router, task table, projections, ids."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def build_optimizer(
+    model: nn.Module, learner: str, adapter_rate: float, head_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Optimiser over the trained parameters only; RecBole's takes the frozen backbone too.
+
+    Args:
+        model: the model.
+        learner: `adamw`, `adam` or `sgd`.
+        adapter_rate: learning rate of the adapter inside the backbone.
+        head_rate: learning rate of everything around it.
+        weight_decay: on matrices outside the adapter; norms, biases, routers and experts have none.
+
+    Raises:
+        ConfigError: unknown learner.
+    """
+    if learner not in LEARNERS:
+        raise ConfigError(f"learner: '{learner}' is unknown, use one of {', '.join(LEARNERS)}")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in trained_parameters(model).items():
+        inside = name.startswith("backbone.")
+        decay = 0.0 if inside or weight.dim() < 2 else weight_decay
+        groups.setdefault((adapter_rate if inside else head_rate, decay), []).append(weight)
+    return LEARNERS[learner](
+        [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
+        lr=head_rate,
+    )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's state as named tensors, for safetensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{key}": torch.as_tensor(value) for index, values in state.items() for key, value in values.items()
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,61 @@
+"""Validation probes for the scheduler: a small fixed sample of each task, one task at a time, in turn."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from recbole_recfound.data import StepBatch
+from recbole_recfound.model.gradient_cache import as_random, random_state
+
+
+class Probes:
+    """Measures task losses without training on them.
+
+    Args:
+        batches: the probe of each task, on the model's device.
+        losses: maps a batch to the loss of each example (the model's `example_losses`, under the run's precision).
+        interval: every task is probed at least once in so many updates.
+        device: whose random state must stay as it was.
+    """
+
+    def __init__(
+        self,
+        batches: Mapping[str, StepBatch],
+        losses: Callable[[Any], torch.Tensor],
+        interval: int,
+        device: torch.device,
+    ) -> None:
+        self.batches = dict(batches)
+        self.losses = losses
+        self.period = max(1, interval // max(1, len(self.batches)))
+        # An interval shorter than the number of tasks needs several probes in one update.
+        self.at_once = -(-len(self.batches) // max(1, interval))
+        self.device = device
+        self.seconds = 0.0
+
+    def due(self, step: int) -> list[str]:
+        """Tasks to probe after `step` updates, in turn."""
+        if step % self.period:
+            return []
+        names = list(self.batches)
+        first = (step // self.period - 1) * self.at_once
+        return [names[(first + offset) % len(names)] for offset in range(self.at_once)]
+
+    @torch.no_grad()
+    def measure(self, model: torch.nn.Module, names: list[str]) -> dict[str, float]:
+        """Mean probe loss of each named task; dropout off, random state untouched."""
+        if not names:
+            return {}
+        started = time.perf_counter()
+        was_training = model.training
+        model.eval()
+        with as_random(random_state(self.device), self.device):
+            found = {name: self._loss(self.batches[name]) for name in names}
+        model.train(was_training)
+        self.seconds += time.perf_counter() - started
+        return found
+
+    def _loss(self, batch: StepBatch) -> float:
+        return torch.cat([self.losses(part) for part in batch.parts]).mean().item()

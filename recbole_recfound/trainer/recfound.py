@@ -1,0 +1,285 @@
+"""RecFound's trainer: RecBole's Trainer over multi-task steps, run by accelerate."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping
+from tqdm import tqdm
+
+from recbole_recfound.adapter import check_gradients, record_layers
+from recbole_recfound.data import MultiTaskLoader, StepBatch
+from recbole_recfound.errors import TrainingError
+from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors
+from recbole_recfound.trainer.optimizer import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    trained_parameters,
+)
+from recbole_recfound.trainer.probes import Probes
+from recbole_recfound.trainer.schedule import progress, rate_factor
+
+_SMOOTH = 0.9
+
+
+class RecFoundTrainer(Trainer):
+    """Trains on the multi-task loader in optimiser steps, validates through RecBole's evaluator, resumes exactly.
+
+    Args:
+        config: the run's config.
+        model: a RecFound model.
+        accelerator: one process or many; owns device, precision and accumulation.
+        store: where checkpoints go.
+        budget: the run's clock.
+        reserve: seconds to leave for merging, testing and the report.
+    """
+
+    def __init__(
+        self, config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget, reserve: float = 0.0
+    ) -> None:
+        super().__init__(config, model)
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.store = store
+        self.budget = budget
+        self.reserve = reserve
+        self.step = 0
+        self.best_step = 0
+        self.stale = 0
+        self.trained_seconds = 0.0
+        self.smooth: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        settings = self.config
+        return build_optimizer(
+            self.model, settings["learner"], settings["adapter_rate"], settings["learning_rate"], self.weight_decay
+        )
+
+    # The loop --------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train_data: MultiTaskLoader,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train until the first of `max_steps`, the time budget and early stopping.
+
+        Returns:
+            Best validation score and the metrics it belongs to.
+
+        Raises:
+            TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter is silent.
+        """
+        self.loader = train_data
+        self.probes = self._build_probes()
+        self._begin(saved)
+        limit = self.budget.remaining() - self.reserve
+        self.seconds_allowed = self.trained_seconds + max(0.0, limit)
+        started = time.perf_counter() - self.trained_seconds
+        with tqdm(
+            total=self.config["max_steps"] or None,
+            initial=self.step,
+            desc="RecFound",
+            disable=not show_progress,
+            dynamic_ncols=True,
+        ) as bar:
+            while self._progress() < 1.0 and self.stale <= self.stopping_step:
+                self._train_step()
+                self.trained_seconds = time.perf_counter() - started
+                bar.update()
+                bar.set_postfix_str(self._postfix(), refresh=False)
+                if self._due("refresh_interval") and self.config["item_features"] == "text":
+                    self.model.refresh_items()
+                if self._due("eval_interval") or self._progress() >= 1.0:
+                    self._validate(valid_data, verbose, callback_fn)
+                    if saved:
+                        self._save()
+        return self.best_valid_score, self.best_valid_result
+
+    def _due(self, key: str) -> bool:
+        interval = self.config[key]
+        return bool(interval) and self.step % interval == 0
+
+    def _progress(self) -> float:
+        return progress(self.step, self.config["max_steps"], self.trained_seconds, self.seconds_allowed)
+
+    def _train_step(self) -> None:
+        """One optimiser step, its probe, and what the scheduler learns from it."""
+        factor = rate_factor(self.step, self._progress(), self.config["warmup_steps"])
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        self.model.train()
+        first = not self.history
+        accumulate = self.accelerator.gradient_accumulation_steps
+        counts: dict[str, int] = {}
+        for _ in range(accumulate):
+            batch = self.loader.next_batch()
+            with self.accelerator.accumulate(self.engine):
+                if first:
+                    with record_layers(self.model.backbone) as layers:
+                        losses = self._backward(batch)
+                    if self.config["adapter"] != "none":
+                        check_gradients(self.model.backbone, layers)
+                    first = False
+                else:
+                    losses = self._backward(batch)
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            counts = {name: counts.get(name, 0) + count for name, count in batch.counts.items()}
+        self.step += 1
+        found = self.probes.measure(self.model, self.probes.due(self.step))
+        self.loader.scheduler.update(found)
+        self._record(losses, counts, found)
+
+    def _backward(self, batch: StepBatch) -> dict[str, float]:
+        """Forward and backward of one batch; returns the mean loss of each task.
+
+        Raises:
+            TrainingError: a loss is NaN or infinite; no parameter has been touched by it.
+        """
+        self.model.task_weights = self.loader.scheduler.loss_weights()
+        with self.accelerator.autocast():
+            parts = self.engine(batch.to(self.device))
+        total = sum(parts)
+        losses = {name: loss.item() for name, loss in self.model.task_losses.items()}
+        for name, loss in losses.items():
+            if not torch.isfinite(torch.tensor(loss)):
+                raise TrainingError(
+                    f"loss of task {name} is {loss} in step {self.step + 1} (batch {batch.counts});"
+                    f" the last good checkpoint is step {max(self.store.steps(), default=0)}: lower learning_rate or"
+                    " adapter_rate, or set precision: 'no'"
+                )
+        self.accelerator.backward(total)
+        return losses
+
+    def _record(self, losses: dict[str, float], counts: dict[str, int], probed: dict[str, float]) -> None:
+        for name, loss in losses.items():
+            self.smooth[name] = _SMOOTH * self.smooth.get(name, loss) + (1 - _SMOOTH) * loss
+        self.history.append(
+            {
+                "step": self.step,
+                "seconds": round(self.trained_seconds, 2),
+                "losses": losses,
+                "counts": counts,
+                "probed": probed,
+                "weights": self.loader.scheduler.weights(),
+            }
+        )
+        for name, loss in losses.items():
+            self.tensorboard.add_scalar(f"Loss/{name}", loss, self.step)
+        self.wandblogger.log_metrics({**losses, "train_step": self.step}, head="train")
+
+    def _postfix(self) -> str:
+        shown = " ".join(f"{name} {loss:.3f}" for name, loss in self.smooth.items())
+        left = self.seconds_allowed - self.trained_seconds
+        return shown if left == float("inf") else f"{shown} | {max(0.0, left):.0f}s left"
+
+    # Validation ------------------------------------------------------------------------------------------------------
+
+    def _validate(self, valid_data: Any, verbose: bool, callback_fn: Callable[[int, float], None] | None) -> None:
+        """Score on the validation part through RecBole's evaluator and keep the best."""
+        if valid_data is None:
+            return
+        with self.accelerator.autocast():
+            result = self.evaluate(valid_data, load_best_model=False)
+        score = result[self.valid_metric]
+        self.best_valid_score, self.stale, _, improved = early_stopping(
+            score, self.best_valid_score, self.stale, max_step=self.stopping_step, bigger=self.valid_metric_bigger
+        )
+        if improved:
+            self.best_step, self.best_valid_result = self.step, result
+        self.history[-1]["valid"] = {name: float(value) for name, value in result.items()}
+        self.tensorboard.add_scalar("Vaild_score", score, self.step)
+        self.wandblogger.log_metrics({**result, "valid_step": self.step}, head="valid")
+        if verbose:
+            best = " (best)" if improved else ""
+            self.logger.info(f"step {self.step}, {self.trained_seconds:.0f}s: {dict2str(result)}{best}")
+        if callback_fn:
+            callback_fn(self.step, score)
+
+    def _build_probes(self) -> Probes:
+        batches = {name: self.loader.probe_batch(name).to(self.device) for name in self.loader.tasks}
+
+        def losses(part: Any) -> torch.Tensor:
+            with self.accelerator.autocast():
+                return self.model.example_losses(part)
+
+        return Probes(batches, losses, self.config["probe_interval"], self.device)
+
+    @property
+    def probe_share(self) -> float:
+        """Probes' share of the training time, data included."""
+        return self.probes.seconds / max(self.trained_seconds, 1e-9)
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, saved: bool) -> None:
+        """Start afresh (untrained losses first, base saved for merging) or go on where a checkpoint stands."""
+        steps = [step for step in self.store.steps() if step > 0]
+        if steps:
+            self.restore(self.store.load(steps[-1], self.device))
+            return
+        self.model.refresh_items()
+        self.untrained = self.probes.measure(self.model, list(self.probes.batches))
+        # The whole untrained probe is not part of a step's cost.
+        self.probes.seconds = 0.0
+        self.loader.scheduler.update(self.untrained)
+        if saved:
+            self.store.save(Checkpoint(0, trained_tensors(trained_parameters(self.model)), {}, {}), 0)
+
+    def _save(self) -> None:
+        resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
+        resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
+        resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
+        state = {
+            "loader": self.loader.state_dict(),
+            "history": self.history,
+            "smooth": self.smooth,
+            "untrained": self.untrained,
+            "best": [float(self.best_valid_score), self.best_step, self.stale],
+            "best_valid_result": self.best_valid_result and {k: float(v) for k, v in self.best_valid_result.items()},
+            "seconds": [self.trained_seconds, self.probes.seconds],
+        }
+        trained = trained_tensors(trained_parameters(self.model))
+        self.store.save(Checkpoint(self.step, trained, resume, state), self.best_step)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
+        if not checkpoint.resume:
+            raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
+        self.model.refresh_items()
+        load_trained(trained_parameters(self.model), checkpoint.trained)
+        groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}, "random": {}}
+        for name, tensor in checkpoint.resume.items():
+            group, key = name.split(".", 1)
+            groups[group][key] = tensor
+        load_optimizer_tensors(self.optimizer, groups["optimizer"])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(groups["buffer"][name])
+        set_random_state([groups["random"][str(index)] for index in range(len(groups["random"]))], self.device)
+        state = checkpoint.state
+        self.step = checkpoint.step
+        self.loader.load_state_dict(state["loader"])
+        self.history, self.smooth, self.untrained = state["history"], state["smooth"], state["untrained"]
+        self.best_valid_score, self.best_step, self.stale = state["best"]
+        self.best_valid_result = state["best_valid_result"]
+        self.trained_seconds, self.probes.seconds = state["seconds"]
+
+    def _buffers(self) -> dict[str, torch.Tensor]:
+        """What the model computed from its weights at an earlier step and still uses."""
+        return {"item_features": self.model.item_table.features}
