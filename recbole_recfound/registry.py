@@ -12,8 +12,6 @@ from recbole_recfound.property_files import recbole_dir
 OUR_MODELS = {"RecFound": "recbole_recfound.model.recfound"}
 """Class name -> module, imported when it is asked for."""
 
-OUR_TRAINERS = {"RecFound": ("recbole_recfound.trainer", "RecFoundTrainer")}
-
 
 def recbole_models() -> list[str]:
     """The names of RecBole's own models (each has a file of defaults)."""
@@ -47,18 +45,3 @@ def get_model(name: str) -> type:
         return recbole_model(name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"model: {name} of RecBole cannot be imported: {error}") from error
-
-
-def get_trainer(model_type, name: str) -> type:
-    """The trainer class of a model: ours for our models, RecBole's own, untouched, for RecBole's.
-
-    Args:
-        model_type: recbole.utils.ModelType of the model.
-        name: the model's name.
-    """
-    if name in OUR_TRAINERS:
-        module, trainer = OUR_TRAINERS[name]
-        return getattr(importlib.import_module(module), trainer)
-    from recbole.utils import get_trainer as recbole_trainer
-
-    return recbole_trainer(model_type, name)

@@ -4,13 +4,15 @@ import importlib
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import pytest
 import recbole
 import torch
 
 from recbole_recfound import compat
-from recbole_recfound.compat.repairs import PLACES, Place, _rewriting
+from recbole_recfound.compat.importing import RepairingFinder
+from recbole_recfound.compat.repairs import PLACES, Place, _rewriting, repairs_by_module
 
 
 def _run(code: str, cwd) -> str:
@@ -23,7 +25,8 @@ def test_every_place_is_found():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="recbole not repaired")
         for module in sorted({place.module for place in PLACES}):
-            importlib.reload(importlib.import_module(module)) if module.endswith("collector") else importlib.import_module(module)
+            with repairs_by_module()[module](importlib.import_module(module)):
+                pass
 
 
 def test_a_place_that_is_gone_is_named():
@@ -63,22 +66,41 @@ def test_torch_load_still_refuses_pickles(tmp_path):
     assert torch.load.__module__ == "torch.serialization"
 
 
-def test_modules_imported_before_are_repaired_too(checkout):
-    code = """
-import recbole.evaluator.collector as early
-import recbole_recfound
-print([code.co_name for code in early.Collector.get_data_struct.__code__.co_consts if hasattr(code, "co_name")])
-"""
-    assert "lambda" in _run(code, checkout)
+@pytest.fixture
+def plain_module(tmp_path, monkeypatch):
+    """A module `plain_module_<n>` whose answer is 1, to be repaired to 2."""
+    name = f"plain_module_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text("def answer():\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
 
 
-def test_quick_start_without_ray(checkout):
-    code = """
-import sys
-sys.modules["ray"] = None                 # what a missing or broken ray looks like
-import recbole_recfound, recbole.quick_start
-import recbole.quick_start.quick_start as module
-module.tune.report(recall=1.0)
-print(sys.modules["ray"], "ray.tune" in sys.modules)
-"""
-    assert _run(code, checkout).split() == ["None", "False"]
+def _finder(name):
+    return RepairingFinder({name: partial(_rewriting, [Place(name, "answer", "return 1", "return 2")])})
+
+
+def test_a_module_is_repaired_when_it_is_imported_and_reloaded(plain_module, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [_finder(plain_module), *sys.meta_path])
+    module = importlib.import_module(plain_module)
+    assert module.answer() == 2
+    assert importlib.reload(module).answer() == 2
+
+
+def test_a_module_that_was_imported_before_is_repaired_too(plain_module):
+    module = importlib.import_module(plain_module)
+    answer = module.answer
+    assert answer() == 1
+    _finder(plain_module).repair_imported()
+    assert module.answer() == answer() == 2
+
+
+def test_quick_start_without_ray(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "ray"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)  # what a missing or broken ray looks like
+    monkeypatch.delitem(sys.modules, "recbole.quick_start.quick_start", raising=False)
+    monkeypatch.delitem(sys.modules, "recbole.quick_start", raising=False)
+    module = importlib.import_module("recbole.quick_start.quick_start")
+    module.tune.report(recall=1.0)
+    assert sys.modules["ray"] is None and "ray.tune" not in sys.modules
