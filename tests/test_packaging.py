@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 
@@ -105,7 +106,7 @@ def test_editable_install(source, tmp_path):
     target = tmp_path / "site"
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--target", target]
     _python("-m", "pip", "install", *flags, "-e", source, cwd=tmp_path)
-    # what `site` does with the .pth file that an editable install leaves
-    look = f"import site; site.addsitedir({str(target)!r})\n" + LOOK
-    package, properties, _ = _python("-c", look, cwd=tmp_path).splitlines()
+    # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a file too: not read
+    look = f"import site, sys; site.addsitedir({str(target)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n" + LOOK
+    package, properties, _ = _python("-S", "-c", look, cwd=tmp_path).splitlines()
     assert (package, properties) == (str(source / "recbole_recfound"), str(source / "properties"))
