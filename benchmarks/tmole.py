@@ -148,12 +148,13 @@ class Bench:
         loop.table = layer.task_table["default"]
         loop.tasks = loop.table.ids(self.tasks)
         x = torch.randn(*self.ids.shape, SHAPE.hidden_size, device=self.device, dtype=self.dtype, requires_grad=True)
+        gradient = torch.randn_like(x)
 
         def run(module: nn.Module) -> None:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32):
                 with routing(model, self.tasks):
                     out = module(x)
-            out.float().square().sum().backward()
+            out.backward(gradient)
             module.zero_grad(set_to_none=True)
 
         return lambda: run(layer), lambda: run(loop)
@@ -174,7 +175,7 @@ class Bench:
 
     def clock(self) -> float:
         """CPU seconds of this process on a CPU, wall seconds on another device."""
-        if self.device.type == "cpu":
+        if self.ids.is_cpu:
             return time.process_time()
         torch.accelerator.synchronize(self.device)
         return time.perf_counter()

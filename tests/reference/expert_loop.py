@@ -19,7 +19,7 @@ class ExpertLoop(nn.Module):
         super().__init__()
         table, r = layer.task_table[name], layer.r[name]
         self.base = copy.deepcopy(layer.get_base_layer())
-        self.dropout = nn.Dropout(layer.dropout[name].p)
+        self.dropout = copy.deepcopy(layer.dropout[name])
         self.scaling = layer.scaling[name]
         self.kinds = table.kinds
         self.group = table.experts_per_group

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -201,8 +201,8 @@ def test_a_long_run_stays_cheap():
     scheduler = S2Sched(SIZES, GROUPS)
     for step in range(5000):
         scheduler.update(LOSSES[step % len(LOSSES)])
-    start = perf_counter()
+    start = process_time()
     for _ in range(100):
         scheduler.update(LOSSES[1])
         scheduler.allocate(BATCH)
-    assert (perf_counter() - start) / 100 < 0.005
+    assert (process_time() - start) / 100 < 0.005

@@ -88,4 +88,5 @@ def fold(lora_A: Tensor, lora_B: Tensor, gate: Tensor, scaling: float) -> tuple[
 
 def _rank_gate(gate: Tensor, scaling: float, wide_rank: int) -> Tensor:
     """Spread gate [..., N] over the wide rank [..., N * r], times scaling."""
-    return (gate * scaling).repeat_interleave(wide_rank // gate.shape[-1], dim=-1)
+    rank = wide_rank // gate.shape[-1]
+    return (gate * scaling).unsqueeze(-1).expand(*gate.shape, rank).flatten(-2)

@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import nn
 
 from .config import TMoLEConfig
+from .dropout import Dropout
 from .functional import fold, route, tmole_linear
 from .routing import Route, current_route
 from .tasks import Plan, TaskTable
@@ -47,7 +48,7 @@ class TMoLELayer(BaseTunerLayer):
         self.r[adapter_name] = config.r
         self.scaling[adapter_name] = config.lora_alpha / config.r
         self.task_table[adapter_name] = task_table
-        self.dropout[adapter_name] = nn.Dropout(config.lora_dropout)
+        self.dropout[adapter_name] = Dropout(config.lora_dropout)
         options = {"device": self.get_base_layer().weight.device, "dtype": torch.float32}
         wide_rank = config.num_experts * config.r
         self.tmole_lora_A[adapter_name] = nn.Parameter(torch.empty(wide_rank, self.in_features, **options))
