@@ -15,14 +15,6 @@ from recbole_recfound.evaluation.protocol import build_splits
 EIGHT = [[f"u{u}", f"i{(u + step) % 6}", 10 * u + step] for u in range(8) for step in range(5)]
 INTER = [["user_id:token", "item_id:token", "timestamp:float"], *EIGHT]
 ONE_EPOCH = {"epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "train_batch_size": 256}
-CLICKS = {
-    "threshold": {"rating": 4},
-    "load_col": {
-        "inter": ["user_id", "item_id", "rating", "timestamp"],
-        "user": ["user_id", "age", "gender", "occupation"],
-        "item": ["item_id", "release_year", "class"],
-    },
-}
 
 
 @pytest.fixture
@@ -101,16 +93,6 @@ def test_graph_models_build_their_matrix(model, tiny_path):
     from recbole_recfound.registry import get_model
 
     assert get_model(model)(splits.config, splits.train_set) is not None
-
-
-@pytest.mark.parametrize(
-    ("model", "settings"), [("BPR", {}), ("EASE", {}), ("LightGCN", {}), ("SASRec", {}), ("DeepFM", CLICKS)], ids=lambda value: str(value)[:8]
-)
-def test_models_train_and_are_tested(model, settings, tiny_path):
-    config = Config(model, "tiny", config_dict={**ONE_EPOCH, **settings, "data_path": tiny_path})
-    row = fit_and_score(config, build_splits(config))
-    metrics = {"auc", "logloss"} if model == "DeepFM" else {"recall@10", "ndcg@10", "mrr@10", "hit@10"}
-    assert set(row["metrics"]) == metrics and all(np.isfinite(list(row["metrics"].values())))
 
 
 def test_metrics_that_collect_numbers_and_counters(tiny_path):
