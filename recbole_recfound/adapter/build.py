@@ -24,8 +24,8 @@ _LORA_DEFAULTS = {
 def build_adapter(backbone: PreTrainedModel, kind: str = "tmole", **options: Any) -> PeftModel:
     """Freeze a backbone and put an adapter on it.
 
-    Both kinds are called alike: `model(..., tmole_tasks=[...])`, `model.generate(..., tmole_tasks=[...])` or any part of
-    the backbone inside `with routing(model, tasks):`. The shared LoRA ignores the tasks.
+    Both kinds are called alike: `model(..., tmole_tasks=[...])`, `model.generate(..., tmole_tasks=[...])` or any part
+    of the backbone inside `with routing(model, tasks):`. The shared LoRA ignores the tasks.
 
     Args:
         backbone: the model to adapt, in place.

@@ -29,8 +29,8 @@ def check_adapter(
 
     Args:
         model: the adapted model.
-        run: runs the model, or the part of it that will be trained, on one small batch and returns a tensor. It must not
-            set a route of its own.
+        run: runs the model, or the part of it that will be trained, on one small batch and returns a tensor. It must
+            not set a route of its own.
         tasks: at least one task per kind used; all must give different outputs (a shared LoRA is only held against
             the backbone).
         adapter_name: which adapter.

@@ -13,10 +13,10 @@ State = Mapping[str, Tensor]
 
 
 def check_compatible(states: Sequence[State]) -> None:
-    """All states have the same keys, shapes and finite values.
+    """All states have the same keys and shapes and hold finite floating-point values.
 
     Raises:
-        ValueError: naming the key that differs, or the one that holds NaN or infinity.
+        ValueError: naming the key that differs, or the one that holds NaN, infinity or integers.
     """
     first = states[0]
     for index, state in enumerate(states):
@@ -27,6 +27,8 @@ def check_compatible(states: Sequence[State]) -> None:
                 raise ValueError(
                     f"{key} is {tuple(tensor.shape)} in model {index} and {tuple(first[key].shape)} in model 0"
                 )
+            if not tensor.is_floating_point():
+                raise ValueError(f"{key} of model {index} holds {tensor.dtype}, which has no mean")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{key} of model {index} holds NaN or infinite values")
 
@@ -77,4 +79,4 @@ def check_same_base(fingerprints: Sequence[str]) -> None:
     """
     for index, fingerprint in enumerate(fingerprints):
         if fingerprint != fingerprints[0]:
-            raise ValueError(f"model {index} was trained from another base than model 0: their weights cannot be merged")
+            raise ValueError(f"model {index} was trained from another base than model 0: they cannot be merged")

@@ -112,7 +112,8 @@ def _check_arguments(
     if method not in METHODS:
         raise ValueError(f"unknown merge method {method!r}: use one of {', '.join(METHODS)}")
     if len(state_dicts) < 2 or (method == "slerp" and len(state_dicts) != 2):
-        raise ValueError(f"{method} merges {'two' if method == 'slerp' else 'two or more'} models, not {len(state_dicts)}")
+        wanted = "two" if method == "slerp" else "two or more"
+        raise ValueError(f"{method} merges {wanted} models, not {len(state_dicts)}")
     if sparsify is not None and sparsify not in SPARSIFICATIONS:
         raise ValueError(f"unknown sparsification {sparsify!r}: use one of {', '.join(SPARSIFICATIONS)}")
     if sparsify is not None and method in _DELTA_METHODS:

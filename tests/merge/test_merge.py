@@ -184,6 +184,11 @@ def test_values_must_be_finite(method, bad):
         run(states, method)
 
 
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match=r"steps of model 0 holds torch\.int64"):
+        merge([{"steps": torch.tensor([1])}] * 2, "linear")
+
+
 @every_method
 def test_tensors_must_match(method):
     states = models(count_for(method))

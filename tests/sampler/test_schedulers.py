@@ -34,7 +34,9 @@ def check_shares(weights, groups):
         assert sum(weights[task] for task in groups if groups[task] == group) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("options", [{}, {"history": 8, "warmup": 20}, {"history": 5, "warmup": 0, "tau": 3.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"history": 8, "warmup": 20}, {"history": 5, "warmup": 0, "tau": 3.0}], ids=str
+)
 def test_equals_the_equations_on_recorded_curves(options):
     scheduler = S2Sched(SIZES, GROUPS, **options)
     for step, losses in enumerate(LOSSES):
