@@ -58,13 +58,13 @@ def choose_precision(setting: str | None, device: torch.device) -> str:
     Elsewhere bf16 is emulated and slower than float32. The frozen backbone then has bf16 weights; what is trained stays float32.
 
     Args:
-        setting: `auto`, `bf16`, `no`, or None for `no`.
+        setting: `auto`, `bf16`, or `float32` (also None).
         device: where the model runs.
     """
     import torch
 
     if setting != "auto":
-        return setting or "no"
+        return "bf16" if setting == "bf16" else "no"
     if on_host(device):
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "no"

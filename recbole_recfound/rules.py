@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
     "tail_ratio": Rule((int, float), nullable=True, above=0),
     # RecFound (properties/model/RecFound.yaml)
     "backbone": Rule((str,)),
-    "precision": Rule((str,), choices=("auto", "bf16", "no")),
+    "precision": Rule((str,), choices=("auto", "bf16", "float32")),
     "history_mode": Rule(choices=("auto", "item", "text")),
     "text_form": Rule(choices=("positions", "prompt")),
     "backbone_layers": Rule((int,), nullable=True, minimum=0),

@@ -56,3 +56,51 @@ def write_dataset(tmp_path: Path):
         return folder.parent
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random three-layer causal LM with a byte tokenizer."""
+    from tests.tiny_backbone import write_tiny_backbone
+
+    return write_tiny_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture
+def small_run(tiny_path: Path, tiny_backbone: Path, tmp_path: Path) -> dict:
+    """Settings of a RecFound run that takes seconds: override what a test is about."""
+    return {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "output_dir": str(tmp_path / "runs"),
+        "show_progress": False,
+        "use_gpu": False,
+        "precision": "float32",
+        "time_budget": 0,
+        "max_steps": 4,
+        "eval_interval": 2,
+        "refresh_interval": 3,
+        "probe_interval": 4,
+        "probe_size": 2,
+        "frozen_feature_layers": [3],
+        "lora_r": 2,
+        "embedding_batch": 4,
+        "generative_batch": 2,
+        "contrastive_batch": 2,
+        "max_generative_examples": 30,
+        "sr_candidates": 4,
+        "history_titles": 3,
+        "max_item_tokens": 24,
+        "max_prompt_tokens": 400,
+        "max_answer_tokens": 24,
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    }
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    """accelerate keeps its state for the whole process; runs of different precision follow each other in one session."""
+    yield
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)

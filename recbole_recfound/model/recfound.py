@@ -90,7 +90,7 @@ class RecFound(GeneralRecommender):
         self.random_body = config["body"] == "random"
         self.task_weights: dict[str, float] = {}
         self._frozen_features: torch.Tensor | None = None
-        self._item_vectors: torch.Tensor | None = None
+        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def _decoder(self) -> torch.nn.Module:
@@ -103,8 +103,8 @@ class RecFound(GeneralRecommender):
         return min(in_item_mode, layers) if self.mode == "item" else layers
 
     def train(self, mode: bool = True) -> "RecFound":
-        """Item vectors of an evaluation are good until training goes on."""
-        self._item_vectors = None
+        """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
+        self._table = None
         return super().train(mode)
 
     # Item text -------------------------------------------------------------------------------------------------------
@@ -210,11 +210,20 @@ class RecFound(GeneralRecommender):
     # Ranking ---------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    def table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Soft tokens and item vectors, both [num_items, d]; computed once per evaluation."""
+        if self.training:
+            raise RuntimeError("call eval() first: dropout would make every item vector another one")
+        if self._table is None:
+            tokens, vectors = self.item_table()
+            if self.inputs.mode == "prompt":
+                vectors = F.normalize(self._encode_items(ROUTE) - self.text_mean, dim=-1)
+            self._table = tokens, vectors
+        return self._table
+
     def item_vectors(self) -> torch.Tensor:
         """[num_items, d], normalised: what users are ranked against."""
-        if self.mode == "prompt":
-            return F.normalize(self._encode_items(ROUTE) - self.text_mean, dim=-1)
-        return self.item_table()[1]
+        return self.table()[1]
 
     @torch.no_grad()
     def user_vectors(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -230,7 +239,7 @@ class RecFound(GeneralRecommender):
         last = (lengths - 1).clamp(min=0)
         rows = torch.arange(len(items), device=items.device)
         if self.mode == "item":
-            return self.user_tower.over_items(self.item_table()[0], items)[rows, last]
+            return self.user_tower.over_items(self.table()[0], items)[rows, last]
         row_of = self.inputs.row_of_iid
         histories = [row_of[ids[:size]].tolist() for ids, size in zip(items.tolist(), lengths.tolist())]
         if self.mode == "positions":
@@ -247,18 +256,14 @@ class RecFound(GeneralRecommender):
 
         `interaction` carries the histories in RecBole's sequential fields (`item_id_list`, `item_length`).
         """
-        if self._item_vectors is None:
-            self._item_vectors = self.item_vectors()
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
-        return (users @ self._item_vectors.T).reshape(-1)
+        return (users @ self.item_vectors().T).reshape(-1)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each (user, item) row of `interaction`."""
-        if self._item_vectors is None:
-            self._item_vectors = self.item_vectors()
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
-        return (users * self._item_vectors[interaction[self.ITEM_ID]]).sum(-1)
+        return (users * self.item_vectors()[interaction[self.ITEM_ID]]).sum(-1)
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

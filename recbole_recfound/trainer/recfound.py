@@ -162,7 +162,7 @@ class RecFoundTrainer(Trainer):
                 raise TrainingError(
                     f"loss of task {name} is {loss} in step {self.step + 1} (batch {batch.counts});"
                     f" the last good checkpoint is step {max(self.store.steps(), default=0)}: lower learning_rate or"
-                    " adapter_rate, or set precision: 'no'"
+                    " adapter_rate, or set precision: float32"
                 )
         self.accelerator.backward(total)
         return losses

@@ -1,0 +1,1 @@
+"""Training: the loop, its clock, checkpoints and probes."""

@@ -1,0 +1,94 @@
+"""Whole runs on a tiny random backbone: what is written, and that training does something."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recbole_recfound.quick_start import run_recfound
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_path, tiny_backbone):
+    """One finished run with a baseline."""
+    settings = {
+        "data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(tmp_path_factory.mktemp("runs")),
+        "show_progress": False, "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 6, "eval_interval": 2,
+        "probe_interval": 3, "probe_size": 2, "frozen_feature_layers": [3], "lora_r": 2, "embedding_batch": 4,
+        "contrastive_batch": 2, "max_generative_examples": 30, "sr_candidates": 4, "history_titles": 3,
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    }  # fmt: skip
+    return run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop"])
+
+
+def test_returns_recboles_four_and_the_table(finished):
+    assert set(finished) == {
+        "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result", "comparison", "run_dir",
+    }  # fmt: skip
+    assert [row["model"] for row in finished["comparison"]] == ["Pop", "RecFound"]
+    assert finished["test_result"] == finished["comparison"][-1]["metrics"]
+    assert finished["best_valid_score"] == finished["best_valid_result"]["ndcg@10"]
+
+
+def test_writes_the_run_folder(finished):
+    folder = Path(finished["run_dir"])
+    for name in (
+        "config.yaml", "results.json", "report.html", "head.safetensors", "item_embeddings.safetensors",
+        "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_state/step-0000006/state.json",
+        f"{folder.name}.log",
+    ):  # fmt: skip
+        assert (folder / name).is_file(), name
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["rows"]:
+        assert {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters"} <= set(row)
+    assert {task["name"] for task in results["tasks"]} == {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}
+    assert results["merge"]["steps"] == [2, 4, 6]
+    assert set(results["merge"]["test"]) == {"best", "last", "merged"}
+    assert len(results["examples"]) == 10
+    vectors = load_file(folder / "item_embeddings.safetensors")["item_embeddings"]
+    torch.testing.assert_close(vectors[1:].norm(dim=-1), torch.ones(len(vectors) - 1), atol=1e-4, rtol=0)
+
+
+def test_report_is_one_page_without_network(finished):
+    page = (Path(finished["run_dir"]) / "report.html").read_text(encoding="utf-8")
+    links = page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    assert "http://" not in links and "https://" not in links and "<script" not in page
+    for heading in ("Comparison", "Loss per task", "Sampling ratios", "Router similarity", "Best single", "Ten recommend"):
+        assert heading in page
+    assert page.count("<svg") >= 5
+
+
+def test_every_trained_tensor_moved(finished):
+    """An adapter or projection that silently does not learn is the classic lie of this field."""
+    state = Path(finished["run_dir"]) / "trainer_state"
+    before, after = (load_file(state / f"step-{step:07d}" / "trained.safetensors") for step in (0, 6))
+    still = [name for name in before if torch.equal(before[name], after[name])]
+    # The last layer's queries and the like take part in no task of the item mode's towers only if generation skips them.
+    assert not still
+
+
+@pytest.mark.parametrize("mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}])
+def test_text_modes_run(small_run, mode):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | mode | {"max_steps": 2})
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        {"adapter": "lora"}, {"adapter": "none"}, {"scheduler": "proportional"}, {"scheduler": "coba"}, {"merge_method": "none"},
+        {"tasks": ["U2I"]}, {"backbone_layers": 0}, {"body": "random"}, {"item_features": "random"}, {"use_item_text": False},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ablations_and_controls_run(small_run, control):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | control | {"max_steps": 2})
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+
+
+def test_recboles_own_model_runs_through_the_same_call(small_run):
+    keys = ("data_path", "output_dir", "show_progress", "use_gpu")
+    result = run_recfound("BPR", "tiny", config_dict={key: small_run[key] for key in keys} | {"epochs": 1})
+    assert result["comparison"][0]["model"] == "BPR"
