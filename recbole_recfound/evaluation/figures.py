@@ -74,7 +74,8 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
 def _svg(figure: plt.Figure) -> str:
     figure.tight_layout()
     text = io.StringIO()
-    # No date, so that the same run writes the same page.
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    # No date, so that the same run writes the same page; no links either.
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(text, format="svg", metadata=nothing)
     plt.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -26,6 +26,7 @@ from recbole_recfound.trainer.probes import Probes
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 _SMOOTH = 0.9
+_REPORT_SECONDS = 20.0
 
 
 class RecFoundTrainer(Trainer):
@@ -37,12 +38,9 @@ class RecFoundTrainer(Trainer):
         accelerator: one process or many; owns device, precision and accumulation.
         store: where checkpoints go.
         budget: the run's clock.
-        reserve: seconds to leave for merging, testing and the report.
     """
 
-    def __init__(
-        self, config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget, reserve: float = 0.0
-    ) -> None:
+    def __init__(self, config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget) -> None:
         super().__init__(config, model)
         self.accelerator = accelerator
         self.device = accelerator.device
@@ -50,7 +48,8 @@ class RecFoundTrainer(Trainer):
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store
         self.budget = budget
-        self.reserve = reserve
+        # Seconds of one encoding of all items, of one validation and of the untrained probes: what comes after costs as much.
+        self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.step = 0
         self.best_step = 0
         self.stale = 0
@@ -86,9 +85,8 @@ class RecFoundTrainer(Trainer):
         self.loader = train_data
         self.probes = self._build_probes()
         self._begin(saved)
-        limit = self.budget.remaining() - self.reserve
-        self.seconds_allowed = self.trained_seconds + max(0.0, limit)
         started = time.perf_counter() - self.trained_seconds
+        self._plan_end()
         with tqdm(
             total=self.config["max_steps"] or None,
             initial=self.step,
@@ -102,12 +100,24 @@ class RecFoundTrainer(Trainer):
                 bar.update()
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due("refresh_interval") and self.config["item_features"] == "text":
-                    self.model.refresh_items()
+                    self._refresh()
                 if self._due("eval_interval") or self._progress() >= 1.0:
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
                         self._save()
         return self.best_valid_score, self.best_valid_result
+
+    def _refresh(self) -> None:
+        started = time.perf_counter()
+        self.model.refresh_items()
+        if not self.costs["refresh"]:
+            self.costs["refresh"] = time.perf_counter() - started
+            self._plan_end()
+
+    def _plan_end(self) -> None:
+        """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report."""
+        after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
+        self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)
 
     def _due(self, key: str) -> bool:
         interval = self.config[key]
@@ -195,8 +205,12 @@ class RecFoundTrainer(Trainer):
         """Score on the validation part through RecBole's evaluator and keep the best."""
         if valid_data is None:
             return
+        started = time.perf_counter()
         with self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
+        if not self.costs["validate"]:
+            self.costs["validate"] = time.perf_counter() - started
+            self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(
             score, self.best_valid_score, self.stale, max_step=self.stopping_step, bigger=self.valid_metric_bigger
@@ -236,8 +250,8 @@ class RecFoundTrainer(Trainer):
             return
         self.model.refresh_items()
         self.untrained = self.probes.measure(self.model, list(self.probes.batches))
-        # The whole untrained probe is not part of a step's cost.
-        self.probes.seconds = 0.0
+        # The untrained probe of all tasks is not part of a step's cost.
+        self.costs["probe"], self.probes.seconds = self.probes.seconds, 0.0
         self.loader.scheduler.update(self.untrained)
         if saved:
             self.store.save(Checkpoint(0, trained_tensors(trained_parameters(self.model)), {}, {}), 0)
