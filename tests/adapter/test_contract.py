@@ -111,6 +111,27 @@ def test_beam_count_may_come_from_the_generation_config():
     assert torch.equal(model.generate(**prompt, tmole_tasks=TASKS, max_new_tokens=4, do_sample=False), asked)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_generation_equals_one_forward_per_token(dtype):
+    model = tiny_model().to(dtype)
+    for _ in range(2):  # the second time with other weights: nothing may be left over from the first
+        ids = tokens()
+        found = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), tmole_tasks=TASKS, max_new_tokens=4, do_sample=False
+        )
+        for step in range(ids.shape[1], found.shape[1]):
+            with torch.no_grad():
+                scores = model(input_ids=found[:, :step], tmole_tasks=TASKS).logits[:, -1].float()
+            chosen = scores.gather(1, found[:, step : step + 1])[:, 0]
+            running = (found[:, ids.shape[1] : step] != 2).all(1)
+            # In half precision two tokens may tie to rounding.
+            assert (chosen[running] >= scores.amax(1)[running] - 0.02).all()
+        torch.manual_seed(5)
+        for name, parameter in model.named_parameters():
+            if "tmole_" in name:
+                parameter.data.normal_(std=0.3)
+
+
 @pytest.mark.parametrize("tasks", [["U2I"], ["U2I"] * 2, ["U2I"] * 8])
 def test_one_task_per_row(tasks):
     model = tiny_model()

@@ -124,12 +124,21 @@ class Linear(nn.Module, TMoLELayer):
             return result
         for adapter_name in self.active_adapters:
             if adapter_name in self.tmole_lora_A:
-                plan = _required_route().plan(self.task_table[adapter_name], x.shape[0], x.device)
-                lora_A, lora_B = self.experts(adapter_name, plan)
+                lora_A, lora_B, gate = self._routed(adapter_name, x)
                 dropped = self.dropout[adapter_name](x)
-                gate = self.gate(adapter_name, plan)
                 result = tmole_linear(dropped, result, lora_A, lora_B, gate, self.scaling[adapter_name])
         return result
+
+    def _routed(self, adapter_name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Experts, in the dtype of x, and gate for the rows of x under the current route."""
+        route_now = _required_route()
+        plan = route_now.plan(self.task_table[adapter_name], x.shape[0], x.device)
+
+        def make() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            lora_A, lora_B = self.experts(adapter_name, plan)
+            return lora_A.to(x.dtype), lora_B, self.gate(adapter_name, plan)
+
+        return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
         """What an adapter adds to the weight for one task, [d_out, d_in] float32."""

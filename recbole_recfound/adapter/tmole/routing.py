@@ -7,15 +7,17 @@ backward, when the context is long gone (and, with CUDA, on another thread): eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from .tasks import Plan, Tasks, TaskTable
+
+_T = TypeVar("_T")
 
 _route: ContextVar[Route | None] = ContextVar("tmole_route", default=None)
 
@@ -25,14 +27,16 @@ class Route:
 
     Args:
         tasks: one task for all rows of any batch, or one per row.
-        expandable: accept a whole multiple of the rows, each repeated in place, as beam search makes them.
+        generating: the route serves one call of `generate`. It accepts a whole multiple of the rows, each repeated in
+            place, as beam search makes them, and remembers what depends on weights and tasks alone.
     """
 
-    def __init__(self, tasks: Tasks, expandable: bool = False) -> None:
+    def __init__(self, tasks: Tasks, generating: bool = False) -> None:
         self.shared = isinstance(tasks, (int, str))
         self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
-        self.expandable = expandable
+        self.generating = generating
         self._plans: dict[tuple[int, int, torch.device], Plan] = {}
+        self._remembered: dict[Hashable, Any] = {}
         if not self.tasks:
             raise ValueError("a route needs at least one task")
 
@@ -48,8 +52,16 @@ class Route:
         return self._plans[key]
 
     def for_generation(self) -> Route:
-        """The same tasks, for a batch that beam search or several returned sequences may widen."""
-        return Route(self.tasks[0] if self.shared else self.tasks, expandable=True)
+        """The same tasks, for one call of `generate`."""
+        return Route(self.tasks[0] if self.shared else self.tasks, generating=True)
+
+    def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """`make()`, worked out once per generation: weights stand still from its first token to its last."""
+        if not self.generating or torch.is_grad_enabled():
+            return make()
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
 
     def check_rows(self, rows: int) -> None:
         """Raise ValueError unless a batch of `rows` rows has one row per task."""
@@ -60,7 +72,7 @@ class Route:
         ids = table.ids(self.tasks)
         if self.shared:
             return ids
-        if self.expandable and rows % len(ids) == 0:
+        if self.generating and rows % len(ids) == 0:
             return tuple(task for task in ids for _ in range(rows // len(ids)))
         self.check_rows(rows)
         return ids
