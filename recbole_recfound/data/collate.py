@@ -103,7 +103,7 @@ class Collator:
             examples = [PairExample(tuple(row.tolist()), int(item), ()) for row, item in zip(histories, answers)]
             return self.pairs(tasks, examples)
         batch = self.sequences(tasks, [np.append(row, item) for row, item in zip(histories, answers)])
-        last = torch.tensor([len(row) - 1 for row in histories]).unsqueeze(1)
+        last = torch.from_numpy(np.array([[len(row) - 1] for row in histories]))
         only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
         return replace(batch, targets=only)
 
@@ -133,14 +133,14 @@ class Collator:
             allowed[index] = (item_task == task) & ~np.isin(item_row, example.known)
             allowed[index, items[task, example.positive]] = True
         known, _ = pad([np.append(e.known, e.positive) for e in examples], fill=-1)
-        positive = [items[task, example.positive] for task, example in zip(tasks, examples)]
+        positive = np.array([items[task, example.positive] for task, example in zip(tasks, examples)])
         return PairBatch(
             tasks,
             *self.queries(tasks, [example.query for example in examples]),
             [task for task, _ in items],
             torch.from_numpy(item_row),
             *self.item_texts(item_row),
-            positive=torch.tensor(positive),
+            positive=torch.from_numpy(positive),
             allowed=torch.from_numpy(allowed),
             known=torch.from_numpy(known),
         )

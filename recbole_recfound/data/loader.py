@@ -93,13 +93,15 @@ class MultiTaskLoader:
 
     def next_batch(self) -> StepBatch:
         """Draw indices first, then build and collate only what was drawn."""
-        counts = self.scheduler.allocate(self.batch_sizes)
-        drawn = {name: self.cursors[name].take(count) for name, count in counts.items() if count}
-        for name, waiting in self.waiting.items():
-            waiting.extend(drawn.pop(name, []))
-            if len(waiting) >= self.contrastive_batch:
-                drawn[name], self.waiting[name] = waiting, []
-        return self.collate(drawn) if drawn else self.next_batch()
+        drawn: dict[str, list[tuple[int, int]]] = {}
+        while not drawn:
+            counts = self.scheduler.allocate(self.batch_sizes)
+            drawn = {name: self.cursors[name].take(count) for name, count in counts.items() if count}
+            for name, waiting in self.waiting.items():
+                waiting.extend(drawn.pop(name, []))
+                if len(waiting) >= self.contrastive_batch:
+                    drawn[name], self.waiting[name] = waiting, []
+        return self.collate(drawn)
 
     def collate(self, drawn: Mapping[str, list[tuple[int, int]]]) -> StepBatch:
         """Collate (example index, draw number) pairs of several tasks, one part per form of batch."""
@@ -122,7 +124,8 @@ class MultiTaskLoader:
     def state_dict(self) -> dict[str, Any]:
         """Positions and the scheduler's state: all that is needed to draw the same batches again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
-        return {"drawn": drawn, "waiting": self.waiting, "scheduler": self.scheduler.state_dict()}
+        waiting = {name: list(pairs) for name, pairs in self.waiting.items()}
+        return {"drawn": drawn, "waiting": waiting, "scheduler": self.scheduler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""

@@ -46,6 +46,9 @@ class SequentialRecommendation(PositionTask):
         super().__init__(source, options)
         if not 2 <= options.candidates <= len(LETTERS):
             raise Unsupported(f"sr_candidates must be 2 to {len(LETTERS)}")
+        # A user who has everything leaves no wrong candidate to choose from.
+        others = source.catalogue.pool_size - np.asarray(source.seen.sum(1)).ravel()
+        self.positions = self.positions[others[self.user[self.positions]] > 0]
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -165,7 +168,7 @@ class AttributeExtraction(CatalogueTask):
         return ("text",)
 
     def suits(self, row: int) -> bool:
-        return bool(self.details(row))
+        return bool(self.source.catalogue.values[row].get(self.source.catalogue.title) and self.details(row))
 
     def example(self, index: int) -> Example:
         row = self.rows[index]

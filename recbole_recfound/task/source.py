@@ -22,7 +22,7 @@ class TrainingData:
         indptr: [users + 1] offsets into `items`.
         items: [interactions] catalogue rows.
         ratings: [interactions] float32, or None when the data set has no rating.
-        queries: (query text, catalogue row) pairs of an optional .query file.
+        queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
         seed: every random draw derives from it.
     """
 
@@ -56,7 +56,7 @@ class TrainingData:
             indptr=np.concatenate([[0], np.cumsum(counts)]),
             items=row_of_iid[iids[order]],
             ratings=None if rating is None else rating[order].astype(np.float32),
-            queries=queries or [],
+            queries=[(text, row) for text, row in queries or [] if row < catalogue.pool_size],
             seed=seed,
         )
 

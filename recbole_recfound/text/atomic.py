@@ -35,8 +35,10 @@ class AtomicTable:
         """Rows as dicts, keyed by the column `name`; a repeated key is refused with its line.
 
         Raises:
-            DataError: two rows share a key.
+            DataError: the file has no such column, or two rows share a key.
         """
+        if name not in self.kinds:
+            raise DataError(f"{self.path}:1: no column '{name}'; it has {', '.join(self.kinds)}")
         index, names = list(self.kinds).index(name), list(self.kinds)
         table: dict[str, dict[str, str]] = {}
         for line, row in enumerate(self.rows, start=2):

@@ -44,8 +44,10 @@ class Catalogue:
 
     def sentence_of(self, row: int) -> str:
         """Title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
-        rest = [f"{readable(name)}: {value}" for name, value in self.values[row].items() if name != self.title]
-        return ", ".join([self.title_of(row), *rest])
+        values = self.values[row]
+        title = [values[self.title]] if self.title in values else []
+        rest = [f"{readable(name)}: {value}" for name, value in values.items() if name != self.title]
+        return ", ".join([*title, *rest]) or self.title_of(row)
 
 
 def build_catalogue(

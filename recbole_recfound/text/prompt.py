@@ -36,7 +36,7 @@ class PromptTemplate:
         separator: between the entries of a list slot (a history).
 
     Raises:
-        ConfigError: the template does not parse or uses a slot the task does not fill.
+        ConfigError: the template does not parse, uses a slot the task does not fill, or changes a slot with a filter.
     """
 
     def __init__(
@@ -50,8 +50,11 @@ class PromptTemplate:
     ) -> None:
         try:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
+        rest = _SLOT.sub(lambda slot: "" if slot[1] in slots else _OPEN, filled)
+        if _OPEN in rest or _CLOSE in rest:
+            raise ConfigError(f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters")
         if chat and tokenizer.chat_template:
             message = [{"role": "user", "content": filled}]
             filled = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -72,7 +75,8 @@ class PromptTemplate:
         Returns:
             Token ids (int64) and a mask of the same length, 1 where a token is data rather than instruction.
         """
-        singles = sum(len(value) for value in data.values() if not isinstance(value, list))
+        filled = [data[piece] for piece in self.pieces if isinstance(piece, str)]
+        singles = sum(len(value) for value in filled if not isinstance(value, list))
         room = max_tokens - self.fixed_length - singles
         tokens: list[int] = []
         is_data: list[int] = []
