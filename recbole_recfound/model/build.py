@@ -71,6 +71,7 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     tasks, left_out = build_tasks(config["tasks"], source, _task_options(config, mode))
     if "U2I" not in tasks:
         raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
+    _check_settings(config, mode)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = _adapter(config, backbone)
@@ -78,6 +79,9 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode)
     model = RecFound(config, splits.train_set, inputs).to(device)
     _check(model, adapted, tasks, device)
+    if config["adapter"] == "none":
+        # B is zero: an adapter that never learns is the frozen backbone.
+        adapted.requires_grad_(False)
     loader = _loader(config, tasks, collator, splits, catalogue)
     return Built(model, loader, tasks, left_out, catalogue)
 
@@ -173,6 +177,16 @@ def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
             )
 
 
+def _check_settings(config, mode: str) -> None:
+    """Settings that are fine one by one and make no model together."""
+    if mode != ITEM and config["backbone_layers"] == 0:
+        raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
+    if mode == PROMPT and config["adapter"] == "none":
+        raise ConfigError("adapter: none leaves nothing to train with text_form: prompt")
+    if not (config["use_item_text"] or config["use_item_id"]):
+        raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
+
+
 def _adapter(config, backbone: Backbone) -> PeftModel:
     kind = config["adapter"]
     options = {
@@ -185,11 +199,8 @@ def _adapter(config, backbone: Backbone) -> PeftModel:
         options["experts_per_group"] = config["experts_per_group"]
     try:
         adapted = build_adapter(backbone.model, "lora" if kind == "none" else kind, **options)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter: {error}") from None
-    if kind == "none":
-        # B is zero: an adapter that never learns is the frozen backbone.
-        adapted.requires_grad_(False)
     if config["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return adapted
@@ -236,8 +247,10 @@ def validation_probe(config, splits: Splits, collator: Collator, catalogue: Cata
     pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
     row_of_iid, _ = item_rows(splits, catalogue)
-    histories = [row_of_iid[splits.known_at_valid.of(user)][-config["MAX_ITEM_LIST_LENGTH"] :] for user, _ in pairs[chosen]]
+    sequences = task.options.sequences
+    longest = config["MAX_ITEM_LIST_LENGTH"] if sequences else config["history_titles"]
+    histories = [row_of_iid[splits.known_at_valid.of(user)][-longest:] for user, _ in pairs[chosen]]
     answers = row_of_iid[pairs[chosen, 1]]
     names = ["U2I"] * len(chosen)
-    part = collator.validation(names, histories, answers, sequences=task.options.sequences)
+    part = collator.validation(names, histories, answers, sequences=sequences)
     return StepBatch([part], {"U2I": len(chosen)})

@@ -7,6 +7,7 @@ random state and push its slice of the gradient through (Gao et al. 2021, arXiv 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ def represent(encode: Callable[[slice], torch.Tensor], rows: int, chunk: int, de
     """
     if chunk <= 0 or rows <= chunk or not torch.is_grad_enabled():
         return encode(slice(0, rows))
+    precision = _precision(device)
     slices = [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
     states, pieces = [], []
     with torch.no_grad():
@@ -35,11 +37,20 @@ def represent(encode: Callable[[slice], torch.Tensor], rows: int, chunk: int, de
 
     def replay(gradient: torch.Tensor) -> None:
         for piece, state in zip(slices, states, strict=True):
-            with as_random(state, device), torch.enable_grad():
-                encode(piece).backward(gradient[piece])
+            # Backward runs outside of the forward's autocast: the same numbers need the same precision.
+            with as_random(state, device), torch.enable_grad(), torch.autocast(**precision):
+                again = encode(piece)
+            if again.requires_grad:
+                again.backward(gradient[piece])
 
     representations.register_hook(replay)
     return representations
+
+
+def _precision(device: torch.device) -> dict[str, Any]:
+    """Arguments of `torch.autocast` that stand for what is in force now."""
+    kind = device.type
+    return {"device_type": kind, "dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
 
 
 def random_state(device: torch.device) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from recbole.utils import InputType
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import decode
+from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.data import Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
@@ -70,7 +70,10 @@ class RecFound(GeneralRecommender):
         text_depth = self._depth(config["text_layers"], in_item_mode=8)
         # A prompt and the items it is held against are encoded alike.
         self.text_tower = TextTower(inputs.adapted, user_depth if self.mode == "prompt" else text_depth)
-        self.frozen_layers: list[int] = config["frozen_feature_layers"]
+        # The default names a layer of the bundled backbone; a shallower one gives its last.
+        layers = self._decoder.config.num_hidden_layers
+        self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in config["frozen_feature_layers"]))
+        self.history_titles: int = config["history_titles"]
         self.random_features = config["item_features"] == "random"
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         self.table_route = next((task for task in ("I2I", "Q2I") if task in inputs.tasks), None)
@@ -86,6 +89,7 @@ class RecFound(GeneralRecommender):
             config["id_scale"],
             config["dropout"],
         )
+        self._freeze_unread()
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
         self.random_body = config["body"] == "random"
         self.task_weights: dict[str, float] = {}
@@ -102,6 +106,16 @@ class RecFound(GeneralRecommender):
             return min(configured, layers)
         return min(in_item_mode, layers) if self.mode == "item" else layers
 
+    def _freeze_unread(self) -> None:
+        """What a mode never reads is not trained and must not count as trained."""
+        unread: list[torch.nn.Module | None] = []
+        if self.mode == "prompt":
+            unread = [self.user_tower, self.item_table]
+        elif self.mode == "positions":
+            unread = [self.item_table.read_text, self.item_table.read_id]
+        for module in filter(None, unread):
+            module.requires_grad_(False)
+
     def train(self, mode: bool = True) -> "RecFound":
         """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
         self._table = None
@@ -117,10 +131,11 @@ class RecFound(GeneralRecommender):
         self.eval()
         if first:
             self._frozen_features = torch.cat([self._encode_items(None), *map(self._frozen, self.frozen_layers)], 1)
+            # Pairs are centred by the texts' mean, also where the item table gets random vectors.
+            self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
             if self.random_features:
                 self._frozen_features.normal_()
             self.item_table.set_scale(self._frozen_features)
-            self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
             if self.random_body:
                 self._forget()
         features = self._frozen_features
@@ -133,7 +148,8 @@ class RecFound(GeneralRecommender):
     def _forget(self) -> None:
         """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
         for name, weight in self._decoder.layers.named_parameters():
-            if not weight.requires_grad and weight.dim() == 2:
+            # An adapter that is switched off (`adapter: none`) has frozen weights too: its B must stay zero.
+            if not weight.requires_grad and weight.dim() == 2 and "lora_" not in name:
                 weight.normal_(std=self._decoder.config.initializer_range)
 
     def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
@@ -215,7 +231,8 @@ class RecFound(GeneralRecommender):
         if self.training:
             raise RuntimeError("call eval() first: dropout would make every item vector another one")
         if self._table is None:
-            tokens, vectors = self.item_table()
+            with full_precision(self.device):
+                tokens, vectors = self.item_table()
             if self.inputs.mode == "prompt":
                 vectors = F.normalize(self._encode_items(ROUTE) - self.text_mean, dim=-1)
             self._table = tokens, vectors
@@ -246,7 +263,7 @@ class RecFound(GeneralRecommender):
             text = self.inputs.collator.history_text(histories)
             states = self.user_tower.over_text(*(part.to(self.device) for part in text.values()))
             return states[rows, last]
-        recent = [tuple(history) for history in histories]
+        recent = [tuple(history[-self.history_titles :]) for history in histories]
         ids, mask, pooled = (part.to(self.device) for part in self.inputs.collator.queries([ROUTE] * len(recent), recent))
         return self._unit(ids, mask, pooled, [ROUTE] * len(recent), slice(None))
 
@@ -257,7 +274,8 @@ class RecFound(GeneralRecommender):
         `interaction` carries the histories in RecBole's sequential fields (`item_id_list`, `item_length`).
         """
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
-        return (users @ self.item_vectors().T).reshape(-1)
+        with full_precision(self.device):
+            return (users @ self.item_vectors().T).reshape(-1)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:

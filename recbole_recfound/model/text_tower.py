@@ -1,6 +1,7 @@
 """Texts to vectors with the first layers of the LLM, each text under the route of its task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import PeftModel
@@ -71,5 +72,20 @@ class TextTower:
     def _encode_rows(self, ids: torch.Tensor, mask: torch.Tensor, task: str | None) -> torch.Tensor:
         if task is not None:
             return self.encode(ids, mask, mask, task)
-        with self.adapted.disable_adapter():
+        with without_adapter(self.adapted):
             return mean_pool(decode(self.decoder, self.decoder.embed_tokens(ids), mask, causal=False), mask)
+
+
+@contextmanager
+def without_adapter(adapted: PeftModel) -> Iterator[None]:
+    """Run the plain backbone; what was frozen stays frozen.
+
+    PEFT makes every adapter trainable when it switches it on again, also one that must not learn.
+    """
+    trained = [(weight, weight.requires_grad) for weight in adapted.parameters()]
+    try:
+        with adapted.disable_adapter():
+            yield
+    finally:
+        for weight, flag in trained:
+            weight.requires_grad_(flag)

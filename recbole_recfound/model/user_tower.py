@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import decode, first_layers
+from recbole_recfound.backbone import decode, first_layers, full_precision
 
 ROUTE = "U2I"
 
@@ -64,4 +64,8 @@ class UserTower(nn.Module):
         return self._finish(states.gather(1, ends.unsqueeze(-1).expand(-1, -1, states.shape[-1])))
 
     def _finish(self, states: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.project(self.dropout(self.norm(states.float()))), dim=-1)
+        states = self.dropout(self.norm(states.float()))
+        if self.training:
+            return F.normalize(self.project(states), dim=-1)
+        with full_precision(states.device):
+            return F.normalize(self.project(states.float()), dim=-1)
