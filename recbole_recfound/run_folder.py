@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class RunFolder:
             folder = Path(resume)
             if _identity(folder) != identity:
                 raise ConfigError(f"resume: {folder} is not a run with these settings (see its {CONFIG})")
+            if (folder / RESULTS).exists():
+                raise ConfigError(f"resume: the run {folder} is finished (it has {RESULTS})")
             return cls(folder)
         if resume == "auto":
             unfinished = [path for path in Path(output_dir).glob(f"{model}-{dataset}-*") if _identity(path) == identity]
@@ -57,8 +60,10 @@ class RunFolder:
             if unfinished:
                 return cls(max(unfinished, key=lambda path: path.stat().st_mtime))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        # The process id keeps two runs apart that start in the same second.
-        folder = cls(Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}")
+        # The process id keeps apart two programs that start in the same second, a number two runs of one program.
+        path = Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}"
+        taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
+        folder = cls(path if not path.exists() else next(other for other in taken if not other.exists()))
         document = {"identity": identity, **settings}
         write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return folder

@@ -26,6 +26,10 @@ class Budget:
         """Seconds since the run began."""
         return self.clock() - self.start
 
+    def spend(self, seconds: float) -> None:
+        """Count what the run took before it was cut off: the limit is on the whole run."""
+        self.start -= seconds
+
     def remaining(self) -> float:
         """Seconds left; infinity without a limit, never negative."""
         return max(0.0, self.seconds - self.elapsed()) if self.limited else float("inf")

@@ -1,5 +1,6 @@
 """RecFound's trainer: RecBole's Trainer over multi-task steps, run by accelerate."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,7 @@ class RecFoundTrainer(Trainer):
         self.best_step = 0
         self.stale = 0
         self.trained_seconds = 0.0
+        self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
 
@@ -109,10 +111,15 @@ class RecFoundTrainer(Trainer):
 
     def _refresh(self) -> None:
         started = time.perf_counter()
-        self.model.refresh_items()
+        self.refresh_items()
         if not self.costs["refresh"]:
             self.costs["refresh"] = time.perf_counter() - started
             self._plan_end()
+
+    def refresh_items(self) -> None:
+        """Encode all item texts in the run's precision, as the model reads them in training and in scoring."""
+        with self.accelerator.autocast():
+            self.model.refresh_items()
 
     def _plan_end(self) -> None:
         """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report."""
@@ -132,6 +139,7 @@ class RecFoundTrainer(Trainer):
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.model.train()
+        started = time.perf_counter()
         first = not self.history
         accumulate = self.accelerator.gradient_accumulation_steps
         counts: dict[str, int] = {}
@@ -147,14 +155,43 @@ class RecFoundTrainer(Trainer):
                 else:
                     losses = self._backward(batch)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
+                    self._clip()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             counts = {name: counts.get(name, 0) + count for name, count in batch.counts.items()}
         self.step += 1
-        found = self.probes.measure(self.model, self.probes.due(self.step))
-        self.loader.scheduler.update(found)
+        found = self._probe(self.probes.due(self.step))
+        self.step_seconds += time.perf_counter() - started
         self._record(losses, counts, found)
+
+    def _clip(self) -> None:
+        """Clip the gradients of a whole step.
+
+        Raises:
+            TrainingError: they are not finite; the parameters are still those of the step before.
+        """
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
+        if norm is not None and not math.isfinite(norm):
+            raise TrainingError(f"the gradient is {float(norm)} in step {self.step + 1} (loss {self._postfix()}); {self._advice()}")
+
+    def _probe(self, names: list[str]) -> dict[str, float]:
+        """Measure probes and tell the scheduler.
+
+        Raises:
+            TrainingError: a probe loss is NaN or infinite.
+        """
+        found = self.probes.measure(self.model, names)
+        for name, loss in found.items():
+            if not math.isfinite(loss):
+                raise TrainingError(f"probe loss of task {name} is {loss} after step {self.step}; {self._advice()}")
+        self.loader.scheduler.update(found)
+        return found
+
+    def _advice(self) -> str:
+        return (
+            f"the last good checkpoint is step {max(self.store.steps(), default=0)}: lower learning_rate or adapter_rate,"
+            " or set precision: float32"
+        )
 
     def _backward(self, batch: StepBatch) -> dict[str, float]:
         """Forward and backward of one batch; returns the mean loss of each task.
@@ -168,13 +205,11 @@ class RecFoundTrainer(Trainer):
         total = sum(parts)
         losses = {name: loss.item() for name, loss in self.model.task_losses.items()}
         for name, loss in losses.items():
-            if not torch.isfinite(torch.tensor(loss)):
-                raise TrainingError(
-                    f"loss of task {name} is {loss} in step {self.step + 1} (batch {batch.counts});"
-                    f" the last good checkpoint is step {max(self.store.steps(), default=0)}: lower learning_rate or"
-                    " adapter_rate, or set precision: float32"
-                )
-        self.accelerator.backward(total)
+            if not math.isfinite(loss):
+                raise TrainingError(f"loss of task {name} is {loss} in step {self.step + 1} (batch {batch.counts}); {self._advice()}")
+        # Without an adapter, a batch may hold nothing that learns.
+        if total.requires_grad:
+            self.accelerator.backward(total)
         return losses
 
     def _record(self, losses: dict[str, float], counts: dict[str, int], probed: dict[str, float]) -> None:
@@ -237,8 +272,8 @@ class RecFoundTrainer(Trainer):
 
     @property
     def probe_share(self) -> float:
-        """Probes' share of the training time, data included."""
-        return self.probes.seconds / max(self.trained_seconds, 1e-9)
+        """Probes' share of the time of all steps, data included, validation and refreshes left out."""
+        return self.probes.seconds / max(self.step_seconds, 1e-9)
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -248,11 +283,10 @@ class RecFoundTrainer(Trainer):
         if steps:
             self.restore(self.store.load(steps[-1], self.device))
             return
-        self.model.refresh_items()
-        self.untrained = self.probes.measure(self.model, list(self.probes.batches))
+        self.refresh_items()
+        self.untrained = self._probe(list(self.probes.batches))
         # The untrained probe of all tasks is not part of a step's cost.
         self.costs["probe"], self.probes.seconds = self.probes.seconds, 0.0
-        self.loader.scheduler.update(self.untrained)
         if saved:
             self.store.save(Checkpoint(0, trained_tensors(trained_parameters(self.model)), {}, {}), 0)
 
@@ -267,7 +301,9 @@ class RecFoundTrainer(Trainer):
             "untrained": self.untrained,
             "best": [float(self.best_valid_score), self.best_step, self.stale],
             "best_valid_result": self.best_valid_result and {k: float(v) for k, v in self.best_valid_result.items()},
-            "seconds": [self.trained_seconds, self.probes.seconds],
+            "seconds": [self.trained_seconds, self.step_seconds, self.probes.seconds],
+            "spent": self.budget.elapsed(),
+            "costs": self.costs,
         }
         trained = trained_tensors(trained_parameters(self.model))
         self.store.save(Checkpoint(self.step, trained, resume, state), self.best_step)
@@ -276,7 +312,7 @@ class RecFoundTrainer(Trainer):
         """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
         if not checkpoint.resume:
             raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
-        self.model.refresh_items()
+        self.refresh_items()
         load_trained(trained_parameters(self.model), checkpoint.trained)
         groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}, "random": {}}
         for name, tensor in checkpoint.resume.items():
@@ -292,7 +328,9 @@ class RecFoundTrainer(Trainer):
         self.history, self.smooth, self.untrained = state["history"], state["smooth"], state["untrained"]
         self.best_valid_score, self.best_step, self.stale = state["best"]
         self.best_valid_result = state["best_valid_result"]
-        self.trained_seconds, self.probes.seconds = state["seconds"]
+        self.trained_seconds, self.step_seconds, self.probes.seconds = state["seconds"]
+        self.costs = state["costs"]
+        self.budget.spend(state["spent"])
 
     def _buffers(self) -> dict[str, torch.Tensor]:
         """What the model computed from its weights at an earlier step and still uses."""
