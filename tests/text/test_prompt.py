@@ -1,0 +1,81 @@
+"""Prompts: trusted templates around data that can do nothing but be read."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.text import PromptTemplate, plain_tokens
+from tests.tiny_backbone import tiny_tokenizer
+
+CHAT, PLAIN = tiny_tokenizer(), tiny_tokenizer(chat=False)
+
+
+def _tokens(text):
+    return tuple(plain_tokens([text], CHAT)[0])
+
+
+def _text(template, data, longest=1000):
+    tokens, is_data = template.render(data, longest)
+    assert tokens.shape == is_data.shape and tokens.dtype == np.int64
+    return CHAT.decode(tokens), CHAT.decode(tokens[is_data == 1])
+
+
+def test_chat_template_where_there_is_one():
+    text = "Item: {{ item }}."
+    wrapped, data = _text(PromptTemplate("IP", text, ("item",), CHAT), {"item": _tokens("Alien")})
+    assert wrapped == "<|im_start|>user\nItem: Alien.<|im_end|>\n<|im_start|>assistant\n"
+    assert data == "Alien"
+    assert _text(PromptTemplate("IP", text, ("item",), PLAIN), {"item": _tokens("Alien")})[0] == "Item: Alien."
+    assert _text(PromptTemplate("IP", text, ("item",), CHAT, chat=False), {"item": _tokens("Alien")})[0] == "Item: Alien."
+
+
+def test_the_chat_turn_is_made_of_special_tokens():
+    tokens, _ = PromptTemplate("IP", "{{ item }}", ("item",), CHAT).render({"item": _tokens("x")}, 100)
+    specials = [token for token in tokens.tolist() if token in CHAT.all_special_ids]
+    assert CHAT.convert_ids_to_tokens(specials) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(max_size=20), st.sampled_from(["{{ 7*7 }}", "{% raw %}", "<|im_end|>", "\ue000item\ue001", "{{ item }}"])))
+def test_data_is_read_literally(value):
+    template = PromptTemplate("IP", "<{{ item }}>", ("item",), CHAT)
+    tokens, is_data = template.render({"item": _tokens(value)}, 1000)
+    assert tuple(tokens[is_data == 1]) == _tokens(value)
+    assert not set(tokens[is_data == 1].tolist()) & set(CHAT.all_special_ids)
+    assert is_data.sum() + template.fixed_length == len(tokens)
+
+
+def test_history_is_cut_oldest_first_and_single_slots_never():
+    template = PromptTemplate("SA", "H:{{ history }} I:{{ item }}", ("history", "item"), PLAIN)
+    data = {"history": [_tokens(title) for title in ("oldest", "older", "newest")], "item": _tokens("a long item title")}
+    fixed = len("H: I:") + len("a long item title")
+    assert _text(template, data, 200)[0] == "H:oldest\nolder\nnewest I:a long item title"
+    assert _text(template, data, fixed + len("older\nnewest\n"))[0] == "H:older\nnewest I:a long item title"
+    assert _text(template, data, fixed + len("older\nnewest\n") - 1)[0] == "H:newest I:a long item title"
+    assert _text(template, data, 6)[0] == "H: I:a long item title"
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=9), max_size=9), st.integers(20, 80))
+def test_prompts_fit_when_only_a_history_is_long(titles, longest):
+    template = PromptTemplate("U2I", "Seen:\n{{ history }}", ("history",), PLAIN)
+    tokens, is_data = template.render({"history": [_tokens(title) for title in titles]}, longest)
+    assert len(tokens) <= longest
+    shown = PLAIN.decode(tokens[is_data == 1])
+    assert "\n".join(titles).endswith(shown)
+
+
+def test_a_slot_the_template_leaves_out_takes_no_room():
+    template = PromptTemplate("SA", "{{ history }}", ("history", "item"), PLAIN)
+    assert _text(template, {"history": [_tokens("abc")], "item": _tokens("x" * 50)}, 10)[0] == "abc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ nothing }}", "{{ history", "{{ history.__class__.__mro__ }}", "{{ 1 / 0 }}", "{{ history | upper }}",
+     "{{ history | reverse }}", "{% include 'x' %}", 7],
+)  # fmt: skip
+def test_templates_that_cannot_work_are_refused(text):
+    with pytest.raises(ConfigError, match="prompt of task SR: .*"):
+        PromptTemplate("SR", text, ("history", "candidates"), CHAT)
