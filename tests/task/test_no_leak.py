@@ -1,0 +1,94 @@
+"""Training examples are a function of the training rows alone, through RecBole's real split."""
+
+import numpy as np
+import pytest
+
+from recbole_recfound.config import Config
+from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.model.build import catalogue_of
+from recbole_recfound.task import TaskOptions, TrainingData, build_tasks
+
+TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"]
+ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
+INTER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+
+
+def _interactions(held_out_seed: int) -> list[list]:
+    """Twelve users; the seed decides the last two rows of each, their ratings, times and whether they name new items."""
+    rows, training, held_out = [INTER], np.random.default_rng(0), np.random.default_rng(held_out_seed)
+    for user in range(12):
+        items = training.permutation(24)[:5]
+        rows += [[f"u{user}", f"i{item}", training.integers(1, 6), 100 * user + at] for at, item in enumerate(items)]
+        # 24 to 29 have no row in .item and occur in no training row.
+        others = held_out.permutation([item for item in range(30) if item not in items])[:2]
+        rows += [[f"u{user}", f"i{item}", held_out.integers(1, 6), 5000 + held_out.integers(9)] for item in others]
+    return rows
+
+
+def _examples(path, source_of, sequences: bool) -> bytes:
+    config = Config("RecFound", "films", config_dict={"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}})
+    splits = build_splits(config)
+    options = TaskOptions(sequences=sequences, candidates=4, hard_negatives=2, negative_source="title")
+    tasks, left_out = build_tasks(TASKS, source_of(splits), options)
+    assert not left_out
+    return repr([(name, task.note, [task.example(i) for i in range(len(task))]) for name, task in tasks.items()]).encode()
+
+
+def _source(splits: Splits) -> TrainingData:
+    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=3)
+
+
+def _planted(splits: Splits) -> TrainingData:
+    """What a careless builder would do: look at all interactions."""
+    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits), seed=3)
+
+
+def _same_examples_whatever_is_held_out(write_dataset, source_of, sequences: bool) -> bool:
+    found = set()
+    for seed in (1, 2, 3):
+        path = write_dataset("films", inter=_interactions(seed), item=ITEM)
+        found.add(_examples(path, source_of, sequences))
+    return len(found) == 1
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+def test_held_out_rows_change_no_training_example(write_dataset, sequences):
+    assert _same_examples_whatever_is_held_out(write_dataset, _source, sequences)
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+def test_a_builder_that_sees_all_interactions_is_caught(write_dataset, sequences):
+    assert not _same_examples_whatever_is_held_out(write_dataset, _planted, sequences)
+
+
+def test_histories_keep_recboles_order_with_equal_times(tiny_path):
+    """Rows with equal timestamps must never be sorted again: the last of them is held out."""
+    settings = {"data_path": str(tiny_path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}}
+    splits = build_splits(Config("RecFound", "tiny", config_dict=settings))
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    train = splits.train_set
+    tokens_of = {str(train.id2token("user_id", user)): user for user in range(1, train.user_num)}
+    assert set(source.users) == {token for token, user in tokens_of.items() if len(splits.known_at_valid.of(user))}
+    for index, token in enumerate(source.users):
+        expected = train.id2token("item_id", splits.known_at_valid.of(tokens_of[token]))
+        assert [source.catalogue.tokens[row] for row in source.history(index)] == expected.tolist()
+    rating = {(str(u), str(i)): r for u, i, r in _raw_ratings(tiny_path)}
+    for index, token in enumerate(source.users):
+        start, stop = source.indptr[index], source.indptr[index + 1]
+        found = [(source.catalogue.tokens[row], value) for row, value in zip(source.items[start:stop], source.ratings[start:stop])]
+        assert all(rating[token, item] == value for item, value in found)
+
+
+def _raw_ratings(path):
+    for line in (path / "tiny" / "tiny.inter").read_text().splitlines()[1:]:
+        user, item, rating, _ = line.split("\t")
+        yield user, item, float(rating)
+
+
+def test_queries_for_held_out_items_are_left_out(write_dataset):
+    path = write_dataset("films", inter=_interactions(1), item=ITEM)
+    splits = build_splits(Config("RecFound", "films", config_dict={"data_path": str(path)}))
+    catalogue = catalogue_of(splits.config, splits)
+    source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", 0), ("unseen", catalogue.pool_size)])
+    assert len(catalogue) > catalogue.pool_size
+    assert source.queries == [("seen", 0)]
