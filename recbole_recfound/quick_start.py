@@ -70,10 +70,9 @@ def run_recfound(
     init_seed(config["seed"], config["reproducibility"])
     splits = build_splits(config)
     check_baselines(config["baselines"], config, splits)
-    resolved = {key: value for key, value in config.final_config_dict.items() if _plain(value)}
-    folder = RunFolder.open(config["model"], config["dataset"], resolved, config["output_dir"], config["resume"])
+    folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
     folder.log_to(verbose=config["show_progress"])
-    protocol = _protocol(config, splits)
+    protocol = protocol_of(config, splits)
     _say(config, f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}")
 
     ours = config["model"] in OUR_MODELS
@@ -97,8 +96,10 @@ def run_recfound(
     return _finish(config, folder, results, budget)
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | list | dict | None)
+def resolved_settings(config: Config) -> dict[str, Any]:
+    """Every setting of a run that can be written down."""
+    plain = str | int | float | bool | list | dict | None
+    return {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
 
 
 def _say(config: Config, text: str) -> None:
@@ -116,7 +117,8 @@ def _plan(config: Config) -> str:
     )
 
 
-def _protocol(config: Config, splits: Splits) -> dict[str, Any]:
+def protocol_of(config: Config, splits: Splits) -> dict[str, Any]:
+    """The rules under which every row of a table is scored, for results and report."""
     arguments = config["eval_args"]
     return {
         "dataset": config["dataset"],

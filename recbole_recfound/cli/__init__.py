@@ -8,7 +8,10 @@ import sys
 from recbole_recfound import __version__
 from recbole_recfound.errors import ConfigError, RecFoundError
 
-VERBS = {"run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set")}
+VERBS = {
+    "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
+    "compare": ("recbole_recfound.cli.compare", "the long table: more baselines and every ablation, resumable row by row"),
+}
 """Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported when their verb is called."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recbole_recfound import __version__
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.cli.help import help_text
@@ -23,18 +25,33 @@ def command(argv: list[str]) -> int:
     Raises:
         RecFoundError: what the user can mend.
     """
+    request = read_request(argv, USAGE)
+    if request:
+        from recbole_recfound.quick_start import run_recfound
+
+        run_recfound(**request)
+    return 0
+
+
+def read_request(argv: list[str], usage: str) -> dict[str, Any] | None:
+    """Reads what a verb is asked to run, or answers `--help` and `--version` itself.
+
+    Args:
+        argv: the words after the verb.
+        usage: first line of the help text.
+
+    Returns:
+        `model`, `dataset`, `config_file_list` and `config_dict` (values still text), or None when there is nothing to run.
+    """
     settings = parse_arguments(argv)
     if settings.pop("version", False):
         print(f"recbole_recfound {__version__}")
-        return 0
+        return None
     asked_for_help = settings.pop("help", False)
     files = str(settings.pop("config_files", "")).split()
     in_files = {setting.key: setting.value for path in files for setting in read_settings(path)}
     names = {key: settings.pop(key, None) or in_files.get(key) or default for key, default in DEFAULTS.items()}
     if asked_for_help:
-        print(help_text(USAGE, names["model"], names["dataset"]))
-        return 0
-    from recbole_recfound.quick_start import run_recfound
-
-    run_recfound(**names, config_file_list=files, config_dict=settings)
-    return 0
+        print(help_text(usage, names["model"], names["dataset"]))
+        return None
+    return {**names, "config_file_list": files, "config_dict": settings}

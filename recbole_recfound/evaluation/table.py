@@ -45,6 +45,22 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The same rows as a Markdown table, best value of every metric in bold."""
+    metrics = list(rows[0]["metrics"])
+    best = {name: max(row["metrics"].get(name, float("-inf")) for row in rows) for name in metrics}
+    lines = [
+        "| model | " + " | ".join(metrics) + " | train s | eval s | parameters | |",
+        "|---|" + "---:|" * (len(metrics) + 3) + "---|",
+    ]
+    for row in rows:
+        scores = [f"{row['metrics'][name]:.4f}" for name in metrics]
+        scores = [f"**{text}**" if row["metrics"][name] == best[name] else text for name, text in zip(metrics, scores)]
+        cost = f"{row['train_seconds']:.0f} | {row['eval_seconds']:.1f} | {row['trainable_parameters']:,}"
+        lines.append(f"| {row['model']} | {' | '.join(scores)} | {cost} | {row.get('note', '')} |")
+    return "\n".join(lines)
+
+
 def _score(value: float | None, best: float) -> str:
     if value is None:
         return "-"

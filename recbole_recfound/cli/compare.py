@@ -1,0 +1,28 @@
+"""`recfound compare`: the long table, row by row."""
+
+from __future__ import annotations
+
+from recbole_recfound.cli.run import read_request
+
+USAGE = "usage: recfound compare [--dataset=ml-100k] [--config_files=...] [--time_budget=SECONDS PER ROW] [--key=value ...]"
+
+
+def command(argv: list[str]) -> int:
+    """Fills the long table; rows that are there already are not computed again.
+
+    Args:
+        argv: the words after the verb.
+
+    Returns:
+        0.
+
+    Raises:
+        RecFoundError: what the user can mend.
+    """
+    request = read_request(argv, USAGE)
+    if request:
+        from recbole_recfound.compare import compare
+
+        request.pop("model")
+        compare(**request)
+    return 0

@@ -1,0 +1,123 @@
+"""The long table: RecBole's baselines, RecFound, its ablations and its controls, each row kept as soon as it is there."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from recbole_recfound.config import Config
+from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
+from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.evaluation.table import format_table, markdown_table, protocol_line
+from recbole_recfound.quick_start import VERSIONS, protocol_of, resolved_settings, run_recfound
+from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+
+LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "RecFound": {},
+    "- TMoLE (one shared LoRA)": {"adapter": "lora"},
+    "- S2Sched (proportional)": {"scheduler": "proportional"},
+    "- all tasks but U2I": {"tasks": ["U2I"]},
+    "control: random body": {"body": "random"},
+    "control: adapter off": {"adapter": "none"},
+    "control: LLM body bypassed": {"backbone_layers": 0},
+    "control: random item text": {"item_features": "random"},
+}
+NO_MERGE = "- merge (best single checkpoint)"
+"""Not a training of its own: the best checkpoint, by validation, of the RecFound row."""
+
+
+def compare(
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fill the long table of a data set; call it again to go on where it was stopped.
+
+    `time_budget` counts for each row of ours, `baseline_time_budget` for each baseline (0: until RecBole's early stopping).
+
+    Args:
+        dataset: RecBole data set name.
+        config_file_list: YAML files.
+        config_dict: settings by key; `baselines` replaces the long list.
+
+    Returns:
+        `rows` and `folder` of the comparison.
+    """
+    settings = dict(config_dict or {})
+    config = Config("RecFound", dataset, config_file_list, settings)
+    names = config["baselines"] or list(LONG_LIST)
+    splits = build_splits(config)
+    check_baselines(names, config, splits)
+    resolved = resolved_settings(config)
+    identity = identity_of({**resolved, "baselines": None})
+    folder = RunFolder(Path(config["output_dir"]) / f"compare-{dataset}-{identity}")
+    folder.log_to(verbose=False)
+
+    def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        own = {**settings, **change, "output_dir": str(folder.path / "runs"), "resume": "auto"}
+        return lambda: _ours(dataset, config_file_list, own)
+
+    jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
+    jobs |= {name: variant(change) for name, change in VARIANTS.items()}
+    rows = []
+    for number, (name, job) in enumerate(jobs.items(), start=1):
+        rows.append(_row(folder, name, job, f"[{number}/{len(jobs)}]"))
+        if name == "RecFound":
+            rows.append(_best_single(rows[-1]))
+        _write(config, splits, folder, rows)
+    print(format_table(rows), f"\ntable: {folder.path / 'table.md'}", flush=True)
+    return {"rows": rows, "folder": str(folder.path)}
+
+
+def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
+    """The row as kept, or computed and kept."""
+    key = "".join(letter if letter.isalnum() else "_" for letter in name)
+    row = folder.row(key)
+    if row is None:
+        print(f"{place} {name} ... ({time.strftime('%H:%M:%S')})", flush=True)
+        row = {**job(), "model": name}
+        folder.save_row(key, row)
+    return row
+
+
+def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) -> Callable[[], dict[str, Any]]:
+    return lambda: run_baseline(name, config, splits, folder.path / "baselines")
+
+
+def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
+    result = run_recfound("RecFound", dataset, files, settings, baselines=[])
+    merge = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))["merge"]
+    return {**result["comparison"][-1], "candidates": {"valid": merge["valid"], "test": merge["test"]}}
+
+
+def _best_single(row: dict[str, Any]) -> dict[str, Any]:
+    candidates = row["candidates"]
+    return {
+        **row,
+        "model": NO_MERGE,
+        "metrics": candidates["test"]["best"],
+        "valid_metrics": candidates["valid"]["best"],
+        "note": "same training as RecFound",
+    }
+
+
+def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    """Keep table and results after every row."""
+    protocol = protocol_of(config, splits)
+    versions = {name: metadata.version(name) for name in VERSIONS}
+    results = {
+        "dataset": config["dataset"],
+        "protocol": protocol,
+        "rows": rows,
+        "versions": versions,
+        "seed": config["seed"],
+        "date": date.today().isoformat(),
+    }
+    write_text(folder.path / RESULTS, json.dumps(results, indent=1))
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{date.today().isoformat()}; {told}.\n"
+    write_text(folder.path / "table.md", text)
