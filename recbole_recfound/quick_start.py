@@ -251,8 +251,8 @@ def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) 
             "kind": task.spec.kind,
             "note": task.note,
             "size": round(len(task) * task.targets_per_example),
-            "seen": built.loader.cursors[name].drawn - len(built.loader.waiting.get(name, [])),
-            "distinct": built.loader.cursors[name].distinct,
+            "seen": built.loader.trained(name),
+            "distinct": built.loader.distinct(name),
             "untrained_loss": trainer.untrained[name],
             "final_loss": final[name],
         }

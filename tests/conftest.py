@@ -87,6 +87,7 @@ def small_run(tiny_path: Path, tiny_backbone: Path, tmp_path: Path) -> dict:
         "embedding_batch": 4,
         "generative_batch": 2,
         "contrastive_batch": 2,
+        "generative_chunk": 2,
         "max_generative_examples": 30,
         "sr_candidates": 4,
         "history_titles": 3,

@@ -59,8 +59,8 @@ class Collator:
 
     def __call__(
         self, tasks: Sequence[str], examples: Sequence[object], draws: Sequence[np.random.Generator]
-    ) -> Part:
-        """Collate examples of one form.
+    ) -> list[Part]:
+        """Collate examples of one form; prompts of very different length come as several batches.
 
         Args:
             tasks: task of each example.
@@ -69,9 +69,9 @@ class Collator:
         """
         first = examples[0]
         if isinstance(first, SequenceExample):
-            return self.sequences(list(tasks), [self._window(e.items, r) for e, r in zip(examples, draws)])
+            return [self.sequences(list(tasks), [self._window(e.items, r) for e, r in zip(examples, draws)])]
         if isinstance(first, PairExample):
-            return self.pairs(list(tasks), examples)
+            return [self.pairs(list(tasks), examples)]
         return self.generative(list(tasks), examples)
 
     def _window(self, items: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
@@ -166,8 +166,8 @@ class Collator:
         mask = torch.from_numpy(mask)
         return torch.from_numpy(ids), mask, mask
 
-    def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> GenerativeBatch:
-        """Prompts followed by answers; only the answer and its end token are learned."""
+    def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> list[GenerativeBatch]:
+        """Prompts followed by answers; only the answer and its end token are learned. Rows of a batch have similar lengths."""
         end = self.tokenizer.eos_token_id
         rows, labels = [], []
         for task, example in zip(tasks, examples):
@@ -175,9 +175,13 @@ class Collator:
             answer = [*self.text_tokens(example.answer)[: self.max_answer_tokens - 1], end]
             rows.append(np.append(prompt, answer))
             labels.append(np.append(np.full(len(prompt), IGNORED), answer))
-        ids, mask = pad(rows, fill=self.tokenizer.pad_token_id)
-        wanted, _ = pad(labels, fill=IGNORED)
-        return GenerativeBatch(tasks, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(wanted))
+        batches = []
+        for group in group_by_length([len(row) for row in rows]):
+            ids, mask = pad([rows[index] for index in group], fill=self.tokenizer.pad_token_id)
+            wanted, _ = pad([labels[index] for index in group], fill=IGNORED)
+            tensors = (torch.from_numpy(part) for part in (ids, mask, wanted))
+            batches.append(GenerativeBatch([tasks[index] for index in group], *tensors))
+        return batches
 
     def prompt(self, task: str, example: GenerativeExample) -> np.ndarray:
         """Token ids of the filled prompt, up to where the answer begins."""
@@ -201,3 +205,18 @@ class Collator:
             for i, row in enumerate(value)
         ]
         return np.concatenate(lines)
+
+
+def group_by_length(lengths: Sequence[int], shortest: float = 0.6) -> list[list[int]]:
+    """Group rows so that none is shorter than `shortest` times its group's longest: little is spent on padding.
+
+    Returns:
+        Indices of the rows, longest group first; every row once.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if groups and lengths[index] >= shortest * lengths[groups[-1][0]]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

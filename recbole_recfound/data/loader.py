@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.task import PairExample, Task
+from recbole_recfound.task import GENERATIVE, PairExample, Task
 
 
 class Cursor:
@@ -34,11 +34,6 @@ class Cursor:
         self.drawn += count
         return taken
 
-    @property
-    def distinct(self) -> int:
-        """Distinct examples seen so far."""
-        return min(self.drawn, len(self.indices))
-
 
 class MultiTaskLoader:
     """Yields one `StepBatch` per optimiser step, for ever; the trainer decides when to stop.
@@ -52,6 +47,7 @@ class MultiTaskLoader:
         probe_size: examples in a probe.
         seed: of the order and of the windows.
         contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
+        generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few rows.
         fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
     """
 
@@ -65,6 +61,7 @@ class MultiTaskLoader:
         probe_size: int,
         seed: int,
         contrastive_batch: int = 1,
+        generative_chunk: int = 1,
         fixed_probes: Mapping[str, StepBatch] | None = None,
     ) -> None:
         self.tasks = dict(tasks)
@@ -73,9 +70,10 @@ class MultiTaskLoader:
         groups = {task.spec.kind for task in tasks.values()}
         self.batch_sizes = {group: size for group, size in batch_sizes.items() if group in groups}
         self.seed = seed
-        self.contrastive_batch = contrastive_batch
         self.fixed_probes = dict(fixed_probes or {})
-        self.waiting: dict[str, list[tuple[int, int]]] = {}
+        # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
+        self.waits: dict[str, tuple[list[str], int]] = {}
+        self.waiting: dict[str, list[tuple[str, int, int]]] = {}
         self.cursors: dict[str, Cursor] = {}
         self.probes: dict[str, np.ndarray] = {}
         for name, task in self.tasks.items():
@@ -85,7 +83,10 @@ class MultiTaskLoader:
             self.cursors[name] = Cursor(train, (seed, task.spec.id))
             self.probes[name] = probe[:probe_size]
             if isinstance(task.example(0), PairExample):
-                self.waiting[name] = []
+                self.waits[name] = ([name], contrastive_batch)
+            elif task.spec.kind == GENERATIVE:
+                self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
+        self.waiting = {key: [] for key in self.waits}
 
     def __iter__(self) -> Iterator[StepBatch]:
         while True:
@@ -97,14 +98,16 @@ class MultiTaskLoader:
         while not drawn:
             counts = self.scheduler.allocate(self.batch_sizes)
             drawn = {name: self.cursors[name].take(count) for name, count in counts.items() if count}
-            for name, waiting in self.waiting.items():
-                waiting.extend(drawn.pop(name, []))
-                if len(waiting) >= self.contrastive_batch:
-                    drawn[name], self.waiting[name] = waiting, []
+            for key, (names, enough) in self.waits.items():
+                self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
+                if len(self.waiting[key]) >= enough:
+                    for name, *pair in self.waiting[key]:
+                        drawn.setdefault(name, []).append(tuple(pair))
+                    self.waiting[key] = []
         return self.collate(drawn)
 
     def collate(self, drawn: Mapping[str, list[tuple[int, int]]]) -> StepBatch:
-        """Collate (example index, draw number) pairs of several tasks, one part per form of batch."""
+        """Collate (example index, draw number) pairs of several tasks, grouped by form and, for prompts, by length."""
         forms: dict[type, list[tuple[str, object, np.random.Generator]]] = {}
         for name, pairs in drawn.items():
             task = self.tasks[name]
@@ -112,7 +115,7 @@ class MultiTaskLoader:
                 example = task.example(index)
                 rng = np.random.default_rng([self.seed, task.spec.id, number, 1])
                 forms.setdefault(type(example), []).append((name, example, rng))
-        parts = [self.collator(*zip(*members)) for members in forms.values()]
+        parts = [part for members in forms.values() for part in self.collator(*zip(*members))]
         return StepBatch(parts, {name: len(pairs) for name, pairs in drawn.items()})
 
     def probe_batch(self, name: str) -> StepBatch:
@@ -121,17 +124,25 @@ class MultiTaskLoader:
             return self.fixed_probes[name]
         return self.collate({name: [(int(index), number) for number, index in enumerate(self.probes[name])]})
 
+    def trained(self, name: str) -> int:
+        """Examples of a task that have been in a batch, repeats counted; those that wait have not."""
+        return self.cursors[name].drawn - sum(drawn[0] == name for group in self.waiting.values() for drawn in group)
+
+    def distinct(self, name: str) -> int:
+        """Distinct examples of a task that have been in a batch."""
+        return min(self.trained(name), len(self.cursors[name].indices))
+
     def state_dict(self) -> dict[str, Any]:
         """Positions and the scheduler's state: all that is needed to draw the same batches again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
-        waiting = {name: list(pairs) for name, pairs in self.waiting.items()}
+        waiting = {key: list(waiting) for key, waiting in self.waiting.items()}
         return {"drawn": drawn, "waiting": waiting, "scheduler": self.scheduler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         for name, cursor in self.cursors.items():
             cursor.drawn = state["drawn"][name]
-        self.waiting = {name: [tuple(pair) for pair in pairs] for name, pairs in state["waiting"].items()}
+        self.waiting = {key: [tuple(drawn) for drawn in waiting] for key, waiting in state["waiting"].items()}
         self.scheduler.load_state_dict(state["scheduler"])
 
 

@@ -236,6 +236,7 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         probe_share=config["probe_share"],
         probe_size=config["probe_size"],
         contrastive_batch=config["contrastive_batch"],
+        generative_chunk=config["generative_chunk"],
         seed=config["seed"],
         fixed_probes={"U2I": validation_probe(config, splits, collator, catalogue, tasks["U2I"])},
     )
