@@ -11,7 +11,7 @@ from typing import Any
 from recbole.config.configurator import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.dataset_folder import check_columns, find_dataset
+from recbole_recfound.dataset_folder import check_columns, columns_of, find_dataset
 from recbole_recfound.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
@@ -144,8 +144,20 @@ class Config(RecBoleConfig):
         super()._set_default_parameters()
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
+        self._load_ratings(folder)
         check_columns(folder, self.dataset, self)
         settings["data_path"] = str(folder)
+
+    def _load_ratings(self, folder: Path) -> None:
+        """Where nobody says which columns to read, the rating is read too if there is one: a task needs it."""
+        said = read_settings(path) if (path := properties_dir() / "dataset" / f"{self.dataset}.yaml").is_file() else []
+        settings = self.final_config_dict
+        file = folder / f"{self.dataset}.inter"
+        if "load_col" in self.external_config_dict or any(s.key == "load_col" for s in said) or not file.is_file():
+            return
+        if settings["RATING_FIELD"] in columns_of(file, self):
+            columns = settings["load_col"]["inter"]
+            settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
 
     def _drop_unusable_negatives(self) -> None:
         """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""

@@ -57,9 +57,19 @@ def check_columns(folder: Path, dataset: str, config) -> None:
         wanted.setdefault(field, "load_col")
     parts = config["benchmark_filename"]
     for name in [f"{dataset}.{part}.inter" for part in parts or []] or [f"{dataset}.inter"]:
-        with open(folder / name, encoding=config["encoding"] or "utf-8") as file:
-            header = file.readline().rstrip("\n").split(config["field_separator"])
-        present = [column.split(":")[0] for column in header]
+        present = columns_of(folder / name, config)
         for field, reason in wanted.items():
             if field not in present and not (parts and reason.startswith("TIME_FIELD")):
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
+
+
+def columns_of(path: Path, config) -> list[str]:
+    """Names of the columns of an atomic file.
+
+    Args:
+        path: the file.
+        config: gives `field_separator` and `encoding`.
+    """
+    with open(path, encoding=config["encoding"] or "utf-8") as file:
+        header = file.readline().rstrip("\n").split(config["field_separator"])
+    return [column.split(":")[0] for column in header]

@@ -54,11 +54,14 @@ def _read(path: Path) -> list[Setting]:
 
 
 def _option(key: str, default: Any, effect: str) -> list[str]:
-    shown = "" if default is None else f"={_flow(default)}"
+    shown = "" if default is None else f"={shown_default(default)}"
     return [f"  --{key}{shown}", *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6)]
 
 
-def _flow(value: Any) -> str:
+def shown_default(value: Any) -> str:
+    """A default on one line, as one would type it; empty for an empty value."""
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value.encode("unicode_escape").decode() or "''"
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
