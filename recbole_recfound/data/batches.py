@@ -92,7 +92,7 @@ class StepBatch:
     """Everything one optimiser step trains on.
 
     Attributes:
-        parts: at most one batch of each form.
+        parts: batches by form; prompts of different length come in several.
         counts: examples per task.
     """
 

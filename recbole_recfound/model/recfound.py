@@ -172,7 +172,7 @@ class RecFound(GeneralRecommender):
         """
         sums = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
-        self.task_losses: dict[str, torch.Tensor] = {}
+        found: list[tuple[list[str], torch.Tensor]] = []
         for part in batch.parts:
             losses = self.example_losses(part)
             kind = TASKS[part.tasks[0]].kind
@@ -180,7 +180,9 @@ class RecFound(GeneralRecommender):
             weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
             sums[kind].append((losses * torch.tensor(weights, device=losses.device)).sum())
             sizes[kind] += len(part)
-            self.task_losses |= _by_task(part.tasks, losses.detach())
+            found.append((part.tasks, losses.detach()))
+        # Prompts of one task may come in several parts, by length.
+        self.task_losses = _by_task([task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found]))
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:

@@ -1,0 +1,140 @@
+"""Batches: masks, labels, positions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_recfound.data import IGNORED, Collator
+from recbole_recfound.data.collate import group_by_length
+from recbole_recfound.task import GenerativeExample, PairExample, SequenceExample
+from recbole_recfound.text import PromptTemplate
+from tests.task.hand_made import TITLES, catalogue
+from tests.tiny_backbone import tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",), "SR": ("history", "candidates"), "SA": ("history", "item")}
+TEXTS = {
+    "U2I": "Seen: {{ history }}", "Q2I": "Query: {{ query }}", "I2I": "{{ item }}",
+    "SR": "{{ history }}|{{ candidates }}", "SA": "{{ history }}|{{ item }}",
+}  # fmt: skip
+# RecBole numbers items in its own order: row 0 is item 5, ..., and does not know row 5.
+IID = np.array([5, 4, 3, 2, 1, 0])
+
+
+def _collator(**changes):
+    templates = {name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS}
+    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_answer_tokens": 8, "max_history": 3}
+    return Collator(catalogue(), TOKENIZER, templates, IID, **(settings | changes))
+
+
+def _draws(count):
+    return [np.random.default_rng(seed) for seed in range(count)]
+
+
+def test_sequences_are_shifted_by_one_and_numbered_as_recbole_does():
+    (batch,) = _collator()(["U2I", "U2I"], [SequenceExample("a", (0, 1, 2, 3)), SequenceExample("b", (4, 0))], _draws(2))
+    assert batch.items.tolist() == [[5, 4, 3], [1, 0, 0]]
+    assert batch.targets.tolist() == [[4, 3, 2], [5, 0, 0]]
+    assert batch.token_ids is None
+
+
+def test_long_histories_show_a_window():
+    items = tuple([0, 1, 2, 3, 4] * 4)
+    seen = set()
+    for seed in range(40):
+        (batch,) = _collator()(["U2I"], [SequenceExample("a", items)], [np.random.default_rng(seed)])
+        row = (*batch.items[0].tolist(), batch.targets[0, -1].item())
+        starts = [start for start in range(len(items) - 3) if tuple(IID[list(items[start : start + 4])]) == row]
+        assert starts and batch.items.shape == (1, 3)
+        seen.add(starts[0])
+    assert len(seen) == 5
+
+
+def test_text_of_a_history_and_where_its_titles_end():
+    (batch,) = _collator(history_as_text=True)(["U2I"] * 2, [SequenceExample("a", (2, 0, 1)), SequenceExample("b", (4, 0))], _draws(2))
+    assert TOKENIZER.decode(batch.token_ids[0][batch.token_mask[0] == 1]) == "Heat\nAlien\n"
+    assert TOKENIZER.decode(batch.token_ids[1][batch.token_mask[1] == 1]) == "Big\n"
+    assert batch.ends.tolist() == [[4, 10], [3, 0]]
+    for row, place in ((0, 4), (0, 10), (1, 3)):
+        assert TOKENIZER.decode([batch.token_ids[row, place]]) == "\n"
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+def test_validation_asks_for_the_answer_alone(sequences):
+    histories, answers = [np.array([0, 1, 2]), np.array([3])], np.array([4, 0])
+    batch = _collator().validation(["U2I", "U2I"], histories, answers, sequences)
+    if sequences:
+        assert batch.items.tolist() == [[5, 4, 3], [2, 0, 0]]
+        assert batch.targets.tolist() == [[0, 0, 1], [5, 0, 0]]
+    else:
+        assert batch.item_rows[batch.positive].tolist() == [4, 0]
+
+
+def test_pairs_encode_each_item_of_a_task_once_and_mask_false_negatives():
+    examples = [PairExample("a film", 0, (1,), known=(0, 2)), PairExample("fish", 2, (1,)), PairExample(3, 0, (2, 1), known=(3,))]
+    batch = _collator().pairs(["Q2I", "Q2I", "I2I"], examples)
+    keys = list(zip(batch.item_tasks, batch.item_rows.tolist()))
+    assert keys == [("Q2I", 0), ("Q2I", 1), ("Q2I", 2), ("I2I", 0), ("I2I", 2), ("I2I", 1)]
+    assert batch.positive.tolist() == [0, 2, 3]
+    assert batch.allowed.int().tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]
+    assert batch.known.tolist() == [[0, 2, 0], [2, -1, -1], [3, 0, -1]]
+    for row, (_, item) in enumerate(keys):
+        text = TOKENIZER.decode(batch.item_ids[row][batch.item_mask[row] == 1])
+        assert text.startswith(TITLES[item]) and torch.equal(batch.item_mask, batch.item_text)
+
+
+def test_queries_pool_data_and_not_instructions():
+    batch = _collator().pairs(["Q2I", "U2I"], [PairExample("fish", 5, ()), PairExample((0, 4), 2, ())])
+    whole = [TOKENIZER.decode(ids[mask == 1]) for ids, mask in zip(batch.query_ids, batch.query_mask)]
+    pooled = [TOKENIZER.decode(ids[text == 1]) for ids, text in zip(batch.query_ids, batch.query_text)]
+    assert whole == ["Query: fish", "Seen: Alien\nBig"] and pooled == ["fish", "Alien\nBig"]
+
+
+def test_only_the_answer_and_its_end_are_learned():
+    examples = [
+        GenerativeExample({"history": ("titles", (0, 1)), "candidates": ("lettered", (2, 4))}, "B"),
+        GenerativeExample({"history": ("rated", ((0, "5"),)), "item": ("sentence", 2)}, "a long answer"),
+    ]
+    (batch,) = _collator().generative(["SA", "SR"], examples[::-1])
+    end = TOKENIZER.eos_token_id
+    assert end == TOKENIZER.pad_token_id
+    # Longest first; an answer is cut to seven tokens and its end.
+    expected = {"SA": ("Alien: 5|Heat, year: 1995", "a long "), "SR": ("Alien\nAliens|A. Heat\nB. Big\n", "B")}
+    assert sorted(batch.tasks) == ["SA", "SR"]
+    for row, (prompt, answer) in enumerate(expected[task] for task in batch.tasks):
+        turn = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        real = batch.input_ids[row][batch.attention_mask[row] == 1]
+        assert TOKENIZER.decode(real) == turn + answer + "<|im_end|>"
+        learned = batch.labels[row] != IGNORED
+        assert batch.labels[row][learned].tolist() == [*TOKENIZER(answer)["input_ids"], end]
+        assert torch.equal(batch.labels[row][learned], batch.input_ids[row][learned])
+        # The end of the user's turn and the padding are the same token and are not learned.
+        assert learned.nonzero().ravel().tolist() == list(range(len(real) - len(answer) - 1, len(real)))
+
+
+def test_long_history_is_cut_and_the_answer_stays():
+    short = _collator(max_prompt_tokens=60)
+    example = GenerativeExample({"history": ("titles", (3, 5, 0, 1, 2)), "item": ("sentence", 4)}, "yes")
+    (batch,) = short.generative(["SA"], [example])
+    text = TOKENIZER.decode(batch.input_ids[0])
+    assert "|Big, year: 1988" in text and text.endswith("yes<|im_end|>")
+    assert "\nAlien\nAliens\nHeat|" in text.replace("user\n", "\n") and "fish" not in text
+    assert len(short.prompt("SA", example)) <= 60
+
+
+@given(st.lists(st.integers(1, 300), max_size=30))
+def test_rows_are_grouped_by_length(lengths):
+    groups = group_by_length(lengths)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    for group in groups:
+        assert min(lengths[index] for index in group) >= 0.6 * max(lengths[index] for index in group)
+
+
+def test_prompts_of_different_length_are_several_batches():
+    long = GenerativeExample({"history": ("titles", (0, 1, 2, 3, 5) * 2), "item": ("sentence", 4)}, "yes")
+    short = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "no")
+    batches = _collator(max_prompt_tokens=400).generative(["SA"] * 3, [short, long, short])
+    assert [len(batch) for batch in batches] == [1, 2]
+    assert "fish" in TOKENIZER.decode(batches[0].input_ids[0]) and batches[1].attention_mask.all()

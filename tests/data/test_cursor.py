@@ -1,0 +1,41 @@
+"""Cursors and the probe's share: new samples before repeated ones, positions that resume."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_recfound.data.loader import Cursor, set_aside
+
+
+@given(st.integers(1, 30), st.lists(st.integers(0, 20), max_size=12), st.integers(0, 5))
+def test_every_round_is_a_permutation(size, takes, seed):
+    indices = np.arange(100, 100 + size)
+    cursor = Cursor(indices, (seed, 4))
+    drawn = [pair for count in takes for pair in cursor.take(count)]
+    assert [number for _, number in drawn] == list(range(sum(takes)))
+    for start in range(0, len(drawn), size):
+        seen = [index for index, _ in drawn[start : start + size]]
+        assert len(set(seen)) == len(seen) and set(seen) <= set(indices.tolist())
+    assert cursor.drawn == len(drawn)
+
+
+@given(st.integers(1, 30), st.integers(0, 80), st.integers(1, 40))
+def test_resumes_by_position(size, before, after):
+    straight, resumed = (Cursor(np.arange(size), (1, 2)) for _ in range(2))
+    straight.take(before)
+    resumed.drawn = before
+    assert resumed.take(after) == straight.take(after)
+
+
+def test_rounds_and_tasks_have_orders_of_their_own():
+    first = [index for index, _ in Cursor(np.arange(50), (1, 2)).take(100)]
+    assert first[:50] != first[50:]
+    assert first[:50] != [index for index, _ in Cursor(np.arange(50), (1, 3)).take(50)]
+
+
+@given(st.integers(2, 500), st.floats(0.001, 0.999))
+def test_set_aside_splits_and_leaves_something_on_both_sides(size, share):
+    train, probe = set_aside(size, share, (1, 2))
+    assert len(train) >= 1 and len(probe) >= 1
+    assert sorted([*train, *probe]) == list(range(size))
+    assert abs(len(probe) - size * share) <= 1

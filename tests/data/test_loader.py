@@ -1,0 +1,112 @@
+"""The multi-task loader on the tiny data set."""
+
+import json
+
+import pytest
+import torch
+
+from recbole_recfound.data import PairBatch, SequenceBatch
+from recbole_recfound.task import PairExample
+from tests.small_model import build_small
+
+
+@pytest.fixture
+def small(small_run):
+    return build_small(small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4)
+
+
+def _tensors(batch):
+    return [
+        {name: value for name, value in vars(part).items() if isinstance(value, torch.Tensor) or name.endswith("tasks")}
+        for part in batch.parts
+    ]
+
+
+def assert_same(first, second):
+    """Two step batches hold the same tensors."""
+    assert first.counts == second.counts and len(first.parts) == len(second.parts)
+    for ours, theirs in zip(_tensors(first), _tensors(second)):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
+
+
+def test_groups_keep_their_share_and_pairs_wait(small):
+    loader = small.loader
+    taken = {name: 0 for name in loader.tasks}
+    pair_tasks = [name for name, task in loader.tasks.items() if isinstance(task.example(0), PairExample)]
+    assert set(pair_tasks) == {"I2I", "Q2I"} and set(loader.waiting) == {"I2I", "Q2I", "generative"}
+    for step in range(1, 30):
+        batch = loader.next_batch()
+        for name, count in batch.counts.items():
+            taken[name] += count
+            assert name not in pair_tasks or count >= 3
+        assert all(len(loader.waiting[name]) < 3 for name in pair_tasks) and len(loader.waiting["generative"]) < 4
+        waiting = {name: sum(name == other[0] for group in loader.waiting.values() for other in group) for name in taken}
+        by_kind = {"embedding": 0, "generative": 0}
+        for name, task in loader.tasks.items():
+            assert loader.trained(name) == taken[name] == loader.cursors[name].drawn - waiting[name]
+            assert loader.distinct(name) == min(taken[name], len(loader.cursors[name].indices))
+            by_kind[task.spec.kind] += loader.cursors[name].drawn
+        assert by_kind == {"embedding": 5 * step, "generative": 3 * step}
+        assert sum(map(len, batch.parts)) == sum(batch.counts.values())
+
+
+def test_all_forms_take_their_turn(small):
+    forms = set()
+    for _ in range(8):
+        parts = small.loader.next_batch().parts
+        forms |= {type(part).__name__ for part in parts}
+        assert sum(isinstance(part, PairBatch) for part in parts) <= 1
+    assert forms == {"SequenceBatch", "PairBatch", "GenerativeBatch"}
+
+
+def test_long_waits_do_not_recurse(small_run):
+    small = build_small(small_run, tasks=["U2I"], history_mode="text", text_form="prompt", embedding_batch=1, contrastive_batch=1100)
+    (part,) = small.loader.next_batch().parts
+    assert isinstance(part, PairBatch) and len(part) == 1100
+
+
+def test_state_round_trip_gives_the_same_batches(small, small_run):
+    for _ in range(7):
+        small.loader.next_batch()
+    state = json.loads(json.dumps(small.loader.state_dict()))
+    kept = small.loader.state_dict()
+    following = [small.loader.next_batch() for _ in range(8)]
+    assert json.loads(json.dumps(kept)) == state, "a state must not change with its loader"
+    other = build_small(small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4).loader
+    other.load_state_dict(state)
+    for batch in following:
+        assert_same(other.next_batch(), batch)
+
+
+def test_probes_are_fixed_and_set_aside(small):
+    loader = small.loader
+    before = {name: loader.probe_batch(name) for name in loader.tasks}
+    for _ in range(20):
+        loader.next_batch()
+    for name, batch in before.items():
+        assert_same(loader.probe_batch(name), batch)
+        assert not set(loader.probes[name].tolist()) & set(loader.cursors[name].indices.tolist())
+    assert {name: batch.counts[name] for name, batch in before.items()} == {
+        name: 8 if name == "U2I" else min(2, len(loader.probes[name])) for name in loader.tasks
+    }
+
+
+def test_u2i_is_probed_with_validation_items_only(small):
+    (part,) = small.loader.probe_batch("U2I").parts
+    assert isinstance(part, SequenceBatch)
+    valid = small.splits.valid_set.inter_feat
+    answers = set(zip(valid["user_id"].tolist(), valid["item_id"].tolist()))
+    known = small.splits.known_at_valid
+    histories = {tuple(known.of(user).tolist()): item for user, item in answers}
+    for items, targets in zip(part.items, part.targets):
+        wanted = targets.nonzero().ravel().tolist()
+        history = tuple(items[items > 0].tolist())
+        assert wanted == [len(history) - 1]
+        assert targets[wanted[0]].item() == histories[history]
+
+
+def test_scheduler_sizes_count_targets(small):
+    history = small.splits.known_at_valid
+    assert small.loader.scheduler.sizes[0] == sum(max(0, length - 1) for length in history.lengths)

@@ -1,0 +1,93 @@
+"""Losses against slow, obvious versions: values and gradients."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
+from tests.reference.losses import answer_rows, info_nce_rows, next_item_rows
+
+
+def _unit(*shape):
+    return F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1).float().requires_grad_()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def assert_equal(ours, theirs, inputs):
+    """Values and gradients of a weighted sum, so that every row counts differently."""
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.rand(len(ours))
+    for mine, other in zip(
+        torch.autograd.grad((ours * weights).sum(), inputs, retain_graph=True),
+        torch.autograd.grad((theirs * weights).sum(), inputs),
+    ):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+TARGETS = torch.tensor([[3, 0, 5, 1], [0, 0, 0, 0], [7, 7, 2, 0]])
+
+
+def test_next_item_over_the_whole_catalogue():
+    states, items = _unit(3, 4, 6), _unit(8, 6)
+    assert_equal(
+        next_item_loss(states, TARGETS, items, 0.1), next_item_rows(states, TARGETS, items, 0.1), [states, items]
+    )
+    assert next_item_loss(states, TARGETS, items, 0.1)[1] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_next_item_over_a_sample(seed):
+    states, items = _unit(3, 4, 6), _unit(40, 6)
+    torch.manual_seed(seed)
+    ours = next_item_loss(states, TARGETS, items, 0.1, sampled=6)
+    torch.manual_seed(seed)
+    drawn = torch.randint(1, 40, (6,)).tolist()
+    columns = sorted({*drawn, *TARGETS[TARGETS > 0].tolist()})
+    assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, columns), [states, items])
+
+
+def test_a_sample_never_holds_padding():
+    states, items = _unit(1, 1, 6), _unit(4, 6)
+    with torch.no_grad():
+        items[0] = states[0, 0] * 1000
+    for _ in range(20):
+        assert next_item_loss(states, torch.tensor([[2]]), items, 1.0, sampled=50).item() < 5
+
+
+def test_padding_is_no_candidate():
+    states, items = _unit(1, 1, 6), _unit(4, 6)
+    with torch.no_grad():
+        items[0] = states[0, 0] * 1000
+    assert next_item_loss(states, torch.tensor([[2]]), items, 1.0).item() < 5
+
+
+def test_info_nce():
+    queries, items = _unit(3, 6), _unit(5, 6)
+    positive = torch.tensor([0, 4, 2])
+    allowed = torch.tensor([[1, 1, 0, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 0, 0]]).bool()
+    ours = info_nce(queries, items, positive, allowed, 0.05)
+    assert_equal(ours, info_nce_rows(queries, items, positive, allowed, 0.05), [queries, items])
+    assert ours[2] == 0
+
+
+def test_info_nce_with_further_negatives():
+    queries, items, more = _unit(3, 6), _unit(4, 6), _unit(2, 6)
+    positive, allowed = torch.tensor([0, 1, 3]), torch.rand(3, 4) > 0.4
+    allowed[torch.arange(3), positive] = True
+    more_allowed = torch.tensor([[1, 0], [1, 1], [0, 0]]).bool()
+    ours = info_nce(queries, items, positive, allowed, 0.05, more, more_allowed)
+    joined = torch.cat([items, more])
+    theirs = info_nce_rows(queries, joined, positive, torch.cat([allowed, more_allowed], 1), 0.05)
+    assert_equal(ours, theirs, [queries, items, more])
+
+
+def test_answer_loss():
+    states, head = torch.randn(3, 5, 6, requires_grad=True), torch.nn.Linear(6, 9)
+    labels = torch.tensor([[-100, -100, 3, 4, 2], [-100, 7, 2, -100, -100], [-100] * 5])
+    ours = answer_loss(states, head, labels)
+    assert_equal(ours, answer_rows(states, head, labels), [states, head.weight])
+    assert ours[2] == 0

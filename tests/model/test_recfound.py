@@ -1,0 +1,201 @@
+"""RecFound as a RecBole model: scores, controls, what is trained."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.protocol import held_out
+from recbole_recfound.trainer.optimizer import trained_parameters
+from tests.small_model import build_small, perturb
+
+MODES = [{}, {"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}]
+
+
+def _ready(settings, **changes):
+    small = build_small(settings, **changes)
+    perturb(small.model, std=0.2)
+    small.model.refresh_items()
+    small.model.eval()
+    return small
+
+
+def _interaction(small):
+    (interaction, *_), *_ = list(small.splits.test_data)
+    return interaction
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_full_ranking_equals_predict_and_ignores_the_rest_of_the_batch(small_run, mode):
+    small = _ready(small_run | mode)
+    model, interaction = small.model, _interaction(small)
+    scores = model.full_sort_predict(interaction).reshape(len(interaction), -1)
+    assert scores.shape[1] == model.n_items and scores.dtype == torch.float32
+    items = torch.randint(1, model.n_items, (len(interaction),), generator=torch.Generator().manual_seed(0))
+    pairs = Interaction({**interaction.interaction, model.ITEM_ID: items})
+    torch.testing.assert_close(model.predict(pairs), scores.gather(1, items[:, None])[:, 0])
+    lengths = interaction["item_length"]
+    for row in (0, int(lengths.argmin()), int(lengths.argmax())):
+        one = Interaction({"item_id_list": interaction["item_id_list"][row : row + 1, : lengths[row]], "item_length": lengths[row : row + 1]})
+        torch.testing.assert_close(model.full_sort_predict(one), scores[row], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_ranks_with_the_state_that_was_trained_to_predict_the_next_item(small_run, mode):
+    """The validation probe's loss, recomputed from the scores of a full ranking."""
+    small = _ready(small_run | mode, use_item_id=False)
+    model = small.model
+    (part,) = small.loader.probe_batch("U2I").parts
+    if model.mode == "prompt":
+        users = model._unit(part.query_ids, part.query_mask, part.query_text, part.tasks, slice(None))
+        known = small.splits.known_at_valid
+        by_vector = [model.user_vectors(*_padded(known.of(user))) for user in _probe_users(small)]
+        torch.testing.assert_close(torch.cat(by_vector), users, atol=1e-5, rtol=1e-4)
+        return
+    losses = model.example_losses(part)
+    rows = part.targets.max(1)
+    lengths = (part.items > 0).sum(1)
+    scores = model.full_sort_predict(Interaction({"item_id_list": part.items, "item_length": lengths})).reshape(len(lengths), -1)
+    logits = scores[:, 1:] / model.temperature
+    expected = torch.logsumexp(logits, 1) - logits.gather(1, rows.values[:, None] - 1)[:, 0]
+    torch.testing.assert_close(losses, expected, atol=1e-4, rtol=1e-4)
+
+
+def _padded(items):
+    return torch.from_numpy(items)[None], torch.tensor([len(items)])
+
+
+def _probe_users(small):
+    pairs = held_out(small.splits.valid_set)
+    order = np.random.default_rng([small.config["seed"], 0xA11]).permutation(len(pairs))
+    return pairs[order[: 4 * small.config["probe_size"]], 0]
+
+
+def test_user_without_history_gets_finite_scores(small_run):
+    for mode in MODES:
+        model = _ready(small_run | mode).model
+        empty = Interaction({"item_id_list": torch.zeros(2, 1, dtype=torch.long), "item_length": torch.zeros(2, dtype=torch.long)})
+        assert model.full_sort_predict(empty).isfinite().all()
+
+
+def test_item_ids_and_catalogue_rows_are_not_mixed_up(small_run):
+    small = _ready(small_run)
+    dataset, catalogue, inputs = small.splits.dataset, small.built.catalogue, small.model.inputs
+    different = 0
+    for iid in range(1, dataset.item_num):
+        row = inputs.row_of_iid[iid]
+        assert catalogue.tokens[row] == dataset.id2token("item_id", iid)
+        assert inputs.collator.iid_of_row[row] == iid
+        different += row != iid
+        text = inputs.collator.tokenizer.decode(inputs.item_tokens[iid])
+        assert text and catalogue.sentence_of(row).startswith(text)
+    assert different > 50 and len(inputs.item_tokens[0]) == 0
+
+
+def test_scores_keep_full_precision_under_autocast(small_run):
+    small = _ready(small_run)
+    with torch.autocast(small.device.type, dtype=torch.bfloat16):
+        scores = small.model.eval().full_sort_predict(_interaction(small)).reshape(-1, small.model.n_items)
+    assert scores.dtype == torch.float32
+    assert all(len(row.unique()) > 0.99 * len(row) for row in scores)
+
+
+def test_table_needs_eval_and_follows_the_weights(small_run):
+    model = _ready(small_run).model
+    before = model.item_vectors().clone()
+    assert model.item_vectors() is model.item_vectors()
+    with torch.no_grad():
+        model.item_table.rank_text.weight.add_(0.1)
+    assert not torch.equal(model.eval().item_vectors(), before)
+    with pytest.raises(RuntimeError, match="eval"):
+        model.train().item_vectors()
+
+
+def test_refreshed_items_follow_the_adapter(small_run):
+    small = build_small(small_run)
+    small.model.refresh_items()
+    before = small.model.item_table.features.clone()
+    perturb(small.model, std=0.2)
+    small.model.refresh_items()
+    changed = (small.model.item_table.features - before).abs().amax(0) > 1e-4
+    width = len(small.model.text_mean)
+    assert changed[:width].all() and not changed[width:].any()
+
+
+def test_random_controls_differ_and_keep_the_texts_centre(small_run):
+    plain, body, features = (build_small(small_run, **change) for change in ({}, {"body": "random"}, {"item_features": "random"}))
+    before = [weight.clone() for weight in body.model._decoder.layers.parameters()]
+    for small in (plain, body, features):
+        small.model.refresh_items()
+    moved = [not torch.equal(old, new) for old, new in zip(before, body.model._decoder.layers.parameters()) if not new.requires_grad and new.dim() == 2]
+    assert moved and all(moved)
+    torch.testing.assert_close(plain.model.item_table.features, body.model.item_table.features)
+    torch.testing.assert_close(plain.model.text_mean, features.model.text_mean)
+    assert not torch.allclose(plain.model.item_table.features, features.model.item_table.features)
+
+
+def test_adapter_none_trains_no_adapter_and_keeps_it_silent(small_run):
+    small = build_small(small_run, adapter="none", body="random")
+    small.model.refresh_items()
+    assert trained_parameters(small.model) and not any(name.startswith("backbone.") for name in trained_parameters(small.model))
+    silent = [weight for name, weight in small.model.named_parameters() if "lora_B" in name]
+    assert silent and all(not weight.any() for weight in silent)
+
+
+@pytest.mark.parametrize(("mode", "absent"), [(MODES[0], ()), (MODES[1], ("item_table.read_",)), (MODES[2], ("item_table.", "user_tower."))])
+def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
+    names = trained_parameters(build_small(small_run | mode).model)
+    for part in ("item_table.read_", "item_table.rank_", "user_tower."):
+        hidden = any(part.startswith(prefix) for prefix in absent)
+        assert any(name.startswith(part) for name in names) != hidden, part
+
+
+def test_losses_of_a_step_are_means_over_examples(small_run):
+    small = build_small(small_run, dropout=0.0)
+    small.model.refresh_items()
+    small.model.train()
+    batch = small.loader.collate({name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))})
+    losses = small.model.calculate_loss(batch)
+    by_kind = {True: [], False: []}
+    by_task = {}
+    for part in batch.parts:
+        found = small.model.example_losses(part)
+        by_kind["Generative" in type(part).__name__].append(found)
+        for task, loss in zip(part.tasks, found):
+            by_task.setdefault(task, []).append(loss)
+    torch.testing.assert_close(losses[0], torch.cat(by_kind[False]).mean())
+    torch.testing.assert_close(losses[1], torch.cat(by_kind[True]).mean())
+    assert set(small.model.task_losses) == set(batch.counts) == set(by_task)
+    for task, found in by_task.items():
+        assert len(found) == batch.counts[task]
+        torch.testing.assert_close(small.model.task_losses[task], torch.stack(found).mean().detach())
+    small.model.task_weights = {"U2I": 2.0}
+    weighted = small.model.calculate_loss(batch)[0]
+    torch.testing.assert_close(weighted - losses[0], torch.stack(by_task["U2I"]).sum() / 12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backbone_layers": 0} | MODES[1], "backbone_layers: 0"),
+        ({"adapter": "none"} | MODES[2], "adapter: none"),
+        ({"use_item_text": False, "use_item_id": False}, "use_item_id: False"),
+        ({"target_modules": ["embed_tokens"]}, "adapter: "),
+        ({"target_modules": ["nothing"]}, "adapter: "),
+        ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
+        ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
+        ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
+        ({"tasks": ["I2I"]}, "tasks: RecFound ranks with U2I"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_model(small_run, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        build_small(small_run, **changes)
+
+
+def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
+    small = build_small(small_run, frozen_feature_layers=[2, 30, 40])
+    small.model.refresh_items()
+    assert small.model.frozen_layers == [2, 3]
+    assert small.model.item_table.features.shape[1] == 3 * len(small.model.text_mean)

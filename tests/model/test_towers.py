@@ -1,0 +1,147 @@
+"""Towers and item table: depth, causality, padding, centring."""
+
+import pytest
+import torch
+
+from recbole_recfound.adapter import build_adapter
+from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
+from recbole_recfound.model.item_table import ItemTable
+from recbole_recfound.model.text_tower import TextTower, without_adapter
+from recbole_recfound.model.user_tower import UserTower
+from recbole_recfound.text import TokenTable
+from tests.small_model import perturb
+
+HOST = torch.get_default_device()
+IDS = torch.arange(5, 17).unsqueeze(0)
+
+
+@pytest.fixture
+def backbone(tiny_backbone):
+    return load_backbone(str(tiny_backbone), HOST)
+
+
+@pytest.fixture
+def adapted(backbone):
+    adapted = build_adapter(backbone.model, "tmole", r=2)
+    perturb(adapted, std=0.2)
+    return adapted.eval()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_first_layers_are_the_models_own(backbone, depth):
+    decoder = backbone.model.model
+    view = first_layers(decoder, depth)
+    hidden = decoder(IDS, output_hidden_states=True, use_cache=False).hidden_states
+    torch.testing.assert_close(decode(view, view.embed_tokens(IDS)), hidden[depth])
+    shared = dict(decoder.named_parameters())
+    assert all(weight is shared[name] for name, weight in view.named_parameters())
+    assert len(decoder.layers) == 3 and len(view.layers) == depth
+
+
+def test_a_view_sees_adapters_put_in_later(backbone):
+    view = first_layers(backbone.model.model, 1)
+    before = decode(view, view.embed_tokens(IDS))
+    adapted = build_adapter(backbone.model, "lora", r=2)
+    perturb(adapted, std=0.5)
+    assert not torch.equal(decode(view, view.embed_tokens(IDS)), before)
+
+
+@pytest.mark.parametrize("depth", [0, 4])
+def test_depth_out_of_range(backbone, depth):
+    with pytest.raises(ValueError, match="between 1 and 3"):
+        first_layers(backbone.model.model, depth)
+
+
+def test_prompts_see_the_whole_row(backbone):
+    decoder = backbone.model.model
+    changed = IDS.clone()
+    changed[0, -1] = 30
+    for causal in (True, False):
+        first, second = (decode(decoder, decoder.embed_tokens(ids), causal=causal)[0, 0] for ids in (IDS, changed))
+        assert torch.equal(first, second) == causal
+
+
+@pytest.mark.parametrize("depth", [0, 2, 3])
+def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth):
+    tower = UserTower(adapted, depth).eval()
+    tokens = torch.randn(20, 32)
+    items = torch.tensor([[3, 4, 5, 6, 7]])
+    states = tower.over_items(tokens, items)
+    torch.testing.assert_close(states.norm(dim=-1), torch.ones(1, 5))
+    later = tower.over_items(tokens, torch.tensor([[3, 4, 5, 9, 10]]))
+    torch.testing.assert_close(later[:, :3], states[:, :3])
+    assert not torch.allclose(later[:, 3:], states[:, 3:], atol=1e-3)
+    padded = tower.over_items(tokens, torch.tensor([[3, 4, 5, 0, 0, 0], [8, 3, 4, 5, 6, 7]]))
+    torch.testing.assert_close(padded[:1, :3], states[:, :3], atol=1e-5, rtol=1e-4)
+
+
+def test_user_tower_over_text_is_causal_and_padding_is_harmless(adapted):
+    tower = UserTower(adapted, 3).eval()
+    ids, ends = torch.arange(10, 22).unsqueeze(0), torch.tensor([[3, 7, 11]])
+    states = tower.over_text(ids, torch.ones_like(ids), ends)
+    changed = ids.clone()
+    changed[0, 8:] = 40
+    later = tower.over_text(changed, torch.ones_like(ids), ends)
+    torch.testing.assert_close(later[:, :2], states[:, :2])
+    assert not torch.allclose(later[:, 2], states[:, 2], atol=1e-3)
+    wide, mask = torch.full((2, 15), 50), torch.zeros(2, 15, dtype=torch.long)
+    wide[0, :12], mask[0, :12], mask[1] = ids[0], 1, 1
+    padded = tower.over_text(wide, mask, torch.cat([ends, ends]))
+    torch.testing.assert_close(padded[:1], states, atol=1e-5, rtol=1e-4)
+
+
+def test_text_tower_gives_every_row_its_route(adapted):
+    tower = TextTower(adapted, 2)
+    ids, ones = IDS.repeat(3, 1), torch.ones(3, IDS.shape[1], dtype=torch.long)
+    mixed = tower.encode(ids, ones, ones, ["I2I", "Q2I", "I2I"])
+    for row, task in enumerate(["I2I", "Q2I", "I2I"]):
+        torch.testing.assert_close(mixed[row : row + 1], tower.encode(ids[:1], ones[:1], ones[:1], task), atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(mixed[0], mixed[1], atol=1e-2)
+
+
+def test_a_table_is_encoded_as_its_rows_one_by_one(adapted):
+    rows = [[7, 8, 9], [], [10, 11], [12] * 9]
+    table = TokenTable(torch.tensor(sum(rows, [])).int().numpy(), torch.tensor([0, 3, 3, 5, 14]).numpy())
+    tower = TextTower(adapted, 2)
+    vectors = tower.encode_table(table, "I2I", 2, HOST, batch_tokens=8)
+    assert vectors[1].abs().sum() == 0
+    for index in (0, 2, 3):
+        ids = torch.tensor([rows[index]])
+        one = tower.encode(ids, torch.ones_like(ids), torch.ones_like(ids), "I2I")
+        torch.testing.assert_close(vectors[index], one[0], atol=1e-5, rtol=1e-4)
+    plain = tower.encode_table(table, None, 2, HOST)
+    assert not torch.allclose(plain[0], vectors[0], atol=1e-4)
+
+
+def test_a_frozen_adapter_stays_frozen(backbone):
+    adapted = build_adapter(backbone.model, "lora", r=2).requires_grad_(False)
+    with without_adapter(adapted):
+        pass
+    assert not any(weight.requires_grad for weight in adapted.parameters())
+
+
+def test_pooling_averages_text_tokens_only():
+    states = torch.tensor([[[1.0], [2.0], [9.0]], [[4.0], [5.0], [6.0]]])
+    assert mean_pool(states, torch.tensor([[1, 1, 0], [0, 0, 0]])).tolist() == [[1.5], [0.0]]
+
+
+def test_item_table_standardises_and_normalises():
+    table = ItemTable(50, 6, 8, token_norm=3.0, dropout=0.5).eval()
+    features = torch.randn(50, 6) * 4 + 10
+    table.set_scale(features)
+    table.set_features(features)
+    torch.testing.assert_close(table.features[1:].mean(0), torch.zeros(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(table.features[1:].std(0), torch.ones(6))
+    assert table.features[0].abs().sum() == 0
+    tokens, vectors = table()
+    torch.testing.assert_close(tokens.norm(dim=-1), torch.full((50,), 3.0))
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(50))
+    table.set_features(features + 4)
+    torch.testing.assert_close(table.features[1:].mean(0), torch.ones(6) * 4 / features[1:].std(0))
+
+
+def test_item_table_of_text_or_ids_alone():
+    assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"read_id.weight", "rank_id.weight"}
+    assert not any("id" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
+    with pytest.raises(ValueError, match="its text, its id"):
+        ItemTable(5, 3, 4, 1.0, use_text=False, use_item_id=False)

@@ -1,0 +1,60 @@
+"""RecFound on the tiny backbone and data set, as `run_recfound` builds it, without training it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from recbole.utils import init_seed
+
+from recbole_recfound.backbone import load_backbone
+from recbole_recfound.config import Config
+from recbole_recfound.device import choose_device
+from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.model.build import Built, build_recfound
+from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.checkpoint import CheckpointStore
+from recbole_recfound.trainer.recfound import RecFoundTrainer
+
+
+@dataclass(frozen=True)
+class Small:
+    """What a test needs of a run."""
+
+    config: Config
+    splits: Splits
+    built: Built
+    device: torch.device
+
+    @property
+    def model(self):
+        return self.built.model
+
+    @property
+    def loader(self):
+        return self.built.loader
+
+    def trainer(self, folder: Path, budget: Budget | None = None) -> RecFoundTrainer:
+        """A trainer that keeps its checkpoints in `folder`."""
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=self.config["gradient_accumulation"])
+        store = CheckpointStore(folder, self.config["merge_last"])
+        return RecFoundTrainer(self.config, self.model, accelerator, store, budget or Budget(0))
+
+
+def build_small(settings: dict, **changes) -> Small:
+    """Build the model of `settings` (the fixture `small_run`) with some of them changed."""
+    config = Config("RecFound", "tiny", config_dict=settings | changes)
+    init_seed(config["seed"], config["reproducibility"])
+    device = choose_device(config)
+    splits = build_splits(config)
+    backbone = load_backbone(config["backbone"], device)
+    return Small(config, splits, build_recfound(config, splits, backbone, device), device)
+
+
+def perturb(model: torch.nn.Module, seed: int = 0, std: float = 0.05) -> None:
+    """Give every adapter's B some noise: at zero, half of the adapter has no gradient and the route has no effect."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.add_(torch.randn(weight.shape, generator=generator) * std)
