@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_recfound.adapter.tmole.dropout import Dropout
+
 
 class ItemTable(nn.Module):
     """Items as the user tower reads and ranks them.
@@ -37,7 +39,7 @@ class ItemTable(nn.Module):
             raise ValueError("an item needs its text, its id, or both")
         self.token_norm = token_norm
         self.id_scale = id_scale
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Standardised text features by item; computed by the model, refreshed as its text side learns.
         self.register_buffer("features", torch.zeros(num_items, feature_size), persistent=False)
         self.register_buffer("mean", torch.zeros(feature_size), persistent=False)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
+from recbole_recfound.adapter.tmole.dropout import Dropout
 from recbole_recfound.backbone import decode, first_layers, full_precision
 
 ROUTE = "U2I"
@@ -26,7 +27,7 @@ class UserTower(nn.Module):
         width = decoder.config.hidden_size
         # In lists: the backbone is a module of the model already and must not be registered twice.
         self._backbone = [adapted, first_layers(decoder, depth) if depth else None]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.RMSNorm(width)
         self.project = nn.Linear(width, width)
 

@@ -58,6 +58,8 @@ class RecFoundTrainer(Trainer):
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
+        # Forms of batches whose gradients have been looked at.
+        self.checked: set[type] = set()
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         settings = self.config
@@ -140,20 +142,12 @@ class RecFoundTrainer(Trainer):
             group["lr"] = rate * factor
         self.model.train()
         started = time.perf_counter()
-        first = not self.history
         accumulate = self.accelerator.gradient_accumulation_steps
         counts: dict[str, int] = {}
         for _ in range(accumulate):
             batch = self.loader.next_batch()
             with self.accelerator.accumulate(self.engine):
-                if first:
-                    with record_layers(self.model.backbone) as layers:
-                        losses = self._backward(batch)
-                    if self.config["adapter"] != "none":
-                        check_gradients(self.model.backbone, layers)
-                    first = False
-                else:
-                    losses = self._backward(batch)
+                losses = self._backward_checked(batch)
                 if self.accelerator.sync_gradients:
                     self._clip()
                 self.optimizer.step()
@@ -163,6 +157,21 @@ class RecFoundTrainer(Trainer):
         found = self._probe(self.probes.due(self.step))
         self.step_seconds += time.perf_counter() - started
         self._record(losses, counts, found)
+
+    def _backward_checked(self, batch: StepBatch) -> dict[str, float]:
+        """`_backward`; the first time a form of batch comes, every adapted layer that ran must get a gradient.
+
+        Raises:
+            TrainingError: naming the layers without one, or see `_backward`.
+        """
+        unseen = {type(part) for part in batch.parts} - self.checked
+        if not unseen or self.config["adapter"] == "none":
+            return self._backward(batch)
+        with record_layers(self.model.backbone) as layers:
+            losses = self._backward(batch)
+        check_gradients(self.model.backbone, layers)
+        self.checked |= unseen
+        return losses
 
     def _clip(self) -> None:
         """Clip the gradients of a whole step.
