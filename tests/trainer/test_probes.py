@@ -1,0 +1,45 @@
+"""Probes: in turn, often enough, without a trace."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_recfound.data import StepBatch
+from recbole_recfound.trainer.probes import Probes
+
+HOST = torch.get_default_device()
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 100))
+def test_every_task_in_every_interval(tasks, interval, start):
+    names = [f"t{index}" for index in range(tasks)]
+    probes = Probes(dict.fromkeys(names), None, interval, HOST)
+    window = [probes.due(step) for step in range(start + 1, start + 1 + interval)]
+    assert {name for due in window for name in due} == set(names)
+    assert sum(map(len, window)) <= 2 * tasks + interval // tasks
+
+
+def test_measures_means_and_leaves_no_trace():
+    model = torch.nn.Dropout(0.5).train()
+    seen = []
+
+    def losses(part):
+        seen.append(model.training)
+        return torch.rand(2) * 0 + part
+
+    batches = {"a": StepBatch([1.0, 4.0], {}), "b": StepBatch([2.0], {})}
+    probes = Probes(batches, losses, 1, HOST)
+    before = torch.get_rng_state()
+    assert probes.measure(model, ["a", "b"]) == {"a": 2.5, "b": 2.0}
+    assert torch.equal(before, torch.get_rng_state()) and model.training
+    assert seen == [False] * 3 and probes.seconds > 0
+    probes.measure(model.eval(), ["a"])
+    assert not model.training
+    assert probes.measure(model, []) == {}
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_an_interval_shorter_than_the_tasks(interval):
+    probes = Probes(dict.fromkeys("abcdefg"), None, interval, HOST)
+    assert probes.due(1) == list("abcdefg")[: -(-7 // interval)]

@@ -1,0 +1,167 @@
+"""The training loop on the tiny backbone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_recfound.errors import TrainingError
+from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
+from recbole_recfound.trainer.recfound import RecFoundTrainer
+from tests.small_model import build_small
+
+
+def _fit(settings, folder, **changes):
+    small = build_small(settings, **changes)
+    trainer = small.trainer(folder)
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    return trainer
+
+
+def _losses(trainer):
+    return [record["losses"] for record in trainer.history]
+
+
+def test_same_seed_same_losses(small_run, tmp_path):
+    first, second, other = (_fit(small_run, tmp_path / str(at), seed=seed) for at, seed in enumerate((5, 5, 6)))
+    assert _losses(first) == _losses(second) != _losses(other)
+
+
+def test_optimiser_has_the_trained_parameters_and_nothing_else(small_run, tmp_path):
+    small = build_small(small_run, learning_rate=0.01, adapter_rate=0.002, weight_decay=0.1)
+    trainer = small.trainer(tmp_path)
+    groups = trainer.optimizer.param_groups
+    names = {id(weight): name for name, weight in small.model.named_parameters()}
+    found = {names[id(weight)]: (group["lr"], group["weight_decay"]) for group in groups for weight in group["params"]}
+    assert found.keys() == trained_parameters(small.model).keys()
+    assert not any("base_layer" in name or "embed_tokens" in name for name in found)
+    for name, weight in trained_parameters(small.model).items():
+        inside = name.startswith("backbone.")
+        assert found[name] == (0.002 if inside else 0.01, 0.1 if not inside and weight.dim() > 1 else 0.0), name
+
+
+@pytest.mark.parametrize("learner", ["adamw", "adam", "sgd"])
+def test_learners(learner):
+    model = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(model, learner, 0.1, 0.1, 0.0)
+    before = model.weight.detach().clone()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+
+
+def test_schedule_of_the_rates(small_run, tmp_path, monkeypatch):
+    seen = []
+    step = RecFoundTrainer._clip
+    monkeypatch.setattr(RecFoundTrainer, "_clip", lambda self: (seen.append(self.optimizer.param_groups[0]["lr"]), step(self))[1])
+    trainer = _fit(small_run, tmp_path, max_steps=4, warmup_steps=2)
+    assert seen == pytest.approx([rate * trainer.base_rates[0] for rate in (0.5, 0.75, 0.5, 0.25)])
+
+
+def test_every_task_is_probed_in_every_interval(small_run, tmp_path):
+    trainer = _fit(small_run, tmp_path, max_steps=8, probe_interval=4)
+    assert set(trainer.untrained) == set(trainer.loader.tasks)
+    for start in range(5):
+        window = trainer.history[start : start + 4]
+        assert {name for record in window for name in record["probed"]} == set(trainer.loader.tasks)
+    assert 0 < trainer.probe_share < 1
+
+
+def test_early_stopping(small_run, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.3, 0.1, 0.1, 0.1, 0.9])
+    monkeypatch.setattr(RecFoundTrainer, "evaluate", lambda self, *_, **__: {"ndcg@10": next(scores)})
+    trainer = _fit(small_run, tmp_path, max_steps=50, eval_interval=1, stopping_step=2)
+    assert (trainer.step, trainer.best_step, trainer.best_valid_score) == (5, 2, 0.3)
+    assert trainer.store.steps() == [0, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient", "probe"])
+def test_not_a_number_stops_and_keeps_the_last_checkpoint(small_run, tmp_path, monkeypatch, where):
+    small = build_small(small_run, max_steps=9, eval_interval=2, probe_interval=1)
+    trainer = small.trainer(tmp_path)
+    answer = small.model.example_losses
+
+    def broken(part):
+        losses = answer(part)
+        late = trainer.step == 4 if small.model.training else trainer.step == 5
+        if not late or "SR" not in part.tasks or (where == "probe") == small.model.training:
+            return losses
+        # A finite loss with an infinite gradient: the square root at zero.
+        return losses + torch.sqrt(losses - losses.detach() + 0.0) if where == "gradient" else losses * float("nan")
+
+    monkeypatch.setattr(small.model, "example_losses", broken)
+    # Every step has an SR example.
+    monkeypatch.setattr(small.loader.scheduler, "allocate", lambda sizes: dict.fromkeys(small.loader.tasks, 2))
+    said = {
+        "loss": r"loss of task SR is nan in step 5 \(batch .*'SR': 2",
+        "gradient": r"the gradient is (nan|inf) in step 5 .*SR",
+        "probe": "probe loss of task SR is nan after step 5",
+    }[where]
+    with pytest.raises(TrainingError, match=said + ".*the last good checkpoint is step 4"):
+        trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    assert trainer.store.steps() == [0, 2, 4]
+    good = trainer.store.load(4, small.device)
+    assert all(tensor.isfinite().all() for tensor in good.trained.values())
+    if where != "probe":
+        assert all(torch.equal(weight, good.trained[name]) for name, weight in trained_parameters(small.model).items())
+
+
+def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path):
+    """Sequences only, so that halves of a batch have the loss of the whole."""
+    changes = {"tasks": ["U2I"], "max_steps": 3, "eval_interval": 3, "dropout": 0.0, "learner": "sgd", "learning_rate": 0.1, "adapter_rate": 0.1}
+    whole = _fit(small_run, tmp_path / "a", embedding_batch=8, **changes)
+    halves = _fit(small_run, tmp_path / "b", embedding_batch=4, gradient_accumulation=2, **changes)
+    assert [record["counts"] for record in halves.history] == [record["counts"] for record in whole.history] == [{"U2I": 8}] * 3
+    ours, theirs = trained_parameters(halves.model), trained_parameters(whole.model)
+    start = whole.store.load(0, whole.device).trained
+    for name, weight in theirs.items():
+        moved = (weight - start[name]).norm()
+        assert (ours[name] - weight).norm() <= 1e-3 * moved + 1e-7, name
+    assert any(not torch.equal(weight, start[name]) for name, weight in theirs.items())
+
+
+def test_a_silent_adapter_is_found_at_the_start(small_run, monkeypatch):
+    monkeypatch.setattr("recbole_recfound.adapter.tmole.layer.Linear.forward", lambda self, x, *_, **__: self.base_layer(x))
+    with pytest.raises(TrainingError, match="silent"):
+        build_small(small_run)
+
+
+def test_an_adapter_without_gradients_is_found_in_the_first_step(small_run, tmp_path, monkeypatch):
+    small = build_small(small_run)
+    decode = small.model.user_tower.over_items
+    monkeypatch.setattr(small.model.user_tower, "over_items", lambda *given: decode(*given).detach().requires_grad_())
+    small.loader.batch_sizes = {"embedding": 4}
+    monkeypatch.setattr(small.loader.scheduler, "allocate", lambda sizes: {"U2I": 4})
+    with pytest.raises(TrainingError, match="no gradient reached the adapter"):
+        small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
+
+
+def test_training_without_an_adapter_leaves_none(small_run, tmp_path):
+    trainer = _fit(small_run, tmp_path, adapter="none", max_steps=6, gradient_cache_chunk=1)
+    assert not any(name.startswith("backbone.") for name in trained_parameters(trainer.model))
+    assert all(not weight.any() for name, weight in trainer.model.named_parameters() if "lora_B" in name)
+
+
+def test_no_time_left_trains_nothing_and_still_reports(small_run):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"time_budget": 1})
+    assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["steps"] == 0
+
+
+def test_a_resumed_run_has_what_is_left_of_its_time(small_run, tmp_path):
+    _fit(small_run, tmp_path, max_steps=2)
+    state = json.loads((tmp_path / "step-0000002" / "state.json").read_text())
+    small = build_small(small_run, max_steps=2)
+    trainer = small.trainer(tmp_path, Budget(1000))
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    assert trainer.step == 2 and trainer.trained_seconds == state["seconds"][0]
+    assert state["spent"] > 0 and trainer.budget.elapsed() >= state["spent"]
+
+
+def test_a_small_model_learns(small_run, tmp_path):
+    trainer = _fit(small_run, tmp_path, max_steps=40, eval_interval=40, embedding_batch=16, learning_rate=0.01, warmup_steps=2)
+    final = trainer.probes.measure(trainer.model, ["U2I"])
+    first, last = (sum(record["losses"]["U2I"] for record in part) / 5 for part in (trainer.history[:5], trainer.history[-5:]))
+    assert last < 0.9 * first and final["U2I"] < 1.2 * trainer.untrained["U2I"]
