@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
-from recbole_recfound.device import choose_device, choose_precision, on_host
+from recbole_recfound.device import choose_device, choose_precision, is_gpu, on_host
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
 from recbole_recfound.evaluation.report import render_report
@@ -160,6 +160,9 @@ def _run_ours(
 ) -> dict[str, Any]:
     """Build, train, merge and test RecFound; returns its rows and what the report shows."""
     init_seed(config["seed"], config["reproducibility"])
+    if is_gpu(device):
+        # accelerate's device is the current one, whatever its number.
+        torch.accelerator.set_device_index(device.index)
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=on_host(device),
@@ -173,6 +176,7 @@ def _run_ours(
     started = time.monotonic()
     outcome = _merge(config, splits, trainer, store)
     scored = time.monotonic() - started
+    share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
     row = {
@@ -187,6 +191,8 @@ def _run_ours(
     }
     if saved:
         _save(built, folder)
+    else:
+        store.clear()
     write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     return {
         "rows": [row],
@@ -199,7 +205,7 @@ def _run_ours(
             "steps": trainer.step,
             "best_step": trainer.best_step,
             "train_seconds": trainer.trained_seconds,
-            "probe_share_of_step_time": trainer.probe_share,
+            "probe_share_of_step_time": share,
             "precision": precision,
             "device": str(device),
             "history_mode": built.model.mode,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 
 matplotlib.use("svg")
+# Names of clip paths, else drawn anew for every figure.
+matplotlib.rcParams["svg.hashsalt"] = "recfound"
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]

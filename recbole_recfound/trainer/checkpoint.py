@@ -84,6 +84,11 @@ class CheckpointStore:
             raise DataError(f"{folder}: checkpoint cannot be read ({error}); delete the folder to go on") from None
         return Checkpoint(step, trained, resume, state)
 
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        for step in self.steps():
+            shutil.rmtree(self._path(step))
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:07d}"
 

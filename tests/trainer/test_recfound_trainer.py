@@ -150,6 +150,12 @@ def test_no_time_left_trains_nothing_and_still_reports(small_run):
     assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["steps"] == 0
 
 
+def test_a_run_that_is_not_saved_leaves_its_table_and_no_weights(small_run):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"max_steps": 2}, saved=False)
+    folder = Path(result["run_dir"])
+    assert (folder / "results.json").is_file() and not list(folder.rglob("*.safetensors"))
+
+
 def test_a_resumed_run_has_what_is_left_of_its_time(small_run, tmp_path):
     _fit(small_run, tmp_path, max_steps=2)
     state = json.loads((tmp_path / "step-0000002" / "state.json").read_text())

@@ -1,0 +1,77 @@
+"""After training: which checkpoints are merged, and how one candidate is chosen."""
+
+import pytest
+import torch
+
+from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
+
+HOST = torch.get_default_device()
+
+
+def _store(folder, values, keep=9):
+    store = CheckpointStore(folder, keep)
+    for step, value in enumerate(values):
+        store.save(Checkpoint(step, {"a": torch.full((4,), float(value)), "b": torch.ones(2) * value * 2}, {}, {}), 0)
+    return store
+
+
+def test_merges_the_last_distinct_checkpoints(tmp_path):
+    merged, outcome = merge_last(_store(tmp_path, [0, 1, 2, 3, 3, 5]), 3, "linear", 0.8, HOST)
+    assert outcome.steps == [2, 4, 5] and outcome.reason == ""
+    torch.testing.assert_close(merged["a"], torch.full((4,), 10 / 3))
+    torch.testing.assert_close(merged["b"], torch.full((2,), 20 / 3))
+    distances = torch.tensor(outcome.distances)
+    assert distances.shape == (3, 3) and torch.equal(distances, distances.T)
+    assert (distances.diagonal() == 0).all() and (distances[~torch.eye(3, dtype=torch.bool)] > 0).all()
+
+
+def test_slerp_takes_the_last_two(tmp_path):
+    merged, outcome = merge_last(_store(tmp_path, [0, 1, 2, 4]), 3, "slerp", 0.8, HOST)
+    assert outcome.steps == [2, 3]
+    torch.testing.assert_close(merged["a"], torch.full((4,), 3.0))
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties"])
+def test_deltas_are_taken_from_the_first_checkpoint(tmp_path, method):
+    merged, _ = merge_last(_store(tmp_path, [10, 12, 14]), 2, method, 1.0, HOST)
+    torch.testing.assert_close(merged["a"], torch.full((4,), 13.0))
+
+
+@pytest.mark.parametrize("values", [[0], [0, 1], [0, 2, 2, 2]])
+def test_fewer_than_two_distinct_checkpoints(tmp_path, values):
+    merged, outcome = merge_last(_store(tmp_path, values), 3, "linear", 0.8, HOST)
+    assert merged is None and f"only {min(len(values) - 1, 1)} distinct checkpoint" in outcome.reason
+    assert outcome.distances == []
+
+
+def test_no_merging(tmp_path):
+    merged, outcome = merge_last(_store(tmp_path, [0, 1, 2]), 3, "none", 0.8, HOST)
+    assert merged is None and outcome.reason == "merging is off"
+
+
+def _choose(valid, test, bigger=True):
+    loaded = []
+    outcome = choose(
+        {name: {"a": name} for name in valid},
+        MergeOutcome("best", "linear", []),
+        lambda tensors: loaded.append(tensors["a"]),
+        lambda: {"ndcg@10": valid[loaded[-1]]},
+        lambda: {"ndcg@10": test[loaded[-1]]},
+        "ndcg@10",
+        bigger,
+    )
+    return outcome, loaded
+
+
+@pytest.mark.parametrize("test", [{"best": 0.9, "last": 0.1, "merged": 0.2}, {"best": 0.0, "last": 0.9, "merged": 0.1}])
+def test_chooses_by_validation_and_never_by_test(test):
+    outcome, loaded = _choose({"best": 0.3, "last": 0.2, "merged": 0.4}, test)
+    assert outcome.kept == "merged" and loaded == ["best", "last", "merged", "merged"]
+    assert {name: metrics["ndcg@10"] for name, metrics in outcome.test.items()} == test
+
+
+def test_smaller_may_be_better_and_ties_go_to_the_first():
+    assert _choose({"best": 0.3, "last": 0.2, "merged": 0.4}, dict.fromkeys(("best", "last", "merged"), 0), bigger=False)[0].kept == "last"
+    outcome, loaded = _choose({"best": 0.3, "last": 0.3}, {"best": 0, "last": 1})
+    assert outcome.kept == "best" and loaded[-1] == "best"

@@ -1,0 +1,70 @@
+"""Every tensor that our package makes in training and evaluation says where it lives.
+
+A CPU build of torch cannot fake a GPU, so a factory without a device is caught where it is called.
+"""
+
+import sys
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from recbole_recfound.model import losses
+from tests.small_model import build_small, perturb
+
+FACTORIES = {
+    getattr(torch, name)
+    for name in (
+        "zeros", "ones", "full", "empty", "arange", "tensor", "as_tensor", "rand", "randn", "randint", "randperm", "eye", "linspace",
+        "logspace", "range", "empty_strided", "scalar_tensor", "normal", "tril_indices", "triu_indices", "sparse_coo_tensor",
+    )
+}  # fmt: skip
+
+
+class NoHomelessTensors(TorchFunctionMode):
+    """Refuses a factory without a device when the nearest frame is our package's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        caller = sys._getframe(1)
+        if function in FACTORIES and caller.f_globals.get("__name__", "").startswith("recbole_recfound"):
+            self.ours += 1
+            moved = function is torch.as_tensor and isinstance(args[0], torch.Tensor)
+            if kwargs.get("device") is None and not moved:
+                raise AssertionError(f"{caller.f_code.co_filename}:{caller.f_lineno}: torch.{function.__name__} without a device")
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_cache_chunk": 2, "full_softmax_items": 10, "sampled_items": 20},
+        {"adapter": "lora", "scheduler": "coba"},
+        {"history_mode": "text", "text_form": "positions"},
+        {"history_mode": "text", "text_form": "prompt", "gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_training_and_evaluation(small_run, tmp_path, changes):
+    small = build_small(small_run, **changes, max_steps=3, refresh_interval=2, lora_dropout=0.1)
+    perturb(small.model)
+    trainer = small.trainer(tmp_path)
+    with NoHomelessTensors() as mode:
+        trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+        trainer.evaluate(small.splits.test_data, load_best_model=False)
+        trainer.restore(trainer.store.load(3, small.device))
+    assert mode.ours > 5
+
+
+def test_a_homeless_tensor_is_caught(small_run, tmp_path, monkeypatch):
+    source = "def homeless(losses, wanted):\n    return torch.zeros(len(wanted)) + losses.sum()\n"
+    exec(compile(source, "planted.py", "exec"), losses.__dict__)
+    monkeypatch.setattr(losses, "_mean_by_row", losses.__dict__.pop("homeless"))
+    small = build_small(small_run)
+    trainer = small.trainer(tmp_path)
+    with NoHomelessTensors(), pytest.raises(AssertionError, match="planted.py:2: torch.zeros without a device"):
+        trainer.fit(small.loader, small.splits.valid_data, verbose=False)
