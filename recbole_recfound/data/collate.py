@@ -199,12 +199,17 @@ class Collator:
             return [self.titles[row] for row in value]
         if form == "rated":
             return [np.append(self.titles[row], self.text_tokens(f": {rating}")) for row, rating in value]
-        # "lettered": one single slot, since candidates are never cut
-        lines = [
-            np.concatenate([self.text_tokens(f"{LETTERS[i]}. "), self.titles[row], self.separator])
-            for i, row in enumerate(value)
-        ]
-        return np.concatenate(lines)
+        return self._lettered(value)
+
+    def _lettered(self, rows: Sequence[int]) -> np.ndarray:
+        """All candidates, one a line. Long titles are shortened alike, so that half of the prompt is left for the rest."""
+        marks = [self.text_tokens(f"{LETTERS[index]}. ") for index in range(len(rows))]
+        titles = [self.titles[row] for row in rows]
+        fixed = sum(len(mark) + len(self.separator) for mark in marks)
+        room = self.max_prompt_tokens // 2 - fixed
+        if sum(map(len, titles)) > room:
+            titles = [title[: max(1, room // len(rows))] for title in titles]
+        return np.concatenate([part for mark, title in zip(marks, titles) for part in (mark, title, self.separator)])
 
 
 def group_by_length(lengths: Sequence[int], shortest: float = 0.6) -> list[list[int]]:

@@ -138,3 +138,13 @@ def test_prompts_of_different_length_are_several_batches():
     batches = _collator(max_prompt_tokens=400).generative(["SA"] * 3, [short, long, short])
     assert [len(batch) for batch in batches] == [1, 2]
     assert "fish" in TOKENIZER.decode(batches[0].input_ids[0]) and batches[1].attention_mask.all()
+
+
+def test_long_candidates_are_shortened_alike_and_leave_room_for_the_history():
+    short = _collator(max_prompt_tokens=110)
+    example = GenerativeExample({"history": ("titles", (0, 2)), "candidates": ("lettered", (1, 3, 5, 4, 0, 2))}, "A")
+    text = TOKENIZER.decode(short.prompt("SR", example))
+    # 55 tokens for candidates, of which six lines take 4 each: 5 are left for every title.
+    assert "A. Alien\nB. Heat \nC. Big f\nD. Big\nE. Alien\nF. Heat\n" in text
+    assert "Alien\nHeat|" in text and len(short.prompt("SR", example)) <= 110
+    assert "A. Aliens\nB. Heat wave\n" in TOKENIZER.decode(_collator(max_prompt_tokens=300).prompt("SR", example))
