@@ -142,6 +142,7 @@ RULES: dict[str, Rule] = {
     "item_neighbours": Rule(minimum=1),
     "neighbour_window": Rule(minimum=1),
     "embedding_batch": Rule(minimum=1),
+    "sequence_targets": Rule(minimum=1),
     "generative_batch": Rule(minimum=1),
     "contrastive_batch": Rule(minimum=1),
     "generative_chunk": Rule(minimum=1),

@@ -85,6 +85,7 @@ def small_run(tiny_path: Path, tiny_backbone: Path, tmp_path: Path) -> dict:
         "frozen_feature_layers": [3],
         "lora_r": 2,
         "embedding_batch": 4,
+        "sequence_targets": 1,
         "generative_batch": 2,
         "contrastive_batch": 2,
         "generative_chunk": 2,

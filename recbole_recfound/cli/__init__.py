@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from recbole_recfound import __version__
@@ -24,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for what the user can mend (one line on stderr), 130 after Ctrl-C.
     """
+    # Idle threads that spin take the cores that other threads need: where something else runs, a step can take 50 times as long.
+    # Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except RecFoundError as error:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.task import GENERATIVE, PairExample, Task
+from recbole_recfound.task import GENERATIVE, PairExample, SequenceExample, Task
 
 
 class Cursor:
@@ -48,6 +48,8 @@ class MultiTaskLoader:
         seed: of the order and of the windows.
         contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
         generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few rows.
+        sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as many
+            targets whether histories are long or short.
         fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
     """
 
@@ -62,6 +64,7 @@ class MultiTaskLoader:
         seed: int,
         contrastive_batch: int = 1,
         generative_chunk: int = 1,
+        sequence_targets: int = 1,
         fixed_probes: Mapping[str, StepBatch] | None = None,
     ) -> None:
         self.tasks = dict(tasks)
@@ -71,6 +74,13 @@ class MultiTaskLoader:
         self.batch_sizes = {group: size for group, size in batch_sizes.items() if group in groups}
         self.seed = seed
         self.fixed_probes = dict(fixed_probes or {})
+        # Histories drawn per allocated example.
+        self.bundle = {
+            name: max(1, round(sequence_targets / task.targets_per_example))
+            if isinstance(task.example(0), SequenceExample)
+            else 1
+            for name, task in tasks.items()
+        }
         # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
         self.waits: dict[str, tuple[list[str], int]] = {}
         self.waiting: dict[str, list[tuple[str, int, int]]] = {}
@@ -97,7 +107,7 @@ class MultiTaskLoader:
         drawn: dict[str, list[tuple[int, int]]] = {}
         while not drawn:
             counts = self.scheduler.allocate(self.batch_sizes)
-            drawn = {name: self.cursors[name].take(count) for name, count in counts.items() if count}
+            drawn = {name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count}
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
                 if len(self.waiting[key]) >= enough:

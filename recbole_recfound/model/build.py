@@ -237,6 +237,7 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         probe_size=config["probe_size"],
         contrastive_batch=config["contrastive_batch"],
         generative_chunk=config["generative_chunk"],
+        sequence_targets=config["sequence_targets"],
         seed=config["seed"],
         fixed_probes={"U2I": validation_probe(config, splits, collator, catalogue, tasks["U2I"])},
     )

@@ -35,9 +35,11 @@ def build_optimizer(
         inside = name.startswith("backbone.")
         decay = 0.0 if inside or weight.dim() < 2 else weight_decay
         groups.setdefault((adapter_rate if inside else head_rate, decay), []).append(weight)
+    # Fused: one pass over millions of adapter weights instead of a dozen.
     return LEARNERS[learner](
         [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
         lr=head_rate,
+        fused=True,
     )
 
 
