@@ -92,3 +92,11 @@ def test_recboles_own_model_runs_through_the_same_call(small_run):
     keys = ("data_path", "output_dir", "show_progress", "use_gpu")
     result = run_recfound("BPR", "tiny", config_dict={key: small_run[key] for key in keys} | {"epochs": 1})
     assert result["comparison"][0]["model"] == "BPR"
+
+
+def test_bf16_runs_and_keeps_vectors_in_full(small_run):
+    """bf16 weights under autocast, as on processors with AMX and on GPUs; scores stay float32."""
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"precision": "bf16", "gradient_cache_chunk": 1, "max_steps": 2})
+    vectors = load_file(Path(result["run_dir"]) / "item_embeddings.safetensors")["item_embeddings"]
+    assert vectors.dtype == torch.float32 and not torch.equal(vectors, vectors.bfloat16().float())
+    assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["precision"] == "bf16"
