@@ -99,7 +99,10 @@ def run_recfound(
 def resolved_settings(config: Config) -> dict[str, Any]:
     """Every setting of a run that can be written down."""
     plain = str | int | float | bool | list | dict | None
-    return {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
+    settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
+    # Other data under the same name is another run.
+    files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
+    return {**settings, "data_files": {file.name: file.stat().st_size for file in files}}
 
 
 def _say(config: Config, text: str) -> None:

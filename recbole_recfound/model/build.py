@@ -76,7 +76,7 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = _adapter(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
-    inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode)
+    inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint)
     model = RecFound(config, splits.train_set, inputs).to(device)
     _check(model, adapted, tasks, device)
     if config["adapter"] == "none":

@@ -34,6 +34,7 @@ class ModelInputs:
         tasks: names of the tasks trained.
         device: where to run.
         mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
+        fingerprint: of the backbone; checkpoints belong to it.
     """
 
     adapted: PeftModel
@@ -43,6 +44,7 @@ class ModelInputs:
     tasks: tuple[str, ...]
     device: torch.device
     mode: str
+    fingerprint: str
 
 
 class RecFound(GeneralRecommender):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.data import MultiTaskLoader, StepBatch
-from recbole_recfound.errors import TrainingError
+from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors
@@ -304,6 +304,7 @@ class RecFoundTrainer(Trainer):
         resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
         resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
         state = {
+            "backbone": self.model.inputs.fingerprint,
             "loader": self.loader.state_dict(),
             "history": self.history,
             "smooth": self.smooth,
@@ -321,6 +322,11 @@ class RecFoundTrainer(Trainer):
         """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
         if not checkpoint.resume:
             raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
+        if checkpoint.state["backbone"] != self.model.inputs.fingerprint:
+            raise DataError(
+                f"{self.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
+                f" {self.config['backbone']} ({self.model.inputs.fingerprint}): start a new run (resume: '')"
+            )
         self.refresh_items()
         load_trained(trained_parameters(self.model), checkpoint.trained)
         groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}, "random": {}}
