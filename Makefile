@@ -23,14 +23,15 @@ install: $(VENV)/$(STAMP)
 run: install
 	$(VENV)/bin/python run_recfound.py --model=RecFound $(DATA) --baselines=Pop,ItemKNN,EASE,BPR $(ARGS)
 
+# one thread: the models of the tests are too small to share
 test: install
-	$(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
 
 compare: install
 	$(VENV)/bin/recfound compare $(DATA) $(ARGS)
 
 test-oldest: $(OLD_VENV)/$(STAMP)
-	$(OLD_VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(OLD_VENV)/bin/python -m pytest $(ARGS)
 
 # torch first: whatever comes later finds it there, of the kind (CPU or CUDA) that pip's own settings chose
 define create
