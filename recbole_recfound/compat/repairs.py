@@ -22,6 +22,7 @@ QUICK_START = "recbole.quick_start.quick_start"
 CONFIG = "recbole.config.configurator"
 DATASET = "recbole.data.dataset.dataset"
 MODELS = "recbole.model."
+SINE = "recbole.model.sequential_recommender.sine"
 
 
 class Place(NamedTuple):
@@ -124,6 +125,7 @@ def repairs_by_module() -> dict[str, Repair]:
     repairs: dict[str, Repair] = {module: partial(_rewriting, of_module) for module, of_module in places.items()}
     repairs[QUICK_START] = partial(_quick_start, places[QUICK_START])
     repairs[CONFIG] = _numpy_settings
+    repairs[SINE] = _own_anomaly_mode
     return repairs
 
 
@@ -145,6 +147,17 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
     if not hasattr(module.Config, "compatibility_settings"):
         warnings.warn(f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2)
     module.Config.compatibility_settings = lambda self: None
+
+
+@contextmanager
+def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
+    """SINE's file turns on autograd's anomaly detection for the whole process as soon as any sequential model is imported: every
+    training beside it takes up to twice as long, and a NaN becomes an exception in the middle of backward."""
+    import torch  # that file imports it anyway
+
+    enabled, checked = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    yield
+    torch.autograd.set_detect_anomaly(enabled, check_nan=checked)
 
 
 @contextmanager

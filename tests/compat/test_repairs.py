@@ -116,3 +116,12 @@ print(type(config).__module__, model.user_embedding.weight.shape[1], len(test) >
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "recbole_recfound.config 64 True", done.stderr
+
+
+def test_importing_a_sequential_model_leaves_autograd_alone():
+    code = (
+        "import recbole_recfound, torch; import recbole.model.sequential_recommender as models;"
+        "assert models.SINE and not torch.is_anomaly_enabled()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
