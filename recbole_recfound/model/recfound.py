@@ -78,7 +78,8 @@ class RecFound(GeneralRecommender):
         self.history_titles: int = config["history_titles"]
         self.random_features = config["item_features"] == "random"
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
-        self.table_route = next((task for task in ("I2I", "Q2I") if task in inputs.tasks), None)
+        trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
+        self.table_route = next((task for task in trained if task in inputs.tasks), None)
         self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
         width = self._decoder.config.hidden_size
         self.item_table = ItemTable(
