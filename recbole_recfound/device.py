@@ -46,11 +46,6 @@ def is_gpu(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def on_host(device: torch.device) -> bool:
-    """Whether a device is the processor itself: a laptop's defaults apply."""
-    return device.type == "cpu"
-
-
 def choose_precision(setting: str | None, device: torch.device) -> str:
     """Resolves `precision` to accelerate's name, `bf16` or `no`.
 
@@ -65,6 +60,6 @@ def choose_precision(setting: str | None, device: torch.device) -> str:
 
     if setting != "auto":
         return "bf16" if setting == "bf16" else "no"
-    if on_host(device):
+    if not is_gpu(device):
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "no"

@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
-from recbole_recfound.device import choose_device, choose_precision, is_gpu, on_host
+from recbole_recfound.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
-from recbole_recfound.model.build import Built, build_recfound, item_rows
+from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.trainer.budget import Budget
@@ -168,7 +168,7 @@ def _run_ours(
         torch.accelerator.set_device_index(device.index)
     accelerator = Accelerator(
         mixed_precision=precision,
-        cpu=on_host(device),
+        cpu=not is_gpu(device),
         gradient_accumulation_steps=config["gradient_accumulation"],
     )
     built = build_recfound(config, splits, backbone, device)
@@ -281,7 +281,7 @@ def _examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> 
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue
-    row_of_iid, _ = item_rows(splits, catalogue)
+    row_of_iid = model.inputs.row_of_iid
     items, lengths = splits.known_at_test.padded(chosen[:, 0], splits.config["MAX_ITEM_LIST_LENGTH"])
     users = model.user_vectors(torch.from_numpy(items).to(model.device), torch.from_numpy(lengths).to(model.device))
     scores = users @ model.item_vectors().T

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
-from recbole_recfound.device import on_host
+from recbole_recfound.device import is_gpu
 from recbole_recfound.errors import BackboneError
 
 
@@ -93,7 +93,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def _attention(device: torch.device) -> str:
     """Attention kernel: on CPUs the fused one is slower in backward (bf16, rows of 100 to 300 tokens: 1.15 times a step)."""
-    return "eager" if on_host(device) else "sdpa"
+    return "sdpa" if is_gpu(device) else "eager"
 
 
 def _first_line(error: Exception) -> str:

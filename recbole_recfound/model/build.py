@@ -11,7 +11,7 @@ from peft import PeftModel
 
 from recbole_recfound.adapter import build_adapter, check_adapter
 from recbole_recfound.backbone import Backbone, decode
-from recbole_recfound.device import on_host
+from recbole_recfound.device import is_gpu
 from recbole_recfound.data import Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.protocol import Splits, held_out
@@ -48,7 +48,7 @@ def history_mode(config, device: torch.device) -> str:
     """How histories enter the LLM: `item`, `positions` or `prompt`."""
     mode = config["history_mode"]
     if mode == "auto":
-        mode = ITEM if on_host(device) else "text"
+        mode = "text" if is_gpu(device) else ITEM
     return ITEM if mode == ITEM else config["text_form"]
 
 
@@ -82,7 +82,7 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     if config["adapter"] == "none":
         # B is zero: an adapter that never learns is the frozen backbone.
         adapted.requires_grad_(False)
-    loader = _loader(config, tasks, collator, splits, catalogue)
+    loader = _loader(config, tasks, collator, splits, row_of_iid)
     return Built(model, loader, tasks, left_out, catalogue)
 
 
@@ -220,7 +220,7 @@ def _reordered(table: TokenTable, rows: np.ndarray) -> TokenTable:
     return TokenTable(np.concatenate(texts), offsets)
 
 
-def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Splits, catalogue: Catalogue):
+def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Splits, row_of_iid: np.ndarray):
     options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
         config["scheduler"],
@@ -239,16 +239,15 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         generative_chunk=config["generative_chunk"],
         sequence_targets=config["sequence_targets"],
         seed=config["seed"],
-        fixed_probes={"U2I": validation_probe(config, splits, collator, catalogue, tasks["U2I"])},
+        fixed_probes={"U2I": validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])},
     )
 
 
-def validation_probe(config, splits: Splits, collator: Collator, catalogue: Catalogue, task: Task) -> StepBatch:
+def validation_probe(config, splits: Splits, collator: Collator, row_of_iid: np.ndarray, task: Task) -> StepBatch:
     """U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss."""
     pairs = held_out(splits.valid_set)
     pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
-    row_of_iid, _ = item_rows(splits, catalogue)
     sequences = task.options.sequences
     longest = config["MAX_ITEM_LIST_LENGTH"] if sequences else config["history_titles"]
     histories = [row_of_iid[splits.known_at_valid.of(user)][-longest:] for user, _ in pairs[chosen]]

@@ -1,6 +1,7 @@
 """Generative tasks from atomic files: SR, SA, IP, AVE. Labels come from the data, never from imagination."""
 
 import json
+from abc import abstractmethod
 
 import numpy as np
 
@@ -112,9 +113,9 @@ class CatalogueTask(Task):
         if not self.rows:
             raise Unsupported(self.needs)
 
+    @abstractmethod
     def suits(self, row: int) -> bool:
         """Whether the item can be an example."""
-        raise NotImplementedError(type(self).__name__)
 
     def __len__(self) -> int:
         return len(self.rows)
