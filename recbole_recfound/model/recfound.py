@@ -176,8 +176,10 @@ class RecFound(GeneralRecommender):
         sums = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
         found: list[tuple[list[str], torch.Tensor]] = []
+        # Histories may come in several parts, by length: one table of the catalogue serves them all.
+        table = self.item_table() if any(isinstance(part, SequenceBatch) for part in batch.parts) else None
         for part in batch.parts:
-            losses = self.example_losses(part)
+            losses = self.example_losses(part, table)
             kind = TASKS[part.tasks[0]].kind
             # CoBa weighs losses; every other scheduler leaves them alone and changes what is sampled.
             weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
@@ -188,18 +190,26 @@ class RecFound(GeneralRecommender):
         self.task_losses = _by_task([task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found]))
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
-    def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
-        """Loss of each example of one part, [B]."""
+    def example_losses(
+        self,
+        part: SequenceBatch | PairBatch | GenerativeBatch,
+        table: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Loss of each example of one part, [B].
+
+        Args:
+            part: examples of one form.
+            table: soft tokens and item vectors; None makes them here.
+        """
         if isinstance(part, SequenceBatch):
-            return self._sequence_losses(part)
+            return self._sequence_losses(part, *(table or self.item_table()))
         if isinstance(part, PairBatch):
             return self._pair_losses(part)
         with routing(self.backbone, part.tasks):
             states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
-    def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:
-        soft_tokens, items = self.item_table()
+    def _sequence_losses(self, part: SequenceBatch, soft_tokens: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         if part.token_ids is None:
             states = self.user_tower.over_items(soft_tokens, part.items)
         else:
