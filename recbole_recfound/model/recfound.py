@@ -1,5 +1,6 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,7 @@ class RecFound(GeneralRecommender):
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
         self.table_route = next((task for task in trained if task in inputs.tasks), None)
         self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
+        self.tower_layers = user_depth if self.mode == "item" else 0
         width = self._decoder.config.hidden_size
         self.item_table = ItemTable(
             self.n_items,
@@ -91,6 +93,7 @@ class RecFound(GeneralRecommender):
             config["use_item_id"],
             config["id_scale"],
             config["dropout"],
+            moved_size=width if self.table_route else 0,
         )
         self._freeze_unread()
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
@@ -108,6 +111,14 @@ class RecFound(GeneralRecommender):
         if configured is not None:
             return min(configured, layers)
         return min(in_item_mode, layers) if self.mode == "item" else layers
+
+    def reads_soft_tokens(self, name: str) -> bool:
+        """Whether a parameter, by its name, belongs to a backbone layer that reads histories as soft tokens.
+
+        Such layers learn a new kind of input; they bear, and need, a higher learning rate than those that read text.
+        """
+        layer = re.search(r"\.layers\.(\d+)\.", name)
+        return layer is not None and int(layer[1]) < self.tower_layers
 
     def _freeze_unread(self) -> None:
         """What a mode never reads is not trained and must not count as trained."""
@@ -141,11 +152,8 @@ class RecFound(GeneralRecommender):
             self.item_table.set_scale(self._frozen_features)
             if self.random_body:
                 self._forget()
-        features = self._frozen_features
-        if self.table_route and not (self.random_features or self.random_body or first):
-            trained = self._encode_items(self.table_route)
-            features = torch.cat([trained, features[:, trained.shape[1] :]], dim=1)
-        self.item_table.set_features(features)
+        follows = self.table_route and not (self.random_features or self.random_body or first)
+        self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
         self.train(was_training)
 
     def _forget(self) -> None:
