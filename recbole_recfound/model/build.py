@@ -226,7 +226,7 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         config["scheduler"],
         scheduler_sizes(tasks),
         scheduler_groups(tasks),
-        **(options if config["scheduler"] == "s2sched" else {}),
+        **(options if config["scheduler"] in ("s2sched", "coba") else {}),  # those that watch losses
     )
     return MultiTaskLoader(
         tasks,

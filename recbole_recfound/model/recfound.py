@@ -82,7 +82,7 @@ class RecFound(GeneralRecommender):
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
         self.table_route = next((task for task in trained if task in inputs.tasks), None)
         self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
-        self.tower_layers = user_depth if self.mode == "item" else 0
+        self.user_depth = user_depth
         width = self._decoder.config.hidden_size
         self.item_table = ItemTable(
             self.n_items,
@@ -117,11 +117,11 @@ class RecFound(GeneralRecommender):
 
         Such layers learn a new kind of input; they bear, and need, a higher learning rate than those that read text.
         """
-        layer = re.search(r"\.layers\.(\d+)\.", name)
-        return layer is not None and int(layer[1]) < self.tower_layers
+        layer = _layer_of(name)
+        return self.mode == "item" and layer is not None and layer < self.user_depth
 
     def _freeze_unread(self) -> None:
-        """What a mode never reads is not trained and must not count as trained."""
+        """What no task of this run reads is not trained and must not count as trained."""
         unread: list[torch.nn.Module | None] = []
         if self.mode == "prompt":
             unread = [self.user_tower, self.item_table]
@@ -129,6 +129,19 @@ class RecFound(GeneralRecommender):
             unread = [self.item_table.read_text, self.item_table.read_id]
         for module in filter(None, unread):
             module.requires_grad_(False)
+        deepest = self._deepest_layer()
+        for name, weight in self.backbone.named_parameters():
+            layer = _layer_of(name)
+            if not deepest or (layer is not None and layer >= deepest):
+                weight.requires_grad_(False)
+
+    def _deepest_layer(self) -> int:
+        """How many of the backbone's layers the tasks of this run go through."""
+        kinds = {TASKS[task].kind for task in self.inputs.tasks}
+        if GENERATIVE in kinds:
+            return self._decoder.config.num_hidden_layers
+        pairs = self.mode == "prompt" or any(task != ROUTE for task in self.inputs.tasks)
+        return max(self.user_depth, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
         """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
@@ -305,6 +318,12 @@ class RecFound(GeneralRecommender):
         """Score of each (user, item) row of `interaction`."""
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
         return (users * self.item_vectors()[interaction[self.ITEM_ID]]).sum(-1)
+
+
+def _layer_of(name: str) -> int | None:
+    """Number of the decoder layer a parameter belongs to, by its name."""
+    found = re.search(r"\.layers\.(\d+)\.", name)
+    return int(found[1]) if found else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

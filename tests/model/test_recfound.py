@@ -151,6 +151,15 @@ def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
         assert any(name.startswith(part) for name in names) != hidden, part
 
 
+@pytest.mark.parametrize(("tasks", "layers", "trained"), [(["U2I"], 1, {0}), (["U2I", "I2I"], 1, {0, 1}), (["U2I", "SR"], 1, {0, 1, 2}), (["U2I"], 0, set())])
+def test_only_layers_that_run_are_trained(small_run, tmp_path, tasks, layers, trained):
+    small = build_small(small_run, tasks=tasks, backbone_layers=layers, text_layers=2, max_steps=2)
+    names = [name for name in trained_parameters(small.model) if name.startswith("backbone.")]
+    found = {int(name.split(".layers.")[1].split(".")[0]) for name in names if ".layers." in name}
+    assert found == trained and bool(names) == bool(trained)
+    small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
+
+
 def test_losses_of_a_step_are_means_over_examples(small_run):
     small = build_small(small_run, dropout=0.0)
     small.model.refresh_items()
