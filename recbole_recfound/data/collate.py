@@ -60,7 +60,7 @@ class Collator:
     def __call__(
         self, tasks: Sequence[str], examples: Sequence[object], draws: Sequence[np.random.Generator]
     ) -> list[Part]:
-        """Collate examples of one form; rows of very different length come as several batches.
+        """Collate examples of one form; prompts of very different length come as several batches.
 
         Args:
             tasks: task of each example.
@@ -69,9 +69,7 @@ class Collator:
         """
         first = examples[0]
         if isinstance(first, SequenceExample):
-            rows = [self._window(e.items, r) for e, r in zip(examples, draws)]
-            groups = group_by_length([len(row) for row in rows])
-            return [self.sequences([tasks[i] for i in group], [rows[i] for i in group]) for group in groups]
+            return [self.sequences(list(tasks), [self._window(e.items, r) for e, r in zip(examples, draws)])]
         if isinstance(first, PairExample):
             return [self.pairs(list(tasks), examples)]
         return self.generative(list(tasks), examples)

@@ -76,7 +76,11 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = _adapter(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
-    inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint)
+    # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
+    targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean()
+    inputs = ModelInputs(
+        adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets)
+    )
     model = RecFound(config, splits.train_set, inputs).to(device)
     _check(model, adapted, tasks, device)
     if config["adapter"] == "none":

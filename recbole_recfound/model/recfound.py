@@ -36,6 +36,7 @@ class ModelInputs:
         device: where to run.
         mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
         fingerprint: of the backbone; checkpoints belong to it.
+        targets_per_row: next items to predict in a sequence, on average.
     """
 
     adapted: PeftModel
@@ -46,6 +47,7 @@ class ModelInputs:
     device: torch.device
     mode: str
     fingerprint: str
+    targets_per_row: float
 
 
 class RecFound(GeneralRecommender):
@@ -65,6 +67,8 @@ class RecFound(GeneralRecommender):
         self.temperature: float = config["temperature"]
         self.pair_temperature: float = config["pair_temperature"]
         self.sampled_items = config["sampled_items"] if self.n_items > config["full_softmax_items"] else 0
+        # What the evaluation leaves out of a user's ranking is no candidate in training either.
+        self.masks_history: bool = config["mask_history"]
         self.chunk: int = config["gradient_cache_chunk"]
         self.backbone = inputs.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
@@ -122,13 +126,9 @@ class RecFound(GeneralRecommender):
 
     def _freeze_unread(self) -> None:
         """What no task of this run reads is not trained and must not count as trained."""
-        unread: list[torch.nn.Module | None] = []
         if self.mode == "prompt":
-            unread = [self.user_tower, self.item_table]
-        elif self.mode == "positions":
-            unread = [self.item_table.read_text, self.item_table.read_id]
-        for module in filter(None, unread):
-            module.requires_grad_(False)
+            self.user_tower.requires_grad_(False)
+            self.item_table.requires_grad_(False)
         deepest = self._deepest_layer()
         for name, weight in self.backbone.named_parameters():
             layer = _layer_of(name)
@@ -197,10 +197,8 @@ class RecFound(GeneralRecommender):
         sums = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
         found: list[tuple[list[str], torch.Tensor]] = []
-        # Histories may come in several parts, by length: one table of the catalogue serves them all.
-        table = self.item_table() if any(isinstance(part, SequenceBatch) for part in batch.parts) else None
         for part in batch.parts:
-            losses = self.example_losses(part, table)
+            losses = self.example_losses(part)
             kind = TASKS[part.tasks[0]].kind
             # CoBa weighs losses; every other scheduler leaves them alone and changes what is sampled.
             weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
@@ -211,31 +209,31 @@ class RecFound(GeneralRecommender):
         self.task_losses = _by_task([task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found]))
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
-    def example_losses(
-        self,
-        part: SequenceBatch | PairBatch | GenerativeBatch,
-        table: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """Loss of each example of one part, [B].
-
-        Args:
-            part: examples of one form.
-            table: soft tokens and item vectors; None makes them here.
-        """
+    def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
+        """Loss of each example of one part, [B]."""
         if isinstance(part, SequenceBatch):
-            return self._sequence_losses(part, *(table or self.item_table()))
+            return self._sequence_losses(part)
         if isinstance(part, PairBatch):
             return self._pair_losses(part)
         with routing(self.backbone, part.tasks):
             states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
-    def _sequence_losses(self, part: SequenceBatch, soft_tokens: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:
+        soft_tokens, items = self.item_table()
         if part.token_ids is None:
             states = self.user_tower.over_items(soft_tokens, part.items)
         else:
             states = self.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
-        return next_item_loss(states, part.targets, items, self.temperature, self.sampled_items)
+        return next_item_loss(
+            states,
+            part.targets,
+            items,
+            self.temperature,
+            self.sampled_items,
+            past=part.items if self.masks_history else None,
+            targets_per_row=self.inputs.targets_per_row if self.training else None,
+        )
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
         queries = represent(

@@ -40,12 +40,6 @@ def test_sequences_are_shifted_by_one_and_numbered_as_recbole_does():
     assert batch.token_ids is None
 
 
-def test_long_and_short_sequences_come_apart():
-    batches = _collator()(["U2I"] * 3, [SequenceExample("a", row) for row in ((4, 0), (0, 1, 2, 3), (3, 1))], _draws(3))
-    assert [batch.items.tolist() for batch in batches] == [[[5, 4, 3]], [[1], [2]]]
-    assert [batch.tasks for batch in batches] == [["U2I"], ["U2I"] * 2]
-
-
 def test_long_histories_show_a_window():
     items = tuple([0, 1, 2, 3, 4] * 4)
     seen = set()

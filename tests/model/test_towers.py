@@ -151,12 +151,12 @@ def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
     assert table.features[0].abs().sum() == 0
     for old, new in zip(before, table()):
         assert torch.equal(old, new)  # nothing jumps
-    (gradient,) = torch.autograd.grad(table()[1][:, 0].sum(), table.rank_text.weight)
+    (gradient,) = torch.autograd.grad(table()[1][:, 0].sum(), table.text.weight)
     assert gradient[:, 6:].any()  # and the change is learned from
 
 
 def test_item_table_of_text_or_ids_alone():
-    assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"read_id.weight", "rank_id.weight"}
-    assert not any("id" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
+    assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"ids.weight"}
+    assert not any("ids" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
     with pytest.raises(ValueError, match="its text, its id"):
         ItemTable(5, 3, 4, 1.0, use_text=False, use_item_id=False)
