@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.task import GENERATIVE, PairExample, SequenceExample, Task
+from recbole_recfound.task import GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
 
 
 class Cursor:
@@ -92,7 +92,7 @@ class MultiTaskLoader:
                 train, probe = set_aside(len(task), probe_share, (seed, task.spec.id))
             self.cursors[name] = Cursor(train, (seed, task.spec.id))
             self.probes[name] = probe[:probe_size]
-            if isinstance(task.example(0), PairExample):
+            if isinstance(task.example(0), (PairExample, RecordPairExample)):
                 self.waits[name] = ([name], contrastive_batch)
             elif task.spec.kind == GENERATIVE:
                 self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
