@@ -17,19 +17,25 @@ from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
 from recbole_recfound.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
+from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.table import format_table, protocol_line
+from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
+from recbole_recfound.evaluation.tasks import run_tests
+from recbole_recfound.generation import Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.task.files import TaskFiles, paths_in
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
+TEST_SECONDS = 30.0
+"""Kept from the time budget for answering the tasks' test examples."""
 BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""
 VERSIONS = ("recbole", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy")
@@ -70,18 +76,19 @@ def run_recfound(
     init_seed(config["seed"], config["reproducibility"])
     splits = build_splits(config)
     check_baselines(config["baselines"], config, splits)
+    ours = config["model"] in OUR_MODELS
+    files = check_tasks(config) if ours else TaskFiles()
     folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
     folder.log_to(verbose=config["show_progress"])
     protocol = protocol_of(config, splits)
     _say(config, f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}")
 
-    ours = config["model"] in OUR_MODELS
     # A missing backbone must be found before the baselines have cost minutes.
     precision = choose_precision(config["precision"], device)
     backbone = load_backbone(config["backbone"], device, torch.bfloat16 if precision == "bf16" else torch.float32) if ours else None
     rows = _baseline_rows(config, splits, folder, budget)
     if ours:
-        results = _run_ours(config, splits, folder, budget, backbone, device, precision, saved)
+        results = _run_ours(config, splits, files, folder, budget, backbone, device, precision, saved)
     else:
         results = {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
     results = {
@@ -96,13 +103,27 @@ def run_recfound(
     return _finish(config, folder, results, budget)
 
 
+def check_tasks(config: Config) -> TaskFiles:
+    """Check everything that tasks need besides the atomic files, before anything expensive starts.
+
+    Raises:
+        ConfigError, DataError: naming the key, or file:line and key.
+    """
+    check_bert_score(config["bert_score_model"])
+    files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
+    for note in files.notes():
+        _say(config, note)
+    return files
+
+
 def resolved_settings(config: Config) -> dict[str, Any]:
     """Every setting of a run that can be written down."""
     plain = str | int | float | bool | list | dict | None
     settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
     # Other data under the same name is another run.
     files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
-    return {**settings, "data_files": {file.name: file.stat().st_size for file in files}}
+    files += [Path(path) for path in paths_in(config["task_files"] or [])]
+    return {**settings, "data_files": {file.name: file.stat().st_size for file in files if file.is_file()}}
 
 
 def _say(config: Config, text: str) -> None:
@@ -159,7 +180,15 @@ def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Bu
 
 
 def _run_ours(
-    config: Config, splits: Splits, folder: RunFolder, budget: Budget, backbone, device, precision: str, saved: bool
+    config: Config,
+    splits: Splits,
+    files: TaskFiles,
+    folder: RunFolder,
+    budget: Budget,
+    backbone,
+    device,
+    precision: str,
+    saved: bool,
 ) -> dict[str, Any]:
     """Build, train, merge and test RecFound; returns its rows and what the report shows."""
     init_seed(config["seed"], config["reproducibility"])
@@ -171,7 +200,8 @@ def _run_ours(
         cpu=not is_gpu(device),
         gradient_accumulation_steps=config["gradient_accumulation"],
     )
-    built = build_recfound(config, splits, backbone, device)
+    built = build_recfound(config, splits, backbone, device, files)
+    budget.reserved = TEST_SECONDS if built.tests else 0.0
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
     trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
     _say(config, _tasks_line(built))
@@ -181,11 +211,15 @@ def _run_ours(
     scored = time.monotonic() - started
     share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
+    generator = Generator(built.model.backbone, backbone.tokenizer, device, config["answer_beams"])
+    with accelerator.autocast():
+        tested = run_tests(built.model, generator, built.tests, config, budget.remaining)
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
     row = {
         "model": config["model"],
         "metrics": outcome.test[outcome.kept],
         "valid_metrics": outcome.valid[outcome.kept],
+        "task_metrics": {name: test["metrics"] for name, test in tested.items() if "metrics" in test},
         "train_seconds": trainer.trained_seconds,
         "eval_seconds": scored / (2 * len(outcome.test)),
         "trainable_parameters": parameters,
@@ -199,8 +233,9 @@ def _run_ours(
     write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     return {
         "rows": [row],
-        "tasks": _task_rows(built, trainer, final),
+        "tasks": _task_rows(built, trainer, final, tested),
         "left_out": built.left_out,
+        "task_files": files.notes(),
         "merge": vars(outcome),
         "router": _router(built),
         "examples": _examples(splits, built),
@@ -252,7 +287,9 @@ def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: Chec
     )
 
 
-def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) -> list[dict[str, Any]]:
+def _task_rows(
+    built: Built, trainer: RecFoundTrainer, final: dict[str, float], tested: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -264,6 +301,7 @@ def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) 
             "distinct": built.loader.distinct(name),
             "untrained_loss": trainer.untrained[name],
             "final_loss": final[name],
+            "test": tested.get(name),
         }
         for name, task in built.tasks.items()
     ]
@@ -322,6 +360,7 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
     # Last, since its presence says that the run is finished.
     write_text(folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"])]
+    lines += task_lines(results.get("tasks", []))
     if "probe_share_of_step_time" in run:
         lines.append(f"probes took {100 * run['probe_share_of_step_time']:.1f}% of the training time")
     lines.append(f"{run['total_seconds']:.0f} s in all, peak memory {run['peak_memory_gib']:.1f} GiB")

@@ -61,6 +61,22 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """One line per tested task: its metrics, on how many examples, how many answers could not be read."""
+    lines = []
+    for task in tasks:
+        test = task.get("test")
+        if not test:
+            continue
+        if "metrics" not in test:
+            lines.append(f"{task['name']}: {test['note']}")
+            continue
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
+        unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
+        lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")
+    return lines
+
+
 def _score(value: float | None, best: float) -> str:
     if value is None:
         return "-"

@@ -12,14 +12,25 @@ from peft import PeftModel
 from recbole_recfound.adapter import build_adapter, check_adapter
 from recbole_recfound.backbone import Backbone, decode
 from recbole_recfound.device import is_gpu
-from recbole_recfound.data import Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.protocol import Splits, held_out
+from recbole_recfound.evaluation.tasks import TaskTest, collect_tests
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
-from recbole_recfound.task import TASKS, Task, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, read_atomic
+from recbole_recfound.task import (
+    TASKS,
+    HeldOut,
+    RecordTask,
+    Task,
+    TaskFiles,
+    TaskOptions,
+    TrainingData,
+    add_record_tasks,
+    build_tasks,
+)
+from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
 SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
@@ -35,6 +46,7 @@ class Built:
         tasks: tasks that were built.
         left_out: reason for each task that was not.
         catalogue: the items.
+        tests: what each task is asked in the test.
     """
 
     model: RecFound
@@ -42,6 +54,7 @@ class Built:
     tasks: dict[str, Task]
     left_out: dict[str, str]
     catalogue: Catalogue
+    tests: dict[str, TaskTest]
 
 
 def history_mode(config, device: torch.device) -> str:
@@ -52,7 +65,9 @@ def history_mode(config, device: torch.device) -> str:
     return ITEM if mode == ITEM else config["text_form"]
 
 
-def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.device) -> Built:
+def build_recfound(
+    config, splits: Splits, backbone: Backbone, device: torch.device, files: TaskFiles | None = None
+) -> Built:
     """Build catalogue, tasks, adapter, model and loader.
 
     Args:
@@ -60,6 +75,7 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
         splits: RecBole's built data sets; only their training part reaches the tasks.
         backbone: frozen language model, adapted in place.
         device: where to train.
+        files: the run's `task_files`, checked; None checks them here.
 
     Raises:
         ConfigError: settings that do not fit the data or the backbone.
@@ -67,10 +83,16 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     """
     mode = history_mode(config, device)
     catalogue = catalogue_of(config, splits)
-    source = TrainingData.of(splits.train_set, catalogue, config["seed"], _queries(config, catalogue))
-    tasks, left_out = build_tasks(config["tasks"], source, _task_options(config, mode))
+    source = TrainingData.of(
+        splits.train_set, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, splits)
+    )
+    options = _task_options(config, mode)
+    tasks, left_out = build_tasks(config["tasks"], source, options)
     if "U2I" not in tasks:
         raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
+    files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
+    tasks = add_record_tasks(tasks, files, config["seed"], options)
+    left_out = {name: why for name, why in left_out.items() if name not in tasks}
     _check_settings(config, mode)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
@@ -83,7 +105,9 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
         # B is zero: an adapter that never learns is the frozen backbone.
         adapted.requires_grad_(False)
     loader = _loader(config, tasks, collator, splits, row_of_iid)
-    return Built(model, loader, tasks, left_out, catalogue)
+    held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, config["seed"])
+    tests = collect_tests(tasks, held_out, files, config["generative_eval_examples"], config["seed"])
+    return Built(model, loader, tasks, left_out, catalogue, tests)
 
 
 def catalogue_of(config, splits: Splits) -> Catalogue:
@@ -129,6 +153,19 @@ def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
     return rows
 
 
+def _profiles(config, splits: Splits) -> dict[str, dict[str, str]]:
+    """Short text columns of an optional .user file, by user token; only UP reads them."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.user"
+    if "UP" not in config["tasks"] or not path.is_file():
+        return {}
+    key = splits.train_set.uid_field
+    table = read_atomic(path, config["field_separator"])
+    fields = choose_fields(table, key, None, "user fields")
+    return {
+        user: {name: row[name].strip() for name in fields if row[name].strip()} for user, row in table.by_key(key).items()
+    }
+
+
 def _task_options(config, mode: str) -> TaskOptions:
     return TaskOptions(
         sequences=mode != PROMPT,
@@ -139,6 +176,7 @@ def _task_options(config, mode: str) -> TaskOptions:
         neighbours=config["item_neighbours"],
         neighbour_window=config["neighbour_window"],
         max_generative=config["max_generative_examples"],
+        eval_examples=config["generative_eval_examples"],
     )
 
 
@@ -153,7 +191,9 @@ def _collator(
     templates = {
         name: PromptTemplate(name, texts[name], task.slots or SLOTS[name], backbone.tokenizer, name not in SLOTS)
         for name, task in tasks.items()
+        if not isinstance(task, RecordTask)
     }
+    templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)
     _check_lengths(config, templates)
     return Collator(
         catalogue,

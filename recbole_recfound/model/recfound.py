@@ -1,5 +1,6 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.data import Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.task.records import Text
 from recbole_recfound.text import TokenTable
 
 
@@ -227,6 +230,22 @@ class RecFound(GeneralRecommender):
         """Centred, normalised text vectors of some rows."""
         vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
         return F.normalize(vectors - self.text_mean, dim=-1)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[Text], task: str, rows: int = 32) -> torch.Tensor:
+        """Vectors of (instruction, text) pairs under the route of a task, [texts, d], normalised; similar lengths together."""
+        was_training = self.training
+        self.eval()
+        tokenizer, longest = self.inputs.collator.tokenizer, self.inputs.collator.max_prompt_tokens
+        order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
+        vectors = torch.zeros(len(texts), len(self.text_mean), device=self.device)
+        for start in range(0, len(order), rows):
+            chosen = order[start : start + rows]
+            ids, mask, pooled = text_tensors([texts[index] for index in chosen], tokenizer, longest)
+            parts = (ids.to(self.device), mask.to(self.device), pooled.to(self.device))
+            vectors[chosen] = self._unit(*parts, [task] * len(chosen), slice(None))
+        self.train(was_training)
+        return vectors
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.task.answers import PARSERS
 from recbole_recfound.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
 from recbole_recfound.task.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
 from recbole_recfound.task.spec import TASKS
@@ -33,11 +34,10 @@ class TaskFiles:
             ConfigError: another part than these three, or the same file twice.
             DataError: see `RecordFile`.
         """
-        wanted = dict(given) if isinstance(given, Mapping) else {"train": list(given)}
-        wanted = {part: [paths] if isinstance(paths, str) else list(paths or []) for part, paths in wanted.items()}
+        wanted = _by_part(given)
         if unknown := set(wanted) - set(PARTS):
             raise ConfigError(f"task_files: unknown part '{sorted(unknown)[0]}', use {', '.join(PARTS)}")
-        paths = [Path(path).resolve() for part in wanted.values() for path in part]
+        paths = [Path(path).resolve() for path in paths_in(given)]
         if len(set(paths)) < len(paths):
             twice = next(path for path in paths if paths.count(path) > 1)
             raise ConfigError(f"task_files: {twice} is given twice")
@@ -46,7 +46,10 @@ class TaskFiles:
         for part in reversed(PARTS):
             # Test first: validation may not ask what the test asks, training may ask neither.
             parts[part] = [RecordFile(path, skip_bad_rows, held_out) for path in wanted.get(part, [])]
-            held_out = held_out.union(*(file.fingerprints() for file in parts[part])) if part != "train" else held_out
+            if part != "train":
+                held_out = held_out.union(*(file.fingerprints() for file in parts[part]))
+                for file in parts[part]:
+                    _check_answers(file)
         return cls(parts)
 
     def examples(self, part: str, name: str) -> list[Example]:
@@ -69,6 +72,17 @@ class TaskFiles:
             if file.excluded:
                 lines.append(f"{file.path}: {file.excluded} records left out, validation or test files ask the same")
         return lines
+
+
+def _by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Paths by part: a bare list is for training, a single path needs no list."""
+    parts = given if isinstance(given, Mapping) else {"train": given}
+    return {part: [paths] if isinstance(paths, str) else [str(path) for path in paths or []] for part, paths in parts.items()}
+
+
+def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
+    """All paths that `task_files` names."""
+    return [path for paths in _by_part(given).values() for path in paths]
 
 
 class RecordTask(Task):
@@ -151,6 +165,15 @@ def example_of(file: RecordFile, name: str, index: int, rng: np.random.Generator
     if isinstance(record, GenerativeRecord):
         return GenerativeExample({"prompt": ("prompt", record.prompt)}, record.answer)
     return _pair_example(record, place, rng, negatives)
+
+
+def _check_answers(file: RecordFile) -> None:
+    """Refuse a right answer that its own task's parser cannot read: every answer to it would count as wrong."""
+    for name in file.tasks:
+        for index in range(file.size(name) if name in PARSERS else 0):
+            answer = file.read(name, index)[0].answer
+            if PARSERS[name](answer, [answer]) is None:
+                raise DataError(f"{file.path}:{file.line(name, index)}: key 'text': no answer of {name}: '{answer[:60]}'")
 
 
 def _pair_example(

@@ -257,6 +257,15 @@ class RecordFile:
         except BadRecord:
             raise DataError(f"{self.path}: the file has changed since it was checked; start again") from None
 
+    def line(self, task: str, index: int) -> int:
+        """The line an example stands on; counted anew, for messages."""
+        self._file.seek(0)
+        left, number = self._offsets[task][index], 1
+        while left > 0 and (block := self._file.read(min(left, 1 << 20))):
+            number += block.count(b"\n")
+            left -= len(block)
+        return number
+
     def fingerprints(self) -> set[bytes]:
         """Fingerprints of all records."""
         return {

@@ -1,0 +1,145 @@
+"""Testing the tasks themselves: generated answers and the records' embedding tasks, on examples nothing was trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.evaluator import Evaluator
+from tqdm import tqdm
+
+from recbole_recfound.evaluation.generative import score_answers
+from recbole_recfound.generation import Generator, trie_of
+from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, RecordPairExample, Task, TaskFiles
+from recbole_recfound.task.answers import PARSERS
+
+RANKED = 20
+"""Length of the ranked list of a record's embedding task (RecFound table of tasks: MRR@20, NDCG@20)."""
+
+
+@dataclass(frozen=True)
+class TaskTest:
+    """What one task is asked.
+
+    Attributes:
+        task: its name.
+        examples: asked, in random order.
+        choices: the only answers there are, or ().
+        source: where the examples come from.
+        available: how many there are, of which `examples` were drawn.
+    """
+
+    task: str
+    examples: list[Example]
+    choices: tuple[str, ...]
+    source: str
+    available: int
+
+
+def collect_tests(
+    tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, count: int, seed: int
+) -> dict[str, TaskTest]:
+    """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
+
+    Args:
+        tasks: built tasks.
+        held_out: test interactions; None without atomic files.
+        files: with their test part.
+        count: most examples of one task; 0 tests nothing.
+        seed: of the draw.
+    """
+    tests = {}
+    for name, task in tasks.items() if count else ():
+        examples, source = files.examples("test", name), "test files"
+        if not examples and held_out is not None:
+            examples, source = task.test_examples(held_out), "held-out rows"
+        if examples:
+            order = np.random.default_rng([seed, task.spec.id, 0x7E57]).permutation(len(examples))[:count]
+            drawn = [examples[index] for index in order]
+            tests[name] = TaskTest(name, drawn, task.choices, source, len(examples))
+    return tests
+
+
+def run_tests(
+    model: Any,
+    generator: Generator,
+    tests: Mapping[str, TaskTest],
+    settings: Mapping[str, Any],
+    seconds_left: Callable[[], float],
+) -> dict[str, dict[str, Any]]:
+    """Test a model on every task.
+
+    Args:
+        model: RecFound.
+        generator: writes its answers.
+        tests: see `collect_tests`.
+        settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
+        seconds_left: no further task is begun when none are left.
+
+    Returns:
+        By task: `metrics`, `examples`, `available`, `source`, and for generated answers `invalid`, how many could not be read.
+        A task that time did not allow has only a `note`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    with tqdm(tests.values(), desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
+        for test in bar:
+            bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
+            if seconds_left() <= 0:
+                found[test.task] = {"note": "not tested: the time budget was spent"}
+            elif TASKS[test.task].kind == EMBEDDING:
+                found[test.task] = {"metrics": rank_records(model, test, settings), **_about(test)}
+            else:
+                found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
+    return found
+
+
+def _about(test: TaskTest) -> dict[str, Any]:
+    return {"examples": len(test.examples), "available": test.available, "source": test.source}
+
+
+def answer(model: Any, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Generate the answers of one task and score them; few choices are held to, and any other text is free."""
+    collator = model.inputs.collator
+    prompts = [collator.prompt(test.task, example) for example in test.examples]
+    trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
+    texts = generator.answers(prompts, [test.task] * len(prompts), settings["max_answer_tokens"], trie)
+    return score_texts(test, texts, settings)
+
+
+def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read and score answers, however they were made."""
+    references = [example.answer for example in test.examples]
+    labels = sorted({*test.choices, *references})
+    parse = PARSERS[test.task]
+    said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))
+    metrics = score_answers(
+        test.task, said, wanted, texts, references, settings["bert_score_model"], settings["metric_decimal_place"] or 4
+    )
+    return {"metrics": metrics, "invalid": sum(value is None for value in said)}
+
+
+@torch.no_grad()
+def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
+    """MRR@20 (NDCG@20 for item to item) of each record's positive among its negatives; each distinct text is encoded once."""
+    examples: list[RecordPairExample] = test.examples
+    texts = list(dict.fromkeys(text for e in examples for text in (e.query, e.positive, *e.negatives)))
+    place = {text: number for number, text in enumerate(texts)}
+    vectors = model.encode_texts(texts, test.task)
+    ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long, device=vectors.device)
+    for row, example in enumerate(examples):
+        # Another right answer is no candidate against this one.
+        others = [place[text] for text in dict.fromkeys(example.negatives) if text not in example.known]
+        scores = vectors[[place[example.positive], *others]] @ vectors[place[example.query]]
+        # Of equal scores the positive has the worst rank.
+        rank = int((scores[1:] >= scores[0]).sum())
+        ranks[row, -1] = 1
+        if rank < RANKED:
+            ranks[row, rank] = 1
+    data = DataStruct()
+    data.set("rec.topk", ranks.cpu())
+    name = "NDCG" if test.task == "I2I" else "MRR"
+    decimals = settings["metric_decimal_place"] or 4
+    return dict(Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals}).evaluate(data))
+
