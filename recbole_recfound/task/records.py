@@ -150,7 +150,7 @@ def fingerprint(record: Record) -> bytes:
     return blake2b(f"{record.task}\0{asked}".encode(), digest_size=8).digest()
 
 
-def read_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, Record | BadRecord]]:
+def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
     """Every filled line of a file: its number, its offset, and the record or what is wrong with it.
 
     No more than one line is in memory; one longer than `MAX_LINE_BYTES` is a bad record.
@@ -208,7 +208,7 @@ class RecordFile:
             self._file = self.path.open("rb")
         except OSError as error:
             raise DataError(f"task_files: {self.path} cannot be read ({error.strerror})") from None
-        for number, offset, record in read_lines(self._file, self.path):
+        for number, offset, record in read_lines(self._file):
             self._add(number, offset, record, skip_bad_rows, without)
         if not self._offsets and not self.excluded:
             raise DataError(f"{self.path}:1: no record in this file" + (f" ({self.bad} bad lines)" if self.bad else ""))
