@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
+from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
@@ -26,6 +29,7 @@ from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.generation import Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
+from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.task.files import TaskFiles, paths_in
@@ -74,9 +78,12 @@ def run_recfound(
     budget = Budget(config["time_budget"])
     device = choose_device(config)
     init_seed(config["seed"], config["reproducibility"])
-    splits = build_splits(config)
-    check_baselines(config["baselines"], config, splits)
     ours = config["model"] in OUR_MODELS
+    splits = build_splits(config) if config["dataset"] != NO_DATASET else None
+    if splits:
+        check_baselines(config["baselines"], config, splits)
+    elif config["baselines"] or not ours:
+        raise ConfigError("dataset: none has no interactions, which RecBole's models need")
     files = check_tasks(config) if ours else TaskFiles()
     folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
     folder.log_to(verbose=config["show_progress"])
@@ -141,8 +148,10 @@ def _plan(config: Config) -> str:
     )
 
 
-def protocol_of(config: Config, splits: Splits) -> dict[str, Any]:
+def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
     """The rules under which every row of a table is scored, for results and report."""
+    if splits is None:
+        return {"dataset": NO_DATASET, "valid_metric": config["valid_metric"], "seed": config["seed"]}
     arguments = config["eval_args"]
     return {
         "dataset": config["dataset"],
@@ -181,7 +190,7 @@ def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Bu
 
 def _run_ours(
     config: Config,
-    splits: Splits,
+    splits: Splits | None,
     files: TaskFiles,
     folder: RunFolder,
     budget: Budget,
@@ -200,14 +209,17 @@ def _run_ours(
         cpu=not is_gpu(device),
         gradient_accumulation_steps=config["gradient_accumulation"],
     )
-    built = build_recfound(config, splits, backbone, device, files)
+    if splits:
+        built = build_recfound(config, splits, backbone, device, files)
+    else:
+        built = build_on_files(config, files, backbone, device)
     budget.reserved = TEST_SECONDS if built.tests else 0.0
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
     trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
     _say(config, _tasks_line(built))
-    trainer.fit(built.loader, splits.valid_data, saved=True, show_progress=config["show_progress"])
+    trainer.fit(built.loader, splits and splits.valid_data, saved=True, show_progress=config["show_progress"])
     started = time.monotonic()
-    outcome = _merge(config, splits, trainer, store)
+    outcome = _merge(config, splits, trainer, store) if splits else _merge_by_probes(config, trainer, store)
     scored = time.monotonic() - started
     share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
@@ -238,7 +250,7 @@ def _run_ours(
         "task_files": files.notes(),
         "merge": vars(outcome),
         "router": _router(built),
-        "examples": _examples(splits, built),
+        "examples": _examples(splits, built) if splits else [],
         "run": {
             "steps": trainer.step,
             "best_step": trainer.best_step,
@@ -285,6 +297,22 @@ def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: Chec
         config["valid_metric"].lower(),
         trainer.valid_metric_bigger,
     )
+
+
+def _merge_by_probes(config: Config, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:
+    """Last checkpoint or merged one, without a ranking: by the tasks' mean probe loss over the untrained one."""
+    device, parameters = trainer.device, trained_parameters(trainer.model)
+    merged, outcome = merge_last(store, config["merge_last"], config["merge_method"], config["merge_density"], device)
+    candidates = {"last": store.load(trainer.step, device).trained}
+    if merged is not None:
+        candidates["merged"] = merged
+
+    def probe() -> dict[str, float]:
+        found = trainer.probes.measure(trainer.model, list(trainer.untrained))
+        return {"probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items()) / len(found)}
+
+    load = partial(load_trained, parameters)
+    return choose(candidates, outcome, load, probe, dict, "probe_loss", bigger=False)
 
 
 def _task_rows(
@@ -345,6 +373,8 @@ def _save(built: Built, folder: RunFolder) -> None:
     built.model.backbone.save_pretrained(str(folder.path / "adapter"), save_embedding_layers=False)
     head = {name: w for name, w in trained_parameters(built.model).items() if not name.startswith("backbone.")}
     save_file({name: weight.detach().contiguous() for name, weight in head.items()}, folder.path / "head.safetensors")
+    if not len(built.catalogue):
+        return
     vectors = built.model.eval().item_vectors().float().contiguous()
     save_file({"item_embeddings": vectors}, folder.path / "item_embeddings.safetensors")
 
@@ -368,7 +398,7 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
     _say(config, "\n" + "\n".join(lines))
     row = results["rows"][-1]
     return {
-        "best_valid_score": row["valid_metrics"][config["valid_metric"].lower()],
+        "best_valid_score": row["valid_metrics"].get(config["valid_metric"].lower()),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": row["valid_metrics"],
         "test_result": row["metrics"],

@@ -139,6 +139,7 @@ RULES: dict[str, Rule] = {
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict)),
     "generative_eval_examples": Rule(minimum=0),
+    "balanced_tasks": Rule((list,)),
     "answer_beams": Rule(minimum=1),
     "bert_score_model": Rule((str,)),
     "hard_negatives": Rule(minimum=0),

@@ -171,4 +171,4 @@ def score_answers(
         data.set(name, values)
     names = [metric.__name__ for metric in chosen]
     settings = {"metrics": names, "metric_decimal_place": decimals, "bert_score_model": bert_score_model}
-    return dict(Evaluator(settings).evaluate(data))
+    return {name: float(value) for name, value in Evaluator(settings).evaluate(data).items()}

@@ -6,6 +6,8 @@ from typing import Any
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """One line that says under which rules every row was scored."""
+    if "split" not in protocol:
+        return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
     masked = "history masked" if protocol["mask_history"] else "history NOT masked"
     return (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {protocol['mode']} ranking, {masked},"

@@ -1,7 +1,7 @@
 """Testing the tasks themselves: generated answers and the records' embedding tasks, on examples nothing was trained on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.generation import Generator, trie_of
 from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, RecordPairExample, Task, TaskFiles
-from recbole_recfound.task.answers import PARSERS
+from recbole_recfound.task.answers import PARSERS, parse_yes_no
 
 RANKED = 20
 """Length of the ranked list of a record's embedding task (RecFound table of tasks: MRR@20, NDCG@20)."""
@@ -29,6 +29,7 @@ class TaskTest:
         choices: the only answers there are, or ().
         source: where the examples come from.
         available: how many there are, of which `examples` were drawn.
+        valid: examples of validation files, in random order; they choose the threshold of a yes.
     """
 
     task: str
@@ -36,6 +37,7 @@ class TaskTest:
     choices: tuple[str, ...]
     source: str
     available: int
+    valid: list[Example] = field(default_factory=list)
 
 
 def collect_tests(
@@ -56,10 +58,14 @@ def collect_tests(
         if not examples and held_out is not None:
             examples, source = task.test_examples(held_out), "held-out rows"
         if examples:
-            order = np.random.default_rng([seed, task.spec.id, 0x7E57]).permutation(len(examples))[:count]
-            drawn = [examples[index] for index in order]
-            tests[name] = TaskTest(name, drawn, task.choices, source, len(examples))
+            rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
+            drawn, valid = _drawn(rng, examples, count), _drawn(rng, files.examples("valid", name), count)
+            tests[name] = TaskTest(name, drawn, task.choices, source, len(examples), valid)
     return tests
+
+
+def _drawn(rng: np.random.Generator, examples: Sequence[Example], count: int) -> list[Example]:
+    return [examples[index] for index in rng.permutation(len(examples))[:count]]
 
 
 def run_tests(
@@ -100,12 +106,54 @@ def _about(test: TaskTest) -> dict[str, Any]:
 
 
 def answer(model: Any, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Generate the answers of one task and score them; few choices are held to, and any other text is free."""
+    """Generate the answers of one task and score them; few choices are held to, and any other text is free.
+
+    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier answer's.
+    """
     collator = model.inputs.collator
     prompts = [collator.prompt(test.task, example) for example in test.examples]
+    if test.valid and sorted(test.choices) == ["no", "yes"]:
+        return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
     texts = generator.answers(prompts, [test.task] * len(prompts), settings["max_answer_tokens"], trie)
     return score_texts(test, texts, settings)
+
+
+def _thresholded(
+    collator: Any, generator: Generator, test: TaskTest, prompts: Sequence[np.ndarray], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answer yes where it is likelier than no by more than the margin that is best on the validation examples."""
+    yes, no = (collator.text_tokens(word)[0] for word in ("yes", "no"))
+    asked = [collator.prompt(test.task, example) for example in test.valid]
+    valid, margins = (generator.margins(rows, [test.task] * len(rows), yes, no) for rows in (asked, prompts))
+    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in test.valid]))
+    decided = {at: ["yes" if margin > at else "no" for margin in margins] for at in (threshold, 0.0)}
+    result = score_texts(test, decided[threshold], settings)
+    plain = score_texts(test, decided[0.0], settings)["metrics"]
+    result["metrics"] |= {f"{name}_argmax": value for name, value in plain.items()}
+    return {**result, "threshold": threshold, "valid_examples": len(asked)}
+
+
+def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
+    """The margin above which saying yes has the best F1.
+
+    Args:
+        margins: [n] log p(yes) - log p(no).
+        wanted: [n] whether yes is right; without any yes the threshold is 0.
+
+    Returns:
+        Halfway between two margins, or 0.
+    """
+    order = np.argsort(-margins, kind="stable")
+    hits, said = np.cumsum(wanted[order]), np.arange(1, len(order) + 1)
+    ranked = margins[order]
+    # A threshold cannot part equal margins.
+    parts = np.append(ranked[1:] < ranked[:-1], True)
+    f1 = np.where(parts, 2 * hits / (said + wanted.sum()), -1.0)
+    best = int(f1.argmax())
+    if not wanted.any() or best + 1 == len(order):
+        return 0.0 if not wanted.any() else float(ranked[-1] - 1.0)
+    return float((ranked[best] + ranked[best + 1]) / 2)
 
 
 def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,5 +189,6 @@ def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dic
     data.set("rec.topk", ranks.cpu())
     name = "NDCG" if test.task == "I2I" else "MRR"
     decimals = settings["metric_decimal_place"] or 4
-    return dict(Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals}).evaluate(data))
+    evaluator = Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals})
+    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
 

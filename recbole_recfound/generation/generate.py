@@ -70,11 +70,38 @@ class Generator:
                     written[row] = tokens
         return written
 
+    @torch.no_grad()
+    def margins(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], first: int, second: int) -> np.ndarray:
+        """How much likelier an answer begins with one token than with another.
+
+        Args:
+            prompts: token ids of each.
+            tasks: task of each prompt.
+            first, second: the two tokens.
+
+        Returns:
+            [prompts] log p(first) - log p(second), float32.
+        """
+        found = np.zeros(len(prompts), dtype=np.float32)
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        with self._ready():
+            for start in range(0, len(order), self.batch_rows):
+                rows = order[start : start + self.batch_rows]
+                ids, mask = self._padded([prompts[row] for row in rows])
+                named = {TASKS_ARGUMENT: [tasks[row] for row in rows]}
+                logits = self.adapted(input_ids=ids, attention_mask=mask, logits_to_keep=1, **named).logits[:, -1].float()
+                found[rows] = (logits[:, first] - logits[:, second]).cpu().numpy()
+        return found
+
+    def _padded(self, prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(prompts, self.tokenizer.pad_token_id, left=True)
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+
     def _batch(
         self, prompts: Sequence[np.ndarray], tasks: list[str], max_new_tokens: int, trie: TokenTrie | None
     ) -> list[list[int]]:
         end = self.tokenizer.eos_token_id
-        ids, mask = (torch.from_numpy(part).to(self.device) for part in pad(prompts, self.tokenizer.pad_token_id, left=True))
+        ids, mask = self._padded(prompts)
         held = LogitsProcessorList([HoldToTrie(trie, ids.shape[1])] if trie else [])
         if trie:
             # The longest text, and the end token that follows it.

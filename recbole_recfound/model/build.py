@@ -93,18 +93,19 @@ def build_recfound(
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     tasks = add_record_tasks(tasks, files, config["seed"], options)
     left_out = {name: why for name, why in left_out.items() if name not in tasks}
-    _check_settings(config, mode)
+    check_settings(config, mode)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
-    adapted = _adapter(config, backbone)
+    adapted = build_adapted(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
     inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint)
     model = RecFound(config, splits.train_set, inputs).to(device)
-    _check(model, adapted, tasks, device)
+    check_built(model, adapted, tasks, device)
     if config["adapter"] == "none":
         # B is zero: an adapter that never learns is the frozen backbone.
         adapted.requires_grad_(False)
-    loader = _loader(config, tasks, collator, splits, row_of_iid)
+    probe = validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])
+    loader = build_loader(config, tasks, collator, {"U2I": probe})
     held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, config["seed"])
     tests = collect_tests(tasks, held_out, files, config["generative_eval_examples"], config["seed"])
     return Built(model, loader, tasks, left_out, catalogue, tests)
@@ -217,8 +218,12 @@ def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
             )
 
 
-def _check_settings(config, mode: str) -> None:
-    """Settings that are fine one by one and make no model together."""
+def check_settings(config, mode: str) -> None:
+    """Refuse settings that are fine one by one and make no model together.
+
+    Raises:
+        ConfigError: naming them.
+    """
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
     if mode == PROMPT and config["adapter"] == "none":
@@ -227,7 +232,12 @@ def _check_settings(config, mode: str) -> None:
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
 
 
-def _adapter(config, backbone: Backbone) -> PeftModel:
+def build_adapted(config, backbone: Backbone) -> PeftModel:
+    """Put the configured adapter on the backbone.
+
+    Raises:
+        ConfigError: an option the adapter refuses.
+    """
     kind = config["adapter"]
     options = {
         "r": config["lora_r"],
@@ -246,7 +256,7 @@ def _adapter(config, backbone: Backbone) -> PeftModel:
     return adapted
 
 
-def _check(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
+def check_built(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
     """Refuse to train an adapter that does not run."""
     decoder = adapted.get_base_model().base_model
     ids = torch.arange(8, device=device).unsqueeze(0)
@@ -260,7 +270,10 @@ def _reordered(table: TokenTable, rows: np.ndarray) -> TokenTable:
     return TokenTable(np.concatenate(texts), offsets)
 
 
-def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Splits, row_of_iid: np.ndarray):
+def build_loader(
+    config, tasks: Mapping[str, Task], collator: Collator, fixed_probes: Mapping[str, StepBatch] | None = None
+) -> MultiTaskLoader:
+    """The configured scheduler over the tasks' examples; a task without a fixed probe sets examples aside for one."""
     options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
         config["scheduler"],
@@ -279,7 +292,8 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         generative_chunk=config["generative_chunk"],
         sequence_targets=config["sequence_targets"],
         seed=config["seed"],
-        fixed_probes={"U2I": validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])},
+        balanced=config["balanced_tasks"],
+        fixed_probes=fixed_probes,
     )
 
 

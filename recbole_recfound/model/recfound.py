@@ -132,6 +132,8 @@ class RecFound(GeneralRecommender):
     @torch.no_grad()
     def refresh_items(self) -> None:
         """Encode every item's text with the current adapter; the first call also fixes centre and scale."""
+        if self.n_items == 1:  # the padding: a run on records alone has no items
+            return
         first = self._frozen_features is None
         was_training = self.training
         self.eval()
