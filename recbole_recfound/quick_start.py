@@ -26,7 +26,7 @@ from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.generation import Generator
+from recbole_recfound.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
@@ -244,7 +244,7 @@ def _run_ours(
         store.clear()
     write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     return {
-        "rows": [row],
+        "rows": [*_by_titles(config, splits, trainer, row), row],
         "tasks": _task_rows(built, trainer, final, tested),
         "left_out": built.left_out,
         "task_files": files.notes(),
@@ -297,6 +297,32 @@ def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: Chec
         config["valid_metric"].lower(),
         trainer.valid_metric_bigger,
     )
+
+
+def _by_titles(
+    config: Config, splits: Splits | None, trainer: RecFoundTrainer, row: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The same model with its best items ranked by how likely it writes their titles, as a row of its own."""
+    if splits is None or not config["generative_candidates"]:
+        return []
+    model, started = trainer.model, time.monotonic()
+    model.rerank = GenerativeRanking(model, config["generative_candidates"])
+    try:
+        with trainer.accelerator.autocast():
+            metrics = trainer.evaluate(splits.test_data, load_best_model=False, show_progress=config["show_progress"])
+    finally:
+        model.rerank = None
+    ranked = min(config["generative_candidates"], model.n_items - 1)
+    return [
+        {
+            **row,
+            "model": f"{row['model']}, titles ranked",
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "task_metrics": {},
+            "eval_seconds": time.monotonic() - started,
+            "note": f"the {ranked} best items of the row below, by likelihood of their titles",
+        }
+    ]
 
 
 def _merge_by_probes(config: Config, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:

@@ -135,6 +135,8 @@ RULES: dict[str, Rule] = {
     "max_prompt_tokens": Rule(minimum=16),
     "max_answer_tokens": Rule(minimum=2),
     "history_titles": Rule(minimum=1),
+    "sr_form": Rule(choices=("letters", "title")),
+    "generative_candidates": Rule(minimum=0),
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict)),

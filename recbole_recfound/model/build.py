@@ -90,6 +90,8 @@ def build_recfound(
     tasks, left_out = build_tasks(config["tasks"], source, options)
     if "U2I" not in tasks:
         raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
+    if config["generative_candidates"] and (config["sr_form"] != "title" or "SR" not in tasks):
+        raise ConfigError("generative_candidates: a ranking by titles needs the task SR with sr_form: title")
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     tasks = add_record_tasks(tasks, files, config["seed"], options)
     left_out = {name: why for name, why in left_out.items() if name not in tasks}
@@ -171,6 +173,7 @@ def _task_options(config, mode: str) -> TaskOptions:
     return TaskOptions(
         sequences=mode != PROMPT,
         history_titles=config["history_titles"],
+        sr_form=config["sr_form"],
         candidates=config["sr_candidates"],
         hard_negatives=config["hard_negatives"],
         negative_source=config["negative_source"],
@@ -188,9 +191,14 @@ def _collator(
     unknown = set(config["prompts"]) - set(TASKS)
     if unknown:
         raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
-    texts |= config["prompts"]
     templates = {
-        name: PromptTemplate(name, texts[name], task.slots or SLOTS[name], backbone.tokenizer, name not in SLOTS)
+        name: PromptTemplate(
+            name,
+            config["prompts"].get(name) or texts[task.template],
+            task.slots or SLOTS[name],
+            backbone.tokenizer,
+            name not in SLOTS,
+        )
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)
     }

@@ -1,6 +1,6 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,8 @@ class RecFound(GeneralRecommender):
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
         self.random_body = config["body"] == "random"
         self.task_weights: dict[str, float] = {}
+        self.rerank: Callable[[Interaction, torch.Tensor], torch.Tensor] | None = None
+        """Changes the scores [B, num_items] of an evaluation, if given."""
         self._frozen_features: torch.Tensor | None = None
         self._table: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -301,7 +303,8 @@ class RecFound(GeneralRecommender):
         """
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
         with full_precision(self.device):
-            return (users @ self.item_vectors().T).reshape(-1)
+            scores = users @ self.item_vectors().T
+        return (self.rerank(interaction, scores) if self.rerank else scores).reshape(-1)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:

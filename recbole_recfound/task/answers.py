@@ -21,6 +21,17 @@ def parse_letter(text: str) -> str | None:
     return letter[1] if letter else None
 
 
+def parse_next_item(text: str, choices: Collection[str]) -> str | None:
+    """The letter of a candidate where candidates are lettered, else the whole title.
+
+    Args:
+        text: the answer.
+        choices: letters, or titles.
+    """
+    lettered = all(len(choice) == 1 and choice.isupper() for choice in choices)
+    return parse_letter(text) if lettered else parse_text(text)
+
+
 def parse_label(text: str, labels: Collection[str]) -> str | None:
     """The class an answer begins with, the longest where several fit; capitals and marks around it do not matter.
 
@@ -64,7 +75,7 @@ def parse_text(text: str) -> str | None:
 PARSERS: dict[str, Callable[[str, Collection[str]], Hashable | None]] = {
     "PM": lambda text, labels: parse_yes_no(text),
     "AP": lambda text, labels: parse_yes_no(text),
-    "SR": lambda text, labels: parse_letter(text),
+    "SR": parse_next_item,
     "SA": parse_label,
     "PRP": parse_label,
     "AVE": lambda text, labels: parse_attributes(text),

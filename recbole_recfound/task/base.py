@@ -96,6 +96,11 @@ class Task(ABC):
         return ()
 
     @property
+    def template(self) -> str:
+        """Name of its default prompt in properties/task/prompts.yaml."""
+        return self.spec.name
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The only answers there are, where there are few; generation is held to them."""
         return ()
@@ -123,6 +128,7 @@ class TaskOptions:
     Attributes:
         sequences: U2I examples are whole sequences (every position) instead of one target each.
         history_titles: most recent items named in a text prompt.
+        sr_form: what SR answers: `letters` of listed candidates, or the `title` of any item.
         candidates: lettered candidates of SR, the right one included.
         hard_negatives: negatives per embedding example.
         negative_source: `random` (unseen) or `title` (nearest titles).
@@ -135,6 +141,7 @@ class TaskOptions:
 
     sequences: bool = True
     history_titles: int = 10
+    sr_form: str = "letters"
     candidates: int = 20
     hard_negatives: int = 1
     negative_source: str = "random"

@@ -139,6 +139,10 @@ class MixedTask(Task):
         return targets / len(self)
 
     @property
+    def template(self) -> str:
+        return self.built.template
+
+    @property
     def slots(self) -> tuple[str, ...]:
         return self.built.slots
 

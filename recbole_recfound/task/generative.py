@@ -52,12 +52,15 @@ class PositionTask(Task):
 
 @builds("SR")
 class SequentialRecommendation(PositionTask):
-    """Which of the lettered candidates comes next? The answer is one letter."""
+    """Which item comes next? The answer is the letter of a listed candidate, or (`sr_form: title`) the item's title."""
 
     minimum = 2
 
     def __init__(self, source: TrainingData, options: TaskOptions) -> None:
         super().__init__(source, options)
+        self.titled = options.sr_form == "title"
+        if self.titled:
+            return
         if not 2 <= options.candidates <= len(LETTERS):
             raise Unsupported(f"sr_candidates must be 2 to {len(LETTERS)}")
         # A user who has everything leaves no wrong candidate to choose from.
@@ -65,23 +68,30 @@ class SequentialRecommendation(PositionTask):
         self.positions = self.positions[others[self.user[self.positions]] > 0]
 
     @property
+    def template(self) -> str:
+        return "SR_title" if self.titled else "SR"
+
+    @property
     def slots(self) -> tuple[str, ...]:
-        return ("history", "candidates")
+        return ("history",) if self.titled else ("history", "candidates")
 
     @property
     def choices(self) -> tuple[str, ...]:
+        if self.titled:
+            catalogue = self.source.catalogue
+            return tuple(dict.fromkeys(catalogue.title_of(row) for row in range(len(catalogue))))
         return tuple(LETTERS[: self.options.candidates])
 
     def example(self, index: int) -> Example:
         user, place, start = self.at(index)
+        shown = ("titles", tuple(self.source.items[start:place].tolist()))
         target, rng = int(self.source.items[place]), self.draw(index)
+        if self.titled:
+            return GenerativeExample({"history": shown}, self.source.catalogue.title_of(target))
         known = self.source.history(user)
         negatives = draw_negatives(rng, self.options.candidates - 1, self.source.catalogue.pool_size, known)
         candidates = rng.permutation(np.array([target, *negatives])).tolist()
-        slots = {
-            "history": ("titles", tuple(self.source.items[start:place].tolist())),
-            "candidates": ("lettered", tuple(candidates)),
-        }
+        slots = {"history": shown, "candidates": ("lettered", tuple(candidates))}
         return GenerativeExample(slots, LETTERS[candidates.index(target)])
 
 
