@@ -63,6 +63,19 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
+    """The tasks' own metrics of every row that has any, as a Markdown table; empty if none has."""
+    tested = [row for row in rows if row.get("task_metrics")]
+    columns = list(dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found))
+    if not columns:
+        return ""
+    lines = ["| model | " + " | ".join(f"{task} {name}" for task, name in columns) + " |", "|---|" + "---:|" * len(columns)]
+    for row in tested:
+        values = [row["task_metrics"].get(task, {}).get(name) for task, name in columns]
+        lines.append(f"| {row['model']} | " + " | ".join("-" if value is None else f"{value:.4f}" for value in values) + " |")
+    return "\n".join(lines)
+
+
 def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
     """One line per tested task: its metrics, on how many examples, how many answers could not be read."""
     lines = []

@@ -45,7 +45,7 @@ def test_files_beside_a_data_set(small_run, files):
     results = _results(result)
     tasks = {task["name"]: task for task in results["tasks"]}
     assert set(tasks) == {"U2I", "Q2I", "PM", "IP"}
-    assert tasks["PM"]["size"] == 11 and tasks["PM"]["seen"] > 0 and tasks["U2I"]["test"] is None
+    assert tasks["PM"]["size"] == 12 and tasks["PM"]["seen"] > 0 and tasks["U2I"]["test"] is None
     assert set(tasks["PM"]["test"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and tasks["PM"]["test"]["source"] == "test files"
     assert "mrr@20" in tasks["Q2I"]["test"]["metrics"] and tasks["IP"]["test"]["source"] == "held-out rows"
     assert results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"] and "ndcg@10" in result["test_result"]
