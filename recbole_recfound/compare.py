@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config import Config
+from recbole_recfound.dataset_folder import NO_DATASET
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits
 from recbole_recfound.evaluation.table import format_table, markdown_table, markdown_tasks, protocol_line
@@ -50,6 +52,8 @@ def compare(
     """
     settings = dict(config_dict or {})
     config = Config("RecFound", dataset, config_file_list, settings)
+    if dataset == NO_DATASET:
+        raise ConfigError("dataset: none has no ranking to compare; run it with `recfound run`")
     names = config["baselines"] or list(LONG_LIST)
     splits = build_splits(config)
     check_baselines(names, config, splits)

@@ -7,7 +7,15 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.task import GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
+from recbole_recfound.task import (
+    EMBEDDING,
+    GENERATIVE,
+    MixedTask,
+    PairExample,
+    RecordPairExample,
+    SequenceExample,
+    Task,
+)
 
 
 class Cursor:
@@ -94,6 +102,7 @@ class MultiTaskLoader:
         # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
         self.waits: dict[str, tuple[list[str], int]] = {}
         self.waiting: dict[str, list[tuple[str, int, int]]] = {}
+        self.records_from: dict[str, int] = {}
         self.cursors: dict[str, Cursor] = {}
         self.probes: dict[str, np.ndarray] = {}
         for name, task in self.tasks.items():
@@ -107,6 +116,10 @@ class MultiTaskLoader:
                 self.waits[name] = ([name], contrastive_batch)
             elif task.spec.kind == GENERATIVE:
                 self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
+            if isinstance(task, MixedTask) and name not in self.waits and task.spec.kind == EMBEDDING:
+                # Sequences are trained at once, the records behind them wait for one another as other pairs do.
+                self.records_from[name] = len(task.built)
+                self.waits[f"{name} records"] = ([], contrastive_batch)
         self.waiting = {key: [] for key in self.waits}
 
     def __iter__(self) -> Iterator[StepBatch]:
@@ -119,6 +132,11 @@ class MultiTaskLoader:
         while not drawn:
             counts = self.scheduler.allocate(self.batch_sizes)
             drawn = {name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count}
+            for name, first in self.records_from.items():
+                pairs = drawn.pop(name, [])
+                self.waiting[f"{name} records"] += [(name, *pair) for pair in pairs if pair[0] >= first]
+                if sequences := [pair for pair in pairs if pair[0] < first]:
+                    drawn[name] = sequences
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
                 if len(self.waiting[key]) >= enough:

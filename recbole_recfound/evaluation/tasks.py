@@ -89,7 +89,9 @@ def run_tests(
         A task that time did not allow has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
-    with tqdm(tests.values(), desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
+    # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
+    ordered = sorted(tests.values(), key=lambda test: not test.choices)
+    with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             if seconds_left() <= 0:

@@ -22,6 +22,7 @@ from recbole_recfound.sampler import build_scheduler
 from recbole_recfound.task import (
     TASKS,
     HeldOut,
+    MixedTask,
     RecordTask,
     Task,
     TaskFiles,
@@ -202,7 +203,8 @@ def _collator(
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)
     }
-    templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)
+    if any(isinstance(task, (RecordTask, MixedTask)) for task in tasks.values()):
+        templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)
     _check_lengths(config, templates)
     return Collator(
         catalogue,

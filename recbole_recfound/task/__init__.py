@@ -11,7 +11,7 @@ from recbole_recfound.task.base import (
     TaskOptions,
     build_tasks,
 )
-from recbole_recfound.task.files import RecordTask, TaskFiles, add_record_tasks
+from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASK_KINDS, TASK_NAMES, TASKS, TaskSpec
 
@@ -24,6 +24,7 @@ __all__ = [
     "Example",
     "GenerativeExample",
     "HeldOut",
+    "MixedTask",
     "PairExample",
     "RecordPairExample",
     "RecordTask",

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.quick_start import run_recfound
+from tests.small_model import build_small
 
 
 @pytest.fixture
@@ -83,6 +84,22 @@ def test_what_is_refused_at_once(small_run, changes, error, message):
     Path("a.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(error, match=message):
         run_recfound("RecFound", "none", config_dict=small_run | {"task_files": ["a.jsonl"]} | changes)
+
+
+def test_records_of_users_wait_beside_sequences(small_run):
+    """U2I as sequences and as records: both are trained, records in contrastive batches."""
+    rows = [
+        {"query": ["Who:", f"user {n}"], "pos": [["", f"item {n}"]], "neg": [], "task": "Emb_user"} for n in range(200)
+    ]
+    Path("users.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = build_small(small_run, tasks=["U2I"], task_files=["users.jsonl"], contrastive_batch=3, embedding_batch=2)
+    seen = {"SequenceBatch": [], "PairBatch": []}
+    for _ in range(8):
+        for part in small.loader.next_batch().parts:
+            seen[type(part).__name__].append(len(part))
+    assert seen["SequenceBatch"] and seen["PairBatch"] and all(size >= 3 for size in seen["PairBatch"])
+    waiting = len(small.loader.waiting["U2I records"])
+    assert small.loader.trained("U2I") == sum(map(sum, seen.values())) == small.loader.cursors["U2I"].drawn - waiting
 
 
 def test_titles_are_ranked_in_a_row_of_their_own(small_run):
