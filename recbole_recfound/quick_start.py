@@ -226,6 +226,11 @@ def _run_ours(
     scored = time.monotonic() - started
     share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
+    if saved:
+        _save(built, folder)
+    else:
+        store.clear()
+    write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     generator = Generator(built.model.backbone, backbone.tokenizer, device, config["answer_beams"])
     with accelerator.autocast():
         tested = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
@@ -241,11 +246,6 @@ def _run_ours(
         "converged": trainer.stale > trainer.stopping_step,
         "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "",
     }
-    if saved:
-        _save(built, folder)
-    else:
-        store.clear()
-    write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     return {
         "rows": [*_by_titles(config, splits, trainer, row), row],
         "tasks": _task_rows(built, trainer, final, tested),
