@@ -33,11 +33,13 @@ setup(
         "numpy>=1.26",
         "pandas>=2.0",
         "pyyaml>=6.0",
+        "rouge-score>=0.1.2",
+        "sacrebleu>=2.4",
         "scikit-learn>=1.2",
         "scipy>=1.11",
         "tqdm>=4.60",
     ],
     # setuptools: the tests build a wheel
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1"]},
+    extras_require={"bertscore": ["bert-score>=0.3.13"], "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1"]},
     entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
 )

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config import Config
+from recbole_recfound.dataset_folder import NO_DATASET
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits
-from recbole_recfound.evaluation.table import format_table, markdown_table, protocol_line
+from recbole_recfound.evaluation.table import format_table, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.quick_start import VERSIONS, protocol_of, resolved_settings, run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
 
@@ -20,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "RecFound": {},
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
+    "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
     "- all tasks but U2I": {"tasks": ["U2I"]},
     "control: random body": {"body": "random"},
     "control: adapter off": {"adapter": "none"},
@@ -49,6 +52,8 @@ def compare(
     """
     settings = dict(config_dict or {})
     config = Config("RecFound", dataset, config_file_list, settings)
+    if dataset == NO_DATASET:
+        raise ConfigError("dataset: none has no ranking to compare; run it with `recfound run`")
     names = config["baselines"] or list(LONG_LIST)
     splits = build_splits(config)
     check_baselines(names, config, splits)
@@ -91,7 +96,7 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
     result = run_recfound("RecFound", dataset, files, settings, baselines=[])
     merge = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))["merge"]
-    return {**result["comparison"][-1], "candidates": {"valid": merge["valid"], "test": merge["test"]}}
+    return {**result["comparison"][-1], "candidates": {"valid": merge["valid"], "test": merge["test"]}, "kept": merge["kept"]}
 
 
 def _best_single(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +106,8 @@ def _best_single(row: dict[str, Any]) -> dict[str, Any]:
         "model": NO_MERGE,
         "metrics": candidates["test"]["best"],
         "valid_metrics": candidates["valid"]["best"],
+        # The tasks were tested with the weights that were kept.
+        "task_metrics": row["task_metrics"] if row["kept"] == "best" else {},
         "note": "same training as RecFound",
     }
 
@@ -119,5 +126,5 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{date.today().isoformat()}; {told}.\n"
+    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{markdown_tasks(rows)}\n\n{date.today().isoformat()}; {told}.\n"
     write_text(folder.path / "table.md", text)

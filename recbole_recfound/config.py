@@ -11,7 +11,7 @@ from typing import Any
 from recbole.config.configurator import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.dataset_folder import check_columns, columns_of, find_dataset
+from recbole_recfound.dataset_folder import NO_DATASET, check_columns, columns_of, find_dataset
 from recbole_recfound.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
@@ -142,6 +142,10 @@ class Config(RecBoleConfig):
         self._drop_unusable_negatives()
         base = settings["data_path"]
         super()._set_default_parameters()
+        if self.dataset == NO_DATASET:
+            if not settings["task_files"]:
+                raise ConfigError("dataset: none has no atomic files: name JSON-lines files with task_files")
+            return
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
         self._load_ratings(folder)

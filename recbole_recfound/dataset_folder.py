@@ -7,6 +7,9 @@ from pathlib import Path
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.property_files import recbole_dir
 
+NO_DATASET = "none"
+"""Name of the data set that has no atomic files: every task comes from JSON-lines files."""
+
 
 def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filename: list[str] | None = None) -> Path:
     """The folder of a data set's atomic files: `data_path/dataset`, or RecBole's own copy of its example `ml-100k`.

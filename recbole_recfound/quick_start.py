@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,32 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
+from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
+from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.table import format_table, protocol_line
+from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
+from recbole_recfound.evaluation.tasks import run_tests
+from recbole_recfound.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
+from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.task.files import TaskFiles, paths_in
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
+TEST_SECONDS = 40.0
+"""Kept from the time budget for answering the tasks' test examples."""
+WRITE_SECONDS = 10.0
+"""No further task is tested when no more than this is left: results and report must be written."""
 BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""
 VERSIONS = ("recbole", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy")
@@ -68,20 +80,24 @@ def run_recfound(
     budget = Budget(config["time_budget"])
     device = choose_device(config)
     init_seed(config["seed"], config["reproducibility"])
-    splits = build_splits(config)
-    check_baselines(config["baselines"], config, splits)
+    ours = config["model"] in OUR_MODELS
+    splits = build_splits(config) if config["dataset"] != NO_DATASET else None
+    if splits:
+        check_baselines(config["baselines"], config, splits)
+    elif config["baselines"] or not ours:
+        raise ConfigError("dataset: none has no interactions, which RecBole's models need")
+    files = check_tasks(config) if ours else TaskFiles()
     folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
     folder.log_to(verbose=config["show_progress"])
     protocol = protocol_of(config, splits)
     _say(config, f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}")
 
-    ours = config["model"] in OUR_MODELS
     # A missing backbone must be found before the baselines have cost minutes.
     precision = choose_precision(config["precision"], device)
     backbone = load_backbone(config["backbone"], device, torch.bfloat16 if precision == "bf16" else torch.float32) if ours else None
     rows = _baseline_rows(config, splits, folder, budget)
     if ours:
-        results = _run_ours(config, splits, folder, budget, backbone, device, precision, saved)
+        results = _run_ours(config, splits, files, folder, budget, backbone, device, precision, saved)
     else:
         results = {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
     results = {
@@ -96,13 +112,28 @@ def run_recfound(
     return _finish(config, folder, results, budget)
 
 
+def check_tasks(config: Config) -> TaskFiles:
+    """Check everything that tasks need besides the atomic files, before anything expensive starts.
+
+    Raises:
+        ConfigError, DataError: naming the key, or file:line and key.
+    """
+    check_bert_score(config["bert_score_model"])
+    files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
+    for note in files.notes():
+        _say(config, note)
+    return files
+
+
 def resolved_settings(config: Config) -> dict[str, Any]:
     """Every setting of a run that can be written down."""
     plain = str | int | float | bool | list | dict | None
     settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
     # Other data under the same name is another run.
     files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
-    return {**settings, "data_files": {file.name: file.stat().st_size for file in files}}
+    sizes = {file.name: file.stat().st_size for file in files}
+    sizes |= {path: Path(path).stat().st_size for path in paths_in(config["task_files"] or []) if Path(path).is_file()}
+    return {**settings, "data_files": sizes}
 
 
 def _say(config: Config, text: str) -> None:
@@ -120,8 +151,10 @@ def _plan(config: Config) -> str:
     )
 
 
-def protocol_of(config: Config, splits: Splits) -> dict[str, Any]:
+def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
     """The rules under which every row of a table is scored, for results and report."""
+    if splits is None:
+        return {"dataset": NO_DATASET, "valid_metric": config["valid_metric"], "seed": config["seed"]}
     arguments = config["eval_args"]
     return {
         "dataset": config["dataset"],
@@ -159,7 +192,15 @@ def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Bu
 
 
 def _run_ours(
-    config: Config, splits: Splits, folder: RunFolder, budget: Budget, backbone, device, precision: str, saved: bool
+    config: Config,
+    splits: Splits | None,
+    files: TaskFiles,
+    folder: RunFolder,
+    budget: Budget,
+    backbone,
+    device,
+    precision: str,
+    saved: bool,
 ) -> dict[str, Any]:
     """Build, train, merge and test RecFound; returns its rows and what the report shows."""
     init_seed(config["seed"], config["reproducibility"])
@@ -171,39 +212,48 @@ def _run_ours(
         cpu=not is_gpu(device),
         gradient_accumulation_steps=config["gradient_accumulation"],
     )
-    built = build_recfound(config, splits, backbone, device)
+    if splits:
+        built = build_recfound(config, splits, backbone, device, files)
+    else:
+        built = build_on_files(config, files, backbone, device)
+    budget.reserved = TEST_SECONDS if built.tests else 0.0
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
     trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
     _say(config, _tasks_line(built))
-    trainer.fit(built.loader, splits.valid_data, saved=True, show_progress=config["show_progress"])
+    trainer.fit(built.loader, splits and splits.valid_data, saved=True, show_progress=config["show_progress"])
     started = time.monotonic()
-    outcome = _merge(config, splits, trainer, store)
+    outcome = _merge(config, splits, trainer, store) if splits else _merge_by_probes(config, trainer, store)
     scored = time.monotonic() - started
     share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
+    if saved:
+        _save(built, folder)
+    else:
+        store.clear()
+    write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
+    generator = Generator(built.model.backbone, backbone.tokenizer, device, config["answer_beams"])
+    with accelerator.autocast():
+        tested = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
     row = {
         "model": config["model"],
         "metrics": outcome.test[outcome.kept],
         "valid_metrics": outcome.valid[outcome.kept],
+        "task_metrics": {name: test["metrics"] for name, test in tested.items() if "metrics" in test},
         "train_seconds": trainer.trained_seconds,
         "eval_seconds": scored / (2 * len(outcome.test)),
         "trainable_parameters": parameters,
         "converged": trainer.stale > trainer.stopping_step,
         "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "",
     }
-    if saved:
-        _save(built, folder)
-    else:
-        store.clear()
-    write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     return {
-        "rows": [row],
-        "tasks": _task_rows(built, trainer, final),
+        "rows": [*_by_titles(config, splits, trainer, row), row],
+        "tasks": _task_rows(built, trainer, final, tested),
         "left_out": built.left_out,
+        "task_files": files.notes(),
         "merge": vars(outcome),
         "router": _router(built),
-        "examples": _examples(splits, built),
+        "examples": _examples(splits, built) if splits else [],
         "run": {
             "steps": trainer.step,
             "best_step": trainer.best_step,
@@ -252,7 +302,51 @@ def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: Chec
     )
 
 
-def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) -> list[dict[str, Any]]:
+def _by_titles(
+    config: Config, splits: Splits | None, trainer: RecFoundTrainer, row: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The same model with its best items ranked by how likely it writes their titles, as a row of its own."""
+    if splits is None or not config["generative_candidates"]:
+        return []
+    model, started = trainer.model, time.monotonic()
+    model.rerank = GenerativeRanking(model, config["generative_candidates"])
+    try:
+        with trainer.accelerator.autocast():
+            metrics = trainer.evaluate(splits.test_data, load_best_model=False, show_progress=config["show_progress"])
+    finally:
+        model.rerank = None
+    ranked = min(config["generative_candidates"], model.n_items - 1)
+    return [
+        {
+            **row,
+            "model": f"{row['model']}, titles ranked",
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "task_metrics": {},
+            "eval_seconds": time.monotonic() - started,
+            "note": f"the {ranked} best items of the row below, by likelihood of their titles",
+        }
+    ]
+
+
+def _merge_by_probes(config: Config, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:
+    """Last checkpoint or merged one, without a ranking: by the tasks' mean probe loss over the untrained one."""
+    device, parameters = trainer.device, trained_parameters(trainer.model)
+    merged, outcome = merge_last(store, config["merge_last"], config["merge_method"], config["merge_density"], device)
+    candidates = {"last": store.load(trainer.step, device).trained}
+    if merged is not None:
+        candidates["merged"] = merged
+
+    def probe() -> dict[str, float]:
+        found = trainer.probes.measure(trainer.model, list(trainer.untrained))
+        return {"probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items()) / len(found)}
+
+    load = partial(load_trained, parameters)
+    return choose(candidates, outcome, load, probe, dict, "probe_loss", bigger=False)
+
+
+def _task_rows(
+    built: Built, trainer: RecFoundTrainer, final: dict[str, float], tested: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -264,6 +358,7 @@ def _task_rows(built: Built, trainer: RecFoundTrainer, final: dict[str, float]) 
             "distinct": built.loader.distinct(name),
             "untrained_loss": trainer.untrained[name],
             "final_loss": final[name],
+            "test": tested.get(name),
         }
         for name, task in built.tasks.items()
     ]
@@ -307,6 +402,8 @@ def _save(built: Built, folder: RunFolder) -> None:
     built.model.backbone.save_pretrained(str(folder.path / "adapter"), save_embedding_layers=False)
     head = {name: w for name, w in trained_parameters(built.model).items() if not name.startswith("backbone.")}
     save_file({name: weight.detach().contiguous() for name, weight in head.items()}, folder.path / "head.safetensors")
+    if not len(built.catalogue):
+        return
     vectors = built.model.eval().item_vectors().float().contiguous()
     save_file({"item_embeddings": vectors}, folder.path / "item_embeddings.safetensors")
 
@@ -322,6 +419,7 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
     # Last, since its presence says that the run is finished.
     write_text(folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"])]
+    lines += task_lines(results.get("tasks", []))
     if "probe_share_of_step_time" in run:
         lines.append(f"probes took {100 * run['probe_share_of_step_time']:.1f}% of the training time")
     lines.append(f"{run['total_seconds']:.0f} s in all, peak memory {run['peak_memory_gib']:.1f} GiB")
@@ -329,7 +427,7 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
     _say(config, "\n" + "\n".join(lines))
     row = results["rows"][-1]
     return {
-        "best_valid_score": row["valid_metrics"][config["valid_metric"].lower()],
+        "best_valid_score": row["valid_metrics"].get(config["valid_metric"].lower()),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": row["valid_metrics"],
         "test_result": row["metrics"],

@@ -63,8 +63,8 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         raise BackboneError(f"backbone '{name}' not found (give {hint}): {_first_line(error)}") from None
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BackboneError(f"backbone '{name}' is a {config.model_type} model, not a causal language model")
+    tokenizer = load_tokenizer(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, trust_remote_code=False, attn_implementation=_attention(device)
         )
@@ -72,12 +72,28 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
     if not hasattr(model.base_model, "layers"):
         raise BackboneError(f"backbone '{name}' ({config.model_type}) has no decoder layers under .layers")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     # Keys and values of earlier calls are of no use in training and cost memory; generation asks for them itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
     return Backbone(model, tokenizer, name, fingerprint(model))
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a causal LM; it gets a pad token if it has none.
+
+    Args:
+        name: as for `load_backbone`.
+
+    Raises:
+        BackboneError: not found.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"the tokenizer of backbone '{name}' cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def fingerprint(model: PreTrainedModel) -> str:

@@ -9,11 +9,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, SequenceBatch
-from recbole_recfound.task import GenerativeExample, PairExample, SequenceExample
+from recbole_recfound.data.record_pairs import record_pairs
+from recbole_recfound.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
 from recbole_recfound.task.generative import LETTERS
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, pad, plain_tokens
 
 IGNORED = -100
+RECORD = "record"
+"""Name of the template around the prompt of a JSON-lines record, whatever its task."""
 
 
 class Collator:
@@ -22,7 +25,7 @@ class Collator:
     Args:
         catalogue: items.
         tokenizer: of the backbone.
-        templates: compiled prompt of each task that has one.
+        templates: compiled prompt of each task that has one, and of `RECORD`.
         iid_of_row: [catalogue] RecBole's item id of each catalogue row, 0 where RecBole does not know the item.
         max_item_tokens: length of one item's text.
         max_prompt_tokens: length of a prompt; histories are cut, answers never.
@@ -72,6 +75,8 @@ class Collator:
             return [self.sequences(list(tasks), [self._window(e.items, r) for e, r in zip(examples, draws)])]
         if isinstance(first, PairExample):
             return [self.pairs(list(tasks), examples)]
+        if isinstance(first, RecordPairExample):
+            return [record_pairs(list(tasks), examples, self.tokenizer, self.max_prompt_tokens)]
         return self.generative(list(tasks), examples)
 
     def _window(self, items: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
@@ -185,12 +190,15 @@ class Collator:
 
     def prompt(self, task: str, example: GenerativeExample) -> np.ndarray:
         """Token ids of the filled prompt, up to where the answer begins."""
+        template = self.templates[RECORD if "prompt" in example.slots else task]
         data = {name: self._slot(*slot) for name, slot in example.slots.items()}
-        return self.templates[task].render(data, self.max_prompt_tokens)[0]
+        return template.render(data, self.max_prompt_tokens)[0]
 
     def _slot(self, form: str, value: object) -> object:
         if form == "text":
             return self.text_tokens(value)
+        if form == "prompt":
+            return self._record_prompt(value)
         if form == "title":
             return self.titles[value]
         if form == "sentence":
@@ -200,6 +208,14 @@ class Collator:
         if form == "rated":
             return [np.append(self.titles[row], self.text_tokens(f": {rating}")) for row, rating in value]
         return self._lettered(value)
+
+    def _record_prompt(self, text: str) -> np.ndarray:
+        """A record's prompt; of a long one the middle is left out: it begins with the instruction and ends with the question."""
+        tokens = np.asarray(plain_tokens([text], self.tokenizer)[0], dtype=np.int64)
+        room = self.max_prompt_tokens - self.templates[RECORD].fixed_length
+        if len(tokens) <= room:
+            return tokens
+        return np.concatenate([tokens[: room // 2], tokens[len(tokens) - (room - room // 2) :]])
 
     def _lettered(self, rows: Sequence[int]) -> np.ndarray:
         """All candidates, one a line. Long titles are shortened alike, so that half of the prompt is left for the rest."""

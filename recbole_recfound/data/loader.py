@@ -1,36 +1,52 @@
 """The multi-task loader: the scheduler says how many, cursors say which, the collator makes tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.task import GENERATIVE, PairExample, SequenceExample, Task
+from recbole_recfound.task import (
+    EMBEDDING,
+    GENERATIVE,
+    MixedTask,
+    PairExample,
+    RecordPairExample,
+    SequenceExample,
+    Task,
+)
 
 
 class Cursor:
     """Walks through a task's training examples in a new random order each round: new samples before repeated ones.
 
     The order of a round depends on the seed, the task and the round only, so a position is two integers.
+
+    Args:
+        indices: training examples.
+        key: of the order.
+        groups: parts of `indices` that take turns, each in rounds of its own; None: no parts.
     """
 
-    def __init__(self, indices: np.ndarray, key: tuple[int, ...]) -> None:
+    def __init__(self, indices: np.ndarray, key: tuple[int, ...], groups: Sequence[np.ndarray] | None = None) -> None:
         self.indices = indices
+        self.groups = [indices] if groups is None else groups
         self.key = key
         self.drawn = 0
-        self._round: tuple[int, np.ndarray] | None = None
+        self._rounds: dict[int, tuple[int, np.ndarray]] = {}
 
     def take(self, count: int) -> list[tuple[int, int]]:
         """The next `count` examples as (example index, draw number)."""
         taken = []
         for number in range(self.drawn, self.drawn + count):
-            turn, place = divmod(number, len(self.indices))
-            if self._round is None or self._round[0] != turn:
-                order = np.random.default_rng([*self.key, turn]).permutation(self.indices)
-                self._round = (turn, order)
-            taken.append((int(self._round[1][place]), number))
+            place, group = divmod(number, len(self.groups))
+            turn, place = divmod(place, len(self.groups[group]))
+            if group not in self._rounds or self._rounds[group][0] != turn:
+                # The first group's key is that of a task without groups.
+                key = [*self.key, turn, group] if group else [*self.key, turn]
+                self._rounds[group] = (turn, np.random.default_rng(key).permutation(self.groups[group]))
+            taken.append((int(self._rounds[group][1][place]), number))
         self.drawn += count
         return taken
 
@@ -50,6 +66,7 @@ class MultiTaskLoader:
         generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few rows.
         sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as many
             targets whether histories are long or short.
+        balanced: tasks whose few answers (`Task.choices`) are drawn in turn.
         fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
     """
 
@@ -65,6 +82,7 @@ class MultiTaskLoader:
         contrastive_batch: int = 1,
         generative_chunk: int = 1,
         sequence_targets: int = 1,
+        balanced: Collection[str] = (),
         fixed_probes: Mapping[str, StepBatch] | None = None,
     ) -> None:
         self.tasks = dict(tasks)
@@ -84,18 +102,24 @@ class MultiTaskLoader:
         # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
         self.waits: dict[str, tuple[list[str], int]] = {}
         self.waiting: dict[str, list[tuple[str, int, int]]] = {}
+        self.records_from: dict[str, int] = {}
         self.cursors: dict[str, Cursor] = {}
         self.probes: dict[str, np.ndarray] = {}
         for name, task in self.tasks.items():
             train, probe = np.arange(len(task)), np.arange(0)
             if name not in self.fixed_probes:
                 train, probe = set_aside(len(task), probe_share, (seed, task.spec.id))
-            self.cursors[name] = Cursor(train, (seed, task.spec.id))
+            groups = _by_answer(task, train) if name in balanced and task.choices else None
+            self.cursors[name] = Cursor(train, (seed, task.spec.id), groups)
             self.probes[name] = probe[:probe_size]
-            if isinstance(task.example(0), PairExample):
+            if isinstance(task.example(0), (PairExample, RecordPairExample)):
                 self.waits[name] = ([name], contrastive_batch)
             elif task.spec.kind == GENERATIVE:
                 self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
+            if isinstance(task, MixedTask) and name not in self.waits and task.spec.kind == EMBEDDING:
+                # Sequences are trained at once, the records behind them wait for one another as other pairs do.
+                self.records_from[name] = len(task.built)
+                self.waits[f"{name} records"] = ([], contrastive_batch)
         self.waiting = {key: [] for key in self.waits}
 
     def __iter__(self) -> Iterator[StepBatch]:
@@ -108,6 +132,11 @@ class MultiTaskLoader:
         while not drawn:
             counts = self.scheduler.allocate(self.batch_sizes)
             drawn = {name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count}
+            for name, first in self.records_from.items():
+                pairs = drawn.pop(name, [])
+                self.waiting[f"{name} records"] += [(name, *pair) for pair in pairs if pair[0] >= first]
+                if sequences := [pair for pair in pairs if pair[0] < first]:
+                    drawn[name] = sequences
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
                 if len(self.waiting[key]) >= enough:
@@ -140,7 +169,9 @@ class MultiTaskLoader:
 
     def distinct(self, name: str) -> int:
         """Distinct examples of a task that have been in a batch."""
-        return min(self.trained(name), len(self.cursors[name].indices))
+        cursor, trained = self.cursors[name], self.trained(name)
+        turns, extra = divmod(trained, len(cursor.groups))
+        return sum(min(turns + (place < extra), len(group)) for place, group in enumerate(cursor.groups))
 
     def state_dict(self) -> dict[str, Any]:
         """Positions and the scheduler's state: all that is needed to draw the same batches again."""
@@ -154,6 +185,12 @@ class MultiTaskLoader:
             cursor.drawn = state["drawn"][name]
         self.waiting = {key: [tuple(drawn) for drawn in waiting] for key, waiting in state["waiting"].items()}
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _by_answer(task: Task, indices: np.ndarray) -> list[np.ndarray]:
+    """Examples with the same answer, by answer; every example is looked at once."""
+    answers = np.array([task.example(int(index)).answer for index in indices])
+    return [indices[answers == answer] for answer in np.unique(answers)]
 
 
 def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
     Returns:
         HTML that needs no network.
     """
-    rows, tasks = results["rows"], results.get("tasks", [])
+    rows, tasks = results["rows"], [{"test": None, **task} for task in results.get("tasks", [])]
     metrics = list(rows[0]["metrics"])
     chosen = results["protocol"]["valid_metric"].lower()
     router = results.get("router")
@@ -34,6 +34,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         metrics=metrics,
         tasks=tasks,
         left_out=results.get("left_out", {}),
+        task_files=results.get("task_files", []),
         comparison_figure=figures.bars(
             [row["model"] for row in rows], [row["metrics"].get(chosen, 0.0) for row in rows], f"test {chosen}"
         ),

@@ -6,6 +6,8 @@ from typing import Any
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """One line that says under which rules every row was scored."""
+    if "split" not in protocol:
+        return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
     masked = "history masked" if protocol["mask_history"] else "history NOT masked"
     return (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {protocol['mode']} ranking, {masked},"
@@ -59,6 +61,35 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
         cost = f"{row['train_seconds']:.0f} | {row['eval_seconds']:.1f} | {row['trainable_parameters']:,}"
         lines.append(f"| {row['model']} | {' | '.join(scores)} | {cost} | {row.get('note', '')} |")
     return "\n".join(lines)
+
+
+def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
+    """The tasks' own metrics of every row that has any, as a Markdown table; empty if none has."""
+    tested = [row for row in rows if row.get("task_metrics")]
+    columns = list(dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found))
+    if not columns:
+        return ""
+    lines = ["| model | " + " | ".join(f"{task} {name}" for task, name in columns) + " |", "|---|" + "---:|" * len(columns)]
+    for row in tested:
+        values = [row["task_metrics"].get(task, {}).get(name) for task, name in columns]
+        lines.append(f"| {row['model']} | " + " | ".join("-" if value is None else f"{value:.4f}" for value in values) + " |")
+    return "\n".join(lines)
+
+
+def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """One line per tested task: its metrics, on how many examples, how many answers could not be read."""
+    lines = []
+    for task in tasks:
+        test = task.get("test")
+        if not test:
+            continue
+        if "metrics" not in test:
+            lines.append(f"{task['name']}: {test['note']}")
+            continue
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
+        unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
+        lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")
+    return lines
 
 
 def _score(value: float | None, best: float) -> str:

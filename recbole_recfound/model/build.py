@@ -12,14 +12,26 @@ from peft import PeftModel
 from recbole_recfound.adapter import build_adapter, check_adapter
 from recbole_recfound.backbone import Backbone, decode
 from recbole_recfound.device import is_gpu
-from recbole_recfound.data import Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.protocol import Splits, held_out
+from recbole_recfound.evaluation.tasks import TaskTest, collect_tests
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
-from recbole_recfound.task import TASKS, Task, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, read_atomic
+from recbole_recfound.task import (
+    TASKS,
+    HeldOut,
+    MixedTask,
+    RecordTask,
+    Task,
+    TaskFiles,
+    TaskOptions,
+    TrainingData,
+    add_record_tasks,
+    build_tasks,
+)
+from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
 SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
@@ -35,6 +47,7 @@ class Built:
         tasks: tasks that were built.
         left_out: reason for each task that was not.
         catalogue: the items.
+        tests: what each task is asked in the test.
     """
 
     model: RecFound
@@ -42,6 +55,7 @@ class Built:
     tasks: dict[str, Task]
     left_out: dict[str, str]
     catalogue: Catalogue
+    tests: dict[str, TaskTest]
 
 
 def history_mode(config, device: torch.device) -> str:
@@ -52,7 +66,9 @@ def history_mode(config, device: torch.device) -> str:
     return ITEM if mode == ITEM else config["text_form"]
 
 
-def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.device) -> Built:
+def build_recfound(
+    config, splits: Splits, backbone: Backbone, device: torch.device, files: TaskFiles | None = None
+) -> Built:
     """Build catalogue, tasks, adapter, model and loader.
 
     Args:
@@ -60,6 +76,7 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
         splits: RecBole's built data sets; only their training part reaches the tasks.
         backbone: frozen language model, adapted in place.
         device: where to train.
+        files: the run's `task_files`, checked; None checks them here.
 
     Raises:
         ConfigError: settings that do not fit the data or the backbone.
@@ -67,14 +84,22 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
     """
     mode = history_mode(config, device)
     catalogue = catalogue_of(config, splits)
-    source = TrainingData.of(splits.train_set, catalogue, config["seed"], _queries(config, catalogue))
-    tasks, left_out = build_tasks(config["tasks"], source, _task_options(config, mode))
+    source = TrainingData.of(
+        splits.train_set, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, splits)
+    )
+    options = _task_options(config, mode)
+    tasks, left_out = build_tasks(config["tasks"], source, options)
     if "U2I" not in tasks:
         raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
-    _check_settings(config, mode)
+    if config["generative_candidates"] and (config["sr_form"] != "title" or "SR" not in tasks):
+        raise ConfigError("generative_candidates: a ranking by titles needs the task SR with sr_form: title")
+    files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
+    tasks = add_record_tasks(tasks, files, config["seed"], options)
+    left_out = {name: why for name, why in left_out.items() if name not in tasks}
+    check_settings(config, mode)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
-    adapted = _adapter(config, backbone)
+    adapted = build_adapted(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
     # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
     targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean()
@@ -82,12 +107,15 @@ def build_recfound(config, splits: Splits, backbone: Backbone, device: torch.dev
         adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets)
     )
     model = RecFound(config, splits.train_set, inputs).to(device)
-    _check(model, adapted, tasks, device)
+    check_built(model, adapted, tasks, device)
     if config["adapter"] == "none":
         # B is zero: an adapter that never learns is the frozen backbone.
         adapted.requires_grad_(False)
-    loader = _loader(config, tasks, collator, splits, row_of_iid)
-    return Built(model, loader, tasks, left_out, catalogue)
+    probe = validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])
+    loader = build_loader(config, tasks, collator, {"U2I": probe})
+    held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, config["seed"])
+    tests = collect_tests(tasks, held_out, files, config["generative_eval_examples"], config["seed"])
+    return Built(model, loader, tasks, left_out, catalogue, tests)
 
 
 def catalogue_of(config, splits: Splits) -> Catalogue:
@@ -133,16 +161,31 @@ def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
     return rows
 
 
+def _profiles(config, splits: Splits) -> dict[str, dict[str, str]]:
+    """Short text columns of an optional .user file, by user token; only UP reads them."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.user"
+    if "UP" not in config["tasks"] or not path.is_file():
+        return {}
+    key = splits.train_set.uid_field
+    table = read_atomic(path, config["field_separator"])
+    fields = choose_fields(table, key, None, "user fields")
+    return {
+        user: {name: row[name].strip() for name in fields if row[name].strip()} for user, row in table.by_key(key).items()
+    }
+
+
 def _task_options(config, mode: str) -> TaskOptions:
     return TaskOptions(
         sequences=mode != PROMPT,
         history_titles=config["history_titles"],
+        sr_form=config["sr_form"],
         candidates=config["sr_candidates"],
         hard_negatives=config["hard_negatives"],
         negative_source=config["negative_source"],
         neighbours=config["item_neighbours"],
         neighbour_window=config["neighbour_window"],
         max_generative=config["max_generative_examples"],
+        eval_examples=config["generative_eval_examples"],
     )
 
 
@@ -153,11 +196,19 @@ def _collator(
     unknown = set(config["prompts"]) - set(TASKS)
     if unknown:
         raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
-    texts |= config["prompts"]
     templates = {
-        name: PromptTemplate(name, texts[name], task.slots or SLOTS[name], backbone.tokenizer, name not in SLOTS)
+        name: PromptTemplate(
+            name,
+            config["prompts"].get(name) or texts[task.template],
+            task.slots or SLOTS[name],
+            backbone.tokenizer,
+            name not in SLOTS,
+        )
         for name, task in tasks.items()
+        if not isinstance(task, RecordTask)
     }
+    if any(isinstance(task, (RecordTask, MixedTask)) for task in tasks.values()):
+        templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)
     _check_lengths(config, templates)
     return Collator(
         catalogue,
@@ -181,8 +232,12 @@ def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
             )
 
 
-def _check_settings(config, mode: str) -> None:
-    """Settings that are fine one by one and make no model together."""
+def check_settings(config, mode: str) -> None:
+    """Refuse settings that are fine one by one and make no model together.
+
+    Raises:
+        ConfigError: naming them.
+    """
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
     if mode == PROMPT and config["adapter"] == "none":
@@ -191,7 +246,12 @@ def _check_settings(config, mode: str) -> None:
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
 
 
-def _adapter(config, backbone: Backbone) -> PeftModel:
+def build_adapted(config, backbone: Backbone) -> PeftModel:
+    """Put the configured adapter on the backbone.
+
+    Raises:
+        ConfigError: an option the adapter refuses.
+    """
     kind = config["adapter"]
     options = {
         "r": config["lora_r"],
@@ -210,7 +270,7 @@ def _adapter(config, backbone: Backbone) -> PeftModel:
     return adapted
 
 
-def _check(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
+def check_built(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
     """Refuse to train an adapter that does not run."""
     decoder = adapted.get_base_model().base_model
     ids = torch.arange(8, device=device).unsqueeze(0)
@@ -224,7 +284,10 @@ def _reordered(table: TokenTable, rows: np.ndarray) -> TokenTable:
     return TokenTable(np.concatenate(texts), offsets)
 
 
-def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Splits, row_of_iid: np.ndarray):
+def build_loader(
+    config, tasks: Mapping[str, Task], collator: Collator, fixed_probes: Mapping[str, StepBatch] | None = None
+) -> MultiTaskLoader:
+    """The configured scheduler over the tasks' examples; a task without a fixed probe sets examples aside for one."""
     options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
         config["scheduler"],
@@ -243,7 +306,8 @@ def _loader(config, tasks: Mapping[str, Task], collator: Collator, splits: Split
         generative_chunk=config["generative_chunk"],
         sequence_targets=config["sequence_targets"],
         seed=config["seed"],
-        fixed_probes={"U2I": validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])},
+        balanced=config["balanced_tasks"],
+        fixed_probes=fixed_probes,
     )
 
 

@@ -1,6 +1,7 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.data import Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.task.records import Text
 from recbole_recfound.text import TokenTable
 
 
@@ -103,6 +106,8 @@ class RecFound(GeneralRecommender):
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
         self.random_body = config["body"] == "random"
         self.task_weights: dict[str, float] = {}
+        self.rerank: Callable[[Interaction, torch.Tensor], torch.Tensor] | None = None
+        """Changes the scores [B, num_items] of an evaluation, if given."""
         self._frozen_features: torch.Tensor | None = None
         self._table: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -153,6 +158,8 @@ class RecFound(GeneralRecommender):
     @torch.no_grad()
     def refresh_items(self) -> None:
         """Encode every item's text with the current adapter; the first call also fixes centre and scale."""
+        if self.n_items == 1:  # the padding: a run on records alone has no items
+            return
         first = self._frozen_features is None
         was_training = self.training
         self.eval()
@@ -257,6 +264,22 @@ class RecFound(GeneralRecommender):
         vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
         return F.normalize(vectors - self.text_mean, dim=-1)
 
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[Text], task: str, rows: int = 32) -> torch.Tensor:
+        """Vectors of (instruction, text) pairs under the route of a task, [texts, d], normalised; similar lengths together."""
+        was_training = self.training
+        self.eval()
+        tokenizer, longest = self.inputs.collator.tokenizer, self.inputs.collator.max_prompt_tokens
+        order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
+        vectors = torch.zeros(len(texts), len(self.text_mean), device=self.device)
+        for start in range(0, len(order), rows):
+            chosen = order[start : start + rows]
+            ids, mask, pooled = text_tensors([texts[index] for index in chosen], tokenizer, longest)
+            parts = (ids.to(self.device), mask.to(self.device), pooled.to(self.device))
+            vectors[chosen] = self._unit(*parts, [task] * len(chosen), slice(None))
+        self.train(was_training)
+        return vectors
+
     # Ranking ---------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -309,7 +332,8 @@ class RecFound(GeneralRecommender):
         """
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
         with full_precision(self.device):
-            return (users @ self.item_vectors().T).reshape(-1)
+            scores = users @ self.item_vectors().T
+        return (self.rerank(interaction, scores) if self.rerank else scores).reshape(-1)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -5,12 +5,14 @@ from recbole_recfound.task.base import (
     Example,
     GenerativeExample,
     PairExample,
+    RecordPairExample,
     SequenceExample,
     Task,
     TaskOptions,
     build_tasks,
 )
-from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
+from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASK_KINDS, TASK_NAMES, TASKS, TaskSpec
 
 __all__ = [
@@ -21,11 +23,17 @@ __all__ = [
     "TASK_NAMES",
     "Example",
     "GenerativeExample",
+    "HeldOut",
+    "MixedTask",
     "PairExample",
+    "RecordPairExample",
+    "RecordTask",
     "SequenceExample",
     "Task",
+    "TaskFiles",
     "TaskOptions",
     "TaskSpec",
     "TrainingData",
+    "add_record_tasks",
     "build_tasks",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import TASKS, TaskSpec
 
 
@@ -34,18 +34,28 @@ class PairExample:
 
 
 @dataclass(frozen=True)
+class RecordPairExample:
+    """A record's query and one of its positives, all as (instruction, text); `known` are all of its positives."""
+
+    query: tuple[str, str]
+    positive: tuple[str, str]
+    negatives: tuple[tuple[str, str], ...]
+    known: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class GenerativeExample:
     """Slots of a prompt and the answer.
 
-    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)` or `("lettered", rows)`: items stay
-    row numbers until the collator fills in tokens made once.
+    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)`, `("lettered", rows)` or
+    `("prompt", str)` (a record's whole prompt): items stay row numbers until the collator fills in tokens made once.
     """
 
     slots: dict[str, tuple[str, Any]]
     answer: str
 
 
-Example = SequenceExample | PairExample | GenerativeExample
+Example = SequenceExample | PairExample | RecordPairExample | GenerativeExample
 
 
 class Unsupported(Exception):
@@ -85,6 +95,20 @@ class Task(ABC):
         """Slot names its prompt template may use."""
         return ()
 
+    @property
+    def template(self) -> str:
+        """Name of its default prompt in properties/task/prompts.yaml."""
+        return self.spec.name
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only answers there are, where there are few; generation is held to them."""
+        return ()
+
+    def test_examples(self, held_out: HeldOut) -> list[Example]:
+        """Examples for the test, none of which was trained on; [] where a test has to come from files."""
+        return []
+
     def capped(self, candidates: np.ndarray) -> np.ndarray:
         """At most `max_generative` of the possible examples, drawn once, in order."""
         if len(candidates) <= self.options.max_generative:
@@ -104,23 +128,27 @@ class TaskOptions:
     Attributes:
         sequences: U2I examples are whole sequences (every position) instead of one target each.
         history_titles: most recent items named in a text prompt.
+        sr_form: what SR answers: `letters` of listed candidates, or the `title` of any item.
         candidates: lettered candidates of SR, the right one included.
         hard_negatives: negatives per embedding example.
         negative_source: `random` (unseen) or `title` (nearest titles).
         neighbours: I2I positives kept per item.
         neighbour_window: how many later items count as following.
         max_generative: examples of one generative task, drawn from all it could have.
+        eval_examples: examples of one generative task that are answered in the test.
         cache: tables shared by the tasks of a run.
     """
 
     sequences: bool = True
     history_titles: int = 10
+    sr_form: str = "letters"
     candidates: int = 20
     hard_negatives: int = 1
     negative_source: str = "random"
     neighbours: int = 10
     neighbour_window: int = 3
     max_generative: int = 20_000
+    eval_examples: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
 
 

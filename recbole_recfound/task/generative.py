@@ -1,13 +1,15 @@
-"""Generative tasks from atomic files: SR, SA, IP, AVE. Labels come from the data, never from imagination."""
+"""Generative tasks from atomic files: SR, SA, IP, AVE, UP. Labels come from the data, never from imagination."""
 
+import copy
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 
 from recbole_recfound.task.base import Example, GenerativeExample, Task, TaskOptions, Unsupported, builds
 from recbole_recfound.task.negatives import draw_negatives
-from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.text.fields import readable
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -30,6 +32,17 @@ class PositionTask(Task):
     def __len__(self) -> int:
         return len(self.positions)
 
+    def test_examples(self, held_out: HeldOut) -> list[GenerativeExample]:
+        """Some test interactions as examples: the same form, asked after everything the user did before."""
+        asked = copy.copy(self)
+        data = asked.source = held_out.data
+        asked.user = np.repeat(np.arange(len(data.users)), data.lengths)
+        earlier = held_out.places - data.indptr[asked.user[held_out.places]]
+        places = held_out.places[earlier >= self.minimum]
+        count = min(len(places), self.options.eval_examples)
+        asked.positions = np.sort(data.draw(self.spec.id, len(places), 3).choice(places, count, replace=False))
+        return [asked.example(index) for index in range(count)]
+
     def at(self, index: int) -> tuple[int, int, int]:
         """User, target's place in the flat interactions, and first place of the history shown."""
         place = int(self.positions[index])
@@ -39,12 +52,15 @@ class PositionTask(Task):
 
 @builds("SR")
 class SequentialRecommendation(PositionTask):
-    """Which of the lettered candidates comes next? The answer is one letter."""
+    """Which item comes next? The answer is the letter of a listed candidate, or (`sr_form: title`) the item's title."""
 
     minimum = 2
 
     def __init__(self, source: TrainingData, options: TaskOptions) -> None:
         super().__init__(source, options)
+        self.titled = options.sr_form == "title"
+        if self.titled:
+            return
         if not 2 <= options.candidates <= len(LETTERS):
             raise Unsupported(f"sr_candidates must be 2 to {len(LETTERS)}")
         # A user who has everything leaves no wrong candidate to choose from.
@@ -52,19 +68,30 @@ class SequentialRecommendation(PositionTask):
         self.positions = self.positions[others[self.user[self.positions]] > 0]
 
     @property
+    def template(self) -> str:
+        return "SR_title" if self.titled else "SR"
+
+    @property
     def slots(self) -> tuple[str, ...]:
-        return ("history", "candidates")
+        return ("history",) if self.titled else ("history", "candidates")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        if self.titled:
+            catalogue = self.source.catalogue
+            return tuple(dict.fromkeys(catalogue.title_of(row) for row in range(len(catalogue))))
+        return tuple(LETTERS[: self.options.candidates])
 
     def example(self, index: int) -> Example:
         user, place, start = self.at(index)
+        shown = ("titles", tuple(self.source.items[start:place].tolist()))
         target, rng = int(self.source.items[place]), self.draw(index)
+        if self.titled:
+            return GenerativeExample({"history": shown}, self.source.catalogue.title_of(target))
         known = self.source.history(user)
         negatives = draw_negatives(rng, self.options.candidates - 1, self.source.catalogue.pool_size, known)
         candidates = rng.permutation(np.array([target, *negatives])).tolist()
-        slots = {
-            "history": ("titles", tuple(self.source.items[start:place].tolist())),
-            "candidates": ("lettered", tuple(candidates)),
-        }
+        slots = {"history": shown, "candidates": ("lettered", tuple(candidates))}
         return GenerativeExample(slots, LETTERS[candidates.index(target)])
 
 
@@ -87,6 +114,10 @@ class RatingPrediction(PositionTask):
     def slots(self) -> tuple[str, ...]:
         return ("history", "item", "ratings")
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(_number(value) for value in self.classes)
+
     def example(self, index: int) -> Example:
         _, place, start = self.at(index)
         shown = [
@@ -101,33 +132,49 @@ class RatingPrediction(PositionTask):
         return GenerativeExample(slots, _number(self.source.ratings[place]))
 
 
-class CatalogueTask(Task):
-    """A task with one example per item that has what it needs."""
+class RecordedTask(Task):
+    """A task with one example per item or user that has what it needs; some of them are kept for the test."""
 
     needs = ""
+    test_share = 0.05
+    """At most this part of all items (or users) is kept for the test."""
 
     def __init__(self, source: TrainingData, options: TaskOptions) -> None:
         super().__init__(source, options)
-        suitable = [row for row in range(source.catalogue.pool_size) if self.suits(row)]
-        self.rows = self.capped(np.asarray(suitable, dtype=np.int64)).tolist()
+        # Drawn before it is asked who suits, so that what one task is tested on no other task is trained to write.
+        count = min(options.eval_examples, int(self.test_share * self.population))
+        kept = source.draw(0x7E57, self.population).permutation(self.population)[:count]
+        suitable = np.array([row for row in range(self.population) if self.suits(row)], dtype=np.int64)
+        self.rows = self.capped(np.setdiff1d(suitable, kept)).tolist()
+        self.test_rows = np.intersect1d(suitable, kept).tolist()
         if not self.rows:
             raise Unsupported(self.needs)
 
+    @property
+    def population(self) -> int:
+        """Items (or users) there are."""
+        return self.source.catalogue.pool_size
+
     @abstractmethod
     def suits(self, row: int) -> bool:
-        """Whether the item can be an example."""
+        """Whether the item (or user) can be an example."""
+
+    @abstractmethod
+    def of_row(self, row: int) -> GenerativeExample:
+        """The example of one item (or user)."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def details(self, row: int) -> dict[str, str]:
-        """The item's short fields besides its title."""
-        catalogue = self.source.catalogue
-        return {name: value for name, value in catalogue.values[row].items() if name != catalogue.title}
+    def example(self, index: int) -> Example:
+        return self.of_row(self.rows[index])
 
+    def test_examples(self, held_out: HeldOut) -> list[GenerativeExample]:
+        """Examples of the items (or users) that were kept from training."""
+        return [self.of_row(row) for row in self.test_rows]
 
 @builds("IP")
-class ItemProfile(CatalogueTask):
+class ItemProfile(RecordedTask):
     """Describe the item: its recorded fields as sentences, from its title."""
 
     needs = "no item has a title and further fields"
@@ -140,21 +187,19 @@ class ItemProfile(CatalogueTask):
     def suits(self, row: int) -> bool:
         return bool(self.source.catalogue.values[row].get(self.source.catalogue.title) and self._facts(row))
 
-    def example(self, index: int) -> Example:
-        row = self.rows[index]
-        facts = (f"{readable(name).capitalize()}: {value}." for name, value in self._facts(row).items())
-        return GenerativeExample({"item": ("title", row)}, " ".join(facts))
+    def of_row(self, row: int) -> GenerativeExample:
+        return GenerativeExample({"item": ("title", row)}, _sentences(self._facts(row)))
 
     def _facts(self, row: int) -> dict[str, str]:
         long = {
             name: " ".join(value.split()[: self.long_words]).rstrip(".")
             for name, value in self.source.catalogue.long_values[row].items()
         }
-        return self.details(row) | long
+        return _details(self.source, row) | long
 
 
 @builds("AVE")
-class AttributeExtraction(CatalogueTask):
+class AttributeExtraction(RecordedTask):
     """Find attribute values in the item's text: JSON list of attribute, value and the source it stands in.
 
     Where a value also stands in the title or a description, that is its source. Otherwise the short fields are read out
@@ -169,11 +214,10 @@ class AttributeExtraction(CatalogueTask):
         return ("text",)
 
     def suits(self, row: int) -> bool:
-        return bool(self.source.catalogue.values[row].get(self.source.catalogue.title) and self.details(row))
+        return bool(self.source.catalogue.values[row].get(self.source.catalogue.title) and _details(self.source, row))
 
-    def example(self, index: int) -> Example:
-        row = self.rows[index]
-        catalogue, details = self.source.catalogue, self.details(self.rows[index])
+    def of_row(self, row: int) -> GenerativeExample:
+        catalogue, details = self.source.catalogue, _details(self.source, row)
         texts = {"title": catalogue.title_of(row)}
         for name, value in catalogue.long_values[row].items():
             texts[readable(name)] = " ".join(value.split()[: self.long_words])
@@ -187,6 +231,39 @@ class AttributeExtraction(CatalogueTask):
         ]
         text = "\n".join(f"{name}: {value}" for name, value in texts.items())
         return GenerativeExample({"text": ("text", text)}, json.dumps(answer, ensure_ascii=False))
+
+
+@builds("UP")
+class UserProfile(RecordedTask):
+    """Describe the user: the recorded fields as sentences, from what the user chose."""
+
+    needs = "no .user file with text columns"
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("history",)
+
+    @property
+    def population(self) -> int:
+        return len(self.source.users)
+
+    def suits(self, row: int) -> bool:
+        return bool(self.source.profiles.get(self.source.users[row]))
+
+    def of_row(self, row: int) -> GenerativeExample:
+        shown = self.source.history(row)[-self.options.history_titles :]
+        profile = self.source.profiles[self.source.users[row]]
+        return GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, _sentences(profile))
+
+
+def _details(source: TrainingData, row: int) -> dict[str, str]:
+    """The item's short fields besides its title."""
+    catalogue = source.catalogue
+    return {name: value for name, value in catalogue.values[row].items() if name != catalogue.title}
+
+
+def _sentences(fields: Mapping[str, str]) -> str:
+    return " ".join(f"{readable(name).capitalize()}: {value}." for name, value in fields.items())
 
 
 def _source_of(value: str, texts: dict[str, str]) -> str | None:

@@ -1,6 +1,7 @@
 """What task builders may look at: the catalogue and the training rows, nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +25,7 @@ class TrainingData:
         ratings: [interactions] float32, or None when the data set has no rating.
         queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
         seed: every random draw derives from it.
+        profiles: recorded fields of users by token, from an optional .user file.
     """
 
     catalogue: Catalogue
@@ -33,14 +35,35 @@ class TrainingData:
     ratings: np.ndarray | None
     queries: list[tuple[str, int]]
     seed: int
+    profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, train: Dataset, catalogue: Catalogue, seed: int, queries: list[tuple[str, int]] | None = None
+        cls,
+        train: Dataset,
+        catalogue: Catalogue,
+        seed: int,
+        queries: list[tuple[str, int]] | None = None,
+        profiles: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "TrainingData":
         """Read the training part RecBole built, keeping RecBole's order within each user."""
-        feat = train.inter_feat
-        uids, iids = feat[train.uid_field].numpy(), feat[train.iid_field].numpy()
+        return cls._grouped([train], catalogue, seed, queries or [], profiles or {})[0]
+
+    @classmethod
+    def _grouped(
+        cls,
+        parts: Sequence[Dataset],
+        catalogue: Catalogue,
+        seed: int,
+        queries: list[tuple[str, int]],
+        profiles: Mapping[str, Mapping[str, str]],
+    ) -> tuple["TrainingData", np.ndarray]:
+        """Rows of several parts by user, each user's rows of an earlier part first; and the part each row is from."""
+        train, rating_field = parts[0], parts[0].config["RATING_FIELD"]
+        uids, iids = (
+            np.concatenate([part.inter_feat[name].numpy() for part in parts]) for name in (train.uid_field, train.iid_field)
+        )
+        part_of = np.repeat(np.arange(len(parts)), [len(part.inter_feat) for part in parts])
         user_tokens = np.asarray(train.id2token(train.uid_field, np.arange(train.user_num)), dtype=str)
         # Rank of each user id among the sorted tokens; a stable sort by it keeps RecBole's order of time.
         rank = np.empty(train.user_num, dtype=np.int64)
@@ -49,16 +72,19 @@ class TrainingData:
         present, counts = np.unique(rank[uids], return_counts=True)
         item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
         row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
-        rating = feat[train.config["RATING_FIELD"]].numpy() if train.config["RATING_FIELD"] in feat else None
-        return cls(
+        rated = rating_field in train.inter_feat
+        rating = np.concatenate([part.inter_feat[rating_field].numpy() for part in parts]) if rated else None
+        grouped = cls(
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),
             indptr=np.concatenate([[0], np.cumsum(counts)]),
             items=row_of_iid[iids[order]],
             ratings=None if rating is None else rating[order].astype(np.float32),
-            queries=[(text, row) for text, row in queries or [] if row < catalogue.pool_size],
+            queries=[(text, row) for text, row in queries if row < catalogue.pool_size],
             seed=seed,
+            profiles=profiles,
         )
+        return grouped, part_of[order]
 
     def history(self, user: int) -> np.ndarray:
         """Catalogue rows of one user, oldest first."""
@@ -81,3 +107,22 @@ class TrainingData:
     def draw(self, *key: int) -> np.random.Generator:
         """A generator that depends on the run's seed and `key` only, not on what was drawn before."""
         return np.random.default_rng([self.seed, *key])
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the test may look at: every interaction, and which of them are asked for. No training example is made from it.
+
+    Attributes:
+        data: training, validation and test interactions, each user's in this order.
+        places: places of the test interactions in `data.items`.
+    """
+
+    data: TrainingData
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int) -> "HeldOut":
+        """Read the three parts RecBole built."""
+        data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {})
+        return cls(data, np.flatnonzero(part == 2))

@@ -2,6 +2,7 @@
 
 from recbole_recfound.text.atomic import AtomicTable, read_atomic
 from recbole_recfound.text.catalogue import Catalogue, build_catalogue
+from recbole_recfound.text.fields import choose_fields
 from recbole_recfound.text.prompt import PromptTemplate
 from recbole_recfound.text.tokens import TokenTable, pad, plain_tokens
 
@@ -11,6 +12,7 @@ __all__ = [
     "PromptTemplate",
     "TokenTable",
     "build_catalogue",
+    "choose_fields",
     "pad",
     "plain_tokens",
     "read_atomic",

@@ -16,6 +16,8 @@ class Budget:
         self.seconds = float(seconds)
         self.clock = clock
         self.start = clock()
+        self.reserved = 0.0
+        """Seconds that training must leave besides what it plans for itself."""
 
     @property
     def limited(self) -> bool:

@@ -129,6 +129,7 @@ class RecFoundTrainer(Trainer):
     def _plan_end(self) -> None:
         """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report."""
         after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
+        after += self.budget.reserved
         self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)
 
     def _due(self, key: str) -> bool:

@@ -33,6 +33,19 @@ def test_rounds_and_tasks_have_orders_of_their_own():
     assert first[:50] != [index for index, _ in Cursor(np.arange(50), (1, 3)).take(50)]
 
 
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 60), st.integers(0, 30))
+def test_groups_take_turns_each_in_its_own_rounds(rare, common, before, after):
+    groups = [np.arange(rare), np.arange(rare, rare + common)]
+    straight, resumed = (Cursor(np.arange(rare + common), (1, 2), groups) for _ in range(2))
+    drawn = straight.take(before + after)
+    resumed.drawn = before
+    assert resumed.take(after) == drawn[before:]
+    for group, start in zip(groups, (0, 1)):
+        mine = [index for index, _ in drawn[start::2]]
+        assert set(mine) <= set(group.tolist())
+        assert all(len(set(mine[at : at + len(group)])) == len(mine[at : at + len(group)]) for at in range(0, len(mine), len(group)))
+
+
 @given(st.integers(2, 500), st.floats(0.001, 0.999))
 def test_set_aside_splits_and_leaves_something_on_both_sides(size, share):
     train, probe = set_aside(size, share, (1, 2))

@@ -1,0 +1,120 @@
+"""`recfound validate-data`: checks JSON-lines files of records without training on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from recbole_recfound.cli.arguments import parse_arguments
+from recbole_recfound.errors import ConfigError, DataError
+
+USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
+
+Checks every line of JSON-lines files of records and prints, without training: examples of each task, lengths in tokens of the
+backbone's tokenizer (median, 90%, 99%, longest), records that ask the same within a file, and between files (train and test).
+Ends with code 2 at the first line that is no record, or with --skip_bad_rows lists them all and goes on."""
+PERCENTILES = (50, 90, 99, 100)
+DEFAULT_BACKBONE = "smollm2-135m-instruct"
+
+
+def command(argv: list[str]) -> int:
+    """Checks files and prints what is in them.
+
+    Args:
+        argv: the words after the verb.
+
+    Returns:
+        0; bad lines that were skipped are listed.
+
+    Raises:
+        DataError: a line that is no record (file:line and key).
+        ConfigError: no file, or an unknown option.
+    """
+    files, options = _split(argv)
+    if options.pop("help", False):
+        print(USAGE)
+        return 0
+    skip = options.pop("skip_bad_rows", False) in (True, "True", "true")
+    backbone = str(options.pop("backbone", DEFAULT_BACKBONE))
+    if options:
+        raise ConfigError(f"{next(iter(options))}: unknown option of validate-data, which has backbone and skip_bad_rows")
+    if not files:
+        raise ConfigError("validate-data: name at least one file (recfound validate-data --help)")
+    from recbole_recfound.backbone.load import load_tokenizer
+
+    tokenizer = load_tokenizer(backbone)
+    asked = {}
+    for path in files:
+        asked[path] = _check(Path(path), skip, tokenizer)
+    _overlaps(asked)
+    return 0
+
+
+def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
+    """Files and options; a word after `--backbone` is its value, one after any other option is a file."""
+    files, words = [], []
+    for before, word in zip(["", *argv], argv):
+        (words if word.startswith("-") or before == "--backbone" else files).append(word)
+    return files, parse_arguments(words)
+
+
+def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
+    """Print what one file holds; gives the fingerprints of its questions."""
+    from tqdm import tqdm
+
+    from recbole_recfound.task.records import BadRecord, fingerprint, read_lines
+
+    lengths: dict[str, dict[str, list[int]]] = {}
+    records: dict[str, int] = {}
+    seen: set[bytes] = set()
+    bad: list[tuple[int, str]] = []
+    repeated = 0
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    with file, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, leave=False) as bar:
+        for number, offset, record in read_lines(file):
+            bar.update(offset - bar.n)
+            if isinstance(record, BadRecord):
+                if not skip:
+                    raise DataError(f"{path}:{number}: {record} (--skip_bad_rows lists all such lines)")
+                bad.append((number, str(record)))
+                continue
+            records[record.task] = records.get(record.task, 0) + 1
+            mark = fingerprint(record)
+            repeated += mark in seen
+            seen.add(mark)
+            for part, texts in _texts(record).items():
+                ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+                lengths.setdefault(record.task, {}).setdefault(part, []).extend(map(len, ids))
+    print(f"{path}: {sum(records.values())} records" + "".join(f", {name} {count}" for name, count in records.items()))
+    for name, parts in lengths.items():
+        for part, counts in parts.items():
+            told = ", ".join(f"{p}%: {value:.0f}" for p, value in zip(PERCENTILES, np.percentile(counts, PERCENTILES)))
+            print(f"  {name} {part}, tokens: {told}")
+    print(f"  {repeated} records ask what an earlier one asks")
+    for number, reason in bad:
+        print(f"  skipped {path}:{number}: {reason}")
+    if bad:
+        print(f"  {len(bad)} bad lines skipped")
+    return seen
+
+
+def _texts(record) -> dict[str, list[str]]:
+    """A record's texts by the part they play."""
+    from recbole_recfound.task.records import GenerativeRecord
+
+    if isinstance(record, GenerativeRecord):
+        return {"prompt": [record.prompt], "answer": [record.answer]}
+    parts = {"query": [record.query], "pos": record.positives, "neg": record.negatives}
+    return {part: [" ".join(pair) for pair in pairs] for part, pairs in parts.items() if pairs}
+
+
+def _overlaps(asked: dict[str, set[bytes]]) -> None:
+    names = list(asked)
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            both = len(asked[first] & asked[second])
+            print(f"{first} and {second}: {both} questions in both" + (" (a leak, if one tests the other)" if both else ""))

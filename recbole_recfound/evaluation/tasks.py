@@ -1,0 +1,196 @@
+"""Testing the tasks themselves: generated answers and the records' embedding tasks, on examples nothing was trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.evaluator import Evaluator
+from tqdm import tqdm
+
+from recbole_recfound.evaluation.generative import score_answers
+from recbole_recfound.generation import Generator, trie_of
+from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, RecordPairExample, Task, TaskFiles
+from recbole_recfound.task.answers import PARSERS, parse_yes_no
+
+RANKED = 20
+"""Length of the ranked list of a record's embedding task (RecFound table of tasks: MRR@20, NDCG@20)."""
+
+
+@dataclass(frozen=True)
+class TaskTest:
+    """What one task is asked.
+
+    Attributes:
+        task: its name.
+        examples: asked, in random order.
+        choices: the only answers there are, or ().
+        source: where the examples come from.
+        available: how many there are, of which `examples` were drawn.
+        valid: examples of validation files, in random order; they choose the threshold of a yes.
+    """
+
+    task: str
+    examples: list[Example]
+    choices: tuple[str, ...]
+    source: str
+    available: int
+    valid: list[Example] = field(default_factory=list)
+
+
+def collect_tests(
+    tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, count: int, seed: int
+) -> dict[str, TaskTest]:
+    """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
+
+    Args:
+        tasks: built tasks.
+        held_out: test interactions; None without atomic files.
+        files: with their test part.
+        count: most examples of one task; 0 tests nothing.
+        seed: of the draw.
+    """
+    tests = {}
+    for name, task in tasks.items() if count else ():
+        examples, source = files.examples("test", name), "test files"
+        if not examples and held_out is not None:
+            examples, source = task.test_examples(held_out), "held-out rows"
+        if examples:
+            rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
+            drawn, valid = _drawn(rng, examples, count), _drawn(rng, files.examples("valid", name), count)
+            tests[name] = TaskTest(name, drawn, task.choices, source, len(examples), valid)
+    return tests
+
+
+def _drawn(rng: np.random.Generator, examples: Sequence[Example], count: int) -> list[Example]:
+    return [examples[index] for index in rng.permutation(len(examples))[:count]]
+
+
+def run_tests(
+    model: Any,
+    generator: Generator,
+    tests: Mapping[str, TaskTest],
+    settings: Mapping[str, Any],
+    seconds_left: Callable[[], float],
+) -> dict[str, dict[str, Any]]:
+    """Test a model on every task.
+
+    Args:
+        model: RecFound.
+        generator: writes its answers.
+        tests: see `collect_tests`.
+        settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
+        seconds_left: no further task is begun when none are left.
+
+    Returns:
+        By task: `metrics`, `examples`, `available`, `source`, and for generated answers `invalid`, how many could not be read.
+        A task that time did not allow has only a `note`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
+    ordered = sorted(tests.values(), key=lambda test: not test.choices)
+    with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
+        for test in bar:
+            bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
+            if seconds_left() <= 0:
+                found[test.task] = {"note": "not tested: the time budget was spent"}
+            elif TASKS[test.task].kind == EMBEDDING:
+                found[test.task] = {"metrics": rank_records(model, test, settings), **_about(test)}
+            else:
+                found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
+    return found
+
+
+def _about(test: TaskTest) -> dict[str, Any]:
+    return {"examples": len(test.examples), "available": test.available, "source": test.source}
+
+
+def answer(model: Any, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Generate the answers of one task and score them; few choices are held to, and any other text is free.
+
+    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier answer's.
+    """
+    collator = model.inputs.collator
+    prompts = [collator.prompt(test.task, example) for example in test.examples]
+    if test.valid and sorted(test.choices) == ["no", "yes"]:
+        return _thresholded(collator, generator, test, prompts, settings)
+    trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
+    texts = generator.answers(prompts, [test.task] * len(prompts), settings["max_answer_tokens"], trie)
+    return score_texts(test, texts, settings)
+
+
+def _thresholded(
+    collator: Any, generator: Generator, test: TaskTest, prompts: Sequence[np.ndarray], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answer yes where it is likelier than no by more than the margin that is best on the validation examples."""
+    yes, no = (collator.text_tokens(word)[0] for word in ("yes", "no"))
+    asked = [collator.prompt(test.task, example) for example in test.valid]
+    valid, margins = (generator.margins(rows, [test.task] * len(rows), yes, no) for rows in (asked, prompts))
+    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in test.valid]))
+    decided = {at: ["yes" if margin > at else "no" for margin in margins] for at in (threshold, 0.0)}
+    result = score_texts(test, decided[threshold], settings)
+    plain = score_texts(test, decided[0.0], settings)["metrics"]
+    result["metrics"] |= {f"{name}_argmax": value for name, value in plain.items()}
+    return {**result, "threshold": threshold, "valid_examples": len(asked)}
+
+
+def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
+    """The margin above which saying yes has the best F1.
+
+    Args:
+        margins: [n] log p(yes) - log p(no).
+        wanted: [n] whether yes is right; without any yes the threshold is 0.
+
+    Returns:
+        Halfway between two margins, or 0.
+    """
+    order = np.argsort(-margins, kind="stable")
+    hits, said = np.cumsum(wanted[order]), np.arange(1, len(order) + 1)
+    ranked = margins[order]
+    # A threshold cannot part equal margins.
+    parts = np.append(ranked[1:] < ranked[:-1], True)
+    f1 = np.where(parts, 2 * hits / (said + wanted.sum()), -1.0)
+    best = int(f1.argmax())
+    if not wanted.any() or best + 1 == len(order):
+        return 0.0 if not wanted.any() else float(ranked[-1] - 1.0)
+    return float((ranked[best] + ranked[best + 1]) / 2)
+
+
+def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read and score answers, however they were made."""
+    references = [example.answer for example in test.examples]
+    labels = sorted({*test.choices, *references})
+    parse = PARSERS[test.task]
+    said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))
+    metrics = score_answers(
+        test.task, said, wanted, texts, references, settings["bert_score_model"], settings["metric_decimal_place"] or 4
+    )
+    return {"metrics": metrics, "invalid": sum(value is None for value in said)}
+
+
+@torch.no_grad()
+def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
+    """MRR@20 (NDCG@20 for item to item) of each record's positive among its negatives; each distinct text is encoded once."""
+    examples: list[RecordPairExample] = test.examples
+    texts = list(dict.fromkeys(text for e in examples for text in (e.query, e.positive, *e.negatives)))
+    place = {text: number for number, text in enumerate(texts)}
+    vectors = model.encode_texts(texts, test.task)
+    ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long, device=vectors.device)
+    for row, example in enumerate(examples):
+        # Another right answer is no candidate against this one.
+        others = [place[text] for text in dict.fromkeys(example.negatives) if text not in example.known]
+        scores = vectors[[place[example.positive], *others]] @ vectors[place[example.query]]
+        # Of equal scores the positive has the worst rank.
+        rank = int((scores[1:] >= scores[0]).sum())
+        ranks[row, -1] = 1
+        if rank < RANKED:
+            ranks[row, rank] = 1
+    data = DataStruct()
+    data.set("rec.topk", ranks.cpu())
+    name = "NDCG" if test.task == "I2I" else "MRR"
+    decimals = settings["metric_decimal_place"] or 4
+    evaluator = Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals})
+    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
+

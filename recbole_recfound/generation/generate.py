@@ -1,0 +1,167 @@
+"""Batched generation: prompts of similar length together, each row under the route of its task."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
+
+from recbole_recfound.adapter import TASKS_ARGUMENT
+from recbole_recfound.generation.constraint import HoldToTrie
+from recbole_recfound.generation.trie import TokenTrie
+from recbole_recfound.text import pad, plain_tokens
+
+
+class Generator:
+    """Writes answers to prompts, greedily or by beam search.
+
+    What a backbone's own `generation_config` says (temperature, penalties, forbidden words, ...) has no effect.
+
+    Args:
+        adapted: backbone with adapter.
+        tokenizer: of the backbone.
+        device: where the model is.
+        beams: 1 is greedy.
+        batch_rows: prompts answered at once, beams counted.
+    """
+
+    def __init__(
+        self, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, beams: int = 1, batch_rows: int = 32
+    ) -> None:
+        self.adapted = adapted
+        self.tokenizer = tokenizer
+        self.device = device
+        self.beams = beams
+        self.batch_rows = batch_rows
+
+    def answers(
+        self, prompts: Sequence[np.ndarray], tasks: Sequence[str], max_new_tokens: int, trie: TokenTrie | None = None
+    ) -> list[str]:
+        """Answer prompts.
+
+        Args:
+            prompts: token ids of each, at least one token.
+            tasks: task of each prompt; decides its route.
+            max_new_tokens: longest answer.
+            trie: the only texts allowed, or None.
+
+        Returns:
+            One text per prompt, in their order.
+        """
+        written = self.tokens(prompts, tasks, max_new_tokens, trie)
+        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+
+    @torch.no_grad()
+    def tokens(
+        self, prompts: Sequence[np.ndarray], tasks: Sequence[str], max_new_tokens: int, trie: TokenTrie | None = None
+    ) -> list[list[int]]:
+        """Like `answers`, as token ids without the end token."""
+        written: list[list[int]] = [[] for _ in prompts]
+        # Similar lengths share a batch: little is spent on padding.
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        size = max(1, self.batch_rows // self.beams)
+        with self._ready():
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                batch = self._batch([prompts[row] for row in rows], [tasks[row] for row in rows], max_new_tokens, trie)
+                for row, tokens in zip(rows, batch):
+                    written[row] = tokens
+        return written
+
+    @torch.no_grad()
+    def margins(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], first: int, second: int) -> np.ndarray:
+        """How much likelier an answer begins with one token than with another.
+
+        Args:
+            prompts: token ids of each.
+            tasks: task of each prompt.
+            first, second: the two tokens.
+
+        Returns:
+            [prompts] log p(first) - log p(second), float32.
+        """
+        found = np.zeros(len(prompts), dtype=np.float32)
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        with self._ready():
+            for start in range(0, len(order), self.batch_rows):
+                rows = order[start : start + self.batch_rows]
+                ids, mask = self._padded([prompts[row] for row in rows])
+                named = {TASKS_ARGUMENT: [tasks[row] for row in rows]}
+                logits = self.adapted(input_ids=ids, attention_mask=mask, logits_to_keep=1, **named).logits[:, -1].float()
+                found[rows] = (logits[:, first] - logits[:, second]).cpu().numpy()
+        return found
+
+    def _padded(self, prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(prompts, self.tokenizer.pad_token_id, left=True)
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+
+    def _batch(
+        self, prompts: Sequence[np.ndarray], tasks: list[str], max_new_tokens: int, trie: TokenTrie | None
+    ) -> list[list[int]]:
+        end = self.tokenizer.eos_token_id
+        ids, mask = self._padded(prompts)
+        held = LogitsProcessorList([HoldToTrie(trie, ids.shape[1])] if trie else [])
+        if trie:
+            # The longest text, and the end token that follows it.
+            max_new_tokens = len(trie.widths)
+        output = self.adapted.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=explicit_config(self.tokenizer, max_new_tokens, self.beams),
+            logits_processor=held,
+            **{TASKS_ARGUMENT: tasks},
+        )
+        rows = output[:, ids.shape[1] :].tolist()
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Evaluation mode, and neutral defaults: what a call leaves open is filled in from the model's own config."""
+        models = (self.adapted, self.adapted.get_base_model())
+        own = [model.generation_config for model in models]
+        training = self.adapted.training
+        self.adapted.eval()
+        for model in models:
+            model.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            self.adapted.train(training)
+            for model, config in zip(models, own):
+                model.generation_config = config
+
+
+def explicit_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int) -> GenerationConfig:
+    """Greedy or beam search with nothing else switched on."""
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=beams,
+        num_beam_groups=1,
+        num_return_sequences=1,
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=0,
+        early_stopping=False,
+        length_penalty=1.0,
+        repetition_penalty=1.0,
+        encoder_repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        typical_p=1.0,
+        epsilon_cutoff=0.0,
+        eta_cutoff=0.0,
+        renormalize_logits=False,
+        remove_invalid_values=False,
+        use_cache=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def trie_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> TokenTrie:
+    """The trie of some texts as a model learns to write them."""
+    return TokenTrie(plain_tokens(texts, tokenizer), tokenizer.eos_token_id, device)

@@ -1,0 +1,65 @@
+"""Ranking items by how likely the model writes their titles after a user's history."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_recfound.generation.likelihood import log_likelihoods
+from recbole_recfound.task import GenerativeExample
+
+
+class GenerativeRanking:
+    """Scores items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
+
+    A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding ranking are
+    ranked anew; all others follow in their old order.
+
+    Args:
+        model: RecFound, trained with `sr_form: title`.
+        candidates: items ranked for each user.
+    """
+
+    def __init__(self, model: Any, candidates: int) -> None:
+        self.model = model
+        self.candidates = candidates
+        collator, row_of_iid = model.inputs.collator, model.inputs.row_of_iid
+        self.titles = [collator.titles[row] if row >= 0 else collator.titles.flat[:0] for row in row_of_iid]
+
+    @torch.no_grad()
+    def __call__(self, interaction: Interaction, scores: torch.Tensor) -> torch.Tensor:
+        """Put the likelihoods into the scores of the embedding ranking.
+
+        Args:
+            interaction: with the histories in RecBole's sequential fields.
+            scores: [B, num_items] cosines; changed in place.
+
+        Returns:
+            `scores`.
+        """
+        model = self.model
+        histories, lengths = interaction[model.history_field].tolist(), interaction[model.length_field].tolist()
+        for row, (history, length) in enumerate(zip(histories, lengths)):
+            chosen = self._chosen(scores[row])
+            likely = self._likelihoods(history[:length], chosen)
+            # Cosines are at most 1: whatever is ranked anew stands above the rest, at 2 to 3.
+            scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + 1.0 / (1.0 - likely).to(scores.dtype)
+        return scores
+
+    def _chosen(self, scores: torch.Tensor) -> np.ndarray:
+        if self.model.n_items - 1 <= self.candidates:
+            return np.arange(1, self.model.n_items)
+        return scores[1:].topk(self.candidates).indices.cpu().numpy() + 1
+
+    def _likelihoods(self, history: list[int], items: np.ndarray) -> torch.Tensor:
+        """Log-likelihood of each item's title after a history; equal titles are scored once."""
+        inputs = self.model.inputs
+        rows = inputs.row_of_iid[np.asarray(history[-self.model.history_titles :], dtype=np.int64)]
+        prompt = inputs.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(rows.tolist()))}, ""))
+        distinct: dict[bytes, int] = {}
+        place = [distinct.setdefault(self.titles[item].tobytes(), len(distinct)) for item in items]
+        texts = [np.frombuffer(key, dtype=self.titles[items[0]].dtype) for key in distinct]
+        end = inputs.collator.tokenizer.eos_token_id
+        likely = log_likelihoods(inputs.adapted, prompt, texts, "SR", end, self.model.device)
+        return likely[place]

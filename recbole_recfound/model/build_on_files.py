@@ -1,0 +1,80 @@
+"""RecFound without atomic files: all tasks come from JSON-lines records, and nothing is ranked for users."""
+
+import numpy as np
+import torch
+
+from recbole_recfound.backbone import Backbone
+from recbole_recfound.data import RECORD, Collator
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.tasks import collect_tests
+from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings
+from recbole_recfound.model.recfound import ModelInputs, RecFound
+from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks
+from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
+
+CENTRE_TEXTS = 256
+"""Texts whose mean is the centre of all vectors."""
+
+
+class NoInteractions:
+    """What RecBole's models ask of a data set, when there are neither users nor items."""
+
+    def num(self, field: str) -> int:
+        """Only the padding."""
+        return 1
+
+
+def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.device) -> Built:
+    """Build tasks, adapter, model and loader from the training files alone.
+
+    Args:
+        config: the run's config.
+        files: its `task_files`, checked.
+        backbone: frozen language model, adapted in place.
+        device: where to train.
+
+    Raises:
+        ConfigError: no training file, or settings that need items.
+    """
+    tasks = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
+    if not tasks:
+        raise ConfigError("task_files: dataset: none trains from files alone, and there is no training file")
+    if config["body"] == "random":
+        raise ConfigError("body: random is a control of rankings, which dataset: none has not")
+    check_settings(config, PROMPT)
+    catalogue = Catalogue([], [], [], 0)
+    collator = Collator(
+        catalogue,
+        backbone.tokenizer,
+        {RECORD: PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)},
+        np.zeros(0, dtype=np.int64),
+        config["max_item_tokens"],
+        config["max_prompt_tokens"],
+        config["max_answer_tokens"],
+        config["MAX_ITEM_LIST_LENGTH"],
+    )
+    adapted = build_adapted(config, backbone)
+    tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
+    rows = np.array([-1], dtype=np.int64)
+    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint)
+    model = RecFound(config, NoInteractions(), inputs).to(device)
+    check_built(model, adapted, tasks, device)
+    model.text_mean = _centre(model, tasks)
+    loader = build_loader(config, tasks, collator)
+    tests = collect_tests(tasks, None, files, config["generative_eval_examples"], config["seed"])
+    return Built(model, loader, tasks, {}, catalogue, tests)
+
+
+@torch.no_grad()
+def _centre(model: RecFound, tasks: dict[str, Task]) -> torch.Tensor:
+    """Mean vector [d] of some positives under the plain backbone; zero without an embedding task."""
+    texts: dict[tuple[str, str], None] = {}
+    for task in tasks.values():
+        if isinstance(task.example(0), RecordPairExample):
+            chosen = range(0, len(task), max(1, len(task) // CENTRE_TEXTS))
+            texts |= dict.fromkeys(task.example(index).positive for index in chosen)
+    if not texts:
+        return model.text_mean
+    collator = model.inputs.collator
+    table = TokenTable.of([text for _, text in texts][:CENTRE_TEXTS], collator.tokenizer, collator.max_prompt_tokens)
+    return model.eval().text_tower.encode_table(table, None, collator.tokenizer.pad_token_id, model.device).mean(0)

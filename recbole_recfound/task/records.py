@@ -1,0 +1,276 @@
+"""The published JSON-lines records: every line checked once, then read again one at a time.
+
+A file is indexed in one pass. What stays in memory is eight bytes per example, whatever the texts' length.
+"""
+
+import difflib
+import json
+from array import array
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from recbole_recfound.errors import DataError
+from recbole_recfound.task.spec import EMBEDDING, TASKS, TaskSpec
+
+MAX_LINE_BYTES = 1 << 24
+MOST_LISTED = 1000
+MOST_CHOICES = 64
+_EMBEDDING_KEYS = ("query", "pos", "neg")
+_SPECS = {spec.record: spec for spec in TASKS.values()}
+
+Text = tuple[str, str]
+"""Instruction and text."""
+
+
+@dataclass(frozen=True)
+class GenerativeRecord:
+    """`{"text": [prompt, answer], "task": ..., "id": ...}`."""
+
+    task: str
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class EmbeddingRecord:
+    """`{"query": [instruction, text], "pos": [[instruction, text], ...], "neg": [...], "task": ..., "id": ...}`."""
+
+    task: str
+    query: Text
+    positives: tuple[Text, ...]
+    negatives: tuple[Text, ...]
+
+
+Record = GenerativeRecord | EmbeddingRecord
+
+
+class BadRecord(ValueError):
+    """A line that is no record; the message names the offending key."""
+
+
+def parse_record(line: bytes) -> Record:
+    """Read one line.
+
+    Raises:
+        BadRecord: not UTF-8, not JSON, or not one of the two published forms.
+    """
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"not UTF-8 (byte {error.start + 1})") from None
+    except BadRecord:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"not JSON: {str(error).splitlines()[0]}") from None
+    if not isinstance(row, dict):
+        raise BadRecord(f"a record is a JSON object, not {_kind(row)}")
+    spec = _spec(row)
+    keys = _EMBEDDING_KEYS if spec.kind == EMBEDDING else ("text",)
+    for key in row:
+        if key not in (*keys, "task", "id"):
+            raise BadRecord(f"key '{_printable(key)}': a record of {spec.record} has {', '.join(keys)}, task and id")
+    if not isinstance(row.get("id", ""), (str, int)):
+        raise BadRecord(f"key 'id': must be text or a whole number, not {_kind(row['id'])}")
+    if spec.kind == EMBEDDING:
+        positives = _texts(row, "pos")
+        if not positives:
+            raise BadRecord("key 'pos': needs at least one [instruction, text]")
+        return EmbeddingRecord(spec.name, _text(row, "query"), positives, _texts(row, "neg") if "neg" in row else ())
+    prompt, answer = _text(row, "text")
+    if not prompt.strip():
+        raise BadRecord("key 'text': the prompt is empty")
+    if not answer.strip():
+        raise BadRecord("key 'text': the answer is empty")
+    return GenerativeRecord(spec.name, prompt, answer)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a key that comes twice would hide the first value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        raise BadRecord(f"key '{_printable(twice)}' appears twice")
+    return found
+
+
+def _spec(row: dict[str, Any]) -> TaskSpec:
+    name = row.get("task")
+    if isinstance(name, str) and name in _SPECS:
+        return _SPECS[name]
+    if "task" not in row:
+        raise BadRecord("key 'task' is missing")
+    if not isinstance(name, str):
+        raise BadRecord(f"key 'task': must be text, not {_kind(name)}")
+    near = difflib.get_close_matches(name[:60], _SPECS, n=1)
+    hint = f", did you mean {near[0]}?" if near else f", known are {', '.join(_SPECS)}"
+    raise BadRecord(f"key 'task': unknown task '{_printable(name)}'{hint}")
+
+
+def _text(row: dict[str, Any], key: str) -> Text:
+    if key not in row:
+        raise BadRecord(f"key '{key}' is missing")
+    return _pair(row[key], key)
+
+
+def _texts(row: dict[str, Any], key: str) -> tuple[Text, ...]:
+    if key not in row:
+        raise BadRecord(f"key '{key}' is missing")
+    if not isinstance(row[key], list):
+        raise BadRecord(f"key '{key}': must be a list of [instruction, text], not {_kind(row[key])}")
+    return tuple(_pair(value, key) for value in row[key])
+
+
+def _pair(value: Any, key: str) -> Text:
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, str) for part in value):
+        raise BadRecord(f"key '{key}': must be a list of two texts")
+    for part in value:
+        try:
+            part.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRecord(f"key '{key}': half of a surrogate pair, which is no character") from None
+    if key != "text" and not value[1].strip():
+        raise BadRecord(f"key '{key}': the text is empty")
+    return value[0], value[1]
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
+
+
+def _printable(text: str) -> str:
+    return text.encode("unicode_escape").decode()[:60]
+
+
+def fingerprint(record: Record) -> bytes:
+    """Eight bytes that stand for what a record asks (its prompt, or its query): equal questions have equal ones."""
+    asked = record.prompt if isinstance(record, GenerativeRecord) else "\0".join(record.query)
+    return blake2b(f"{record.task}\0{asked}".encode(), digest_size=8).digest()
+
+
+def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
+    """Every filled line of a file: its number, its offset, and the record or what is wrong with it.
+
+    No more than one line is in memory; one longer than `MAX_LINE_BYTES` is a bad record.
+    """
+    number, offset = 0, 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        start, length = offset, len(line)
+        too_long = length > MAX_LINE_BYTES and not line.endswith(b"\n")
+        while too_long and not line.endswith(b"\n") and (line := file.readline(MAX_LINE_BYTES)):
+            length += len(line)
+        offset += length
+        if too_long:
+            yield number, start, BadRecord(f"a line of {length:,} bytes; {MAX_LINE_BYTES:,} are the most")
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+            start += length - len(line)
+        if not line.strip():
+            continue
+        try:
+            yield number, start, parse_record(line)
+        except BadRecord as bad:
+            yield number, start, bad
+
+
+class RecordFile:
+    """A checked file: which examples each task has, and where they stand.
+
+    Args:
+        path: a JSON-lines file.
+        skip_bad_rows: leave out lines that are no record (they are counted and listed) instead of refusing the file.
+        without: fingerprints of questions to leave out (those of the test files).
+
+    Attributes:
+        skipped: (line, reason) of bad lines, at most `MOST_LISTED` of them.
+        bad: how many bad lines there are.
+        excluded: how many records `without` left out.
+        choices: distinct answers of each generative task, or None where there are more than `MOST_CHOICES`.
+
+    Raises:
+        DataError: the file cannot be read, has no record, or has a bad line (file:line and key).
+    """
+
+    def __init__(self, path: str | Path, skip_bad_rows: bool = False, without: Collection[bytes] = ()) -> None:
+        self.path = Path(path)
+        self.skipped: list[tuple[int, str]] = []
+        self.bad = 0
+        self.excluded = 0
+        self.choices: dict[str, set[str] | None] = {}
+        # Per task: offsets of its records; an embedding record stands once for each of its positives.
+        self._offsets: dict[str, array] = {}
+        self._places: dict[str, array] = {}
+        try:
+            self._file = self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"task_files: {self.path} cannot be read ({error.strerror})") from None
+        for number, offset, record in read_lines(self._file):
+            self._add(number, offset, record, skip_bad_rows, without)
+        if not self._offsets and not self.excluded:
+            raise DataError(f"{self.path}:1: no record in this file" + (f" ({self.bad} bad lines)" if self.bad else ""))
+
+    def _add(self, number: int, offset: int, record: Record | BadRecord, skip: bool, without: Collection[bytes]) -> None:
+        if isinstance(record, BadRecord):
+            if not skip:
+                raise DataError(f"{self.path}:{number}: {record} (skip_bad_rows leaves such lines out)")
+            self.bad += 1
+            if len(self.skipped) < MOST_LISTED:
+                self.skipped.append((number, str(record)))
+            return
+        if without and fingerprint(record) in without:
+            self.excluded += 1
+            return
+        offsets = self._offsets.setdefault(record.task, array("q"))
+        places = self._places.setdefault(record.task, array("i"))
+        for place in range(len(record.positives) if isinstance(record, EmbeddingRecord) else 1):
+            offsets.append(offset)
+            places.append(place)
+        if isinstance(record, GenerativeRecord):
+            known = self.choices.setdefault(record.task, set())
+            if known is not None:
+                known.add(record.answer.strip())
+                if len(known) > MOST_CHOICES:
+                    self.choices[record.task] = None
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks with records in this file, in order of appearance."""
+        return list(self._offsets)
+
+    def size(self, task: str) -> int:
+        """Examples of a task."""
+        return len(self._offsets.get(task, ()))
+
+    def read(self, task: str, index: int) -> tuple[Record, int]:
+        """One example: the record, and which of its positives is meant.
+
+        Raises:
+            DataError: the file has changed since it was checked.
+        """
+        self._file.seek(self._offsets[task][index])
+        try:
+            return parse_record(self._file.readline(MAX_LINE_BYTES + 1)), self._places[task][index]
+        except BadRecord:
+            raise DataError(f"{self.path}: the file has changed since it was checked; start again") from None
+
+    def line(self, task: str, index: int) -> int:
+        """The line an example stands on; counted anew, for messages."""
+        self._file.seek(0)
+        left, number = self._offsets[task][index], 1
+        while left > 0 and (block := self._file.read(min(left, 1 << 20))):
+            number += block.count(b"\n")
+            left -= len(block)
+        return number
+
+    def fingerprints(self) -> set[bytes]:
+        """Fingerprints of all records."""
+        return {
+            fingerprint(self.read(task, index)[0])
+            for task, places in self._places.items()
+            for index, place in enumerate(places)
+            if place == 0
+        }

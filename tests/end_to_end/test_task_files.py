@@ -1,0 +1,126 @@
+"""Whole runs with JSON-lines files: beside atomic files, and alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from recbole_recfound.cli import main
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.quick_start import run_recfound
+from tests.small_model import build_small
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Records of product matching and of queries, with validation and test files, and one bad line."""
+
+    def write(name, rows, more=""):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows) + more)
+        return str(path)
+
+    def match(name, count):
+        rows = [{"text": [f"Same? {name} {n}", "no" if n % 3 else "yes"], "task": "Product_Matching"} for n in range(count)]
+        pairs = [
+            {"query": ["Find:", f"{name} {n}"], "pos": [["", f"item {n % 3}"]], "neg": [["", "other"]], "task": "Emb_query"}
+            for n in range(count)
+        ]
+        return rows + pairs
+
+    return {
+        "train": [write("train", match("train", 12) + match("test", 1), more="{\n")],
+        "valid": [write("valid", match("valid", 4))],
+        "test": [write("test", match("test", 5))],
+    }
+
+
+def _results(result):
+    return json.loads((Path(result["run_dir"]) / "results.json").read_text())
+
+
+def test_files_beside_a_data_set(small_run, files):
+    settings = small_run | {"tasks": ["U2I", "Q2I", "IP"], "task_files": files, "skip_bad_rows": True, "balanced_tasks": ["PM"]}
+    result = run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})
+    results = _results(result)
+    tasks = {task["name"]: task for task in results["tasks"]}
+    assert set(tasks) == {"U2I", "Q2I", "PM", "IP"}
+    assert tasks["PM"]["size"] == 12 and tasks["PM"]["seen"] > 0 and tasks["U2I"]["test"] is None
+    assert set(tasks["PM"]["test"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and tasks["PM"]["test"]["source"] == "test files"
+    assert "mrr@20" in tasks["Q2I"]["test"]["metrics"] and tasks["IP"]["test"]["source"] == "held-out rows"
+    assert results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"] and "ndcg@10" in result["test_result"]
+    assert any("2 records left out" in note for note in results["task_files"])
+    assert any("train.jsonl:27: not JSON" in note for note in results["task_files"])
+    page = (Path(result["run_dir"]) / "report.html").read_text()
+    assert "Test of the tasks" in page and "f1_yes" in page and "train.jsonl:27" in page
+
+
+def test_files_alone(small_run, files):
+    settings = small_run | {"task_files": files, "skip_bad_rows": True, "eval_interval": 2, "max_steps": 4}
+    settings.pop("load_col")
+    result = run_recfound("RecFound", "none", config_dict=settings)
+    results = _results(result)
+    assert {task["name"] for task in results["tasks"]} == {"Q2I", "PM"} and result["test_result"] == {}
+    assert results["merge"]["kept"] in ("last", "merged") and result["best_valid_result"]["probe_loss"] > 0
+    folder = Path(result["run_dir"])
+    assert (folder / "report.html").is_file() and not (folder / "item_embeddings.safetensors").exists()
+    before, after = (load_file(folder / f"trainer_state/step-{step:07d}/trained.safetensors") for step in (0, 4))
+    assert any(not before[name].equal(after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"task_files": {"train": ["absent.jsonl"]}}, DataError, "task_files: absent.jsonl cannot be read"),
+        ({"task_files": []}, ConfigError, "dataset: none has no atomic files"),
+        ({"task_files": {"test": ["a.jsonl"]}}, ConfigError, "there is no training file"),
+        ({"baselines": ["Pop"]}, ConfigError, "dataset: none has no interactions"),
+        ({"bert_score_model": "absent"}, ConfigError, "bert_score_model: absent"),
+    ],
+)
+def test_what_is_refused_at_once(small_run, changes, error, message):
+    line = {"text": ["Same?", "yes"], "task": "Product_Matching"}
+    Path("a.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(error, match=message):
+        run_recfound("RecFound", "none", config_dict=small_run | {"task_files": ["a.jsonl"]} | changes)
+
+
+def test_records_of_users_wait_beside_sequences(small_run):
+    """U2I as sequences and as records: both are trained, records in contrastive batches."""
+    rows = [
+        {"query": ["Who:", f"user {n}"], "pos": [["", f"item {n}"]], "neg": [], "task": "Emb_user"} for n in range(200)
+    ]
+    Path("users.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = build_small(small_run, tasks=["U2I"], task_files=["users.jsonl"], contrastive_batch=3, embedding_batch=2)
+    seen = {"SequenceBatch": [], "PairBatch": []}
+    for _ in range(8):
+        for part in small.loader.next_batch().parts:
+            seen[type(part).__name__].append(len(part))
+    assert seen["SequenceBatch"] and seen["PairBatch"] and all(size >= 3 for size in seen["PairBatch"])
+    waiting = len(small.loader.waiting["U2I records"])
+    assert small.loader.trained("U2I") == sum(map(sum, seen.values())) == small.loader.cursors["U2I"].drawn - waiting
+
+
+def test_titles_are_ranked_in_a_row_of_their_own(small_run):
+    settings = small_run | {"tasks": ["U2I", "SR"], "sr_form": "title", "generative_candidates": 3, "max_steps": 2}
+    result = run_recfound("RecFound", "tiny", config_dict=settings)
+    titles, own = result["comparison"]
+    assert titles["model"] == "RecFound, titles ranked" and own["model"] == "RecFound"
+    assert titles["metrics"].keys() == own["metrics"].keys() and 0 <= titles["metrics"]["ndcg@10"] <= 1
+
+
+def test_validate_data(files, tiny_backbone, capsys):
+    options = ["--backbone", str(tiny_backbone)]
+    assert main(["validate-data", files["test"][0], *options, files["valid"][0]]) == 0
+    told = capsys.readouterr().out
+    assert "test.jsonl: 10 records, PM 5, Q2I 5" in told and "PM prompt, tokens: 50%: 12, 90%" in told and "0 questions in both" in told
+    assert main(["validate-data", files["train"][0], *options]) == 2
+    assert capsys.readouterr().err.strip().endswith("train.jsonl:27: not JSON: Expecting property name enclosed in double quotes: "
+                                                    "line 2 column 1 (char 2) (--skip_bad_rows lists all such lines)")  # fmt: skip
+    assert main(["validate-data", "--skip_bad_rows", files["train"][0], files["test"][0], *options]) == 0
+    told = capsys.readouterr().out
+    assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told
+    for argv, message in ([[], "name at least one file"], [["a", "--skip=1"], "skip: unknown option"], [["absent"], "absent cannot be read"]):
+        assert main(["validate-data", *argv, *(options if argv == ["absent"] else [])]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Tasks from files: their parts, their examples, and that no test question is trained on."""
+
+import json
+
+import pytest
+
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.task import GenerativeExample, RecordPairExample, TaskFiles, TaskOptions, add_record_tasks, build_tasks
+from recbole_recfound.task.files import paths_in
+from tests.task.hand_made import training_data
+
+
+def _file(tmp_path, name, *rows):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _pm(prompt, answer="no", task="Product_Matching"):
+    return {"text": [prompt, answer], "task": task}
+
+
+def _pair(query, positives, negatives, task="Emb_item"):
+    return {"query": ["Q:", query], "pos": [["I:", text] for text in positives], "neg": [["I:", text] for text in negatives], "task": task}
+
+
+def test_a_list_trains_and_parts_are_parts(tmp_path):
+    path = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b", "yes"))
+    for given in ([path], {"train": [path]}, {"train": path}):
+        files = TaskFiles.open(given, False)
+        assert files.tasks("train") == ["PM"] and not files.tasks("test") and paths_in(given) == [path]
+    assert TaskFiles.open([], False).tasks("train") == []
+
+
+def test_what_the_test_asks_is_never_trained_on(tmp_path):
+    train = _file(tmp_path, "train.jsonl", _pm("a"), _pm("b", "yes"), _pm("c"), _pm("d"))
+    valid = _file(tmp_path, "valid.jsonl", _pm("b"), _pm("c"), _pm("e"))
+    test = _file(tmp_path, "test.jsonl", _pm("c"))
+    files = TaskFiles.open({"train": [train], "valid": [valid], "test": [test]}, False)
+    asked = {part: [e.slots["prompt"][1] for e in files.examples(part, "PM")] for part in ("train", "valid", "test")}
+    assert asked == {"train": ["a", "d"], "valid": ["b", "e"], "test": ["c"]}
+    assert any("train.jsonl: 2 records left out" in note for note in files.notes())
+
+
+def test_what_is_refused(tmp_path):
+    path = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b"), _pm("c", "maybe"))
+    with pytest.raises(ConfigError, match="task_files: unknown part 'tests', use train, valid, test"):
+        TaskFiles.open({"tests": [path]}, False)
+    with pytest.raises(ConfigError, match="given twice"):
+        TaskFiles.open({"train": [path], "test": [path]}, False)
+    with pytest.raises(DataError, match=r"a.jsonl:3: key 'text': no answer of PM: 'maybe'"):
+        TaskFiles.open({"test": [path]}, False)
+
+
+def test_files_join_what_the_atomic_files_give(tmp_path):
+    source, options = training_data(), TaskOptions(hard_negatives=1)
+    built, _ = build_tasks(["U2I", "I2I", "IP"], source, options)
+    pairs = _file(tmp_path, "b.jsonl", _pair("x", ["y", "z"], ["n", "m"]))
+    answers = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b", "yes"), _pm("c", task="item_profile"))
+    tasks = add_record_tasks(built, TaskFiles.open([pairs, answers], False), 5, options)
+    assert list(tasks) == ["U2I", "I2I", "PM", "IP"]
+    mixed, alone = tasks["I2I"], tasks["PM"]
+    assert len(mixed) == len(built["I2I"]) + 2 and mixed.example(0) == built["I2I"].example(0)
+    added = [mixed.example(len(built["I2I"]) + place) for place in (0, 1)]
+    assert [example.positive for example in added] == [("I:", "y"), ("I:", "z")]
+    assert all(isinstance(e, RecordPairExample) and len(e.negatives) == 1 and e.known == (("I:", "y"), ("I:", "z")) for e in added)
+    assert added == [mixed.example(len(built["I2I"]) + place) for place in (0, 1)]
+    assert alone.choices == ("no", "yes") and alone.example(1) == GenerativeExample({"prompt": ("prompt", "b")}, "yes")
+    assert len(tasks["IP"]) == len(built["IP"]) + 1 and not tasks["IP"].choices
+    assert "a.jsonl" in tasks["IP"].note
+
+
+def test_one_record_is_too_few(tmp_path):
+    with pytest.raises(ConfigError, match="PM has one training record"):
+        add_record_tasks({}, TaskFiles.open([_file(tmp_path, "a.jsonl", _pm("a"))], False), 0, TaskOptions())
