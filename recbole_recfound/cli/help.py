@@ -11,7 +11,7 @@ import yaml
 from recbole_recfound.property_files import Setting, properties_dir, read_settings, recbole_dir
 
 ON_THE_COMMAND_LINE = [
-    ("model", "RecFound", "The model: RecFound, or any model of RecBole. With --help: whose options are shown."),
+    ("model", "RecFound", "The model: RecFound, IAK, or any model of RecBole. With --help: whose options are shown."),
     ("dataset", "ml-100k", "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole."),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
     ("help", "", "This text."),
