@@ -189,7 +189,7 @@ RULES: dict[str, Rule] = {
     "iak_epochs": Rule(minimum=1),
     "iak_stopping_step": Rule(minimum=1),
     "iak_learning_rate": Rule((int, float), above=0),
-    "iak_cold": Rule(choices=("off", "mean")),
+    "iak_cold": Rule(choices=("base", "mean")),
     # RecBole reads these although no YAML file of it names them
     "token_num_threshold": Rule((int,)),
     "xgb_early_stopping_rounds": Rule((int,), nullable=True),

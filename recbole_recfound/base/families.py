@@ -17,9 +17,9 @@ Loss = Callable[[nn.Module, object], torch.Tensor]
 
 
 def _own_loss(base: nn.Module, interaction) -> torch.Tensor:
-    """The base's own loss; RecBole sums the parts of a tuple."""
+    """The base's own loss as one number: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
     loss = base.calculate_loss(interaction)
-    return sum(loss) if isinstance(loss, tuple) else loss
+    return (sum(loss) if isinstance(loss, tuple) else loss).mean()
 
 
 def _embedded_items(base: nn.Module) -> torch.Tensor:

@@ -87,21 +87,26 @@ class DomainScorer:
         model.train(was_training)
         return {key: struct.get(key) for key in _row_keys(struct)}
 
-    def metrics(self, collected: Collected, phase: str, index: torch.Tensor | None = None) -> dict[str, float]:
+    def metrics(
+        self, collected: Collected, phase: str, index: torch.Tensor | None = None, only: str | None = None
+    ) -> dict[str, float]:
         """RecBole's metrics, with GAUC beside AUC, of some rows.
 
         Args:
             collected: of all rows of the phase.
             phase: `valid` or `test`.
             index: bool [N] or int64 [n]; None: all rows.
+            only: the one metric that is wanted, e.g. `ndcg@10`; None: all.
 
         Returns:
             Metric -> value. Without rows it is empty; where all labels are the same, AUC and GAUC are left out.
         """
         part = collected if index is None else {key: values[index] for key, values in collected.items()}
-        return self.part_metrics(part, phase, index)
+        return self.part_metrics(part, phase, index, only)
 
-    def part_metrics(self, part: Collected, phase: str, index: torch.Tensor | None) -> dict[str, float]:
+    def part_metrics(
+        self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
+    ) -> dict[str, float]:
         """As `metrics`, where only the rows of `index` were collected."""
         if not len(next(iter(part.values()))):
             return {}
@@ -110,14 +115,14 @@ class DomainScorer:
             struct.set(key, values)
         evaluator = self._engine.evaluator
         one_class = self.clicks and len(part["data.label"].unique()) < 2
+        wanted = [only.partition("@")[0]] if only else evaluator.metrics
         found: dict[str, float] = {}
-        for name in evaluator.metrics:
+        for name in wanted:
             if not (one_class and name == "auc"):
                 found |= evaluator.metric_class[name].calculate_metric(struct)
-        if self.clicks and not one_class:
+        if self.clicks and not one_class and not only:
             users = self.rows[phase].interaction[self.uid_field]
-            users = users if index is None else users[index]
-            found |= grouped_auc(self.config, part["rec.score"], part["data.label"], users)
+            found |= grouped_auc(self.config, part["rec.score"], part["data.label"], users if index is None else users[index])
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:
@@ -127,15 +132,15 @@ class DomainScorer:
             struct.set(key, value)
         return struct
 
-    def by_domain(self, collected: Collected, phase: str, number: int) -> list[dict[str, float]]:
+    def by_domain(self, collected: Collected, phase: str, number: int, only: str | None = None) -> list[dict[str, float]]:
         """Metrics of each domain of type `number`; {} for one without rows."""
         of_rows = self.domain[phase][:, number]
-        return [self.metrics(collected, phase, of_rows == domain) for domain in range(len(self.domains[number]))]
+        return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
         """float64 [D]: each domain's validation score, higher is better, NaN where it cannot be computed."""
         sign = 1.0 if self.bigger else -1.0
-        found = self.by_domain(collected, "valid", number)
+        found = self.by_domain(collected, "valid", number, self.metric)
         return np.array([sign * metrics.get(self.metric, float("nan")) for metrics in found])
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:

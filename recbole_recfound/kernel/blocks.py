@@ -29,7 +29,7 @@ class Blocks:
     def split(self, values: torch.Tensor) -> torch.Tensor:
         """[B, c] to [N, size, c]; padding is zero."""
         flat = values.new_zeros(len(self.domain) * self.size, values.shape[-1])
-        return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, -1)
+        return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, values.shape[-1])
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
@@ -48,7 +48,7 @@ class Blocks:
 
     def each(self, values: torch.Tensor) -> torch.Tensor:
         """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
-        return values[self.domain].view(len(self.domain), 1, -1)
+        return values[self.domain].view(len(self.domain), 1, values[0].numel())
 
 
 def group_rows(domain: torch.Tensor, num_domains: int, size: int | None = None) -> Blocks:

@@ -79,11 +79,8 @@ def plug_in(splits: Splits, base: nn.Module, layer: str | None) -> Plug:
         trainable = collate.before > 0
     batch = collate(np.flatnonzero(trainable)[:3].tolist()).to(config["device"])
 
-    def call() -> None:
-        with torch.no_grad():
-            family.loss(base, batch)
-
-    width, inner = probe(attachment, call, len(batch))
+    width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
+    probe(attachment, lambda: base.predict(batch), len(batch))
     return Plug(base, family, attachment, width, inner == 1, collate, trainable)
 
 

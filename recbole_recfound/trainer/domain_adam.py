@@ -47,14 +47,14 @@ class DomainAdam(torch.optim.Optimizer):
                     continue
                 state = self.state[weight]
                 if not state:
-                    state["step"] = torch.zeros(len(weight), device=weight.device)
+                    state["step"] = torch.zeros(len(weight), device=weight.device, dtype=torch.float64)
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
                 shape = (-1, *[1] * (weight.dim() - 1))
                 gradient = weight.grad[domains] / shares.view(shape)
                 count = state["step"][domains] + 1
                 average = torch.lerp(gradient, state["exp_avg"][domains], first)
                 square = torch.lerp(gradient.square(), state["exp_avg_sq"][domains], second)
-                size = (square / (1 - second**count).view(shape)).sqrt_().add_(group["eps"])
-                rate = (group["lr"] * self.rate_factors[domains] / (1 - first**count)).view(shape)
+                size = (square / (1 - second**count).to(square).view(shape)).sqrt_().add_(group["eps"])
+                rate = (group["lr"] * self.rate_factors[domains] / (1 - first**count)).to(average).view(shape)
                 weight[domains] = weight[domains] - rate * average / size
                 state["step"][domains], state["exp_avg"][domains], state["exp_avg_sq"][domains] = count, average, square

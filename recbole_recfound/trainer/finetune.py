@@ -255,7 +255,8 @@ class FineTuner:
         """Validation score of one domain's rows, higher is better; -inf where it cannot be computed."""
         if not len(valid):
             return float("-inf")
-        value = self.scorer.part_metrics(self.scorer.collect(model, "valid", valid), "valid", valid).get(self.scorer.metric)
+        scorer = self.scorer
+        value = scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.metric).get(scorer.metric)
         if value is None or np.isnan(value):
             return float("-inf")
         return value if self.scorer.bigger else -value
