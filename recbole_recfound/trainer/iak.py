@@ -115,6 +115,7 @@ class IAKTrainer:
         stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
         self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
         self.stopped[0] |= self.sampler.stopped
+        cold = np.array([not len(rows) for rows in self.sampler.rows])
         total = self.options.epochs * self.sampler.steps_per_epoch()
         with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
             for epoch in range(1, self.options.epochs + 1):
@@ -128,7 +129,7 @@ class IAKTrainer:
                 collected = self.scorer.collect(self.model, "valid")
                 for number, bank in enumerate(self.model.banks):
                     scores = self.scorer.valid_scores(collected, number)
-                    better = scores > best[number]
+                    better = scores > best[number] if number else (scores > best[number]) & ~cold
                     self._keep(bank, kept[number], np.flatnonzero(better))
                     best[number] = np.where(better, scores, best[number])
                     epochs[number][better] = epoch

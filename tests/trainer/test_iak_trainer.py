@@ -101,7 +101,7 @@ def test_beta_warms_up_and_the_kl_at_the_end_falls_along_a_sweep(tiny_path):
     for beta in (0.0, 1e-2, 1.0):
         small = build_small_iak("DeepFM", tiny_path)
         torch.manual_seed(0)
-        fitted = small.trainer(epochs=8, beta=beta, stopping_step=50).fit(small.base_scores())
+        fitted = small.trainer(epochs=5, beta=beta, stopping_step=50).fit(small.base_scores())
         ends.append(np.mean([record["kl"] for record in fitted.history[-3:]]))
         used = [record["beta"] for record in fitted.history]
         assert used == sorted(used) and used[-1] == beta and (beta == 0 or used[0] < beta)
@@ -136,7 +136,7 @@ def test_distillation_keeps_nearer_to_the_base(tiny_path):
     for weight in (0.0, 100.0):
         small = build_small_iak("DeepFM", tiny_path)
         torch.manual_seed(0)
-        small.trainer(epochs=5, lambda_kd=weight).fit([scores - 1 for scores in small.base_scores()])
+        small.trainer(epochs=3, lambda_kd=weight).fit([scores - 1 for scores in small.base_scores()])
         small.model.eval()
         distances.append(small.model.losses(small.batch()).distill.item())
     assert distances[1] < 0.5 * distances[0]
