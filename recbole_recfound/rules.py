@@ -185,6 +185,7 @@ RULES: dict[str, Rule] = {
     "iak_schedule": Rule(choices=("joint", "two_phase")),
     "iak_sampling": Rule(choices=("dynamic", "fixed", "mixed")),
     "iak_batch_size": Rule(minimum=1),
+    "iak_valid_metric": Rule((str,), nullable=True, check=_metric_at),
     "iak_least_steps": Rule(minimum=0),
     "iak_epochs": Rule(minimum=1),
     "iak_stopping_step": Rule(minimum=1),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from recbole.evaluator import smaller_metrics
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.metrics import GAUC
 from recbole.trainer import Trainer
@@ -15,6 +16,7 @@ from recbole.utils import EvaluatorType
 from torch import nn
 
 from recbole_recfound.domain import Domains, eval_domains
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.protocol import Splits, training_pairs
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -39,6 +41,7 @@ class DomainScorer:
         self.domains = tuple(domains)
         self.metric = self.config["valid_metric"].lower()
         self.bigger: bool = self.config["valid_metric_bigger"]
+        self.kept_by = self._kept_by()
         self._engine = Trainer(self.config, base)
         self._engine.tot_item_num = splits.dataset.item_num
         self._engine.item_tensor = splits.dataset.get_item_feature().to(self._engine.device)
@@ -54,6 +57,17 @@ class DomainScorer:
         users = self.rows["test"].interaction[splits.train_set.uid_field]
         self.seen_users = seen[users]
         self.uid_field = splits.train_set.uid_field
+
+    def _kept_by(self) -> str:
+        """What stops and guards a domain: for click models the log loss, since a kernel can raise its own domain's AUC and yet be so
+        overconfident that rows of different domains are ordered worse."""
+        metrics = [name.lower() for name in self.config["metrics"]]
+        wanted = (self.config["iak_valid_metric"] or "").lower()
+        if not wanted:
+            return "logloss" if "logloss" in metrics else self.metric
+        if wanted.partition("@")[0] not in metrics:
+            raise ConfigError(f"iak_valid_metric: {wanted} is not among metrics: {', '.join(metrics)}")
+        return wanted
 
     def _domains(self, rows: EvalRows, held_out) -> torch.Tensor:
         """int64 [N, types]."""
@@ -138,10 +152,13 @@ class DomainScorer:
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
-        """float64 [D]: each domain's validation score, higher is better, NaN where it cannot be computed."""
-        sign = 1.0 if self.bigger else -1.0
-        found = self.by_domain(collected, "valid", number, self.metric)
-        return np.array([sign * metrics.get(self.metric, float("nan")) for metrics in found])
+        """float64 [D]: each domain's validation score (`iak_valid_metric`), higher is better, NaN where it cannot be computed."""
+        return np.array([self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.kept_by)])
+
+    def score_of(self, metrics: dict[str, float]) -> float:
+        """The metric that stops and guards, so that higher is better; NaN where it is missing."""
+        sign = -1.0 if self.kept_by.partition("@")[0] in smaller_metrics else 1.0
+        return sign * metrics.get(self.kept_by, float("nan"))
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
         """Everything a row of the table says about a model.

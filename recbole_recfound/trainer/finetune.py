@@ -256,10 +256,8 @@ class FineTuner:
         if not len(valid):
             return float("-inf")
         scorer = self.scorer
-        value = scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.metric).get(scorer.metric)
-        if value is None or np.isnan(value):
-            return float("-inf")
-        return value if self.scorer.bigger else -value
+        score = scorer.score_of(scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.kept_by))
+        return float("-inf") if np.isnan(score) else score
 
 
 class _Patchwork:

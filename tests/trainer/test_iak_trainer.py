@@ -73,7 +73,7 @@ def test_the_kept_kernel_is_the_one_that_scored_best(clicks):
         return seen[-1]
 
     clicks.scorer.valid_scores = watched
-    fitted = trainer.fit([np.array([-1.0, -1.0])])
+    fitted = trainer.fit([np.array([-10.0, -10.0])])
     assert len(seen) == 5 and not (seen[0] == seen[-1]).all()
     best = np.max(seen, axis=0)
     assert [seen[epoch - 1][d] for d, epoch in enumerate(fitted.best_epoch[0])] == best.tolist()
