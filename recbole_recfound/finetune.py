@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -30,11 +31,11 @@ from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
 from recbole_recfound.trainer.budget import Budget
-from recbole_recfound.trainer.finetune import METHODS, FineTuner, Recipe, build_method
+from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
 
-BASE_SHARE = 0.5
-"""Part of the time budget after which a base that is trained first starts no further epoch."""
+BASE_SHARE, BASELINES_SHARE = 0.5, 0.8
+"""Parts of the time budget after which a base that is trained first, and the baselines, start no further epoch."""
 OF_THE_SPLIT = (
     "eval_args", "threshold", "benchmark_filename", "user_inter_num_interval", "item_inter_num_interval", "val_interval",
     "rm_dup_inter", "filter_inter_by_user_or_item",
@@ -89,12 +90,19 @@ def iak_config(
     if checkpoint.dataset != dataset:
         raise ConfigError(f"dataset: is {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: --dataset={checkpoint.dataset}")
     for key in OF_THE_SPLIT:
-        if key in user and key in checkpoint.settings and user[key] != checkpoint.settings[key]:
+        if key in user and not _same_split(key, user[key], checkpoint.settings.get(key)):
             raise ConfigError(
-                f"{key}: is {user[key]}, but the base was trained with {checkpoint.settings[key]}: with another split it would be tested "
-                "on rows it was trained on; leave it out"
+                f"{key}: is {user[key]}, but the base was trained with {checkpoint.settings.get(key)}: with another split it would be "
+                "tested on rows it was trained on; leave it out"
             )
     return Config(checkpoint.model, dataset, None, defaults | checkpoint.settings | user), checkpoint
+
+
+def _same_split(key: str, value: Any, theirs: Any) -> bool:
+    """Whether a setting leaves the base's split as it is; of eval_args only what decides who is held out counts."""
+    if key != "eval_args" or theirs is None:
+        return value == theirs
+    return all(value.get(part, theirs.get(part)) == theirs.get(part) for part in ("split", "order", "group_by"))
 
 
 def run_iak(
@@ -120,7 +128,7 @@ def run_iak(
         given["baselines"] = list(baselines)
     config, checkpoint = iak_config(dataset, config_file_list, given)
     budget = Budget(config["time_budget"])
-    check_methods(config["baselines"])
+    check_methods(config)
     # The base's split, whatever the seed of this run: a random split is drawn from the seed.
     init_seed(config["seed"] if checkpoint is None else checkpoint.seed, config["reproducibility"])
     splits = build_splits(config)
@@ -152,19 +160,23 @@ def run_iak(
     return run.compare(plug, where, seed)
 
 
-def check_methods(names: Sequence[str]) -> None:
-    """Refuse baselines that are no ways of fine-tuning.
+def check_methods(config: Config) -> None:
+    """Refuse baselines that are no ways of fine-tuning, and settings of them that nothing would read.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name or setting.
     """
-    for name in names:
+    for name in config["baselines"]:
         if name not in METHODS:
             raise ConfigError(f"baselines: IAK is compared with {', '.join(METHODS)}; there is no {name!r}")
+    for name, own in (config["baseline_args"] or {}).items():
+        rate = own.get("learning_rate") if isinstance(own, dict) else None
+        if name not in config["baselines"] or set(own or ()) != {"learning_rate"} or not isinstance(rate, (int, float)) or rate <= 0:
+            raise ConfigError(f"baseline_args: {name}: {own}: for IAK it can set the learning_rate of one of the baselines, a number above 0")
 
 
 def _recipe(plug: Plug, splits: Splits, bottleneck: int) -> Recipe:
-    return Recipe(plug.base, plug.family, plug.width, bottleneck, lambda: make_base(splits, None), splits.config["learning_rate"])
+    return Recipe(plug.base, plug.family, plug.width, bottleneck, lambda: make_base(splits, None))
 
 
 class _Run:
@@ -201,7 +213,7 @@ class _Run:
         for method in ["frozen", *(name for name in config["baselines"] if name != "frozen")]:
             tuner = FineTuner(
                 _recipe(plug, self.splits, make_model(plug, self.domains, config).banks[0].encoder_bias.shape[1]),
-                self._sampler(plug, options), plug.collate, scorer, _options(config, 0.0, method), self.deadline(),
+                self._sampler(plug, options), plug.collate, scorer, self._method_options(method), self.deadline(BASELINES_SHARE),
             )  # fmt: skip
             rows.append(self._row(method, lambda: tuner.run(method, config["show_progress"])))
         betas = config["iak_beta"] if isinstance(config["iak_beta"], list) else [config["iak_beta"]]
@@ -227,6 +239,12 @@ class _Run:
             row["metrics"] = {**row["metrics"], f"weighted {metric}": row["weighted"].get(metric)}
             self.folder.save_row(key, row)
         return row
+
+    def _method_options(self, method: str) -> IAKOptions:
+        """IAK's options, with a method's own learning rate: the base's for methods that train the whole model."""
+        config, own = self.config, (self.config["baseline_args"] or {}).get(method) or {}
+        usual = config["learning_rate"] if method in WHOLE_MODEL else config["iak_learning_rate"]
+        return dataclasses.replace(_options(config, 0.0), learning_rate=own.get("learning_rate", usual))
 
     def _sampler(self, plug: Plug, options: IAKOptions) -> DomainBatchSampler:
         config = self.config
@@ -314,11 +332,10 @@ class _Run:
         }
 
 
-def _options(config: Config, beta: float, method: str = "") -> IAKOptions:
-    own = (config["baseline_args"] or {}).get(method) or {}
+def _options(config: Config, beta: float) -> IAKOptions:
     return IAKOptions(
-        config["iak_epochs"], own.get("learning_rate", config["iak_learning_rate"]), beta, config["iak_lambda_c"],
-        config["iak_lambda_kd"], config["iak_schedule"], config["iak_stopping_step"], config["iak_least_steps"], config["iak_cold"],
+        config["iak_epochs"], config["iak_learning_rate"], beta, config["iak_lambda_c"], config["iak_lambda_kd"],
+        config["iak_schedule"], config["iak_stopping_step"], config["iak_least_steps"], config["iak_cold"],
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.iak import IAKOptions
 
 METHODS = ("frozen", "full", "head", "bitfit", "adapter", "lora", "scratch")
-FROM_BASE_RATE = ("full", "scratch")
-"""Methods that train the whole model, at the learning rate it was trained with."""
+WHOLE_MODEL = ("full", "scratch")
+"""Methods that train the whole model."""
 LORA_RANK = 8
 
 
@@ -37,7 +37,6 @@ class Recipe:
         width: d, the width at the place.
         bottleneck: of the adapter; IAK's own.
         fresh: makes an untrained model like the base.
-        base_rate: learning rate the base was trained with.
     """
 
     base: nn.Module
@@ -45,7 +44,6 @@ class Recipe:
     width: int
     bottleneck: int
     fresh: Callable[[], nn.Module]
-    base_rate: float
 
 
 class BottleneckAdapter(nn.Module):
@@ -121,7 +119,7 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
 
         return model, loss
     model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
-    model.requires_grad_(method in ("full", "scratch"))
+    model.requires_grad_(method in WHOLE_MODEL)
     if method == "head":
         for name in family.head:
             model.get_submodule(name).requires_grad_(True)
@@ -194,7 +192,8 @@ class FineTuner:
             sizes.append(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
             index = {phase: torch.nonzero(scorer.domain[phase][:, 0] == domain).squeeze(1) for phase in found}
             start = -np.inf if method == "scratch" else base_scores[domain]
-            better = self._fit(model, loss, self._rate(method, domain), domain, index["valid"], start)
+            rate = self.options.learning_rate * float(self.sampler.rate_factors[domain])
+            better = self._fit(model, loss, rate, domain, index["valid"], start)
             kept += better
             if better or method == "scratch":
                 begin = time.monotonic()
@@ -213,12 +212,15 @@ class FineTuner:
             "trainable_parameters": sum(sizes),
             "parameters_per_domain": max(sizes),
             "checkpoint_bytes": 4 * sum(sizes),
-            "note": f"better than {'nothing' if method == 'scratch' else 'the base'} in {kept} of {len(trained)} domains" if trained else "",
+            "note": self._note(method, kept, len(trained)),
         }
 
-    def _rate(self, method: str, domain: int) -> float:
-        rate = self.recipe.base_rate if method in FROM_BASE_RATE else self.options.learning_rate
-        return rate * float(self.sampler.rate_factors[domain])
+    def _note(self, method: str, kept: int, domains: int) -> str:
+        if not domains:
+            return ""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        told = "one model per domain" if method == "scratch" else f"better than the base in {kept} of {domains} domains"
+        return told + ("; cut off by the time budget" if late else "")
 
     def _fit(
         self, model: nn.Module, loss: Callable[[Any], torch.Tensor], rate: float, domain: int, valid: torch.Tensor, best: float

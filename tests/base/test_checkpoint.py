@@ -69,6 +69,10 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
         iak_config("tiny", None, settings | {"threshold": {"rating": 3}})
     with pytest.raises(ConfigError, match="eval_args"):
         iak_config("tiny", None, settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}})
+    with pytest.raises(ConfigError, match="user_inter_num_interval: .*another split"):
+        iak_config("tiny", None, settings | {"user_inter_num_interval": "[6,inf)"})
+    same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
+    assert iak_config("tiny", None, settings | same)[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
         iak_config("ml-100k", None, settings)
     config, checkpoint = iak_config("tiny", None, settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}})
@@ -94,6 +98,8 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
         (["--domain=gender,gender"], "named twice"),
         (["--domain=gender", "--baselines=full,BPR"], "there is no 'BPR'"),
+        (["--domain=gender", "--baselines=full", "--baseline_args={head: {learning_rate: 1}}"], "baseline_args: head"),
+        (["--domain=gender", "--baselines=full", "--baseline_args={full: {epochs: 1}}"], "it can set the learning_rate"),
         (["--domain=gender", "--base_model=RecFound"], "name its folder with --base_checkpoint"),
         (["--domain=gender", "--base_model=Pop"], "Pop"),
         (["--domain=gender", "--iak_betta=1"], "did you mean iak_beta"),

@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):
 
 def tuner_of(small, **changes) -> FineTuner:
     trainer = small.trainer(**changes)
-    recipe = Recipe(small.plug.base, small.plug.family, small.plug.width, 4, lambda: make_base(small.splits, None), 0.01)
+    recipe = Recipe(small.plug.base, small.plug.family, small.plug.width, 4, lambda: make_base(small.splits, None))
     return FineTuner(recipe, trainer.sampler, small.plug.collate, small.scorer, trainer.options)
 
 
