@@ -103,11 +103,24 @@ class Attachment:
                 self._table = (_Rows(first, self), *rest)
             return self._table
 
-        return self._replace(lazily)
+        remove = self._replace(lazily)
+        forget_cached(self.base)  # full_sort_predict keeps the table that it saw first, ours must not outlive this `with`
+
+        def undo() -> None:
+            remove()
+            forget_cached(self.base)
+
+        return undo
 
     def _replace(self, function: Callable) -> Callable[[], None]:
         vars(self.base)[self._name] = function
         return lambda: vars(self.base).pop(self._name)
+
+
+def forget_cached(model: nn.Module) -> None:
+    """Drop what RecBole's models keep of their last evaluation (`restore_user_e` and the like): it belongs to other weights."""
+    for name in getattr(model, "other_parameter_name", ()):
+        setattr(model, name, None)
 
 
 class _Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from recbole.utils import ModelType
@@ -39,12 +39,14 @@ class Family:
         head: sub-modules behind that place, for the baseline `head`.
         items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click models.
         loss: the base's own loss of a batch, a mean over its rows.
+        differentiable: whether that loss reaches the base's own parameters; kernels do not need it.
     """
 
     place: str
     head: tuple[str, ...] = ()
     items: Items | None = None
     loss: Loss = _own_loss
+    differentiable: bool = True
 
 
 def _recfound_items(base: nn.Module) -> torch.Tensor:
@@ -65,7 +67,7 @@ FAMILIES: dict[str, Family] = {
     "LightGCN": Family("method:forward[0]", ("item_embedding",), _propagated_items),
     "SASRec": Family("method:gather_indexes", ("item_embedding",), _embedded_items),
     "GRU4Rec": Family("method:gather_indexes", ("dense",), _embedded_items),
-    "RecFound": Family("method:user_vectors", (), _recfound_items, _recfound_loss),
+    "RecFound": Family("method:user_vectors", (), _recfound_items, _recfound_loss, differentiable=False),
 }
 """Models whose place is known and tested."""
 
@@ -86,7 +88,7 @@ def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
         if layer is None:
             raise ConfigError(f"iak_layer: no default place is known for {model}; name one (--list_layers shows them)")
         family = Family(layer)
-    return Family(layer, family.head, family.items, family.loss) if layer else family
+    return replace(family, place=layer) if layer else family
 
 
 def _by_kind(base: nn.Module) -> Family | None:

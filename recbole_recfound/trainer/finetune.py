@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from recbole_recfound.base import Attachment, Family
+from recbole_recfound.base import Attachment, Family, forget_cached
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import Collected, DomainScorer
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
@@ -118,6 +118,8 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
                 return family.loss(recipe.base, interaction)
 
         return model, loss
+    if not family.differentiable:
+        raise ConfigError(f"baselines: {type(recipe.base).__name__} as a base gives no gradients; of the baselines only frozen and adapter can be used")
     model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)
     if method == "head":
@@ -251,6 +253,7 @@ class FineTuner:
                 break
         if kept is not None:
             model.load_state_dict(kept)
+            forget_cached(model)
         return kept is not None
 
     def _score(self, model: nn.Module, valid: torch.Tensor) -> float:

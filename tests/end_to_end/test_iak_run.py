@@ -127,6 +127,8 @@ def test_recfound_is_a_base(small_run, tmp_path):
     settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "use_gpu", "time_budget")}
     settings |= QUICK | {"domain": ["gender"], "base_checkpoint": base["run_dir"]}
     result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
+    with pytest.raises(ConfigError, match="only frozen and adapter"):
+        run_recfound("IAK", "tiny", config_dict=settings, baselines=["full"])
     frozen = result["comparison"][0]
     assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_recfound.base import base_hash
+from recbole_recfound.base import Attachment, base_hash
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.iak import DOMAIN_FIELD
 from recbole_recfound.trainer.iak import IAKTrainer
@@ -104,6 +104,21 @@ def test_batch_norm_would_have_moved(tiny_path):
     small.plug.base.train()
     small.plug.base.calculate_loss(small.batch())
     assert not torch.equal(running, before)
+
+
+def test_a_table_that_the_base_keeps_belongs_to_nobody_else(tiny_path):
+    """LightGCN keeps its propagated table from one full_sort_predict to the next."""
+    small = build_small_iak("LightGCN", tiny_path)
+    base = scores(small.plug.base, small)
+    shake(small.model, size=3.0)
+    ours = scores(small.model, small)["predict"]
+    users = small.scorer.rows["test"].interaction
+    plain = small.plug.base.full_sort_predict(users)
+    with Attachment(small.plug.base, small.plug.family.place).using(lambda h: -h):
+        torch.testing.assert_close(small.plug.base.full_sort_predict(users), -plain)
+    adapted = small.model.full_sort_predict(users)
+    assert not torch.equal(adapted, plain) and not torch.equal(ours, base["predict"])
+    assert torch.equal(small.plug.base.full_sort_predict(users), plain)
 
 
 def test_several_types_of_domain_add_their_changes(tiny_path):
