@@ -60,6 +60,23 @@ def check_value(key: str, value: Any, origin: str = "") -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def settings_of_files(paths: Iterable[str | Path] | None) -> dict[str, Any]:
+    """Checked settings of YAML files, later files over earlier ones. Raises ConfigError with file and line."""
+    settings = [setting for path in paths or [] for setting in read_settings(path)]
+    return {s.key: check_value(s.key, s.value, f"{s.file}:{s.line}") for s in settings}
+
+
+def settings_of_dict(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Checked settings by key; text is read as the setting wants it. Raises ConfigError."""
+    rules = known_rules()
+    checked = {}
+    for key, value in (values or {}).items():
+        if isinstance(value, str) and key in rules:
+            value = from_text(rules[key], value)
+        checked[key] = check_value(key, value)
+    return checked
+
+
 class Config(RecBoleConfig):
     """The settings of a run.
 
@@ -97,17 +114,10 @@ class Config(RecBoleConfig):
         return Loader
 
     def _load_config_files(self, file_list: Iterable[str | Path] | None) -> dict[str, Any]:
-        settings = [setting for path in file_list or [] for setting in read_settings(path)]
-        return {s.key: check_value(s.key, s.value, f"{s.file}:{s.line}") for s in settings}
+        return settings_of_files(file_list)
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
-        rules = known_rules()
-        checked = {}
-        for key, value in (config_dict or {}).items():
-            if isinstance(value, str) and key in rules:
-                value = from_text(rules[key], value)
-            checked[key] = check_value(key, value)
-        return checked
+        return settings_of_dict(config_dict)
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}

@@ -73,6 +73,10 @@ def run_recfound(
         ConfigError, DataError, BackboneError: found before anything expensive starts.
         TrainingError: training cannot go on; the last good checkpoint is kept.
     """
+    if model == "IAK":
+        from recbole_recfound.finetune import run_iak  # it uses this module's functions
+
+        return run_iak(dataset, config_file_list, config_dict, baselines)
     settings = dict(config_dict or {})
     if baselines is not None:
         settings["baselines"] = list(baselines)

@@ -26,7 +26,11 @@ def command(argv: list[str]) -> int:
         RecFoundError: what the user can mend.
     """
     request = read_request(argv, USAGE)
-    if request:
+    if request and request["config_dict"].pop("list_layers", False):
+        from recbole_recfound.finetune import list_layers
+
+        print(list_layers(request["config_file_list"], request["config_dict"]))
+    elif request:
         from recbole_recfound.quick_start import run_recfound
 
         run_recfound(**request)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, get_trainer, init_seed
+from torch import nn
 
 from recbole_recfound.config import Config, known_rules
 from recbole_recfound.errors import ConfigError
@@ -109,6 +110,11 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
         `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early stopping ended training, or there is
         nothing to repeat) and `note`.
     """
+    return fit(config, splits, deadline)[0]
+
+
+def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[dict[str, Any], nn.Module]:
+    """As `fit_and_score`, and gives the model at its best checkpoint as well."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, splits.train_set).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -125,7 +131,7 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
     metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
-    return {
+    row = {
         "model": config["model"],
         "metrics": {metric: float(value) for metric, value in metrics.items()},
         "valid_metrics": {metric: float(value) for metric, value in trainer.best_valid_result.items()},
@@ -135,6 +141,7 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
         "converged": converged,
         "note": "" if converged else f"not converged: stopped after {len(epochs)} epochs",
     }
+    return row, model
 
 
 def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, float], None]]:

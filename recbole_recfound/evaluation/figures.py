@@ -73,6 +73,27 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
     return _svg(figure)
 
 
+def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
+    """Information kept against beta, and the validation score on a second axis.
+
+    Args:
+        points: `beta`, `kl` (nats) and `valid`, in any order.
+        metric: name of the validation score.
+    """
+    ordered = sorted(points, key=lambda point: point["beta"])
+    betas = [point["beta"] for point in ordered]
+    figure, axes = plt.subplots(figsize=(7.2, 3.2))
+    axes.plot(betas, [point["kl"] for point in ordered], marker="o", color="#4477aa")
+    axes.set_xscale("symlog", linthresh=min((beta for beta in betas if beta > 0), default=1.0))
+    axes.set_xlabel("beta")
+    axes.set_ylabel("KL, nats", color="#4477aa")
+    axes.grid(alpha=0.25)
+    scores = axes.twinx()
+    scores.plot(betas, [point["valid"] for point in ordered], marker="s", color="#cc6677", linestyle="--")
+    scores.set_ylabel(f"validation {metric}", color="#cc6677")
+    return _svg(figure)
+
+
 def _svg(figure: plt.Figure) -> str:
     figure.tight_layout()
     text = io.StringIO()

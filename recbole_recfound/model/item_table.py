@@ -48,8 +48,6 @@ class ItemTable(nn.Module):
         width = feature_size + moved_size
         # Standardised text features by item, and how far training has moved them; set by the model.
         self.register_buffer("features", torch.zeros(num_items, width), persistent=False)
-        self.register_buffer("mean", torch.zeros(feature_size), persistent=False)
-        self.register_buffer("deviation", torch.ones(feature_size), persistent=False)
         self.text = nn.Linear(width, hidden_size) if use_text else None
         self.ids = nn.Embedding(num_items, hidden_size) if use_item_id else None
         if self.text is not None:
@@ -60,22 +58,20 @@ class ItemTable(nn.Module):
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=id_scale)
 
-    def set_scale(self, features: torch.Tensor) -> None:
-        """Take mean and deviation from the plain backbone's features; without centring all texts point the same way."""
-        self.mean = features[1:].mean(0)
-        self.deviation = features[1:].std(0).clamp(min=1e-6)
-
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
-        """Set the text features; row 0 stays padding.
+        """Set the text features, centred and scaled: without centring all texts point the same way. Row 0 stays padding.
+
+        Training moves all texts together far more than one against another. What is the same for all is left out: both
+        versions are standardised by themselves.
 
         Args:
             features: [num_items, feature_size] of the plain backbone.
             trained: [num_items, moved_size] the leading ones as the trained text side gives them; None: not moved.
         """
-        parts = [(features - self.mean) / self.deviation]
+        parts = [_standard(features)]
         if self.moved_size:
-            plain = features[:, : self.moved_size]
-            parts.append(((plain if trained is None else trained) - plain) / self.deviation[: self.moved_size])
+            plain = parts[0][:, : self.moved_size]
+            parts.append(torch.zeros_like(plain) if trained is None else _standard(trained) - plain)
         self.features = torch.cat(parts, dim=1)
         self.features[0] = 0.0
 
@@ -88,3 +84,8 @@ class ItemTable(nn.Module):
             parts.append(self.ids.weight)
         vectors = F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
         return vectors * self.token_norm, vectors
+
+
+def _standard(features: torch.Tensor) -> torch.Tensor:
+    """Every feature with mean 0 and deviation 1 over the items [num_items, f]; row 0 is padding."""
+    return (features - features[1:].mean(0)) / features[1:].std(0).clamp(min=1e-6)

@@ -50,7 +50,7 @@ class ModelInputs:
     device: torch.device
     mode: str
     fingerprint: str
-    targets_per_row: float
+    targets_per_row: float = 1.0
 
 
 class RecFound(GeneralRecommender):
@@ -157,7 +157,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def refresh_items(self) -> None:
-        """Encode every item's text with the current adapter; the first call also fixes centre and scale."""
+        """Encode every item's text with the current adapter; the first call also encodes them with the plain backbone."""
         if self.n_items == 1:  # the padding: a run on records alone has no items
             return
         first = self._frozen_features is None
@@ -169,7 +169,6 @@ class RecFound(GeneralRecommender):
             self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
             if self.random_features:
                 self._frozen_features.normal_()
-            self.item_table.set_scale(self._frozen_features)
             if self.random_body:
                 self._forget()
         follows = self.table_route and not (self.random_features or self.random_body or first)

@@ -122,7 +122,7 @@ def test_refreshed_items_follow_the_adapter(small_run):
     perturb(small.model, std=0.2)
     small.model.refresh_items()
     changed = (small.model.item_table.features - before).abs().amax(0) > 1e-4
-    plain = len(small.model.item_table.mean)
+    plain = small.model.item_table.features.shape[1] - len(small.model.text_mean)
     assert changed[plain:].all() and not changed[:plain].any()
 
 
@@ -210,4 +210,4 @@ def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
     small = build_small(small_run, frozen_feature_layers=[2, 30, 40])
     small.model.refresh_items()
     assert small.model.frozen_layers == [2, 3]
-    assert len(small.model.item_table.mean) == 3 * len(small.model.text_mean)
+    assert small.model.item_table.features.shape[1] == 4 * len(small.model.text_mean)

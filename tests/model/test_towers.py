@@ -128,7 +128,6 @@ def test_pooling_averages_text_tokens_only():
 def test_item_table_standardises_and_normalises():
     table = ItemTable(50, 6, 8, token_norm=3.0, dropout=0.5).eval()
     features = torch.randn(50, 6) * 4 + 10
-    table.set_scale(features)
     table.set_features(features)
     torch.testing.assert_close(table.features[1:].mean(0), torch.zeros(6), atol=1e-5, rtol=0)
     torch.testing.assert_close(table.features[1:].std(0), torch.ones(6))
@@ -141,13 +140,13 @@ def test_item_table_standardises_and_normalises():
 def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
     table = ItemTable(50, 6, 8, token_norm=3.0, moved_size=4).eval()
     features = torch.randn(50, 6) * 4 + 10
-    table.set_scale(features)
     table.set_features(features)
     before, plain = table(), table.features.clone()
     assert not plain[:, 6:].any()
-    table.set_features(features, features[:, :4] + 2)
-    torch.testing.assert_close(table.features[:, :6], plain[:, :6])
-    torch.testing.assert_close(table.features[1:, 6:], (2 / features[1:].std(0)[:4]).expand(49, 4))
+    table.set_features(features, 3 * features[:, :4] + 2)
+    assert torch.allclose(table.features, plain, atol=1e-5)  # all items moved alike
+    table.set_features(features, features[:, [1, 0, 2, 3]])
+    torch.testing.assert_close(table.features[:, 6], plain[:, 1] - plain[:, 0])
     assert table.features[0].abs().sum() == 0
     for old, new in zip(before, table()):
         assert torch.equal(old, new)  # nothing jumps

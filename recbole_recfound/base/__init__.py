@@ -1,0 +1,8 @@
+"""The trained recommender that is fine-tuned: its checkpoint, and the place in it where kernels are plugged in."""
+
+from recbole_recfound.base.attach import Attachment, forget_cached, probe
+from recbole_recfound.base.checkpoint import BaseCheckpoint, base_hash, read_base, save_base
+from recbole_recfound.base.families import Family, family_of
+from recbole_recfound.base.layers import layer_table
+
+__all__ = ["Attachment", "BaseCheckpoint", "Family", "base_hash", "family_of", "forget_cached", "layer_table", "probe", "read_base", "save_base"]

@@ -1,0 +1,153 @@
+"""Checkpoints of trained models: RecBole's pickles (only when trusted), and our own folders of safetensors and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from recbole_recfound.config import Config, check_value
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.run_folder import CONFIG
+
+WEIGHTS, SETTINGS = "base.safetensors", "base.json"
+OF_THE_RUN = {
+    "base_checkpoint", "base_model", "trust_checkpoint", "list_layers", "domain", "baselines", "baseline_args",
+    "baseline_time_budget", "config_files", "config_file", "model", "dataset", "data_path", "checkpoint_dir", "output_dir", "resume",
+    "time_budget", "device", "use_gpu", "gpu_id", "show_progress", "state", "single_spec", "local_rank", "world_size", "nproc",
+    "log_wandb", "eval_type", "valid_metric_bigger", "seed", "repeatable", "save_dataset", "dataset_save_path", "save_dataloaders",
+    "dataloaders_save_path",
+}  # fmt: skip
+"""Settings that belong to a run and not to the model it trained."""
+
+
+@dataclass(frozen=True)
+class BaseCheckpoint:
+    """A trained model as it was read.
+
+    Attributes:
+        path: where it lies.
+        model: its name.
+        dataset: what it was trained on.
+        seed: with which the data were split.
+        settings: the settings that make the same model and the same split again.
+        weights: its state dict; {} for a RecFound run, whose parts are loaded by `serving`.
+        kept: whether it is a folder that may be named again (not a pickle).
+    """
+
+    path: Path
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    kept: bool
+
+
+def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
+    """Read a checkpoint without touching any data set.
+
+    Args:
+        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a RecFound run.
+        trust: whether a pickle may be opened: opening one runs whatever code it holds.
+
+    Raises:
+        ConfigError: there is nothing, or a pickle is not trusted.
+        DataError: it is not a checkpoint.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"base_checkpoint: {path} does not exist")
+    if path.is_file():
+        if not trust:
+            raise ConfigError(
+                f"base_checkpoint: {path} is a pickle, which can run any code when it is opened; add --trust_checkpoint if it is yours"
+            )
+        return _read_pickle(path)
+    folder = path if (path / SETTINGS).is_file() else path / "base"
+    if (folder / SETTINGS).is_file():
+        try:
+            told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            weights = load_file(folder / WEIGHTS)
+            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True)
+        except Exception as error:
+            raise DataError(f"{folder}: the base cannot be read ({error})") from None
+    if (path / "adapter").is_dir() and (path / CONFIG).is_file():
+        told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        return BaseCheckpoint(path, "RecFound", told["dataset"], told["seed"], _settings_of(told), {}, True)
+    raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
+
+
+def _read_pickle(path: Path) -> BaseCheckpoint:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=False)
+        config, weights = saved["config"], saved["state_dict"]
+        settings = dict(config.final_config_dict)
+    except Exception as error:
+        raise DataError(f"{path}: not a checkpoint of RecBole ({type(error).__name__}: {error})") from None
+    return BaseCheckpoint(path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False)
+
+
+def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's settings that a new Config takes."""
+    plain = str | int | float | bool | list | dict
+    kept = {}
+    for key, value in settings.items():
+        if key in OF_THE_RUN or key.startswith(("iak_", "MODEL_")) or not isinstance(value, plain):
+            continue
+        if key == "train_neg_sample_args" and value.get("distribution") == "none":
+            continue  # RecBole's word for None, which it does not read itself
+        try:
+            kept[key] = check_value(key, value)
+        except ConfigError:
+            continue  # a key of another RecBole, or one that RecBole sets itself
+    return kept
+
+
+def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
+    """Give a model the weights of a checkpoint.
+
+    Raises:
+        ConfigError: they belong to another model or other data.
+    """
+    own = base.state_dict()
+    for name in sorted(set(own) | set(checkpoint.weights)):
+        theirs = checkpoint.weights.get(name)
+        if name not in own or theirs is None or theirs.shape != own[name].shape:
+            shapes = [list(tensor.shape) if tensor is not None else "missing" for tensor in (theirs, own.get(name))]
+            raise ConfigError(
+                f"base_checkpoint: {name} is {shapes[0]} in {checkpoint.path} and {shapes[1]} for this data set: "
+                f"the data, load_col or filters are not those it was trained on"
+            )
+    base.load_state_dict(checkpoint.weights)
+
+
+def save_base(folder: Path, base: nn.Module, config: Config, seed: int) -> None:
+    """Write a trained model without pickles, so that it can be a base again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    told = {"model": config["model"], "dataset": config["dataset"], "seed": seed, "settings": _settings_of(config.final_config_dict)}
+    (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def base_hash(base: nn.Module, model: str) -> str:
+    """What a base computes with, as one word: kernels belong to it.
+
+    Args:
+        base: the model.
+        model: its name.
+    """
+    digest = hashlib.sha256(model.encode())
+    for name, tensor in sorted(base.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""RecFound as a base: from its run's folder to a model, and histories for its training rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import set_peft_model_state_dict
+from recbole.data.interaction import Interaction
+from safetensors.torch import load_file
+
+from recbole_recfound.backbone import load_backbone
+from recbole_recfound.errors import DataError
+from recbole_recfound.evaluation.protocol import Splits
+from recbole_recfound.model.build import build_recfound
+from recbole_recfound.model.recfound import RecFound
+
+LARGEST_DIFFERENCE = 1e-3
+
+
+def load_recfound_base(folder: Path, splits: Splits) -> RecFound:
+    """Build RecFound and give it the weights of a run.
+
+    Args:
+        folder: the run's folder.
+        splits: the data, with the run's settings.
+
+    Raises:
+        DataError: the weights do not fit, or give other item vectors than the run kept.
+    """
+    config, device = splits.config, splits.config["device"]
+    backbone = load_backbone(config["backbone"], device)
+    model = build_recfound(config, splits, backbone, device).model
+    model.refresh_items()  # the plain backbone's features, before the adapter has its weights
+    try:
+        set_peft_model_state_dict(model.backbone, load_file(folder / "adapter" / "adapter_model.safetensors"))
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in load_file(folder / "head.safetensors").items():
+                own[name].copy_(tensor)
+        kept = load_file(folder / "item_embeddings.safetensors")["item_embeddings"]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise DataError(f"base_checkpoint: {folder} does not fit its own settings ({error})") from None
+    model.refresh_items()
+    model.eval()
+    found = model.item_vectors().float().cpu()
+    if found.shape != kept.shape or (config["precision"] == "float32" and (found - kept).abs().max() > LARGEST_DIFFERENCE):
+        raise DataError(f"base_checkpoint: {folder} gives other item vectors than it kept: data or backbone have changed")
+    return model
+
+
+class HistoryCollate:
+    """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
+
+    Args:
+        splits: RecFound's data: interactions in the order of time, without histories.
+    """
+
+    def __init__(self, splits: Splits) -> None:
+        config = splits.config
+        self.rows = splits.train_set.inter_feat
+        self.longest: int = config["MAX_ITEM_LIST_LENGTH"]
+        self.fields = (splits.train_set.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"])
+        self.histories = splits.known_at_valid
+        self.users = self.rows[splits.train_set.uid_field].numpy()
+        order = np.argsort(self.users, kind="stable")
+        self.before = np.empty(len(order), dtype=np.int64)
+        self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
+
+    def __call__(self, index: list[int]) -> Interaction:
+        """RecBole's batch of some rows; `item_id_list` int64 [B, L], oldest first, padded with 0 on the right, and `item_length` [B]."""
+        index = np.asarray(index)
+        batch = self.rows[index]
+        lengths = np.minimum(self.before[index], self.longest)
+        column = np.arange(max(int(lengths.max(initial=0)), 1))
+        inside = column < lengths[:, None]
+        first = self.histories.indptr[self.users[index]] + self.before[index] - lengths
+        items = np.where(inside, self.histories.items[np.where(inside, first[:, None] + column, 0)], 0)
+        batch.update(Interaction({self.fields[0]: torch.from_numpy(items), self.fields[1]: torch.from_numpy(lengths)}))
+        return batch

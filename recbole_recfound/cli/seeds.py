@@ -1,0 +1,32 @@
+"""`recfound seeds`: one run per seed, means and paired differences."""
+
+from __future__ import annotations
+
+from recbole_recfound.cli.run import read_request
+from recbole_recfound.errors import ConfigError
+
+USAGE = "usage: recfound seeds --seeds=2020,2021,2022 [--model=RecFound] [--dataset=ml-100k] [--config_files=...] [--key=value ...]"
+
+
+def command(argv: list[str]) -> int:
+    """Runs every seed; seeds that are there already are not run again.
+
+    Args:
+        argv: the words after the verb.
+
+    Returns:
+        0.
+
+    Raises:
+        RecFoundError: what the user can mend.
+    """
+    request = read_request(argv, USAGE)
+    if request:
+        text = str(request["config_dict"].pop("seeds", ""))
+        words = text.split(",") if text else []
+        if not all(word.strip().isdigit() for word in words):
+            raise ConfigError(f"seeds: is {text!r}, expected whole numbers separated by commas")
+        from recbole_recfound.seeds import run_seeds
+
+        run_seeds([int(word) for word in words], **request)
+    return 0

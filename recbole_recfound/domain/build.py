@@ -1,0 +1,174 @@
+"""Builds domains from a data set: names and edges come from training rows and the side files, never from held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import FeatureType, ModelType
+
+from recbole_recfound.domain.assign import ColumnDomains, Domains, LookupDomains
+from recbole_recfound.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.protocol import Splits
+from recbole_recfound.text import read_atomic
+
+MOST_DOMAINS = 10_000
+
+
+def build_domains(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None = None) -> Domains:
+    """Find a domain's field in .inter, .user or .item, and number its values.
+
+    Side files are read directly: loading further columns through RecBole would change the ids that a trained base knows.
+
+    Args:
+        spec: as typed.
+        splits: the data.
+        fixed: `names` and `edges` of an earlier run, which stay; None: taken from the data.
+
+    Raises:
+        ConfigError: there is no such field, the field would leak the target, or the rule does not fit it.
+        DataError: a value that must be a number is none.
+    """
+    config, train = splits.config, splits.train_set
+    _refuse_leaks(spec, splits)
+    if spec.field in train.inter_feat.columns:
+        return _of_interactions(spec, splits, fixed)
+    for suffix, id_field in (("user", train.uid_field), ("item", train.iid_field)):
+        path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
+        if path.is_file():
+            table = read_atomic(path, config["field_separator"])
+            if spec.field in table.kinds:
+                if suffix == "item" and config["MODEL_TYPE"] != ModelType.CONTEXT:
+                    raise ConfigError(
+                        f"domain: {spec.field} is a field of items: for a model that ranks items it would tell which item "
+                        f"is asked for; it can only be used for models that predict clicks"
+                    )
+                by_token = dict(zip(table.column(id_field), table.column(spec.field)))
+                return _of_entities(spec, train, id_field, by_token, fixed, path)
+    raise ConfigError(
+        f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns read from .inter "
+        f"({', '.join(train.inter_feat.columns)}); load_col names those"
+    )
+
+
+def _refuse_leaks(spec: DomainSpec, splits: Splits) -> None:
+    config = splits.config
+    told_by = {config["LABEL_FIELD"], config["RATING_FIELD"], *(config["threshold"] or {})}
+    if spec.field in told_by:
+        raise ConfigError(f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before")
+    if spec.field == splits.train_set.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
+        raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
+
+
+def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None) -> Domains:
+    train = splits.train_set
+    kind = train.field2type[spec.field]
+    values = train.inter_feat[spec.field]
+    if kind == FeatureType.TOKEN:
+        tokens = [str(token) for token in train.field2id_token[spec.field]]
+        ids = range(1, len(tokens))
+        return _of_tokens(spec, spec.field, {i: tokens[i] for i in ids}, len(tokens), fixed)
+    if kind != FeatureType.FLOAT:
+        raise ConfigError(f"domain: {spec.field} holds sequences; a domain is one token or number per row")
+    if not spec.numeric:
+        raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
+    if spec.clock:
+        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock)
+    return _buckets(spec, spec.field, values.double().numpy(), fixed)
+
+
+def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: dict[str, Any] | None) -> ColumnDomains:
+    """A numeric rule, with quantiles taken from `values` unless an earlier run has fixed the edges."""
+    edges = fixed["edges"] if fixed else bucket_edges(spec, values).tolist()
+    return ColumnDomains(spec.text, tuple(bucket_names(edges)), field, tuple(edges), "")
+
+
+def _of_entities(
+    spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: dict[str, Any] | None, path: Path
+) -> Domains:
+    """Domains of users or items by a column of their file."""
+    if spec.clock:
+        raise ConfigError(f"domain: {spec.text}: {spec.clock} is a rule for times of interactions, not for {path.name}")
+    tokens = train.field2id_token[id_field]
+    of_id = {i: by_token.get(str(tokens[i]), "") for i in range(1, len(tokens))}
+    if not spec.numeric:
+        return _of_tokens(spec, id_field, of_id, len(tokens), fixed)
+    numbers = np.full(len(tokens), np.nan)
+    for i, text in of_id.items():
+        numbers[i] = _number(text, spec, path, str(tokens[i]))
+    seen = np.unique(train.inter_feat[id_field].numpy())
+    rule = _buckets(spec, id_field, numbers[seen], fixed)
+    return LookupDomains(spec.text, rule.names, id_field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
+
+
+def _number(text: str, spec: DomainSpec, path: Path, token: str) -> float:
+    if not text:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{path}: {spec.field} of {token} is {text!r}, but {spec.text} needs numbers") from None
+
+
+def _of_tokens(spec: DomainSpec, field: str, of_id: dict[int, str], size: int, fixed: dict[str, Any] | None) -> Domains:
+    if spec.numeric:
+        numbers = np.full(size, np.nan)
+        for i, text in of_id.items():
+            numbers[i] = _number(text, spec, Path(f"column {spec.field}"), f"id {i}")
+        rule = _buckets(spec, field, numbers, fixed)
+        return LookupDomains(spec.text, rule.names, field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
+    names = tuple(fixed["names"]) if fixed else tuple(sorted({text for text in of_id.values() if text}))
+    if not names:
+        raise ConfigError(f"domain: {spec.field} is empty for every row")
+    if len(names) > MOST_DOMAINS:
+        raise ConfigError(f"domain: {spec.field} has {len(names)} values, more than {MOST_DOMAINS}; a bucket rule makes fewer")
+    number_of = {name: number for number, name in enumerate(names)}
+    table = torch.full((size,), -1, dtype=torch.long)
+    for i, text in of_id.items():
+        table[i] = number_of.get(text, -1)
+    return LookupDomains(spec.text, names, field, (), table)
+
+
+def permuted(domains: Domains, seed: int) -> Domains:
+    """The same domains dealt out anew among users (or items): a control in which a domain means nothing.
+
+    Raises:
+        ConfigError: a rule on a column has nobody to deal domains to.
+    """
+    if not isinstance(domains, LookupDomains):
+        raise ConfigError(f"iak_permute_domains: {domains.text} is a rule on a column; only domains of users, items or tokens are dealt anew")
+    ids = torch.arange(1, len(domains.table))
+    shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))
+    table = domains.table.clone()
+    table[ids] = domains.table[ids[shuffled]]
+    return replace(domains, table=table)
+
+
+def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
+    """Domain of each user's held-out rows, for loaders that give one row per user without the columns of .inter.
+
+    Args:
+        domains: one type of domain.
+        held_out: RecBole's built validation or test set.
+
+    Returns:
+        int64 [number of users] (-1 = none), or None where the user alone decides.
+
+    Raises:
+        ConfigError: a user's held-out rows lie in different domains.
+    """
+    if domains.field == held_out.uid_field:
+        return None
+    users, found = held_out.inter_feat[held_out.uid_field], domains.of(held_out.inter_feat)
+    table = torch.full((held_out.user_num,), -1, dtype=torch.long)
+    table[users] = found
+    if not torch.equal(table[users], found):
+        raise ConfigError(
+            f"domain: {domains.text} puts held-out rows of one user into several domains, and this model ranks once per user; "
+            f"hold out one row per user (eval_args: {{split: {{LS: valid_and_test}}}})"
+        )
+    return table

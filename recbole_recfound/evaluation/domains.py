@@ -1,0 +1,218 @@
+"""Scores per domain, weighted over domains, and over all rows, through RecBole's collector and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.evaluator import smaller_metrics
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.metrics import GAUC
+from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType
+from torch import nn
+
+from recbole_recfound.domain import Domains, eval_domains
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.eval_rows import EvalRows
+from recbole_recfound.evaluation.protocol import Splits, training_pairs
+from recbole_recfound.model.iak import DOMAIN_FIELD
+
+Collected = dict[str, torch.Tensor]
+"""RecBole's resources of an evaluation (`rec.topk`, `rec.score`, `data.label`, ...), one entry per row."""
+
+PHASES = ("valid", "test")
+
+
+class DomainScorer:
+    """Scores models on the validation and test rows of a data set, whole and by domain.
+
+    Args:
+        splits: the data.
+        base: a model of this data set; only lends itself to RecBole's Trainer, whose evaluation code is used.
+        domains: one entry for each type of domain.
+    """
+
+    def __init__(self, splits: Splits, base: nn.Module, domains: Sequence[Domains]) -> None:
+        self.config = splits.config
+        self.domains = tuple(domains)
+        self.metric = self.config["valid_metric"].lower()
+        self.bigger: bool = self.config["valid_metric_bigger"]
+        self.kept_by = self._kept_by()
+        self._engine = Trainer(self.config, base)
+        self._engine.tot_item_num = splits.dataset.item_num
+        self._engine.item_tensor = splits.dataset.get_item_feature().to(self._engine.device)
+        self._engine.eval_collector.data_collect(splits.train_data)
+        self.clicks = self.config["eval_type"] == EvaluatorType.VALUE
+        self.rows = {"valid": EvalRows.of(splits.valid_data), "test": EvalRows.of(splits.test_data)}
+        sets = {"valid": splits.valid_set, "test": splits.test_set}
+        self.domain = {phase: self._domains(self.rows[phase], sets[phase]) for phase in PHASES}
+        for phase in PHASES:
+            self.rows[phase].interaction.interaction[DOMAIN_FIELD] = self.domain[phase]
+        seen = torch.zeros(splits.train_set.user_num, dtype=torch.bool)
+        seen[torch.from_numpy(training_pairs(splits.train_set)[0])] = True
+        users = self.rows["test"].interaction[splits.train_set.uid_field]
+        self.seen_users = seen[users]
+        self.uid_field = splits.train_set.uid_field
+
+    def _kept_by(self) -> str:
+        """What stops and guards a domain: for click models the log loss, since a kernel can raise its own domain's AUC and yet be so
+        overconfident that rows of different domains are ordered worse."""
+        metrics = [name.lower() for name in self.config["metrics"]]
+        wanted = (self.config["iak_valid_metric"] or "").lower()
+        if not wanted:
+            return "logloss" if "logloss" in metrics else self.metric
+        if wanted.partition("@")[0] not in metrics:
+            raise ConfigError(f"iak_valid_metric: {wanted} is not among metrics: {', '.join(metrics)}")
+        return wanted
+
+    def _domains(self, rows: EvalRows, held_out) -> torch.Tensor:
+        """int64 [N, types]."""
+        found = []
+        for domains in self.domains:
+            by_user = None
+            if domains.field not in rows.interaction:
+                by_user = eval_domains(domains, held_out)
+            found.append(domains.of(rows.interaction) if by_user is None else by_user[rows.interaction[held_out.uid_field]])
+        return torch.stack(found, dim=1)
+
+    @torch.no_grad()
+    def collect(self, model: nn.Module, phase: str, index: torch.Tensor | None = None) -> Collected:
+        """Let a model score some rows.
+
+        Args:
+            model: anything with RecBole's `predict` or `full_sort_predict`.
+            phase: `valid` or `test`.
+            index: int64 [n], ascending; None: all rows.
+        """
+        rows, engine = self.rows[phase], self._engine
+        index = torch.arange(len(rows)) if index is None else index
+        was_training = model.training
+        model.eval()
+        engine.model = model
+        step = engine._full_sort_batch_eval if rows.ranking else engine._neg_sample_batch_eval
+        for batch in rows.batches(index):
+            interaction, scores, positive_u, positive_i = step(batch)
+            engine.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+        struct = engine.eval_collector.get_data_struct()
+        model.train(was_training)
+        return {key: struct.get(key) for key in _row_keys(struct)}
+
+    def metrics(
+        self, collected: Collected, phase: str, index: torch.Tensor | None = None, only: str | None = None
+    ) -> dict[str, float]:
+        """RecBole's metrics, with GAUC beside AUC, of some rows.
+
+        Args:
+            collected: of all rows of the phase.
+            phase: `valid` or `test`.
+            index: bool [N] or int64 [n]; None: all rows.
+            only: the one metric that is wanted, e.g. `ndcg@10`; None: all.
+
+        Returns:
+            Metric -> value. Without rows it is empty; where all labels are the same, AUC and GAUC are left out.
+        """
+        part = collected if index is None else {key: values[index] for key, values in collected.items()}
+        return self.part_metrics(part, phase, index, only)
+
+    def part_metrics(
+        self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
+    ) -> dict[str, float]:
+        """As `metrics`, where only the rows of `index` were collected."""
+        if not len(next(iter(part.values()))):
+            return {}
+        struct = self._static()
+        for key, values in part.items():
+            struct.set(key, values)
+        evaluator = self._engine.evaluator
+        one_class = self.clicks and len(part["data.label"].unique()) < 2
+        wanted = [only.partition("@")[0]] if only else evaluator.metrics
+        found: dict[str, float] = {}
+        for name in wanted:
+            if not (one_class and name == "auc"):
+                found |= evaluator.metric_class[name].calculate_metric(struct)
+        if self.clicks and not one_class and not only:
+            users = self.rows[phase].interaction[self.uid_field]
+            found |= grouped_auc(self.config, part["rec.score"], part["data.label"], users if index is None else users[index])
+        return {name: float(value) for name, value in found.items()}
+
+    def _static(self) -> DataStruct:
+        """What the collector keeps of the training data (counts)."""
+        struct = DataStruct()
+        for key, value in self._engine.eval_collector.data_struct._data_dict.items():
+            struct.set(key, value)
+        return struct
+
+    def by_domain(self, collected: Collected, phase: str, number: int, only: str | None = None) -> list[dict[str, float]]:
+        """Metrics of each domain of type `number`; {} for one without rows."""
+        of_rows = self.domain[phase][:, number]
+        return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
+
+    def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
+        """float64 [D]: each domain's validation score (`iak_valid_metric`), higher is better, NaN where it cannot be computed."""
+        return np.array([self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.kept_by)])
+
+    def score_of(self, metrics: dict[str, float]) -> float:
+        """The metric that stops and guards, so that higher is better; NaN where it is missing."""
+        sign = -1.0 if self.kept_by.partition("@")[0] in smaller_metrics else 1.0
+        return sign * metrics.get(self.kept_by, float("nan"))
+
+    def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
+        """Everything a row of the table says about a model.
+
+        Returns:
+            `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`, for each type,
+            name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and of new ones, where there are both.
+        """
+        told: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
+        for number, domains in enumerate(self.domains):
+            of_rows = self.domain[phase][:, number]
+            counts = torch.bincount(of_rows[of_rows >= 0], minlength=len(domains)).tolist()
+            found = self.by_domain(collected, phase, number)
+            told["domains"][domains.text] = {
+                name: {"rows": rows, **metrics} for name, rows, metrics in zip(domains.names, counts, found) if rows
+            }
+        first = told["domains"][self.domains[0].text].values()
+        told["weighted"] = {name: _weighted(first, name) for name in told["metrics"]}
+        if phase == "test" and 0 < int(self.seen_users.sum()) < len(self.seen_users):
+            told["users"] = {
+                "seen": {"rows": int(self.seen_users.sum()), **self.metrics(collected, phase, self.seen_users)},
+                "new": {"rows": int((~self.seen_users).sum()), **self.metrics(collected, phase, ~self.seen_users)},
+            }
+        return told
+
+
+def _weighted(domains, name: str) -> float | None:
+    """Mean of a metric over domains, weighted by their rows; None where no domain has it."""
+    known = [(found[name], found["rows"]) for found in domains if name in found]
+    return float(np.average([value for value, _ in known], weights=[rows for _, rows in known])) if known else None
+
+
+def _row_keys(struct: DataStruct) -> list[str]:
+    return [key for key in struct._data_dict if key.startswith("rec.") or key == "data.label"]
+
+
+def grouped_auc(config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
+    """RecBole's GAUC on labelled rows: each user's AUC over that user's own rows, weighted by positive rows.
+
+    RecBole itself computes GAUC for rankings only. Users with one kind of label take no part.
+
+    Args:
+        config: gives `metric_decimal_place`.
+        scores, labels, users: [n].
+
+    Returns:
+        {"gauc": value}, or {} where no user has both kinds of labels.
+    """
+    table = pd.DataFrame({"user": users.cpu().numpy(), "score": scores.cpu().numpy(), "label": labels.cpu().numpy()})
+    table["rank"] = table.groupby("user")["score"].rank(ascending=False, method="average") * table["label"]
+    of_user = table.groupby("user").agg(ranks=("rank", "sum"), size=("label", "size"), positive=("label", "sum"))
+    of_user = of_user[(of_user["positive"] > 0) & (of_user["positive"] < of_user["size"])]
+    if not len(of_user):
+        return {}
+    struct = DataStruct()
+    struct.set("rec.meanrank", torch.from_numpy(of_user[["ranks", "size", "positive"]].to_numpy(dtype=np.float64)))
+    return GAUC(config).calculate_metric(struct)

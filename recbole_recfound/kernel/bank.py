@@ -1,0 +1,188 @@
+"""A bank of D kernels with stacked weights: one pass serves a batch of mixed domains (IAK, arXiv 2501.14268)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from recbole_recfound.kernel.blocks import Blocks, group_rows
+from recbole_recfound.kernel.gaussian import gaussian_kl
+
+COMBINES = ("residual", "replace", "gated")
+LOGVAR_RANGE = (-8.0, 4.0)
+
+
+class Passed(NamedTuple):
+    """What a pass through the bank gives, all in the order of the batch.
+
+    Attributes:
+        hidden: [B, d], h'; equal to h where there is no domain.
+        code: [B, r], z; 0 where there is no domain.
+        kl: [B], nats between each row's Gaussian and its domain's prior; 0 where there is no domain or no Gaussian.
+        aux: [B, a], the auxiliary head's reading of z, or None without such a head.
+    """
+
+    hidden: torch.Tensor
+    code: torch.Tensor
+    kl: torch.Tensor
+    aux: torch.Tensor | None
+
+
+class IAKKernelBank(nn.Module):
+    """D information-aware kernels: h is compressed into a Gaussian code, and decoded into what the domain needs.
+
+        a    = relu(h W1 + b1)                          mu = a W_mu + b_mu,  logvar = clamp(a W_s + b_s, -8, 4)
+        z    = mu + exp(logvar / 2) eps (training)      Ghat = z P + relu(z W3 + b3) W4 + b4
+        h'   = h + s Ghat  |  Ghat  |  (1 - g) h + g Ghat        (residual | replace | gated)
+
+    All domains start with the same random weights, so that the mean of trained kernels is a kernel too. With `residual`, P, W4 and b4
+    start at zero: the bank changes no bit of h before training.
+
+    Args:
+        num_domains: D.
+        hidden_size: d.
+        bottleneck: m, width of the hidden layers of encoder and decoder.
+        code_size: r.
+        combine: `residual`, `replace` or `gated`.
+        stochastic: False gives the deterministic bottleneck: no variance, no KL.
+        learned_prior: a Gaussian per domain instead of N(0, I).
+        aux_size: outputs of the head that reads the code alone (the compression loss); 0: none.
+    """
+
+    def __init__(
+        self,
+        num_domains: int,
+        hidden_size: int,
+        bottleneck: int,
+        code_size: int,
+        combine: str = "residual",
+        stochastic: bool = True,
+        learned_prior: bool = False,
+        aux_size: int = 0,
+    ) -> None:
+        super().__init__()
+        if combine not in COMBINES:
+            raise ValueError(f"combine is {combine!r}, expected one of {', '.join(COMBINES)}")
+        self.num_domains, self.hidden_size, self.code_size = num_domains, hidden_size, code_size
+        self.combine, self.stochastic = combine, stochastic
+        d, m, r = hidden_size, bottleneck, code_size
+        silent = combine == "residual"
+        self.encoder_weight, self.encoder_bias = self._matrix(d, m), self._filled(0, m)
+        self.mean_weight, self.mean_bias = self._matrix(m, r), self._filled(0, r)
+        self.project = self._filled(0, r, d) if silent else self._matrix(r, d)
+        self.decoder_weight, self.decoder_bias = self._matrix(r, m), self._filled(0, m)
+        self.output_weight = self._filled(0, m, d) if silent else self._matrix(m, d)
+        self.output_bias = self._filled(0, d)
+        self.scale = self._filled(1)
+        if combine == "gated":
+            self.gate_weight, self.gate_bias = self._matrix(2 * d, 1), self._filled(-2, 1)
+        if stochastic:
+            self.logvar_weight, self.logvar_bias = self._matrix(m, r), self._filled(-4, r)
+            if learned_prior:
+                self.prior_mean, self.prior_logvar = self._filled(0, r), self._filled(0, r)
+            else:
+                self.register_buffer("prior_mean", torch.zeros(num_domains, r), persistent=False)
+                self.register_buffer("prior_logvar", torch.zeros(num_domains, r), persistent=False)
+        if aux_size:
+            self.aux_weight, self.aux_bias = self._matrix(r, aux_size), self._filled(0, aux_size)
+        self.aux_size = aux_size
+        self.register_buffer("enabled", torch.ones(num_domains, dtype=torch.bool))
+
+    def _matrix(self, rows: int, columns: int) -> nn.Parameter:
+        bound = math.sqrt(6 / (rows + columns))
+        one = torch.empty(1, rows, columns).uniform_(-bound, bound)
+        return nn.Parameter(one.repeat(self.num_domains, 1, 1))
+
+    def _filled(self, value: float, *shape: int) -> nn.Parameter:
+        return nn.Parameter(torch.full((self.num_domains, *shape), float(value)))
+
+    def active(self, domain: torch.Tensor) -> torch.Tensor:
+        """`domain` int64 [B] with -1 in place of kernels that are switched off (`enabled`)."""
+        on = self.enabled[domain.clamp(min=0)] & (domain >= 0)
+        return torch.where(on, domain, -1)
+
+    def forward(self, h: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
+        """Adapt hidden vectors.
+
+        Args:
+            h: [B, d].
+            domain: int64 [B], -1 = none: the row comes back as it is, bit for bit.
+
+        Returns:
+            h' [B, d].
+        """
+        return self.run(h, domain).hidden
+
+    def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> Passed:
+        """The whole pass: h', code, KL and the auxiliary head.
+
+        Args:
+            h: [B, d].
+            domain: int64 [B], -1 = none.
+            block: rows per block (see `Blocks`); None: chosen from the batch.
+        """
+        blocks = group_rows(self.active(domain), self.num_domains, block)
+        x = blocks.split(h)
+        code, kl = self._encode(blocks, x, h)
+        change = self._decode(blocks, code)
+        adapted = self._combine(blocks, x, change)
+        aux = None
+        if self.aux_size:
+            aux = blocks.join(blocks.linear(code, self.aux_weight, self.aux_bias), h.new_zeros(len(h), self.aux_size))
+        return Passed(
+            blocks.join(adapted, h),
+            blocks.join(code, h.new_zeros(len(h), self.code_size)),
+            blocks.join(kl.unsqueeze(-1), h.new_zeros(len(h), 1)).squeeze(-1),
+            aux,
+        )
+
+    def _encode(self, blocks: Blocks, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Code [N, size, r] and KL [N, size]; `h` gives the noise the order of the batch, whatever the blocks."""
+        hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
+        mean = blocks.linear(hidden, self.mean_weight, self.mean_bias)
+        if not self.stochastic:
+            return mean, mean.new_zeros(mean.shape[:-1])
+        logvar = blocks.linear(hidden, self.logvar_weight, self.logvar_bias).clamp(*LOGVAR_RANGE)
+        kl = gaussian_kl(mean, logvar, blocks.each(self.prior_mean), blocks.each(self.prior_logvar))
+        if not self.training:
+            return mean, kl
+        noise = blocks.split(torch.randn(len(h), self.code_size, device=h.device, dtype=h.dtype))
+        return mean + (logvar / 2).exp() * noise, kl
+
+    def _decode(self, blocks: Blocks, code: torch.Tensor) -> torch.Tensor:
+        hidden = blocks.linear(code, self.decoder_weight, self.decoder_bias).relu()
+        return blocks.linear(code, self.project) + blocks.linear(hidden, self.output_weight, self.output_bias)
+
+    def _combine(self, blocks: Blocks, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        if self.combine == "replace":
+            return change
+        if self.combine == "residual":
+            return x + blocks.each(self.scale) * change
+        both = torch.cat([x, change], dim=-1)
+        gate = blocks.linear(both, self.gate_weight, self.gate_bias).sigmoid()
+        return (1 - gate) * x + gate * change
+
+    def trained_per_domain(self) -> int:
+        """Trained numbers of one domain."""
+        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad) // max(1, self.num_domains)
+
+    def group_of(self, phase: str) -> list[nn.Parameter]:
+        """Parameters of a phase of the two-phase schedule: `encoder` (knowledge compression) or `decoder` (matching)."""
+        first = ("encoder_", "mean_", "logvar_", "prior_", "aux_")
+        return [
+            weight for name, weight in self.named_parameters() if name.startswith(first) == (phase == "encoder")
+        ]
+
+    @torch.no_grad()
+    def set_mean_of(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Give cold domains the mean of trained kernels.
+
+        Args:
+            sources: int64, domains whose kernels are averaged.
+            targets: int64, domains that receive it.
+        """
+        for weight in self.parameters():
+            weight[targets] = weight[sources].mean(0, keepdim=True).expand(len(targets), *weight.shape[1:])

@@ -1,0 +1,76 @@
+"""Rows of a batch in blocks of one domain each, so that one batched product serves all domains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The rows that have a domain, laid out as [N, size]; blocks that are not full are padded.
+
+    With `size` 1 every row brings its own domain's weights (the gather path, for many domains in a batch); with larger blocks the
+    weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal the domains are.
+
+    Attributes:
+        rows: int64 [K], rows of the batch that have a domain, grouped by domain.
+        slots: int64 [K], where each of them lies in the flattened blocks.
+        domain: int64 [N], domain of each block.
+        size: rows in a block.
+    """
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+    domain: torch.Tensor
+    size: int
+
+    def split(self, values: torch.Tensor) -> torch.Tensor:
+        """[B, c] to [N, size, c]; padding is zero."""
+        flat = values.new_zeros(len(self.domain) * self.size, values.shape[-1])
+        return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, values.shape[-1])
+
+    def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        return rest.index_copy(0, self.rows, blocks.flatten(0, 1)[self.slots])
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """x [N, size, a] times each block's own weight.
+
+        Args:
+            x: blocks.
+            weight: [D, a, b], one matrix per domain.
+            bias: [D, b] or None.
+        """
+        own = weight[self.domain]
+        return torch.bmm(x, own) if bias is None else torch.baddbmm(bias[self.domain].unsqueeze(1), x, own)
+
+    def each(self, values: torch.Tensor) -> torch.Tensor:
+        """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
+        return values[self.domain].view(len(self.domain), 1, values[0].numel())
+
+
+def group_rows(domain: torch.Tensor, num_domains: int, size: int | None = None) -> Blocks:
+    """Sort a batch into blocks.
+
+    Args:
+        domain: int64 [B], -1 for none.
+        num_domains: D.
+        size: rows per block; None: about the mean number of rows of the domains present.
+    """
+    order = torch.argsort(domain, stable=True)
+    ordered = domain[order]
+    known = ordered >= 0
+    rows, ordered = order[known], ordered[known]
+    counts = torch.bincount(ordered, minlength=num_domains)
+    if size is None:
+        present = max(int((counts > 0).sum()), 1)
+        size = 1 << max(0, (len(rows) // present).bit_length() - 1)
+    blocks = (counts + size - 1) // size
+    first_row = torch.cumsum(counts, 0) - counts
+    first_block = torch.cumsum(blocks, 0) - blocks
+    rank = torch.arange(len(rows), device=domain.device) - first_row[ordered]
+    slots = first_block[ordered] * size + rank
+    of_block = torch.repeat_interleave(torch.arange(num_domains, device=domain.device), blocks)
+    return Blocks(rows, slots, of_block, size)

@@ -1,0 +1,126 @@
+"""Dynamic batch-aware sampling (IAK): how many rows of each domain a step takes, and how many steps a domain gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+SMALLEST, WIDEST = 16, 4
+"""B_d lies in [SMALLEST, WIDEST * B]."""
+
+
+def dynamic_batch_sizes(counts: Sequence[int], batch_size: int) -> np.ndarray:
+    """B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ), in [16, 4 B]: large domains take large steps, but not in proportion.
+
+    Args:
+        counts: N_d, training rows of each domain; 0 is allowed and left out of the median.
+        batch_size: B.
+
+    Returns:
+        int64 [D]; 0 for domains without rows.
+    """
+    rows = np.asarray(counts, dtype=np.float64)
+    present = rows > 0
+    sizes = np.zeros(len(rows), dtype=np.int64)
+    if present.any():
+        wanted = batch_size * np.sqrt(rows[present] / np.median(rows[present]))
+        powers = 2 ** np.round(np.log2(wanted)).astype(np.int64).clip(min=0)
+        sizes[present] = np.clip(powers, SMALLEST, WIDEST * batch_size)
+    return sizes
+
+
+class DomainBatchSampler(Sampler[list[int]]):
+    """Batches of rows in which each domain present makes exactly one step.
+
+    With `dynamic`, domain d takes B_d rows at a time and its learning rate is scaled by sqrt(B_d / B); an epoch shows every row once,
+    and small domains further rows until they have their share of `least_steps`. Steps of different domains are spread evenly over the
+    epoch and share batches. `fixed` takes B rows of every domain. `mixed` shuffles all rows, blind to domains.
+
+    Args:
+        domain: int64 [N], domain of each training row, -1 = none (never drawn).
+        num_domains: D.
+        batch_size: B.
+        mode: `dynamic`, `fixed` or `mixed`.
+        epochs: epochs planned, over which `least_steps` is spread.
+        least_steps: steps that every domain with rows makes in all (`dynamic`).
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        domain: np.ndarray,
+        num_domains: int,
+        batch_size: int,
+        mode: str = "dynamic",
+        epochs: int = 1,
+        least_steps: int = 50,
+        seed: int = 0,
+    ) -> None:
+        self.mode, self.batch_size, self.size = mode, batch_size, len(domain)
+        self.rows = [np.flatnonzero(domain == number) for number in range(num_domains)]
+        counts = np.array([len(rows) for rows in self.rows])
+        present = counts > 0
+        self.sizes = dynamic_batch_sizes(counts, batch_size) if mode == "dynamic" else np.where(present, batch_size, 0)
+        self.steps = np.zeros(num_domains, dtype=np.int64)
+        self.steps[present] = -(-counts[present] // self.sizes[present])
+        if mode == "dynamic":
+            self.steps[present] = np.maximum(self.steps[present], math.ceil(least_steps / max(1, epochs)))
+        self.stopped = ~present
+        self.epoch = 0
+        self.seed = seed
+
+    @property
+    def rate_factors(self) -> np.ndarray:
+        """float64 [D], lr_d / lr = sqrt(B_d / B); 1 where batches do not depend on the domain."""
+        if self.mode != "dynamic":
+            return np.ones(len(self.rows))
+        return np.sqrt(np.maximum(self.sizes, 1) / self.batch_size)
+
+    def stop(self, domains: np.ndarray) -> None:
+        """Draw no further rows of these domains."""
+        self.stopped[domains] = True
+
+    def steps_per_epoch(self) -> int:
+        """About how many batches an epoch has, with all domains that are still drawn."""
+        if self.mode == "mixed":
+            return -(-sum(len(self.rows[d]) for d in np.flatnonzero(~self.stopped)) // self.batch_size)
+        return int(max(self.steps[~self.stopped], default=0))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        active = np.flatnonzero(~self.stopped)
+        if self.mode == "mixed":
+            rows = random.permutation(np.concatenate([self.rows[d] for d in active])) if len(active) else []
+            yield from (list(rows[start : start + self.batch_size]) for start in range(0, len(rows), self.batch_size))
+            return
+        yield from self._packed(random, active)
+
+    def _packed(self, random: np.random.Generator, active: np.ndarray) -> Iterator[list[int]]:
+        """The chunks of all domains in the order of their places in the epoch, packed so that no batch has two of one domain."""
+        chunks = [(place, domain, rows) for domain in active for place, rows in self._chunks(random, domain)]
+        chunks.sort(key=lambda chunk: chunk[0])
+        batch: list[int] = []
+        present: set[int] = set()
+        for _, domain, rows in chunks:
+            if domain in present or len(batch) + len(rows) > WIDEST * self.batch_size:
+                if batch:
+                    yield batch
+                batch, present = [], set()
+            batch.extend(rows.tolist())
+            present.add(domain)
+        if batch:
+            yield batch
+
+    def _chunks(self, random: np.random.Generator, domain: int) -> Iterator[tuple[float, np.ndarray]]:
+        """A domain's rows in chunks of about B_d, each with its place in [0, 1)."""
+        rows, steps = self.rows[domain], int(self.steps[domain])
+        wanted = max(len(rows), min(steps * int(self.sizes[domain]), steps * len(rows)))
+        passes = -(-wanted // len(rows))
+        drawn = np.concatenate([random.permutation(rows) for _ in range(passes)])[:wanted]
+        offset = random.random()
+        for number, chunk in enumerate(np.array_split(drawn, steps)):
+            yield (number + offset) / steps, chunk

@@ -1,0 +1,120 @@
+"""The same run with several seeds: means, spread and paired differences, since a single seed says little on small data."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from recbole_recfound.config import settings_of_dict, settings_of_files
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.quick_start import VERSIONS, run_recfound
+from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+
+
+def run_seeds(
+    seeds: Sequence[int],
+    model: str = "RecFound",
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run once per seed and compare row by row; called again, it goes on where it was stopped.
+
+    Args:
+        seeds: at least two.
+        model, dataset, config_file_list, config_dict: as for `run_recfound`; `seed` itself must not be among them.
+
+    Returns:
+        `rows` (see `summarise`), `runs` (the table of every seed) and `folder`.
+
+    Raises:
+        ConfigError: fewer than two seeds, or the same seed twice.
+    """
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: {list(seeds)}: name at least two different ones, as in --seeds=2020,2021,2022")
+    settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
+    if "seed" in settings:
+        raise ConfigError("seed: is set by --seeds; leave it out")
+    identity = identity_of({**settings, "model": model})
+    folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        kept = folder.row(f"seed-{seed}")
+        if kept is None:
+            print(f"seed {seed} ...", flush=True)
+            own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
+            kept = {"rows": run_recfound(model, dataset, None, own)["comparison"]}
+            folder.save_row(f"seed-{seed}", kept)
+        runs[seed] = kept["rows"]
+    rows = summarise(runs)
+    versions = {name: metadata.version(name) for name in VERSIONS}
+    results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions}
+    write_text(folder.path / RESULTS, json.dumps(results, indent=1))
+    table = seeds_table(rows, len(seeds))
+    write_text(folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n")
+    print(f"{table}\n\ntable: {folder.path / 'table.md'}", flush=True)
+    return {"rows": rows, "runs": runs, "folder": str(folder.path)}
+
+
+def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Mean, spread and paired difference to the first row, of every metric.
+
+    Args:
+        runs: seed -> rows of its table; only rows that every seed has are kept.
+
+    Returns:
+        For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`, `difference` to the first
+        row of the same seed, `difference_sd`, and `wins` (seeds in which it is larger than the first row's).
+    """
+    tables = [{row["model"]: row for row in rows} for rows in runs.values()]
+    names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
+    summary = []
+    for name in names:
+        metrics = {}
+        for metric in tables[0][name]["metrics"]:
+            values = [table[name]["metrics"].get(metric) for table in tables]
+            first = [table[names[0]]["metrics"].get(metric) for table in tables]
+            if None in values or None in first:
+                continue
+            differences = [value - other for value, other in zip(values, first)]
+            metrics[metric] = {
+                "mean": statistics.fmean(values),
+                "sd": statistics.stdev(values),
+                "difference": statistics.fmean(differences),
+                "difference_sd": statistics.stdev(differences),
+                "wins": sum(difference > 0 for difference in differences),
+            }
+        means = {key: statistics.fmean(table[name][key] for table in tables) for key in ("train_seconds", "trainable_parameters")}
+        summary.append({"model": name, "metrics": metrics, **means})
+    return summary
+
+
+def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
+    """The summary as Markdown: mean and standard deviation, and the paired difference to the first row with its own.
+
+    Args:
+        rows: from `summarise`.
+        count: number of seeds.
+    """
+    metrics = list(rows[0]["metrics"])
+    lines = [
+        "| model | " + " | ".join(f"{metric} | - {rows[0]['model']}" for metric in metrics) + " | train s | parameters |",
+        "|---|" + "---:|" * (2 * len(metrics) + 2),
+    ]
+    for row in rows:
+        cells = []
+        for metric in metrics:
+            found = row["metrics"].get(metric)
+            if found is None:
+                cells += ["-", "-"]
+                continue
+            cells.append(f"{found['mean']:.4f} ± {found['sd']:.4f}")
+            same = row is rows[0]
+            cells.append("" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})")
+        lines.append(f"| {row['model']} | {' | '.join(cells)} | {row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f} |")
+    return "\n".join(lines)

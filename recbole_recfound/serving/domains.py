@@ -1,0 +1,166 @@
+"""Serving kernels: one pass for a batch of mixed domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType, init_seed
+
+from recbole_recfound.base import base_hash, read_base
+from recbole_recfound.config import Config
+from recbole_recfound.domain import build_domains, parse_domain, permuted
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.kernel import IAKKernelBank
+from recbole_recfound.model.build_iak import make_base, plug_in
+from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
+from recbole_recfound.run_folder import CONFIG
+from recbole_recfound.serving.kernels import load_kernels, read_document
+
+
+class DomainRecommender:
+    """A base with its kernels, asked by the tokens of users, items and domains.
+
+    Args:
+        model: IAK, in eval.
+        splits: the data: features and histories of users.
+    """
+
+    def __init__(self, model: IAK, splits: Splits) -> None:
+        self.model, self.splits = model.eval(), splits
+        test = splits.test_set
+        held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
+        self.histories = splits.known_at_test.followed_by(*held_out)
+
+    @torch.no_grad()
+    def score(self, users: Sequence[str], items: Sequence[str], domains: Sequence[str | None] | None = None) -> torch.Tensor:
+        """Score pairs of users and items, of any domains, in one pass.
+
+        Args:
+            users, items: tokens, one pair per row.
+            domains: for each row the name of a domain of the first type; None or an unknown name: the base answers. Without it, the
+                domain's rule decides by the user (or, for click models, the item).
+
+        Returns:
+            float32 [rows]: probabilities of click models, scores of others.
+
+        Raises:
+            ConfigError: an unknown user or item, or domains that must be named because only an interaction's column tells them.
+        """
+        data = self.splits.train_set
+        rows = Interaction({data.uid_field: self._ids(data.uid_field, users), data.iid_field: self._ids(data.iid_field, items)})
+        return self.model.predict(self._batch(rows, domains)).float().cpu()
+
+    @torch.no_grad()
+    def recommend(
+        self, users: Sequence[str], k: int = 10, domains: Sequence[str | None] | None = None
+    ) -> list[list[tuple[str, float]]]:
+        """The best items for each user that the user has not had.
+
+        Args:
+            users: tokens.
+            k: items per user.
+            domains: as in `score`.
+
+        Returns:
+            For each user up to k pairs of item token and score, best first.
+
+        Raises:
+            ConfigError: see `score`.
+        """
+        data = self.splits.train_set
+        rows = Interaction({data.uid_field: self._ids(data.uid_field, users)})
+        if self.splits.config["MODEL_TYPE"] == ModelType.CONTEXT:
+            scores = torch.stack([self._all_items(rows[[row]], domains[row : row + 1] if domains else None) for row in range(len(users))])
+        else:
+            scores = self.model.full_sort_predict(self._batch(rows, domains)).view(len(users), -1).float().cpu()
+        scores[:, 0] = -torch.inf
+        for row, user in enumerate(rows[data.uid_field].tolist()):
+            scores[row, torch.from_numpy(self.histories.of(user))] = -torch.inf
+        best = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+        return [
+            [(str(data.id2token(data.iid_field, item)), value) for item, value in zip(*pair) if value > -torch.inf]
+            for pair in zip(best.indices.tolist(), best.values.tolist())
+        ]
+
+    def _all_items(self, user: Interaction, domains: Sequence[str | None] | None) -> torch.Tensor:
+        """A click model's probabilities for one user and every item, the padding item included."""
+        data = self.splits.train_set
+        pairs = user.repeat(data.item_num)
+        pairs.update(Interaction({data.iid_field: torch.arange(data.item_num)}))
+        named = [domains[0]] * data.item_num if domains else None
+        return self.model.predict(self._batch(pairs, named)).float().cpu()
+
+    def _ids(self, field: str, tokens: Sequence[str]) -> torch.Tensor:
+        known = self.splits.train_set.field2token_id[field]
+        unknown = [token for token in tokens if token not in known]
+        if unknown:
+            raise ConfigError(f"{field} {unknown[0]!r} is not in the data set")
+        return torch.tensor([int(known[token]) for token in tokens])
+
+    def _batch(self, rows: Interaction, domains: Sequence[str | None] | None) -> Interaction:
+        """What the base reads of these rows, and their domains."""
+        data, config = self.splits.train_set, self.splits.config
+        users = rows[data.uid_field].numpy()
+        if config["MODEL_TYPE"] == ModelType.CONTEXT:
+            rows = data.join(rows)
+        elif config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["model"] == "RecFound":
+            items, lengths = self.histories.padded(users, config["MAX_ITEM_LIST_LENGTH"])
+            width = config["MAX_ITEM_LIST_LENGTH"]
+            full = np.zeros((len(users), width), dtype=np.int64)
+            full[:, : items.shape[1]] = items
+            fields = data.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
+            rows.update(Interaction({fields[0]: torch.from_numpy(full), fields[1]: torch.from_numpy(lengths)}))
+        rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
+        return rows.to(config["device"])
+
+    def _domains(self, rows: Interaction, names: Sequence[str | None] | None) -> torch.Tensor:
+        found = []
+        for number, domains in enumerate(self.model.domains):
+            if number == 0 and names is not None:
+                number_of = {name: place for place, name in enumerate(domains.names)}
+                found.append(torch.tensor([number_of.get(name, -1) for name in names]))
+            elif domains.field in rows:
+                found.append(domains.of(rows))
+            else:
+                raise ConfigError(f"domains: {domains.text} is told by a column of the interaction: name the domain of each row")
+        return torch.stack(found, dim=1)
+
+
+def load_iak(folder: Path) -> DomainRecommender:
+    """Load a finished IAK run with its base.
+
+    Args:
+        folder: the run's folder.
+
+    Raises:
+        ConfigError: the base has changed since the kernels were trained.
+        DataError: data or files are missing or damaged.
+    """
+    document, tensors = read_document(folder)
+    told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    checkpoint = read_base(folder / document["base"], False)
+    settings = {**checkpoint.settings, **document["settings"], "seed": document["seed"], "show_progress": False}
+    config = Config(checkpoint.model, told["dataset"], None, {**settings, "data_path": str(Path(told["data_path"]).parent)})
+    init_seed(checkpoint.seed, config["reproducibility"])
+    splits = build_splits(config)
+    plug = plug_in(splits, make_base(splits, checkpoint), config["iak_layer"])
+    specs = [parse_domain(found["text"]) for found in document["domains"]]
+    domains = [build_domains(spec, splits, found) for spec, found in zip(specs, document["domains"])]
+    if config["iak_permute_domains"]:
+        domains = [permuted(found, config["seed"]) for found in domains]
+    banks = [
+        IAKKernelBank(
+            len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"],
+            config["iak_prior"] == "learned", aux,
+        ).to(config["device"])
+        for found, (bottleneck, code, aux) in zip(domains, document["sizes"])
+    ]  # fmt: skip
+    model = IAK(plug.base, plug.family, plug.attachment, domains, banks)
+    load_kernels(model, document, tensors, base_hash(plug.base, config["model"]))
+    return DomainRecommender(model, splits)

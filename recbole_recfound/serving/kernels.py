@@ -1,0 +1,108 @@
+"""Kernels on disk: safetensors with nothing of the base but its hash beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.model.iak import IAK
+
+KERNELS = "kernels.safetensors"
+CHOSEN = "chosen.json"
+
+
+def save_kernels(model: IAK, path: Path) -> None:
+    """Write the banks alone: what a deployment adds to a base it has already."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.banks.state_dict().items()}
+    save_file(tensors, path)
+
+
+def kernel_document(model: IAK, config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
+    """What goes with the kernels as JSON.
+
+    Args:
+        model: with trained kernels.
+        config: of the run.
+        digest: the base's hash.
+        base: where the base lies.
+        folder: the run's folder; a base inside of it is named relative to it.
+    """
+    inside = base.is_relative_to(folder)
+    keys = [key for key in config.final_config_dict if key.startswith("iak_")]
+    return {
+        "base": os.path.relpath(base, folder) if inside else str(base),
+        "base_hash": digest,
+        "seed": config["seed"],
+        "settings": {key: config[key] for key in keys},
+        "sizes": [[bank.encoder_bias.shape[1], bank.code_size, bank.aux_size] for bank in model.banks],
+        "domains": [{"text": found.text, "names": list(found.names), "edges": list(found.edges)} for found in model.domains],
+    }
+
+
+def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The kernels that a run chose.
+
+    Args:
+        folder: an IAK run's folder.
+
+    Raises:
+        ConfigError: it is no finished IAK run.
+        DataError: a file is damaged.
+    """
+    if not (folder / CHOSEN).is_file():
+        raise ConfigError(f"{folder} is not a finished IAK run (it has no {CHOSEN})")
+    try:
+        path = folder / json.loads((folder / CHOSEN).read_text())["kernels"]
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), load_file(path)
+    except Exception as error:
+        raise DataError(f"{folder}: the kernels cannot be read ({error})") from None
+
+
+def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.Tensor], digest: str) -> None:
+    """Give a model the kernels of a run.
+
+    Args:
+        model: with banks of the same sizes.
+        document, tensors: from `read_document`.
+        digest: hash of the base that the model has.
+
+    Raises:
+        ConfigError: the kernels belong to another base.
+    """
+    if document["base_hash"] != digest:
+        raise ConfigError(
+            f"the kernels belong to another base (hash {document['base_hash'][:12]}, this one is {digest[:12]}): "
+            "train them again, with --iak_warm_start to begin from these"
+        )
+    model.banks.load_state_dict(tensors)
+
+
+@torch.no_grad()
+def warm_start(model: IAK, folder: Path) -> None:
+    """Begin from the kernels of an earlier run, also one on an older base: by the domains' names, and from their mean for new domains.
+
+    Raises:
+        ConfigError: its domains or sizes are others.
+    """
+    document, tensors = read_document(folder)
+    earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
+    for number, (domains, bank) in enumerate(zip(model.domains, model.banks)):
+        if domains.text not in earlier:
+            raise ConfigError(f"iak_warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}")
+        source = earlier[domains.text]
+        row_of = {name: row for row, name in enumerate(document["domains"][source]["names"])}
+        rows = torch.tensor([row_of.get(name, -1) for name in domains.names])
+        on = tensors[f"{source}.enabled"]
+        for name, weight in bank.named_parameters():
+            theirs = tensors.get(f"{source}.{name}")
+            if theirs is None or theirs.shape[1:] != weight.shape[1:]:
+                raise ConfigError(f"iak_warm_start: {folder} has kernels of other sizes or another kind ({name})")
+            mean = theirs[on].mean(0) if on.any() else weight[0].cpu()
+            known = (rows >= 0).view(-1, *[1] * (weight.dim() - 1))
+            weight.copy_(torch.where(known, theirs[rows.clamp(min=0)], mean).to(weight.device))

@@ -1,0 +1,276 @@
+"""What IAK is compared with: other ways to fine-tune a trained model for each domain, one copy of it per domain."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from recbole_recfound.base import Attachment, Family, forget_cached
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.domains import Collected, DomainScorer
+from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.trainer.iak import IAKOptions
+
+METHODS = ("frozen", "full", "head", "bitfit", "adapter", "lora", "scratch")
+WHOLE_MODEL = ("full", "scratch")
+"""Methods that train the whole model."""
+LORA_RANK = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all methods share.
+
+    Attributes:
+        base: trained model, never changed.
+        family: its place, head and loss.
+        width: d, the width at the place.
+        bottleneck: of the adapter; IAK's own.
+        fresh: makes an untrained model like the base.
+    """
+
+    base: nn.Module
+    family: Family
+    width: int
+    bottleneck: int
+    fresh: Callable[[], nn.Module]
+
+
+class BottleneckAdapter(nn.Module):
+    """h + relu(h W1 + b1) W2 + b2 (Houlsby et al. 2019), starting as the identity.
+
+    Args:
+        width: d.
+        bottleneck: m.
+    """
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """[..., d] to [..., d]."""
+        return h + self.up(self.down(h).relu())
+
+
+class Adapted(nn.Module):
+    """A frozen base with a module plugged in; has RecBole's `predict` and `full_sort_predict`.
+
+    Args:
+        base: frozen model.
+        attachment: the place.
+        module: maps [..., d] to [..., d].
+    """
+
+    def __init__(self, base: nn.Module, attachment: Attachment, module: nn.Module) -> None:
+        super().__init__()
+        self.base, self.attachment, self.module = base.requires_grad_(False).eval(), attachment, module
+
+    def train(self, mode: bool = True) -> Adapted:
+        """The base stays in eval."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def predict(self, interaction) -> torch.Tensor:
+        """The base's, with the module."""
+        with self.attachment.using(self.module):
+            return self.base.predict(interaction)
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """The base's, with the module."""
+        with self.attachment.using(self.module):
+            return self.base.full_sort_predict(interaction)
+
+
+def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any], torch.Tensor]]:
+    """A model for one domain, with only what the method trains requiring gradients.
+
+    Args:
+        method: one of `METHODS` but `frozen`.
+        recipe: the base and sizes.
+
+    Returns:
+        The model, and its loss of a batch.
+
+    Raises:
+        ConfigError: the base has nothing that the method could train.
+    """
+    family = recipe.family
+    if method == "adapter":
+        adapter = BottleneckAdapter(recipe.width, recipe.bottleneck)
+        model = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(next(recipe.base.parameters()).device)
+
+        def loss(interaction: Any) -> torch.Tensor:
+            with model.attachment.using(adapter):
+                return family.loss(recipe.base, interaction)
+
+        return model, loss
+    if not family.differentiable:
+        raise ConfigError(f"baselines: {type(recipe.base).__name__} as a base gives no gradients; of the baselines only frozen and adapter can be used")
+    model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
+    model.requires_grad_(method in WHOLE_MODEL)
+    if method == "head":
+        for name in family.head:
+            model.get_submodule(name).requires_grad_(True)
+    elif method == "bitfit":
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(name.rpartition(".")[2].endswith("bias"))
+    elif method == "lora":
+        _inject_lora(model)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ConfigError(f"baselines: {type(recipe.base).__name__} has nothing that {method} could train; leave {method} out")
+    return model, lambda interaction: family.loss(model, interaction)
+
+
+def _inject_lora(model: nn.Module) -> None:
+    """LoRA on every linear map; on the embeddings of models that have none."""
+    for kind in (nn.Linear, nn.Embedding):
+        targets = [name for name, module in model.named_modules() if type(module) is kind]
+        if targets:
+            device = next(model.parameters()).device
+            inject_adapter_in_model(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=targets), model)
+            model.to(device)
+            return
+
+
+@dataclass(frozen=True)
+class FineTuner:
+    """Fine-tunes one model per domain of the first type, under the conditions of IAK's kernels.
+
+    Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does not improve on
+    the base, the domain keeps the base. `scratch` has no base to keep.
+
+    Attributes:
+        recipe: the base and sizes.
+        sampler: sizes of the domains' batches (its own order is not used up).
+        collate: training rows to a batch.
+        scorer: validation and test.
+        options: epochs, learning rate, patience.
+        deadline: a time of `time.monotonic()` after which no epoch begins.
+    """
+
+    recipe: Recipe
+    sampler: DomainBatchSampler
+    collate: Callable[[list[int]], Any]
+    scorer: DomainScorer
+    options: IAKOptions
+    deadline: float | None = None
+
+    def run(self, method: str, show_progress: bool = False) -> dict[str, Any]:
+        """Train and test all domains' models of one method.
+
+        Args:
+            method: one of `METHODS`.
+            show_progress: a bar over the domains.
+
+        Returns:
+            The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all domains),
+            `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
+
+        Raises:
+            ConfigError: the base has nothing that the method could train.
+        """
+        started, scoring = time.monotonic(), 0.0
+        scorer, base = self.scorer, self.recipe.base
+        found = {phase: _Patchwork(scorer.collect(base, phase)) for phase in ("valid", "test")}
+        base_scores = scorer.valid_scores(found["valid"].whole, 0)
+        trained = [] if method == "frozen" else [d for d, rows in enumerate(self.sampler.rows) if len(rows)]
+        sizes, kept = [0], 0
+        for domain in tqdm(trained, desc=method, disable=not show_progress, dynamic_ncols=True):
+            model, loss = build_method(method, self.recipe)
+            sizes.append(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
+            index = {phase: torch.nonzero(scorer.domain[phase][:, 0] == domain).squeeze(1) for phase in found}
+            start = -np.inf if method == "scratch" else base_scores[domain]
+            rate = self.options.learning_rate * float(self.sampler.rate_factors[domain])
+            better = self._fit(model, loss, rate, domain, index["valid"], start)
+            kept += better
+            if better or method == "scratch":
+                begin = time.monotonic()
+                for phase, rows in index.items():
+                    if len(rows):
+                        found[phase].put(rows, scorer.collect(model, phase, rows))
+                scoring += time.monotonic() - begin
+        seconds = time.monotonic() - started - scoring
+        begin = time.monotonic()
+        return {
+            **scorer.summary(found["test"].whole, "test"),
+            "model": method,
+            "valid_metrics": scorer.metrics(found["valid"].whole, "valid"),
+            "train_seconds": 0.0 if method == "frozen" else seconds,
+            "eval_seconds": scoring + time.monotonic() - begin,
+            "trainable_parameters": sum(sizes),
+            "parameters_per_domain": max(sizes),
+            "checkpoint_bytes": 4 * sum(sizes),
+            "note": self._note(method, kept, len(trained)),
+        }
+
+    def _note(self, method: str, kept: int, domains: int) -> str:
+        if not domains:
+            return ""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        told = "one model per domain" if method == "scratch" else f"better than the base in {kept} of {domains} domains"
+        return told + ("; cut off by the time budget" if late else "")
+
+    def _fit(
+        self, model: nn.Module, loss: Callable[[Any], torch.Tensor], rate: float, domain: int, valid: torch.Tensor, best: float
+    ) -> bool:
+        """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
+        own, options = np.full(self.sampler.size, -1), self.options
+        own[self.sampler.rows[domain]] = 0
+        size = int(self.sampler.sizes[domain])
+        batches = DomainBatchSampler(own, 1, size, "dynamic", options.epochs, options.least_steps, self.sampler.seed)
+        loader = DataLoader(range(batches.size), batch_sampler=batches, collate_fn=self.collate)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(weights, lr=rate)
+        kept, stale, steps = None, 0, 0
+        for _ in range(options.epochs):
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                break
+            model.train()
+            for interaction in loader:
+                optimizer.zero_grad()
+                loss(interaction.to(weights[0].device)).backward()
+                optimizer.step()
+                steps += 1
+            score, stale = self._score(model, valid), stale + 1
+            if score > best:
+                best, stale = score, 0
+                kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            if stale >= options.stopping_step and steps >= options.least_steps:
+                break
+        if kept is not None:
+            model.load_state_dict(kept)
+            forget_cached(model)
+        return kept is not None
+
+    def _score(self, model: nn.Module, valid: torch.Tensor) -> float:
+        """Validation score of one domain's rows, higher is better; -inf where it cannot be computed."""
+        if not len(valid):
+            return float("-inf")
+        scorer = self.scorer
+        score = scorer.score_of(scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.kept_by))
+        return float("-inf") if np.isnan(score) else score
+
+
+class _Patchwork:
+    """What the base scored, with the rows of some domains replaced by what their own models scored."""
+
+    def __init__(self, whole: Collected) -> None:
+        self.whole = {key: values.clone() for key, values in whole.items()}
+
+    def put(self, rows: torch.Tensor, part: Collected) -> None:
+        for key, values in part.items():
+            self.whole[key][rows] = values.to(self.whole[key].dtype)

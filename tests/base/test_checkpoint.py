@@ -1,0 +1,119 @@
+"""Reading bases: pickles only when trusted, our own folders, and what does not fit."""
+
+import json
+
+import pytest
+import torch
+from recbole.utils import init_seed
+
+from recbole_recfound.base import base_hash, read_base, save_base
+from recbole_recfound.cli import main
+from recbole_recfound.config import Config
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.baseline import fit
+from recbole_recfound.evaluation.protocol import build_splits
+from recbole_recfound.finetune import iak_config
+from recbole_recfound.model.build_iak import make_base
+from tests.small_iak import OPTIONS
+
+
+@pytest.fixture
+def trained(tiny_path, tmp_path):
+    """A checkpoint of RecBole's own trainer: (path, model)."""
+
+    def train(model, **changes):
+        settings = {"data_path": str(tiny_path), "show_progress": False, "use_gpu": False, "epochs": 1, "checkpoint_dir": "saved"}
+        config = Config(model, "tiny", config_dict=settings | OPTIONS[model] | changes)
+        init_seed(config["seed"], config["reproducibility"])
+        _, base = fit(config, build_splits(config))
+        (path,) = (tmp_path / "saved").glob(f"{model}-*.pth")
+        return path, base, config
+
+    return train
+
+
+@pytest.mark.parametrize("model", ["DCNV2", "SASRec", "LightGCN"])
+def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_path):
+    path, base, _ = trained(model)
+    with pytest.raises(ConfigError, match="is a pickle, .*--trust_checkpoint"):
+        read_base(path, trust=False)
+    config, checkpoint = iak_config("tiny", None, {"base_checkpoint": str(path), "trust_checkpoint": True, "domain": "gender",
+                                                   "data_path": str(tiny_path), "show_progress": False, "use_gpu": False})  # fmt: skip
+    assert (checkpoint.model, checkpoint.seed, config["model"]) == (model, 2020, model)
+    assert all(config[key] == value for key, value in OPTIONS[model].items())
+    init_seed(checkpoint.seed, config["reproducibility"])
+    again = make_base(build_splits(config), checkpoint)
+    assert base_hash(again, model) == base_hash(base, model)
+    with torch.no_grad():
+        next(again.parameters()).view(-1)[0] += 1e-6
+    assert base_hash(again, model) != base_hash(base, model)
+
+
+def test_a_base_is_kept_without_pickles(trained, tmp_path):
+    _, base, config = trained("DeepFM")
+    save_base(tmp_path / "run" / "base", base, config, 7)
+    assert sorted(path.name for path in (tmp_path / "run" / "base").iterdir()) == ["base.json", "base.safetensors"]
+    for path in (tmp_path / "run", tmp_path / "run" / "base"):
+        read = read_base(path, trust=False)
+        assert (read.model, read.dataset, read.seed, read.kept) == ("DeepFM", "tiny", 7, True)
+        assert all(torch.equal(read.weights[name], tensor) for name, tensor in base.state_dict().items())
+    (tmp_path / "run" / "base" / "base.safetensors").write_bytes(b"broken")
+    with pytest.raises(DataError, match="the base cannot be read"):
+        read_base(tmp_path / "run", trust=False)
+
+
+def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
+    path, _, _ = trained("DeepFM")
+    settings = {"base_checkpoint": str(path), "trust_checkpoint": True, "domain": ["gender"], "data_path": str(tiny_path), "use_gpu": False}
+    with pytest.raises(ConfigError, match="threshold: .*base was trained with.*tested on rows it was trained on"):
+        iak_config("tiny", None, settings | {"threshold": {"rating": 3}})
+    with pytest.raises(ConfigError, match="eval_args"):
+        iak_config("tiny", None, settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}})
+    with pytest.raises(ConfigError, match="user_inter_num_interval: .*another split"):
+        iak_config("tiny", None, settings | {"user_inter_num_interval": "[6,inf)"})
+    same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
+    assert iak_config("tiny", None, settings | same)[0]["model"] == "DeepFM"
+    with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
+        iak_config("ml-100k", None, settings)
+    config, checkpoint = iak_config("tiny", None, settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}})
+    with pytest.raises(ConfigError, match="the data, load_col or filters are not those it was trained on"):
+        make_base(build_splits(config), checkpoint)
+
+
+def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
+    path, _, _ = trained("DeepFM")
+    monkeypatch.setattr("recbole.data.dataset.dataset.Dataset.__init__", lambda *_: pytest.fail("data was loaded"))
+    assert main(["run", "--model=IAK", f"--base_checkpoint={path}", "--trust_checkpoint", "--list_layers"]) == 0
+    told = capsys.readouterr().out
+    assert "deep_predict_layer" in told and "default: input:deep_predict_layer" in told and "mlp_layers" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "domain: name the field"),
+        (["--domain=gender", "--base_checkpoint=nowhere.pth"], "nowhere.pth does not exist"),
+        (["--domain=gender", "--base_checkpoint=file.pth"], "is a pickle"),
+        (["--domain=gender", "--base_checkpoint=file.pth", "--trust_checkpoint"], "not a checkpoint of RecBole"),
+        (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
+        (["--domain=gender,gender"], "named twice"),
+        (["--domain=gender", "--baselines=full,BPR"], "there is no 'BPR'"),
+        (["--domain=gender", "--baselines=full", "--baseline_args={head: {learning_rate: 1}}"], "baseline_args: head"),
+        (["--domain=gender", "--baselines=full", "--baseline_args={full: {epochs: 1}}"], "it can set the learning_rate"),
+        (["--domain=gender", "--base_model=RecFound"], "name its folder with --base_checkpoint"),
+        (["--domain=gender", "--base_model=Pop"], "Pop"),
+        (["--domain=gender", "--iak_betta=1"], "did you mean iak_beta"),
+        (["--domain=gender", "--iak_combine=sum"], "iak_combine: is 'sum'"),
+        (["--domain=colour", "--base_model=BPR"], "no field 'colour'"),
+        (["--domain=gender"], "--threshold="),
+        (["--domain=gender", "--base_model=BPR", "--baselines=bitfit"], "nothing that bitfit could train"),
+        (["--list_layers"], "list_layers: name a checkpoint"),
+    ],
+)
+def test_every_mistake_is_one_line_before_training(arguments, message, tiny_path, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file.pth").write_text(json.dumps("no pickle"))
+    monkeypatch.setattr("recbole.trainer.Trainer.fit", lambda *_, **__: pytest.fail("training began"))
+    common = ["run", "--model=IAK", "--dataset=tiny", f"--data_path={tiny_path}", "--show_progress=False", "--use_gpu=False"]
+    assert main([*common, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err

@@ -1,0 +1,134 @@
+"""Domains from fields, buckets and times, against what Python says; and what may not be a domain."""
+
+import datetime
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_recfound.config import Config
+from recbole_recfound.domain import ColumnDomains, build_domains, eval_domains, parse_domain, permuted
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.protocol import build_splits
+
+
+def splits_of(model, path, dataset="tiny", **settings):
+    return build_splits(Config(model, dataset, config_dict={"data_path": path, "show_progress": False, "use_gpu": False, **settings}))
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_path):
+    return splits_of("BPR", tiny_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no field"),
+        (":hour", "names no field"),
+        ("age:often", "unknown rule 'often'"),
+        ("age:quantile:1", "unknown rule"),
+        ("age:40/20", "unknown rule"),
+        ("age:20/20", "unknown rule"),
+        ("age:nan", "unknown rule"),
+    ],
+)
+def test_malformed(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_domain(text)
+
+
+def test_a_field_of_users_is_read_from_their_file(splits, tiny_path):
+    domains = build_domains(parse_domain("occupation"), splits)
+    users = dict(line.split("\t")[0:4:3] for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:])
+    batch = splits.train_set.inter_feat
+    tokens = splits.train_set.id2token("user_id", batch["user_id"].numpy())
+    assert [domains.names[number] for number in domains.of(batch).tolist()] == [users[token] for token in tokens]
+    assert list(domains.names) == sorted(domains.names)
+    assert domains.table[0] == -1
+
+
+def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
+    domains = build_domains(parse_domain("age:25/40"), splits)
+    assert domains.names == ("<25", "25-40", ">=40")
+    ages = {line.split("\t")[0]: int(line.split("\t")[1]) for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:]}
+    for user, number in zip(splits.train_set.field2id_token["user_id"][1:], domains.table[1:].tolist()):
+        assert number == (ages[user] >= 25) + (ages[user] >= 40)
+    halves = build_domains(parse_domain("age:quantile:2"), splits)
+    counts = torch.bincount(halves.table[1:])
+    assert len(counts) == 2 and counts.min() > 0.3 * counts.sum()
+
+
+@pytest.mark.parametrize("rule", ["hour", "weekday", "month"])
+def test_times_against_python(rule):
+    seconds = np.concatenate([np.random.default_rng(0).integers(-(10**9), 4 * 10**9, 500), [951782400, 1709164800, 4107542400, 0, -1]])
+    found = ColumnDomains("t", (), "t", (), rule).of_values(torch.from_numpy(seconds)).tolist()
+    epoch = datetime.datetime(1970, 1, 1)
+    for moment, number in zip(seconds.tolist(), found):
+        time = epoch + datetime.timedelta(seconds=moment)
+        assert number == {"hour": time.hour, "weekday": time.weekday(), "month": time.month - 1}[rule], time
+    assert ColumnDomains("t", (), "t", (), rule).of_values(torch.tensor([float("nan")])).tolist() == [-1]
+
+
+def test_quantiles_of_time_come_from_training_rows_alone(splits):
+    domains = build_domains(parse_domain("timestamp:quantile:4"), splits)
+    counts = torch.bincount(domains.of(splits.train_set.inter_feat), minlength=4)
+    assert len(domains) == 4 and counts.max() <= 1.2 * counts.min() + 2
+    train = splits.train_set.inter_feat["timestamp"].double()
+    np.testing.assert_allclose(domains.edges, np.unique(np.quantile(train, [0.25, 0.5, 0.75])))
+    assert set(domains.of(splits.test_set.inter_feat).tolist()) <= {0, 1, 2, 3}
+
+
+def test_fixed_names_and_edges_stay(splits):
+    domains = build_domains(parse_domain("gender"), splits, {"names": ["X", "M"], "edges": []})
+    assert domains.names == ("X", "M") and set(domains.table[1:].tolist()) == {-1, 1}
+    assert build_domains(parse_domain("timestamp:quantile:2"), splits, {"names": [], "edges": [5.0]}).edges == (5.0,)
+
+
+def test_token_column_of_interactions(write_dataset):
+    rows = [[f"u{user}", f"i{(user + step) % 7}", step, ["web", "app"][(user + step) % 2]] for user in range(9) for step in range(6)]
+    path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float", "scene:token"], *rows])
+    splits = splits_of("GRU4Rec", path, "shop", load_col={"inter": ["user_id", "item_id", "timestamp", "scene"]})
+    domains = build_domains(parse_domain("scene"), splits)
+    assert domains.names == ("app", "web")
+    told = splits.test_set.id2token("scene", splits.test_set.inter_feat["scene"].numpy())
+    assert [domains.names[number] for number in domains.of(splits.test_set.inter_feat).tolist()] == list(told)
+
+
+def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
+    for field, message in [
+        ("rating", "what is to be predicted"),
+        ("class", "field of items: .* tell which item"),
+        ("item_id", "the item to be ranked"),
+        ("colour", "no field 'colour' in tiny's .user or .item"),
+        ("timestamp", "holds numbers: name edges or a rule"),
+        ("age:hour", "rule for times of interactions"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            build_domains(parse_domain(field), splits)
+    with pytest.raises(DataError, match="occupation of .* but occupation:1/2 needs numbers"):
+        build_domains(parse_domain("occupation:1/2"), splits)
+    clicks = splits_of("DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]})
+    assert len(build_domains(parse_domain("release_year"), clicks)) > 3
+    with pytest.raises(ConfigError, match="what is to be predicted"):
+        build_domains(parse_domain("label"), clicks)
+
+
+def test_a_permutation_deals_the_same_domains_to_others(splits):
+    domains = build_domains(parse_domain("gender"), splits)
+    dealt = permuted(domains, 3)
+    assert torch.equal(dealt.table.sort().values, domains.table.sort().values)
+    assert not torch.equal(dealt.table, domains.table) and dealt.table[0] == -1
+    assert torch.equal(permuted(domains, 3).table, dealt.table)
+    with pytest.raises(ConfigError, match="iak_permute_domains"):
+        permuted(build_domains(parse_domain("timestamp:hour"), splits), 3)
+
+
+def test_held_out_rows_of_a_user_must_agree(splits):
+    domains = build_domains(parse_domain("timestamp:hour"), splits)
+    table = eval_domains(domains, splits.test_set)
+    rows = splits.test_set.inter_feat
+    assert torch.equal(table[rows["user_id"]], domains.of(rows))
+    assert eval_domains(build_domains(parse_domain("gender"), splits), splits.test_set) is None
+    with pytest.raises(ConfigError, match="hold out one row per user"):
+        eval_domains(domains, splits.train_set)

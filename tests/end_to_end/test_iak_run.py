@@ -1,0 +1,149 @@
+"""Whole IAK runs: from data to table, report and a recommender that serves mixed domains."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from benchmarks.flipped import SETTINGS, write_flipped
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.serving import load_recfound
+from tests.small_iak import OPTIONS
+
+QUICK = {"show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 2, "iak_epochs": 2, "iak_least_steps": 4, "iak_batch_size": 32}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_path):
+    """A run on DeepFM with every baseline and a sweep of beta."""
+    settings = QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
+    settings |= {"domain": ["gender"], "iak_beta": [1e-4, 1e-2]}
+    return run_recfound("IAK", "tiny", config_dict=settings, baselines=["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch"])
+
+
+def test_the_table(finished):
+    names = [row["model"] for row in finished["comparison"]]
+    assert names == ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch", "IAK beta=0.0001", "IAK beta=0.01"]
+    for row in finished["comparison"]:
+        assert {"auc", "logloss", "gauc", "weighted auc"} == set(row["metrics"])
+        assert set(row["domains"]["gender"]) == {"F", "M"} and sum(d["rows"] for d in row["domains"]["gender"].values()) > 20
+    assert finished["best_valid_score"] == max(row["valid_metrics"]["auc"] for row in finished["comparison"][-2:])
+
+
+def test_the_folder(finished):
+    folder = Path(finished["run_dir"])
+    results = json.loads((folder / "results.json").read_text())
+    assert [point["beta"] for point in results["sweep"]] == [1e-4, 1e-2]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"] == "IAK"
+    page = (folder / "report.html").read_text()
+    for heading in ("Comparison", "Domains: gender", "Losses", "Information kept"):
+        assert heading in page
+    assert page.count("<svg") >= 5 and "<script" not in page
+    kept = json.loads((folder / "chosen.json").read_text())["kernels"]
+    tensors = load_file(folder / kept)
+    base = load_file(folder / "base" / "base.safetensors")
+    assert all(len(tensor) == 2 for tensor in tensors.values()), "kernels only: every tensor has a domain first"
+    assert not set(tensors) & set(base)
+    document = json.loads((folder / kept).with_suffix(".json").read_text())
+    assert len(document["base_hash"]) == 64 and document["domains"][0]["names"] == ["F", "M"]
+
+
+def test_serving_scores_mixed_domains_in_one_pass(finished):
+    loaded = load_recfound(finished["run_dir"])
+    data = loaded.splits.train_set
+    users = [str(token) for token in data.field2id_token["user_id"][1:21]]
+    items = [str(token) for token in data.field2id_token["item_id"][1:21]]
+    assert len(set(loaded.model.domains[0].table[1:21].tolist())) == 2
+    mixed = loaded.score(users, items)
+    torch.testing.assert_close(mixed, torch.cat([loaded.score([user], [item]) for user, item in zip(users, items)]))
+    base = loaded.score(users, items, [None] * 20)
+    loaded.model.banks[0].enabled.fill_(False)
+    assert torch.equal(loaded.score(users, items), base)
+    best = loaded.recommend(users[:3], k=4)
+    assert [len(row) for row in best] == [4, 4, 4] and best[0][0][1] >= best[0][3][1]
+    with pytest.raises(ConfigError, match="user_id 'nobody' is not in the data set"):
+        loaded.score(["nobody"], items[:1])
+
+
+def test_what_is_loaded_is_what_was_tested(finished):
+    loaded = load_recfound(finished["run_dir"])
+    from recbole_recfound.evaluation.domains import DomainScorer
+
+    scorer = DomainScorer(loaded.splits, loaded.model.base, loaded.model.domains)
+    found = scorer.summary(scorer.collect(loaded.model, "test"), "test")
+    assert found["metrics"] == {key: value for key, value in finished["test_result"].items() if not key.startswith("weighted")}
+
+
+def test_kernels_of_another_base_are_refused(finished, tmp_path):
+    import shutil
+
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "copy"
+    shutil.copytree(finished["run_dir"], folder)
+    tensors = load_file(folder / "base" / "base.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name].view(-1)[0] += 1e-4
+    save_file(tensors, folder / "base" / "base.safetensors")
+    with pytest.raises(ConfigError, match="the kernels belong to another base"):
+        load_recfound(folder)
+    with pytest.raises(ConfigError, match="not a finished IAK run"):
+        load_recfound(tmp_path)
+
+
+def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path):
+    settings = QUICK | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["gender"], "base_checkpoint": finished["run_dir"]}
+    settings |= {"iak_warm_start": finished["run_dir"], "iak_learning_rate": 1e-12}
+    again = run_recfound("IAK", "tiny", config_dict=settings)
+    assert again["comparison"][0]["metrics"] == finished["comparison"][0]["metrics"], "the same base on the same split"
+    first = load_recfound(finished["run_dir"])
+    second = load_recfound(again["run_dir"])
+    for one, two in zip(first.model.banks[0].parameters(), second.model.banks[0].parameters()):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "domain"), [("AutoInt", "timestamp:weekday"), ("BPR", "timestamp:hour"), ("GRU4Rec", "gender,age:25/40"), ("SASRec", "occupation")]
+)
+def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
+    settings = QUICK | OPTIONS[model] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": domain, "base_model": model}
+    result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["head"])
+    frozen, head, ours = result["comparison"]
+    assert set(frozen["metrics"]) == set(ours["metrics"]) == set(head["metrics"])
+    loaded = load_recfound(result["run_dir"])
+    names = [loaded.model.domains[0].names[0]] * 2
+    assert len(loaded.recommend(["1", "2"], 3, names)[1]) == 3
+    if "timestamp" in domain:
+        with pytest.raises(ConfigError, match="told by a column"):
+            loaded.recommend(["1"], 3)
+
+
+def test_recfound_is_a_base(small_run, tmp_path):
+    base = run_recfound("RecFound", "tiny", config_dict=small_run | {"max_steps": 2})
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "use_gpu", "time_budget")}
+    settings |= QUICK | {"domain": ["gender"], "base_checkpoint": base["run_dir"]}
+    result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
+    with pytest.raises(ConfigError, match="only frozen and adapter"):
+        run_recfound("IAK", "tiny", config_dict=settings, baselines=["full"])
+    frozen = result["comparison"][0]
+    assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
+    assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"
+    assert len(load_recfound(result["run_dir"]).recommend(["1"], 5)[0]) == 5
+
+
+def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
+    """Two domains that like opposite things: the base cannot serve both, kernels can, and only if domains mean something."""
+    path = write_flipped(tmp_path / "data", seed=1, users=1500)
+    settings = SETTINGS | {
+        "data_path": str(path), "show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 8, "iak_epochs": 15,
+        "iak_learning_rate": 0.005, "output_dir": str(tmp_path / "runs"), "mlp_hidden_size": [32, 32],
+    }  # fmt: skip
+    frozen, ours = run_recfound("IAK", "flipped", config_dict=settings)["comparison"]
+    for region in ("north", "south"):
+        assert ours["domains"]["region"][region]["auc"] > frozen["domains"]["region"][region]["auc"] + 0.1
+    control = run_recfound("IAK", "flipped", config_dict=settings | {"iak_permute_domains": True})["comparison"]
+    assert control[1]["metrics"]["auc"] < control[0]["metrics"]["auc"] + 0.05

@@ -1,0 +1,97 @@
+"""Scores per domain: RecBole's own numbers, cut by domain."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.trainer import Trainer
+from sklearn.metrics import log_loss, roc_auc_score
+
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.domains import grouped_auc
+from tests.small_iak import build_small_iak
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "BPR", "SASRec"])
+@pytest.mark.parametrize("mask", [True, False])
+def test_the_whole_is_what_recboles_trainer_says(model, mask, tiny_path):
+    small = build_small_iak(model, tiny_path, mask_history=mask)
+    for phase, loader in (("valid", small.splits.valid_data), ("test", small.splits.test_data)):
+        theirs = Trainer(small.config, small.plug.base).evaluate(loader, load_best_model=False)
+        ours = small.scorer.metrics(small.scorer.collect(small.plug.base, phase), phase)
+        assert {name: ours[name] for name in theirs} == dict(theirs)
+
+
+def test_click_metrics_of_a_domain_are_those_of_its_rows(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path)
+    told = small.scorer.summary(small.scorer.collect(small.plug.base, "test"), "test")
+    rows, domain = small.scorer.rows["test"].interaction, small.scorer.domain["test"][:, 0]
+    with torch.no_grad():
+        scores = small.plug.base.eval().predict(rows)
+    weights, values = [], []
+    for number, name in enumerate(small.domains[0].names):
+        own = domain == number
+        labels, said = rows["label"][own].numpy(), scores[own].numpy().astype(float)
+        found = told["domains"]["gender"][name]
+        assert found["rows"] == int(own.sum())
+        assert found["auc"] == pytest.approx(roc_auc_score(labels, said), abs=1e-4)
+        assert found["logloss"] == pytest.approx(log_loss(labels, said), abs=1e-4)
+        weights.append(found["rows"])
+        values.append(found["auc"])
+    assert told["weighted"]["auc"] == pytest.approx(np.average(values, weights=weights))
+
+
+def test_ranking_metrics_of_a_domain_are_those_of_its_users(tiny_path):
+    small = build_small_iak("GRU4Rec", tiny_path)
+    scorer = small.scorer
+    whole = scorer.collect(small.plug.base, "test")
+    parts = scorer.by_domain(whole, "test", 0)
+    for number, found in enumerate(parts):
+        index = torch.nonzero(scorer.domain["test"][:, 0] == number).squeeze(1)
+        alone = scorer.collect(small.plug.base, "test", index)
+        assert all(torch.equal(alone[key], whole[key][index]) for key in whole), "rows are scored alike in any company"
+        assert scorer.part_metrics(alone, "test", index) == found
+    counts = torch.bincount(scorer.domain["test"][:, 0]).numpy()
+    everyone = scorer.metrics(whole, "test")["recall@10"]
+    assert np.average([found["recall@10"] for found in parts], weights=counts) == pytest.approx(everyone, abs=1e-4)
+
+
+def test_gauc_by_hand(tiny_path):
+    config = build_small_iak("DeepFM", tiny_path).config
+    users = torch.tensor([1, 1, 1, 2, 2, 3, 3, 3])
+    labels = torch.tensor([1.0, 0, 0, 1, 1, 0, 1, 1])
+    scores = torch.tensor([0.5, 0.7, 0.1, 0.2, 0.3, 0.4, 0.4, 0.9])
+    # user 1: .5 (one of two pairs), user 2: one kind of label, user 3: (.5 + 1) / 2; weights 1 and 2
+    assert grouped_auc(config, scores, labels, users) == {"gauc": pytest.approx((0.5 + 2 * 0.75) / 3, abs=1e-4)}
+    assert grouped_auc(config, scores[3:5], labels[3:5], users[3:5]) == {}
+
+
+def test_a_domain_with_one_kind_of_label_has_no_auc(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path)
+    rows = small.scorer.rows["valid"].interaction
+    rows["label"][small.scorer.domain["valid"][:, 0] == 0] = 1.0
+    collected = small.scorer.collect(small.plug.base, "valid")
+    female, male = small.scorer.by_domain(collected, "valid", 0)
+    assert "auc" not in female and "gauc" not in female and "logloss" in female and "auc" in male
+
+
+def test_what_guards_a_domain(tiny_path):
+    clicks = build_small_iak("DeepFM", tiny_path).scorer
+    assert (clicks.kept_by, clicks.metric) == ("logloss", "auc")
+    assert clicks.score_of({"logloss": 0.2}) > clicks.score_of({"logloss": 0.3}) and np.isnan(clicks.score_of({}))
+    assert build_small_iak("SASRec", tiny_path).scorer.kept_by == "ndcg@10"
+    assert build_small_iak("DeepFM", tiny_path, iak_valid_metric="AUC").scorer.kept_by == "auc"
+    with pytest.raises(ConfigError, match="iak_valid_metric: mrr@10 is not among metrics"):
+        build_small_iak("DeepFM", tiny_path, iak_valid_metric="MRR@10")
+
+
+def test_users_seen_and_new_are_told_apart_in_later_periods(tiny_path):
+    later = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": None, "mode": "labeled"}
+    small = build_small_iak("DeepFM", tiny_path, domain=["timestamp:quantile:3"], eval_args=later)
+    told = small.scorer.summary(small.scorer.collect(small.plug.base, "test"), "test")
+    known = set(small.splits.train_set.inter_feat["user_id"].tolist())
+    rows = small.splits.test_set.inter_feat
+    seen = sum(user in known for user in rows["user_id"].tolist())
+    assert 0 < seen < len(rows)
+    assert (told["users"]["seen"]["rows"], told["users"]["new"]["rows"]) == (seen, len(rows) - seen)
+    assert rows["timestamp"].min() >= small.splits.train_set.inter_feat["timestamp"].max()
+    assert set(told["domains"]["timestamp:quantile:3"]) == {small.domains[0].names[2]}, "later rows lie in the last period"

@@ -1,0 +1,57 @@
+"""Several seeds: means, spread, paired differences, and going on after a stop."""
+
+import statistics
+
+import pytest
+
+from recbole_recfound import seeds as module
+from recbole_recfound.cli import main
+from recbole_recfound.seeds import run_seeds, seeds_table, summarise
+
+
+def row(model, auc):
+    return {"model": model, "metrics": {"auc": auc}, "train_seconds": 2.0, "trainable_parameters": 10}
+
+
+def test_differences_are_paired_by_seed():
+    runs = {1: [row("frozen", 0.5), row("IAK", 0.6)], 2: [row("frozen", 0.7), row("IAK", 0.75), row("extra", 1.0)], 3: [row("frozen", 0.6), row("IAK", 0.59)]}
+    frozen, ours = summarise(runs)
+    assert frozen["metrics"]["auc"]["difference"] == 0 and ours["model"] == "IAK"
+    found = ours["metrics"]["auc"]
+    differences = [0.1, 0.05, -0.01]
+    assert found["mean"] == pytest.approx(statistics.fmean([0.6, 0.75, 0.59])) and found["wins"] == 2
+    assert found["difference"] == pytest.approx(statistics.fmean(differences))
+    assert found["difference_sd"] == pytest.approx(statistics.stdev(differences))
+    assert "| IAK | 0.6467" in seeds_table([frozen, ours], 3) and "(2/3)" in seeds_table([frozen, ours], 3)
+
+
+def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run(model, dataset, files, settings):
+        asked.append(settings["seed"])
+        return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + settings["seed"] / 100)]}
+
+    monkeypatch.setattr(module, "run_recfound", run)
+    settings = {"output_dir": str(tmp_path), "epochs": 3}
+    first = run_seeds([1, 2], "IAK", "tiny", None, settings)
+    again = run_seeds([1, 2, 3], "IAK", "tiny", None, settings)
+    assert asked == [1, 2, 3] and again["folder"] == first["folder"]
+    run_seeds([1, 2], "IAK", "tiny", None, settings | {"epochs": 4})
+    assert asked == [1, 2, 3, 1, 2], "other settings are another study"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name at least two different ones"),
+        (["--seeds=1"], "name at least two"),
+        (["--seeds=1,1"], "name at least two"),
+        (["--seeds=a,b"], "expected whole numbers"),
+        (["--seeds=1,2", "--seed=3"], "seed: is set by --seeds"),
+        (["--seeds=1,2", "--epohcs=3"], "did you mean epochs"),
+    ],
+)
+def test_mistakes(arguments, message, capsys):
+    assert main(["seeds", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,223 @@
+"""Training of kernels: who moves, who rests, who is kept, and what beta does."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.model.build_iak import make_base
+from recbole_recfound.trainer.finetune import METHODS, FineTuner, Recipe, build_method
+from tests.small_iak import build_small_iak, shake
+
+
+@pytest.fixture
+def clicks(tiny_path):
+    return build_small_iak("DeepFM", tiny_path)
+
+
+def weights_of(model):
+    return {name: weight.detach().clone() for name, weight in model.banks.named_parameters()}
+
+
+def test_a_domain_without_rows_in_a_batch_and_a_stopped_one_stay_bit_equal(clicks):
+    shake(clicks.model)
+    trainer = clicks.trainer()
+    trainer.stopped = [np.array([False, False])]
+    rows = {number: trainer.sampler.rows[number][:20].tolist() for number in (0, 1)}
+    clicks.model.train()
+    trainer._step(clicks.plug.collate(rows[0] + rows[1]), "joint")
+    for number, (batch, stopped) in enumerate([(rows[0], []), (rows[0] + rows[1], [1])]):
+        trainer.stopped[0][stopped] = True
+        before = weights_of(clicks.model)
+        trainer._step(clicks.plug.collate(batch), "joint")
+        after = weights_of(clicks.model)
+        for name in before:
+            assert torch.equal(before[name][1], after[name][1]), name
+            assert not torch.equal(before[name][0], after[name][0]) or not before[name][0].any(), name
+
+
+def test_training_is_repeatable_and_every_tensor_learns(clicks, tiny_path):
+    """An adapter that silently does not learn is the classic lie of this field."""
+    runs = []
+    for small in (clicks, build_small_iak("DeepFM", tiny_path)):
+        before = weights_of(small.model)
+        torch.manual_seed(1)
+        trainer = small.trainer(epochs=3)
+        trainer._restore = lambda kept: None  # look at the last weights, whatever the guard says
+        trainer.fit(small.base_scores())
+        runs.append(weights_of(small.model))
+        for name, weight in runs[-1].items():
+            assert all((weight[d] != before[name][d]).any() for d in range(2)), name
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_a_kernel_that_does_not_beat_the_base_is_off(clicks):
+    fitted = clicks.trainer(epochs=2).fit([np.array([np.inf, -np.inf])])
+    bank = clicks.model.banks[0]
+    assert bank.enabled.tolist() == [False, True]
+    assert fitted.best_epoch[0][0] == 0 and fitted.best_epoch[0][1] > 0
+    batch = clicks.batch()
+    own = clicks.model.domain_of(batch)[:, 0] == 0
+    assert torch.equal(clicks.model.eval().predict(batch)[own], clicks.plug.base.predict(batch)[own])
+
+
+def test_the_kept_kernel_is_the_one_that_scored_best(clicks):
+    trainer = clicks.trainer(epochs=5, learning_rate=0.02)
+    seen, score = [], clicks.scorer.valid_scores
+
+    def watched(collected, number):
+        seen.append(score(collected, number))
+        return seen[-1]
+
+    clicks.scorer.valid_scores = watched
+    fitted = trainer.fit([np.array([-10.0, -10.0])])
+    assert len(seen) == 5 and not (seen[0] == seen[-1]).all()
+    best = np.max(seen, axis=0)
+    assert [seen[epoch - 1][d] for d, epoch in enumerate(fitted.best_epoch[0])] == best.tolist()
+    assert score(clicks.scorer.collect(clicks.model, "valid"), 0).tolist() == best.tolist()
+
+
+def test_patience_stops_domains_one_by_one(clicks):
+    trainer = clicks.trainer(epochs=20, stopping_step=2, learning_rate=1e-9)
+    fitted = trainer.fit([np.array([np.inf, np.inf])])
+    assert fitted.epochs == 2 and fitted.converged
+    trainer = clicks.trainer(epochs=6, stopping_step=1, learning_rate=1e-9)
+    trainer.options = dataclasses.replace(trainer.options, least_steps=10**6)
+    fitted = trainer.fit([np.array([np.inf, np.inf])])
+    assert fitted.epochs == 6 and not fitted.converged, "least_steps come before patience"
+
+
+def test_time_is_kept(clicks):
+    trainer = clicks.trainer(epochs=50)
+    trainer.deadline = 0.0
+    assert trainer.fit(clicks.base_scores()).epochs == 1
+
+
+def test_beta_warms_up_and_the_kl_at_the_end_falls_along_a_sweep(tiny_path):
+    ends = []
+    for beta in (0.0, 1e-2, 1.0):
+        small = build_small_iak("DeepFM", tiny_path)
+        torch.manual_seed(0)
+        fitted = small.trainer(epochs=5, beta=beta, stopping_step=50).fit(small.base_scores())
+        ends.append(np.mean([record["kl"] for record in fitted.history[-3:]]))
+        used = [record["beta"] for record in fitted.history]
+        assert used == sorted(used) and used[-1] == beta and (beta == 0 or used[0] < beta)
+    assert ends[0] > ends[1] > ends[2] >= 0
+
+
+def test_two_phases_train_the_encoder_first(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, iak_schedule="two_phase")
+    bank, before = small.model.banks[0], weights_of(small.model)
+    trainer = small.trainer(epochs=4, schedule="two_phase")
+    trainer._restore = lambda kept: None
+    halves = []
+    original = trainer._train_epoch
+
+    def watched(phase, bar):
+        original(phase, bar)
+        halves.append((phase, weights_of(small.model)))
+
+    trainer._train_epoch = watched
+    trainer.fit(small.base_scores())
+    assert [phase for phase, _ in halves] == ["encoder", "encoder", "decoder", "decoder"]
+    first, last = halves[1][1], halves[3][1]
+    decoder = {id(weight) for weight in bank.group_of("decoder")}
+    for name, weight in small.model.banks.named_parameters():
+        own = id(weight) in decoder
+        assert torch.equal(before[name], first[name]) == own, name
+        assert torch.equal(first[name], last[name]) == (not own), name
+
+
+def test_distillation_keeps_nearer_to_the_base(tiny_path):
+    distances = []
+    for weight in (0.0, 100.0):
+        small = build_small_iak("DeepFM", tiny_path)
+        torch.manual_seed(0)
+        small.trainer(epochs=3, lambda_kd=weight).fit([scores - 1 for scores in small.base_scores()])
+        small.model.eval()
+        distances.append(small.model.losses(small.batch()).distill.item())
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_a_cold_domain_gets_the_mean_kernel(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path)
+    trainer = small.trainer(cold="mean", epochs=1)
+    trainer.sampler.rows[1] = trainer.sampler.rows[1][:0]
+    trainer.sampler.stopped[1] = True
+    trainer.fit([scores - 1 for scores in small.base_scores()])
+    bank = small.model.banks[0]
+    assert bank.enabled.tolist() == [True, True]
+    assert all(torch.equal(weight[0], weight[1]) for weight in bank.parameters())
+    small = build_small_iak("DeepFM", tiny_path)
+    trainer = small.trainer(cold="base", epochs=1)
+    trainer.sampler.rows[1] = trainer.sampler.rows[1][:0]
+    trainer.sampler.stopped[1] = True
+    trainer.fit([scores - 1 for scores in small.base_scores()])
+    assert small.model.banks[0].enabled.tolist() == [True, False]
+
+
+def test_several_types_train_and_are_guarded(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"])
+    before = weights_of(small.model)
+    small.trainer(epochs=2).fit([scores - 1 for scores in small.base_scores()])
+    after = weights_of(small.model)
+    assert all(not torch.equal(before[name], after[name]) for name in before if "output_weight" in name)
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):
+    with torch.no_grad():
+        clicks.model.banks[0].output_weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="IAK's loss is nan at step 1"):
+        clicks.trainer().fit(clicks.base_scores())
+
+
+# The baselines of fine-tuning
+
+
+def tuner_of(small, **changes) -> FineTuner:
+    trainer = small.trainer(**changes)
+    recipe = Recipe(small.plug.base, small.plug.family, small.plug.width, 4, lambda: make_base(small.splits, None))
+    return FineTuner(recipe, trainer.sampler, small.plug.collate, small.scorer, trainer.options)
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "SASRec", "LightGCN"])
+def test_methods_train_what_they_say_and_nothing_else(model, tiny_path):
+    small = build_small_iak(model, tiny_path)
+    recipe = tuner_of(small).recipe
+    base = copy.deepcopy(small.plug.base.state_dict())
+    whole = sum(weight.numel() for weight in small.plug.base.parameters())
+    batch, sizes = small.batch(), {}
+    for method in METHODS[1:]:
+        if method == "bitfit" and model == "LightGCN":
+            with pytest.raises(ConfigError, match="LightGCN has nothing that bitfit could train"):
+                build_method(method, recipe)
+            continue
+        tuned, loss = build_method(method, recipe)
+        tuned.train()
+        trained = [weight for weight in tuned.parameters() if weight.requires_grad]
+        sizes[method] = sum(weight.numel() for weight in trained)
+        optimizer = torch.optim.SGD(trained, lr=0.1)
+        loss(batch).backward()
+        assert any(weight.grad is not None and weight.grad.any() for weight in trained), method
+        optimizer.step()
+        assert all(torch.equal(base[name], tensor) for name, tensor in small.plug.base.state_dict().items()), method
+    assert sizes["full"] == sizes["scratch"] == whole
+    assert all(0 < size < whole for method, size in sizes.items() if method not in ("full", "scratch"))
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "GRU4Rec"])
+def test_rows_of_the_table(model, tiny_path):
+    small = build_small_iak(model, tiny_path)
+    tuner = tuner_of(small, epochs=1)
+    frozen = tuner.run("frozen")
+    assert frozen["metrics"] == small.scorer.summary(small.scorer.collect(small.plug.base, "test"), "test")["metrics"]
+    assert frozen["trainable_parameters"] == 0
+    for method in ("adapter", "lora", "full", "scratch"):
+        row = tuner.run(method)
+        assert set(row["metrics"]) == set(frozen["metrics"]) and row["trainable_parameters"] == 2 * row["parameters_per_domain"]
+    # a rate of nothing changes nothing: the guard keeps the base, scratch does not
+    still = dataclasses.replace(tuner, options=dataclasses.replace(tuner.options, learning_rate=1e-12))
+    assert still.run("adapter")["metrics"] == frozen["metrics"]
