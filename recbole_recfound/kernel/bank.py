@@ -114,7 +114,17 @@ class IAKKernelBank(nn.Module):
         Returns:
             h' [B, d].
         """
-        return self.run(h, domain).hidden
+        if self.training:
+            return self.run(h, domain).hidden
+        # Serving needs neither the variance nor the KL.
+        blocks = group_rows(self.active(domain), self.num_domains)
+        x = blocks.split(h)
+        return blocks.join(self._combine(blocks, x, self._decode(blocks, self._mean(blocks, x)[0])), h)
+
+    def _mean(self, blocks: Blocks, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean of the code [N, size, r], and the hidden layer [N, size, m] before it."""
+        hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
+        return blocks.linear(hidden, self.mean_weight, self.mean_bias), hidden
 
     def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> Passed:
         """The whole pass: h', code, KL and the auxiliary head.
@@ -141,8 +151,7 @@ class IAKKernelBank(nn.Module):
 
     def _encode(self, blocks: Blocks, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Code [N, size, r] and KL [N, size]; `h` gives the noise the order of the batch, whatever the blocks."""
-        hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
-        mean = blocks.linear(hidden, self.mean_weight, self.mean_bias)
+        mean, hidden = self._mean(blocks, x)
         if not self.stochastic:
             return mean, mean.new_zeros(mean.shape[:-1])
         logvar = blocks.linear(hidden, self.logvar_weight, self.logvar_bias).clamp(*LOGVAR_RANGE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -75,33 +74,27 @@ class IAK(AbstractRecommender):
             return interaction[DOMAIN_FIELD]
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
-    def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
-        """h' of vectors [B, ..., d]; vectors of one row share its domain."""
-        inner = hidden[0, ..., 0].numel()
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        each = domain.repeat_interleave(inner, dim=0) if inner > 1 else domain
-        passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
-        adapted = passes[0].hidden
-        for further in passes[1:]:
-            adapted = adapted + (further.hidden - flat)
-        return adapted.reshape(hidden.shape), passes
+    def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
+        """h' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
+        flat, each = _rows(hidden, domain)
+        return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(hidden.shape)
 
-    @contextmanager
-    def _plugged(self, interaction):
-        """The base with kernels for this batch; gives a list that receives h, h' and the passes."""
+    def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
+        """h' with all that the loss needs."""
+        flat, each = _rows(hidden, domain)
+        passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
+        return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes
+
+    def losses(self, interaction) -> Losses:
+        """All parts of the loss in one pass of the base."""
         domain, seen = self.domain_of(interaction), []
 
         def through(hidden: torch.Tensor) -> torch.Tensor:
-            adapted, passes = self.adapt(hidden.detach(), domain)
+            adapted, passes = self._passes(hidden.detach(), domain)
             seen.append((hidden.detach(), adapted, passes))
             return adapted
 
         with self.attachment.using(through):
-            yield seen
-
-    def losses(self, interaction) -> Losses:
-        """All parts of the loss in one pass of the base."""
-        with self._plugged(interaction) as seen:
             matching = self.family.loss(self.base, interaction)
         ((hidden, adapted, passes),) = seen
         zero = matching.new_zeros(())
@@ -133,10 +126,23 @@ class IAK(AbstractRecommender):
 
     def predict(self, interaction) -> torch.Tensor:
         """The base's `predict` with kernels."""
-        with self._plugged(interaction):
+        domain = self.domain_of(interaction)
+        with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.predict(interaction)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """The base's `full_sort_predict` with kernels."""
-        with self._plugged(interaction):
+        domain = self.domain_of(interaction)
+        with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.full_sort_predict(interaction)
+
+
+def _rows(hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors [B, ..., d] as rows, and the domains of each."""
+    inner = hidden[0, ..., 0].numel() if len(hidden) else 1
+    return hidden.reshape(-1, hidden.shape[-1]), domain.repeat_interleave(inner, dim=0) if inner > 1 else domain
+
+
+def _added(flat: torch.Tensor, adapted: list[torch.Tensor]) -> torch.Tensor:
+    """One bank's vectors, or the sum of the changes of several."""
+    return adapted[0] if len(adapted) == 1 else adapted[0] + sum(further - flat for further in adapted[1:])

@@ -100,6 +100,7 @@ def test_evaluation_is_deterministic_and_training_is_not():
     bank = bank_of()
     h, domain = batch_of()
     assert torch.equal(bank.eval()(h, domain), bank(h, domain))
+    assert torch.equal(bank(h, domain), bank.run(h, domain).hidden), "serving skips only what it does not need"
     known = domain >= 0
     assert not torch.equal(bank.train()(h, domain)[known], bank(h, domain)[known])
     still = bank_of(stochastic=False).train()
