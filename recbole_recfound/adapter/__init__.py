@@ -1,6 +1,6 @@
 """Adapters: TMoLE as a PEFT tuner, one shared LoRA beside it, and checks that an adapter does its work."""
 
-from .build import ADAPTERS, accept_tasks, build_adapter, routing
+from .build import ADAPTERS, accept_tasks, build_adapter, routing, without_adapter
 from .check import check_adapter, check_gradients, record_layers
 from .export import export_lora, save_lora
 from .tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel, checkpoint_context_fn
@@ -20,4 +20,5 @@ __all__ = [
     "record_layers",
     "routing",
     "save_lora",
+    "without_adapter",
 ]

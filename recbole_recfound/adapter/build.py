@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -63,3 +64,18 @@ def routing(model: PeftModel, tasks: Tasks) -> AbstractContextManager[None]:
     """
     tuner = model.base_model
     return tuner.routing(tasks) if isinstance(tuner, TMoLEModel) else nullcontext()
+
+
+@contextmanager
+def without_adapter(model: PeftModel) -> Iterator[None]:
+    """Run the plain backbone; what was frozen stays frozen.
+
+    PEFT makes every adapter trainable when it switches it on again, also one that must not learn.
+    """
+    trained = [(weight, weight.requires_grad) for weight in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight, flag in trained:
+            weight.requires_grad_(flag)

@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from ..errors import TrainingError
-from .build import routing
+from .build import routing, without_adapter
 from .tmole import TMoLELayer, TMoLEModel
 
 
@@ -41,7 +41,7 @@ def check_adapter(
     was_training = model.training
     model.eval()
     try:
-        with model.disable_adapter():
+        with without_adapter(model):
             plain = run()
         with _perturbed(model, adapter_name):
             outputs = {}

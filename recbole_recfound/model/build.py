@@ -101,7 +101,11 @@ def build_recfound(
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = build_adapted(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
-    inputs = ModelInputs(adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint)
+    # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
+    targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean()
+    inputs = ModelInputs(
+        adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets)
+    )
     model = RecFound(config, splits.train_set, inputs).to(device)
     check_built(model, adapted, tasks, device)
     if config["adapter"] == "none":
@@ -289,7 +293,7 @@ def build_loader(
         config["scheduler"],
         scheduler_sizes(tasks),
         scheduler_groups(tasks),
-        **(options if config["scheduler"] == "s2sched" else {}),
+        **(options if config["scheduler"] in ("s2sched", "coba") else {}),  # those that watch losses
     )
     return MultiTaskLoader(
         tasks,

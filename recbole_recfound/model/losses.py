@@ -10,7 +10,13 @@ CLOSED = -1e4
 
 
 def next_item_loss(
-    states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, temperature: float, sampled: int = 0
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    items: torch.Tensor,
+    temperature: float,
+    sampled: int = 0,
+    past: torch.Tensor | None = None,
+    targets_per_row: float | None = None,
 ) -> torch.Tensor:
     """Cross-entropy over the catalogue at every position that has a target.
 
@@ -20,22 +26,58 @@ def next_item_loss(
         items: [num_items, d] item vectors, normalised; row 0 is padding.
         temperature: of the softmax.
         sampled: 0 for the full softmax; else the number of items drawn at random beside the batch's own targets.
+        past: [B, L] item ids read so far, 0 = padding: left out of the softmax of their and all later positions, unless
+            they are the target. None: every item is a candidate.
+        targets_per_row: a row's loss is its sum over this constant, so that every position of a batch weighs alike, however
+            the batch is cut. None: the mean over the row's own targets.
 
     Returns:
-        Mean loss of each row, [B]; rows without a target give 0.
+        Loss of each row, [B]; rows without a target give 0.
     """
     wanted = targets > 0
-    chosen, place = targets[wanted], targets[wanted]
+    chosen = targets[wanted]
     if sampled:
         # Every target of the batch has its own column, so no right answer is ever counted as a negative twice.
         drawn = torch.randint(1, len(items), (sampled,), device=items.device)
         columns, place = torch.unique(torch.cat([chosen, drawn]), return_inverse=True)
         items, place = items[columns], place[: len(chosen)]
-    logits = states[wanted] @ items.T / temperature
-    if not sampled:
-        logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), CLOSED)
+    else:
+        columns = None
+        items, place = items[1:], chosen - 1
+    # The temperature divides the states, which are fewer than the logits.
+    logits = (states[wanted] / temperature) @ items.T
+    if past is not None:
+        logits = logits.masked_fill(_seen(past, targets, wanted, columns, len(items)), CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")
-    return _mean_by_row(losses, wanted)
+    if targets_per_row is None:
+        return _mean_by_row(losses, wanted)
+    return _sum_by_row(losses, wanted) / targets_per_row
+
+
+def _seen(
+    past: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None, width: int
+) -> torch.Tensor:
+    """Columns that each target's history has been through, the target itself left out; [targets, width] bool.
+
+    Args:
+        past, targets, wanted: [B, L], see `next_item_loss`.
+        columns: [width] item id of each column, ascending; None: column c is item c + 1.
+        width: number of columns.
+    """
+    length = past.shape[1]
+    number = wanted.flatten().cumsum(0).view_as(wanted) - 1
+    earlier = torch.ones(length, length, dtype=torch.bool, device=past.device).tril()
+    item = past.unsqueeze(1).expand(-1, length, -1)
+    closed = earlier & wanted.unsqueeze(2) & (item > 0) & (item != targets.unsqueeze(2))
+    row, item = number.unsqueeze(2).expand_as(closed)[closed], item[closed]
+    column = item - 1
+    if columns is not None:
+        column = torch.searchsorted(columns, item).clamp(max=width - 1)
+        drawn = columns[column] == item
+        row, column = row[drawn], column[drawn]
+    seen = torch.zeros(int(wanted.sum()), width, dtype=torch.bool, device=past.device)
+    seen[row, column] = True
+    return seen
 
 
 def info_nce(
@@ -87,6 +129,9 @@ def answer_loss(states: torch.Tensor, head: nn.Module, labels: torch.Tensor) -> 
 
 def _mean_by_row(losses: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Average the losses of the positions under `wanted` [B, L] within each row."""
+    return _sum_by_row(losses, wanted) / wanted.sum(1).clamp(min=1)
+
+
+def _sum_by_row(losses: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     rows = wanted.nonzero()[:, 0]
-    total = torch.zeros(len(wanted), dtype=losses.dtype, device=losses.device).index_add(0, rows, losses)
-    return total / wanted.sum(1).clamp(min=1)
+    return torch.zeros(len(wanted), dtype=losses.dtype, device=losses.device).index_add(0, rows, losses)

@@ -1,5 +1,6 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ class ModelInputs:
         device: where to run.
         mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
         fingerprint: of the backbone; checkpoints belong to it.
+        targets_per_row: next items to predict in a sequence, on average.
     """
 
     adapted: PeftModel
@@ -48,6 +50,7 @@ class ModelInputs:
     device: torch.device
     mode: str
     fingerprint: str
+    targets_per_row: float
 
 
 class RecFound(GeneralRecommender):
@@ -67,6 +70,8 @@ class RecFound(GeneralRecommender):
         self.temperature: float = config["temperature"]
         self.pair_temperature: float = config["pair_temperature"]
         self.sampled_items = config["sampled_items"] if self.n_items > config["full_softmax_items"] else 0
+        # What the evaluation leaves out of a user's ranking is no candidate in training either.
+        self.masks_history: bool = config["mask_history"]
         self.chunk: int = config["gradient_cache_chunk"]
         self.backbone = inputs.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
@@ -84,6 +89,7 @@ class RecFound(GeneralRecommender):
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
         self.table_route = next((task for task in trained if task in inputs.tasks), None)
         self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
+        self.user_depth = user_depth
         width = self._decoder.config.hidden_size
         self.item_table = ItemTable(
             self.n_items,
@@ -94,6 +100,7 @@ class RecFound(GeneralRecommender):
             config["use_item_id"],
             config["id_scale"],
             config["dropout"],
+            moved_size=width if self.table_route else 0,
         )
         self._freeze_unread()
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
@@ -114,15 +121,32 @@ class RecFound(GeneralRecommender):
             return min(configured, layers)
         return min(in_item_mode, layers) if self.mode == "item" else layers
 
+    def reads_soft_tokens(self, name: str) -> bool:
+        """Whether a parameter, by its name, belongs to a backbone layer that reads histories as soft tokens.
+
+        Such layers learn a new kind of input; they bear, and need, a higher learning rate than those that read text.
+        """
+        layer = _layer_of(name)
+        return self.mode == "item" and layer is not None and layer < self.user_depth
+
     def _freeze_unread(self) -> None:
-        """What a mode never reads is not trained and must not count as trained."""
-        unread: list[torch.nn.Module | None] = []
+        """What no task of this run reads is not trained and must not count as trained."""
         if self.mode == "prompt":
-            unread = [self.user_tower, self.item_table]
-        elif self.mode == "positions":
-            unread = [self.item_table.read_text, self.item_table.read_id]
-        for module in filter(None, unread):
-            module.requires_grad_(False)
+            self.user_tower.requires_grad_(False)
+            self.item_table.requires_grad_(False)
+        deepest = self._deepest_layer()
+        for name, weight in self.backbone.named_parameters():
+            layer = _layer_of(name)
+            if not deepest or (layer is not None and layer >= deepest):
+                weight.requires_grad_(False)
+
+    def _deepest_layer(self) -> int:
+        """How many of the backbone's layers the tasks of this run go through."""
+        kinds = {TASKS[task].kind for task in self.inputs.tasks}
+        if GENERATIVE in kinds:
+            return self._decoder.config.num_hidden_layers
+        pairs = self.mode == "prompt" or any(task != ROUTE for task in self.inputs.tasks)
+        return max(self.user_depth, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
         """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
@@ -148,11 +172,8 @@ class RecFound(GeneralRecommender):
             self.item_table.set_scale(self._frozen_features)
             if self.random_body:
                 self._forget()
-        features = self._frozen_features
-        if self.table_route and not (self.random_features or self.random_body or first):
-            trained = self._encode_items(self.table_route)
-            features = torch.cat([trained, features[:, trained.shape[1] :]], dim=1)
-        self.item_table.set_features(features)
+        follows = self.table_route and not (self.random_features or self.random_body or first)
+        self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
         self.train(was_training)
 
     def _forget(self) -> None:
@@ -211,7 +232,15 @@ class RecFound(GeneralRecommender):
             states = self.user_tower.over_items(soft_tokens, part.items)
         else:
             states = self.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
-        return next_item_loss(states, part.targets, items, self.temperature, self.sampled_items)
+        return next_item_loss(
+            states,
+            part.targets,
+            items,
+            self.temperature,
+            self.sampled_items,
+            past=part.items if self.masks_history else None,
+            targets_per_row=self.inputs.targets_per_row if self.training else None,
+        )
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
         queries = represent(
@@ -311,6 +340,12 @@ class RecFound(GeneralRecommender):
         """Score of each (user, item) row of `interaction`."""
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
         return (users * self.item_vectors()[interaction[self.ITEM_ID]]).sum(-1)
+
+
+def _layer_of(name: str) -> int | None:
+    """Number of the decoder layer a parameter belongs to, by its name."""
+    found = re.search(r"\.layers\.(\d+)\.", name)
+    return int(found[1]) if found else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,12 +1,11 @@
 """Texts to vectors with the first layers of the LLM, each text under the route of its task."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from peft import PeftModel
 
-from recbole_recfound.adapter import routing
+from recbole_recfound.adapter import routing, without_adapter
 from recbole_recfound.backbone import decode, first_layers, mean_pool
 from recbole_recfound.text import TokenTable, pad
 
@@ -21,6 +20,7 @@ class TextTower:
 
     def __init__(self, adapted: PeftModel, depth: int) -> None:
         self.adapted = adapted
+        self.depth = depth
         self.decoder = first_layers(adapted.get_base_model().base_model, depth)
 
     def encode(
@@ -74,18 +74,3 @@ class TextTower:
             return self.encode(ids, mask, mask, task)
         with without_adapter(self.adapted):
             return mean_pool(decode(self.decoder, self.decoder.embed_tokens(ids), mask, causal=False), mask)
-
-
-@contextmanager
-def without_adapter(adapted: PeftModel) -> Iterator[None]:
-    """Run the plain backbone; what was frozen stays frozen.
-
-    PEFT makes every adapter trainable when it switches it on again, also one that must not learn.
-    """
-    trained = [(weight, weight.requires_grad) for weight in adapted.parameters()]
-    try:
-        with adapted.disable_adapter():
-            yield
-    finally:
-        for weight, flag in trained:
-            weight.requires_grad_(flag)

@@ -141,6 +141,10 @@ class QueryToItem(EmbeddingTask):
         self.note = "keyword queries from the items' own fields"
         if not self.rows:
             raise Unsupported("no .query file and no item has text")
+        # Items of one text answer each other's queries.
+        self.twins: dict[str, list[int]] = {}
+        for row in self.rows:
+            self.twins.setdefault(catalogue.sentence_of(row), []).append(row)
         self.words = {row: self._words(row) for row in self.rows}
         self.frequency = Counter(word for words in self.words.values() for word in set(words))
 
@@ -154,7 +158,7 @@ class QueryToItem(EmbeddingTask):
             known = np.asarray(self.answers[text])
         else:
             row = self.rows[index]
-            text, known = self._keywords(row, rng), np.asarray([row])
+            text, known = self._keywords(row, rng), np.asarray(self.twins[self.source.catalogue.sentence_of(row)])
         return PairExample(text, row, self.negatives(rng, row, known), tuple(known.tolist()))
 
     def _words(self, row: int) -> list[str]:

@@ -46,6 +46,7 @@ class RecFoundTrainer(Trainer):
         self.accelerator = accelerator
         self.device = accelerator.device
         self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
+        self.trains_adapter = any(name.startswith("backbone.") for name in trained_parameters(model))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store
         self.budget = budget
@@ -62,10 +63,12 @@ class RecFoundTrainer(Trainer):
         self.checked: set[type] = set()
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        settings = self.config
-        return build_optimizer(
-            self.model, settings["learner"], settings["adapter_rate"], settings["learning_rate"], self.weight_decay
-        )
+        return build_optimizer(self.model, self.config["learner"], self._rate, self.weight_decay)
+
+    def _rate(self, name: str) -> float:
+        if not name.startswith("backbone."):
+            return self.config["learning_rate"]
+        return self.config["tower_rate" if self.model.reads_soft_tokens(name) else "adapter_rate"]
 
     # The loop --------------------------------------------------------------------------------------------------------
 
@@ -145,10 +148,12 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter()
         accumulate = self.accelerator.gradient_accumulation_steps
         counts: dict[str, int] = {}
+        sums: dict[str, float] = {}
         for _ in range(accumulate):
             batch = self.loader.next_batch()
             with self.accelerator.accumulate(self.engine):
-                losses = self._backward_checked(batch)
+                for name, loss in self._backward_checked(batch).items():
+                    sums[name] = sums.get(name, 0.0) + loss * batch.counts[name]
                 if self.accelerator.sync_gradients:
                     self._clip()
                 self.optimizer.step()
@@ -157,7 +162,7 @@ class RecFoundTrainer(Trainer):
         self.step += 1
         found = self._probe(self.probes.due(self.step))
         self.step_seconds += time.perf_counter() - started
-        self._record(losses, counts, found)
+        self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 
     def _backward_checked(self, batch: StepBatch) -> dict[str, float]:
         """`_backward`; the first time a form of batch comes, every adapted layer that ran must get a gradient.
@@ -166,7 +171,7 @@ class RecFoundTrainer(Trainer):
             TrainingError: naming the layers without one, or see `_backward`.
         """
         unseen = {type(part) for part in batch.parts} - self.checked
-        if not unseen or self.config["adapter"] == "none":
+        if not unseen or not self.trains_adapter:
             return self._backward(batch)
         with record_layers(self.model.backbone) as layers:
             losses = self._backward(batch)

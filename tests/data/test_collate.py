@@ -34,9 +34,9 @@ def _draws(count):
 
 
 def test_sequences_are_shifted_by_one_and_numbered_as_recbole_does():
-    (batch,) = _collator()(["U2I", "U2I"], [SequenceExample("a", (0, 1, 2, 3)), SequenceExample("b", (4, 0))], _draws(2))
-    assert batch.items.tolist() == [[5, 4, 3], [1, 0, 0]]
-    assert batch.targets.tolist() == [[4, 3, 2], [5, 0, 0]]
+    (batch,) = _collator()(["U2I", "U2I"], [SequenceExample("a", (0, 1, 2, 3)), SequenceExample("b", (4, 0, 1))], _draws(2))
+    assert batch.items.tolist() == [[5, 4, 3], [1, 5, 0]]
+    assert batch.targets.tolist() == [[4, 3, 2], [5, 4, 0]]
     assert batch.token_ids is None
 
 
@@ -53,7 +53,7 @@ def test_long_histories_show_a_window():
 
 
 def test_text_of_a_history_and_where_its_titles_end():
-    (batch,) = _collator(history_as_text=True)(["U2I"] * 2, [SequenceExample("a", (2, 0, 1)), SequenceExample("b", (4, 0))], _draws(2))
+    batch = _collator(history_as_text=True).sequences(["U2I"] * 2, [(2, 0, 1), (4, 0)])
     assert TOKENIZER.decode(batch.token_ids[0][batch.token_mask[0] == 1]) == "Heat\nAlien\n"
     assert TOKENIZER.decode(batch.token_ids[1][batch.token_mask[1] == 1]) == "Big\n"
     assert batch.ends.tolist() == [[4, 10], [3, 0]]

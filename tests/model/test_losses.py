@@ -29,6 +29,8 @@ def assert_equal(ours, theirs, inputs):
 
 
 TARGETS = torch.tensor([[3, 0, 5, 1], [0, 0, 0, 0], [7, 7, 2, 0]])
+# The second row's 7 is consumed twice: a target stays a candidate.
+PAST = torch.tensor([[6, 3, 0, 5], [0, 0, 0, 0], [1, 7, 7, 2]])
 
 
 def test_next_item_over_the_whole_catalogue():
@@ -39,15 +41,31 @@ def test_next_item_over_the_whole_catalogue():
     assert next_item_loss(states, TARGETS, items, 0.1)[1] == 0
 
 
+def test_what_was_read_is_no_candidate():
+    states, items = _unit(3, 4, 6), _unit(8, 6)
+    ours = next_item_loss(states, TARGETS, items, 0.1, past=PAST)
+    assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, past=PAST), [states, items])
+    assert (ours < next_item_loss(states, TARGETS, items, 0.1)).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("parts", [[3], [1, 2], [1, 1, 1]])
+def test_every_position_weighs_alike_however_a_batch_is_cut(parts):
+    states, items = _unit(3, 4, 6), _unit(8, 6)
+    cut = [part.split(parts) for part in (states, TARGETS)]
+    ours = torch.cat([next_item_loss(rows, wanted, items, 0.1, targets_per_row=2.5) for rows, wanted in zip(*cut)])
+    assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, targets_per_row=2.5), [states, items])
+
+
+@pytest.mark.parametrize("past", [None, PAST])
 @pytest.mark.parametrize("seed", range(4))
-def test_next_item_over_a_sample(seed):
+def test_next_item_over_a_sample(seed, past):
     states, items = _unit(3, 4, 6), _unit(40, 6)
     torch.manual_seed(seed)
-    ours = next_item_loss(states, TARGETS, items, 0.1, sampled=6)
+    ours = next_item_loss(states, TARGETS, items, 0.1, sampled=6, past=past)
     torch.manual_seed(seed)
     drawn = torch.randint(1, 40, (6,)).tolist()
     columns = sorted({*drawn, *TARGETS[TARGETS > 0].tolist()})
-    assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, columns), [states, items])
+    assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, columns, past), [states, items])
 
 
 def test_a_sample_never_holds_padding():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from recbole_recfound.adapter import build_adapter
+from recbole_recfound.adapter import build_adapter, without_adapter
 from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
 from recbole_recfound.model.item_table import ItemTable
-from recbole_recfound.model.text_tower import TextTower, without_adapter
+from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.text import TokenTable
 from tests.small_model import perturb
@@ -136,12 +136,27 @@ def test_item_table_standardises_and_normalises():
     tokens, vectors = table()
     torch.testing.assert_close(tokens.norm(dim=-1), torch.full((50,), 3.0))
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(50))
-    table.set_features(features + 4)
-    torch.testing.assert_close(table.features[1:].mean(0), torch.ones(6) * 4 / features[1:].std(0))
+
+
+def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
+    table = ItemTable(50, 6, 8, token_norm=3.0, moved_size=4).eval()
+    features = torch.randn(50, 6) * 4 + 10
+    table.set_scale(features)
+    table.set_features(features)
+    before, plain = table(), table.features.clone()
+    assert not plain[:, 6:].any()
+    table.set_features(features, features[:, :4] + 2)
+    torch.testing.assert_close(table.features[:, :6], plain[:, :6])
+    torch.testing.assert_close(table.features[1:, 6:], (2 / features[1:].std(0)[:4]).expand(49, 4))
+    assert table.features[0].abs().sum() == 0
+    for old, new in zip(before, table()):
+        assert torch.equal(old, new)  # nothing jumps
+    (gradient,) = torch.autograd.grad(table()[1][:, 0].sum(), table.text.weight)
+    assert gradient[:, 6:].any()  # and the change is learned from
 
 
 def test_item_table_of_text_or_ids_alone():
-    assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"read_id.weight", "rank_id.weight"}
-    assert not any("id" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
+    assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"ids.weight"}
+    assert not any("ids" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
     with pytest.raises(ValueError, match="its text, its id"):
         ItemTable(5, 3, 4, 1.0, use_text=False, use_item_id=False)

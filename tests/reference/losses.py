@@ -3,8 +3,8 @@
 import torch
 
 
-def next_item_rows(states, targets, items, temperature, columns=None):
-    """Mean over a row's targets of -log softmax over the catalogue (or over `columns` of it)."""
+def next_item_rows(states, targets, items, temperature, columns=None, past=None, targets_per_row=None):
+    """Mean over a row's targets of -log softmax over the catalogue (or over `columns` of it) without what was read before."""
     rows = []
     for row in range(len(states)):
         losses = []
@@ -13,9 +13,11 @@ def next_item_rows(states, targets, items, temperature, columns=None):
             if target == 0:
                 continue
             candidates = columns if columns is not None else range(1, len(items))
-            scores = {item: torch.dot(states[row, place], items[item]) / temperature for item in candidates}
+            read = set(past[row, : place + 1].tolist()) - {target} if past is not None else set()
+            scores = {item: torch.dot(states[row, place], items[item]) / temperature for item in candidates if item not in read}
             losses.append(torch.logsumexp(torch.stack(list(scores.values())), 0) - scores[target])
-        rows.append(torch.stack(losses).mean() if losses else states.new_zeros(()))
+        total = torch.stack(losses).sum() if losses else states.new_zeros(())
+        rows.append(total / (targets_per_row or max(1, len(losses))))
     return torch.stack(rows)
 
 

@@ -67,6 +67,14 @@ def test_q2i_keywords_come_from_the_item():
         assert len(example.query.split()) <= 3 and example.negatives[0] != row
 
 
+def test_q2i_items_of_one_text_answer_each_others_queries():
+    source = training_data()
+    source.catalogue.values[3] = dict(source.catalogue.values[0])
+    examples = _all(_task("Q2I", source, hard_negatives=3))
+    assert examples[0].known == examples[3].known == (0, 3)
+    assert not {0, 3} & {*examples[0].negatives, *examples[3].negatives}
+
+
 def test_q2i_query_file_wins():
     task = _task("Q2I", training_data(queries=[("space monster", 0), ("space monster", 1), ("heist", 2)]), hard_negatives=3)
     examples = _all(task)
