@@ -144,8 +144,10 @@ def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
         wanted: [n] whether yes is right; without any yes the threshold is 0.
 
     Returns:
-        Halfway between two margins, or 0.
+        A value halfway between two margins; below all of them where yes is best said always.
     """
+    if not wanted.any():
+        return 0.0
     order = np.argsort(-margins, kind="stable")
     hits, said = np.cumsum(wanted[order]), np.arange(1, len(order) + 1)
     ranked = margins[order]
@@ -153,9 +155,7 @@ def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
     parts = np.append(ranked[1:] < ranked[:-1], True)
     f1 = np.where(parts, 2 * hits / (said + wanted.sum()), -1.0)
     best = int(f1.argmax())
-    if not wanted.any() or best + 1 == len(order):
-        return 0.0 if not wanted.any() else float(ranked[-1] - 1.0)
-    return float((ranked[best] + ranked[best + 1]) / 2)
+    return float((ranked[best] + ranked[best + 1]) / 2) if best + 1 < len(order) else float(ranked[-1] - 1.0)
 
 
 def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,21 +25,9 @@ class TokenTrie:
         if not texts or not all(len(text) for text in texts):
             raise ValueError("a trie needs at least one text, and none may be empty")
         self.end = end
-        rows, owner = np.unique(_padded(texts, end), axis=0, return_inverse=True)
-        self.distinct = len(rows)
-        # Which texts end where: several may be the same.
-        self.texts_of_row: list[list[int]] = [[] for _ in rows]
-        for text, row in enumerate(owner.reshape(-1)):
-            self.texts_of_row[row].append(text)
-        keys, children, widths, first_child = _levels(rows)
-        self.widths = widths
+        tokens, children, self.widths, first = _levels(np.unique(_padded(texts, end), axis=0))
         """Most children of any node of a level."""
-        self.first, self.token, self.child = (torch.from_numpy(part).to(device) for part in (first_child, keys, children))
-
-    @property
-    def nodes(self) -> int:
-        """Number of nodes, the root included."""
-        return len(self.first) - 1
+        self.first, self.token, self.child = (torch.from_numpy(part).to(device) for part in (first, tokens, children))
 
     def children(self, nodes: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens and nodes that may follow.

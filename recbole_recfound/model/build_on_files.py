@@ -56,7 +56,7 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)
-    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint)
+    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint, 1.0)
     model = RecFound(config, NoInteractions(), inputs).to(device)
     check_built(model, adapted, tasks, device)
     model.text_mean = _centre(model, tasks)

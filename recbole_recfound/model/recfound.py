@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
-from recbole_recfound.data import Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data import RECORD, Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
@@ -145,7 +145,9 @@ class RecFound(GeneralRecommender):
         kinds = {TASKS[task].kind for task in self.inputs.tasks}
         if GENERATIVE in kinds:
             return self._decoder.config.num_hidden_layers
-        pairs = self.mode == "prompt" or any(task != ROUTE for task in self.inputs.tasks)
+        # Records of U2I are pairs whatever the mode.
+        records = RECORD in self.inputs.collator.templates
+        pairs = self.mode == "prompt" or records or any(task != ROUTE for task in self.inputs.tasks)
         return max(self.user_depth, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
