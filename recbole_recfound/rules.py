@@ -168,7 +168,6 @@ RULES: dict[str, Rule] = {
     "full_softmax_items": Rule(minimum=0),
     "sampled_items": Rule(minimum=1),
     "adapter_rate": Rule((int, float), above=0),
-    "tower_rate": Rule((int, float), above=0),
     "max_grad_norm": Rule((int, float), above=0),
     "max_steps": Rule(minimum=0),
     "eval_interval": Rule(minimum=1),

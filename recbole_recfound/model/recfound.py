@@ -121,14 +121,6 @@ class RecFound(GeneralRecommender):
             return min(configured, layers)
         return min(in_item_mode, layers) if self.mode == "item" else layers
 
-    def reads_soft_tokens(self, name: str) -> bool:
-        """Whether a parameter, by its name, belongs to a backbone layer that reads histories as soft tokens.
-
-        Such layers learn a new kind of input; they bear, and need, a higher learning rate than those that read text.
-        """
-        layer = _layer_of(name)
-        return self.mode == "item" and layer is not None and layer < self.user_depth
-
     def _freeze_unread(self) -> None:
         """What no task of this run reads is not trained and must not count as trained."""
         if self.mode == "prompt":

@@ -1,7 +1,5 @@
 """Which parameters are trained, and at which rates."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -16,14 +14,15 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def build_optimizer(
-    model: nn.Module, learner: str, rate_of: Callable[[str], float], weight_decay: float
+    model: nn.Module, learner: str, adapter_rate: float, head_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """Optimiser over the trained parameters only; RecBole's takes the frozen backbone too.
 
     Args:
         model: the model.
         learner: `adamw`, `adam` or `sgd`.
-        rate_of: learning rate of a parameter, by its name.
+        adapter_rate: learning rate of the adapter inside the backbone.
+        head_rate: learning rate of everything around it.
         weight_decay: on matrices outside the adapter; norms, biases, routers and experts have none.
 
     Raises:
@@ -33,12 +32,13 @@ def build_optimizer(
         raise ConfigError(f"learner: '{learner}' is unknown, use one of {', '.join(LEARNERS)}")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in trained_parameters(model).items():
-        decay = 0.0 if name.startswith("backbone.") or weight.dim() < 2 else weight_decay
-        groups.setdefault((rate_of(name), decay), []).append(weight)
+        inside = name.startswith("backbone.")
+        decay = 0.0 if inside or weight.dim() < 2 else weight_decay
+        groups.setdefault((adapter_rate if inside else head_rate, decay), []).append(weight)
     # Fused: one pass over millions of adapter weights instead of a dozen.
     return LEARNERS[learner](
         [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
-        lr=1.0,  # every group has its own
+        lr=head_rate,
         fused=True,
     )
 

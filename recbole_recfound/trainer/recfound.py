@@ -63,12 +63,10 @@ class RecFoundTrainer(Trainer):
         self.checked: set[type] = set()
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        return build_optimizer(self.model, self.config["learner"], self._rate, self.weight_decay)
-
-    def _rate(self, name: str) -> float:
-        if not name.startswith("backbone."):
-            return self.config["learning_rate"]
-        return self.config["tower_rate" if self.model.reads_soft_tokens(name) else "adapter_rate"]
+        settings = self.config
+        return build_optimizer(
+            self.model, settings["learner"], settings["adapter_rate"], settings["learning_rate"], self.weight_decay
+        )
 
     # The loop --------------------------------------------------------------------------------------------------------
 
