@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from recbole.evaluator.register import metrics_dict
+
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """One line that says under which rules every row was scored."""
@@ -25,7 +27,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         Lines of text; the best value of every metric is marked with *.
     """
     metrics = list(rows[0]["metrics"])
-    best = {name: max(row["metrics"].get(name, float("-inf")) for row in rows) for name in metrics}
+    best = {name: _best(name, rows) for name in metrics}
     header = ["model", *metrics, "train s", "eval s", "parameters", ""]
     body = [
         [
@@ -50,7 +52,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """The same rows as a Markdown table, best value of every metric in bold."""
     metrics = list(rows[0]["metrics"])
-    best = {name: max(row["metrics"].get(name, float("-inf")) for row in rows) for name in metrics}
+    best = {name: _best(name, rows) for name in metrics}
     lines = [
         "| model | " + " | ".join(metrics) + " | train s | eval s | parameters | |",
         "|---|" + "---:|" * (len(metrics) + 3) + "---|",
@@ -90,6 +92,13 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
         unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
         lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")
     return lines
+
+
+def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
+    """Best value of a metric over rows; RecBole says of which ones less is better (LogLoss, RMSE, ...)."""
+    smaller = getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
+    found = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
+    return min(found) if smaller else max(found)
 
 
 def _score(value: float | None, best: float) -> str:

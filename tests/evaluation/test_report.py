@@ -9,7 +9,7 @@ from recbole_recfound.adapter import build_adapter
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.evaluation.report import probe_curves, ratio_curves, render_report
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.table import format_table, protocol_line
+from recbole_recfound.evaluation.table import format_table, markdown_table, protocol_line
 
 HOST = torch.get_default_device()
 PROTOCOL = {
@@ -94,6 +94,13 @@ def test_table():
     assert format_table(MINIMAL["rows"]).count("*") == 2
     other = _row("EASE", 0.2) | {"metrics": {"recall@10": 0.2}}
     assert " - " in format_table([*MINIMAL["rows"], other])
+
+
+def test_less_is_better_where_recbole_says_so():
+    rows = [{**_row(name, 0.2), "metrics": {"auc": auc, "logloss": loss}} for name, auc, loss in (("A", 0.7, 0.5), ("B", 0.8, 0.6))]
+    first, second = format_table(rows).splitlines()[2:]
+    assert "0.5000*" in first and "0.7000*" not in first and "0.8000*" in second and "0.6000*" not in second
+    assert "**0.5000**" in markdown_table(rows) and "**0.6000**" not in markdown_table(rows)
 
 
 def test_protocol_line_says_whether_history_is_masked():
