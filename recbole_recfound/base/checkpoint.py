@@ -88,7 +88,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
 
 def _read_pickle(path: Path) -> BaseCheckpoint:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=False)
+        saved = torch.load(path, map_location=lambda storage, _: storage, weights_only=False)
         config, weights = saved["config"], saved["state_dict"]
         settings = dict(config.final_config_dict)
     except Exception as error:

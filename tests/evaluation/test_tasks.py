@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_recfound.data import RECORD
 from recbole_recfound.evaluation.tasks import TaskTest, best_threshold, collect_tests, rank_records, run_tests, score_texts
 from recbole_recfound.generation import Generator
 from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskFiles, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.text import Catalogue
+from recbole_recfound.text import Catalogue, PromptTemplate
 from tests.small_model import build_small, perturb
 from tests.task.hand_made import training_data
 
@@ -109,6 +110,7 @@ def test_a_model_is_tested_on_every_form(small_run):
     perturb(small.model)
     small.model.refresh_items()
     collator = small.model.inputs.collator
+    collator.templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), collator.tokenizer)
     generator = Generator(small.model.backbone, collator.tokenizer, small.device)
     pairs = [RecordPairExample(("Q:", f"query {n}"), ("", f"text {n}"), (("", "text x"),), (("", f"text {n}"),)) for n in range(3)]
     rows = [_asked("Same? A B", "yes"), _asked("Same? C D and more", "no"), _asked("Same? E", "no")]
