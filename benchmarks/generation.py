@@ -15,8 +15,6 @@ Ratios:
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
@@ -27,6 +25,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
+from benchmarks.report import write_report
 from benchmarks.tmole import SHAPE
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.generation import Generator, HoldToTrie, TokenTrie
@@ -137,10 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, ratio in ratios.items():
         print(f"{name:24s} {ratio:6.3f}" + (f"  (mark: >= {MARK})" if name == "constrained_over_free" else ""))
     if options.json:
-        settings = {name: str(value) for name, value in vars(options).items() if name != "json"}
-        versions = {"torch": torch.__version__, "python": platform.python_version()}
-        report = {"ratios": ratios, "settings": settings, "versions": versions}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_report(options.json, ratios, options)
     return int(ratios["constrained_over_free"] < MARK)
 
 

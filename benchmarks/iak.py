@@ -14,8 +14,6 @@ Ratios (below 1: the bank is cheaper):
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +24,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 
+from benchmarks.report import write_report
 import recbole_recfound  # noqa: F401  (repairs RecBole)
 from recbole_recfound.base import Attachment, family_of
 from recbole_recfound.domain import LookupDomains
@@ -158,10 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
         print(f"{name:20s} {value:6.3f}{mark}")
     if options.json:
-        settings = {name: str(value) for name, value in vars(options).items() if name != "json"}
-        versions = {"torch": torch.__version__, "python": platform.python_version()}
-        report = {"ratios": ratios, "seconds": seconds, "settings": settings, "versions": versions}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_report(options.json, ratios, options, seconds=seconds)
     return int(any(ratios[name] > mark for name, mark in MARKS.items()))
 
 

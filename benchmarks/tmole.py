@@ -19,8 +19,6 @@ Ratios (below 1: TMoLE is cheaper):
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
@@ -33,6 +31,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from benchmarks.report import write_report
 from recbole_recfound.adapter import build_adapter, export_lora, routing
 from recbole_recfound.adapter.tmole import TMoLELayer
 from tests.reference.expert_loop import ExpertLoop
@@ -246,10 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
         print(f"{name:28s} {ratio:6.3f}{mark}")
     if options.json:
-        settings = {name: str(value) for name, value in vars(options).items() if name != "json"}
-        versions = {"torch": torch.__version__, "python": platform.python_version()}
-        report = {"ratios": ratios, "seconds": seconds, "settings": settings, "versions": versions}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_report(options.json, ratios, options, seconds=seconds)
     return int(any(ratios[name] > mark for name, mark in MARKS.items()))
 
 

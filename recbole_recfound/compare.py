@@ -81,12 +81,12 @@ def compare(
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
     """The row as kept, or computed and kept."""
     key = "".join(letter if letter.isalnum() else "_" for letter in name)
-    row = folder.row(key)
-    if row is None:
+
+    def compute() -> dict[str, Any]:
         print(f"{place} {name} ... ({time.strftime('%H:%M:%S')})", flush=True)
-        row = {**job(), "model": name}
-        folder.save_row(key, row)
-    return row
+        return {**job(), "model": name}
+
+    return folder.row(key, compute)
 
 
 def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) -> Callable[[], dict[str, Any]]:

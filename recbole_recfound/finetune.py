@@ -224,21 +224,22 @@ class _Run:
             sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.metric), "model": name})
             rows.append(row)
         chosen = max(rows[-len(betas):], key=lambda row: (1 if scorer.bigger else -1) * row["valid_metrics"][scorer.metric])
-        (self.folder.path / CHOSEN).write_text(json.dumps({"kernels": chosen["kernels"]}))
+        write_text(self.folder.path / CHOSEN, json.dumps({"kernels": chosen["kernels"]}))
         return self._finish(plug, rows, chosen, sweep, seed)
 
     def _row(self, name: str, compute) -> dict[str, Any]:
         """A row as kept by an earlier part of this run, or computed and kept."""
         key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
-        row = self.folder.row(key)
-        if row is None:
+
+        def scored() -> dict[str, Any]:
             self.say(f"{name} ...")
             init_seed(self.config["seed"], self.config["reproducibility"])
             row = {**compute(), "model": name}
             metric = self.config["valid_metric"].lower()
             row["metrics"] = {**row["metrics"], f"weighted {metric}": row["weighted"].get(metric)}
-            self.folder.save_row(key, row)
-        return row
+            return row
+
+        return self.folder.row(key, scored)
 
     def _method_options(self, method: str) -> IAKOptions:
         """IAK's options, with a method's own learning rate: the base's for methods that train the whole model."""

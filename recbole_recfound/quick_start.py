@@ -180,16 +180,11 @@ def _deadline(budget: Budget, share: float) -> float | None:
 
 
 def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Budget) -> list[dict[str, Any]]:
-    rows = []
-    for name in config["baselines"]:
-        row = folder.row(name)
-        if row is None:
-            _say(config, f"baseline {name} ...")
-            checkpoints = folder.path / "baselines"
-            row = run_baseline(name, config, splits, checkpoints, _deadline(budget, BASELINE_SHARE))
-            folder.save_row(name, row)
-        rows.append(row)
-    return rows
+    def compute(name: str) -> dict[str, Any]:
+        _say(config, f"baseline {name} ...")
+        return run_baseline(name, config, splits, folder.path / "baselines", _deadline(budget, BASELINE_SHARE))
+
+    return [folder.row(name, partial(compute, name)) for name in config["baselines"]]
 
 
 # Our models ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -84,14 +85,19 @@ class RunFolder:
             root.addHandler(handler)
         return file
 
-    def row(self, name: str) -> dict[str, Any] | None:
-        """A finished row of the table, if this run has it already."""
-        path = self.rows / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    def row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A row of the table: as an earlier part of this run kept it, or computed and kept.
 
-    def save_row(self, name: str, row: dict[str, Any]) -> None:
-        """Keep a finished row, so that a resumed run does not compute it again."""
-        write_text(self.rows / f"{name}.json", json.dumps(row, indent=1))
+        Args:
+            name: of the row, good as a file name.
+            compute: gives the row.
+        """
+        path = self.rows / f"{name}.json"
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        row = compute()
+        write_text(path, json.dumps(row, indent=1))
+        return row
 
 
 def identity_of(settings: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,15 @@ def run_seeds(
         raise ConfigError("seed: is set by --seeds; leave it out")
     identity = identity_of({**settings, "model": model})
     folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
+
+    def run(seed: int) -> dict[str, Any]:
+        print(f"seed {seed} ...", flush=True)
+        own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
+        return {"rows": run_recfound(model, dataset, None, own)["comparison"]}
+
     runs: dict[int, list[dict[str, Any]]] = {}
     for seed in seeds:
-        kept = folder.row(f"seed-{seed}")
-        if kept is None:
-            print(f"seed {seed} ...", flush=True)
-            own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
-            kept = {"rows": run_recfound(model, dataset, None, own)["comparison"]}
-            folder.save_row(f"seed-{seed}", kept)
-        runs[seed] = kept["rows"]
+        runs[seed] = folder.row(f"seed-{seed}", partial(run, seed))["rows"]
     rows = summarise(runs)
     versions = {name: metadata.version(name) for name in VERSIONS}
     results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions}
