@@ -153,6 +153,7 @@ RULES: dict[str, Rule] = {
     "generative_batch": Rule(minimum=1),
     "contrastive_batch": Rule(minimum=1),
     "generative_chunk": Rule(minimum=1),
+    "generative_pass_tokens": Rule(minimum=1),
     "gradient_accumulation": Rule(minimum=1),
     "gradient_cache_chunk": Rule(minimum=0),
     "scheduler": Rule(choices=("s2sched", "proportional", "uniform", "coba")),

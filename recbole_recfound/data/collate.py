@@ -12,7 +12,7 @@ from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, Sequ
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
 from recbole_recfound.task.generative import LETTERS
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, pad, plain_tokens
+from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, pad, pad_tokens, plain_tokens
 
 IGNORED = -100
 RECORD = "record"
@@ -31,6 +31,7 @@ class Collator:
         max_prompt_tokens: length of a prompt; histories are cut, answers never.
         max_answer_tokens: length of a training answer.
         max_history: items of a sequence.
+        max_pass_tokens: tokens, padding included, of one batch of prompts with answers.
         history_as_text: sequences carry their text (`text` mode, every position) instead of soft tokens.
     """
 
@@ -44,6 +45,7 @@ class Collator:
         max_prompt_tokens: int,
         max_answer_tokens: int,
         max_history: int,
+        max_pass_tokens: int,
         history_as_text: bool = False,
     ) -> None:
         rows = range(len(catalogue))
@@ -55,6 +57,7 @@ class Collator:
         self.max_prompt_tokens = max_prompt_tokens
         self.max_answer_tokens = max_answer_tokens
         self.max_history = max_history
+        self.max_pass_tokens = max_pass_tokens
         self.history_as_text = history_as_text
         self.separator = plain_tokens(["\n"], tokenizer)[0]
         # Answers and queries repeat (letters, ratings, one profile per item): tokenise each once.
@@ -119,7 +122,7 @@ class Collator:
             pieces = [np.append(self.titles[item], self.separator) for item in row]
             texts.append(np.concatenate(pieces) if pieces else np.asarray(self.separator))
             ends.append(np.cumsum([len(piece) for piece in pieces]) - 1)
-        ids, mask = pad(texts, fill=self.tokenizer.pad_token_id)
+        ids, mask = pad_tokens(texts, fill=self.tokenizer.pad_token_id)
         places, _ = pad(ends, fill=0)
         return {
             "token_ids": torch.from_numpy(ids),
@@ -153,8 +156,8 @@ class Collator:
     def queries(self, tasks: Sequence[str], queries: Sequence[object]) -> tuple[torch.Tensor, ...]:
         """Tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
         filled = [self._query(task, query) for task, query in zip(tasks, queries)]
-        ids, mask = pad([tokens for tokens, _ in filled], fill=self.tokenizer.pad_token_id)
-        text, _ = pad([is_data for _, is_data in filled], fill=0)
+        ids, mask = pad_tokens([tokens for tokens, _ in filled], fill=self.tokenizer.pad_token_id)
+        text, _ = pad_tokens([is_data for _, is_data in filled], fill=0)
         return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(text)
 
     def _query(self, task: str, query: object) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +170,7 @@ class Collator:
 
     def item_texts(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens, mask and text mask of items; an item's text has no instruction."""
-        ids, mask = pad([self.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
+        ids, mask = pad_tokens([self.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
         mask = torch.from_numpy(mask)
         return torch.from_numpy(ids), mask, mask
 
@@ -181,9 +184,9 @@ class Collator:
             rows.append(np.append(prompt, answer))
             labels.append(np.append(np.full(len(prompt), IGNORED), answer))
         batches = []
-        for group in group_by_length([len(row) for row in rows]):
-            ids, mask = pad([rows[index] for index in group], fill=self.tokenizer.pad_token_id)
-            wanted, _ = pad([labels[index] for index in group], fill=IGNORED)
+        for group in group_by_length([len(row) for row in rows], self.max_pass_tokens):
+            ids, mask = pad_tokens([rows[index] for index in group], fill=self.tokenizer.pad_token_id)
+            wanted, _ = pad_tokens([labels[index] for index in group], fill=IGNORED)
             tensors = (torch.from_numpy(part) for part in (ids, mask, wanted))
             batches.append(GenerativeBatch([tasks[index] for index in group], *tensors))
         return batches
@@ -228,15 +231,21 @@ class Collator:
         return np.concatenate([part for mark, title in zip(marks, titles) for part in (mark, title, self.separator)])
 
 
-def group_by_length(lengths: Sequence[int], shortest: float = 0.6) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int], most: int, shortest: float = 0.6) -> list[list[int]]:
     """Group rows so that none is shorter than `shortest` times its group's longest: little is spent on padding.
+
+    Args:
+        lengths: tokens of each row.
+        most: tokens of a padded group; a row that is longer is a group of its own.
+        shortest: see above.
 
     Returns:
         Indices of the rows, longest group first; every row once.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if groups and lengths[index] >= shortest * lengths[groups[-1][0]]:
+        longest = lengths[groups[-1][0]] if groups else 0
+        if groups and lengths[index] >= shortest * longest and (len(groups[-1]) + 1) * longest <= most:
             groups[-1].append(index)
         else:
             groups.append([index])

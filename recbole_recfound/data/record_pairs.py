@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from recbole_recfound.data.batches import PairBatch
 from recbole_recfound.task.base import RecordPairExample
 from recbole_recfound.task.records import Text
-from recbole_recfound.text import pad, plain_tokens
+from recbole_recfound.text import pad_tokens, plain_tokens
 
 
 def record_pairs(
@@ -56,6 +56,6 @@ def text_tensors(
     instructions = [row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)]
     contents = plain_tokens([text for _, text in texts], tokenizer)
     contents = [row[: max_tokens - len(before)] for before, row in zip(instructions, contents)]
-    ids, mask = pad([[*before, *row] for before, row in zip(instructions, contents)], fill=tokenizer.pad_token_id)
-    pooled, _ = pad([[0] * len(before) + [1] * len(row) for before, row in zip(instructions, contents)], fill=0)
+    ids, mask = pad_tokens([[*before, *row] for before, row in zip(instructions, contents)], fill=tokenizer.pad_token_id)
+    pooled, _ = pad_tokens([[0] * len(before) + [1] * len(row) for before, row in zip(instructions, contents)], fill=0)
     return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pooled)

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 from recbole_recfound.adapter import TASKS_ARGUMENT
 from recbole_recfound.generation.constraint import HoldToTrie
 from recbole_recfound.generation.trie import TokenTrie
-from recbole_recfound.text import pad, plain_tokens
+from recbole_recfound.text import pad_tokens, plain_tokens
 
 
 class Generator:
@@ -94,7 +94,7 @@ class Generator:
         return found
 
     def _padded(self, prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = pad(prompts, self.tokenizer.pad_token_id, left=True)
+        ids, mask = pad_tokens(prompts, self.tokenizer.pad_token_id, left=True)
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def _batch(

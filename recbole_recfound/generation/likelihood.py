@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import TASKS_ARGUMENT
-from recbole_recfound.text import pad
+from recbole_recfound.text import pad_tokens
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def log_likelihoods(
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        ids, mask = (torch.from_numpy(part).to(device) for part in pad([texts[index] for index in chosen], fill=end))
+        ids, mask = (torch.from_numpy(part).to(device) for part in pad_tokens([texts[index] for index in chosen], fill=end))
         cache = copy.deepcopy(read.past_key_values)
         cache.batch_repeat_interleave(len(chosen))
         seen = torch.ones(len(chosen), len(prompt), dtype=mask.dtype, device=device)

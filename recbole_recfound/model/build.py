@@ -219,6 +219,7 @@ def _collator(
         config["max_prompt_tokens"],
         config["max_answer_tokens"],
         config["MAX_ITEM_LIST_LENGTH"],
+        config["generative_pass_tokens"],
         history_as_text=mode == POSITIONS,
     )
 

@@ -52,6 +52,7 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
         config["max_prompt_tokens"],
         config["max_answer_tokens"],
         config["MAX_ITEM_LIST_LENGTH"],
+        config["generative_pass_tokens"],
     )
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))

@@ -4,9 +4,10 @@ from recbole_recfound.text.atomic import AtomicTable, read_atomic
 from recbole_recfound.text.catalogue import Catalogue, build_catalogue
 from recbole_recfound.text.fields import choose_fields
 from recbole_recfound.text.prompt import PromptTemplate
-from recbole_recfound.text.tokens import TokenTable, pad, plain_tokens
+from recbole_recfound.text.tokens import WIDTH_STEP, TokenTable, pad, pad_tokens, plain_tokens
 
 __all__ = [
+    "WIDTH_STEP",
     "AtomicTable",
     "Catalogue",
     "PromptTemplate",
@@ -14,6 +15,7 @@ __all__ = [
     "build_catalogue",
     "choose_fields",
     "pad",
+    "pad_tokens",
     "plain_tokens",
     "read_atomic",
 ]

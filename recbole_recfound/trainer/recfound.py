@@ -15,6 +15,7 @@ from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.task import TASKS
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import (
@@ -213,17 +214,26 @@ class RecFoundTrainer(Trainer):
             TrainingError: a loss is NaN or infinite; no parameter has been touched by it.
         """
         self.model.task_weights = self.loader.scheduler.loss_weights()
-        with self.accelerator.autocast():
-            parts = self.engine(batch.to(self.device))
-        total = sum(parts)
-        losses = {name: loss.item() for name, loss in self.model.task_losses.items()}
-        for name, loss in losses.items():
-            if not math.isfinite(loss):
-                raise TrainingError(f"loss of task {name} is {loss} in step {self.step + 1} (batch {batch.counts}); {self._advice()}")
-        # Without an adapter, a batch may hold nothing that learns.
-        if total.requires_grad:
-            self.accelerator.backward(total)
-        return losses
+        sizes: dict[str, int] = {}
+        for part in batch.parts:
+            kind = TASKS[part.tasks[0]].kind
+            sizes[kind] = sizes.get(kind, 0) + len(part)
+        sums: dict[str, float] = {}
+        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of gradients.
+        for part in batch.parts:
+            with self.accelerator.autocast():
+                loss = sum(self.engine(StepBatch([part.to(self.device)], batch.counts)))
+            for name, mean in self.model.task_losses.items():
+                value = mean.item()
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"loss of task {name} is {value} in step {self.step + 1} (batch {batch.counts}); {self._advice()}"
+                    )
+                sums[name] = sums.get(name, 0.0) + value * part.tasks.count(name)
+            # Without an adapter, a part may hold nothing that learns.
+            if loss.requires_grad:
+                self.accelerator.backward(loss * (len(part) / sizes[TASKS[part.tasks[0]].kind]))
+        return {name: total / sum(part.tasks.count(name) for part in batch.parts) for name, total in sums.items()}
 
     def _record(self, losses: dict[str, float], counts: dict[str, int], probed: dict[str, float]) -> None:
         for name, loss in losses.items():

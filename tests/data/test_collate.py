@@ -25,7 +25,7 @@ IID = np.array([5, 4, 3, 2, 1, 0])
 
 def _collator(**changes):
     templates = {name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS}
-    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_answer_tokens": 8, "max_history": 3}
+    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_answer_tokens": 8, "max_history": 3, "max_pass_tokens": 1000}
     return Collator(catalogue(), TOKENIZER, templates, IID, **(settings | changes))
 
 
@@ -124,12 +124,14 @@ def test_long_history_is_cut_and_the_answer_stays():
     assert len(short.prompt("SA", example)) <= 60
 
 
-@given(st.lists(st.integers(1, 300), max_size=30))
-def test_rows_are_grouped_by_length(lengths):
-    groups = group_by_length(lengths)
+@given(st.lists(st.integers(1, 300), max_size=30), st.integers(1, 2000))
+def test_rows_are_grouped_by_length(lengths, most):
+    groups = group_by_length(lengths, most)
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:
-        assert min(lengths[index] for index in group) >= 0.6 * max(lengths[index] for index in group)
+        longest = max(lengths[index] for index in group)
+        assert min(lengths[index] for index in group) >= 0.6 * longest
+        assert len(group) * longest <= most or len(group) == 1
 
 
 def test_prompts_of_different_length_are_several_batches():

@@ -11,7 +11,7 @@ from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
-from tests.small_model import build_small
+from tests.small_model import build_small, perturb
 
 
 def _fit(settings, folder, **changes):
@@ -121,6 +121,28 @@ def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path
         moved = (weight - start[name]).norm()
         assert (ours[name] - weight).norm() <= 1e-3 * moved + 1e-7, name
     assert any(not torch.equal(weight, start[name]) for name, weight in theirs.items())
+
+
+def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tmp_path):
+    small = build_small(small_run, dropout=0.0, generative_chunk=1, contrastive_batch=1, scheduler="coba")
+    perturb(small.model)
+    trainer = small.trainer(tmp_path)
+    trainer.loader = small.loader
+    small.model.refresh_items()
+    small.model.train()
+    batch = small.loader.collate({name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))})
+    assert len(batch.parts) > 3
+    weights = {"U2I": 2.0, "SR": 0.5}
+    small.loader.scheduler.loss_weights = lambda: weights
+    losses = trainer._backward(batch)
+    ours = {name: weight.grad.clone() for name, weight in trained_parameters(small.model).items() if weight.grad is not None}
+    small.model.zero_grad()
+    sum(small.model.calculate_loss(batch)).backward()
+    theirs = {name: weight.grad for name, weight in trained_parameters(small.model).items() if weight.grad is not None}
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+    assert losses == pytest.approx({name: loss.item() for name, loss in small.model.task_losses.items()}, rel=1e-4)
 
 
 def test_a_silent_adapter_is_found_at_the_start(small_run, monkeypatch):
