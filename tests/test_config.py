@@ -223,7 +223,7 @@ def test_columns_that_are_not_there(write_dataset):
 
 def test_recfound_reads_ratings_as_they_stand(write_dataset):
     rows = [["user_id:token", "item_id:token", "rating:float", "timestamp:float"]]
-    rows += [[user, item, 1 + at, 881250000 + at] for at, item in enumerate("pqrst") for user in "abc"]
+    rows += [[user, item, 1 + at, 881250000 + at] for user in "abc" for at, item in enumerate("pqrst" if user < "c" else "uvwxy")]
     path = write_dataset("shop", inter=rows)
     splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": path}))
     train = splits.train_set.inter_feat

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recbole_recfound.data import IGNORED, Collator
 from recbole_recfound.data.collate import group_by_length
 from recbole_recfound.task import GenerativeExample, PairExample, SequenceExample
-from recbole_recfound.text import PromptTemplate
+from recbole_recfound.text import WIDTH_STEP, PromptTemplate
 from tests.task.hand_made import TITLES, catalogue
 from tests.tiny_backbone import tiny_tokenizer
 
@@ -118,7 +118,7 @@ def test_long_history_is_cut_and_the_answer_stays():
     short = _collator(max_prompt_tokens=60)
     example = GenerativeExample({"history": ("titles", (3, 5, 0, 1, 2)), "item": ("sentence", 4)}, "yes")
     (batch,) = short.generative(["SA"], [example])
-    text = TOKENIZER.decode(batch.input_ids[0])
+    text = TOKENIZER.decode(batch.input_ids[0][batch.attention_mask[0].bool()])
     assert "|Big, year: 1988" in text and text.endswith("yes<|im_end|>")
     assert "\nAlien\nAliens\nHeat|" in text.replace("user\n", "\n") and "fish" not in text
     assert len(short.prompt("SA", example)) <= 60
@@ -139,7 +139,18 @@ def test_prompts_of_different_length_are_several_batches():
     short = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "no")
     batches = _collator(max_prompt_tokens=400).generative(["SA"] * 3, [short, long, short])
     assert [len(batch) for batch in batches] == [1, 2]
-    assert "fish" in TOKENIZER.decode(batches[0].input_ids[0]) and batches[1].attention_mask.all()
+    assert "fish" in TOKENIZER.decode(batches[0].input_ids[0])
+    assert batches[1].attention_mask.sum() > 0.5 * batches[1].attention_mask.numel()
+    one_each = _collator(max_prompt_tokens=400, max_pass_tokens=1).generative(["SA"] * 3, [short, long, short])
+    assert [len(batch) for batch in one_each] == [1, 1, 1]
+
+
+def test_widths_are_shared_by_many_batches():
+    for size in (1, 7, 19):
+        example = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "y" * size)
+        (batch,) = _collator(max_answer_tokens=40).generative(["SA"], [example])
+        assert batch.input_ids.shape == batch.labels.shape == batch.attention_mask.shape
+        assert batch.input_ids.shape[1] % WIDTH_STEP == 0 and batch.attention_mask.sum() > batch.input_ids.shape[1] - WIDTH_STEP
 
 
 def test_long_candidates_are_shortened_alike_and_leave_room_for_the_history():
