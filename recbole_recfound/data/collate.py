@@ -231,7 +231,7 @@ class Collator:
         return np.concatenate([part for mark, title in zip(marks, titles) for part in (mark, title, self.separator)])
 
 
-def group_by_length(lengths: Sequence[int], most: int, shortest: float = 0.6) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int], most: int, shortest: float = 0.75) -> list[list[int]]:
     """Group rows so that none is shorter than `shortest` times its group's longest: little is spent on padding.
 
     Args:

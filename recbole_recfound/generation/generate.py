@@ -28,7 +28,7 @@ class Generator:
     """
 
     def __init__(
-        self, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, beams: int = 1, batch_rows: int = 8
+        self, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, beams: int = 1, batch_rows: int = 16
     ) -> None:
         self.adapted = adapted
         self.tokenizer = tokenizer

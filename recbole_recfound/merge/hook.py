@@ -99,7 +99,7 @@ def choose(
     Test metrics are reported for all and never used to choose.
 
     Args:
-        candidates: name -> trained tensors; ties go to the first.
+        candidates: name -> trained tensors; ties go to the first. One object under two names is scored once.
         outcome: filled in and returned.
         load: puts tensors into the model.
         validate, test: metrics of the model as it is, through RecBole's evaluator.
@@ -107,10 +107,13 @@ def choose(
         bigger: whether more of it is better.
     """
     sign = 1.0 if bigger else -1.0
+    names: dict[int, str] = {}
     for name, tensors in candidates.items():
-        load(tensors)
-        outcome.valid[name] = validate()
-        outcome.test[name] = test()
+        scored = names.setdefault(id(tensors), name)
+        if scored == name:
+            load(tensors)
+            outcome.valid[name], outcome.test[name] = validate(), test()
+        outcome.valid[name], outcome.test[name] = dict(outcome.valid[scored]), dict(outcome.test[scored])
     outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
     load(candidates[outcome.kept])
     return outcome

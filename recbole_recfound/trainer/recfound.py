@@ -126,7 +126,10 @@ class RecFoundTrainer(Trainer):
             self.model.refresh_items()
 
     def _plan_end(self) -> None:
-        """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report."""
+        """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
+
+        The best is often the last, which is then scored once; the time that is left over is the safety of this plan.
+        """
         after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
         after += self.budget.reserved
         self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)

@@ -130,7 +130,7 @@ def test_rows_are_grouped_by_length(lengths, most):
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:
         longest = max(lengths[index] for index in group)
-        assert min(lengths[index] for index in group) >= 0.6 * longest
+        assert min(lengths[index] for index in group) >= 0.75 * longest
         assert len(group) * longest <= most or len(group) == 1
 
 
