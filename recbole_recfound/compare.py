@@ -10,10 +10,12 @@ from typing import Any
 
 from recbole_recfound.config import Config
 from recbole_recfound.dataset_folder import NO_DATASET
+from recbole_recfound.device import choose_device
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits
 from recbole_recfound.evaluation.table import format_table, markdown_table, markdown_tasks, protocol_line
+from recbole_recfound.model.build import ITEM, history_mode
 from recbole_recfound.quick_start import VERSIONS, protocol_of, resolved_settings, run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
 
@@ -29,6 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control: LLM body bypassed": {"backbone_layers": 0},
     "control: random item text": {"item_features": "random"},
 }
+IN_ITEM_MODE = {"control: LLM body bypassed", "control: random item text"}
+"""Controls of soft tokens; where histories are read as text they mean nothing."""
 NO_MERGE = "- merge (best single checkpoint)"
 """Not a training of its own: the best checkpoint, by validation, of the RecFound row."""
 
@@ -58,16 +62,24 @@ def compare(
     splits = build_splits(config)
     check_baselines(names, config, splits)
     resolved = resolved_settings(config)
-    identity = identity_of({**resolved, "baselines": None})
+    versions = {name: metadata.version(name) for name in VERSIONS}
+    # Rows trained for another time or with other packages are rows of another table.
+    identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions})
     folder = RunFolder(Path(config["output_dir"]) / f"compare-{dataset}-{identity}")
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        own = {**settings, **change, "output_dir": str(folder.path / "runs"), "resume": "auto"}
+        own = {**settings, **change, "output_dir": str(folder.path / "runs"), "resume": "auto", "baseline_args": {}}
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    jobs |= {name: variant(change) for name, change in VARIANTS.items()}
+    soft_tokens = history_mode(config, choose_device(config)) == ITEM
+    variants = {name: change for name, change in VARIANTS.items() if soft_tokens or name not in IN_ITEM_MODE}
+    for name in VARIANTS.keys() - variants.keys():
+        print(f"left out, histories are read as text: {name}", flush=True)
+    cap = config["baseline_time_budget"]
+    print(f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}", flush=True)
+    jobs |= {name: variant(change) for name, change in variants.items()}
     rows = []
     for number, (name, job) in enumerate(jobs.items(), start=1):
         rows.append(_row(folder, name, job, f"[{number}/{len(jobs)}]"))
@@ -78,13 +90,18 @@ def compare(
     return {"rows": rows, "folder": str(folder.path)}
 
 
+def _limits(config: Config) -> str:
+    limits = [f"{config['time_budget']} s"] if config["time_budget"] else []
+    return ", ".join([*limits, f"at most {config['max_steps']} steps"])
+
+
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
     """The row as kept, or computed and kept."""
     key = "".join(letter if letter.isalnum() else "_" for letter in name)
 
     def compute() -> dict[str, Any]:
         print(f"{place} {name} ... ({time.strftime('%H:%M:%S')})", flush=True)
-        return {**job(), "model": name}
+        return {**job(), "model": name, "date": date.today().isoformat()}
 
     return folder.row(key, compute)
 
@@ -116,15 +133,16 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
     """Keep table and results after every row."""
     protocol = protocol_of(config, splits)
     versions = {name: metadata.version(name) for name in VERSIONS}
+    days = sorted({row["date"] for row in rows})
     results = {
         "dataset": config["dataset"],
         "protocol": protocol,
         "rows": rows,
         "versions": versions,
         "seed": config["seed"],
-        "date": date.today().isoformat(),
+        "date": days[-1],
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{markdown_tasks(rows)}\n\n{date.today().isoformat()}; {told}.\n"
+    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{markdown_tasks(rows)}\n\n{' to '.join(dict.fromkeys((days[0], days[-1])))}; {told}.\n"
     write_text(folder.path / "table.md", text)

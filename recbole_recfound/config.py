@@ -159,7 +159,6 @@ class Config(RecBoleConfig):
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
         self._load_ratings(folder)
-        self._keep_ratings()
         check_columns(folder, self.dataset, self)
         settings["data_path"] = str(folder)
 
@@ -173,17 +172,6 @@ class Config(RecBoleConfig):
         if settings["RATING_FIELD"] in columns_of(file, self):
             columns = settings["load_col"]["inter"]
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
-
-    def _keep_ratings(self) -> None:
-        """RecFound's prompts show the stars a user gave, where RecBole would put their place between the lowest and the highest."""
-        settings = self.final_config_dict
-        user, item, rating, moment = (settings[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "RATING", "TIME"))
-        columns = (settings["load_col"] or {}).get("inter") or []
-        plain = rating in columns and {user, item, rating, moment}.issuperset(columns) and len(settings["load_col"]) == 1
-        if self.model == "RecFound" and plain and not {"normalize_all", "normalize_field"} & self.external_config_dict.keys():
-            settings["normalize_all"] = False
-            # RecBole holds times as float32: as they stand, those of one minute would be the same.
-            settings["normalize_field"] = [name for name in columns if name == moment]
 
     def _drop_unusable_negatives(self) -> None:
         """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""

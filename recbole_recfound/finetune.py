@@ -265,7 +265,9 @@ class _Run:
             model, self._sampler(plug, options), plug.collate, scorer, options, config["device"], self.deadline()
         )
         fitted = trainer.fit(
-            [scorer.valid_scores(base_valid, number) for number in range(len(self.domains))], config["show_progress"]
+            [scorer.valid_scores(base_valid, number) for number in range(len(self.domains))],
+            config["show_progress"],
+            warm=bool(config["iak_warm_start"]),
         )
         valid = scorer.metrics(scorer.collect(model, "valid"), "valid")
         started = time.monotonic()

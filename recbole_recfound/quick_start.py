@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from recbole.utils import init_seed
 from safetensors.torch import save_file
 
@@ -99,9 +101,11 @@ def run_recfound(
     # A missing backbone must be found before the baselines have cost minutes.
     precision = choose_precision(config["precision"], device)
     backbone = load_backbone(config["backbone"], device, torch.bfloat16 if precision == "bf16" else torch.float32) if ours else None
+    # So must whatever does not fit data, backbone or tasks.
+    prepared = _prepare(config, splits, files, folder, budget, backbone, device, precision) if ours else None
     rows = _baseline_rows(config, splits, folder, budget)
     if ours:
-        results = _run_ours(config, splits, files, folder, budget, backbone, device, precision, saved)
+        results = _run_ours(config, splits, files, folder, budget, backbone, prepared, precision, saved)
     else:
         results = {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
     results = {
@@ -190,7 +194,17 @@ def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Bu
 # Our models ----------------------------------------------------------------------------------------------------------
 
 
-def _run_ours(
+@dataclass(frozen=True)
+class _Prepared:
+    """All that training needs, built."""
+
+    built: Built
+    trainer: RecFoundTrainer
+    store: CheckpointStore
+    accelerator: Accelerator
+
+
+def _prepare(
     config: Config,
     splits: Splits | None,
     files: TaskFiles,
@@ -199,10 +213,16 @@ def _run_ours(
     backbone,
     device,
     precision: str,
-    saved: bool,
-) -> dict[str, Any]:
-    """Build, train, merge and test RecFound; returns its rows and what the report shows."""
+) -> _Prepared:
+    """Build RecFound and its trainer.
+
+    Raises:
+        ConfigError, DataError: settings, data and backbone do not fit together.
+    """
     init_seed(config["seed"], config["reproducibility"])
+    if AcceleratorState._shared_state:
+        # accelerate keeps the precision and the device of a process's first run for all that follow.
+        AcceleratorState._reset_state(reset_partial_state=True)
     if is_gpu(device):
         # accelerate's device is the current one, whatever its number.
         torch.accelerator.set_device_index(device.index)
@@ -218,6 +238,25 @@ def _run_ours(
     budget.reserved = TEST_SECONDS if built.tests else 0.0
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
     trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
+    return _Prepared(built, trainer, store, accelerator)
+
+
+def _run_ours(
+    config: Config,
+    splits: Splits | None,
+    files: TaskFiles,
+    folder: RunFolder,
+    budget: Budget,
+    backbone,
+    prepared: _Prepared,
+    precision: str,
+    saved: bool,
+) -> dict[str, Any]:
+    """Train, merge and test RecFound; returns its rows and what the report shows."""
+    built, trainer, store, accelerator = prepared.built, prepared.trainer, prepared.store, prepared.accelerator
+    device = trainer.device
+    # Baselines have drawn in between.
+    init_seed(config["seed"], config["reproducibility"])
     _say(config, _tasks_line(built))
     trainer.fit(built.loader, splits and splits.valid_data, saved=True, show_progress=config["show_progress"])
     started = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_recfound.config import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import VERSIONS, run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
 
@@ -41,7 +42,9 @@ def run_seeds(
     settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
-    identity = identity_of({**settings, "model": model})
+    versions = {name: metadata.version(name) for name in VERSIONS}
+    # What `identity_of` takes for circumstances decides here which rows are there already.
+    identity = identity_of({"settings": settings, "files": _sizes(settings, dataset), "model": model, "versions": versions})
     folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
 
     def run(seed: int) -> dict[str, Any]:
@@ -53,13 +56,22 @@ def run_seeds(
     for seed in seeds:
         runs[seed] = folder.row(f"seed-{seed}", partial(run, seed))["rows"]
     rows = summarise(runs)
-    versions = {name: metadata.version(name) for name in VERSIONS}
     results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions}
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     table = seeds_table(rows, len(seeds))
     write_text(folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n")
     print(f"{table}\n\ntable: {folder.path / 'table.md'}", flush=True)
     return {"rows": rows, "runs": runs, "folder": str(folder.path)}
+
+
+def _sizes(settings: dict[str, Any], dataset: str) -> dict[str, int]:
+    """Sizes of the data set's files and of the base: others under the same name make other runs."""
+    folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
+    files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
+    base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
+    if base is not None:
+        files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
+    return {str(file): file.stat().st_size for file in sorted(files)}
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -70,7 +82,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
     Returns:
         For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`, `difference` to the first
-        row of the same seed, `difference_sd`, and `wins` (seeds in which it is larger than the first row's).
+        row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than the first row's).
     """
     tables = [{row["model"]: row for row in rows} for rows in runs.values()]
     names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
@@ -88,7 +100,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "sd": statistics.stdev(values),
                 "difference": statistics.fmean(differences),
                 "difference_sd": statistics.stdev(differences),
-                "wins": sum(difference > 0 for difference in differences),
+                "wins": sum(difference < 0 if smaller_is_better(metric) else difference > 0 for difference in differences),
             }
         means = {key: statistics.fmean(table[name][key] for table in tables) for key in ("train_seconds", "trainable_parameters")}
         summary.append({"model": name, "metrics": metrics, **means})

@@ -10,8 +10,6 @@ from recbole.config import Config as RecBoleConfig
 from recbole_recfound.config import Config, check_value, known_rules
 from recbole_recfound.device import is_gpu
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
-from recbole_recfound.evaluation.baseline import baseline_config
-from recbole_recfound.evaluation.protocol import build_splits
 from recbole_recfound.property_files import parse_text, properties_dir, read_settings
 
 
@@ -219,20 +217,6 @@ def test_columns_that_are_not_there(write_dataset):
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], ["a", "b", 1]])
     with pytest.raises(DataError, match="no column 'rating' .load_col."):
         Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}})
-
-
-def test_recfound_reads_ratings_as_they_stand(write_dataset):
-    rows = [["user_id:token", "item_id:token", "rating:float", "timestamp:float"]]
-    rows += [[user, item, 1 + at, 881250000 + at] for user in "abc" for at, item in enumerate("pqrst" if user < "c" else "uvwxy")]
-    path = write_dataset("shop", inter=rows)
-    splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": path}))
-    train = splits.train_set.inter_feat
-    assert set(train["rating"].tolist()) == {1.0, 2.0, 3.0}
-    assert len(set(train["timestamp"].tolist())) == 3  # told apart, which float32 alone would not
-    normalised = Config("RecFound", "shop", config_dict={"data_path": path, "normalize_all": True})
-    assert max(build_splits(normalised).train_set.inter_feat["rating"].tolist()) == 0.5
-    theirs = baseline_config("BPR", Config("RecFound", "shop", config_dict={"data_path": path}), path)
-    assert build_splits(theirs).train_set.inter_feat["timestamp"].tolist() == train["timestamp"].tolist()
 
 
 # the files themselves

@@ -25,6 +25,15 @@ def test_differences_are_paired_by_seed():
     assert "| IAK | 0.6467" in seeds_table([frozen, ours], 3) and "(2/3)" in seeds_table([frozen, ours], 3)
 
 
+def test_less_is_better_where_recbole_says_so():
+    runs = {seed: [row("frozen", 0), row("IAK", 0)] for seed in (1, 2)}
+    for rows in runs.values():
+        for made, value in zip(rows, (0.5, 0.4)):
+            made["metrics"] = {"logloss": value, "auc": value}
+    metrics = summarise(runs)[1]["metrics"]
+    assert metrics["logloss"]["wins"] == 2 and metrics["auc"]["wins"] == 0
+
+
 def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     asked = []
 
@@ -39,6 +48,12 @@ def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     assert asked == [1, 2, 3] and again["folder"] == first["folder"]
     run_seeds([1, 2], "IAK", "tiny", None, settings | {"epochs": 4})
     assert asked == [1, 2, 3, 1, 2], "other settings are another study"
+    run_seeds([1, 2], "IAK", "tiny", None, settings | {"time_budget": 9})
+    assert asked == [1, 2, 3, 1, 2, 1, 2], "and so is another budget"
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "tiny.inter").write_text("other data")
+    run_seeds([1, 2], "IAK", "tiny", None, settings | {"data_path": str(tmp_path)})
+    assert len(asked) == 9, "and so are other data"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,17 @@ COLLECTING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING]
+# RecBole forgets what a column was before it was normalised; rules on times and numbers need it.
+REMEMBERING = [
+    Place(
+        DATASET,
+        "Dataset._normalize",
+        "mx, mn = max(arr), min(arr)",
+        'mx, mn = max(arr), min(arr); self.__dict__.setdefault("raw_ranges", {})[field] = (float(mn), float(mx))',
+    )
+]
+
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *REMEMBERING]
 
 
 def repairs_by_module() -> dict[str, Repair]:

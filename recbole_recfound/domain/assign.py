@@ -61,14 +61,19 @@ class ColumnDomains(Domains):
 
     Attributes:
         clock: `hour`, `weekday` or `month` of a time in seconds since 1970 (UTC), or empty: buckets.
+        raw_range: lowest and highest value of the column before RecBole put it between 0 and 1, or None: it did not.
     """
 
     clock: str
+    raw_range: tuple[float, float] | None = None
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
         numbers = values.double()
+        if self.raw_range:
+            low, high = self.raw_range
+            numbers = low + numbers * (high - low)
         if self.clock:
-            return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().long()), -1)
+            return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().round().long()), -1)
         edges = torch.tensor(self.edges, dtype=torch.float64, device=values.device)
         found = torch.bucketize(numbers, edges, right=True)
         return torch.where(numbers.isfinite(), found, -1)

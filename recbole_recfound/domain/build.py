@@ -69,16 +69,22 @@ def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | N
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
     if kind == FeatureType.TOKEN:
+        if spec.clock:
+            raise ConfigError(f"domain: {spec.text}: {spec.field} holds tokens, and {spec.clock} is a rule for times (a float column)")
         tokens = [str(token) for token in train.field2id_token[spec.field]]
         ids = range(1, len(tokens))
-        return _of_tokens(spec, spec.field, {i: tokens[i] for i in ids}, len(tokens), fixed)
+        return _of_tokens(spec, spec.field, {i: tokens[i] for i in ids}, len(tokens), fixed, values.numpy())
     if kind != FeatureType.FLOAT:
         raise ConfigError(f"domain: {spec.field} holds sequences; a domain is one token or number per row")
     if not spec.numeric:
         raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
+    raw_range = getattr(train, "raw_ranges", {}).get(spec.field)
     if spec.clock:
-        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock)
-    return _buckets(spec, spec.field, values.double().numpy(), fixed)
+        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, raw_range)
+    numbers = values.double().numpy()
+    if raw_range:
+        numbers = raw_range[0] + numbers * (raw_range[1] - raw_range[0])
+    return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=raw_range)
 
 
 def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: dict[str, Any] | None) -> ColumnDomains:
@@ -114,12 +120,15 @@ def _number(text: str, spec: DomainSpec, path: Path, token: str) -> float:
         raise DataError(f"{path}: {spec.field} of {token} is {text!r}, but {spec.text} needs numbers") from None
 
 
-def _of_tokens(spec: DomainSpec, field: str, of_id: dict[int, str], size: int, fixed: dict[str, Any] | None) -> Domains:
+def _of_tokens(
+    spec: DomainSpec, field: str, of_id: dict[int, str], size: int, fixed: dict[str, Any] | None, rows: np.ndarray | None = None
+) -> Domains:
+    """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
     if spec.numeric:
         numbers = np.full(size, np.nan)
         for i, text in of_id.items():
             numbers[i] = _number(text, spec, Path(f"column {spec.field}"), f"id {i}")
-        rule = _buckets(spec, field, numbers, fixed)
+        rule = _buckets(spec, field, numbers if rows is None else numbers[rows], fixed)
         return LookupDomains(spec.text, rule.names, field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
     names = tuple(fixed["names"]) if fixed else tuple(sorted({text for text in of_id.values() if text}))
     if not names:

@@ -95,10 +95,14 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
-    """Best value of a metric over rows; RecBole says of which ones less is better (LogLoss, RMSE, ...)."""
-    smaller = getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
+    """Best value of a metric over rows."""
     found = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
-    return min(found) if smaller else max(found)
+    return min(found) if smaller_is_better(metric) else max(found)
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether RecBole's evaluator says so of a metric (LogLoss, RMSE, ...)."""
+    return getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
 
 
 def _score(value: float | None, best: float) -> str:

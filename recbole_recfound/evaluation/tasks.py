@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.generation import Generator, trie_of
-from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, RecordPairExample, Task, TaskFiles
+from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, RecordPairExample, Task, TaskFiles
 from recbole_recfound.task.answers import PARSERS, parse_yes_no
 
 RANKED = 20
@@ -54,13 +54,15 @@ def collect_tests(
     """
     tests = {}
     for name, task in tasks.items() if count else ():
-        examples, source = files.examples("test", name), "test files"
+        examples, source, choices = files.examples("test", name), "test files", task.choices
         if not examples and held_out is not None:
+            # The answers of the part that was built; records of the same task may have others.
+            choices = task.built.choices if isinstance(task, MixedTask) else choices
             examples, source = task.test_examples(held_out), "held-out rows"
         if examples:
             rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
             drawn, valid = _drawn(rng, examples, count), _drawn(rng, files.examples("valid", name), count)
-            tests[name] = TaskTest(name, drawn, task.choices, source, len(examples), valid)
+            tests[name] = TaskTest(name, drawn, choices, source, len(examples), valid)
     return tests
 
 
@@ -172,16 +174,18 @@ def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any
 
 @torch.no_grad()
 def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
-    """MRR@20 (NDCG@20 for item to item) of each record's positive among its negatives; each distinct text is encoded once."""
+    """MRR@20 (NDCG@20 for item to item) of each record's positive among 19 negatives; each distinct text is encoded once.
+
+    A record with fewer negatives gets positives of other records besides, drawn alike in every run.
+    """
     examples: list[RecordPairExample] = test.examples
-    texts = list(dict.fromkeys(text for e in examples for text in (e.query, e.positive, *e.negatives)))
+    negatives = [_negatives(e, examples, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
+    texts = list(dict.fromkeys(text for e, others in zip(examples, negatives) for text in (e.query, e.positive, *others)))
     place = {text: number for number, text in enumerate(texts)}
     vectors = model.encode_texts(texts, test.task)
     ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long, device=vectors.device)
     for row, example in enumerate(examples):
-        # Another right answer is no candidate against this one.
-        others = [place[text] for text in dict.fromkeys(example.negatives) if text not in example.known]
-        scores = vectors[[place[example.positive], *others]] @ vectors[place[example.query]]
+        scores = vectors[[place[text] for text in (example.positive, *negatives[row])]] @ vectors[place[example.query]]
         # Of equal scores the positive has the worst rank.
         rank = int((scores[1:] >= scores[0]).sum())
         ranks[row, -1] = 1
@@ -194,3 +198,13 @@ def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dic
     evaluator = Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}
 
+
+def _negatives(example: RecordPairExample, examples: Sequence[RecordPairExample], rng: np.random.Generator) -> list[Any]:
+    """What a record's positive is ranked against; another right answer is no candidate."""
+    right = {example.positive, *example.known}
+    own = [text for text in dict.fromkeys(example.negatives) if text not in right]
+    wanted = RANKED - 1 - len(own)
+    if wanted <= 0:
+        return own
+    others = [text for text in dict.fromkeys(e.positive for e in examples) if text not in right and text not in own]
+    return own + [others[place] for place in rng.permutation(len(others))[:wanted]]

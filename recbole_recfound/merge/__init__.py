@@ -1,6 +1,6 @@
 """Merging checkpoints of one run into one balanced model, and the checks that come first."""
 
-from .checks import State, base_fingerprint, check_compatible, check_distinct, check_same_base, pairwise_distances
+from .checks import State, base_fingerprint, check_compatible, check_same_base, pairwise_distances
 from .merging import METHODS, SPARSIFICATIONS, merge
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "State",
     "base_fingerprint",
     "check_compatible",
-    "check_distinct",
     "check_same_base",
     "merge",
     "pairwise_distances",

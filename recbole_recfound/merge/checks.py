@@ -45,19 +45,6 @@ def pairwise_distances(states: Sequence[State]) -> Tensor:
     return squares.sqrt()
 
 
-def check_distinct(distances: Tensor) -> None:
-    """At least two of the models differ: merging equal ones is meaningless.
-
-    Args:
-        distances: [K, K] of `pairwise_distances`.
-
-    Raises:
-        ValueError: all distances are zero, or there are fewer than two models.
-    """
-    if not (distances > 0).any():
-        raise ValueError(f"nothing to merge: fewer than two distinct models among {len(distances)}")
-
-
 def base_fingerprint(state: State) -> str:
     """SHA-256 of the names, types and values of a base checkpoint, to be saved with everything trained from it."""
     digest = hashlib.sha256()

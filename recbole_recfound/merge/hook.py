@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from recbole_recfound.merge.checks import pairwise_distances
+from recbole_recfound.merge.checks import base_fingerprint, check_same_base, pairwise_distances
 from recbole_recfound.merge.merging import merge
-from recbole_recfound.trainer.checkpoint import CheckpointStore
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 
 Tensors = dict[str, torch.Tensor]
 
@@ -54,31 +54,37 @@ def merge_last(
     if method == "none":
         outcome.reason = "merging is off"
         return None, outcome
-    distinct = _distinct(store, 2 if method == "slerp" else count, device)
-    outcome.steps = list(distinct)
-    if len(distinct) < 2:
-        outcome.reason = f"only {len(distinct)} distinct checkpoint(s): train longer or lower eval_interval"
+    checkpoints = _distinct(store, 2 if method == "slerp" else count, device)
+    outcome.steps = [checkpoint.step for checkpoint in checkpoints]
+    if len(checkpoints) < 2:
+        outcome.reason = f"only {len(checkpoints)} distinct checkpoint(s): train longer or lower eval_interval"
         return None, outcome
-    states = list(distinct.values())
+    base = store.load(0, device).trained
+    try:
+        check_same_base([base_fingerprint(base), *(c.state["base"] for c in checkpoints if "base" in c.state)])
+    except ValueError as error:
+        outcome.reason = str(error)
+        return None, outcome
+    states = [checkpoint.trained for checkpoint in checkpoints]
     outcome.distances = pairwise_distances(states).tolist()
     options: dict[str, Any] = {}
     if method in ("ties", "dare_ties"):
-        options = {"base": store.load(0, device).trained, "density": density}
+        options = {"base": base, "density": density}
     if method == "slerp":
         options = {"t": 0.5}
     return merge(states, method, **options), outcome
 
 
-def _distinct(store: CheckpointStore, count: int, device: torch.device) -> dict[int, Tensors]:
+def _distinct(store: CheckpointStore, count: int, device: torch.device) -> list[Checkpoint]:
     """The last `count` checkpoints that differ from one another, oldest first."""
-    found: dict[int, Tensors] = {}
+    found: list[Checkpoint] = []
     for step in reversed([step for step in store.steps() if step > 0]):
-        state = store.load(step, device).trained
-        if not any(_equal(state, other) for other in found.values()):
-            found[step] = state
+        checkpoint = store.load(step, device)
+        if not any(_equal(checkpoint.trained, other.trained) for other in found):
+            found.append(checkpoint)
         if len(found) == count:
             break
-    return dict(sorted(found.items()))
+    return found[::-1]
 
 
 def _equal(first: Tensors, second: Tensors) -> bool:

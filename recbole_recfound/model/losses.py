@@ -86,8 +86,6 @@ def info_nce(
     positive: torch.Tensor,
     allowed: torch.Tensor,
     temperature: float,
-    more: torch.Tensor | None = None,
-    more_allowed: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """InfoNCE with in-batch and hard negatives, false negatives masked (RecFound section 4).
 
@@ -97,16 +95,11 @@ def info_nce(
         positive: [B] column of the right item.
         allowed: [B, U] True where an item may stand in the denominator (always so for the right one).
         temperature: of the softmax.
-        more: [M, d] further negatives (a table of earlier encodings), without gradient.
-        more_allowed: [B, M].
 
     Returns:
         Loss of each query, [B].
     """
     logits = (queries @ items.T).masked_fill(~allowed, CLOSED)
-    if more is not None:
-        extra = (queries @ more.T).masked_fill(~more_allowed, CLOSED)
-        logits = torch.cat([logits, extra], dim=1)
     return F.cross_entropy(logits.float() / temperature, positive, reduction="none")
 
 

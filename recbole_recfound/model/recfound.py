@@ -248,7 +248,9 @@ class RecFound(GeneralRecommender):
             self.chunk,
             self.device,
         )
-        return info_nce(queries, items, part.positive, part.allowed, self.pair_temperature)
+        # A step of bf16 near a cosine of 1 is .08 of a logit.
+        with full_precision(self.device):
+            return info_nce(queries.float(), items.float(), part.positive, part.allowed, self.pair_temperature)
 
     def _unit(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: list[str], rows: slice

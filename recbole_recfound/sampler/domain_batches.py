@@ -85,9 +85,11 @@ class DomainBatchSampler(Sampler[list[int]]):
 
     def steps_per_epoch(self) -> int:
         """About how many batches an epoch has, with all domains that are still drawn."""
+        active = np.flatnonzero(~self.stopped)
         if self.mode == "mixed":
-            return -(-sum(len(self.rows[d]) for d in np.flatnonzero(~self.stopped)) // self.batch_size)
-        return int(max(self.steps[~self.stopped], default=0))
+            return -(-sum(len(self.rows[d]) for d in active) // self.batch_size)
+        # How chunks pack depends a little on the draw: count those of an epoch that is never trained.
+        return sum(1 for _ in self._packed(np.random.default_rng([self.seed, 0x57E9]), active))
 
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng([self.seed, self.epoch])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ from recbole_recfound.run_folder import CONFIG
 from recbole_recfound.serving.kernels import load_kernels, read_document
 
 
+Names = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
+"""Names of the rows' domains: of the first type, or by type (as typed in `domain`)."""
+
+
 class DomainRecommender:
     """A base with its kernels, asked by the tokens of users, items and domains.
 
@@ -38,13 +42,14 @@ class DomainRecommender:
         self.histories = splits.known_at_test.followed_by(*held_out)
 
     @torch.no_grad()
-    def score(self, users: Sequence[str], items: Sequence[str], domains: Sequence[str | None] | None = None) -> torch.Tensor:
+    def score(self, users: Sequence[str], items: Sequence[str], domains: Names = None) -> torch.Tensor:
         """Score pairs of users and items, of any domains, in one pass.
 
         Args:
             users, items: tokens, one pair per row.
-            domains: for each row the name of a domain of the first type; None or an unknown name: the base answers. Without it, the
-                domain's rule decides by the user (or, for click models, the item).
+            domains: for each row the name of a domain of the first type, or a mapping from each type (as typed in `domain`) to such
+                names; None or an unknown name: the base answers. Where nothing is named, the domain's rule decides by the user (or,
+                for click models, the item).
 
         Returns:
             float32 [rows]: probabilities of click models, scores of others.
@@ -58,7 +63,7 @@ class DomainRecommender:
 
     @torch.no_grad()
     def recommend(
-        self, users: Sequence[str], k: int = 10, domains: Sequence[str | None] | None = None
+        self, users: Sequence[str], k: int = 10, domains: Names = None
     ) -> list[list[tuple[str, float]]]:
         """The best items for each user that the user has not had.
 
@@ -76,7 +81,7 @@ class DomainRecommender:
         data = self.splits.train_set
         rows = Interaction({data.uid_field: self._ids(data.uid_field, users)})
         if self.splits.config["MODEL_TYPE"] == ModelType.CONTEXT:
-            scores = torch.stack([self._all_items(rows[[row]], domains[row : row + 1] if domains else None) for row in range(len(users))])
+            scores = torch.stack([self._all_items(rows[[row]], _of_row(domains, self.model.domains[0].text, row)) for row in range(len(users))])
         else:
             scores = self.model.full_sort_predict(self._batch(rows, domains)).view(len(users), -1).float().cpu()
         scores[:, 0] = -torch.inf
@@ -88,12 +93,12 @@ class DomainRecommender:
             for pair in zip(best.indices.tolist(), best.values.tolist())
         ]
 
-    def _all_items(self, user: Interaction, domains: Sequence[str | None] | None) -> torch.Tensor:
+    def _all_items(self, user: Interaction, domains: dict[str, list[str | None]]) -> torch.Tensor:
         """A click model's probabilities for one user and every item, the padding item included."""
         data = self.splits.train_set
         pairs = user.repeat(data.item_num)
         pairs.update(Interaction({data.iid_field: torch.arange(data.item_num)}))
-        named = [domains[0]] * data.item_num if domains else None
+        named = {text: names * data.item_num for text, names in domains.items()}
         return self.model.predict(self._batch(pairs, named)).float().cpu()
 
     def _ids(self, field: str, tokens: Sequence[str]) -> torch.Tensor:
@@ -103,12 +108,17 @@ class DomainRecommender:
             raise ConfigError(f"{field} {unknown[0]!r} is not in the data set")
         return torch.tensor([int(known[token]) for token in tokens])
 
-    def _batch(self, rows: Interaction, domains: Sequence[str | None] | None) -> Interaction:
+    def _batch(self, rows: Interaction, domains: Names) -> Interaction:
         """What the base reads of these rows, and their domains."""
         data, config = self.splits.train_set, self.splits.config
         users = rows[data.uid_field].numpy()
         if config["MODEL_TYPE"] == ModelType.CONTEXT:
             rows = data.join(rows)
+            kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
+            read = [name for kind in kinds for name in getattr(self.model.base, kind, ())]
+            missing = [name for name in read if name not in rows]
+            if missing:
+                raise ConfigError(f"the base also reads {', '.join(missing)} of each interaction, which cannot be told here")
         elif config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["model"] == "RecFound":
             items, lengths = self.histories.padded(users, config["MAX_ITEM_LIST_LENGTH"])
             width = config["MAX_ITEM_LIST_LENGTH"]
@@ -119,17 +129,33 @@ class DomainRecommender:
         rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
         return rows.to(config["device"])
 
-    def _domains(self, rows: Interaction, names: Sequence[str | None] | None) -> torch.Tensor:
+    def _domains(self, rows: Interaction, names: Names) -> torch.Tensor:
+        by_type = names if isinstance(names, Mapping) else {self.model.domains[0].text: names} if names is not None else {}
+        unknown = by_type.keys() - {domains.text for domains in self.model.domains}
+        if unknown:
+            raise ConfigError(f"domains: no kernels for {', '.join(sorted(unknown))}")
         found = []
-        for number, domains in enumerate(self.model.domains):
-            if number == 0 and names is not None:
+        for domains in self.model.domains:
+            told = by_type.get(domains.text)
+            if told is not None:
                 number_of = {name: place for place, name in enumerate(domains.names)}
-                found.append(torch.tensor([number_of.get(name, -1) for name in names]))
+                found.append(torch.tensor([number_of.get(name, -1) for name in told]))
             elif domains.field in rows:
                 found.append(domains.of(rows))
             else:
-                raise ConfigError(f"domains: {domains.text} is told by a column of the interaction: name the domain of each row")
+                raise ConfigError(
+                    f"domains: {domains.text} is told by a column of the interaction: name the domain of each row, as in"
+                    f" {{{domains.text!r}: [...]}}"
+                )
         return torch.stack(found, dim=1)
+
+
+def _of_row(names: Names, first: str, row: int) -> dict[str, list[str | None]]:
+    """The names of one row, by type."""
+    if names is None:
+        return {}
+    by_type = names if isinstance(names, Mapping) else {first: names}
+    return {text: [told[row]] for text, told in by_type.items()}
 
 
 def load_iak(folder: Path) -> DomainRecommender:

@@ -11,6 +11,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.task.answers import PARSERS
 from recbole_recfound.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
 from recbole_recfound.task.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
+from recbole_recfound.task.source import HeldOut
 from recbole_recfound.task.spec import TASKS
 
 PARTS = ("train", "valid", "test")
@@ -85,6 +86,10 @@ def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
     return [path for paths in _by_part(given).values() for path in paths]
 
 
+CHOSEN = {"SR", "SA", "PRP", "PM", "AP"}
+"""Tasks whose answer is one of few; others are written freely, however few answers the training files happen to have."""
+
+
 class RecordTask(Task):
     """One task from the training records of any number of files.
 
@@ -111,6 +116,8 @@ class RecordTask(Task):
 
     @property
     def choices(self) -> tuple[str, ...]:
+        if self.spec.name not in CHOSEN:
+            return ()
         found = [file.choices.get(self.spec.name) for file in self.files]
         every = set().union(*filter(None, found))
         return tuple(sorted(every)) if None not in found and len(every) <= MOST_CHOICES else ()
@@ -150,6 +157,10 @@ class MixedTask(Task):
     def choices(self) -> tuple[str, ...]:
         parts = (self.built.choices, self.records.choices)
         return tuple(sorted({*parts[0], *parts[1]})) if all(parts) else ()
+
+    def test_examples(self, held_out: HeldOut) -> list[Example]:
+        """Those of the part built from atomic files; test files go before them."""
+        return self.built.test_examples(held_out)
 
     def example(self, index: int) -> Example:
         return self.built.example(index) if index < len(self.built) else self.records.example(index - len(self.built))

@@ -73,7 +73,7 @@ class TrainingData:
         item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
         row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
         rated = rating_field in train.inter_feat
-        rating = np.concatenate([part.inter_feat[rating_field].numpy() for part in parts]) if rated else None
+        rating = _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
         grouped = cls(
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),
@@ -126,3 +126,9 @@ class HeldOut:
         """Read the three parts RecBole built."""
         data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {})
         return cls(data, np.flatnonzero(part == 2))
+
+
+def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:
+    """Ratings as the file has them, where RecBole has put them between 0 and 1."""
+    low, high = getattr(dataset, "raw_ranges", {}).get(dataset.config["RATING_FIELD"], (0.0, 1.0))
+    return np.round(low + ratings.astype(np.float64) * (high - low), 4)

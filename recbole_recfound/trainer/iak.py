@@ -47,7 +47,7 @@ class Fitted:
         converged: every domain stopped early.
         history: one record per step: `step`, `matching`, `compression`, `kl`, `beta`.
         steps: int64 [D], steps of each domain of the first type.
-        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base.
+        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base, -1 = the kernel it began from.
     """
 
     seconds: float = 0.0
@@ -98,12 +98,13 @@ class IAKTrainer:
             found.append(DomainAdam(bank.group_of(phase), self.options.learning_rate, factors))
         return found
 
-    def fit(self, base_scores: list[np.ndarray], show_progress: bool = False) -> Fitted:
+    def fit(self, base_scores: list[np.ndarray], show_progress: bool = False, warm: bool = False) -> Fitted:
         """Train until every domain has stopped, the epochs are over, or time is up; keep each domain's best kernel.
 
         Args:
             base_scores: validation scores of the base, [D] for each type: what a kernel must beat.
             show_progress: a bar over the steps.
+            warm: the kernels have been trained before, and are kept where they are already better than the base.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -112,6 +113,12 @@ class IAKTrainer:
         best = [np.where(np.isnan(scores), np.inf, scores) for scores in base_scores]
         kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
         epochs = [np.zeros(len(scores), dtype=np.int64) for scores in best]
+        if warm:
+            collected = self.scorer.collect(self.model, "valid")
+            for number, scores in enumerate(best):
+                began = self.scorer.valid_scores(collected, number)
+                epochs[number][began > scores] = -1
+                best[number] = np.fmax(scores, began)
         stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
         self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
         self.stopped[0] |= self.sampler.stopped
@@ -218,16 +225,20 @@ class IAKTrainer:
     def _guard(self, epochs: list[np.ndarray]) -> None:
         """Leave on only kernels with which their domain's validation score is better than without them."""
         for bank, found in zip(self.model.banks, epochs):
-            bank.enabled.copy_(torch.from_numpy(found > 0))
+            bank.enabled.copy_(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:
             return  # the kept kernels have beaten the base already
-        for number, bank in enumerate(self.model.banks):
-            on = bank.enabled.clone()
-            scores = []
-            for enabled in (on, torch.zeros_like(on)):
-                bank.enabled.copy_(enabled)
-                scores.append(self.scorer.valid_scores(self.scorer.collect(self.model, "valid"), number))
-            bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
+        settled = False
+        while not settled:  # what one bank is worth may depend on another that goes off
+            settled = True
+            for number, bank in enumerate(self.model.banks):
+                on = bank.enabled.clone()
+                scores = []
+                for enabled in (on, torch.zeros_like(on)):
+                    bank.enabled.copy_(enabled)
+                    scores.append(self.scorer.valid_scores(self.scorer.collect(self.model, "valid"), number))
+                bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
+                settled = settled and torch.equal(bank.enabled, on)
 
     def _cold_start(self) -> None:
         """Domains without training rows: off, or the mean of the kernels that are on."""

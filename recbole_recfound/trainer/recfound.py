@@ -14,6 +14,7 @@ from tqdm import tqdm
 from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
+from recbole_recfound.merge.checks import base_fingerprint
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.task import TASKS
 from recbole_recfound.trainer.budget import Budget
@@ -51,7 +52,7 @@ class RecFoundTrainer(Trainer):
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store
         self.budget = budget
-        # Seconds of one encoding of all items, of one validation and of the untrained probes: what comes after costs as much.
+        # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after costs as much.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.step = 0
         self.best_step = 0
@@ -91,6 +92,8 @@ class RecFoundTrainer(Trainer):
         self.loader = train_data
         self.probes = self._build_probes()
         self._begin(saved)
+        if self.budget.limited and valid_data is not None:
+            self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
         with tqdm(
@@ -112,6 +115,17 @@ class RecFoundTrainer(Trainer):
                     if saved:
                         self._save()
         return self.best_valid_score, self.best_valid_result
+
+    def _estimate_validation(self, valid_data: Any) -> None:
+        """What a validation will cost, from one of its batches: the first real one may come after the time is up."""
+        state = random_state(self.device)
+        interaction = next(iter(valid_data))[0].to(self.device)
+        self.model.eval()
+        started = time.perf_counter()
+        with torch.no_grad(), self.accelerator.autocast():
+            self.model.full_sort_predict(interaction)
+        self.costs["validate"] = (time.perf_counter() - started) * len(valid_data)
+        set_random_state(state, self.device)
 
     def _refresh(self) -> None:
         started = time.perf_counter()
@@ -160,7 +174,8 @@ class RecFoundTrainer(Trainer):
                     self._clip()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            counts = {name: counts.get(name, 0) + count for name, count in batch.counts.items()}
+            for name, count in batch.counts.items():
+                counts[name] = counts.get(name, 0) + count
         self.step += 1
         found = self._probe(self.probes.due(self.step))
         self.step_seconds += time.perf_counter() - started
@@ -206,8 +221,8 @@ class RecFoundTrainer(Trainer):
 
     def _advice(self) -> str:
         return (
-            f"the last good checkpoint is step {max(self.store.steps(), default=0)}: lower learning_rate or adapter_rate,"
-            " or set precision: float32"
+            f"the last good checkpoint is step {max(self.store.steps(), default=0)}; start a new run with a lower learning_rate or"
+            " adapter_rate, or with precision: float32"
         )
 
     def _backward(self, batch: StepBatch) -> dict[str, float]:
@@ -221,22 +236,24 @@ class RecFoundTrainer(Trainer):
         for part in batch.parts:
             kind = TASKS[part.tasks[0]].kind
             sizes[kind] = sizes.get(kind, 0) + len(part)
-        sums: dict[str, float] = {}
         # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of gradients.
+        found: list[tuple[str, int, torch.Tensor]] = []
         for part in batch.parts:
             with self.accelerator.autocast():
                 loss = sum(self.engine(StepBatch([part.to(self.device)], batch.counts)))
-            for name, mean in self.model.task_losses.items():
-                value = mean.item()
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"loss of task {name} is {value} in step {self.step + 1} (batch {batch.counts}); {self._advice()}"
-                    )
-                sums[name] = sums.get(name, 0.0) + value * part.tasks.count(name)
+            found += [(name, part.tasks.count(name), mean) for name, mean in self.model.task_losses.items()]
             # Without an adapter, a part may hold nothing that learns.
             if loss.requires_grad:
                 self.accelerator.backward(loss * (len(part) / sizes[TASKS[part.tasks[0]].kind]))
-        return {name: total / sum(part.tasks.count(name) for part in batch.parts) for name, total in sums.items()}
+        sums: dict[str, float] = {}
+        totals: dict[str, int] = {}
+        # Read back at once: a GPU waits every time it is asked.
+        for (name, count, _), mean in zip(found, torch.stack([mean for _, _, mean in found]).tolist(), strict=True):
+            if not math.isfinite(mean):
+                raise TrainingError(f"loss of task {name} is {mean} in step {self.step + 1} (batch {batch.counts}); {self._advice()}")
+            sums[name] = sums.get(name, 0.0) + mean * count
+            totals[name] = totals.get(name, 0) + count
+        return {name: total / totals[name] for name, total in sums.items()}
 
     def _record(self, losses: dict[str, float], counts: dict[str, int], probed: dict[str, float]) -> None:
         for name, loss in losses.items():
@@ -269,9 +286,8 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter()
         with self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
-        if not self.costs["validate"]:
-            self.costs["validate"] = time.perf_counter() - started
-            self._plan_end()
+        self.costs["validate"] = time.perf_counter() - started
+        self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(
             score, self.best_valid_score, self.stale, max_step=self.stopping_step, bigger=self.valid_metric_bigger
@@ -313,8 +329,10 @@ class RecFoundTrainer(Trainer):
         self.untrained = self._probe(list(self.probes.batches))
         # The untrained probe of all tasks is not part of a step's cost.
         self.costs["probe"], self.probes.seconds = self.probes.seconds, 0.0
+        start = trained_tensors(trained_parameters(self.model))
+        self.base = base_fingerprint(start)
         if saved:
-            self.store.save(Checkpoint(0, trained_tensors(trained_parameters(self.model)), {}, {}), 0)
+            self.store.save(Checkpoint(0, start, {}, {}), 0)
 
     def _save(self) -> None:
         resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
@@ -322,6 +340,7 @@ class RecFoundTrainer(Trainer):
         resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
         state = {
             "backbone": self.model.inputs.fingerprint,
+            "base": self.base,
             "loader": self.loader.state_dict(),
             "history": self.history,
             "smooth": self.smooth,
@@ -355,7 +374,7 @@ class RecFoundTrainer(Trainer):
             buffer.copy_(groups["buffer"][name])
         set_random_state([groups["random"][str(index)] for index in range(len(groups["random"]))], self.device)
         state = checkpoint.state
-        self.step = checkpoint.step
+        self.step, self.base = checkpoint.step, state["base"]
         self.loader.load_state_dict(state["loader"])
         self.history, self.smooth, self.untrained = state["history"], state["smooth"], state["untrained"]
         self.best_valid_score, self.best_step, self.stale = state["best"]

@@ -79,6 +79,27 @@ def test_quantiles_of_time_come_from_training_rows_alone(splits):
     assert set(domains.of(splits.test_set.inter_feat).tolist()) <= {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("normalize_all", [True, False])
+def test_times_are_those_of_the_file_though_recbole_normalises_them(write_dataset, normalize_all):
+    start = 881250000 // 3600 * 3600 + 1800  # half past: float32 knows no seconds
+    moments = {(f"u{user}", f"i{(user + step) % 9}"): start + 39_600 * (6 * user + step) for user in range(9) for step in range(6)}
+    rows = [[*pair, moment] for pair, moment in moments.items()]
+    path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
+    splits = splits_of("BPR", path, "shop", normalize_all=normalize_all, load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    for part in (splits.train_set, splits.test_set):
+        pairs = zip(*(part.id2token(field, part.inter_feat[field].numpy()) for field in ("user_id", "item_id")))
+        told = [datetime.datetime.fromtimestamp(moments[pair], datetime.timezone.utc) for pair in pairs]
+        for rule, wanted in (("hour", [t.hour for t in told]), ("weekday", [t.weekday() for t in told]), ("month", [t.month - 1 for t in told])):
+            domains = build_domains(parse_domain(f"timestamp:{rule}"), splits)
+            assert domains.of(part.inter_feat).tolist() == wanted
+        edge = start + 39_600 * 20 + 20_000
+        assert build_domains(parse_domain(f"timestamp:{edge}"), splits).of(part.inter_feat).tolist() == [int(t.timestamp() > edge) for t in told]
+    quantiles = build_domains(parse_domain("timestamp:quantile:2"), splits)
+    assert start < quantiles.edges[0] < start + 39_600 * 54
+    counts = torch.bincount(quantiles.of(splits.train_set.inter_feat))
+    assert len(counts) == 2 and abs(int(counts[0] - counts[1])) <= 1
+
+
 def test_fixed_names_and_edges_stay(splits):
     domains = build_domains(parse_domain("gender"), splits, {"names": ["X", "M"], "edges": []})
     assert domains.names == ("X", "M") and set(domains.table[1:].tolist()) == {-1, 1}
@@ -91,6 +112,8 @@ def test_token_column_of_interactions(write_dataset):
     splits = splits_of("GRU4Rec", path, "shop", load_col={"inter": ["user_id", "item_id", "timestamp", "scene"]})
     domains = build_domains(parse_domain("scene"), splits)
     assert domains.names == ("app", "web")
+    with pytest.raises(ConfigError, match="scene holds tokens, and hour is a rule for times"):
+        build_domains(parse_domain("scene:hour"), splits)
     told = splits.test_set.id2token("scene", splits.test_set.inter_feat["scene"].numpy())
     assert [domains.names[number] for number in domains.of(splits.test_set.inter_feat).tolist()] == list(told)
 

@@ -105,6 +105,18 @@ def test_ranking_of_records_by_hand():
     assert ndcg == {"ndcg@20": pytest.approx((1 + 1 / np.log2(4) + 1) / 3, abs=1e-4)}
 
 
+def test_a_record_without_negatives_is_ranked_against_the_others():
+    vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "best": [1.0, 0.0], "bad": [0.0, 1.0]}
+    query, texts = ("Q:", "q"), {name: ("", name) for name in vectors}
+    examples = [RecordPairExample(query, texts[name], (), (texts[name],)) for name in ("good", "best", "bad")]
+    test = TaskTest("Q2I", examples, (), "test files", 3)
+    assert rank_records(_Vectors(vectors), test, SETTINGS) == {"mrr@20": pytest.approx((1 / 2 + 1 + 1 / 3) / 3, abs=1e-4)}
+    many = {"q": [1.0, 0.0]} | {f"t{n}": [1.0, 0.0] for n in range(40)}
+    tied = [RecordPairExample(query, ("", f"t{n}"), (), (("", f"t{n}"),)) for n in range(40)]
+    found = rank_records(_Vectors(many), TaskTest("Q2I", tied, (), "test files", 40), SETTINGS)
+    assert found == {"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, "19 rivals, all as good"
+
+
 def test_a_model_is_tested_on_every_form(small_run):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recbole_recfound.merge import base_fingerprint, check_distinct, check_same_base, pairwise_distances
+from recbole_recfound.merge import base_fingerprint, check_same_base, pairwise_distances
 
 from .test_merge import BASE, models
 
@@ -13,15 +13,6 @@ def test_pairwise_distances():
     assert torch.equal(found, torch.tensor([[0.0, 3, 0], [3, 0, 3], [0, 3, 0]], dtype=torch.float64))
     with pytest.raises(ValueError, match="other tensors"):
         pairwise_distances([states[0], {"x": states[1]["x"]}])
-
-
-def test_equal_models_are_not_worth_merging():
-    one, other = models(2)
-    check_distinct(pairwise_distances([one, one, other]))
-    with pytest.raises(ValueError, match="fewer than two distinct models among 3"):
-        check_distinct(pairwise_distances([one, one, one]))
-    with pytest.raises(ValueError, match="among 1"):
-        check_distinct(pairwise_distances([one]))
 
 
 def test_fingerprint_follows_content():

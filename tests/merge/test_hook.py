@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recbole_recfound.merge import base_fingerprint
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 
@@ -43,6 +44,17 @@ def test_fewer_than_two_distinct_checkpoints(tmp_path, values):
     merged, outcome = merge_last(_store(tmp_path, values), 3, "linear", 0.8, HOST)
     assert merged is None and f"only {min(len(values) - 1, 1)} distinct checkpoint" in outcome.reason
     assert outcome.distances == []
+
+
+def test_checkpoints_of_another_base_are_not_merged(tmp_path):
+    store = _store(tmp_path, [0, 1])
+    base = base_fingerprint(store.load(0, HOST).trained)
+    for step, told in ((2, base), (3, base)):
+        store.save(Checkpoint(step, {"a": torch.full((4,), float(step)), "b": torch.ones(2)}, {}, {"base": told}), 0)
+    assert merge_last(store, 2, "linear", 0.8, HOST)[0] is not None
+    store.save(Checkpoint(3, {"a": torch.full((4,), 3.0), "b": torch.ones(2)}, {}, {"base": "of another run"}), 0)
+    merged, outcome = merge_last(store, 2, "linear", 0.8, HOST)
+    assert merged is None and "model 2 was trained from another base" in outcome.reason
 
 
 def test_no_merging(tmp_path):

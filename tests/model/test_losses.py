@@ -92,17 +92,6 @@ def test_info_nce():
     assert ours[2] == 0
 
 
-def test_info_nce_with_further_negatives():
-    queries, items, more = _unit(3, 6), _unit(4, 6), _unit(2, 6)
-    positive, allowed = torch.tensor([0, 1, 3]), torch.rand(3, 4) > 0.4
-    allowed[torch.arange(3), positive] = True
-    more_allowed = torch.tensor([[1, 0], [1, 1], [0, 0]]).bool()
-    ours = info_nce(queries, items, positive, allowed, 0.05, more, more_allowed)
-    joined = torch.cat([items, more])
-    theirs = info_nce_rows(queries, joined, positive, torch.cat([allowed, more_allowed], 1), 0.05)
-    assert_equal(ours, theirs, [queries, items, more])
-
-
 def test_answer_loss():
     states, head = torch.randn(3, 5, 6, requires_grad=True), torch.nn.Linear(6, 9)
     labels = torch.tensor([[-100, -100, 3, 4, 2], [-100, 7, 2, -100, -100], [-100] * 5])

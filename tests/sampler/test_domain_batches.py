@@ -46,6 +46,15 @@ def test_rates_follow_the_root_of_the_batch():
     assert DomainBatchSampler(domains_of([100, 400]), 2, 256, "mixed").rate_factors.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("counts", [[200] * 40, [50, 90], [10, 1000, 30], [17]])
+@pytest.mark.parametrize("mode", ["dynamic", "fixed", "mixed"])
+def test_the_length_of_an_epoch_is_known_beforehand(counts, mode):
+    sampler = DomainBatchSampler(domains_of(counts), len(counts), 32, mode, seed=3)
+    said = sampler.steps_per_epoch()
+    made = [len(list(sampler)) for _ in range(4)]
+    assert 0.8 * np.mean(made) <= said <= 1.25 * np.mean(made)
+
+
 def test_epochs_differ_seeds_repeat_and_stopped_domains_rest():
     domain = domains_of([50, 90])
     first, again = (DomainBatchSampler(domain, 2, 16, seed=5) for _ in range(2))

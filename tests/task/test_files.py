@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.task import GenerativeExample, RecordPairExample, TaskFiles, TaskOptions, add_record_tasks, build_tasks
+from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskFiles, TaskOptions, add_record_tasks, build_tasks
 from recbole_recfound.task.files import paths_in
 from tests.task.hand_made import training_data
 
@@ -68,6 +69,20 @@ def test_files_join_what_the_atomic_files_give(tmp_path):
     assert alone.choices == ("no", "yes") and alone.example(1) == GenerativeExample({"prompt": ("prompt", "b")}, "yes")
     assert len(tasks["IP"]) == len(built["IP"]) + 1 and not tasks["IP"].choices
     assert "a.jsonl" in tasks["IP"].note
+
+
+def test_free_text_is_never_held_to_the_answers_of_the_training_file(tmp_path):
+    path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "long text", task="Query_Rewriting") for n in range(3)], _pm("x"), _pm("y", "yes"))
+    tasks = add_record_tasks({}, TaskFiles.open([path], False), 0, TaskOptions())
+    assert tasks["QR"].choices == () and tasks["PM"].choices == ("no", "yes")
+
+
+def test_records_leave_a_task_its_own_test(tmp_path):
+    built, _ = build_tasks(["SR"], training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), TaskOptions(candidates=3, eval_examples=5))
+    path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "X", task="Sequential_Recommendation") for n in range(2)])
+    mixed = add_record_tasks(built, TaskFiles.open([path], False), 0, built["SR"].options)["SR"]
+    held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
+    assert mixed.test_examples(held_out) == built["SR"].test_examples(held_out) != []
 
 
 def test_one_record_is_too_few(tmp_path):

@@ -79,6 +79,20 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
         assert all(rating[token, item] == value for item, value in found)
 
 
+@pytest.mark.parametrize("stars", [(1, 2, 3, 4, 5), (0.5, 1, 2.5, 4.5, 5), (0, 1)])
+def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_dataset, stars):
+    rows = [[f"u{user}", f"i{(user + step) % 9}", stars[(user + step) % len(stars)], step] for user in range(9) for step in range(6)]
+    path = write_dataset("shop", inter=[INTER, *rows])
+    splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": str(path), "normalize_all": True}))
+    assert splits.train_set.inter_feat["rating"].max() <= 1
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    told = {(user, item): value for user, item, value, _ in rows}
+    for index, token in enumerate(source.users):
+        start, stop = source.indptr[index], source.indptr[index + 1]
+        for row, value in zip(source.items[start:stop], source.ratings[start:stop]):
+            assert value == told[token, source.catalogue.tokens[row]]
+
+
 def _raw_ratings(path):
     for line in (path / "tiny" / "tiny.inter").read_text().splitlines()[1:]:
         user, item, rating, _ = line.split("\t")

@@ -165,6 +165,29 @@ def test_several_types_train_and_are_guarded(tiny_path):
     small.trainer(epochs=2).fit([scores - 1 for scores in small.base_scores()])
     after = weights_of(small.model)
     assert all(not torch.equal(before[name], after[name]) for name in before if "output_weight" in name)
+    # Whatever is left on is worth it beside what else is left on.
+    score = lambda number: small.scorer.valid_scores(small.scorer.collect(small.model, "valid"), number)  # noqa: E731
+    for number, bank in enumerate(small.model.banks):
+        on, scores = bank.enabled.clone(), score(number)
+        bank.enabled.zero_()
+        without = score(number)
+        bank.enabled.copy_(on)
+        assert (scores > without)[on.numpy()].all()
+
+
+def test_warm_kernels_that_are_better_than_the_base_stay_when_training_makes_them_worse(clicks):
+    began = weights_of(clicks.model)
+    trainer = clicks.trainer(epochs=2)
+    score = clicks.scorer.valid_scores
+    answers = iter([np.array([0.9, 0.1]), np.array([0.6, 0.6]), np.array([0.7, 0.4])])
+    clicks.scorer.valid_scores = lambda collected, number: next(answers)
+    fitted = trainer.fit([np.array([0.5, 0.5])], warm=True)
+    clicks.scorer.valid_scores = score
+    bank = clicks.model.banks[0]
+    assert fitted.best_epoch[0].tolist() == [-1, 1] and bank.enabled.tolist() == [True, True]
+    after = weights_of(clicks.model)
+    assert all(torch.equal(before[0], after[name][0]) for name, before in began.items())
+    assert any(not torch.equal(before[1], after[name][1]) for name, before in began.items())
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):

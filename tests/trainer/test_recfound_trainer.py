@@ -123,6 +123,24 @@ def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path
     assert any(not torch.equal(weight, start[name]) for name, weight in theirs.items())
 
 
+def test_tasks_that_come_in_one_of_the_accumulated_batches_only(small_run, tmp_path):
+    """Pairs and prompts wait for one another, so a task may be in the first batch of a step and not in the last."""
+    trainer = _fit(small_run, tmp_path, max_steps=6, eval_interval=6, gradient_accumulation=2, contrastive_batch=3, generative_chunk=3)
+    assert all(record["counts"].keys() == record["losses"].keys() for record in trainer.history)
+    counted = {name: sum(record["counts"].get(name, 0) for record in trainer.history) for name in trainer.loader.tasks}
+    assert counted == {name: trainer.loader.trained(name) for name in trainer.loader.tasks}
+
+
+def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_run, tmp_path):
+    small = build_small(small_run, max_steps=2, eval_interval=50)
+    trainer = small.trainer(tmp_path, Budget(600))
+    planned = []
+    plan = trainer._plan_end
+    trainer._plan_end = lambda: (planned.append(dict(trainer.costs)), plan())
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    assert planned[0]["validate"] > 0
+
+
 def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tmp_path):
     small = build_small(small_run, dropout=0.0, generative_chunk=1, contrastive_batch=1, scheduler="coba")
     perturb(small.model)
