@@ -77,6 +77,15 @@ def settings_of_dict(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return checked
 
 
+COUNTED_IN_STEPS = {
+    "epochs": "max_steps",
+    "train_batch_size": "embedding_batch and generative_batch",
+    "clip_grad_norm": "max_grad_norm",
+    "eval_step": "eval_interval",
+}
+"""RecBole's training keys -> ours."""
+
+
 class Config(RecBoleConfig):
     """The settings of a run.
 
@@ -149,6 +158,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         settings = self.final_config_dict
+        self._refuse_epochs()
         self._drop_unusable_negatives()
         base = settings["data_path"]
         super()._set_default_parameters()
@@ -172,6 +182,15 @@ class Config(RecBoleConfig):
         if settings["RATING_FIELD"] in columns_of(file, self):
             columns = settings["load_col"]["inter"]
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
+
+    def _refuse_epochs(self) -> None:
+        """What RecFound would not read must not be typed in vain; a run's own settings name these keys with RecBole's defaults."""
+        if self.model != "RecFound":
+            return
+        for key, ours in COUNTED_IN_STEPS.items():
+            value = self.external_config_dict.get(key)
+            if value is not None and value != self.internal_config_dict.get(key):
+                raise ConfigError(f"{key}: RecFound counts steps of all tasks together and does not read it; use {ours}")
 
     def _drop_unusable_negatives(self) -> None:
         """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""

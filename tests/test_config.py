@@ -219,6 +219,17 @@ def test_columns_that_are_not_there(write_dataset):
         Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}})
 
 
+@pytest.mark.parametrize(
+    ("given", "ours"), [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "embedding_batch"), ({"eval_step": 2}, "eval_interval")]
+)
+def test_what_recfound_does_not_read_is_refused(given, ours):
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: RecFound counts steps .*{ours}"):
+        Config("RecFound", "ml-100k", config_dict=given)
+    assert Config("BPR", "ml-100k", config_dict=given)[next(iter(given))] == next(iter(given.values()))
+    defaults = Config("RecFound", "ml-100k")
+    Config("RecFound", "ml-100k", config_dict={key: defaults[key] for key in ("epochs", "train_batch_size", "eval_step")})
+
+
 # the files themselves
 
 

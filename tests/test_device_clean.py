@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from recbole_recfound.evaluation.tasks import run_tests
+from recbole_recfound.generation import Generator
 from recbole_recfound.model import losses
 from tests.small_model import build_small, perturb
 
@@ -57,6 +59,20 @@ def test_training_and_evaluation(small_run, tmp_path, changes):
         trainer.fit(small.loader, small.splits.valid_data, verbose=False)
         trainer.evaluate(small.splits.test_data, load_best_model=False)
         trainer.restore(trainer.store.load(3, small.device))
+    assert mode.ours > 5
+
+
+def test_generation(small_run):
+    small = build_small(small_run, tasks=["U2I", "SR", "IP"])
+    perturb(small.model)
+    small.model.refresh_items()
+    collator = small.model.inputs.collator
+    settings = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
+    with NoHomelessTensors() as mode:
+        for beams in (1, 2):
+            generator = Generator(small.model.backbone, collator.tokenizer, small.device, beams)
+            found = run_tests(small.model, generator, small.built.tests, settings, lambda: 1.0)
+            assert {"SR", "IP"} <= found.keys()
     assert mode.ours > 5
 
 

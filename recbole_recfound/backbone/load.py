@@ -29,14 +29,9 @@ class Backbone:
     fingerprint: str
 
     @property
-    def hidden_size(self) -> int:
-        """Width d of the hidden states."""
-        return self.model.config.hidden_size
-
-    @property
-    def num_layers(self) -> int:
-        """Number of decoder layers."""
-        return self.model.config.num_hidden_layers
+    def context(self) -> int:
+        """Tokens it can read at once, as its configuration says; no limit where it says nothing."""
+        return getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
 
 def resolve(name: str) -> str:

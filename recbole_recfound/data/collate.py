@@ -29,9 +29,9 @@ class Collator:
         iid_of_row: [catalogue] RecBole's item id of each catalogue row, 0 where RecBole does not know the item.
         max_item_tokens: length of one item's text.
         max_prompt_tokens: length of a prompt; histories are cut, answers never.
-        max_answer_tokens: length of a training answer.
         max_history: items of a sequence.
         max_pass_tokens: tokens, padding included, of one batch of prompts with answers.
+        max_history_tokens: length of a history as one text: what the backbone can read.
         history_as_text: sequences carry their text (`text` mode, every position) instead of soft tokens.
     """
 
@@ -43,21 +43,22 @@ class Collator:
         iid_of_row: np.ndarray,
         max_item_tokens: int,
         max_prompt_tokens: int,
-        max_answer_tokens: int,
         max_history: int,
         max_pass_tokens: int,
+        max_history_tokens: int,
         history_as_text: bool = False,
     ) -> None:
         rows = range(len(catalogue))
         self.sentences = TokenTable.of([catalogue.sentence_of(row) for row in rows], tokenizer, max_item_tokens)
         self.titles = TokenTable.of([catalogue.title_of(row) for row in rows], tokenizer, max_item_tokens)
+        self.title_lengths = self.titles.lengths
         self.tokenizer = tokenizer
         self.templates = templates
         self.iid_of_row = iid_of_row
         self.max_prompt_tokens = max_prompt_tokens
-        self.max_answer_tokens = max_answer_tokens
         self.max_history = max_history
         self.max_pass_tokens = max_pass_tokens
+        self.max_history_tokens = max_history_tokens
         self.history_as_text = history_as_text
         self.separator = plain_tokens(["\n"], tokenizer)[0]
         # Answers and queries repeat (letters, ratings, one profile per item): tokenise each once.
@@ -89,7 +90,9 @@ class Collator:
         return items[start : start + self.max_history + 1]
 
     def sequences(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
-        """Histories whose every position has the next item as its target."""
+        """Histories whose every position has the next item as its target; of a text that is too long the oldest titles go."""
+        if self.history_as_text:
+            rows = [row[-len(self.newest(row[:-1])) - 1 :] for row in rows]
         iids = [self.iid_of_row[np.asarray(row, dtype=np.int64)] for row in rows]
         items, _ = pad([row[:-1] for row in iids], fill=0)
         targets, _ = pad([row[1:] for row in iids], fill=0)
@@ -108,12 +111,21 @@ class Collator:
             sequences: rows as sequences (True) or as prompts.
         """
         if not sequences:
-            examples = [PairExample(tuple(row.tolist()), int(item), ()) for row, item in zip(histories, answers)]
+            # What the user had is no negative, as in training.
+            examples = [PairExample(tuple(row.tolist()), int(item), (), tuple(row.tolist())) for row, item in zip(histories, answers)]
             return self.pairs(tasks, examples)
+        if self.history_as_text:
+            histories = [self.newest(row) for row in histories]
         batch = self.sequences(tasks, [np.append(row, item) for row, item in zip(histories, answers)])
         last = torch.from_numpy(np.array([[len(row) - 1] for row in histories]))
         only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
         return replace(batch, targets=only)
+
+    def newest(self, row: Sequence[int]) -> Sequence[int]:
+        """The newest items of a history whose titles fit `max_history_tokens` together; at least one."""
+        sizes = self.title_lengths[np.asarray(row, dtype=np.int64)] + len(self.separator)
+        fitting = int((np.cumsum(sizes[::-1]) <= self.max_history_tokens).sum())
+        return row[-max(1, fitting) :]
 
     def history_text(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Histories as one text each, with the place where every title ends."""
@@ -180,7 +192,7 @@ class Collator:
         rows, labels = [], []
         for task, example in zip(tasks, examples):
             prompt = self.prompt(task, example)
-            answer = [*self.text_tokens(example.answer)[: self.max_answer_tokens - 1], end]
+            answer = [*self.text_tokens(example.answer), end]
             rows.append(np.append(prompt, answer))
             labels.append(np.append(np.full(len(prompt), IGNORED), answer))
         batches = []

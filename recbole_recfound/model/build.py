@@ -217,9 +217,9 @@ def _collator(
         iid_of_row,
         config["max_item_tokens"],
         config["max_prompt_tokens"],
-        config["max_answer_tokens"],
         config["MAX_ITEM_LIST_LENGTH"],
         config["generative_pass_tokens"],
+        backbone.context,
         history_as_text=mode == POSITIONS,
     )
 
@@ -289,6 +289,10 @@ def build_loader(
     config, tasks: Mapping[str, Task], collator: Collator, fixed_probes: Mapping[str, StepBatch] | None = None
 ) -> MultiTaskLoader:
     """The configured scheduler over the tasks' examples; a task without a fixed probe sets examples aside for one."""
+    for name in config["balanced_tasks"]:
+        if name not in tasks or not tasks[name].choices:
+            known = ", ".join(name for name, task in tasks.items() if task.choices)
+            raise ConfigError(f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}")
     options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
         config["scheduler"],

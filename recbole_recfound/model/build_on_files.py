@@ -50,9 +50,9 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
         np.zeros(0, dtype=np.int64),
         config["max_item_tokens"],
         config["max_prompt_tokens"],
-        config["max_answer_tokens"],
         config["MAX_ITEM_LIST_LENGTH"],
         config["generative_pass_tokens"],
+        backbone.context,
     )
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))

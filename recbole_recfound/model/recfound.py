@@ -309,14 +309,16 @@ class RecFound(GeneralRecommender):
         rows = torch.arange(len(items), device=items.device)
         if self.mode == "item":
             return self.user_tower.over_items(self.table()[0], items)[rows, last]
-        row_of = self.inputs.row_of_iid
+        row_of, collator = self.inputs.row_of_iid, self.inputs.collator
         histories = [row_of[ids[:size]].tolist() for ids, size in zip(items.tolist(), lengths.tolist())]
         if self.mode == "positions":
-            text = self.inputs.collator.history_text(histories)
+            histories = [collator.newest(history) for history in histories]
+            last = torch.tensor([max(len(history) - 1, 0) for history in histories], device=items.device)
+            text = collator.history_text(histories)
             states = self.user_tower.over_text(*(part.to(self.device) for part in text.values()))
             return states[rows, last]
         recent = [tuple(history[-self.history_titles :]) for history in histories]
-        ids, mask, pooled = (part.to(self.device) for part in self.inputs.collator.queries([ROUTE] * len(recent), recent))
+        ids, mask, pooled = (part.to(self.device) for part in collator.queries([ROUTE] * len(recent), recent))
         return self._unit(ids, mask, pooled, [ROUTE] * len(recent), slice(None))
 
     @torch.no_grad()

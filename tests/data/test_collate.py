@@ -25,7 +25,7 @@ IID = np.array([5, 4, 3, 2, 1, 0])
 
 def _collator(**changes):
     templates = {name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS}
-    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_answer_tokens": 8, "max_history": 3, "max_pass_tokens": 1000}
+    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_history": 3, "max_pass_tokens": 1000, "max_history_tokens": 1000}
     return Collator(catalogue(), TOKENIZER, templates, IID, **(settings | changes))
 
 
@@ -100,8 +100,8 @@ def test_only_the_answer_and_its_end_are_learned():
     (batch,) = _collator().generative(["SA", "SR"], examples[::-1])
     end = TOKENIZER.eos_token_id
     assert end == TOKENIZER.pad_token_id
-    # Longest first; an answer is cut to seven tokens and its end.
-    expected = {"SA": ("Alien: 5|Heat, year: 1995", "a long "), "SR": ("Alien\nAliens|A. Heat\nB. Big\n", "B")}
+    # Longest first.
+    expected = {"SA": ("Alien: 5|Heat, year: 1995", "a long answer"), "SR": ("Alien\nAliens|A. Heat\nB. Big\n", "B")}
     assert sorted(batch.tasks) == ["SA", "SR"]
     for row, (prompt, answer) in enumerate(expected[task] for task in batch.tasks):
         turn = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
@@ -134,6 +134,13 @@ def test_rows_are_grouped_by_length(lengths, most):
         assert len(group) * longest <= most or len(group) == 1
 
 
+def test_answers_are_never_cut():
+    example = GenerativeExample({"history": ("titles", (3, 5)), "item": ("sentence", 4)}, "long answer " * 60)
+    (batch,) = _collator(max_prompt_tokens=60, max_pass_tokens=1).generative(["SA"], [example])
+    learned = batch.labels[0][batch.labels[0] != IGNORED]
+    assert TOKENIZER.decode(learned[:-1]) == "long answer " * 60 and learned[-1] == TOKENIZER.eos_token_id
+
+
 def test_prompts_of_different_length_are_several_batches():
     long = GenerativeExample({"history": ("titles", (0, 1, 2, 3, 5) * 2), "item": ("sentence", 4)}, "yes")
     short = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "no")
@@ -148,7 +155,7 @@ def test_prompts_of_different_length_are_several_batches():
 def test_widths_are_shared_by_many_batches():
     for size in (1, 7, 19):
         example = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "y" * size)
-        (batch,) = _collator(max_answer_tokens=40).generative(["SA"], [example])
+        (batch,) = _collator().generative(["SA"], [example])
         assert batch.input_ids.shape == batch.labels.shape == batch.attention_mask.shape
         assert batch.input_ids.shape[1] % WIDTH_STEP == 0 and batch.attention_mask.sum() > batch.input_ids.shape[1] - WIDTH_STEP
 
@@ -161,3 +168,20 @@ def test_long_candidates_are_shortened_alike_and_leave_room_for_the_history():
     assert "A. Alien\nB. Heat \nC. Big f\nD. Big\nE. Alien\nF. Heat\n" in text
     assert "Alien\nHeat|" in text and len(short.prompt("SR", example)) <= 110
     assert "A. Aliens\nB. Heat wave\n" in TOKENIZER.decode(_collator(max_prompt_tokens=300).prompt("SR", example))
+
+
+def test_of_a_history_too_long_for_the_backbone_the_oldest_titles_go():
+    whole = _collator(max_history=50, history_as_text=True)
+    row = [0, 1, 2, 3, 5, 0, 1, 2]
+    size = {item: len(whole.titles[item]) + 1 for item in row}
+    for limit in (1, size[1] + size[0], sum(size[item] for item in row[:-1]), 10**6):
+        short = _collator(max_history=50, history_as_text=True, max_history_tokens=limit)
+        kept = short.newest(row[:-1])
+        assert list(kept) == row[:-1][-len(kept) :] and kept
+        assert sum(size[item] for item in kept) <= limit or len(kept) == 1
+        assert len(kept) == 7 or sum(size[item] for item in row[:-1][-len(kept) - 1 :]) > limit
+        batch = short.sequences(["U2I"], [row])
+        assert batch.items.shape[1] == len(kept) and batch.token_mask.sum() == sum(size[item] for item in kept)
+        assert batch.targets[0].tolist() == [int(IID[item]) for item in row[-len(kept) :]]
+        probe = short.validation(["U2I"], [np.array(row[:-1])], np.array([2]), sequences=True)
+        assert probe.targets[0, len(kept) - 1] == IID[2] and (probe.targets > 0).sum() == 1

@@ -1,0 +1,56 @@
+"""The long table: every row is computed once, and belongs to its settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recbole_recfound import compare as module
+from recbole_recfound.compare import NO_MERGE, compare
+
+VARIANTS = {"RecFound": {}, "- TMoLE (one shared LoRA)": {"adapter": "lora"}, "control: random item text": {"item_features": "random"}}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Names of the models that were trained, in order."""
+    made, ours, theirs = [], module.run_recfound, module.run_baseline
+    monkeypatch.setattr(module, "VARIANTS", VARIANTS)
+    monkeypatch.setattr(module, "run_recfound", lambda *given, **named: (made.append("ours"), ours(*given, **named))[1])
+    monkeypatch.setattr(module, "run_baseline", lambda name, *given: (made.append(name), theirs(name, *given))[1])
+    return made
+
+
+def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys):
+    settings = small_run | {
+        "max_steps": 2, "eval_interval": 1, "generative_eval_examples": 0, "baselines": ["Pop", "BPR"],
+        "baseline_args": {"BPR": {"epochs": 1}}, "baseline_time_budget": 50,
+    }  # fmt: skip
+    found = compare("tiny", None, settings)
+    assert asked == ["Pop", "BPR", "ours", "ours", "ours"]
+    names = [row["model"] for row in found["rows"]]
+    assert names == ["Pop", "BPR", "RecFound", NO_MERGE, "- TMoLE (one shared LoRA)", "control: random item text"]
+    assert {row["model"]: row for row in found["rows"]}[NO_MERGE]["metrics"] == found["rows"][2]["candidates"]["test"]["best"]
+    assert "each baseline: at most 50 s; each row of ours: at most 2 steps" in capsys.readouterr().out
+    folder = Path(found["folder"])
+    assert json.loads((folder / "results.json").read_text())["rows"] == found["rows"]
+    assert "| RecFound |" in (folder / "table.md").read_text()
+    # What is there is not computed again, what was lost is.
+    (folder / "rows" / "BPR.json").unlink()
+    again = compare("tiny", None, settings)
+    assert asked[5:] == ["BPR"] and again["folder"] == found["folder"]
+    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in found["rows"]]
+
+
+def test_another_budget_is_another_table(small_run, asked, monkeypatch):
+    monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}})
+    settings = small_run | {"max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"]}
+    folders = {compare("tiny", None, settings | {"time_budget": seconds})["folder"] for seconds in (0, 300)}
+    assert len(folders) == 2 and asked == ["Pop", "ours"] * 2
+
+
+def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run, asked, capsys):
+    settings = small_run | {"max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
+    names = [row["model"] for row in compare("tiny", None, settings)["rows"]]
+    assert "control: random item text" not in names and "- TMoLE (one shared LoRA)" in names
+    assert "left out, histories are read as text: control: random item text" in capsys.readouterr().out
