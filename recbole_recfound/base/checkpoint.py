@@ -98,12 +98,12 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a run's settings that a new Config takes."""
-    plain = str | int | float | bool | list | dict
+    plain = str | int | float | bool | list | dict | None
     kept = {}
     for key, value in settings.items():
         if key in OF_THE_RUN or key.startswith(("iak_", "MODEL_")) or not isinstance(value, plain):
             continue
-        if key == "train_neg_sample_args" and value.get("distribution") == "none":
+        if key == "train_neg_sample_args" and isinstance(value, dict) and value.get("distribution") == "none":
             continue  # RecBole's word for None, which it does not read itself
         try:
             kept[key] = check_value(key, value)

@@ -41,7 +41,10 @@ class GenerativeRanking:
         model = self.model
         histories, lengths = interaction[model.history_field].tolist(), interaction[model.length_field].tolist()
         for row, (history, length) in enumerate(zip(histories, lengths)):
-            chosen = self._chosen(scores[row])
+            left = scores[row].clone()
+            if model.masks_history:
+                left[history[:length]] = -torch.inf  # the evaluation leaves these out: they would only use up candidates
+            chosen = self._chosen(left)
             likely = self._likelihoods(history[:length], chosen)
             # Cosines are at most 1: whatever is ranked anew stands above the rest, at 2 to 3.
             scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + 1.0 / (1.0 - likely).to(scores.dtype)

@@ -44,17 +44,21 @@ def parse_label(text: str, labels: Collection[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
+LIST = re.compile(r"\[\s*[{\]]")
+"""Where a list of objects begins, or an empty one."""
+
+
 def parse_attributes(text: str) -> frozenset[Attribute] | None:
     """The triples of a JSON list of `{"attribute", "value", "source"}`; text around the list does not matter.
 
     Capitals and spaces at the ends are ignored, values may be numbers. A list that is cut off, or an entry of another
     form, makes the whole answer unreadable.
     """
-    start = text.find("[")
-    if start < 0:
+    start = LIST.search(text)
+    if start is None:
         return None
     try:
-        rows, _ = json.JSONDecoder().raw_decode(text, start)
+        rows, _ = json.JSONDecoder().raw_decode(text, start.start())
     except (ValueError, RecursionError):
         return None
     found = set()

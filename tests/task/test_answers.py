@@ -37,6 +37,7 @@ def test_attributes():
     row = {"attribute": " Brand", "value": "Acme", "source": "title"}
     assert parse_attributes(json.dumps([row, row])) == {("brand", "acme", "title")}
     assert parse_attributes("[]") == frozenset()
+    assert parse_attributes('As in [1]: [{"attribute": "Brand", "value": "Acme", "source": "title"}], see [2].') == {("brand", "acme", "title")}
     for broken in ("", "Acme", "[1]", '["a"]', json.dumps([row])[:-2], json.dumps([row | {"more": 1}]), json.dumps([row | {"value": None}]),
                    json.dumps([{"attribute": "a", "value": "b"}]), "[" * 100_000):  # fmt: skip
         assert parse_attributes(broken) is None
