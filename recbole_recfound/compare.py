@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
     "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
-    "- all tasks but U2I": {"tasks": ["U2I"]},
+    "- all tasks but U2I": {"tasks": ["U2I"], "task_files": [], "balanced_tasks": [], "generative_candidates": 0},
     "control: random body": {"body": "random"},
     "control: adapter off": {"adapter": "none"},
     "control: LLM body bypassed": {"backbone_layers": 0},

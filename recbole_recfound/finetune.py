@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from recbole.utils import init_seed
+from safetensors.torch import load_file
 
 from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, save_base
 from recbole_recfound.config import Config, settings_of_dict, settings_of_files
@@ -53,7 +54,8 @@ def list_layers(config_file_list: Sequence[str] | None, config_dict: dict[str, A
     if not settings.get("base_checkpoint"):
         raise ConfigError("list_layers: name a checkpoint with --base_checkpoint=PATH")
     checkpoint = read_base(settings["base_checkpoint"], settings.get("trust_checkpoint", False))
-    return layer_table(checkpoint.model, checkpoint.weights)
+    weights = checkpoint.weights or load_file(checkpoint.path / "head.safetensors")  # a RecFound run: what stands around its backbone
+    return layer_table(checkpoint.model, weights)
 
 
 def iak_config(

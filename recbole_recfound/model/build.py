@@ -196,6 +196,9 @@ def _collator(
     unknown = set(config["prompts"]) - set(TASKS)
     if unknown:
         raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
+    for name in config["prompts"]:
+        if isinstance(tasks.get(name), RecordTask):
+            raise ConfigError(f"prompts: {name} comes from task_files, whose records bring their own prompts")
     templates = {
         name: PromptTemplate(
             name,

@@ -110,10 +110,14 @@ class RecFoundTrainer(Trainer):
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due("refresh_interval") and self.config["item_features"] == "text":
                     self._refresh()
-                if self._due("eval_interval") or self._progress() >= 1.0:
+                # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a step.
+                over = self._progress() >= 1.0
+                if self._due("eval_interval") or over:
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
                         self._save()
+                if over:
+                    break
         return self.best_valid_score, self.best_valid_result
 
     def _estimate_validation(self, valid_data: Any) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.finetune import list_layers
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 from tests.small_iak import OPTIONS
@@ -126,6 +127,7 @@ def test_recfound_is_a_base(small_run, tmp_path):
     base = run_recfound("RecFound", "tiny", config_dict=small_run | {"max_steps": 2})
     settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "use_gpu", "time_budget")}
     settings |= QUICK | {"domain": ["gender"], "base_checkpoint": base["run_dir"]}
+    assert "user_tower" in list_layers(None, {"base_checkpoint": base["run_dir"]})
     result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
     with pytest.raises(ConfigError, match="only frozen and adapter"):
         run_recfound("IAK", "tiny", config_dict=settings, baselines=["full"])

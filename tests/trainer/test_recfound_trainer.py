@@ -90,7 +90,8 @@ def test_not_a_number_stops_and_keeps_the_last_checkpoint(small_run, tmp_path, m
         if not late or "SR" not in part.tasks or (where == "probe") == small.model.training:
             return losses
         # A finite loss with an infinite gradient: the square root at zero.
-        return losses + torch.sqrt(losses - losses.detach() + 0.0) if where == "gradient" else losses * float("nan")
+        planted = torch.sqrt(losses - losses.detach() + 0.0) if where == "gradient" else losses * float("nan")
+        return torch.where(torch.tensor([task == "SR" for task in part.tasks]), losses + planted, losses)
 
     monkeypatch.setattr(small.model, "example_losses", broken)
     # Every step has an SR example.
@@ -139,6 +140,18 @@ def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_r
     trainer._plan_end = lambda: (planned.append(dict(trainer.costs)), plan())
     trainer.fit(small.loader, small.splits.valid_data, verbose=False)
     assert planned[0]["validate"] > 0
+
+
+def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypatch):
+    """A validation that was faster than planned leaves time, which is no reason to validate step by step."""
+    small = build_small(small_run, max_steps=50, eval_interval=50)
+    trainer = small.trainer(tmp_path, Budget(600))
+    plan, validated = trainer._plan_end, []
+    ends = iter([0.0])  # the first plan leaves no time after the first step, later ones plenty
+    monkeypatch.setattr(trainer, "_plan_end", lambda: (plan(), setattr(trainer, "seconds_allowed", next(ends, 500.0))))
+    monkeypatch.setattr(trainer, "_progress", lambda: float(trainer.step > 0 and trainer.trained_seconds >= trainer.seconds_allowed))
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False, callback_fn=lambda step, score: validated.append(step))
+    assert validated == [1] and trainer.seconds_allowed == 500.0
 
 
 def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tmp_path):
