@@ -185,7 +185,7 @@ class Config(RecBoleConfig):
 
     def _refuse_epochs(self) -> None:
         """What RecFound would not read must not be typed in vain; a run's own settings name these keys with RecBole's defaults."""
-        if self.model != "RecFound":
+        if self.model != "RecFound" or "domain" in self.external_config_dict:  # as a base it is not trained
             return
         for key, ours in COUNTED_IN_STEPS.items():
             value = self.external_config_dict.get(key)
