@@ -219,6 +219,10 @@ class RecFound(GeneralRecommender):
             states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
+    def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
+        """Whether a part goes through the backbone's layers; histories do not where they are bypassed (`backbone_layers: 0`)."""
+        return not isinstance(part, SequenceBatch) or self.user_depth > 0
+
     def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:
         soft_tokens, items = self.item_table()
         if part.token_ids is None:

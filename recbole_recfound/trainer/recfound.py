@@ -191,7 +191,7 @@ class RecFoundTrainer(Trainer):
         Raises:
             TrainingError: naming the layers without one, or see `_backward`.
         """
-        unseen = {type(part) for part in batch.parts} - self.checked
+        unseen = {type(part) for part in batch.parts if self.model.reads_backbone(part)} - self.checked
         if not unseen or not self.trains_adapter:
             return self._backward(batch)
         with record_layers(self.model.backbone) as layers:

@@ -142,6 +142,12 @@ def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_r
     assert planned[0]["validate"] > 0
 
 
+def test_bypassed_layers_are_no_silent_adapter(small_run, tmp_path):
+    """Histories go past the backbone, and the first batches hold nothing else: pairs and prompts wait."""
+    trainer = _fit(small_run, tmp_path, max_steps=8, eval_interval=8, backbone_layers=0, contrastive_batch=8, generative_chunk=8)
+    assert set(trainer.history[0]["counts"]) == {"U2I"} and len(trainer.checked) >= 1
+
+
 def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypatch):
     """A validation that was faster than planned leaves time, which is no reason to validate step by step."""
     small = build_small(small_run, max_steps=50, eval_interval=50)
