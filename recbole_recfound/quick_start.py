@@ -4,7 +4,6 @@ import json
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -105,7 +104,7 @@ def run_recfound(
     prepared = _prepare(config, splits, files, folder, budget, backbone, device, precision) if ours else None
     rows = _baseline_rows(config, splits, folder, budget)
     if ours:
-        results = _run_ours(config, splits, files, folder, budget, backbone, prepared, precision, saved)
+        results = _run_ours(config, splits, files, folder, backbone, *prepared, precision, saved)
     else:
         results = {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
     results = {
@@ -194,16 +193,6 @@ def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Bu
 # Our models ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """All that training needs, built."""
-
-    built: Built
-    trainer: RecFoundTrainer
-    store: CheckpointStore
-    accelerator: Accelerator
-
-
 def _prepare(
     config: Config,
     splits: Splits | None,
@@ -213,7 +202,7 @@ def _prepare(
     backbone,
     device,
     precision: str,
-) -> _Prepared:
+) -> tuple[Built, RecFoundTrainer]:
     """Build RecFound and its trainer.
 
     Raises:
@@ -237,8 +226,7 @@ def _prepare(
         built = build_on_files(config, files, backbone, device)
     budget.reserved = TEST_SECONDS if built.tests else 0.0
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
-    trainer = RecFoundTrainer(config, built.model, accelerator, store, budget)
-    return _Prepared(built, trainer, store, accelerator)
+    return built, RecFoundTrainer(config, built.model, accelerator, store, budget)
 
 
 def _run_ours(
@@ -246,15 +234,14 @@ def _run_ours(
     splits: Splits | None,
     files: TaskFiles,
     folder: RunFolder,
-    budget: Budget,
     backbone,
-    prepared: _Prepared,
+    built: Built,
+    trainer: RecFoundTrainer,
     precision: str,
     saved: bool,
 ) -> dict[str, Any]:
     """Train, merge and test RecFound; returns its rows and what the report shows."""
-    built, trainer, store, accelerator = prepared.built, prepared.trainer, prepared.store, prepared.accelerator
-    device = trainer.device
+    store, accelerator, budget, device = trainer.store, trainer.accelerator, trainer.budget, trainer.device
     # Baselines have drawn in between.
     init_seed(config["seed"], config["reproducibility"])
     _say(config, _tasks_line(built))

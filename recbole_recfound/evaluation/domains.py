@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from recbole.evaluator import smaller_metrics
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.metrics import GAUC
 from recbole.trainer import Trainer
@@ -19,6 +18,7 @@ from recbole_recfound.domain import Domains, eval_domains
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.protocol import Splits, training_pairs
+from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
 
 Collected = dict[str, torch.Tensor]
@@ -157,7 +157,7 @@ class DomainScorer:
 
     def score_of(self, metrics: dict[str, float]) -> float:
         """The metric that stops and guards, so that higher is better; NaN where it is missing."""
-        sign = -1.0 if self.kept_by.partition("@")[0] in smaller_metrics else 1.0
+        sign = -1.0 if smaller_is_better(self.kept_by) else 1.0
         return sign * metrics.get(self.kept_by, float("nan"))
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
