@@ -25,16 +25,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
     "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
-    "- all tasks but U2I": {"tasks": ["U2I"], "task_files": [], "balanced_tasks": [], "generative_candidates": 0},
+    "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "generative_candidates": 0},
     "control: random body": {"body": "random"},
     "control: adapter off": {"adapter": "none"},
     "control: LLM body bypassed": {"backbone_layers": 0},
     "control: random item text": {"item_features": "random"},
+    "control: untrained": {"max_steps": 0},
 }
 IN_ITEM_MODE = {"control: LLM body bypassed", "control: random item text"}
 """Controls of soft tokens; where histories are read as text they mean nothing."""
 NO_MERGE = "- merge (best single checkpoint)"
 """Not a training of its own: the best checkpoint, by validation, of the RecFound row."""
+SINGLE_TASKS = "- multi-task (a model for each task)"
+"""One training for each task, on as many of its examples as the RecFound row had."""
+CONSTANT = "control: one answer to all examples"
+"""No model at all: for each task with few answers, the one that scores best."""
 
 
 def compare(
@@ -56,8 +61,8 @@ def compare(
     """
     settings = dict(config_dict or {})
     config = Config("RecFound", dataset, config_file_list, settings)
-    if dataset == NO_DATASET:
-        raise ConfigError("dataset: none has no ranking to compare; run it with `recfound run`")
+    if dataset == NO_DATASET or "U2I" not in (config["only_tasks"] or config["tasks"]):
+        raise ConfigError("compare: the table needs a data set and the task U2I; without them use `recfound run`")
     names = config["baselines"] or list(LONG_LIST)
     splits = build_splits(config)
     check_baselines(names, config, splits)
@@ -86,6 +91,13 @@ def compare(
         if name == "RecFound":
             rows.append(_best_single(rows[-1]))
         _write(config, splits, folder, rows)
+    ours = next(row for row in rows if row["model"] == "RecFound")
+    if len(ours["tasks"]) > 1:
+        single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
+        rows.append(_together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()]))
+    if ours["constants"]:
+        rows.append({**_no_training(CONSTANT, ours), "task_metrics": ours["constants"]})
+    _write(config, splits, folder, rows)
     print(format_table(rows), f"\ntable: {folder.path / 'table.md'}", flush=True)
     return {"rows": rows, "folder": str(folder.path)}
 
@@ -112,8 +124,55 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
     result = run_recfound("RecFound", dataset, files, settings, baselines=[])
-    merge = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))["merge"]
-    return {**result["comparison"][-1], "candidates": {"valid": merge["valid"], "test": merge["test"]}, "kept": merge["kept"]}
+    results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
+    merge = results["merge"]
+    told = ("seen", "distinct", "step_alone")
+    return {
+        **result["comparison"][-1],
+        "candidates": {"valid": merge["valid"], "test": merge["test"]},
+        "kept": merge["kept"],
+        "steps": results["run"]["steps"],
+        "tasks": {task["name"]: {key: task[key] for key in told} for task in results["tasks"]},
+        "constants": {task["name"]: task["test"]["constant"] for task in results["tasks"] if "constant" in (task["test"] or {})},
+    }
+
+
+def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
+    """What makes a run train one task alone, on as many examples as the run of all tasks."""
+    told = ours["tasks"][name]
+    steps = -(-told["seen"] // told["step_alone"])
+    share = steps / max(1, ours["steps"])
+    return {
+        "only_tasks": [name],
+        "balanced_tasks": [task for task in config["balanced_tasks"] if task == name],
+        "generative_candidates": 0,
+        "max_steps": steps,
+        "time_budget": 0,
+        # Fewer steps with the same course: as many validations, as large a part of warm-up.
+        "eval_interval": max(1, round(config["eval_interval"] * share)),
+        "warmup_steps": round(config["warmup_steps"] * share),
+    }
+
+
+def _together(singles: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Models of single tasks as one row: each task's metrics from its own model, costs added up."""
+    ranking = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
+    sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
+    return {
+        **sums,
+        "model": SINGLE_TASKS,
+        "metrics": ranking["metrics"],
+        "valid_metrics": ranking["valid_metrics"],
+        "task_metrics": {task: found for row in singles for task, found in row["task_metrics"].items()},
+        "note": f"{len(singles)} models, as many examples of each task as RecFound",
+        "date": max(row["date"] for row in singles),
+    }
+
+
+def _no_training(name: str, like: dict[str, Any]) -> dict[str, Any]:
+    """A row without a model."""
+    zeros = {"train_seconds": 0.0, "eval_seconds": 0.0, "trainable_parameters": 0}
+    return {**zeros, "model": name, "metrics": {}, "valid_metrics": {}, "date": like["date"], "note": "no model"}
 
 
 def _best_single(row: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.task import TASKS
 from recbole_recfound.task.files import TaskFiles, paths_in
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
@@ -102,6 +103,8 @@ def run_recfound(
     backbone = load_backbone(config["backbone"], device, torch.bfloat16 if precision == "bf16" else torch.float32) if ours else None
     # So must whatever does not fit data, backbone or tasks.
     prepared = _prepare(config, splits, files, folder, budget, backbone, device, precision) if ours else None
+    if prepared and not prepared[0].ranks and config["baselines"]:
+        raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
     rows = _baseline_rows(config, splits, folder, budget)
     if ours:
         results = _run_ours(config, splits, files, folder, backbone, *prepared, precision, saved)
@@ -126,6 +129,9 @@ def check_tasks(config: Config) -> TaskFiles:
         ConfigError, DataError: naming the key, or file:line and key.
     """
     check_bert_score(config["bert_score_model"])
+    counts = config["generative_eval_examples"]
+    if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
+        raise ConfigError(f"generative_eval_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
     files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     for note in files.notes():
         _say(config, note)
@@ -151,7 +157,8 @@ def _say(config: Config, text: str) -> None:
 def _plan(config: Config) -> str:
     seconds = config["time_budget"]
     if not seconds:
-        return f"time budget: none (time_budget: 0); at most {config['max_steps'] or 'any number of'} steps"
+        steps = "any number of" if config["max_steps"] is None else config["max_steps"]
+        return f"time budget: none (time_budget: 0); at most {steps} steps"
     return (
         f"time budget: {seconds} s for the whole run; baselines may take {BASELINE_SHARE * seconds:.0f} s, "
         f"the rest is training, merging and testing"
@@ -242,6 +249,7 @@ def _run_ours(
 ) -> dict[str, Any]:
     """Train, merge and test RecFound; returns its rows and what the report shows."""
     store, accelerator, budget, device = trainer.store, trainer.accelerator, trainer.budget, trainer.device
+    splits = splits if built.ranks else None
     # Baselines have drawn in between.
     init_seed(config["seed"], config["reproducibility"])
     _say(config, _tasks_line(built))
@@ -385,6 +393,7 @@ def _task_rows(
             "size": round(len(task) * task.targets_per_example),
             "seen": built.loader.trained(name),
             "distinct": built.loader.distinct(name),
+            "step_alone": built.loader.step_alone(name),
             "untrained_loss": trainer.untrained[name],
             "final_loss": final[name],
             "test": tested.get(name),
@@ -431,7 +440,7 @@ def _save(built: Built, folder: RunFolder) -> None:
     built.model.backbone.save_pretrained(str(folder.path / "adapter"), save_embedding_layers=False)
     head = {name: w for name, w in trained_parameters(built.model).items() if not name.startswith("backbone.")}
     save_file({name: weight.detach().contiguous() for name, weight in head.items()}, folder.path / "head.safetensors")
-    if not len(built.catalogue):
+    if not built.ranks:
         return
     vectors = built.model.eval().item_vectors().float().contiguous()
     save_file({"item_embeddings": vectors}, folder.path / "item_embeddings.safetensors")

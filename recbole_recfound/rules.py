@@ -69,6 +69,12 @@ def _metric_at(value: str) -> str | None:
     return None if re.fullmatch(r"\w+(@[1-9]\d*)?", value) else "must be a metric's name, such as NDCG@10"
 
 
+def _task_counts(value: int | dict) -> str | None:
+    counts = value.values() if isinstance(value, dict) else [value]
+    whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+    return None if whole else "must be whole numbers, at least 0"
+
+
 RULES: dict[str, Rule] = {
     # what to run
     "model": Rule((str,)),
@@ -140,8 +146,9 @@ RULES: dict[str, Rule] = {
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict)),
-    "generative_eval_examples": Rule(minimum=0),
+    "generative_eval_examples": Rule((int, dict), check=_task_counts),
     "balanced_tasks": Rule((list,)),
+    "only_tasks": Rule((list,)),
     "answer_beams": Rule(minimum=1),
     "bert_score_model": Rule((str,)),
     "hard_negatives": Rule(minimum=0),
@@ -170,7 +177,7 @@ RULES: dict[str, Rule] = {
     "sampled_items": Rule(minimum=1),
     "adapter_rate": Rule((int, float), above=0),
     "max_grad_norm": Rule((int, float), above=0),
-    "max_steps": Rule(minimum=0),
+    "max_steps": Rule((int,), nullable=True, minimum=0),
     "eval_interval": Rule(minimum=1),
     "warmup_steps": Rule(minimum=0),
     "merge_method": Rule(choices=("linear", "slerp", "ties", "dare_ties", "none")),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound import compare as module
-from recbole_recfound.compare import NO_MERGE, compare
+from recbole_recfound.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
+from recbole_recfound.errors import ConfigError
 
 VARIANTS = {"RecFound": {}, "- TMoLE (one shared LoRA)": {"adapter": "lora"}, "control: random item text": {"item_features": "random"}}
 
@@ -23,7 +24,7 @@ def asked(monkeypatch):
 
 def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys):
     settings = small_run | {
-        "max_steps": 2, "eval_interval": 1, "generative_eval_examples": 0, "baselines": ["Pop", "BPR"],
+        "only_tasks": ["U2I"], "max_steps": 2, "eval_interval": 1, "generative_eval_examples": 0, "baselines": ["Pop", "BPR"],
         "baseline_args": {"BPR": {"epochs": 1}}, "baseline_time_budget": 50,
     }  # fmt: skip
     found = compare("tiny", None, settings)
@@ -44,13 +45,35 @@ def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, c
 
 def test_another_budget_is_another_table(small_run, asked, monkeypatch):
     monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}})
-    settings = small_run | {"max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"]}
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"]}
     folders = {compare("tiny", None, settings | {"time_budget": seconds})["folder"] for seconds in (0, 300)}
     assert len(folders) == 2 and asked == ["Pop", "ours"] * 2
 
 
 def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run, asked, capsys):
-    settings = small_run | {"max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
     names = [row["model"] for row in compare("tiny", None, settings)["rows"]]
     assert "control: random item text" not in names and "- TMoLE (one shared LoRA)" in names
     assert "left out, histories are read as text: control: random item text" in capsys.readouterr().out
+
+
+def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatch):
+    monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}, "control: untrained": {"max_steps": 0}})
+    settings = small_run | {"tasks": ["U2I", "SR", "IP"], "max_steps": 4, "generative_eval_examples": 2, "baselines": ["Pop"]}
+    found = compare("tiny", None, settings)
+    rows = {row["model"]: row for row in found["rows"]}
+    assert list(rows) == ["Pop", "RecFound", NO_MERGE, "control: untrained", SINGLE_TASKS, CONSTANT]
+    assert asked == ["Pop", *["ours"] * 5]
+    together, ours = rows[SINGLE_TASKS], rows["RecFound"]
+    alone = {name: json.loads((Path(found["folder"]) / "rows" / f"only_{name}.json").read_text()) for name in ours["tasks"]}
+    for name, row in alone.items():
+        told = row["tasks"][name]
+        assert list(row["tasks"]) == [name] and 0 <= told["seen"] - ours["tasks"][name]["seen"] < told["step_alone"]
+        assert together["task_metrics"][name] == row["task_metrics"][name]
+    assert together["metrics"] == alone["U2I"]["metrics"] and not alone["SR"]["metrics"]
+    assert together["train_seconds"] == sum(row["train_seconds"] for row in alone.values())
+    assert rows["control: untrained"]["steps"] == 0 and list(rows[CONSTANT]["task_metrics"]) == ["SR"]
+    table = (Path(found["folder"]) / "table.md").read_text()
+    assert f"| {CONSTANT} | - |" in table and f"| {SINGLE_TASKS} |" in table
+    with pytest.raises(ConfigError, match="compare: the table needs a data set and the task U2I"):
+        compare("tiny", None, settings | {"only_tasks": ["SR"]})

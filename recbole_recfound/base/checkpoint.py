@@ -81,6 +81,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
+        if not (path / "item_embeddings.safetensors").is_file():
+            raise ConfigError(f"base_checkpoint: {path} was trained without U2I on a data set: it ranks nothing and cannot be a base")
         told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         return BaseCheckpoint(path, "RecFound", told["dataset"], told["seed"], _settings_of(told), {}, True)
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")

@@ -173,6 +173,12 @@ class MultiTaskLoader:
         turns, extra = divmod(trained, len(cursor.groups))
         return sum(min(turns + (place < extra), len(group)) for place, group in enumerate(cursor.groups))
 
+    def step_alone(self, name: str) -> int:
+        """Examples of a task in one step of a run that trains this task alone."""
+        drawn = self.batch_sizes[self.tasks[name].spec.kind] * self.bundle[name]
+        enough = next((enough for names, enough in self.waits.values() if name in names), 1)
+        return drawn * -(-enough // drawn)
+
     def state_dict(self) -> dict[str, Any]:
         """Positions and the scheduler's state: all that is needed to draw the same batches again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}

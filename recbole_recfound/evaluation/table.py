@@ -58,8 +58,9 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|" + "---:|" * (len(metrics) + 3) + "---|",
     ]
     for row in rows:
-        scores = [f"{row['metrics'][name]:.4f}" for name in metrics]
-        scores = [f"**{text}**" if row["metrics"][name] == best[name] else text for name, text in zip(metrics, scores)]
+        values = [row["metrics"].get(name) for name in metrics]
+        scores = ["-" if value is None else f"{value:.4f}" for value in values]
+        scores = [f"**{text}**" if value == best[name] else text for name, value, text in zip(metrics, values, scores)]
         cost = f"{row['train_seconds']:.0f} | {row['eval_seconds']:.1f} | {row['trainable_parameters']:,}"
         lines.append(f"| {row['model']} | {' | '.join(scores)} | {cost} | {row.get('note', '')} |")
     return "\n".join(lines)
@@ -90,6 +91,8 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             continue
         scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
         unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
+        if constant := test.get("constant"):
+            unread += f"; one answer to all: {next(iter(constant.values())):.4f}"
         lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")
     return lines
 

@@ -5,18 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from recbole.evaluator.collector import DataStruct
-from recbole.evaluator.evaluator import Evaluator
 from tqdm import tqdm
 
 from recbole_recfound.evaluation.generative import score_answers
+from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.generation import Generator, trie_of
-from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, RecordPairExample, Task, TaskFiles
+from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, Task, TaskFiles, tested
 from recbole_recfound.task.answers import PARSERS, parse_yes_no
 
-RANKED = 20
-"""Length of the ranked list of a record's embedding task (RecFound table of tasks: MRR@20, NDCG@20)."""
+FEW = 64
+"""Up to so many choices, one answer to all examples is worth a comparison."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class TaskTest:
 
 
 def collect_tests(
-    tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, count: int, seed: int
+    tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, counts: int | Mapping[str, int], seed: int
 ) -> dict[str, TaskTest]:
     """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
 
@@ -49,25 +47,28 @@ def collect_tests(
         tasks: built tasks.
         held_out: test interactions; None without atomic files.
         files: with their test part.
-        count: most examples of one task; 0 tests nothing.
+        counts: most examples of one task, or of each; 0 tests nothing.
         seed: of the draw.
     """
     tests = {}
-    for name, task in tasks.items() if count else ():
-        examples, source, choices = files.examples("test", name), "test files", task.choices
-        if not examples and held_out is not None:
+    for name, task in tasks.items():
+        count = tested(counts, name)
+        rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
+        examples, source, choices = _drawn(rng, files, "test", name, count), "test files", task.choices
+        available = files.count("test", name)
+        if count and not examples and held_out is not None:
             # The answers of the part that was built; records of the same task may have others.
             choices = task.built.choices if isinstance(task, MixedTask) else choices
-            examples, source = task.test_examples(held_out), "held-out rows"
+            examples, available = task.test_examples(held_out)
+            source = "held-out rows"
         if examples:
-            rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
-            drawn, valid = _drawn(rng, examples, count), _drawn(rng, files.examples("valid", name), count)
-            tests[name] = TaskTest(name, drawn, choices, source, len(examples), valid)
+            tests[name] = TaskTest(name, examples, choices, source, available, _drawn(rng, files, "valid", name, count))
     return tests
 
 
-def _drawn(rng: np.random.Generator, examples: Sequence[Example], count: int) -> list[Example]:
-    return [examples[index] for index in rng.permutation(len(examples))[:count]]
+def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
+    """Some examples of a part's files; only these are read."""
+    return [files.example(part, name, int(index)) for index in rng.permutation(files.count(part, name))[:count]]
 
 
 def run_tests(
@@ -87,7 +88,8 @@ def run_tests(
         seconds_left: no further task is begun when none are left.
 
     Returns:
-        By task: `metrics`, `examples`, `available`, `source`, and for generated answers `invalid`, how many could not be read.
+        By task: `metrics`, `examples`, `available`, `source`; for generated answers `invalid`, how many could not be read, and
+        where there are few choices `constant`, the metrics of the best single answer to all examples.
         A task that time did not allow has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -99,10 +101,18 @@ def run_tests(
             if seconds_left() <= 0:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
-                found[test.task] = {"metrics": rank_records(model, test, settings), **_about(test)}
+                found[test.task] = {"metrics": rank_examples(model, test.task, test.examples, settings), **_about(test)}
             else:
                 found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
+                if 0 < len(test.choices) <= FEW:
+                    found[test.task]["constant"] = best_constant(test, settings)
     return found
+
+
+def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of one answer to all examples, the best there is: what reading nothing at all can reach."""
+    found = [score_texts(test, [choice] * len(test.examples), settings)["metrics"] for choice in test.choices]
+    return max(found, key=lambda metrics: next(iter(metrics.values())))
 
 
 def _about(test: TaskTest) -> dict[str, Any]:
@@ -170,41 +180,3 @@ def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any
         test.task, said, wanted, texts, references, settings["bert_score_model"], settings["metric_decimal_place"] or 4
     )
     return {"metrics": metrics, "invalid": sum(value is None for value in said)}
-
-
-@torch.no_grad()
-def rank_records(model: Any, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
-    """MRR@20 (NDCG@20 for item to item) of each record's positive among 19 negatives; each distinct text is encoded once.
-
-    A record with fewer negatives gets positives of other records besides, drawn alike in every run.
-    """
-    examples: list[RecordPairExample] = test.examples
-    negatives = [_negatives(e, examples, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
-    texts = list(dict.fromkeys(text for e, others in zip(examples, negatives) for text in (e.query, e.positive, *others)))
-    place = {text: number for number, text in enumerate(texts)}
-    vectors = model.encode_texts(texts, test.task)
-    ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long, device=vectors.device)
-    for row, example in enumerate(examples):
-        scores = vectors[[place[text] for text in (example.positive, *negatives[row])]] @ vectors[place[example.query]]
-        # Of equal scores the positive has the worst rank.
-        rank = int((scores[1:] >= scores[0]).sum())
-        ranks[row, -1] = 1
-        if rank < RANKED:
-            ranks[row, rank] = 1
-    data = DataStruct()
-    data.set("rec.topk", ranks.cpu())
-    name = "NDCG" if test.task == "I2I" else "MRR"
-    decimals = settings["metric_decimal_place"] or 4
-    evaluator = Evaluator({"metrics": [name], "topk": [RANKED], "metric_decimal_place": decimals})
-    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
-
-
-def _negatives(example: RecordPairExample, examples: Sequence[RecordPairExample], rng: np.random.Generator) -> list[Any]:
-    """What a record's positive is ranked against; another right answer is no candidate."""
-    right = {example.positive, *example.known}
-    own = [text for text in dict.fromkeys(example.negatives) if text not in right]
-    wanted = RANKED - 1 - len(own)
-    if wanted <= 0:
-        return own
-    others = [text for text in dict.fromkeys(e.positive for e in examples) if text not in right and text not in own]
-    return own + [others[place] for place in rng.permutation(len(others))[:wanted]]

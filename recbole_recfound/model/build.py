@@ -20,6 +20,8 @@ from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
 from recbole_recfound.task import (
+    BUILDERS,
+    NEEDS_RECORDS,
     TASKS,
     HeldOut,
     MixedTask,
@@ -48,6 +50,7 @@ class Built:
         left_out: reason for each task that was not.
         catalogue: the items.
         tests: what each task is asked in the test.
+        ranks: whether users' items are ranked: there are interactions, and U2I is trained.
     """
 
     model: RecFound
@@ -56,6 +59,7 @@ class Built:
     left_out: dict[str, str]
     catalogue: Catalogue
     tests: dict[str, TaskTest]
+    ranks: bool
 
 
 def history_mode(config, device: torch.device) -> str:
@@ -89,33 +93,48 @@ def build_recfound(
     )
     options = _task_options(config, mode)
     tasks, left_out = build_tasks(config["tasks"], source, options)
-    if "U2I" not in tasks:
-        raise ConfigError(f"tasks: RecFound ranks with U2I, which is missing ({left_out.get('U2I', 'not in tasks')})")
-    if config["generative_candidates"] and (config["sr_form"] != "title" or "SR" not in tasks):
-        raise ConfigError("generative_candidates: a ranking by titles needs the task SR with sr_form: title")
+    if "U2I" in left_out:
+        raise ConfigError(f"tasks: U2I cannot be built ({left_out['U2I']}), and without it nothing is ranked; leave it out of tasks")
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
-    tasks = add_record_tasks(tasks, files, config["seed"], options)
-    left_out = {name: why for name, why in left_out.items() if name not in tasks}
-    check_settings(config, mode)
+    joined = add_record_tasks(tasks, files, config["seed"], options)
+    left_out |= {name: NEEDS_RECORDS for name in TASKS if name not in BUILDERS}
+    left_out = {name: why for name, why in left_out.items() if name not in joined}
+    built_here, tasks = tasks, chosen_tasks(config, joined)
+    ranks = "U2I" in built_here and "U2I" in tasks
+    if config["generative_candidates"] and not (ranks and config["sr_form"] == "title" and "SR" in tasks):
+        raise ConfigError("generative_candidates: a ranking by titles needs the tasks U2I and SR, with sr_form: title")
+    check_settings(config, mode, ranks)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = build_adapted(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
     # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
-    targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean()
+    targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean() if ranks else 1.0
     inputs = ModelInputs(
-        adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets)
+        adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets), ranks
     )
     model = RecFound(config, splits.train_set, inputs).to(device)
     check_built(model, adapted, tasks, device)
     if config["adapter"] == "none":
         # B is zero: an adapter that never learns is the frozen backbone.
         adapted.requires_grad_(False)
-    probe = validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])
-    loader = build_loader(config, tasks, collator, {"U2I": probe})
+    probes = {"U2I": validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])} if ranks else {}
+    loader = build_loader(config, tasks, collator, probes)
     held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, config["seed"])
     tests = collect_tests(tasks, held_out, files, config["generative_eval_examples"], config["seed"])
-    return Built(model, loader, tasks, left_out, catalogue, tests)
+    return Built(model, loader, tasks, left_out, catalogue, tests, ranks)
+
+
+def chosen_tasks(config, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Those that `only_tasks` names, or all.
+
+    Raises:
+        ConfigError: one of them is not there.
+    """
+    only = config["only_tasks"]
+    if absent := [name for name in only if name not in tasks]:
+        raise ConfigError(f"only_tasks: {absent[0]} is not among the tasks that data and files give: {', '.join(tasks)}")
+    return {name: task for name, task in tasks.items() if not only or name in only}
 
 
 def catalogue_of(config, splits: Splits) -> Catalogue:
@@ -236,12 +255,14 @@ def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
             )
 
 
-def check_settings(config, mode: str) -> None:
+def check_settings(config, mode: str, ranks: bool) -> None:
     """Refuse settings that are fine one by one and make no model together.
 
     Raises:
         ConfigError: naming them.
     """
+    if config["body"] == "random" and not ranks:
+        raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
     if mode == PROMPT and config["adapter"] == "none":

@@ -7,7 +7,7 @@ from recbole_recfound.backbone import Backbone
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.tasks import collect_tests
-from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings
+from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings, chosen_tasks
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
@@ -37,11 +37,10 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
         ConfigError: no training file, or settings that need items.
     """
     tasks = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
+    tasks = chosen_tasks(config, tasks)
     if not tasks:
         raise ConfigError("task_files: dataset: none trains from files alone, and there is no training file")
-    if config["body"] == "random":
-        raise ConfigError("body: random is a control of rankings, which dataset: none has not")
-    check_settings(config, PROMPT)
+    check_settings(config, PROMPT, ranks=False)
     catalogue = Catalogue([], [], [], 0)
     collator = Collator(
         catalogue,
@@ -57,13 +56,13 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)
-    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint, 1.0)
+    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint, ranks=False)
     model = RecFound(config, NoInteractions(), inputs).to(device)
     check_built(model, adapted, tasks, device)
     model.text_mean = _centre(model, tasks)
     loader = build_loader(config, tasks, collator)
     tests = collect_tests(tasks, None, files, config["generative_eval_examples"], config["seed"])
-    return Built(model, loader, tasks, {}, catalogue, tests)
+    return Built(model, loader, tasks, {}, catalogue, tests, ranks=False)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.task.records import Text
-from recbole_recfound.text import TokenTable
+from recbole_recfound.text import TokenTable, pad
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class ModelInputs:
         mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
         fingerprint: of the backbone; checkpoints belong to it.
         targets_per_row: next items to predict in a sequence, on average.
+        ranks: whether users' items are ranked; if not, nothing about users and items is learned.
     """
 
     adapted: PeftModel
@@ -51,6 +52,7 @@ class ModelInputs:
     mode: str
     fingerprint: str
     targets_per_row: float = 1.0
+    ranks: bool = True
 
 
 class RecFound(GeneralRecommender):
@@ -123,7 +125,7 @@ class RecFound(GeneralRecommender):
 
     def _freeze_unread(self) -> None:
         """What no task of this run reads is not trained and must not count as trained."""
-        if self.mode == "prompt":
+        if self.mode == "prompt" or not self.inputs.ranks:
             self.user_tower.requires_grad_(False)
             self.item_table.requires_grad_(False)
         deepest = self._deepest_layer()
@@ -140,7 +142,7 @@ class RecFound(GeneralRecommender):
         # Records of U2I are pairs whatever the mode.
         records = RECORD in self.inputs.collator.templates
         pairs = self.mode == "prompt" or records or any(task != ROUTE for task in self.inputs.tasks)
-        return max(self.user_depth, self.text_tower.depth if pairs else 0)
+        return max(self.user_depth if self.inputs.ranks else 0, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
         """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
@@ -152,7 +154,8 @@ class RecFound(GeneralRecommender):
     @torch.no_grad()
     def refresh_items(self) -> None:
         """Encode every item's text with the current adapter; the first call also encodes them with the plain backbone."""
-        if self.n_items == 1:  # the padding: a run on records alone has no items
+        embeds = any(TASKS[task].kind == EMBEDDING for task in self.inputs.tasks)
+        if self.n_items == 1 or not embeds:  # a run on records alone has no items but the padding
             return
         first = self._frozen_features is None
         was_training = self.training
@@ -278,6 +281,44 @@ class RecFound(GeneralRecommender):
             vectors[chosen] = self._unit(*parts, [task] * len(chosen), slice(None))
         self.train(was_training)
         return vectors
+
+    @torch.no_grad()
+    def query_vectors(self, task: str, queries: Sequence[str | int | tuple[int, ...]]) -> torch.Tensor:
+        """Vectors of an embedding task's queries (histories of catalogue rows for U2I), [queries, d], normalised."""
+        collator = self.inputs.collator
+        if task == ROUTE:
+            iids = [collator.iid_of_row[np.asarray(history[-collator.max_history :])] for history in queries]
+            lengths = torch.tensor([len(history) for history in iids], device=self.device)
+            return self._by_rows(
+                len(queries), lambda rows: self.user_vectors(torch.from_numpy(pad(iids[rows], fill=0)[0]).to(self.device), lengths[rows])
+            )
+
+        def encode(rows: slice) -> torch.Tensor:
+            parts = collator.queries([task] * len(queries[rows]), queries[rows])
+            return self._unit(*(part.to(self.device) for part in parts), [task] * len(queries[rows]), slice(None))
+
+        return self._by_rows(len(queries), encode)
+
+    @torch.no_grad()
+    def catalogue_vectors(self, task: str, items: Sequence[int]) -> torch.Tensor:
+        """Vectors of catalogue rows as an embedding task's queries are held against them, [items, d], normalised."""
+        collator = self.inputs.collator
+        if task == ROUTE:
+            return self._by_rows(len(items), lambda rows: self.item_vectors()[collator.iid_of_row[np.asarray(items[rows])]])
+
+        def encode(rows: slice) -> torch.Tensor:
+            parts = collator.item_texts(items[rows])
+            return self._unit(*(part.to(self.device) for part in parts), [task] * len(items[rows]), slice(None))
+
+        return self._by_rows(len(items), encode)
+
+    def _by_rows(self, count: int, encode: Callable[[slice], torch.Tensor], rows: int = 32) -> torch.Tensor:
+        """Results of some rows at a time, one under another, without dropout."""
+        was_training = self.training
+        self.eval()
+        found = torch.cat([encode(slice(start, start + rows)).float() for start in range(0, count, rows)])
+        self.train(was_training)
+        return found
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 

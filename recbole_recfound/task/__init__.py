@@ -2,6 +2,8 @@
 
 from recbole_recfound.task import embedding, generative  # noqa: F401  (registers the builders)
 from recbole_recfound.task.base import (
+    BUILDERS,
+    NEEDS_RECORDS,
     Example,
     GenerativeExample,
     PairExample,
@@ -10,17 +12,18 @@ from recbole_recfound.task.base import (
     Task,
     TaskOptions,
     build_tasks,
+    tested,
 )
 from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.task.source import HeldOut, TrainingData
-from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASK_KINDS, TASK_NAMES, TASKS, TaskSpec
+from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASKS, TaskSpec
 
 __all__ = [
+    "BUILDERS",
     "EMBEDDING",
     "GENERATIVE",
+    "NEEDS_RECORDS",
     "TASKS",
-    "TASK_KINDS",
-    "TASK_NAMES",
     "Example",
     "GenerativeExample",
     "HeldOut",
@@ -36,4 +39,5 @@ __all__ = [
     "TrainingData",
     "add_record_tasks",
     "build_tasks",
+    "tested",
 ]

@@ -1,7 +1,7 @@
 """What a task is: numbered examples that can be made one at a time, in any order, always the same."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,9 +105,10 @@ class Task(ABC):
         """The only answers there are, where there are few; generation is held to them."""
         return ()
 
-    def test_examples(self, held_out: HeldOut) -> list[Example]:
-        """Examples for the test, none of which was trained on; [] where a test has to come from files."""
-        return []
+    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
+        """Examples for the test, none of which was trained on, and how many there are to draw from; none where a test has to come
+        from files."""
+        return [], 0
 
     def capped(self, candidates: np.ndarray) -> np.ndarray:
         """At most `max_generative` of the possible examples, drawn once, in order."""
@@ -135,7 +136,7 @@ class TaskOptions:
         neighbours: I2I positives kept per item.
         neighbour_window: how many later items count as following.
         max_generative: examples of one generative task, drawn from all it could have.
-        eval_examples: examples of one generative task that are answered in the test.
+        eval_examples: examples of one task in the test; by name, tasks without an entry have none.
         cache: tables shared by the tasks of a run.
     """
 
@@ -148,10 +149,40 @@ class TaskOptions:
     neighbours: int = 10
     neighbour_window: int = 3
     max_generative: int = 20_000
-    eval_examples: int = 0
+    eval_examples: int | Mapping[str, int] = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    def tested(self, name: str) -> int:
+        """Most test examples of one task."""
+        return tested(self.eval_examples, name)
 
+
+def tested(counts: int | Mapping[str, int], name: str) -> int:
+    """Most test examples of one task, by the setting `generative_eval_examples`."""
+    return counts if isinstance(counts, int) else counts.get(name, 0)
+
+
+KEPT_SHARE = 0.05
+"""At most this part of all items (users, queries) is kept from training for the test."""
+
+
+def kept_for_test(source: TrainingData, options: TaskOptions, population: int) -> np.ndarray:
+    """Items (or users, or queries) that nothing is trained on.
+
+    Drawn before it is asked which task they suit, and for the largest test of all tasks: what one task is tested on, no other
+    task is trained to write.
+
+    Args:
+        source: its seed decides the draw.
+        options: `eval_examples`.
+        population: how many there are.
+    """
+    counts = options.eval_examples
+    most = counts if isinstance(counts, int) else max(counts.values(), default=0)
+    return source.draw(0x7E57, population).permutation(population)[: min(most, int(KEPT_SHARE * population))]
+
+
+NEEDS_RECORDS = "needs JSON-lines records"
 BUILDERS: dict[str, type[Task]] = {}
 
 
@@ -188,7 +219,7 @@ def build_tasks(
         if name not in TASKS:
             raise ConfigError(f"tasks: unknown task '{name}', known are {', '.join(TASKS)}")
         if name not in BUILDERS:
-            left_out[name] = "needs JSON-lines records"
+            left_out[name] = NEEDS_RECORDS
             continue
         try:
             task = BUILDERS[name](source, options)

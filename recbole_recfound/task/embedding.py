@@ -6,9 +6,22 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_recfound.task.base import Example, PairExample, SequenceExample, Task, TaskOptions, Unsupported, builds
+from recbole_recfound.task.base import (
+    Example,
+    PairExample,
+    SequenceExample,
+    Task,
+    TaskOptions,
+    Unsupported,
+    builds,
+    kept_for_test,
+)
 from recbole_recfound.task.negatives import draw_negatives, nearest_titles
-from recbole_recfound.task.source import TrainingData
+from recbole_recfound.task.source import HeldOut, TrainingData
+
+
+TEST_RIVALS = 19
+"""Wrong items beside the right one in a test example (RecFound table of tasks)."""
 
 
 class EmbeddingTask(Task):
@@ -22,6 +35,10 @@ class EmbeddingTask(Task):
             near = np.setdiff1d(self._nearest[positive], known)
             pool = near if len(near) >= self.options.hard_negatives else pool
         return draw_negatives(rng, self.options.hard_negatives, pool, known)
+
+    def rivals(self, rng: np.random.Generator, known: np.ndarray) -> tuple[int, ...]:
+        """What a right answer is ranked against in the test: random items that are no right answers."""
+        return draw_negatives(rng, TEST_RIVALS, self.source.catalogue.pool_size, known)
 
     @property
     def _nearest(self) -> np.ndarray:
@@ -65,6 +82,17 @@ class UserToItem(EmbeddingTask):
         negatives = self.negatives(self.draw(index), history[position], history)
         return PairExample(tuple(past.tolist()), int(history[position]), negatives, tuple(np.unique(history).tolist()))
 
+    def test_examples(self, held_out: HeldOut) -> tuple[list[PairExample], int]:
+        """Histories with their test item."""
+        examples = []
+        places, available = held_out.drawn(self.spec.id, 1, self.options.tested("U2I"))
+        for place in places.tolist():
+            user = held_out.user[place]
+            past, known = held_out.data.items[held_out.data.indptr[user] : place], np.unique(held_out.data.history(user))
+            rivals = self.rivals(self.source.draw(self.spec.id, place, 4), known)
+            examples.append(PairExample(tuple(past.tolist()), int(held_out.data.items[place]), rivals, tuple(known.tolist())))
+        return examples, available
+
 
 @builds("I2I")
 class ItemToItem(EmbeddingTask):
@@ -89,6 +117,19 @@ class ItemToItem(EmbeddingTask):
         known = np.append(positives[left:right], anchor)
         negatives = self.negatives(self.draw(index), positive, known)
         return PairExample(anchor, positive, negatives, tuple(known.tolist()))
+
+    def test_examples(self, held_out: HeldOut) -> tuple[list[PairExample], int]:
+        """The item before a user's test item, and the test item, where the two were no pair of the training part."""
+        trained, examples = set(zip(*(rows.tolist() for rows in self.pairs))), []
+        for place in held_out.drawn(self.spec.id, 1, len(held_out.places))[0].tolist():
+            anchor, positive = map(int, held_out.data.items[place - 1 : place + 1])
+            if anchor != positive and (anchor, positive) not in trained:
+                left, right = np.searchsorted(self.pairs[0], [anchor, anchor + 1])
+                known = np.append(self.pairs[1][left:right], [anchor, positive])
+                rivals = self.rivals(self.source.draw(self.spec.id, place, 4), known)
+                examples.append(PairExample(anchor, positive, rivals, tuple(known.tolist())))
+        order = self.source.draw(self.spec.id, len(examples), 5).permutation(len(examples))
+        return [examples[number] for number in order[: self.options.tested("I2I")]], len(examples)
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -131,35 +172,52 @@ class QueryToItem(EmbeddingTask):
     def __init__(self, source: TrainingData, options: TaskOptions) -> None:
         super().__init__(source, options)
         catalogue = source.catalogue
-        self.rows = [row for row in range(catalogue.pool_size) if catalogue.values[row]]
         if source.queries:
             self.note = "queries from the .query file"
             self.answers: dict[str, list[int]] = {}
             for text, row in source.queries:
                 self.answers.setdefault(text, []).append(row)
+            texts = sorted(self.answers)
+            kept = {texts[number] for number in kept_for_test(source, options, len(texts))}
+            self.trained = [pair for pair in source.queries if pair[0] not in kept]
+            self.kept = [pair for pair in source.queries if pair[0] in kept]
             return
         self.note = "keyword queries from the items' own fields"
-        if not self.rows:
+        rows = [row for row in range(catalogue.pool_size) if catalogue.values[row]]
+        if not rows:
             raise Unsupported("no .query file and no item has text")
         # Items of one text answer each other's queries.
         self.twins: dict[str, list[int]] = {}
-        for row in self.rows:
+        for row in rows:
             self.twins.setdefault(catalogue.sentence_of(row), []).append(row)
-        self.words = {row: self._words(row) for row in self.rows}
+        kept = set(kept_for_test(source, options, catalogue.pool_size).tolist())
+        self.trained = [row for row in rows if row not in kept]
+        self.kept = [row for row in rows if row in kept]
+        self.words = {row: self._words(row) for row in rows}
         self.frequency = Counter(word for words in self.words.values() for word in set(words))
 
     def __len__(self) -> int:
-        return len(self.source.queries) or len(self.rows)
+        return len(self.trained)
 
     def example(self, index: int) -> Example:
         rng = self.draw(index)
-        if self.source.queries:
-            text, row = self.source.queries[index]
-            known = np.asarray(self.answers[text])
-        else:
-            row = self.rows[index]
-            text, known = self._keywords(row, rng), np.asarray(self.twins[self.source.catalogue.sentence_of(row)])
+        text, row, known = self._query(self.trained[index], rng)
         return PairExample(text, row, self.negatives(rng, row, known), tuple(known.tolist()))
+
+    def _query(self, asked: tuple[str, int] | int, rng: np.random.Generator) -> tuple[str, int, np.ndarray]:
+        """Query, item, and every right answer, from a row of the .query file or from an item."""
+        if isinstance(asked, tuple):
+            return *asked, np.asarray(self.answers[asked[0]])
+        return self._keywords(asked, rng), asked, np.asarray(self.twins[self.source.catalogue.sentence_of(asked)])
+
+    def test_examples(self, held_out: HeldOut) -> tuple[list[PairExample], int]:
+        """Queries (keywords of items) that were kept from training."""
+        examples = []
+        for number, asked in enumerate(self.kept[: self.options.tested("Q2I")]):
+            rng = self.source.draw(self.spec.id, number, 4)
+            text, row, known = self._query(asked, rng)
+            examples.append(PairExample(text, row, self.rivals(rng, np.append(known, row)), tuple(known.tolist())))
+        return examples, len(self.kept)
 
     def _words(self, row: int) -> list[str]:
         text = " ".join(self.source.catalogue.values[row].values()).lower()

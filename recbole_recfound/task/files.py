@@ -53,11 +53,17 @@ class TaskFiles:
                     _check_answers(file)
         return cls(parts)
 
-    def examples(self, part: str, name: str) -> list[Example]:
-        """All examples of one task in one part; for validation and test, which are small."""
-        return [
-            example_of(file, name, index, None, 0) for file in self.parts.get(part, []) for index in range(file.size(name))
-        ]
+    def count(self, part: str, name: str) -> int:
+        """Examples of one task in one part."""
+        return sum(file.size(name) for file in self.parts.get(part, []))
+
+    def example(self, part: str, name: str, index: int) -> Example:
+        """One of these, with all of its negatives."""
+        for file in self.parts[part]:
+            if index < file.size(name):
+                return example_of(file, name, index, None, 0)
+            index -= file.size(name)
+        raise IndexError(f"{part} has fewer examples of {name}")
 
     def tasks(self, part: str) -> list[str]:
         """Tasks with records in one part, in the order of the task table."""
@@ -158,7 +164,7 @@ class MixedTask(Task):
         parts = (self.built.choices, self.records.choices)
         return tuple(sorted({*parts[0], *parts[1]})) if all(parts) else ()
 
-    def test_examples(self, held_out: HeldOut) -> list[Example]:
+    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
         """Those of the part built from atomic files; test files go before them."""
         return self.built.test_examples(held_out)
 

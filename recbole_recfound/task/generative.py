@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_recfound.task.base import Example, GenerativeExample, Task, TaskOptions, Unsupported, builds
+from recbole_recfound.task.base import Example, GenerativeExample, Task, TaskOptions, Unsupported, builds, kept_for_test
 from recbole_recfound.task.negatives import draw_negatives
 from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.text.fields import readable
@@ -32,16 +32,12 @@ class PositionTask(Task):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def test_examples(self, held_out: HeldOut) -> list[GenerativeExample]:
+    def test_examples(self, held_out: HeldOut) -> tuple[list[GenerativeExample], int]:
         """Some test interactions as examples: the same form, asked after everything the user did before."""
         asked = copy.copy(self)
-        data = asked.source = held_out.data
-        asked.user = np.repeat(np.arange(len(data.users)), data.lengths)
-        earlier = held_out.places - data.indptr[asked.user[held_out.places]]
-        places = held_out.places[earlier >= self.minimum]
-        count = min(len(places), self.options.eval_examples)
-        asked.positions = np.sort(data.draw(self.spec.id, len(places), 3).choice(places, count, replace=False))
-        return [asked.example(index) for index in range(count)]
+        asked.source, asked.user = held_out.data, held_out.user
+        asked.positions, available = held_out.drawn(self.spec.id, self.minimum, self.options.tested(self.spec.name))
+        return [asked.example(index) for index in range(len(asked.positions))], available
 
     def at(self, index: int) -> tuple[int, int, int]:
         """User, target's place in the flat interactions, and first place of the history shown."""
@@ -136,14 +132,10 @@ class RecordedTask(Task):
     """A task with one example per item or user that has what it needs; some of them are kept for the test."""
 
     needs = ""
-    test_share = 0.05
-    """At most this part of all items (or users) is kept for the test."""
 
     def __init__(self, source: TrainingData, options: TaskOptions) -> None:
         super().__init__(source, options)
-        # Drawn before it is asked who suits, so that what one task is tested on no other task is trained to write.
-        count = min(options.eval_examples, int(self.test_share * self.population))
-        kept = source.draw(0x7E57, self.population).permutation(self.population)[:count]
+        kept = kept_for_test(source, options, self.population)
         suitable = np.array([row for row in range(self.population) if self.suits(row)], dtype=np.int64)
         self.rows = self.capped(np.setdiff1d(suitable, kept)).tolist()
         self.test_rows = np.intersect1d(suitable, kept).tolist()
@@ -169,9 +161,11 @@ class RecordedTask(Task):
     def example(self, index: int) -> Example:
         return self.of_row(self.rows[index])
 
-    def test_examples(self, held_out: HeldOut) -> list[GenerativeExample]:
+    def test_examples(self, held_out: HeldOut) -> tuple[list[GenerativeExample], int]:
         """Examples of the items (or users) that were kept from training."""
-        return [self.of_row(row) for row in self.test_rows]
+        asked = self.test_rows[: self.options.tested(self.spec.name)]
+        return [self.of_row(row) for row in asked], len(self.test_rows)
+
 
 @builds("IP")
 class ItemProfile(RecordedTask):

@@ -121,6 +121,24 @@ class HeldOut:
     data: TrainingData
     places: np.ndarray
 
+    @cached_property
+    def user(self) -> np.ndarray:
+        """[interactions] user of each."""
+        return np.repeat(np.arange(len(self.data.users)), self.data.lengths)
+
+    def drawn(self, task: int, earlier: int, count: int) -> tuple[np.ndarray, int]:
+        """Places of some test interactions, sorted, and how many there are to draw from.
+
+        Args:
+            task: number of the task they are for; decides the draw.
+            earlier: interactions of the same user that must come before.
+            count: how many, or all if there are fewer.
+        """
+        before = self.places - self.data.indptr[self.user[self.places]]
+        suitable = self.places[before >= earlier]
+        rng = self.data.draw(task, len(suitable), 3)
+        return np.sort(rng.choice(suitable, min(len(suitable), count), replace=False)), len(suitable)
+
     @classmethod
     def of(cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int) -> "HeldOut":
         """Read the three parts RecBole built."""

@@ -43,6 +43,3 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec("AG", 12, GENERATIVE, "answer generation", "Answer_Generation"),
     )
 }
-
-TASK_KINDS: dict[int, str] = {spec.id: spec.kind for spec in TASKS.values()}
-TASK_NAMES: list[str] = [spec.name for spec in sorted(TASKS.values(), key=lambda spec: spec.id)]

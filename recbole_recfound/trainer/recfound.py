@@ -97,7 +97,7 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
         with tqdm(
-            total=self.config["max_steps"] or None,
+            total=self.config["max_steps"],
             initial=self.step,
             desc="RecFound",
             disable=not show_progress,

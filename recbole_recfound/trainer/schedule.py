@@ -1,16 +1,16 @@
 """Learning rate and stopping point as a function of progress, counted in steps, in seconds, or both."""
 
 
-def progress(step: int, max_steps: int, elapsed: float, seconds: float) -> float:
+def progress(step: int, max_steps: int | None, elapsed: float, seconds: float) -> float:
     """How much of the training is over, 0 to 1: whichever of the two limits is nearer.
 
     Args:
         step: optimiser steps done.
-        max_steps: limit, 0 = none.
+        max_steps: limit; None: none, 0: nothing is trained.
         elapsed: seconds trained.
         seconds: limit, infinity = none.
     """
-    by_steps = step / max_steps if max_steps else 0.0
+    by_steps = 0.0 if max_steps is None else step / max_steps if max_steps else 1.0
     by_time = elapsed / seconds if seconds > 0 else 1.0
     return min(1.0, max(by_steps, by_time))
 

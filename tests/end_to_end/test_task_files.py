@@ -46,7 +46,8 @@ def test_files_beside_a_data_set(small_run, files):
     results = _results(result)
     tasks = {task["name"]: task for task in results["tasks"]}
     assert set(tasks) == {"U2I", "Q2I", "PM", "IP"}
-    assert tasks["PM"]["size"] == 12 and tasks["PM"]["seen"] > 0 and tasks["U2I"]["test"] is None
+    assert tasks["PM"]["size"] == 12 and tasks["PM"]["seen"] > 0 and set(tasks["U2I"]["test"]["metrics"]) == {"mrr@20"}
+    assert set(results["left_out"]) == {"QR", "PRP", "AP", "AG"}
     assert set(tasks["PM"]["test"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and tasks["PM"]["test"]["source"] == "test files"
     assert "mrr@20" in tasks["Q2I"]["test"]["metrics"] and tasks["IP"]["test"]["source"] == "held-out rows"
     assert results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"] and "ndcg@10" in result["test_result"]
@@ -124,3 +125,36 @@ def test_validate_data(files, tiny_backbone, capsys):
     for argv, message in ([[], "name at least one file"], [["a", "--skip=1"], "skip: unknown option"], [["absent"], "absent cannot be read"]):
         assert main(["validate-data", *argv, *(options if argv == ["absent"] else [])]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_run_without_u2i_ranks_nothing(small_run, files):
+    """One task of many, on a data set: no ranking, no user tower that counts as trained, no base for IAK."""
+    settings = small_run | {"tasks": ["U2I", "SR", "IP"], "task_files": files, "skip_bad_rows": True, "only_tasks": ["SR"]}
+    result = run_recfound("RecFound", "tiny", config_dict=settings)
+    results, folder = _results(result), Path(result["run_dir"])
+    assert [task["name"] for task in results["tasks"]] == ["SR"] and result["test_result"] == {}
+    assert set(result["comparison"][-1]["task_metrics"]) == {"SR"} and results["left_out"].keys() == {"QR", "PRP", "AP", "AG"}
+    trained = load_file(folder / "trainer_state" / "step-0000004" / "trained.safetensors")
+    assert trained and all(name.startswith("backbone.") for name in trained) and not (folder / "item_embeddings.safetensors").exists()
+    with pytest.raises(ConfigError, match="it ranks nothing and cannot be a base"):
+        run_recfound("IAK", "tiny", config_dict={**small_run, "base_checkpoint": str(folder), "domain": ["gender"]})
+    pairs = run_recfound("RecFound", "tiny", config_dict=settings | {"only_tasks": ["Q2I"], "tasks": ["Q2I"]})
+    assert set(pairs["comparison"][-1]["task_metrics"]) == {"Q2I"}
+    for changes, message in (
+        ({"only_tasks": ["AG"]}, "only_tasks: AG is not among the tasks that data and files give: U2I, Q2I, SR, PM, IP"),
+        ({"baselines": ["Pop"]}, "baselines: nothing is ranked without U2I"),
+        ({"body": "random"}, "body: random is a control of rankings"),
+        ({"generative_candidates": 2}, "generative_candidates: a ranking by titles needs"),
+        ({"generative_eval_examples": {"XY": 2}}, "generative_eval_examples: unknown task 'XY'"),
+        ({"generative_eval_examples": {"SR": -2}}, "must be whole numbers, at least 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_recfound("RecFound", "tiny", config_dict=settings | changes)
+
+
+def test_the_untrained_model_is_tested(small_run):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SR"], "max_steps": 0})
+    results = _results(result)
+    assert results["run"]["steps"] == 0 and all(task["seen"] == 0 for task in results["tasks"])
+    assert all(task["final_loss"] == task["untrained_loss"] for task in results["tasks"])
+    assert "ndcg@10" in result["test_result"] and set(result["comparison"][-1]["task_metrics"]) == {"U2I", "SR"}

@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
 from recbole_recfound.data import RECORD
-from recbole_recfound.evaluation.tasks import TaskTest, best_threshold, collect_tests, rank_records, run_tests, score_texts
+from recbole_recfound.evaluation.tasks import TaskTest, best_threshold, collect_tests, run_tests, score_texts
 from recbole_recfound.generation import Generator
 from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskFiles, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.text import Catalogue, PromptTemplate
@@ -31,12 +30,14 @@ def test_what_is_asked_comes_from_the_held_out_rows():
     source = training_data([[0, 1, 2], [1, 2, 4]], ratings=[5, 1, 5, 5, 1, 5])
     tasks, _ = build_tasks(["SR", "SA", "U2I"], source, TaskOptions(candidates=3, eval_examples=10))
     tests = collect_tests(tasks, _held_out(), TaskFiles(), 10, seed=1)
-    assert set(tests) == {"SR", "SA"} and all(test.source == "held-out rows" for test in tests.values())
+    assert set(tests) == {"SR", "SA", "U2I"} and all(test.source == "held-out rows" for test in tests.values())
     asked = {e.slots["history"][1]: e.slots["candidates"][1]["ABC".index(e.answer)] for e in tests["SR"].examples}
     assert asked == {(0, 1, 2): 3, (1, 2, 4): 0}
     assert sorted(e.answer for e in tests["SA"].examples) == ["1", "5"] and tests["SA"].choices == ("1", "5")
     assert collect_tests(tasks, _held_out(), TaskFiles(), 0, seed=1) == {}
-    assert len(collect_tests(tasks, _held_out(), TaskFiles(), 1, seed=1)["SR"].examples) == 1
+    some, _ = build_tasks(["SR", "SA"], source, TaskOptions(candidates=3, eval_examples={"SR": 1}))
+    drawn = collect_tests(some, _held_out(), TaskFiles(), {"SR": 1}, seed=1)
+    assert set(drawn) == {"SR"} and len(drawn["SR"].examples) == 1 and drawn["SR"].available == 2
 
 
 def test_items_of_the_test_are_in_no_training_example():
@@ -48,7 +49,7 @@ def test_items_of_the_test_are_in_no_training_example():
     assert tested[0] == tested[1] and len(tested[0]) == 2
     for task in tasks.values():
         assert not set(task.rows) & tested[0] and len(task) == 38
-        assert task.test_examples(None) == [task.of_row(row) for row in task.test_rows]
+        assert task.test_examples(None) == ([task.of_row(row) for row in task.test_rows], 2)
 
 
 def _slow_threshold(margins, wanted):
@@ -77,46 +78,6 @@ def test_answers_that_cannot_be_read_are_counted():
     assert score_texts(titles, ["Alien", "Alien"], SETTINGS)["metrics"] == {"recall@1": 0.5}
 
 
-class _Vectors:
-    """A model whose text vectors are given; counts what it encodes."""
-
-    def __init__(self, vectors):
-        self.vectors, self.encoded = vectors, []
-
-    def encode_texts(self, texts, task):
-        self.encoded += texts
-        return torch.tensor([self.vectors[text] for _, text in texts])
-
-
-def test_ranking_of_records_by_hand():
-    vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "best": [1.0, 0.0], "tie": [0.6, 0.8], "bad": [0.0, 1.0]}
-    model = _Vectors(vectors)
-    query, texts = ("Q:", "q"), {name: ("", name) for name in vectors}
-    # Rank 1 of one; rank 3 behind `best` and the tie; another right answer is no rival: rank 1.
-    examples = [
-        RecordPairExample(query, texts["best"], (texts["bad"],), (texts["best"],)),
-        RecordPairExample(query, texts["good"], (texts["best"], texts["tie"], texts["bad"]), (texts["good"],)),
-        RecordPairExample(query, texts["good"], (texts["best"], texts["bad"]), (texts["good"], texts["best"])),
-    ]
-    mrr = rank_records(model, TaskTest("Q2I", examples, (), "test files", 3), SETTINGS)
-    assert mrr == {"mrr@20": pytest.approx((1 + 1 / 3 + 1) / 3, abs=1e-4)}
-    assert len(model.encoded) == len(set(model.encoded)) == 5
-    ndcg = rank_records(model, TaskTest("I2I", examples, (), "test files", 3), SETTINGS)
-    assert ndcg == {"ndcg@20": pytest.approx((1 + 1 / np.log2(4) + 1) / 3, abs=1e-4)}
-
-
-def test_a_record_without_negatives_is_ranked_against_the_others():
-    vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "best": [1.0, 0.0], "bad": [0.0, 1.0]}
-    query, texts = ("Q:", "q"), {name: ("", name) for name in vectors}
-    examples = [RecordPairExample(query, texts[name], (), (texts[name],)) for name in ("good", "best", "bad")]
-    test = TaskTest("Q2I", examples, (), "test files", 3)
-    assert rank_records(_Vectors(vectors), test, SETTINGS) == {"mrr@20": pytest.approx((1 / 2 + 1 + 1 / 3) / 3, abs=1e-4)}
-    many = {"q": [1.0, 0.0]} | {f"t{n}": [1.0, 0.0] for n in range(40)}
-    tied = [RecordPairExample(query, ("", f"t{n}"), (), (("", f"t{n}"),)) for n in range(40)]
-    found = rank_records(_Vectors(many), TaskTest("Q2I", tied, (), "test files", 40), SETTINGS)
-    assert found == {"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, "19 rivals, all as good"
-
-
 def test_a_model_is_tested_on_every_form(small_run):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)
@@ -131,11 +92,13 @@ def test_a_model_is_tested_on_every_form(small_run):
         "Q2I": TaskTest("Q2I", pairs, (), "test files", 3),
     }
     found = run_tests(small.model, generator, tests, SETTINGS, lambda: 1.0)
-    assert set(found) == {"SR", "IP", "PM", "Q2I"}
+    assert set(found) == {"U2I", "SR", "IP", "PM", "Q2I"}
+    # Two of three are no: saying yes to all has F1 .5.
+    assert found["PM"]["constant"] == {"f1_yes": 0.5} and "constant" not in found["IP"]
     assert set(found["PM"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and found["PM"]["valid_examples"] == 3
     # The threshold was chosen on the very examples that are asked: it must be at least as good as the likelier answer.
     assert found["PM"]["metrics"]["f1_yes"] >= found["PM"]["metrics"]["f1_yes_argmax"]
     assert found["SR"]["invalid"] == 0 and found["SR"]["examples"] == 2 and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
-    assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1
+    assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1 and 0 < found["U2I"]["metrics"]["mrr@20"] <= 1
     late = run_tests(small.model, generator, tests, SETTINGS, lambda: 0.0)
     assert all(set(result) == {"note"} for result in late.values())

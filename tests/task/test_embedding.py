@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from recbole_recfound.task import PairExample, SequenceExample, TaskOptions, build_tasks
+from recbole_recfound.task import HeldOut, PairExample, SequenceExample, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.task.negatives import nearest_titles
+from recbole_recfound.text import Catalogue
 from tests.task.hand_made import catalogue, training_data
 
 
@@ -130,3 +131,36 @@ def test_examples_do_not_depend_on_what_was_asked_before():
         task = _task(name, sequences=False)
         assert [task.example(index) for index in reversed(range(len(task)))][::-1] == forwards
         assert isinstance(forwards[0], PairExample)
+
+
+def test_what_is_asked_in_the_test():
+    """Two users of the hand-made data, each with one more item: 3 after 0 1 2, 0 after 1 2 4."""
+    source = training_data([[0, 1, 2], [1, 2, 4]])
+    held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
+    asked, available = _task("U2I", source, eval_examples=9).test_examples(held_out)
+    assert [(e.query, e.positive, e.known) for e in asked] == [((0, 1, 2), 3, (0, 1, 2, 3)), ((1, 2, 4), 0, (0, 1, 2, 4))]
+    assert [e.negatives for e in asked] == [(4,), (3,)] and available == 2
+    asked, available = _task("I2I", source, eval_examples=9).test_examples(held_out)
+    assert sorted((e.query, e.positive) for e in asked) == [(2, 3), (4, 0)] and available == 2
+    for example in asked:
+        assert {0, 1, 2, 3, 4} == {*example.known, *example.negatives} and example.positive in example.known
+    # 4 and 0 share a user now: what was trained on is not asked.
+    known = training_data([[0, 1, 2, 4], [1, 2, 4]])
+    held_out = HeldOut(training_data([[0, 1, 2, 4, 3], [1, 2, 4, 0]]), np.array([4, 8]))
+    assert [(e.query, e.positive) for e in _task("I2I", known, eval_examples=9).test_examples(held_out)[0]] == [(4, 3)]
+    assert len(_task("U2I", source, eval_examples={"U2I": 1}).test_examples(held_out)[0]) == 1
+    assert _task("U2I", source, eval_examples={"SR": 1}).test_examples(held_out)[0] == []
+
+
+def test_queries_of_the_test_are_in_no_training_example():
+    films = Catalogue([f"i{n}" for n in range(41)], ["title"], [{"title": f"Film {n}"} for n in range(41)], 40, [{}] * 41)
+    queries = [(f"query {n % 20}", n) for n in range(40)]
+    for asked in ([], queries):
+        source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, asked, 7)
+        task = _task("Q2I", source, eval_examples=9)
+        kept, available = task.test_examples(None)
+        assert len(kept) == available == 2
+        for field in ("query", "positive") if asked else ("positive",):
+            assert not {getattr(e, field) for e in kept} & {getattr(e, field) for e in _all(task)}
+        assert len(task) == 38 and all(not {e.positive, *e.known} & {*e.negatives} for e in kept)
+        assert len(_task("Q2I", source)) == 40

@@ -38,7 +38,10 @@ def test_what_the_test_asks_is_never_trained_on(tmp_path):
     valid = _file(tmp_path, "valid.jsonl", _pm("b"), _pm("c"), _pm("e"))
     test = _file(tmp_path, "test.jsonl", _pm("c"))
     files = TaskFiles.open({"train": [train], "valid": [valid], "test": [test]}, False)
-    asked = {part: [e.slots["prompt"][1] for e in files.examples(part, "PM")] for part in ("train", "valid", "test")}
+    asked = {
+        part: [files.example(part, "PM", index).slots["prompt"][1] for index in range(files.count(part, "PM"))]
+        for part in ("train", "valid", "test")
+    }
     assert asked == {"train": ["a", "d"], "valid": ["b", "e"], "test": ["c"]}
     assert any("train.jsonl: 2 records left out" in note for note in files.notes())
 
@@ -82,7 +85,7 @@ def test_records_leave_a_task_its_own_test(tmp_path):
     path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "X", task="Sequential_Recommendation") for n in range(2)])
     mixed = add_record_tasks(built, TaskFiles.open([path], False), 0, built["SR"].options)["SR"]
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
-    assert mixed.test_examples(held_out) == built["SR"].test_examples(held_out) != []
+    assert mixed.test_examples(held_out) == built["SR"].test_examples(held_out) != ([], 0)
 
 
 def test_one_record_is_too_few(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task import EMBEDDING, GENERATIVE, TASK_KINDS, TASK_NAMES, TASKS, TaskOptions, build_tasks
+from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS, TaskOptions, build_tasks
 from recbole_recfound.task.base import BUILDERS
 from recbole_recfound.task.generative import LETTERS
 from tests.task.hand_made import training_data
@@ -113,8 +113,8 @@ def test_examples_of_a_task_are_capped_in_order():
 
 def test_registry():
     assert [spec.id for spec in TASKS.values()] == list(range(13))
-    assert TASK_NAMES[:3] == ["U2I", "Q2I", "I2I"]
-    assert [TASK_KINDS[index] for index in range(13)] == [EMBEDDING] * 3 + [GENERATIVE] * 10
+    assert list(TASKS)[:3] == ["U2I", "Q2I", "I2I"]
+    assert [spec.kind for spec in TASKS.values()] == [EMBEDDING] * 3 + [GENERATIVE] * 10
     for name, builder in BUILDERS.items():
         assert builder.spec is TASKS[name]
     with pytest.raises(ConfigError, match="unknown task 'U2U'"):

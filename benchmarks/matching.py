@@ -1,0 +1,64 @@
+"""Product matching without a model: what always saying yes and counting common words (prices left out) reach.
+
+`python -m benchmarks.matching TRAIN TEST --json FILE` reads JSON-lines records of Product_Matching whose prompts hold the two products in
+lines of their own (`Product 1: ...`, `Product 2: ...`). A model that does not beat these two is not reading the text.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import write_report
+from recbole_recfound.errors import DataError
+from recbole_recfound.evaluation.tasks import best_threshold
+from recbole_recfound.task.records import RecordFile
+
+PRODUCT = re.compile(r"^Product \d+: (.*)$", re.MULTILINE)
+PRICE = re.compile(r"price:.*")
+
+
+def overlaps(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Jaccard index of the two products' words [n], and whether they match [n].
+
+    Raises:
+        DataError: a prompt without two products.
+    """
+    file = RecordFile(path)
+    indices, wanted = [], []
+    for index in range(file.size("PM")):
+        record = file.read("PM", index)[0]
+        products = [set(re.findall(r"[a-z0-9]+", PRICE.sub("", text.lower()))) for text in PRODUCT.findall(record.prompt)]
+        if len(products) != 2:
+            raise DataError(f"{path}:{file.line('PM', index)}: the prompt does not hold two products")
+        indices.append(len(products[0] & products[1]) / max(1, len(products[0] | products[1])))
+        wanted.append(record.answer.strip().lower() == "yes")
+    return np.array(indices), np.array(wanted)
+
+
+def f1(said: np.ndarray, wanted: np.ndarray) -> float:
+    """F1 of yes."""
+    return float(2 * (said & wanted).sum() / max(1, said.sum() + wanted.sum()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Choose the threshold on the training part, score both on the test part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(argv)
+    threshold = best_threshold(*overlaps(options.train))
+    index, wanted = overlaps(options.test)
+    found = {"always_yes": f1(np.ones_like(wanted), wanted), "jaccard": f1(index > threshold, wanted)}
+    for name, value in found.items():
+        print(f"{name:12s} F1 {value:.4f} on {len(wanted)} pairs")
+    if options.json:
+        write_report(options.json, found, options, threshold=threshold)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Ranking the right answer of an embedding example among others: MRR@20, NDCG@20 for item to item (RecFound table of tasks)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.evaluator import Evaluator
+
+from recbole_recfound.task import PairExample, RecordPairExample
+
+RANKED = 20
+"""Length of the ranked list: the right answer and 19 others."""
+
+
+def rank_examples(
+    model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """Rank the right answer of each example; every distinct text is encoded once.
+
+    Args:
+        model: RecFound.
+        task: name of the embedding task, whose route is used.
+        examples: all of one form.
+        settings: `metric_decimal_place`.
+    """
+    score = _score_records if isinstance(examples[0], RecordPairExample) else _score_items
+    scores = score(model, task, examples)
+    # Of equal scores the right answer has the worst rank.
+    rank = (scores[:, 1:] >= scores[:, :1]).sum(1).cpu()
+    ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long)
+    ranks[:, -1] = 1
+    found = rank < RANKED
+    ranks[found, rank[found]] = 1
+    data = DataStruct()
+    data.set("rec.topk", ranks)
+    decimals = settings["metric_decimal_place"] or 4
+    evaluator = Evaluator({"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals})
+    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
+
+
+def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
+    """[B, candidates], the right item first."""
+    places, items = _numbered([(e.positive, *e.negatives) for e in examples])
+    return _scores(model.query_vectors(task, [e.query for e in examples]), model.catalogue_vectors(task, items), places)
+
+
+def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample]) -> torch.Tensor:
+    """[B, candidates], the right text first; a record with few negatives gets other records' positives besides."""
+    negatives = [_negatives(e, examples, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
+    places, texts = _numbered([(e.query, e.positive, *others) for e, others in zip(examples, negatives)])
+    vectors = model.encode_texts(texts, task)
+    return _scores(vectors[torch.from_numpy(places[:, 0]).to(vectors.device)], vectors, places[:, 1:])
+
+
+def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
+    """Places [B, longest] of each row's members in the list of distinct ones, -1 behind the end of a short row."""
+    distinct = list(dict.fromkeys(member for row in rows for member in row))
+    place = {member: number for number, member in enumerate(distinct)}
+    places = np.full((len(rows), max(map(len, rows))), -1)
+    for number, row in enumerate(rows):
+        places[number, : len(row)] = [place[member] for member in row]
+    return places, distinct
+
+
+def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) -> torch.Tensor:
+    """Dot products of queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
+    at = torch.from_numpy(places).to(vectors.device)
+    scores = torch.einsum("bd,bcd->bc", queries, vectors[at.clamp(min=0)])
+    return scores.masked_fill(at < 0, float("-inf"))
+
+
+def _negatives(example: RecordPairExample, examples: Sequence[RecordPairExample], rng: np.random.Generator) -> list[Any]:
+    """What a record's positive is ranked against; another right answer is no candidate."""
+    right = {example.positive, *example.known}
+    own = [text for text in dict.fromkeys(example.negatives) if text not in right]
+    wanted = RANKED - 1 - len(own)
+    if wanted <= 0:
+        return own
+    others = [text for text in dict.fromkeys(e.positive for e in examples) if text not in right and text not in own]
+    return own + [others[place] for place in rng.permutation(len(others))[:wanted]]
