@@ -28,13 +28,11 @@ def rank_examples(
     score = _score_records if isinstance(examples[0], RecordPairExample) else _score_items
     scores = score(model, task, examples)
     # Of equal scores the right answer has the worst rank.
-    rank = (scores[:, 1:] >= scores[:, :1]).sum(1).cpu()
-    ranks = torch.zeros(len(examples), RANKED + 1, dtype=torch.long)
-    ranks[:, -1] = 1
-    found = rank < RANKED
-    ranks[found, rank[found]] = 1
+    rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
+    # RecBole's form: whether each place of the list is a hit, and how many right answers there are.
+    hits = rank == torch.arange(RANKED, device=rank.device)
     data = DataStruct()
-    data.set("rec.topk", ranks)
+    data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
     evaluator = Evaluator({"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}

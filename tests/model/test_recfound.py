@@ -198,7 +198,7 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
-        ({"tasks": ["I2I"]}, "tasks: RecFound ranks with U2I"),
+        ({"tasks": ["I2I"], "body": "random"}, "body: random is a control of rankings"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_model(small_run, changes, said):
