@@ -10,18 +10,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.utils import init_seed
 from safetensors.torch import load_file
 
-from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, save_base
+from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
 from recbole_recfound.config import Config, settings_of_dict, settings_of_files
 from recbole_recfound.domain import Domains, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.iak_report import render_iak_report
-from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.evaluation.protocol import Splits, build_splits, with_training_rows
 from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, make_base, make_model, plug_in, training_domains
 from recbole_recfound.model.iak import IAK
@@ -91,6 +92,9 @@ def iak_config(
         return Config(settings["base_model"], dataset, None, settings), None
     if checkpoint.dataset != dataset:
         raise ConfigError(f"dataset: is {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: --dataset={checkpoint.dataset}")
+    if user.setdefault("iak_base_share", checkpoint.share) != checkpoint.share:
+        seen = "all training rows" if checkpoint.share is None else f"{checkpoint.share} of the training rows"
+        raise ConfigError(f"iak_base_share: is {user['iak_base_share']}, but {checkpoint.path} has seen {seen}; leave it out")
     for key in OF_THE_SPLIT:
         if key in user and not _same_split(key, user[key], checkpoint.settings.get(key)):
             raise ConfigError(
@@ -138,9 +142,11 @@ def run_iak(
     domains = [build_domains(parse_domain(text), splits) for text in config["domain"]]
     if config["iak_permute_domains"]:
         domains = [permuted(found, config["seed"]) for found in domains]
+    seed = config["seed"] if checkpoint is None else checkpoint.seed
+    known = rows_of_base(splits, config["iak_base_share"], seed)
     init_seed(config["seed"], config["reproducibility"])
     base = make_base(splits, checkpoint)
-    plug = plug_in(splits, base, config["iak_layer"])
+    plug = _plugged(splits, base, known)
     make_model(plug, domains, config)  # sizes that cannot be are found before the base is trained
     counts = training_domains(domains[0], splits, plug.trainable)
     if not (counts >= 0).any():
@@ -150,16 +156,21 @@ def run_iak(
     settings = {**resolved_settings(config), "model": "IAK", "base": config["model"]}
     folder = RunFolder.open("IAK", dataset, settings, config["output_dir"], config["resume"])
     folder.log_to(verbose=False)
-    run = _Run(config, splits, folder, budget, domains)
+    run = _Run(config, splits, folder, budget, domains, known)
     run.say(f"{protocol_line(protocol_of(config, splits))}\nrun folder: {folder.path}")
-    seed = config["seed"] if checkpoint is None else checkpoint.seed
     if checkpoint is None:
         base = run.trained_base()
-        plug = plug_in(splits, base, config["iak_layer"])
+        plug = _plugged(splits, base, known)
     if checkpoint is None or not checkpoint.kept:
         save_base(folder.path / "base", base, config, seed)
     where = folder.path / "base" if checkpoint is None or not checkpoint.kept else checkpoint.path.resolve()
     return run.compare(plug, where, seed)
+
+
+def _plugged(splits: Splits, base: torch.nn.Module, known: np.ndarray) -> Plug:
+    """The base and the place for kernels, which learn from rows that the base has not seen, where there are any."""
+    plug = plug_in(splits, base, splits.config["iak_layer"])
+    return plug if known.all() else dataclasses.replace(plug, trainable=plug.trainable & ~known)
 
 
 def check_methods(config: Config) -> None:
@@ -184,8 +195,10 @@ def _recipe(plug: Plug, splits: Splits, bottleneck: int) -> Recipe:
 class _Run:
     """What the stages of a run share."""
 
-    def __init__(self, config: Config, splits: Splits, folder: RunFolder, budget: Budget, domains: list[Domains]) -> None:
-        self.config, self.splits, self.folder, self.budget, self.domains = config, splits, folder, budget, domains
+    def __init__(
+        self, config: Config, splits: Splits, folder: RunFolder, budget: Budget, domains: list[Domains], known: np.ndarray
+    ) -> None:
+        self.config, self.splits, self.folder, self.budget, self.domains, self.known = config, splits, folder, budget, domains, known
 
     def say(self, text: str) -> None:
         if self.config["show_progress"]:
@@ -201,7 +214,8 @@ class _Run:
             return make_base(self.splits, read_base(saved, False))
         self.say(f"training the base {self.config['model']} ...")
         self.config["checkpoint_dir"] = str(self.folder.path / "trainer_state")
-        row, base = fit(self.config, self.splits, self.deadline(BASE_SHARE))
+        rows = self.splits if self.known.all() else with_training_rows(self.splits, self.known)
+        row, base = fit(self.config, rows, self.deadline(BASE_SHARE))
         self.say(f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}")
         write_text(self.folder.path / "base_row.json", json.dumps(row))
         return base

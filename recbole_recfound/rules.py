@@ -187,6 +187,7 @@ RULES: dict[str, Rule] = {
     "base_checkpoint": Rule((str,)),
     "base_model": Rule((str,)),
     "domain": Rule((list,)),
+    "iak_base_share": Rule((float,), nullable=True, above=0, below=1),
     "iak_layer": Rule((str,), nullable=True),
     "iak_warm_start": Rule((str,)),
     "iak_combine": Rule(choices=("residual", "replace", "gated")),

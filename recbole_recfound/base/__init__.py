@@ -4,5 +4,9 @@ from recbole_recfound.base.attach import Attachment, forget_cached, probe
 from recbole_recfound.base.checkpoint import BaseCheckpoint, base_hash, read_base, save_base
 from recbole_recfound.base.families import Family, family_of
 from recbole_recfound.base.layers import layer_table
+from recbole_recfound.base.share import rows_of_base
 
-__all__ = ["Attachment", "BaseCheckpoint", "Family", "base_hash", "family_of", "forget_cached", "layer_table", "probe", "read_base", "save_base"]
+__all__ = [
+    "Attachment", "BaseCheckpoint", "Family", "base_hash", "family_of", "forget_cached", "layer_table", "probe", "read_base",
+    "rows_of_base", "save_base",
+]  # fmt: skip

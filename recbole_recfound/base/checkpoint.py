@@ -41,6 +41,7 @@ class BaseCheckpoint:
         settings: the settings that make the same model and the same split again.
         weights: its state dict; {} for a RecFound run, whose parts are loaded by `serving`.
         kept: whether it is a folder that may be named again (not a pickle).
+        share: part of the training rows that it has seen (`iak_base_share`), or None for all.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class BaseCheckpoint:
     settings: dict[str, Any]
     weights: dict[str, torch.Tensor]
     kept: bool
+    share: float | None = None
 
 
 def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
@@ -77,7 +79,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
         try:
             told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
-            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True)
+            share = told.get("share")
+            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True, share)
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
@@ -137,7 +140,10 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
-    told = {"model": config["model"], "dataset": config["dataset"], "seed": seed, "settings": _settings_of(config.final_config_dict)}
+    told = {
+        "model": config["model"], "dataset": config["dataset"], "seed": seed, "share": config["iak_base_share"],
+        "settings": _settings_of(config.final_config_dict),
+    }  # fmt: skip
     (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_dataset, create_samplers, get_dataloader
@@ -90,6 +91,18 @@ def build_splits(config: Config) -> Splits:
         known_at_valid,
         known_at_test,
     )
+
+
+def with_training_rows(splits: Splits, rows: np.ndarray) -> Splits:
+    """The same data with a loader of some training rows only.
+
+    Args:
+        splits: the data.
+        rows: bool [N], which of its training rows.
+    """
+    train_set = splits.train_set.copy(splits.train_set.inter_feat[torch.from_numpy(np.flatnonzero(rows))])
+    loader = _train_loader(splits.config, splits.dataset, train_set, splits.train_data._sampler)
+    return replace(splits, train_set=train_set, train_data=loader)
 
 
 def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
