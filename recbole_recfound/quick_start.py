@@ -311,7 +311,7 @@ def _tasks_line(built: Built) -> str:
 def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:
     """Best single checkpoint, last one and merged one, each with item texts encoded by its own weights."""
     device, parameters = trainer.device, trained_parameters(trainer.model)
-    merged, outcome = merge_last(store, config["merge_last"], config["merge_method"], config["merge_density"], device)
+    merged, outcome = _merged(config, store, device)
     candidates = {"best": store.load(trainer.best_step, device).trained}
     # The same object twice is scored once.
     alike = trainer.best_step == trainer.step
@@ -336,6 +336,12 @@ def _merge(config: Config, splits: Splits, trainer: RecFoundTrainer, store: Chec
         lambda: score(splits.test_data),
         config["valid_metric"].lower(),
         trainer.valid_metric_bigger,
+    )
+
+
+def _merged(config: Config, store: CheckpointStore, device: torch.device) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
+    return merge_last(
+        store, config["merge_last"], config["merge_method"], config["merge_density"], device, config["merge_sparsify"]
     )
 
 
@@ -368,7 +374,7 @@ def _by_titles(
 def _merge_by_probes(config: Config, trainer: RecFoundTrainer, store: CheckpointStore) -> MergeOutcome:
     """Last checkpoint or merged one, without a ranking: by the tasks' mean probe loss over the untrained one."""
     device, parameters = trainer.device, trained_parameters(trainer.model)
-    merged, outcome = merge_last(store, config["merge_last"], config["merge_method"], config["merge_density"], device)
+    merged, outcome = _merged(config, store, device)
     candidates = {"last": store.load(trainer.step, device).trained}
     if merged is not None:
         candidates["merged"] = merged

@@ -182,6 +182,7 @@ RULES: dict[str, Rule] = {
     "warmup_steps": Rule(minimum=0),
     "merge_method": Rule(choices=("linear", "slerp", "ties", "dare_ties", "none")),
     "merge_last": Rule(minimum=2),
+    "merge_sparsify": Rule(choices=("none", "magnitude", "random")),
     "merge_density": Rule((int, float), above=0, maximum=1),
     # IAK (properties/model/IAK.yaml)
     "base_checkpoint": Rule((str,)),

@@ -1,5 +1,6 @@
-"""Testing the tasks themselves: generated answers and the records' embedding tasks, on examples nothing was trained on."""
+"""Testing the tasks themselves: generated answers and embedding tasks, on examples nothing was trained on."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +86,7 @@ def run_tests(
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
-        seconds_left: no further task is begun when none are left.
+        seconds_left: no further task is begun when fewer are left than the longest test has taken.
 
     Returns:
         By task: `metrics`, `examples`, `available`, `source`; for generated answers `invalid`, how many could not be read, and
@@ -95,10 +96,13 @@ def run_tests(
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
     ordered = sorted(tests.values(), key=lambda test: not test.choices)
+    longest = 0.0
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
-            if seconds_left() <= 0:
+            started = time.monotonic()
+            # The next test may take as long as the longest so far.
+            if seconds_left() <= longest:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
                 found[test.task] = {"metrics": rank_examples(model, test.task, test.examples, settings), **_about(test)}
@@ -106,6 +110,7 @@ def run_tests(
                 found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
                 if 0 < len(test.choices) <= FEW:
                     found[test.task]["constant"] = best_constant(test, settings)
+            longest = max(longest, time.monotonic() - started)
     return found
 
 

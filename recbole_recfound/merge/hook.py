@@ -36,7 +36,7 @@ class MergeOutcome:
 
 
 def merge_last(
-    store: CheckpointStore, count: int, method: str, density: float, device: torch.device
+    store: CheckpointStore, count: int, method: str, density: float, device: torch.device, sparsify: str = "none"
 ) -> tuple[Tensors | None, MergeOutcome]:
     """Merge the last `count` distinct checkpoints of a run.
 
@@ -44,8 +44,9 @@ def merge_last(
         store: the run's checkpoints; step 0 is the common base.
         count: how many.
         method: `linear`, `slerp` (the last two), `ties`, `dare_ties` or `none`.
-        density: share of each delta kept by ties and dare_ties.
+        density: share of each delta kept by ties, dare_ties and a sparsification.
         device: where the tensors go.
+        sparsify: `magnitude` or `random`: what linear and slerp drop from the deltas before they merge; `none`.
 
     Returns:
         Merged tensors, or None with the reason in the outcome.
@@ -70,8 +71,10 @@ def merge_last(
     options: dict[str, Any] = {}
     if method in ("ties", "dare_ties"):
         options = {"base": base, "density": density}
+    elif sparsify != "none":
+        options = {"base": base, "density": density, "sparsify": sparsify}
     if method == "slerp":
-        options = {"t": 0.5}
+        options["t"] = 0.5
     return merge(states, method, **options), outcome
 
 

@@ -263,6 +263,8 @@ def check_settings(config, mode: str, ranks: bool) -> None:
     """
     if config["body"] == "random" and not ranks:
         raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
+    if config["merge_sparsify"] != "none" and config["merge_method"] in ("ties", "dare_ties"):
+        raise ConfigError(f"merge_sparsify: {config['merge_method']} prunes by itself; leave it out, merge_density counts")
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
     if mode == PROMPT and config["adapter"] == "none":

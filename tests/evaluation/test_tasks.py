@@ -78,7 +78,7 @@ def test_answers_that_cannot_be_read_are_counted():
     assert score_texts(titles, ["Alien", "Alien"], SETTINGS)["metrics"] == {"recall@1": 0.5}
 
 
-def test_a_model_is_tested_on_every_form(small_run):
+def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)
     small.model.refresh_items()
@@ -100,5 +100,11 @@ def test_a_model_is_tested_on_every_form(small_run):
     assert found["PM"]["metrics"]["f1_yes"] >= found["PM"]["metrics"]["f1_yes_argmax"]
     assert found["SR"]["invalid"] == 0 and found["SR"]["examples"] == 2 and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
     assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1 and 0 < found["U2I"]["metrics"]["mrr@20"] <= 1
+    # A test as long as the longest before it would end too late.
+    clock = itertools.count()
+    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: float(next(clock)))
+    left = iter([9.0, 0.5, 0.5, 9.0, 9.0])
+    some = run_tests(small.model, generator, tests, SETTINGS, lambda: next(left))
+    assert [set(result) == {"note"} for result in some.values()] == [False, True, True, False, False]
     late = run_tests(small.model, generator, tests, SETTINGS, lambda: 0.0)
     assert all(set(result) == {"note"} for result in late.values())

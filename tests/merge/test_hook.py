@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_recfound.merge import base_fingerprint
+from recbole_recfound.merge import base_fingerprint, merge
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 
@@ -37,6 +37,18 @@ def test_slerp_takes_the_last_two(tmp_path):
 def test_deltas_are_taken_from_the_first_checkpoint(tmp_path, method):
     merged, _ = merge_last(_store(tmp_path, [10, 12, 14]), 2, method, 1.0, HOST)
     torch.testing.assert_close(merged["a"], torch.full((4,), 13.0))
+
+
+def test_sparsified_deltas_are_merged(tmp_path):
+    """Of four entries the two that moved most are kept, as by `merge`."""
+    store = CheckpointStore(tmp_path, 9)
+    states = [{"a": torch.tensor(values)} for values in ([0.0, 0, 0, 0], [1.0, 2, 3, 4], [8.0, 6, 4, 2])]
+    for step, state in enumerate(states):
+        store.save(Checkpoint(step, state, {}, {}), 0)
+    for method in ("linear", "slerp"):
+        merged, _ = merge_last(store, 2, method, 0.5, HOST, "magnitude")
+        assert merged["a"].equal(merge(states[1:], method, base=states[0], sparsify="magnitude", density=0.5)["a"])
+        assert not merged["a"].equal(merge_last(store, 2, method, 0.5, HOST)[0]["a"])
 
 
 @pytest.mark.parametrize("values", [[0], [0, 1], [0, 2, 2, 2]])
