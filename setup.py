@@ -40,6 +40,9 @@ setup(
         "tqdm>=4.60",
     ],
     # setuptools: the tests build a wheel
-    extras_require={"bertscore": ["bert-score>=0.3.13"], "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1"]},
+    extras_require={
+        "bertscore": ["bert-score>=0.3.13"],
+        "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13"],
+    },
     entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +65,14 @@ def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
     """Print what one file holds; gives the fingerprints of its questions."""
     from tqdm import tqdm
 
-    from recbole_recfound.task.records import BadRecord, fingerprint, read_lines
+    from recbole_recfound.task.answers import can_be_read
+    from recbole_recfound.task.records import BadRecord, GenerativeRecord, fingerprint, read_lines
 
-    lengths: dict[str, dict[str, list[int]]] = {}
+    lengths: dict[tuple[str, str], Counter[int]] = {}
     records: dict[str, int] = {}
     seen: set[bytes] = set()
     bad: list[tuple[int, str]] = []
+    unread: list[int] = []
     repeated = 0
     try:
         file = path.open("rb")
@@ -83,23 +87,38 @@ def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
                 bad.append((number, str(record)))
                 continue
             records[record.task] = records.get(record.task, 0) + 1
+            if isinstance(record, GenerativeRecord) and not can_be_read(record.task, record.answer):
+                unread.append(number)
             mark = fingerprint(record)
             repeated += mark in seen
             seen.add(mark)
             for part, texts in _texts(record).items():
                 ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-                lengths.setdefault(record.task, {}).setdefault(part, []).extend(map(len, ids))
+                lengths.setdefault((record.task, part), Counter()).update(map(len, ids))
     print(f"{path}: {sum(records.values())} records" + "".join(f", {name} {count}" for name, count in records.items()))
-    for name, parts in lengths.items():
-        for part, counts in parts.items():
-            told = ", ".join(f"{p}%: {value:.0f}" for p, value in zip(PERCENTILES, np.percentile(counts, PERCENTILES)))
-            print(f"  {name} {part}, tokens: {told}")
+    for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
+        told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))
+        print(f"  {name} {part}, tokens: {told}")
     print(f"  {repeated} records ask what an earlier one asks")
+    if unread:
+        print(f"  {len(unread)} answers are none of their task (refused in validation and test files), the first: {path}:{unread[0]}")
     for number, reason in bad:
         print(f"  skipped {path}:{number}: {reason}")
     if bad:
         print(f"  {len(bad)} bad lines skipped")
     return seen
+
+
+def percentiles(counts: Mapping[int, int]) -> list[int]:
+    """For each of `PERCENTILES` the least length that so many texts do not exceed.
+
+    Args:
+        counts: length -> how many texts have it; all that is kept of them, however many there are.
+    """
+    lengths = np.array(sorted(counts))
+    up_to = np.cumsum([counts[length] for length in lengths.tolist()])
+    places = np.searchsorted(up_to, np.array(PERCENTILES) / 100 * up_to[-1] - 1e-9)
+    return lengths[places].tolist()
 
 
 def _texts(record) -> dict[str, list[str]]:

@@ -88,6 +88,11 @@ PARSERS: dict[str, Callable[[str, Collection[str]], Hashable | None]] = {
 """Task -> parser of (answer, the task's classes)."""
 
 
+def can_be_read(task: str, answer: str) -> bool:
+    """Whether a right answer can be read by its own task's parser: if not, every answer to it would count as wrong."""
+    return PARSERS[task](answer, [answer]) is not None
+
+
 def _plain(text: str) -> str:
     return text.strip().strip(".,;:!?()[]\"'").strip().casefold()
 

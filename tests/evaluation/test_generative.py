@@ -67,7 +67,6 @@ def test_free_text():
 
 @pytest.fixture
 def tiny_bert(tmp_path):
-    pytest.importorskip("bert_score")
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     letters = [*"abcdefghijklmnopqrstuvwxyz"]
