@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits
 from recbole_recfound.evaluation.table import format_table, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, history_mode
-from recbole_recfound.quick_start import VERSIONS, protocol_of, resolved_settings, run_recfound
+from recbole_recfound.quick_start import protocol_of, resolved_settings, run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+from recbole_recfound.versions import versions
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -67,9 +67,8 @@ def compare(
     splits = build_splits(config)
     check_baselines(names, config, splits)
     resolved = resolved_settings(config)
-    versions = {name: metadata.version(name) for name in VERSIONS}
     # Rows trained for another time or with other packages are rows of another table.
-    identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions})
+    identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions()})
     folder = RunFolder(Path(config["output_dir"]) / f"compare-{dataset}-{identity}")
     folder.log_to(verbose=False)
 
@@ -191,17 +190,16 @@ def _best_single(row: dict[str, Any]) -> dict[str, Any]:
 def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     """Keep table and results after every row."""
     protocol = protocol_of(config, splits)
-    versions = {name: metadata.version(name) for name in VERSIONS}
     days = sorted({row["date"] for row in rows})
     results = {
         "dataset": config["dataset"],
         "protocol": protocol,
         "rows": rows,
-        "versions": versions,
+        "versions": versions(),
         "seed": config["seed"],
         "date": days[-1],
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    told = ", ".join(f"{name} {version}" for name, version in versions().items())
     text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{markdown_tasks(rows)}\n\n{' to '.join(dict.fromkeys((days[0], days[-1])))}; {told}.\n"
     write_text(folder.path / "table.md", text)

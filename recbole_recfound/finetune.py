@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, make_base, make_model, plug_in, training_domains
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.property_files import properties_dir, read_settings
-from recbole_recfound.quick_start import VERSIONS, protocol_of, resolved_settings
+from recbole_recfound.quick_start import protocol_of, resolved_settings
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
@@ -35,6 +34,7 @@ from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, s
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
+from recbole_recfound.versions import versions
 
 BASE_SHARE, BASELINES_SHARE = 0.5, 0.8
 """Parts of the time budget after which a base that is trained first, and the baselines, start no further epoch."""
@@ -332,7 +332,7 @@ class _Run:
             "rows": rows,
             "chosen": chosen["model"],
             "sweep": sweep,
-            "versions": {name: metadata.version(name) for name in VERSIONS},
+            "versions": versions(),
             "seed": config["seed"],
             "split_seed": seed,
             "run": {"total_seconds": self.budget.elapsed()},

@@ -5,7 +5,6 @@ import resource
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
+from recbole_recfound.versions import versions
 
 TEST_SECONDS = 45.0
 """Kept from the time budget for answering the tasks' test examples."""
@@ -46,7 +46,6 @@ WRITE_SECONDS = 10.0
 """No further task is tested when no more than this is left: results and report must be written."""
 BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""
-VERSIONS = ("recbole", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy")
 
 
 def run_recfound(
@@ -116,7 +115,7 @@ def run_recfound(
         "protocol": protocol,
         **results,
         "rows": rows + results["rows"],
-        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "versions": versions(),
         "seed": config["seed"],
     }
     return _finish(config, folder, results, budget)

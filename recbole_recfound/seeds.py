@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
-from recbole_recfound.quick_start import VERSIONS, run_recfound
+from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+from recbole_recfound.versions import versions
 
 
 def run_seeds(
@@ -42,9 +42,8 @@ def run_seeds(
     settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
-    versions = {name: metadata.version(name) for name in VERSIONS}
     # What `identity_of` takes for circumstances decides here which rows are there already.
-    identity = identity_of({"settings": settings, "files": _sizes(settings, dataset), "model": model, "versions": versions})
+    identity = identity_of({"settings": settings, "files": _sizes(settings, dataset), "model": model, "versions": versions()})
     folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
 
     def run(seed: int) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def run_seeds(
     for seed in seeds:
         runs[seed] = folder.row(f"seed-{seed}", partial(run, seed))["rows"]
     rows = summarise(runs)
-    results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions}
+    results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions()}
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     table = seeds_table(rows, len(seeds))
     write_text(folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n")

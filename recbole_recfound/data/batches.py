@@ -50,24 +50,20 @@ class PairBatch(_OnDevice):
     Attributes:
         query_ids, query_mask, query_text: [B, T] tokens, real tokens, tokens to pool (instruction left out).
         item_tasks: task of each of the U distinct items; it decides the item's route.
-        item_rows: [U] catalogue rows.
         item_ids, item_mask, item_text: [U, S].
         positive: [B] index of the right item.
         allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right answer.
-        known: [B, K] catalogue rows of the query's right answers, padded with -1.
     """
 
     query_ids: torch.Tensor
     query_mask: torch.Tensor
     query_text: torch.Tensor
     item_tasks: list[str]
-    item_rows: torch.Tensor
     item_ids: torch.Tensor
     item_mask: torch.Tensor
     item_text: torch.Tensor
     positive: torch.Tensor
     allowed: torch.Tensor
-    known: torch.Tensor
 
 
 @dataclass(frozen=True)

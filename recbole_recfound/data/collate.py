@@ -152,17 +152,14 @@ class Collator:
         for index, (task, example) in enumerate(zip(tasks, examples)):
             allowed[index] = (item_task == task) & ~np.isin(item_row, example.known)
             allowed[index, items[task, example.positive]] = True
-        known, _ = pad([np.append(e.known, e.positive) for e in examples], fill=-1)
         positive = np.array([items[task, example.positive] for task, example in zip(tasks, examples)])
         return PairBatch(
             tasks,
             *self.queries(tasks, [example.query for example in examples]),
             [task for task, _ in items],
-            torch.from_numpy(item_row),
             *self.item_texts(item_row),
             positive=torch.from_numpy(positive),
             allowed=torch.from_numpy(allowed),
-            known=torch.from_numpy(known),
         )
 
     def queries(self, tasks: Sequence[str], queries: Sequence[object]) -> tuple[torch.Tensor, ...]:

@@ -33,16 +33,13 @@ def record_pairs(
         # Another right answer of the same query is no negative of it.
         right = {(task, text) for text in example.known} - {(task, example.positive)}
         allowed[index] = [key[0] == task and key not in right for key in items]
-    nothing = torch.from_numpy(np.full((len(examples), 1), -1))
     return PairBatch(
         tasks,
         *text_tensors([example.query for example in examples], tokenizer, max_tokens),
         item_tasks,
-        torch.from_numpy(np.full(len(items), -1)),
         *text_tensors([text for _, text in items], tokenizer, max_tokens),
         positive=torch.from_numpy(np.array([items[task, example.positive] for task, example in zip(tasks, examples)])),
         allowed=torch.from_numpy(allowed),
-        known=nothing,
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from recbole_recfound.compat.raw_column import as_in_file
+
 DAY = 86400
 
 
@@ -68,10 +70,7 @@ class ColumnDomains(Domains):
     raw_range: tuple[float, float] | None = None
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
-        numbers = values.double()
-        if self.raw_range:
-            low, high = self.raw_range
-            numbers = low + numbers * (high - low)
+        numbers = as_in_file(values.double(), self.raw_range)
         if self.clock:
             return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().round().long()), -1)
         edges = torch.tensor(self.edges, dtype=torch.float64, device=values.device)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from recbole.utils import FeatureType, ModelType
 
+from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
 from recbole_recfound.errors import ConfigError, DataError
@@ -78,13 +79,11 @@ def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | N
         raise ConfigError(f"domain: {spec.field} holds sequences; a domain is one token or number per row")
     if not spec.numeric:
         raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
-    raw_range = getattr(train, "raw_ranges", {}).get(spec.field)
+    found = raw_range(train, spec.field)
     if spec.clock:
-        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, raw_range)
-    numbers = values.double().numpy()
-    if raw_range:
-        numbers = raw_range[0] + numbers * (raw_range[1] - raw_range[0])
-    return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=raw_range)
+        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, found)
+    numbers = as_in_file(values.double().numpy(), found)
+    return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=found)
 
 
 def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: dict[str, Any] | None) -> ColumnDomains:

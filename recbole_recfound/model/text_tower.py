@@ -7,7 +7,7 @@ from peft import PeftModel
 
 from recbole_recfound.adapter import routing, without_adapter
 from recbole_recfound.backbone import decode, first_layers, mean_pool
-from recbole_recfound.text import WIDTH_STEP, TokenTable, pad_tokens
+from recbole_recfound.text import TokenTable, pad_tokens, rounded_up
 
 
 class TextTower:
@@ -62,7 +62,7 @@ class TextTower:
         vectors = torch.zeros(len(tokens), width, dtype=torch.float32, device=device)
         start, filled = 0, int((tokens.lengths > 0).sum())
         while start < filled:
-            longest = -(-int(tokens.lengths[order[start]]) // WIDTH_STEP) * WIDTH_STEP
+            longest = rounded_up(int(tokens.lengths[order[start]]))
             size = max(1, batch_tokens // longest)
             rows = order[start : min(start + size, filled)]
             ids, mask = (torch.from_numpy(part).to(device) for part in pad_tokens([tokens[row] for row in rows], pad_id))

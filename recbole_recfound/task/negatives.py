@@ -8,38 +8,37 @@ from recbole_recfound.text.catalogue import Catalogue
 
 
 def draw_negatives(
-    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray, distinct: bool = True
+    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray
 ) -> tuple[int, ...]:
-    """Draw items that are not known positives.
+    """Draw different items that are not known positives.
 
     Args:
         rng: generator of the example.
         count: how many.
         pool: number of leading catalogue rows to draw from, or the rows themselves.
         known: rows never to draw (training positives and the target).
-        distinct: without repetition.
 
     Returns:
         Up to `count` rows, fewer only when the pool has no more.
     """
     size = pool if isinstance(pool, int) else len(pool)
     if size > 20 * (count + len(known)):
-        return _by_rejection(rng, count, pool, known, distinct)
+        return _by_rejection(rng, count, pool, known)
     rows = np.setdiff1d(np.arange(size) if isinstance(pool, int) else pool, known)
     if len(rows) == 0:
         return ()
-    return tuple(rng.choice(rows, size=min(count, len(rows)) if distinct else count, replace=not distinct).tolist())
+    return tuple(rng.choice(rows, size=min(count, len(rows)), replace=False).tolist())
 
 
 def _by_rejection(
-    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray, distinct: bool
+    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray
 ) -> tuple[int, ...]:
     """Draw more than needed from a large pool and drop what is known; repeats until enough are left."""
     kept: list[int] = []
     while len(kept) < count:
         drawn = rng.integers(pool, size=2 * count) if isinstance(pool, int) else rng.choice(pool, size=2 * count)
         fresh = drawn[~np.isin(drawn, known)].tolist()
-        kept = list(dict.fromkeys(kept + fresh)) if distinct else kept + fresh
+        kept = list(dict.fromkeys(kept + fresh))
     return tuple(kept[:count])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from recbole.data.dataset import Dataset
 
+from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.text.catalogue import Catalogue
 
 
@@ -148,5 +149,4 @@ class HeldOut:
 
 def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:
     """Ratings as the file has them, where RecBole has put them between 0 and 1."""
-    low, high = getattr(dataset, "raw_ranges", {}).get(dataset.config["RATING_FIELD"], (0.0, 1.0))
-    return np.round(low + ratings.astype(np.float64) * (high - low), 4)
+    return np.round(as_in_file(ratings.astype(np.float64), raw_range(dataset, dataset.config["RATING_FIELD"])), 4)

@@ -4,10 +4,9 @@ from recbole_recfound.text.atomic import AtomicTable, read_atomic
 from recbole_recfound.text.catalogue import Catalogue, build_catalogue
 from recbole_recfound.text.fields import choose_fields
 from recbole_recfound.text.prompt import PromptTemplate
-from recbole_recfound.text.tokens import WIDTH_STEP, TokenTable, pad, pad_tokens, plain_tokens
+from recbole_recfound.text.tokens import TokenTable, pad, pad_tokens, plain_tokens, rounded_up
 
 __all__ = [
-    "WIDTH_STEP",
     "AtomicTable",
     "Catalogue",
     "PromptTemplate",

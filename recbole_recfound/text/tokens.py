@@ -60,6 +60,11 @@ def template_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"] if text else []
 
 
+def rounded_up(length: int, multiple: int = WIDTH_STEP) -> int:
+    """The next multiple: a width that many batches share."""
+    return -(-length // multiple) * multiple
+
+
 def pad(
     rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False, multiple: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +80,7 @@ def pad(
         ids [B, T] int64 and mask [B, T] int64 (1 = real).
     """
     lengths = np.array([len(row) for row in rows])
-    width = -(-max(1, int(lengths.max(initial=0))) // multiple) * multiple
+    width = rounded_up(max(1, int(lengths.max(initial=0))), multiple)
     columns = np.arange(width)[None, :]
     mask = columns >= (width - lengths)[:, None] if left else columns < lengths[:, None]
     ids = np.full((len(rows), width), fill, dtype=np.int64)

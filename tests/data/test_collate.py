@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from recbole_recfound.data import IGNORED, Collator
 from recbole_recfound.data.collate import group_by_length
 from recbole_recfound.task import GenerativeExample, PairExample, SequenceExample
-from recbole_recfound.text import WIDTH_STEP, PromptTemplate
-from tests.task.hand_made import TITLES, catalogue
+from recbole_recfound.text import PromptTemplate
+from recbole_recfound.text.tokens import WIDTH_STEP
+from tests.task.hand_made import catalogue
 from tests.tiny_backbone import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -61,6 +62,10 @@ def test_text_of_a_history_and_where_its_titles_end():
         assert TOKENIZER.decode([batch.token_ids[row, place]]) == "\n"
 
 
+def _sentence(batch, row):
+    return TOKENIZER.decode(batch.item_ids[row][batch.item_mask[row] == 1])
+
+
 @pytest.mark.parametrize("sequences", [True, False])
 def test_validation_asks_for_the_answer_alone(sequences):
     histories, answers = [np.array([0, 1, 2]), np.array([3])], np.array([4, 0])
@@ -69,20 +74,18 @@ def test_validation_asks_for_the_answer_alone(sequences):
         assert batch.items.tolist() == [[5, 4, 3], [2, 0, 0]]
         assert batch.targets.tolist() == [[0, 0, 1], [5, 0, 0]]
     else:
-        assert batch.item_rows[batch.positive].tolist() == [4, 0]
+        assert [_sentence(batch, place) for place in batch.positive] == [catalogue().sentence_of(4), catalogue().sentence_of(0)]
 
 
 def test_pairs_encode_each_item_of_a_task_once_and_mask_false_negatives():
     examples = [PairExample("a film", 0, (1,), known=(0, 2)), PairExample("fish", 2, (1,)), PairExample(3, 0, (2, 1), known=(3,))]
     batch = _collator().pairs(["Q2I", "Q2I", "I2I"], examples)
-    keys = list(zip(batch.item_tasks, batch.item_rows.tolist()))
-    assert keys == [("Q2I", 0), ("Q2I", 1), ("Q2I", 2), ("I2I", 0), ("I2I", 2), ("I2I", 1)]
+    keys = [("Q2I", 0), ("Q2I", 1), ("Q2I", 2), ("I2I", 0), ("I2I", 2), ("I2I", 1)]
+    assert batch.item_tasks == [task for task, _ in keys]
     assert batch.positive.tolist() == [0, 2, 3]
     assert batch.allowed.int().tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]
-    assert batch.known.tolist() == [[0, 2, 0], [2, -1, -1], [3, 0, -1]]
     for row, (_, item) in enumerate(keys):
-        text = TOKENIZER.decode(batch.item_ids[row][batch.item_mask[row] == 1])
-        assert text.startswith(TITLES[item]) and torch.equal(batch.item_mask, batch.item_text)
+        assert _sentence(batch, row) == catalogue().sentence_of(item) and torch.equal(batch.item_mask, batch.item_text)
 
 
 def test_queries_pool_data_and_not_instructions():

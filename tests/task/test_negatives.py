@@ -23,8 +23,6 @@ def test_drawn_from_the_pool_and_never_known(seed, count, size, known, rows):
     allowed = set(pool.tolist() if rows else range(size)) - set(known)
     assert len(drawn) == len(set(drawn)) == min(count, len(allowed))
     assert set(drawn) <= allowed
-    again = draw_negatives(np.random.default_rng(seed), count, pool, np.array(known, dtype=np.int64), distinct=False)
-    assert len(again) == (count if allowed else 0) and set(again) <= allowed
 
 
 @settings(deadline=None, max_examples=30)

@@ -1,0 +1,24 @@
+"""A column of numbers as the file has it, where RecBole has put it between 0 and 1."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+
+Numbers = TypeVar("Numbers", np.ndarray, torch.Tensor)
+
+
+def raw_range(dataset: Dataset, field: str) -> tuple[float, float] | None:
+    """Lowest and highest value of a column before it was normalised (our repair of RecBole keeps them); None: it was not."""
+    return getattr(dataset, "raw_ranges", {}).get(field)
+
+
+def as_in_file(values: Numbers, found: tuple[float, float] | None) -> Numbers:
+    """Undo the normalisation.
+
+    Args:
+        values: of the column, in double precision.
+        found: from `raw_range`.
+    """
+    return values if found is None else found[0] + values * (found[1] - found[0])
