@@ -23,7 +23,7 @@ from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.iak_report import render_iak_report
 from recbole_recfound.evaluation.protocol import Splits, build_splits, with_training_rows
 from recbole_recfound.evaluation.table import format_table, protocol_line
-from recbole_recfound.model.build_iak import Plug, check_labels, make_base, make_model, plug_in, training_domains
+from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.property_files import properties_dir, read_settings
 from recbole_recfound.quick_start import protocol_of, resolved_settings
@@ -225,11 +225,13 @@ class _Run:
         config = self.config
         scorer = DomainScorer(self.splits, plug.base, self.domains)
         options = _options(config, 0.0)
+        first = self.domains[0]
+        sampler = self._sampler(training_domains(first, self.splits, plug.trainable), len(first), options)
         rows = []
         for method in ["frozen", *(name for name in config["baselines"] if name != "frozen")]:
             tuner = FineTuner(
                 _recipe(plug, self.splits, make_model(plug, self.domains, config).banks[0].encoder_bias.shape[1]),
-                self._sampler(plug, options), plug.collate, scorer, self._method_options(method), self.deadline(BASELINES_SHARE),
+                sampler, plug.collate, scorer, self._method_options(method), self.deadline(BASELINES_SHARE),
             )  # fmt: skip
             rows.append(self._row(method, lambda: tuner.run(method, config["show_progress"])))
         betas = config["iak_beta"] if isinstance(config["iak_beta"], list) else [config["iak_beta"]]
@@ -263,12 +265,12 @@ class _Run:
         usual = config["learning_rate"] if method in WHOLE_MODEL else config["iak_learning_rate"]
         return dataclasses.replace(_options(config, 0.0), learning_rate=own.get("learning_rate", usual))
 
-    def _sampler(self, plug: Plug, options: IAKOptions) -> DomainBatchSampler:
+    def _sampler(self, rows: np.ndarray, number: int, options: IAKOptions) -> DomainBatchSampler:
+        """Batches of training rows, by the domain of each."""
         config = self.config
         return DomainBatchSampler(
-            training_domains(self.domains[0], self.splits, plug.trainable), len(self.domains[0]), config["iak_batch_size"],
-            config["iak_sampling"], options.epochs, options.least_steps, config["seed"],
-        )  # fmt: skip
+            rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"]
+        )
 
     def _kernels(self, name: str, plug: Plug, scorer: DomainScorer, beta: float, where: Path) -> dict[str, Any]:
         """Train one bank and score it."""
@@ -277,9 +279,8 @@ class _Run:
         if config["iak_warm_start"]:
             warm_start(model, Path(config["iak_warm_start"]))
         base_valid = scorer.collect(plug.base, "valid")
-        trainer = IAKTrainer(
-            model, self._sampler(plug, options), plug.collate, scorer, options, config["device"], self.deadline()
-        )
+        sampler = self._sampler(*kernel_rows(self.domains, self.splits, plug.trainable), options)
+        trainer = IAKTrainer(model, sampler, plug.collate, scorer, options, config["device"], self.deadline())
         fitted = trainer.fit(
             [scorer.valid_scores(base_valid, number) for number in range(len(self.domains))],
             config["show_progress"],
@@ -307,7 +308,7 @@ class _Run:
             "epochs": fitted.epochs,
             "enabled": {found.text: bank.enabled.tolist() for found, bank in zip(self.domains, model.banks)},
             "best_epoch": {found.text: epochs.tolist() for found, epochs in zip(self.domains, fitted.best_epoch)},
-            "batch_sizes": trainer.sampler.sizes.tolist(),
+            "batch_sizes": sampler.sizes[: bank.num_domains].tolist(),
             "domain_steps": fitted.steps.tolist(),
             "kl": _kl_at_end(fitted.history),
             "curves": _thinned(fitted.history),

@@ -11,7 +11,7 @@ from recbole_recfound.domain import Domains, build_domains, parse_domain
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.protocol import Splits, build_splits
 from recbole_recfound.finetune import iak_config
-from recbole_recfound.model.build_iak import Plug, make_base, make_model, plug_in, training_domains
+from recbole_recfound.model.build_iak import Plug, kernel_rows, make_base, make_model, plug_in
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
@@ -57,8 +57,7 @@ class SmallIAK:
             "epochs": 3, "learning_rate": 0.01, "beta": 1e-3, "lambda_c": 0.1, "lambda_kd": 0.0, "schedule": "joint",
             "stopping_step": 5, "least_steps": 0, "cold": "base",
         } | changes  # fmt: skip
-        rows = training_domains(self.domains[0], self.splits, self.plug.trainable)
-        sampler = DomainBatchSampler(rows, len(self.domains[0]), 32, "dynamic", options["epochs"], options["least_steps"], 0)
+        sampler = DomainBatchSampler(*kernel_rows(self.domains, self.splits, self.plug.trainable), 32, "dynamic", options["epochs"], options["least_steps"], 0)
         return IAKTrainer(self.model, sampler, self.plug.collate, self.scorer, IAKOptions(**options), torch.device("cpu"))
 
     def base_scores(self):

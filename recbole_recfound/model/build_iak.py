@@ -136,6 +136,21 @@ def training_domains(domains: Domains, splits: Splits, trainable: np.ndarray) ->
     return found
 
 
+def kernel_rows(domains: Sequence[Domains], splits: Splits, trainable: np.ndarray) -> tuple[np.ndarray, int]:
+    """What the kernels of all types are trained on.
+
+    Returns:
+        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type get a number of
+        their own behind these; -1 for rows that are not drawn. And how many numbers there are.
+    """
+    found, *further = (training_domains(one, splits, trainable) for one in domains)
+    number = len(domains[0])
+    if not further:
+        return found, number
+    found[(found < 0) & (np.max(further, axis=0) >= 0)] = number
+    return found, number + 1
+
+
 def check_labels(splits: Splits) -> None:
     """Click models need a column of labels.
 

@@ -63,7 +63,8 @@ class IAKTrainer:
 
     Args:
         model: IAK.
-        sampler: gives the rows of each step; domains are those of the first type.
+        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further types, of the
+            rows that have a domain of these alone.
         collate: RecBole's `collate_fn` of the training loader.
         scorer: validation.
         options: see `IAKOptions`.
@@ -86,7 +87,9 @@ class IAKTrainer:
         self.loader = DataLoader(range(sampler.size), batch_sampler=sampler, collate_fn=collate)
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
-        self.fitted = Fitted(steps=np.zeros(len(sampler.rows), dtype=np.int64))
+        self.fitted = Fitted(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
+        # Domains that have had a training row, of each type.
+        self.trained = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
     def _optimizers(self, phase: str) -> list[DomainAdam]:
         """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
@@ -94,7 +97,7 @@ class IAKTrainer:
         for number, bank in enumerate(self.model.banks):
             factors = torch.ones(bank.num_domains, device=self.device)
             if number == 0:
-                factors = torch.as_tensor(self.sampler.rate_factors, dtype=torch.float32, device=self.device)
+                factors = torch.as_tensor(self.sampler.rate_factors[: bank.num_domains], dtype=torch.float32, device=self.device)
             found.append(DomainAdam(bank.group_of(phase), self.options.learning_rate, factors))
         return found
 
@@ -121,8 +124,7 @@ class IAKTrainer:
                 best[number] = np.fmax(scores, began)
         stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
         self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
-        self.stopped[0] |= self.sampler.stopped
-        cold = np.array([not len(rows) for rows in self.sampler.rows])
+        self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
         total = self.options.epochs * self.sampler.steps_per_epoch()
         with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
             for epoch in range(1, self.options.epochs + 1):
@@ -136,7 +138,7 @@ class IAKTrainer:
                 collected = self.scorer.collect(self.model, "valid")
                 for number, bank in enumerate(self.model.banks):
                     scores = self.scorer.valid_scores(collected, number)
-                    better = scores > best[number] if number else (scores > best[number]) & ~cold
+                    better = (scores > best[number]) & self.trained[number]
                     self._keep(bank, kept[number], np.flatnonzero(better))
                     best[number] = np.where(better, scores, best[number])
                     epochs[number][better] = epoch
@@ -198,16 +200,21 @@ class IAKTrainer:
         for phase in phases:
             self.optimizers[phase][number].step(domains, counts[domains] / len(domain))
         bank.zero_grad(set_to_none=True)
+        self.trained[number][(counts > 0).cpu().numpy()] = True
         if number == 0:
             self.fitted.steps[domains.cpu().numpy()] += 1
 
     # Per domain ------------------------------------------------------------------------------------------------------
 
     def _stop(self, number: int, stale: np.ndarray) -> None:
-        """Stop stale domains; those of the first type make their least number of steps before."""
+        """Stop stale domains; those of the first type make their least number of steps before.
+
+        With several types the rows of a stopped domain are still drawn, since kernels of another type learn from them.
+        """
         if number == 0:
             stale = stale & (self.fitted.steps >= self.options.least_steps)
-            self.sampler.stop(np.flatnonzero(stale))
+            if len(self.model.banks) == 1:
+                self.sampler.stop(np.flatnonzero(stale))
         self.stopped[number] |= stale
 
     @torch.no_grad()
@@ -242,9 +249,9 @@ class IAKTrainer:
 
     def _cold_start(self) -> None:
         """Domains without training rows: off, or the mean of the kernels that are on."""
-        bank = self.model.banks[0]
-        cold = torch.tensor([not len(rows) for rows in self.sampler.rows], device=self.device)
-        trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
-        if self.options.cold == "mean" and len(trained) and cold.any():
-            bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))
-            bank.enabled |= cold
+        for bank, seen in zip(self.model.banks, self.trained):
+            cold = torch.from_numpy(~seen).to(self.device)
+            trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
+            if self.options.cold == "mean" and len(trained) and cold.any():
+                bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))
+                bank.enabled |= cold

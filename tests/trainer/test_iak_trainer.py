@@ -159,6 +159,35 @@ def test_a_cold_domain_gets_the_mean_kernel(tiny_path):
     assert small.model.banks[0].enabled.tolist() == [True, False]
 
 
+def test_rows_of_the_second_type_alone_train_it(tiny_path):
+    """One gender is unknown: its users' rows train the kernels of their ages, and go on to when all of the first type have stopped."""
+    small = build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"])
+    small.domains[0].table[small.domains[0].table == 1] = -1
+    train = small.splits.train_set.inter_feat
+    small.domains[1].table[train["user_id"][small.domains[0].of(train) == 0].unique()] = -1
+    assert (small.domains[1].of(train) >= 0).any() and not ((small.domains[1].of(train) >= 0) & (small.domains[0].of(train) >= 0)).any()
+    before = weights_of(small.model)
+    trainer = small.trainer(epochs=2)
+    assert len(trainer.sampler.rows) == 3 and len(trainer.sampler.rows[2])
+    trainer.fit([scores - 1 for scores in small.base_scores()])
+    after = weights_of(small.model)
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"0", "1"}
+    trainer._stop(0, np.array([True, True]))
+    assert trainer.stopped[0].all() and not trainer.sampler.stopped[[0, 2]].any()
+
+
+def test_cold_domains_of_every_type_get_the_mean_kernel(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"])
+    train = small.splits.train_set.inter_feat
+    table = small.domains[1].table
+    table[train["user_id"][small.domains[1].of(train) == 2].unique()] = -1  # nobody over 40 in training
+    small.trainer(cold="mean", epochs=1).fit([scores - 1 for scores in small.base_scores()])
+    bank = small.model.banks[1]
+    on = [weight[:2][bank.enabled[:2]].mean(0) for weight in bank.parameters()]
+    assert not bank.enabled[:2].any() or (bank.enabled[2] and all(torch.allclose(w[2], mean) for w, mean in zip(bank.parameters(), on)))
+
+
 def test_several_types_train_and_are_guarded(tiny_path):
     small = build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"])
     before = weights_of(small.model)
