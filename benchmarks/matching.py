@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import f1_score
 
 from benchmarks.report import write_report
 from recbole_recfound.errors import DataError
 from recbole_recfound.evaluation.tasks import best_threshold
+from recbole_recfound.task.answers import parse_yes_no
 from recbole_recfound.task.records import RecordFile
 
 PRODUCT = re.compile(r"^Product \d+: (.*)$", re.MULTILINE)
@@ -34,13 +36,8 @@ def overlaps(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if len(products) != 2:
             raise DataError(f"{path}:{file.line('PM', index)}: the prompt does not hold two products")
         indices.append(len(products[0] & products[1]) / max(1, len(products[0] | products[1])))
-        wanted.append(record.answer.strip().lower() == "yes")
+        wanted.append(parse_yes_no(record.answer) == "yes")
     return np.array(indices), np.array(wanted)
-
-
-def f1(said: np.ndarray, wanted: np.ndarray) -> float:
-    """F1 of yes."""
-    return float(2 * (said & wanted).sum() / max(1, said.sum() + wanted.sum()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     threshold = best_threshold(*overlaps(options.train))
     index, wanted = overlaps(options.test)
-    found = {"always_yes": f1(np.ones_like(wanted), wanted), "jaccard": f1(index > threshold, wanted)}
+    found = {"always_yes": f1_score(wanted, np.ones_like(wanted)), "jaccard": f1_score(wanted, index > threshold)}
     for name, value in found.items():
         print(f"{name:12s} F1 {value:.4f} on {len(wanted)} pairs")
     if options.json:

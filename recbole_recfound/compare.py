@@ -13,21 +13,23 @@ from recbole_recfound.device import choose_device
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.protocol import Splits, build_splits
-from recbole_recfound.evaluation.table import format_table, markdown_table, markdown_tasks, protocol_line
-from recbole_recfound.model.build import ITEM, history_mode
+from recbole_recfound.evaluation.report import render_report
+from recbole_recfound.evaluation.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
+from recbole_recfound.model.build import ITEM, PROMPT, history_mode
 from recbole_recfound.quick_start import protocol_of, resolved_settings, run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.versions import versions
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
+ADAPTER_OFF = "control: adapter off"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "RecFound": {},
+    "RecFound": {"test_best": True},
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
     "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
     "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "generative_candidates": 0},
     "control: random body": {"body": "random"},
-    "control: adapter off": {"adapter": "none"},
+    ADAPTER_OFF: {"adapter": "none"},
     "control: LLM body bypassed": {"backbone_layers": 0},
     "control: random item text": {"item_features": "random"},
     "control: untrained": {"max_steps": 0},
@@ -61,7 +63,7 @@ def compare(
     """
     settings = dict(config_dict or {})
     config = Config("RecFound", dataset, config_file_list, settings)
-    if dataset == NO_DATASET or "U2I" not in (config["only_tasks"] or config["tasks"]):
+    if dataset == NO_DATASET or not all("U2I" in names for names in (config["tasks"], config["only_tasks"] or ["U2I"])):
         raise ConfigError("compare: the table needs a data set and the task U2I; without them use `recfound run`")
     names = config["baselines"] or list(LONG_LIST)
     splits = build_splits(config)
@@ -77,8 +79,9 @@ def compare(
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    soft_tokens = history_mode(config, choose_device(config)) == ITEM
-    variants = {name: change for name, change in VARIANTS.items() if soft_tokens or name not in IN_ITEM_MODE}
+    mode = history_mode(config, choose_device(config))
+    without = set() if mode == ITEM else IN_ITEM_MODE | ({ADAPTER_OFF} if mode == PROMPT else set())
+    variants = {name: change for name, change in VARIANTS.items() if name not in without}
     for name in VARIANTS.keys() - variants.keys():
         print(f"left out, histories are read as text: {name}", flush=True)
     cap = config["baseline_time_budget"]
@@ -91,19 +94,19 @@ def compare(
             rows.append(_best_single(rows[-1]))
         _write(config, splits, folder, rows)
     ours = next(row for row in rows if row["model"] == "RecFound")
-    if len(ours["tasks"]) > 1:
+    if len(ours["tasks"]) > 1 and config["adapter"] != "none":
         single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
-        rows.append(_together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()]))
+        rows.append(_together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()], ours))
     if ours["constants"]:
         rows.append({**_no_training(CONSTANT, ours), "task_metrics": ours["constants"]})
     _write(config, splits, folder, rows)
-    print(format_table(rows), f"\ntable: {folder.path / 'table.md'}", flush=True)
+    print(format_table(rows), f"\ntable: {folder.path / 'table.md'}, report: {folder.path / 'report.html'}", flush=True)
     return {"rows": rows, "folder": str(folder.path)}
 
 
 def _limits(config: Config) -> str:
     limits = [f"{config['time_budget']} s"] if config["time_budget"] else []
-    return ", ".join([*limits, f"at most {config['max_steps']} steps"])
+    return ", ".join([*limits, "any number of steps" if config["max_steps"] is None else f"at most {config['max_steps']} steps"])
 
 
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
@@ -153,8 +156,11 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def _together(singles: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[str, Any]:
     """Models of single tasks as one row: each task's metrics from its own model, costs added up."""
+    tasks = {name: told for row in singles for name, told in row["tasks"].items()}
+    # The one that ranks can stop early.
+    fewer = [f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]]
     ranking = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
     sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
     return {
@@ -163,7 +169,8 @@ def _together(singles: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "metrics": ranking["metrics"],
         "valid_metrics": ranking["valid_metrics"],
         "task_metrics": {task: found for row in singles for task, found in row["task_metrics"].items()},
-        "note": f"{len(singles)} models, as many examples of each task as RecFound",
+        "tasks": tasks,
+        "note": ", ".join([f"{len(singles)} models, as many examples of each task as RecFound", *fewer]),
         "date": max(row["date"] for row in singles),
     }
 
@@ -181,8 +188,7 @@ def _best_single(row: dict[str, Any]) -> dict[str, Any]:
         "model": NO_MERGE,
         "metrics": candidates["test"]["best"],
         "valid_metrics": candidates["valid"]["best"],
-        # The tasks were tested with the weights that were kept.
-        "task_metrics": row["task_metrics"] if row["kept"] == "best" else {},
+        "task_metrics": row["task_metrics_of_best"],
         "note": "same training as RecFound",
     }
 
@@ -201,5 +207,7 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    text = f"{protocol_line(protocol)}\n\n{markdown_table(rows)}\n\n{markdown_tasks(rows)}\n\n{' to '.join(dict.fromkeys((days[0], days[-1])))}; {told}.\n"
-    write_text(folder.path / "table.md", text)
+    days_told = " to ".join(dict.fromkeys((days[0], days[-1])))
+    parts = [protocol_line(protocol), markdown_table(rows), markdown_tasks(rows), markdown_seen(rows), f"{days_told}; {told}."]
+    write_text(folder.path / "table.md", "\n\n".join(filter(None, parts)) + "\n")
+    write_text(folder.path / "report.html", render_report({"model": "RecFound", **results}))

@@ -266,10 +266,10 @@ class _Run:
         return dataclasses.replace(_options(config, 0.0), learning_rate=own.get("learning_rate", usual))
 
     def _sampler(self, rows: np.ndarray, number: int, options: IAKOptions) -> DomainBatchSampler:
-        """Batches of training rows, by the domain of each."""
-        config = self.config
+        """Batches of training rows, by the domain of each; a number behind those of the first type's domains is for rows without one."""
+        config, apart = self.config, number - len(self.domains[0])
         return DomainBatchSampler(
-            rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"]
+            rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"], apart
         )
 
     def _kernels(self, name: str, plug: Plug, scorer: DomainScorer, beta: float, where: Path) -> dict[str, Any]:

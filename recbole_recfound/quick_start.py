@@ -32,16 +32,16 @@ from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
-from recbole_recfound.task import TASKS
+from recbole_recfound.task import GENERATIVE, TASKS
 from recbole_recfound.task.files import TaskFiles, paths_in
 from recbole_recfound.trainer.budget import Budget
-from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained
+from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from recbole_recfound.versions import versions
 
-TEST_SECONDS = 45.0
-"""Kept from the time budget for answering the tasks' test examples."""
+TEST_SECONDS, TEST_SHARE = 0.7, 0.3
+"""Kept from the time budget for each test example of the tasks, and at most this part of it for all."""
 WRITE_SECONDS = 10.0
 """No further task is tested when no more than this is left: results and report must be written."""
 BASELINE_SHARE = 0.4
@@ -230,7 +230,8 @@ def _prepare(
         built = build_recfound(config, splits, backbone, device, files)
     else:
         built = build_on_files(config, files, backbone, device)
-    budget.reserved = TEST_SECONDS if built.tests else 0.0
+    asked = sum(len(test.examples) + len(test.valid) for name, test in built.tests.items() if TASKS[name].kind == GENERATIVE)
+    budget.reserved = min(TEST_SECONDS * asked, TEST_SHARE * budget.seconds)
     store = CheckpointStore(folder.trainer_state, config["merge_last"])
     return built, RecFoundTrainer(config, built.model, accelerator, store, budget)
 
@@ -267,12 +268,21 @@ def _run_ours(
     generator = Generator(built.model.backbone, backbone.tokenizer, device, config["answer_beams"])
     with accelerator.autocast():
         tested = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
+    of_best = {}
+    if config["test_best"] and outcome.kept != "best":
+        trained = trained_parameters(built.model)
+        kept = trained_tensors(trained)
+        load_trained(trained, store.load(trainer.best_step, device).trained)
+        with accelerator.autocast():
+            of_best = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
+        load_trained(trained, kept)
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
     row = {
         "model": config["model"],
         "metrics": outcome.test[outcome.kept],
         "valid_metrics": outcome.valid[outcome.kept],
-        "task_metrics": {name: test["metrics"] for name, test in tested.items() if "metrics" in test},
+        "task_metrics": _metrics_of(tested),
+        "task_metrics_of_best": _metrics_of(of_best or tested),
         "train_seconds": trainer.trained_seconds,
         "eval_seconds": scored / scorings,
         "trainable_parameters": parameters,
@@ -299,6 +309,10 @@ def _run_ours(
             "backbone_fingerprint": backbone.fingerprint,
         },
     }
+
+
+def _metrics_of(tested: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {name: test["metrics"] for name, test in tested.items() if "metrics" in test}
 
 
 def _tasks_line(built: Built) -> str:
@@ -398,7 +412,7 @@ def _task_rows(
             "size": round(len(task) * task.targets_per_example),
             "seen": built.loader.trained(name),
             "distinct": built.loader.distinct(name),
-            "step_alone": built.loader.step_alone(name),
+            "step_alone": built.loader.step_alone(name) * trainer.accelerator.gradient_accumulation_steps,
             "untrained_loss": trainer.untrained[name],
             "final_loss": final[name],
             "test": tested.get(name),

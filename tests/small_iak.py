@@ -57,7 +57,9 @@ class SmallIAK:
             "epochs": 3, "learning_rate": 0.01, "beta": 1e-3, "lambda_c": 0.1, "lambda_kd": 0.0, "schedule": "joint",
             "stopping_step": 5, "least_steps": 0, "cold": "base",
         } | changes  # fmt: skip
-        sampler = DomainBatchSampler(*kernel_rows(self.domains, self.splits, self.plug.trainable), 32, "dynamic", options["epochs"], options["least_steps"], 0)
+        rows, number = kernel_rows(self.domains, self.splits, self.plug.trainable)
+        apart = number - len(self.domains[0])
+        sampler = DomainBatchSampler(rows, number, 32, "dynamic", options["epochs"], options["least_steps"], 0, apart)
         return IAKTrainer(self.model, sampler, self.plug.collate, self.scorer, IAKOptions(**options), torch.device("cpu"))
 
     def base_scores(self):

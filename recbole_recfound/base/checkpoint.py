@@ -98,7 +98,8 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
         settings = dict(config.final_config_dict)
     except Exception as error:
         raise DataError(f"{path}: not a checkpoint of RecBole ({type(error).__name__}: {error})") from None
-    return BaseCheckpoint(path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False)
+    share = settings.get("iak_base_share")
+    return BaseCheckpoint(path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False, share)
 
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:

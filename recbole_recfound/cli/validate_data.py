@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,19 +62,18 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
     return files, parse_arguments(words)
 
 
-def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
-    """Print what one file holds; gives the fingerprints of its questions."""
+def _check(path: Path, skip: bool, tokenizer) -> np.ndarray:
+    """Print what one file holds; gives the fingerprints of its questions, sorted."""
     from tqdm import tqdm
 
     from recbole_recfound.task.answers import can_be_read
-    from recbole_recfound.task.records import BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.task.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
     records: dict[str, int] = {}
-    seen: set[bytes] = set()
-    bad: list[tuple[int, str]] = []
-    unread: list[int] = []
-    repeated = 0
+    marks = array("Q")  # eight bytes for each record
+    bad = unread = first_unread = 0
+    listed: list[str] = []
     try:
         file = path.open("rb")
     except OSError as error:
@@ -84,14 +84,14 @@ def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
             if isinstance(record, BadRecord):
                 if not skip:
                     raise DataError(f"{path}:{number}: {record} (--skip_bad_rows lists all such lines)")
-                bad.append((number, str(record)))
+                bad += 1
+                if len(listed) < MOST_LISTED:
+                    listed.append(f"{path}:{number}: {record}")
                 continue
             records[record.task] = records.get(record.task, 0) + 1
             if isinstance(record, GenerativeRecord) and not can_be_read(record.task, record.answer):
-                unread.append(number)
-            mark = fingerprint(record)
-            repeated += mark in seen
-            seen.add(mark)
+                unread, first_unread = unread + 1, first_unread or number
+            marks.append(int.from_bytes(fingerprint(record), "big"))
             for part, texts in _texts(record).items():
                 ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
                 lengths.setdefault((record.task, part), Counter()).update(map(len, ids))
@@ -99,14 +99,15 @@ def _check(path: Path, skip: bool, tokenizer) -> set[bytes]:
     for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
         told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))
         print(f"  {name} {part}, tokens: {told}")
-    print(f"  {repeated} records ask what an earlier one asks")
+    asked = np.unique(np.frombuffer(marks, dtype=np.uint64))
+    print(f"  {len(marks) - len(asked)} records ask what an earlier one asks")
     if unread:
-        print(f"  {len(unread)} answers are none of their task (refused in validation and test files), the first: {path}:{unread[0]}")
-    for number, reason in bad:
-        print(f"  skipped {path}:{number}: {reason}")
+        print(f"  {unread} answers are none of their task (refused in validation and test files), the first: {path}:{first_unread}")
+    for line in listed:
+        print(f"  skipped {line}")
     if bad:
-        print(f"  {len(bad)} bad lines skipped")
-    return seen
+        print(f"  {bad} bad lines skipped" + (f", of which the first {MOST_LISTED} are listed" if bad > MOST_LISTED else ""))
+    return asked
 
 
 def percentiles(counts: Mapping[int, int]) -> list[int]:
@@ -131,9 +132,9 @@ def _texts(record) -> dict[str, list[str]]:
     return {part: [" ".join(pair) for pair in pairs] for part, pairs in parts.items() if pairs}
 
 
-def _overlaps(asked: dict[str, set[bytes]]) -> None:
+def _overlaps(asked: dict[str, np.ndarray]) -> None:
     names = list(asked)
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
-            both = len(asked[first] & asked[second])
+            both = len(np.intersect1d(asked[first], asked[second]))
             print(f"{first} and {second}: {both} questions in both" + (" (a leak, if one tests the other)" if both else ""))

@@ -8,11 +8,8 @@ import torch
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
-from recbole_recfound.task import PairExample, RecordPairExample
-
-RANKED = 20
-"""Length of the ranked list: the right answer and 19 others."""
-
+from recbole_recfound.backbone import full_precision
+from recbole_recfound.task import RANKED, PairExample, RecordPairExample
 
 def rank_examples(
     model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any]
@@ -41,7 +38,9 @@ def rank_examples(
 def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
     """[B, candidates], the right item first."""
     places, items = _numbered([(e.positive, *e.negatives) for e in examples])
-    return _scores(model.query_vectors(task, [e.query for e in examples]), model.catalogue_vectors(task, items), places)
+    asked, queries = _numbered([(e.query,) for e in examples])
+    vectors = model.query_vectors(task, queries)
+    return _scores(vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], model.catalogue_vectors(task, items), places)
 
 
 def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample]) -> torch.Tensor:
@@ -65,7 +64,8 @@ def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
 def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) -> torch.Tensor:
     """Dot products of queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
     at = torch.from_numpy(places).to(vectors.device)
-    scores = torch.einsum("bd,bcd->bc", queries, vectors[at.clamp(min=0)])
+    with full_precision(vectors.device):
+        scores = torch.einsum("bd,bcd->bc", queries, vectors[at.clamp(min=0)])
     return scores.masked_fill(at < 0, float("-inf"))
 
 

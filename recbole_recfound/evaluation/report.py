@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from recbole_recfound.evaluation import figures
-from recbole_recfound.evaluation.table import protocol_line
+from recbole_recfound.evaluation.table import protocol_line, task_table
 
 
 def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -33,6 +33,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         rows=rows,
         metrics=metrics,
         tasks=tasks,
+        task_table=task_table(rows) if sum(bool(row.get("task_metrics")) for row in rows) > 1 else [],
         left_out=results.get("left_out", {}),
         task_files=results.get("task_files", []),
         comparison_figure=figures.bars(

@@ -66,17 +66,40 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
-    """The tasks' own metrics of every row that has any, as a Markdown table; empty if none has."""
+def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The tasks' own metrics of every row that has any: a header and lines of cells; [] if none has."""
     tested = [row for row in rows if row.get("task_metrics")]
     columns = list(dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found))
     if not columns:
-        return ""
-    lines = ["| model | " + " | ".join(f"{task} {name}" for task, name in columns) + " |", "|---|" + "---:|" * len(columns)]
+        return []
+    lines = [["model", *(f"{task} {name}" for task, name in columns)]]
     for row in tested:
         values = [row["task_metrics"].get(task, {}).get(name) for task, name in columns]
-        lines.append(f"| {row['model']} | " + " | ".join("-" if value is None else f"{value:.4f}" for value in values) + " |")
-    return "\n".join(lines)
+        lines.append([row["model"], *("-" if value is None else f"{value:.4f}" for value in values)])
+    return lines
+
+
+def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
+    """`task_table` as a Markdown table."""
+    return _markdown(task_table(rows))
+
+
+def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
+    """Training examples of each task that a row has seen (distinct ones in brackets), as a Markdown table; empty if no row tells."""
+    told = [row for row in rows if row.get("tasks")]
+    names = list(dict.fromkeys(name for row in told for name in row["tasks"]))
+    cells = lambda row: [  # noqa: E731
+        f"{row['tasks'][name]['seen']} ({row['tasks'][name]['distinct']})" if name in row["tasks"] else "-" for name in names
+    ]
+    return _markdown([["examples seen (distinct)", *names], *([row["model"], *cells(row)] for row in told)] if told else [])
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A header and lines of cells as a Markdown table."""
+    if not lines:
+        return ""
+    header, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([header, "|---|" + "---:|" * (len(lines[0]) - 1), *body])
 
 
 def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:

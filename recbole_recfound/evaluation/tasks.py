@@ -11,7 +11,7 @@ from tqdm import tqdm
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.generation import Generator, trie_of
-from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, Task, TaskFiles, tested
+from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, Task, TaskFiles, most_examples
 from recbole_recfound.task.answers import PARSERS, parse_yes_no
 
 FEW = 64
@@ -53,7 +53,7 @@ def collect_tests(
     """
     tests = {}
     for name, task in tasks.items():
-        count = tested(counts, name)
+        count = most_examples(counts, name)
         rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
         examples, source, choices = _drawn(rng, files, "test", name, count), "test files", task.choices
         available = files.count("test", name)
@@ -86,7 +86,7 @@ def run_tests(
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
-        seconds_left: no further task is begun when fewer are left than the longest test has taken.
+        seconds_left: a test is not begun when it would end later, by the slowest examples so far.
 
     Returns:
         By task: `metrics`, `examples`, `available`, `source`; for generated answers `invalid`, how many could not be read, and
@@ -96,13 +96,14 @@ def run_tests(
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
     ordered = sorted(tests.values(), key=lambda test: not test.choices)
-    longest = 0.0
+    slowest = 0.0
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             started = time.monotonic()
-            # The next test may take as long as the longest so far.
-            if seconds_left() <= longest:
+            # An example may take as long as the slowest so far.
+            asked = len(test.examples) + len(test.valid)
+            if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
                 found[test.task] = {"metrics": rank_examples(model, test.task, test.examples, settings), **_about(test)}
@@ -110,7 +111,7 @@ def run_tests(
                 found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
                 if 0 < len(test.choices) <= FEW:
                     found[test.task]["constant"] = best_constant(test, settings)
-            longest = max(longest, time.monotonic() - started)
+            slowest = max(slowest, (time.monotonic() - started) / asked)
     return found
 
 

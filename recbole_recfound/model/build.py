@@ -263,12 +263,14 @@ def check_settings(config, mode: str, ranks: bool) -> None:
     """
     if config["body"] == "random" and not ranks:
         raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
-    if config["merge_sparsify"] != "none" and config["merge_method"] in ("ties", "dare_ties"):
-        raise ConfigError(f"merge_sparsify: {config['merge_method']} prunes by itself; leave it out, merge_density counts")
+    if config["merge_sparsify"] != "none" and config["merge_method"] not in ("linear", "slerp"):
+        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {config['merge_method']} leaves it unused")
+    if not ranks and config["max_steps"] is None and not config["time_budget"]:
+        raise ConfigError("max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget")
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
-    if mode == PROMPT and config["adapter"] == "none":
-        raise ConfigError("adapter: none leaves nothing to train with text_form: prompt")
+    if config["adapter"] == "none" and (mode == PROMPT or not ranks):
+        raise ConfigError("adapter: none leaves nothing to train with text_form: prompt, or without U2I on a data set")
     if not (config["use_item_text"] or config["use_item_id"]):
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
 

@@ -303,8 +303,11 @@ class RecFound(GeneralRecommender):
     def catalogue_vectors(self, task: str, items: Sequence[int]) -> torch.Tensor:
         """Vectors of catalogue rows as an embedding task's queries are held against them, [items, d], normalised."""
         collator = self.inputs.collator
-        if task == ROUTE:
-            return self._by_rows(len(items), lambda rows: self.item_vectors()[collator.iid_of_row[np.asarray(items[rows])]])
+        if task == ROUTE and self.mode != "prompt":
+            iids = collator.iid_of_row[np.asarray(items)]
+            if not iids.all():
+                raise ValueError("items without interactions have no place in the table of item vectors")
+            return self._by_rows(len(items), lambda rows: self.item_vectors()[iids[rows]])
 
         def encode(rows: slice) -> torch.Tensor:
             parts = collator.item_texts(items[rows])

@@ -47,6 +47,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         epochs: epochs planned, over which `least_steps` is spread.
         least_steps: steps that every domain with rows makes in all (`dynamic`).
         seed: of the order.
+        apart: how many of the last numbers are no domains but rows without one: they take B rows at a time.
     """
 
     def __init__(
@@ -58,12 +59,16 @@ class DomainBatchSampler(Sampler[list[int]]):
         epochs: int = 1,
         least_steps: int = 50,
         seed: int = 0,
+        apart: int = 0,
     ) -> None:
         self.mode, self.batch_size, self.size = mode, batch_size, len(domain)
         self.rows = [np.flatnonzero(domain == number) for number in range(num_domains)]
         counts = np.array([len(rows) for rows in self.rows])
         present = counts > 0
-        self.sizes = dynamic_batch_sizes(counts, batch_size) if mode == "dynamic" else np.where(present, batch_size, 0)
+        self.sizes = np.where(present, batch_size, 0)
+        if mode == "dynamic":
+            domains = num_domains - apart
+            self.sizes[:domains] = dynamic_batch_sizes(counts[:domains], batch_size)
         self.steps = np.zeros(num_domains, dtype=np.int64)
         self.steps[present] = -(-counts[present] // self.sizes[present])
         if mode == "dynamic":

@@ -12,17 +12,18 @@ from recbole_recfound.task.base import (
     Task,
     TaskOptions,
     build_tasks,
-    tested,
+    most_examples,
 )
 from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.task.source import HeldOut, TrainingData
-from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, TASKS, TaskSpec
+from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
 
 __all__ = [
     "BUILDERS",
     "EMBEDDING",
     "GENERATIVE",
     "NEEDS_RECORDS",
+    "RANKED",
     "TASKS",
     "Example",
     "GenerativeExample",
@@ -39,5 +40,5 @@ __all__ = [
     "TrainingData",
     "add_record_tasks",
     "build_tasks",
-    "tested",
+    "most_examples",
 ]

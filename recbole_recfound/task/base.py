@@ -154,20 +154,22 @@ class TaskOptions:
 
     def tested(self, name: str) -> int:
         """Most test examples of one task."""
-        return tested(self.eval_examples, name)
+        return most_examples(self.eval_examples, name)
 
 
-def tested(counts: int | Mapping[str, int], name: str) -> int:
+def most_examples(counts: int | Mapping[str, int], name: str) -> int:
     """Most test examples of one task, by the setting `generative_eval_examples`."""
     return counts if isinstance(counts, int) else counts.get(name, 0)
 
 
 KEPT_SHARE = 0.05
 """At most this part of all items (users, queries) is kept from training for the test."""
+TESTED_ON_KEPT = ("Q2I", "AVE", "UP", "IP")
+"""Tasks whose test asks what was kept from training, not held-out interactions."""
 
 
 def kept_for_test(source: TrainingData, options: TaskOptions, population: int) -> np.ndarray:
-    """Items (or users, or queries) that nothing is trained on.
+    """Items (or users, or queries) that nothing is trained on, in random order.
 
     Drawn before it is asked which task they suit, and for the largest test of all tasks: what one task is tested on, no other
     task is trained to write.
@@ -177,8 +179,7 @@ def kept_for_test(source: TrainingData, options: TaskOptions, population: int) -
         options: `eval_examples`.
         population: how many there are.
     """
-    counts = options.eval_examples
-    most = counts if isinstance(counts, int) else max(counts.values(), default=0)
+    most = max(options.tested(name) for name in TESTED_ON_KEPT)
     return source.draw(0x7E57, population).permutation(population)[: min(most, int(KEPT_SHARE * population))]
 
 

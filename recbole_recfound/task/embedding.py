@@ -18,10 +18,7 @@ from recbole_recfound.task.base import (
 )
 from recbole_recfound.task.negatives import draw_negatives, nearest_titles
 from recbole_recfound.task.source import HeldOut, TrainingData
-
-
-TEST_RIVALS = 19
-"""Wrong items beside the right one in a test example (RecFound table of tasks)."""
+from recbole_recfound.task.spec import RANKED
 
 
 class EmbeddingTask(Task):
@@ -37,8 +34,13 @@ class EmbeddingTask(Task):
         return draw_negatives(rng, self.options.hard_negatives, pool, known)
 
     def rivals(self, rng: np.random.Generator, known: np.ndarray) -> tuple[int, ...]:
-        """What a right answer is ranked against in the test: random items that are no right answers."""
-        return draw_negatives(rng, TEST_RIVALS, self.source.catalogue.pool_size, known)
+        """What a right answer is ranked against in the test: random items of the training part that are no right answers."""
+        return draw_negatives(rng, RANKED - 1, self._traded, known)
+
+    @cached_property
+    def _traded(self) -> np.ndarray:
+        # Items that only .item knows have no place in a ranking of users' items.
+        return np.unique(self.source.items)
 
     @property
     def _nearest(self) -> np.ndarray:
@@ -120,16 +122,19 @@ class ItemToItem(EmbeddingTask):
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[PairExample], int]:
         """The item before a user's test item, and the test item, where the two were no pair of the training part."""
-        trained, examples = set(zip(*(rows.tolist() for rows in self.pairs))), []
-        for place in held_out.drawn(self.spec.id, 1, len(held_out.places))[0].tolist():
-            anchor, positive = map(int, held_out.data.items[place - 1 : place + 1])
-            if anchor != positive and (anchor, positive) not in trained:
-                left, right = np.searchsorted(self.pairs[0], [anchor, anchor + 1])
-                known = np.append(self.pairs[1][left:right], [anchor, positive])
-                rivals = self.rivals(self.source.draw(self.spec.id, place, 4), known)
-                examples.append(PairExample(anchor, positive, rivals, tuple(known.tolist())))
-        order = self.source.draw(self.spec.id, len(examples), 5).permutation(len(examples))
-        return [examples[number] for number in order[: self.options.tested("I2I")]], len(examples)
+        places, _ = held_out.drawn(self.spec.id, 1, len(held_out.places))
+        size, items = len(self.source.catalogue), held_out.data.items
+        before, after = items[places - 1], items[places]
+        new = (before != after) & ~np.isin(before * size + after, self.pairs[0] * size + self.pairs[1])
+        places = self.source.draw(self.spec.id, len(places), 5).permutation(places[new])
+        examples = []
+        for place in places[: self.options.tested("I2I")].tolist():
+            anchor, positive = int(items[place - 1]), int(items[place])
+            left, right = np.searchsorted(self.pairs[0], [anchor, anchor + 1])
+            known = np.append(self.pairs[1][left:right], [anchor, positive])
+            rivals = self.rivals(self.source.draw(self.spec.id, place, 4), known)
+            examples.append(PairExample(anchor, positive, rivals, tuple(known.tolist())))
+        return examples, len(places)
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -178,9 +183,9 @@ class QueryToItem(EmbeddingTask):
             for text, row in source.queries:
                 self.answers.setdefault(text, []).append(row)
             texts = sorted(self.answers)
-            kept = {texts[number] for number in kept_for_test(source, options, len(texts))}
-            self.trained = [pair for pair in source.queries if pair[0] not in kept]
-            self.kept = [pair for pair in source.queries if pair[0] in kept]
+            kept = [texts[number] for number in kept_for_test(source, options, len(texts))]
+            self.kept = [(text, row) for text in kept for row in self.answers[text]]
+            self.trained = [pair for pair in source.queries if pair[0] not in set(kept)]
             return
         self.note = "keyword queries from the items' own fields"
         rows = [row for row in range(catalogue.pool_size) if catalogue.values[row]]
@@ -190,9 +195,9 @@ class QueryToItem(EmbeddingTask):
         self.twins: dict[str, list[int]] = {}
         for row in rows:
             self.twins.setdefault(catalogue.sentence_of(row), []).append(row)
-        kept = set(kept_for_test(source, options, catalogue.pool_size).tolist())
-        self.trained = [row for row in rows if row not in kept]
-        self.kept = [row for row in rows if row in kept]
+        kept = kept_for_test(source, options, catalogue.pool_size)
+        self.kept = kept[np.isin(kept, rows)].tolist()
+        self.trained = np.setdiff1d(rows, catalogue.same_title(kept)).tolist()
         self.words = {row: self._words(row) for row in rows}
         self.frequency = Counter(word for words in self.words.values() for word in set(words))
 

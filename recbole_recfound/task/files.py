@@ -76,6 +76,8 @@ class TaskFiles:
             if file.bad:
                 lines.append(f"{file.path}: {file.bad} bad lines skipped")
                 lines += [f"{file.path}:{number}: {reason}" for number, reason in file.skipped]
+                if file.bad > len(file.skipped):
+                    lines.append(f"{file.path}: only the first {len(file.skipped)} of them are listed")
             if file.excluded:
                 lines.append(f"{file.path}: {file.excluded} records left out, validation or test files ask the same")
         return lines

@@ -137,8 +137,8 @@ class RecordedTask(Task):
         super().__init__(source, options)
         kept = kept_for_test(source, options, self.population)
         suitable = np.array([row for row in range(self.population) if self.suits(row)], dtype=np.int64)
-        self.rows = self.capped(np.setdiff1d(suitable, kept)).tolist()
-        self.test_rows = np.intersect1d(suitable, kept).tolist()
+        self.rows = self.capped(np.setdiff1d(suitable, self.alike(kept))).tolist()
+        self.test_rows = kept[np.isin(kept, suitable)].tolist()
         if not self.rows:
             raise Unsupported(self.needs)
 
@@ -146,6 +146,10 @@ class RecordedTask(Task):
     def population(self) -> int:
         """Items (or users) there are."""
         return self.source.catalogue.pool_size
+
+    def alike(self, rows: np.ndarray) -> np.ndarray:
+        """These and whatever has the same title, hence the same question."""
+        return self.source.catalogue.same_title(rows)
 
     @abstractmethod
     def suits(self, row: int) -> bool:
@@ -240,6 +244,9 @@ class UserProfile(RecordedTask):
     @property
     def population(self) -> int:
         return len(self.source.users)
+
+    def alike(self, rows: np.ndarray) -> np.ndarray:
+        return rows
 
     def suits(self, row: int) -> bool:
         return bool(self.source.profiles.get(self.source.users[row]))

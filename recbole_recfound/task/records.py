@@ -1,6 +1,6 @@
 """The published JSON-lines records: every line checked once, then read again one at a time.
 
-A file is indexed in one pass. What stays in memory is eight bytes per example, whatever the texts' length.
+A file is indexed in one pass. What stays in memory is twelve bytes per example, whatever the texts' length.
 """
 
 import difflib

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 EMBEDDING = "embedding"
 GENERATIVE = "generative"
+RANKED = 20
+"""Candidates of an embedding task's test, the right answer and 19 others; its metrics are MRR@20 and NDCG@20."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from recbole_recfound.text.atomic import AtomicTable, read_atomic
 from recbole_recfound.text.fields import choose_fields, readable, title_field
 
@@ -41,6 +43,11 @@ class Catalogue:
         """The item's title; its first field, or its token, when it has none."""
         values = self.values[row]
         return values.get(self.title) or next(iter(values.values()), None) or f"item {self.tokens[row]}"
+
+    def same_title(self, rows: Iterable[int]) -> np.ndarray:
+        """All rows with the title of one of `rows`, these among them."""
+        titles = {self.title_of(int(row)) for row in rows}
+        return np.array([row for row in range(len(self)) if titles and self.title_of(row) in titles], dtype=np.int64)
 
     def sentence_of(self, row: int) -> str:
         """Title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
