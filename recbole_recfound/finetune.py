@@ -36,6 +36,7 @@ from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, R
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
 from recbole_recfound.versions import versions
 
+CHOSEN_BETA = "IAK, beta by validation"
 BASE_SHARE, BASELINES_SHARE = 0.5, 0.8
 """Parts of the time budget after which a base that is trained first, and the baselines, start no further epoch."""
 OF_THE_SPLIT = (
@@ -239,11 +240,13 @@ class _Run:
         for beta in betas:
             name = "IAK" if len(betas) == 1 else f"IAK beta={beta:g}"
             row = self._row(name, lambda: self._kernels(name, plug, scorer, beta, where))
-            sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.metric), "model": name})
+            sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name})
             rows.append(row)
-        chosen = max(rows[-len(betas):], key=lambda row: (1 if scorer.bigger else -1) * row["valid_metrics"][scorer.metric])
+        chosen = max(rows[-len(betas):], key=lambda row: scorer.score_of(row["valid_metrics"]))
+        if len(betas) > 1:
+            rows.append({**chosen, "model": CHOSEN_BETA, "note": f"that of {chosen['model']}"})
         write_text(self.folder.path / CHOSEN, json.dumps({"kernels": chosen["kernels"]}))
-        return self._finish(plug, rows, chosen, sweep, seed)
+        return self._finish(plug, rows, chosen, sweep, scorer.kept_by, seed)
 
     def _row(self, name: str, compute) -> dict[str, Any]:
         """A row as kept by an earlier part of this run, or computed and kept."""
@@ -319,7 +322,7 @@ class _Run:
         }
 
     def _finish(
-        self, plug: Plug, rows: list[dict[str, Any]], chosen: dict[str, Any], sweep: list[dict[str, Any]], seed: int
+        self, plug: Plug, rows: list[dict[str, Any]], chosen: dict[str, Any], sweep: list[dict[str, Any]], kept_by: str, seed: int
     ) -> dict[str, Any]:
         config = self.config
         results = {
@@ -333,6 +336,7 @@ class _Run:
             "rows": rows,
             "chosen": chosen["model"],
             "sweep": sweep,
+            "kept_by": kept_by,
             "versions": versions(),
             "seed": config["seed"],
             "split_seed": seed,

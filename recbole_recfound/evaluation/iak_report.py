@@ -43,7 +43,8 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         loss_figure=figures.curves({key: _points(chosen, key) for key in ("matching", "compression")}, "loss"),
         kl_figure=figures.curves({row["model"]: _points(row, "kl") for row in rows if "curves" in row}, "KL, nats"),
         sweep=results["sweep"],
-        sweep_figure=figures.retained(results["sweep"], metric) if len(results["sweep"]) > 1 else "",
+        kept_by=results["kept_by"],
+        sweep_figure=figures.retained(results["sweep"], results["kept_by"]) if len(results["sweep"]) > 1 else "",
         facts={"seed": results["seed"], "seed of the split": results["split_seed"], **results["run"], **results["versions"]},
     )
 

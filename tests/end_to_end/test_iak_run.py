@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.finetune import list_layers
+from recbole_recfound.finetune import CHOSEN_BETA, list_layers
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 from tests.small_iak import OPTIONS
@@ -28,11 +28,14 @@ def finished(tmp_path_factory, tiny_path):
 
 def test_the_table(finished):
     names = [row["model"] for row in finished["comparison"]]
-    assert names == ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch", "IAK beta=0.0001", "IAK beta=0.01"]
+    assert names == ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch", "IAK beta=0.0001", "IAK beta=0.01", CHOSEN_BETA]
     for row in finished["comparison"]:
         assert {"auc", "logloss", "gauc", "weighted auc"} == set(row["metrics"])
         assert set(row["domains"]["gender"]) == {"F", "M"} and sum(d["rows"] for d in row["domains"]["gender"].values()) > 20
-    assert finished["best_valid_score"] == max(row["valid_metrics"]["auc"] for row in finished["comparison"][-2:])
+    *_, first, second, chosen = finished["comparison"]
+    best = min(first, second, key=lambda row: row["valid_metrics"]["logloss"])
+    assert chosen["metrics"] == best["metrics"] and chosen["note"] == f"that of {best['model']}"
+    assert finished["best_valid_result"] == best["valid_metrics"] and finished["test_result"] == best["metrics"]
 
 
 def test_the_folder(finished):
