@@ -59,12 +59,15 @@ def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run
 
 def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatch):
     monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}, "control: untrained": {"max_steps": 0}})
-    settings = small_run | {"tasks": ["U2I", "SR", "IP"], "max_steps": 4, "generative_eval_examples": 2, "baselines": ["Pop"]}
+    settings = small_run | {
+        "tasks": ["U2I", "SR", "IP"], "max_steps": 4, "generative_eval_examples": 2, "baselines": ["Pop"], "gradient_accumulation": 2,
+    }  # fmt: skip
     found = compare("tiny", None, settings)
     rows = {row["model"]: row for row in found["rows"]}
     assert list(rows) == ["Pop", "RecFound", NO_MERGE, "control: untrained", SINGLE_TASKS, CONSTANT]
     assert asked == ["Pop", *["ours"] * 5]
     together, ours = rows[SINGLE_TASKS], rows["RecFound"]
+    assert rows[NO_MERGE]["task_metrics"].keys() == ours["task_metrics"].keys() == {"U2I", "SR", "IP"}
     alone = {name: json.loads((Path(found["folder"]) / "rows" / f"only_{name}.json").read_text()) for name in ours["tasks"]}
     for name, row in alone.items():
         told = row["tasks"][name]
@@ -74,6 +77,7 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
     assert together["train_seconds"] == sum(row["train_seconds"] for row in alone.values())
     assert rows["control: untrained"]["steps"] == 0 and list(rows[CONSTANT]["task_metrics"]) == ["SR"]
     table = (Path(found["folder"]) / "table.md").read_text()
+    assert "| examples seen (distinct) | U2I | SR | IP |" in table
     assert f"| {CONSTANT} | - |" in table and f"| {SINGLE_TASKS} |" in table
     with pytest.raises(ConfigError, match="compare: the table needs a data set and the task U2I"):
         compare("tiny", None, settings | {"only_tasks": ["SR"]})

@@ -1,5 +1,7 @@
 """The right answer of an embedding example among others: by hand, and against pair by pair."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,11 @@ def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
     small.model.refresh_items()
     model, tests = small.model.eval(), small.built.tests
     assert set(tests) == {"U2I", "I2I", "Q2I"}
+    # Items that only .item knows would all be the padding.
+    iids = model.inputs.collator.iid_of_row
+    assert all(iids[[e.positive, *e.negatives]].all() for e in tests["U2I"].examples)
+    with pytest.raises(ValueError, match="no place") if mode.get("text_form") != "prompt" else contextlib.nullcontext():
+        model.catalogue_vectors("U2I", [int(np.flatnonzero(iids == 0)[0])])
     for task, test in tests.items():
         values = []
         for example in test.examples:
