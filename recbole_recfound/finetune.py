@@ -31,7 +31,7 @@ from recbole_recfound.registry import OUR_MODELS
 from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
-from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.budget import Budget, turn
 from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
 from recbole_recfound.versions import versions
@@ -229,17 +229,19 @@ class _Run:
         first = self.domains[0]
         sampler = self._sampler(training_domains(first, self.splits, plug.trainable), len(first), options)
         rows = []
-        for method in ["frozen", *(name for name in config["baselines"] if name != "frozen")]:
+        methods = ["frozen", *(name for name in config["baselines"] if name != "frozen")]
+        for number, method in enumerate(methods):
             tuner = FineTuner(
                 _recipe(plug, self.splits, make_model(plug, self.domains, config).banks[0].encoder_bias.shape[1]),
-                sampler, plug.collate, scorer, self._method_options(method), self.deadline(BASELINES_SHARE),
+                sampler, plug.collate, scorer, self._method_options(method),
+                turn(self.deadline(BASELINES_SHARE), len(methods) - number),
             )  # fmt: skip
             rows.append(self._row(method, lambda: tuner.run(method, config["show_progress"])))
         betas = config["iak_beta"] if isinstance(config["iak_beta"], list) else [config["iak_beta"]]
         sweep = []
-        for beta in betas:
+        for number, beta in enumerate(betas):
             name = "IAK" if len(betas) == 1 else f"IAK beta={beta:g}"
-            row = self._row(name, lambda: self._kernels(name, plug, scorer, beta, where))
+            row = self._row(name, lambda: self._kernels(name, plug, scorer, beta, where, turn(self.deadline(), len(betas) - number)))
             sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name})
             rows.append(row)
         chosen = max(rows[-len(betas):], key=lambda row: scorer.score_of(row["valid_metrics"]))
@@ -275,7 +277,9 @@ class _Run:
             rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"], apart
         )
 
-    def _kernels(self, name: str, plug: Plug, scorer: DomainScorer, beta: float, where: Path) -> dict[str, Any]:
+    def _kernels(
+        self, name: str, plug: Plug, scorer: DomainScorer, beta: float, where: Path, late: float | None
+    ) -> dict[str, Any]:
         """Train one bank and score it."""
         config, options = self.config, _options(self.config, beta)
         model = make_model(plug, self.domains, config)
@@ -283,7 +287,7 @@ class _Run:
             warm_start(model, Path(config["iak_warm_start"]))
         base_valid = scorer.collect(plug.base, "valid")
         sampler = self._sampler(*kernel_rows(self.domains, self.splits, plug.trainable), options)
-        trainer = IAKTrainer(model, sampler, plug.collate, scorer, options, config["device"], self.deadline())
+        trainer = IAKTrainer(model, sampler, plug.collate, scorer, options, config["device"], late)
         fitted = trainer.fit(
             [scorer.valid_scores(base_valid, number) for number in range(len(self.domains))],
             config["show_progress"],

@@ -35,3 +35,17 @@ class Budget:
     def remaining(self) -> float:
         """Seconds left; infinity without a limit, never negative."""
         return max(0.0, self.seconds - self.elapsed()) if self.limited else float("inf")
+
+
+def turn(deadline: float | None, left: int, now: float | None = None) -> float | None:
+    """When the first of `left` trainings must end, so that each of them has as long until the deadline.
+
+    Args:
+        deadline: a time of `time.monotonic()`; None: no limit.
+        left: trainings that have not begun, this one among them.
+        now: another time than the present, in tests.
+    """
+    if deadline is None:
+        return None
+    now = time.monotonic() if now is None else now
+    return now + max(0.0, deadline - now) / left

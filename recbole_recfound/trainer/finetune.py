@@ -19,6 +19,7 @@ from recbole_recfound.base import Attachment, Family, forget_cached
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import Collected, DomainScorer
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.trainer.budget import turn
 from recbole_recfound.trainer.iak import IAKOptions
 
 METHODS = ("frozen", "full", "head", "bitfit", "adapter", "lora", "scratch")
@@ -159,7 +160,7 @@ class FineTuner:
         collate: training rows to a batch.
         scorer: validation and test.
         options: epochs, learning rate, patience.
-        deadline: a time of `time.monotonic()` after which no epoch begins.
+        deadline: a time of `time.monotonic()`; what is left until then is shared out among the domains.
     """
 
     recipe: Recipe
@@ -189,13 +190,13 @@ class FineTuner:
         base_scores = scorer.valid_scores(found["valid"].whole, 0)
         trained = [] if method == "frozen" else [d for d, rows in enumerate(self.sampler.rows) if len(rows)]
         sizes, kept = [0], 0
-        for domain in tqdm(trained, desc=method, disable=not show_progress, dynamic_ncols=True):
+        for done, domain in enumerate(tqdm(trained, desc=method, disable=not show_progress, dynamic_ncols=True)):
             model, loss = build_method(method, self.recipe)
             sizes.append(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
             index = {phase: torch.nonzero(scorer.domain[phase][:, 0] == domain).squeeze(1) for phase in found}
             start = -np.inf if method == "scratch" else base_scores[domain]
             rate = self.options.learning_rate * float(self.sampler.rate_factors[domain])
-            better = self._fit(model, loss, rate, domain, index["valid"], start)
+            better = self._fit(model, loss, rate, domain, index["valid"], start, turn(self.deadline, len(trained) - done))
             kept += better
             if better or method == "scratch":
                 begin = time.monotonic()
@@ -225,7 +226,14 @@ class FineTuner:
         return told + ("; cut off by the time budget" if late else "")
 
     def _fit(
-        self, model: nn.Module, loss: Callable[[Any], torch.Tensor], rate: float, domain: int, valid: torch.Tensor, best: float
+        self,
+        model: nn.Module,
+        loss: Callable[[Any], torch.Tensor],
+        rate: float,
+        domain: int,
+        valid: torch.Tensor,
+        best: float,
+        late: float | None,
     ) -> bool:
         """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
         own, options = np.full(self.sampler.size, -1), self.options
@@ -237,7 +245,7 @@ class FineTuner:
         optimizer = torch.optim.Adam(weights, lr=rate)
         kept, stale, steps = None, 0, 0
         for _ in range(options.epochs):
-            if self.deadline is not None and time.monotonic() > self.deadline:
+            if late is not None and time.monotonic() > late:
                 break
             model.train()
             for interaction in loader:

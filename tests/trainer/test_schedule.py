@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.trainer.budget import Budget, turn
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 
@@ -39,3 +39,9 @@ def test_budget():
     assert budget.remaining() == 0
     unlimited = Budget(0, clock=lambda: now[0])
     assert not unlimited.limited and unlimited.remaining() == float("inf")
+
+
+def test_trainings_take_turns_until_the_deadline():
+    assert turn(100.0, 4, now=60.0) == 70.0 and turn(100.0, 1, now=60.0) == 100.0
+    # One that needed less leaves the rest more; after the deadline nothing is left.
+    assert turn(100.0, 3, now=61.0) == 74.0 and turn(100.0, 2, now=130.0) == 130.0 and turn(None, 2) is None
