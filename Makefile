@@ -35,11 +35,12 @@ test-oldest: $(OLD_VENV)/$(STAMP)
 
 # torch first: whatever comes later finds it there, of the kind (CPU or CUDA) that pip's own settings chose
 define create
-@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { echo "error: $(PYTHON) is not a Python 3.11: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+@$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" 2>/dev/null || { echo "error: $(PYTHON) is not a Python 3.11: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 $(PYTHON) -m venv $(1)
 $(1)/bin/python -m pip install "$(TORCH)"
 $(1)/bin/python -m pip install $(2) -e ".[test]"
 $(1)/bin/python -m pip install --no-deps "$(BACKBONE)"
+@rm -f $(1)/.installed-*
 @touch $@
 endef
 

@@ -15,7 +15,7 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     # 3.11: the least that transformers 5 wants, and the last for which ray 2.6.3 (which RecBole 1.2.1 wants) has wheels
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.12",
     packages=[*find_packages(include=["recbole_recfound", "recbole_recfound.*"]), "recbole_recfound.properties"],
     package_dir={"recbole_recfound.properties": "properties"},
     package_data={"recbole_recfound": ["**/*.j2"], "recbole_recfound.properties": ["**/*.yaml"]},

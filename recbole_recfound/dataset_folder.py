@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.property_files import recbole_dir
+from recbole_recfound.text.atomic import KINDS
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""
@@ -38,7 +40,7 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
 
 
 def check_columns(folder: Path, dataset: str, config) -> None:
-    """Refuses interaction files that lack the user, item or time column, or a column that `load_col` names.
+    """Refuses interaction files that lack the user, item or time column, or a column that `load_col` names, and malformed rows.
 
     Args:
         folder: where the atomic files lie.
@@ -47,7 +49,7 @@ def check_columns(folder: Path, dataset: str, config) -> None:
 
     Raises:
         ConfigError: `load_col` leaves out a column that the run needs.
-        DataError: a column is missing; names the file and what it has.
+        DataError: a column is missing, or a row is malformed; names file and line.
     """
     wanted = {config["USER_ID_FIELD"]: "USER_ID_FIELD", config["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
     if config["eval_args"].get("order") == "TO":
@@ -64,6 +66,70 @@ def check_columns(folder: Path, dataset: str, config) -> None:
         for field, reason in wanted.items():
             if field not in present and not (parts and reason.startswith("TIME_FIELD")):
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
+        filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
+        read = frozenset(present if loaded is None else loaded)
+        stamp = (folder / name).stat()
+        _check_rows(folder / name, config["field_separator"], config["encoding"], filled, read, (stamp.st_mtime_ns, stamp.st_size))
+    for suffix in set(config["load_col"] or {}) & {"user", "item"}:
+        path = folder / f"{dataset}.{suffix}"
+        unknown = sorted(set(config["load_col"][suffix]) - set(columns_of(path, config))) if path.is_file() else []
+        if unknown:
+            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, config))}")
+
+
+@lru_cache(maxsize=64)
+def _check_rows(
+    path: Path, separator: str, encoding: str | None, filled: frozenset[str], read: frozenset[str], stamp: tuple[int, int]
+) -> None:
+    """Refuses rows that RecBole would read as something else: cells too many or too few, text where numbers belong, no id or time.
+
+    Every row is looked at once per file and process, one line in memory.
+
+    Args:
+        path: an interaction file.
+        separator, encoding: of the file.
+        filled: columns that must not be empty.
+        read: columns that are read.
+        stamp: of the file; another one is looked at anew.
+    """
+    ends = separator.encode()
+    with open(path, "rb") as file:
+        header = file.readline().decode(encoding or "utf-8-sig").rstrip("\r\n").split(separator)
+        kinds = [cell.partition(":")[::2] for cell in header]
+        for cell, (_, kind) in zip(header, kinds):
+            if kind not in KINDS:
+                raise DataError(f"{path}:1: column '{cell}' needs a type, one of {', '.join(KINDS)}, as in timestamp:float")
+        full = [(place, name) for place, (name, _) in enumerate(kinds) if name in filled]
+        floats = [(place, name) for place, (name, kind) in enumerate(kinds) if kind == "float" and name in read]
+        blank = 0
+        for number, line in enumerate(file, start=2):
+            line = line.rstrip(b"\r\n")
+            if not line:
+                blank = blank or number
+                continue
+            cells = line.split(ends)
+            if blank or len(cells) != len(header):
+                found = "an empty line" if blank else f"{len(cells)} cells where the header has {len(header)}"
+                raise DataError(f"{path}:{blank or number}: {found}")
+            for place, name in full:
+                if not cells[place].strip():
+                    raise DataError(f"{path}:{number}: {name} is empty")
+            for place, name in floats:
+                try:
+                    float(cells[place] or b"nan")
+                except ValueError:
+                    text = cells[place].decode("utf-8", "backslashreplace")
+                    raise DataError(f"{path}:{number}: {name} is {text!r}, which is no number") from None
+            if not line.isascii():
+                _decoded(line, encoding, path, number)
+
+
+def _decoded(line: bytes, encoding: str | None, path: Path, number: int) -> str:
+    try:
+        return line.decode(encoding or "utf-8")
+    except UnicodeDecodeError:
+        name = encoding or "utf-8"
+        raise DataError(f"{path}:{number}: not {name.upper()}; convert the file, or name its encoding (encoding: latin-1)") from None
 
 
 def columns_of(path: Path, config) -> list[str]:
@@ -73,6 +139,6 @@ def columns_of(path: Path, config) -> list[str]:
         path: the file.
         config: gives `field_separator` and `encoding`.
     """
-    with open(path, encoding=config["encoding"] or "utf-8") as file:
-        header = file.readline().rstrip("\n").split(config["field_separator"])
+    with open(path, "rb") as file:
+        header = _decoded(file.readline().rstrip(b"\r\n"), config["encoding"], path, 1).split(config["field_separator"])
     return [column.split(":")[0] for column in header]

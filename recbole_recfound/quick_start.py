@@ -273,9 +273,11 @@ def _run_ours(
         trained = trained_parameters(built.model)
         kept = trained_tensors(trained)
         load_trained(trained, store.load(trainer.best_step, device).trained)
+        trainer.refresh_items()
         with accelerator.autocast():
             of_best = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
         load_trained(trained, kept)
+        trainer.refresh_items()
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
     row = {
         "model": config["model"],

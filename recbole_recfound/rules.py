@@ -45,6 +45,11 @@ def _eval_args(value: dict) -> str | None:
     split = value.get("split", {"RS": []})
     if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS"):
         return "split must be one of {'LS': ...}, {'RS': [...]}, {'TS': [...]}"
+    kind, parts = next(iter(split.items()))
+    if kind == "LS" and parts not in LEFT_OUT:
+        return f"split LS must be one of {', '.join(LEFT_OUT)}"
+    if kind != "LS" and not (isinstance(parts, list) and all(isinstance(part, (int, float)) for part in parts)):
+        return f"split {kind} must be a list of numbers"
     if value.get("order", "TO") not in ("TO", "RO"):
         return "order must be TO (by time) or RO (random)"
     modes = value.get("mode", "full")
@@ -52,6 +57,22 @@ def _eval_args(value: dict) -> str | None:
         if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
             return f"mode {mode!r} must be full, labeled, uniN or popN"
     return None
+
+
+LEFT_OUT = ("valid_and_test", "valid_only", "test_only")
+
+
+def _texts(value: Iterable) -> str | None:
+    return None if all(isinstance(word, str) for word in value) else "must hold text only"
+
+
+def _columns(value: dict) -> str | None:
+    fits = all(isinstance(columns, list) and _texts(columns) is None for columns in value.values())
+    return None if fits else "must name a list of columns for each file"
+
+
+def _settings_by_name(value: dict) -> str | None:
+    return None if all(isinstance(settings, dict) for settings in value.values()) else "must hold a mapping of settings for each name"
 
 
 def _interval(value: str) -> str | None:
@@ -89,12 +110,12 @@ RULES: dict[str, Rule] = {
     "save_dataloaders": Rule(choices=(False,)),  # the loaders are made anew for every run, with its mask
     # the run
     "time_budget": Rule((int, float), minimum=0),
-    "baselines": Rule((list,)),
-    "baseline_args": Rule((dict,)),
+    "baselines": Rule((list,), check=_texts),
+    "baseline_args": Rule((dict,), check=_settings_by_name),
     "baseline_time_budget": Rule((int, float), minimum=0),
     "resume": Rule((str,)),
     # data
-    "load_col": Rule((dict,), nullable=True),
+    "load_col": Rule((dict,), nullable=True, check=_columns),
     "TIME_FIELD": Rule((str,), nullable=True),
     "LABEL_FIELD": Rule((str,), nullable=True),
     "RATING_FIELD": Rule((str,), nullable=True),
@@ -147,8 +168,9 @@ RULES: dict[str, Rule] = {
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict)),
     "generative_eval_examples": Rule((int, dict), check=_task_counts),
-    "balanced_tasks": Rule((list,)),
-    "only_tasks": Rule((list,)),
+    "tasks": Rule((list,), check=_texts),
+    "balanced_tasks": Rule((list,), check=_texts),
+    "only_tasks": Rule((list,), check=_texts),
     "answer_beams": Rule(minimum=1),
     "bert_score_model": Rule((str,)),
     "hard_negatives": Rule(minimum=0),

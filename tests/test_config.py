@@ -133,6 +133,11 @@ WRONG = [
     ({"load_col": ["user_id"]}, r"load_col: is \['user_id'\], expected a mapping or nothing"),
     ({"eval_args": {"spilt": {}}}, "eval_args: .* has no part 'spilt'"),
     ({"eval_args": {"split": {"XX": 1}}}, "eval_args: .*split must be one of"),
+    ({"eval_args": {"split": {"LS": "nope"}}}, "eval_args: .*split LS must be one of valid_and_test"),
+    ({"eval_args": {"split": {"RS": "all"}}}, "eval_args: .*split RS must be a list of numbers"),
+    ({"load_col": {"inter": None}}, "load_col: .*must name a list of columns for each file"),
+    ({"baselines": [1]}, "baselines: .*must hold text only"),
+    ({"baseline_args": {"BPR": 3}}, "baseline_args: .*must hold a mapping of settings for each name"),
     ({"eval_args": {"order": "XX"}}, "eval_args: .*order must be TO"),
     ({"eval_args": {"mode": "some"}}, "eval_args: .*mode 'some' must be full"),
     ({"user_inter_num_interval": "5"}, "user_inter_num_interval: .*interval such as"),
@@ -273,3 +278,40 @@ def test_device_and_environment_are_left_alone(monkeypatch):
 
 def test_errors_are_our_own_kind():
     assert issubclass(ConfigError, RecFoundError) and issubclass(ConfigError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"u1\ti2\t2\n", b"u1\ti2\n", r"seq.inter:3: 2 cells where the header has 3"),
+        (b"u1\ti2\t2\n", b"u1\ti2\t2\t9\n", r"seq.inter:3: 4 cells where the header has 3"),
+        (b"u1\ti2\t2\n", b"u1\ti2\t\n", r"seq.inter:3: timestamp is empty"),
+        (b"u1\ti2\t2\n", b"u1\t\t2\n", r"seq.inter:3: item_id is empty"),
+        (b"u1\ti2\t2\n", b"u1\ti2\tabc\n", r"seq.inter:3: timestamp is 'abc', which is no number"),
+        (b"u1\ti2\t2\n", b"u1\ti\xe9\t2\n", r"seq.inter:3: not UTF-8; convert the file"),
+        (b"u1\ti2\t2\n", b"\nu1\ti2\t2\n", r"seq.inter:3: an empty line"),
+        (b"timestamp:float", b"timestamp", r"seq.inter:1: column 'timestamp' needs a type"),
+        (b"item_id:token", b"item\xe9:token", r"seq.inter:1: not UTF-8"),
+    ],
+)
+def test_malformed_interactions_name_file_and_line(write_dataset, old, new, message):
+    rows = [["user_id:token", "item_id:token", "timestamp:float"], *([f"u{n // 4}", f"i{n % 5}", n] for n in range(4, 20))]
+    rows[1:3] = [["u1", "i1", 1], ["u1", "i2", 2]]
+    path = write_dataset("seq", inter=rows)
+    file = path / "seq" / "seq.inter"
+    settings = {"data_path": str(path), "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    Config("RecFound", "seq", config_dict=settings)
+    content = file.read_bytes()
+    assert content.count(old) == 1
+    file.write_bytes(content.replace(old, new) + b"\n\n")
+    with pytest.raises(DataError, match=message) as caught:
+        Config("RecFound", "seq", config_dict=settings)
+    assert "\n" not in str(caught.value)
+    file.write_bytes(content.replace(b"\n", b"\r\n") + b"\n")  # line ends of another system, and empty lines at the end, are no rows
+    Config("RecFound", "seq", config_dict=settings)
+
+
+def test_unknown_columns_of_items_are_refused(tiny_path):
+    settings = {"data_path": str(tiny_path), "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "colour"]}}
+    with pytest.raises(DataError, match=r"tiny.item:1: no column 'colour' \(load_col\); it has item_id"):
+        Config("RecFound", "tiny", config_dict=settings)

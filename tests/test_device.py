@@ -64,5 +64,7 @@ def test_no_other_file_names_a_device(checkout):
         if path == checkout / "recbole_recfound" / "device.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"(cpu|cuda)(:\d+)?", node.value):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
+                pytest.fail(f"{path.relative_to(checkout)}:{node.lineno} calls .cuda(): take the device from the config")
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"(cpu|cuda)(:\d*)?", node.value):
                 pytest.fail(f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config")

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -63,7 +64,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, trust_remote_code=False, attn_implementation=_attention(device)
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
     if not hasattr(model.base_model, "layers"):
         raise BackboneError(f"backbone '{name}' ({config.model_type}) has no decoder layers under .layers")

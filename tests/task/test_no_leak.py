@@ -8,8 +8,10 @@ from recbole_recfound.evaluation.protocol import Splits, build_splits
 from recbole_recfound.model.build import catalogue_of
 from recbole_recfound.task import TaskOptions, TrainingData, build_tasks
 
-TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"]
+TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
+QUERIES = [(f"query {n % 7}", n % 18) for n in range(40)]
+PROFILES = {f"u{n}": {"age": str(20 + n)} for n in range(12)}
 INTER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 
 
@@ -28,19 +30,22 @@ def _interactions(held_out_seed: int) -> list[list]:
 def _examples(path, source_of, sequences: bool) -> bytes:
     config = Config("RecFound", "films", config_dict={"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}})
     splits = build_splits(config)
-    options = TaskOptions(sequences=sequences, candidates=4, hard_negatives=2, negative_source="title")
-    tasks, left_out = build_tasks(TASKS, source_of(splits), options)
-    assert not left_out
-    return repr([(name, task.note, [task.example(i) for i in range(len(task))]) for name, task in tasks.items()]).encode()
+    examples = []
+    for form in ("letters", "title"):
+        options = TaskOptions(sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", sr_form=form, eval_examples=16)
+        tasks, left_out = build_tasks(TASKS, source_of(splits), options)
+        assert not left_out
+        examples += [(name, task.note, [task.example(i) for i in range(len(task))]) for name, task in tasks.items()]
+    return repr(examples).encode()
 
 
 def _source(splits: Splits) -> TrainingData:
-    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=3)
+    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
 
 
 def _planted(splits: Splits) -> TrainingData:
     """What a careless builder would do: look at all interactions."""
-    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits), seed=3)
+    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
 
 
 def _same_examples_whatever_is_held_out(write_dataset, source_of, sequences: bool) -> bool:

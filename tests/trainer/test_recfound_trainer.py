@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_recfound.errors import TrainingError
+from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
@@ -28,6 +28,14 @@ def _losses(trainer):
 def test_same_seed_same_losses(small_run, tmp_path):
     first, second, other = (_fit(small_run, tmp_path / str(at), seed=seed) for at, seed in enumerate((5, 5, 6)))
     assert _losses(first) == _losses(second) != _losses(other)
+
+
+def test_checkpoints_of_another_backbone_are_refused(small_run, tmp_path):
+    trainer = _fit(small_run, tmp_path, max_steps=2)
+    checkpoint = trainer.store.load(2, trainer.device)
+    checkpoint.state["backbone"] = "another"
+    with pytest.raises(DataError, match="the checkpoints belong to another backbone .* start a new run"):
+        trainer.restore(checkpoint)
 
 
 def test_optimiser_has_the_trained_parameters_and_nothing_else(small_run, tmp_path):

@@ -1,0 +1,36 @@
+"""What is no backbone is refused in one line."""
+
+import json
+
+import pytest
+import torch
+
+from recbole_recfound.backbone import load_backbone
+from recbole_recfound.errors import BackboneError
+from tests.tiny_backbone import write_tiny_backbone
+
+DEVICE = torch.get_default_device()
+
+
+def _folder(tmp_path, config):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    return str(tmp_path / "model")
+
+
+def test_a_folder_that_is_no_backbone(tmp_path):
+    with pytest.raises(BackboneError, match="backbone '.*absent' not found") as refused:
+        load_backbone(str(tmp_path / "absent"), DEVICE)
+    assert "\n" not in str(refused.value)
+    encoder = _folder(tmp_path, {"model_type": "vit", "architectures": ["ViTModel"]})
+    with pytest.raises(BackboneError, match="is a vit model, not a causal language model"):
+        load_backbone(encoder, DEVICE)
+
+
+def test_weights_that_cannot_be_read(tmp_path):
+    folder = write_tiny_backbone(tmp_path)
+    weights = next(folder.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(BackboneError, match="cannot be loaded") as refused:
+        load_backbone(str(folder), DEVICE)
+    assert "\n" not in str(refused.value)
