@@ -269,18 +269,17 @@ class RecFound(GeneralRecommender):
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[Text], task: str, rows: int = 32) -> torch.Tensor:
         """Vectors of (instruction, text) pairs under the route of a task, [texts, d], normalised; similar lengths together."""
-        was_training = self.training
-        self.eval()
         tokenizer, longest = self.inputs.collator.tokenizer, self.inputs.collator.max_prompt_tokens
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         vectors = torch.zeros(len(texts), len(self.text_mean), device=self.device)
-        for start in range(0, len(order), rows):
-            chosen = order[start : start + rows]
-            ids, mask, pooled = text_tensors([texts[index] for index in chosen], tokenizer, longest)
-            parts = (ids.to(self.device), mask.to(self.device), pooled.to(self.device))
-            vectors[chosen] = self._unit(*parts, [task] * len(chosen), slice(None))
-        self.train(was_training)
+        if order:
+            collate = lambda part: text_tensors([texts[index] for index in order[part]], tokenizer, longest)  # noqa: E731
+            vectors[order] = self._by_rows(len(order), lambda part: self._encoded(task, collate(part)), rows)
         return vectors
+
+    def _encoded(self, task: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Unit vectors of collated texts (tokens, mask, tokens to pool), all under the route of one task."""
+        return self._unit(*(part.to(self.device) for part in parts), [task] * len(parts[0]), slice(None))
 
     @torch.no_grad()
     def query_vectors(self, task: str, queries: Sequence[str | int | tuple[int, ...]]) -> torch.Tensor:
@@ -292,12 +291,9 @@ class RecFound(GeneralRecommender):
             return self._by_rows(
                 len(queries), lambda rows: self.user_vectors(torch.from_numpy(pad(iids[rows], fill=0)[0]).to(self.device), lengths[rows])
             )
-
-        def encode(rows: slice) -> torch.Tensor:
-            parts = collator.queries([task] * len(queries[rows]), queries[rows])
-            return self._unit(*(part.to(self.device) for part in parts), [task] * len(queries[rows]), slice(None))
-
-        return self._by_rows(len(queries), encode)
+        return self._by_rows(
+            len(queries), lambda rows: self._encoded(task, collator.queries([task] * len(queries[rows]), queries[rows]))
+        )
 
     @torch.no_grad()
     def catalogue_vectors(self, task: str, items: Sequence[int]) -> torch.Tensor:
@@ -308,12 +304,7 @@ class RecFound(GeneralRecommender):
             if not iids.all():
                 raise ValueError("items without interactions have no place in the table of item vectors")
             return self._by_rows(len(items), lambda rows: self.item_vectors()[iids[rows]])
-
-        def encode(rows: slice) -> torch.Tensor:
-            parts = collator.item_texts(items[rows])
-            return self._unit(*(part.to(self.device) for part in parts), [task] * len(items[rows]), slice(None))
-
-        return self._by_rows(len(items), encode)
+        return self._by_rows(len(items), lambda rows: self._encoded(task, collator.item_texts(items[rows])))
 
     def _by_rows(self, count: int, encode: Callable[[slice], torch.Tensor], rows: int = 32) -> torch.Tensor:
         """Results of some rows at a time, one under another, without dropout."""
@@ -366,8 +357,7 @@ class RecFound(GeneralRecommender):
             states = self.user_tower.over_text(*(part.to(self.device) for part in text.values()))
             return states[rows, last]
         recent = [tuple(history[-self.history_titles :]) for history in histories]
-        ids, mask, pooled = (part.to(self.device) for part in collator.queries([ROUTE] * len(recent), recent))
-        return self._unit(ids, mask, pooled, [ROUTE] * len(recent), slice(None))
+        return self._encoded(ROUTE, collator.queries([ROUTE] * len(recent), recent))
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
