@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.property_files import recbole_dir
-from recbole_recfound.text.atomic import KINDS
+from recbole_recfound.text.atomic import header_kinds, wrong_cells
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""
@@ -94,13 +94,9 @@ def _check_rows(
     """
     ends = separator.encode()
     with open(path, "rb") as file:
-        header = file.readline().decode(encoding or "utf-8-sig").rstrip("\r\n").split(separator)
-        kinds = [cell.partition(":")[::2] for cell in header]
-        for cell, (_, kind) in zip(header, kinds):
-            if kind not in KINDS:
-                raise DataError(f"{path}:1: column '{cell}' needs a type, one of {', '.join(KINDS)}, as in timestamp:float")
-        full = [(place, name) for place, (name, _) in enumerate(kinds) if name in filled]
-        floats = [(place, name) for place, (name, kind) in enumerate(kinds) if kind == "float" and name in read]
+        kinds = header_kinds(path, file.readline().decode(encoding or "utf-8-sig").rstrip("\r\n"), separator)
+        full = [(place, name) for place, name in enumerate(kinds) if name in filled]
+        floats = [(place, name) for place, (name, kind) in enumerate(kinds.items()) if kind == "float" and name in read]
         blank = 0
         for number, line in enumerate(file, start=2):
             line = line.rstrip(b"\r\n")
@@ -108,9 +104,10 @@ def _check_rows(
                 blank = blank or number
                 continue
             cells = line.split(ends)
-            if blank or len(cells) != len(header):
-                found = "an empty line" if blank else f"{len(cells)} cells where the header has {len(header)}"
-                raise DataError(f"{path}:{blank or number}: {found}")
+            if blank:
+                raise DataError(f"{path}:{blank}: an empty line")
+            if len(cells) != len(kinds):
+                raise wrong_cells(path, number, len(cells), len(kinds), separator)
             for place, name in full:
                 if not cells[place].strip():
                     raise DataError(f"{path}:{number}: {name} is empty")

@@ -158,7 +158,7 @@ def run_iak(
     folder = RunFolder.open("IAK", dataset, settings, config["output_dir"], config["resume"])
     folder.log_to(verbose=False)
     run = _Run(config, splits, folder, budget, domains, known)
-    run.say(f"{protocol_line(protocol_of(config, splits))}\nrun folder: {folder.path}")
+    print(f"{protocol_line(protocol_of(config, splits))}\nrun folder: {folder.path}", flush=True)
     if checkpoint is None:
         base = run.trained_base()
         plug = _plugged(splits, base, known)
@@ -201,10 +201,6 @@ class _Run:
     ) -> None:
         self.config, self.splits, self.folder, self.budget, self.domains, self.known = config, splits, folder, budget, domains, known
 
-    def say(self, text: str) -> None:
-        if self.config["show_progress"]:
-            print(text, flush=True)
-
     def deadline(self, share: float = 1.0) -> float | None:
         return self.budget.start + share * self.budget.seconds if self.budget.limited else None
 
@@ -213,11 +209,11 @@ class _Run:
         saved = self.folder.path / "base"
         if (saved / "base.json").is_file():
             return make_base(self.splits, read_base(saved, False))
-        self.say(f"training the base {self.config['model']} ...")
+        print(f"training the base {self.config['model']} ...", flush=True)
         self.config["checkpoint_dir"] = str(self.folder.path / "trainer_state")
         rows = self.splits if self.known.all() else with_training_rows(self.splits, self.known)
         row, base = fit(self.config, rows, self.deadline(BASE_SHARE))
-        self.say(f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}")
+        print(f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}", flush=True)
         write_text(self.folder.path / "base_row.json", json.dumps(row))
         return base
 
@@ -255,7 +251,7 @@ class _Run:
         key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
 
         def scored() -> dict[str, Any]:
-            self.say(f"{name} ...")
+            print(f"{name} ...", flush=True)
             init_seed(self.config["seed"], self.config["reproducibility"])
             row = {**compute(), "model": name}
             metric = self.config["valid_metric"].lower()
@@ -348,8 +344,8 @@ class _Run:
         }
         write_text(self.folder.path / "report.html", render_iak_report(results))
         write_text(self.folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
-        self.say(f"\n{protocol_line(results['protocol'])}\n{format_table(rows)}")
-        self.say(f"{results['run']['total_seconds']:.0f} s in all\nreport: {self.folder.path / 'report.html'}")
+        print(f"\n{protocol_line(results['protocol'])}\n{format_table(rows)}", flush=True)
+        print(f"{results['run']['total_seconds']:.0f} s in all\nreport: {self.folder.path / 'report.html'}", flush=True)
         return {
             "best_valid_score": chosen["valid_metrics"][config["valid_metric"].lower()],
             "valid_score_bigger": config["valid_metric_bigger"],

@@ -95,7 +95,7 @@ def run_recfound(
     folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
     folder.log_to(verbose=config["show_progress"])
     protocol = protocol_of(config, splits)
-    _say(config, f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}")
+    print(f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}", flush=True)
 
     # A missing backbone must be found before the baselines have cost minutes.
     precision = choose_precision(config["precision"], device)
@@ -133,7 +133,7 @@ def check_tasks(config: Config) -> TaskFiles:
         raise ConfigError(f"generative_eval_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
     files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     for note in files.notes():
-        _say(config, note)
+        print(note, flush=True)
     return files
 
 
@@ -146,11 +146,6 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     sizes = {file.name: file.stat().st_size for file in files}
     sizes |= {path: Path(path).stat().st_size for path in paths_in(config["task_files"] or []) if Path(path).is_file()}
     return {**settings, "data_files": sizes}
-
-
-def _say(config: Config, text: str) -> None:
-    if config["show_progress"]:
-        print(text, flush=True)
 
 
 def _plan(config: Config) -> str:
@@ -190,7 +185,7 @@ def _deadline(budget: Budget, share: float) -> float | None:
 
 def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Budget) -> list[dict[str, Any]]:
     def compute(name: str) -> dict[str, Any]:
-        _say(config, f"baseline {name} ...")
+        print(f"baseline {name} ...", flush=True)
         return run_baseline(name, config, splits, folder.path / "baselines", _deadline(budget, BASELINE_SHARE))
 
     return [folder.row(name, partial(compute, name)) for name in config["baselines"]]
@@ -252,7 +247,7 @@ def _run_ours(
     splits = splits if built.ranks else None
     # Baselines have drawn in between.
     init_seed(config["seed"], config["reproducibility"])
-    _say(config, _tasks_line(built))
+    print(_tasks_line(built), flush=True)
     trainer.fit(built.loader, splits and splits.valid_data, saved=True, show_progress=config["show_progress"])
     started = time.monotonic()
     outcome = _merge(config, splits, trainer, store) if splits else _merge_by_probes(config, trainer, store)
@@ -483,7 +478,7 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
         lines.append(f"probes took {100 * run['probe_share_of_step_time']:.1f}% of the training time")
     lines.append(f"{run['total_seconds']:.0f} s in all, peak memory {run['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder.path / 'report.html'}")
-    _say(config, "\n" + "\n".join(lines))
+    print("\n" + "\n".join(lines), flush=True)
     row = results["rows"][-1]
     return {
         "best_valid_score": row["valid_metrics"].get(config["valid_metric"].lower()),

@@ -56,15 +56,12 @@ def read_atomic(path: Path, separator: str = "\t") -> AtomicTable:
             always with file:line.
     """
     lines = _lines(path)
-    kinds = _header(path, lines[0], separator)
+    kinds = header_kinds(path, lines[0], separator)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         cells = tuple(line.split(separator))
         if len(cells) != len(kinds):
-            raise DataError(
-                f"{path}:{number}: {len(cells)} cells where the header has {len(kinds)}"
-                f" (a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced)"
-            )
+            raise wrong_cells(path, number, len(cells), len(kinds), separator)
         rows.append(cells)
     return AtomicTable(path, kinds, rows)
 
@@ -84,7 +81,12 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _header(path: Path, line: str, separator: str) -> dict[str, str]:
+def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
+    """Columns of an atomic file and their types, in file order.
+
+    Raises:
+        DataError: a column without a known type, or a column twice.
+    """
     kinds = {}
     for cell in line.split(separator):
         name, _, kind = cell.partition(":")
@@ -94,3 +96,9 @@ def _header(path: Path, line: str, separator: str) -> dict[str, str]:
             raise DataError(f"{path}:1: column '{name}' appears twice")
         kinds[name] = kind
     return kinds
+
+
+def wrong_cells(path: Path, number: int, found: int, wanted: int, separator: str) -> DataError:
+    """What to say of a row with too many or too few cells."""
+    advice = f"a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced"
+    return DataError(f"{path}:{number}: {found} cells where the header has {wanted} ({advice})")

@@ -22,10 +22,12 @@ CLICKS = [
         ("DeepFM", CLICKS, "auc"),
     ],
 )
-def test_one_epoch(model, arguments, metric, tiny_path, tmp_path):
+def test_one_epoch(model, arguments, metric, tiny_path, tmp_path, capsys):
     common = ["--dataset=tiny", f"--data_path={tiny_path}", "--epochs", "1", "--show_progress=False", "--output_dir=out"]
     assert main(["run", f"--model={model}", *common, *arguments]) == 0
     (results,) = (tmp_path / "out").glob("**/results.json")
     rows = json.loads(results.read_text())["rows"]
     assert [row["model"] for row in rows] == (["Pop", model] if model == "BPR" else [model])
     assert all(metric in row["metrics"] for row in rows)
+    told = capsys.readouterr().out
+    assert metric in told and "report: " in told, "without progress bars the table is printed all the same"
