@@ -31,10 +31,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control: random body": {"body": "random"},
     ADAPTER_OFF: {"adapter": "none"},
     "control: LLM body bypassed": {"backbone_layers": 0},
+    "control: small transformer instead of the LLM": {"user_tower": "small"},
     "control: random item text": {"item_features": "random"},
     "control: untrained": {"max_steps": 0},
 }
-IN_ITEM_MODE = {"control: LLM body bypassed", "control: random item text"}
+IN_ITEM_MODE = {"control: LLM body bypassed", "control: small transformer instead of the LLM", "control: random item text"}
 """Controls of soft tokens; where histories are read as text they mean nothing."""
 NO_MERGE = "- merge (best single checkpoint)"
 """Not a training of its own: the best checkpoint, by validation, of the RecFound row."""

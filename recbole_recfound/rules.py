@@ -147,6 +147,7 @@ RULES: dict[str, Rule] = {
     "history_mode": Rule(choices=("auto", "item", "text")),
     "text_form": Rule(choices=("positions", "prompt")),
     "backbone_layers": Rule((int,), nullable=True, minimum=0),
+    "user_tower": Rule(choices=("llm", "small")),
     "text_layers": Rule((int,), nullable=True, minimum=1),
     "frozen_feature_layers": Rule((list,), minimum=1),
     "body": Rule(choices=("pretrained", "random")),

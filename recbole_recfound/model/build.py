@@ -269,6 +269,11 @@ def check_settings(config, mode: str, ranks: bool) -> None:
         raise ConfigError("max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget")
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
+    if config["user_tower"] == "small" and not (mode == ITEM and ranks and config["backbone_layers"] is None):
+        raise ConfigError(
+            "user_tower: small is a control of rankings with soft tokens (history_mode: item), where no LLM layers (backbone_layers) "
+            "read a history"
+        )
     if config["adapter"] == "none" and (mode == PROMPT or not ranks):
         raise ConfigError("adapter: none leaves nothing to train with text_form: prompt, or without U2I on a data set")
     if not (config["use_item_text"] or config["use_item_id"]):

@@ -20,6 +20,7 @@ from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
 from recbole_recfound.model.text_tower import TextTower
+from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.task.records import Text
@@ -78,7 +79,8 @@ class RecFound(GeneralRecommender):
         self.backbone = inputs.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
-        user_depth = self._depth(config["backbone_layers"], in_item_mode=2)
+        small = config["user_tower"] == "small"
+        user_depth = 0 if small else self._depth(config["backbone_layers"], in_item_mode=2)
         text_depth = self._depth(config["text_layers"], in_item_mode=8)
         # A prompt and the items it is held against are encoded alike.
         self.text_tower = TextTower(inputs.adapted, user_depth if self.mode == "prompt" else text_depth)
@@ -90,9 +92,10 @@ class RecFound(GeneralRecommender):
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
         self.table_route = next((task for task in trained if task in inputs.tasks), None)
-        self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"])
-        self.user_depth = user_depth
         width = self._decoder.config.hidden_size
+        reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
+        self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"], reader)
+        self.user_depth = user_depth
         self.item_table = ItemTable(
             self.n_items,
             width * (1 + len(self.frozen_layers)),
@@ -223,7 +226,7 @@ class RecFound(GeneralRecommender):
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
-        """Whether a part goes through the backbone's layers; histories do not where they are bypassed (`backbone_layers: 0`)."""
+        """Whether a part goes through the backbone's layers; histories do not where they are bypassed (`backbone_layers: 0`, `user_tower: small`)."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
 
     def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.adapter.tmole.dropout import Dropout
 from recbole_recfound.backbone import decode, first_layers, full_precision
+from recbole_recfound.model.small_reader import SmallReader
 
 ROUTE = "U2I"
 
@@ -19,14 +20,16 @@ class UserTower(nn.Module):
         adapted: the backbone with its adapter.
         depth: decoder layers to run; 0 bypasses the LLM's body (a control, not RecFound).
         dropout: on the soft tokens and on the final states.
+        small: reads soft tokens where the LLM's body is bypassed (a control, not RecFound).
     """
 
-    def __init__(self, adapted: PeftModel, depth: int, dropout: float = 0.2) -> None:
+    def __init__(self, adapted: PeftModel, depth: int, dropout: float = 0.2, small: SmallReader | None = None) -> None:
         super().__init__()
         decoder = adapted.get_base_model().base_model
         width = decoder.config.hidden_size
         # In lists: the backbone is a module of the model already and must not be registered twice.
         self._backbone = [adapted, first_layers(decoder, depth) if depth else None]
+        self.small = small
         self.dropout = Dropout(dropout)
         self.norm = nn.RMSNorm(width)
         self.project = nn.Linear(width, width)
@@ -46,6 +49,8 @@ class UserTower(nn.Module):
         if decoder is not None:
             with routing(adapted, ROUTE):
                 states = decode(decoder, states.to(decoder.dtype))
+        elif self.small is not None:
+            states = self.small(states)
         return self._finish(states)
 
     def over_text(self, token_ids: torch.Tensor, token_mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:

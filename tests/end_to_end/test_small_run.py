@@ -80,7 +80,7 @@ def test_text_modes_run(small_run, mode):
     "control",
     [
         {"adapter": "lora"}, {"adapter": "none"}, {"scheduler": "proportional"}, {"scheduler": "coba"}, {"merge_method": "none"},
-        {"tasks": ["U2I"]}, {"backbone_layers": 0}, {"body": "random"}, {"item_features": "random"}, {"use_item_text": False},
+        {"tasks": ["U2I"]}, {"backbone_layers": 0}, {"user_tower": "small"}, {"body": "random"}, {"item_features": "random"}, {"use_item_text": False},
     ],
     ids=str,
 )  # fmt: skip

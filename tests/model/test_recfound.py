@@ -191,6 +191,8 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
     ("changes", "said"),
     [
         ({"backbone_layers": 0} | MODES[1], "backbone_layers: 0"),
+        ({"user_tower": "small"} | MODES[1], "user_tower: small"),
+        ({"user_tower": "small", "backbone_layers": 1}, "user_tower: small"),
         ({"adapter": "none"} | MODES[2], "adapter: none"),
         ({"use_item_text": False, "use_item_id": False}, "use_item_id: False"),
         ({"target_modules": ["embed_tokens"]}, "adapter: "),

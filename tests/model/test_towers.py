@@ -7,6 +7,7 @@ from recbole_recfound.adapter import build_adapter, without_adapter
 from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.text_tower import TextTower
+from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.text import TokenTable
 from tests.small_model import perturb
@@ -61,9 +62,9 @@ def test_prompts_see_the_whole_row(backbone):
         assert torch.equal(first, second) == causal
 
 
-@pytest.mark.parametrize("depth", [0, 2, 3])
-def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth):
-    tower = UserTower(adapted, depth).eval()
+@pytest.mark.parametrize(("depth", "small"), [(0, False), (2, False), (3, False), (0, True)])
+def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth, small):
+    tower = UserTower(adapted, depth, small=SmallReader(32, 6, 0.2) if small else None).eval()
     tokens = torch.randn(20, 32)
     items = torch.tensor([[3, 4, 5, 6, 7]])
     states = tower.over_items(tokens, items)
@@ -71,6 +72,8 @@ def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth):
     later = tower.over_items(tokens, torch.tensor([[3, 4, 5, 9, 10]]))
     torch.testing.assert_close(later[:, :3], states[:, :3])
     assert not torch.allclose(later[:, 3:], states[:, 3:], atol=1e-3)
+    another_past = tower.over_items(tokens, torch.tensor([[9, 4, 5, 6, 7]]))
+    assert torch.allclose(another_past[:, 4], states[:, 4], atol=1e-6) == (depth == 0 and not small), "only the bypass forgets the past"
     padded = tower.over_items(tokens, torch.tensor([[3, 4, 5, 0, 0, 0], [8, 3, 4, 5, 6, 7]]))
     torch.testing.assert_close(padded[:1, :3], states[:, :3], atol=1e-5, rtol=1e-4)
 
