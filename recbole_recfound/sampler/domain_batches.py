@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -88,6 +89,14 @@ class DomainBatchSampler(Sampler[list[int]]):
         """Draw no further rows of these domains."""
         self.stopped[domains] = True
 
+    def only(self, domain: int) -> DomainBatchSampler:
+        """One domain's own batches, as large and as many as here, from the first epoch on."""
+        alone = copy.copy(self)
+        alone.stopped = np.ones(len(self.rows), dtype=bool)
+        alone.stopped[domain] = not len(self.rows[domain])
+        alone.epoch = 0
+        return alone
+
     def steps_per_epoch(self) -> int:
         """About how many batches an epoch has, with all domains that are still drawn."""
         active = np.flatnonzero(~self.stopped)
@@ -124,8 +133,9 @@ class DomainBatchSampler(Sampler[list[int]]):
 
     def _chunks(self, random: np.random.Generator, domain: int) -> Iterator[tuple[float, np.ndarray]]:
         """A domain's rows in chunks of about B_d, each with its place in [0, 1)."""
-        rows, steps = self.rows[domain], int(self.steps[domain])
-        wanted = max(len(rows), min(steps * int(self.sizes[domain]), steps * len(rows)))
+        rows, steps, size = self.rows[domain], int(self.steps[domain]), int(self.sizes[domain])
+        # Whole steps of rows drawn again only where the domain needs more steps than its rows fill.
+        wanted = len(rows) if steps * size < len(rows) + size else steps * min(size, len(rows))
         passes = -(-wanted // len(rows))
         drawn = np.concatenate([random.permutation(rows) for _ in range(passes)])[:wanted]
         offset = random.random()

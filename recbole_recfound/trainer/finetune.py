@@ -236,10 +236,7 @@ class FineTuner:
         late: float | None,
     ) -> bool:
         """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
-        own, options = np.full(self.sampler.size, -1), self.options
-        own[self.sampler.rows[domain]] = 0
-        size = int(self.sampler.sizes[domain])
-        batches = DomainBatchSampler(own, 1, size, "dynamic", options.epochs, options.least_steps, self.sampler.seed)
+        options, batches = self.options, self.sampler.only(domain)
         loader = DataLoader(range(batches.size), batch_sampler=batches, collate_fn=self.collate)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)

@@ -32,6 +32,10 @@ def test_every_row_is_seen_and_no_row_without_a_domain(counts, batch_size, mode)
     for batch in batches:
         assert len(batch) <= 4 * batch_size
         steps[np.unique(domain[batch])] += 1
+    for number, count in enumerate(counts):
+        drawn = sum((domain[batch] == number).sum() for batch in batches)
+        once = mode != "dynamic" or -(-count // max(1, sampler.sizes[number])) >= 3
+        assert drawn == count if once else drawn >= count, "further rows only for a domain's least steps, three an epoch"
     if mode != "mixed":
         assert steps.tolist() == sampler.steps.tolist()
     if mode == "dynamic":
@@ -72,3 +76,18 @@ def test_a_batch_has_one_step_of_a_domain_and_domains_are_spread(mode):
     batches = list(DomainBatchSampler(domain, 2, 16, mode, seed=0))
     with_small = [number for number, batch in enumerate(batches) if (domain[batch] == 0).any()]
     assert with_small[-1] - with_small[0] > len(batches) / 2
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "fixed", "mixed"])
+def test_a_domain_alone_has_the_batches_it_has_among_others(mode):
+    """What is compared with kernels learns from batches of the same size, whatever rule gave it."""
+    domain = domains_of([8, 100, 300])
+    sampler = DomainBatchSampler(domain, 3, 200, mode, epochs=2, least_steps=6)
+    sampler.stop(np.array([1]))
+    for number in range(3):
+        alone = sampler.only(number)
+        batches = list(alone)
+        assert {int(domain[row]) for batch in batches for row in batch} == {number}
+        assert len(batches) == (1 if mode == "mixed" and number < 2 else alone.steps[number])
+        assert max(map(len, batches)) <= (200 if mode == "mixed" else sampler.sizes[number])
+    assert sampler.stopped.tolist() == [False, True, False]
