@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole.config.configurator import Config as RecBoleConfig
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.dataset_folder import NO_DATASET, check_columns, columns_of, find_dataset
@@ -204,8 +206,13 @@ class Config(RecBoleConfig):
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
 
     def _check_valid_metric(self) -> None:
-        name, _, k = self["valid_metric"].partition("@")
-        if name.lower() not in [metric.lower() for metric in self["metrics"]]:
-            raise ConfigError(f"valid_metric: {self['valid_metric']} is not among metrics: {', '.join(self['metrics'])}")
-        if k and int(k) not in self["topk"]:
-            raise ConfigError(f"valid_metric: {self['valid_metric']}, but topk is {self['topk']}")
+        for key in ("valid_metric", "iak_valid_metric"):
+            if not self[key]:
+                continue
+            name, at, k = self[key].lower().partition("@")
+            if name not in [metric.lower() for metric in self["metrics"]]:
+                raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
+            if bool(at) != issubclass(metrics_dict[name], TopkMetric):
+                raise ConfigError(f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10")
+            if at and k not in map(str, self["topk"]):
+                raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")

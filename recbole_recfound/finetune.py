@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,13 +142,17 @@ def run_iak(
     check_labels(splits)
     domains = [build_domains(parse_domain(text), splits) for text in config["domain"]]
     if config["iak_permute_domains"]:
-        domains = [permuted(found, config["seed"]) for found in domains]
+        domains = [permuted(found, splits.train_set, config["seed"]) for found in domains]
     seed = config["seed"] if checkpoint is None else checkpoint.seed
     known = rows_of_base(splits, config["iak_base_share"], seed)
     init_seed(config["seed"], config["reproducibility"])
     base = make_base(splits, checkpoint)
     plug = _plugged(splits, base, known)
-    make_model(plug, domains, config)  # sizes that cannot be are found before the base is trained
+    # What cannot be is found before the base is trained: sizes, kernels to begin from, an evaluation by domain.
+    model = make_model(plug, domains, config)
+    if config["iak_warm_start"]:
+        warm_start(model, Path(config["iak_warm_start"]))
+    scorer = DomainScorer(splits, base, domains)
     counts = training_domains(domains[0], splits, plug.trainable)
     if not (counts >= 0).any():
         raise ConfigError(f"domain: no training row has a {domains[0].text}")
@@ -157,7 +161,7 @@ def run_iak(
     settings = {**resolved_settings(config), "model": "IAK", "base": config["model"]}
     folder = RunFolder.open("IAK", dataset, settings, config["output_dir"], config["resume"])
     folder.log_to(verbose=False)
-    run = _Run(config, splits, folder, budget, domains, known)
+    run = _Run(config, splits, folder, budget, domains, known, scorer)
     print(f"{protocol_line(protocol_of(config, splits))}\nrun folder: {folder.path}", flush=True)
     if checkpoint is None:
         base = run.trained_base()
@@ -197,9 +201,17 @@ class _Run:
     """What the stages of a run share."""
 
     def __init__(
-        self, config: Config, splits: Splits, folder: RunFolder, budget: Budget, domains: list[Domains], known: np.ndarray
+        self,
+        config: Config,
+        splits: Splits,
+        folder: RunFolder,
+        budget: Budget,
+        domains: list[Domains],
+        known: np.ndarray,
+        scorer: DomainScorer,
     ) -> None:
-        self.config, self.splits, self.folder, self.budget, self.domains, self.known = config, splits, folder, budget, domains, known
+        self.config, self.splits, self.folder, self.budget = config, splits, folder, budget
+        self.domains, self.known, self.scorer = domains, known, scorer
 
     def deadline(self, share: float = 1.0) -> float | None:
         return self.budget.start + share * self.budget.seconds if self.budget.limited else None
@@ -219,8 +231,7 @@ class _Run:
 
     def compare(self, plug: Plug, where: Path, seed: int) -> dict[str, Any]:
         """Train kernels and baselines, and write everything."""
-        config = self.config
-        scorer = DomainScorer(self.splits, plug.base, self.domains)
+        config, scorer = self.config, self.scorer
         options = _options(config, 0.0)
         first = self.domains[0]
         sampler = self._sampler(training_domains(first, self.splits, plug.trainable), len(first), options)
@@ -237,7 +248,7 @@ class _Run:
         sweep = []
         for number, beta in enumerate(betas):
             name = "IAK" if len(betas) == 1 else f"IAK beta={beta:g}"
-            row = self._row(name, lambda: self._kernels(name, plug, scorer, beta, where, turn(self.deadline(), len(betas) - number)))
+            row = self._row(name, lambda: self._kernels(name, plug, beta, where, turn(self.deadline(), len(betas) - number)))
             sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name})
             rows.append(row)
         chosen = max(rows[-len(betas):], key=lambda row: scorer.score_of(row["valid_metrics"]))
@@ -246,7 +257,7 @@ class _Run:
         write_text(self.folder.path / CHOSEN, json.dumps({"kernels": chosen["kernels"]}))
         return self._finish(plug, rows, chosen, sweep, scorer.kept_by, seed)
 
-    def _row(self, name: str, compute) -> dict[str, Any]:
+    def _row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A row as kept by an earlier part of this run, or computed and kept."""
         key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
 
@@ -255,7 +266,8 @@ class _Run:
             init_seed(self.config["seed"], self.config["reproducibility"])
             row = {**compute(), "model": name}
             metric = self.config["valid_metric"].lower()
-            row["metrics"] = {**row["metrics"], f"weighted {metric}": row["weighted"].get(metric)}
+            if row["weighted"].get(metric) is not None:
+                row["metrics"] = {**row["metrics"], f"weighted {metric}": row["weighted"][metric]}
             return row
 
         return self.folder.row(key, scored)
@@ -273,11 +285,9 @@ class _Run:
             rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"], apart
         )
 
-    def _kernels(
-        self, name: str, plug: Plug, scorer: DomainScorer, beta: float, where: Path, late: float | None
-    ) -> dict[str, Any]:
+    def _kernels(self, name: str, plug: Plug, beta: float, where: Path, late: float | None) -> dict[str, Any]:
         """Train one bank and score it."""
-        config, options = self.config, _options(self.config, beta)
+        config, options, scorer = self.config, _options(self.config, beta), self.scorer
         model = make_model(plug, self.domains, config)
         if config["iak_warm_start"]:
             warm_start(model, Path(config["iak_warm_start"]))

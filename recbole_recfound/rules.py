@@ -90,6 +90,10 @@ def _metric_at(value: str) -> str | None:
     return None if re.fullmatch(r"\w+(@[1-9]\d*)?", value) else "must be a metric's name, such as NDCG@10"
 
 
+def _not_empty(value: float | list) -> str | None:
+    return "must hold at least one value" if value == [] else None
+
+
 def _task_counts(value: int | dict) -> str | None:
     counts = value.values() if isinstance(value, dict) else [value]
     whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
@@ -219,7 +223,7 @@ RULES: dict[str, Rule] = {
     "iak_code_size": Rule((int,), nullable=True, minimum=1),
     "iak_budget": Rule((int, float), nullable=True, above=0, maximum=1),
     "iak_prior": Rule(choices=("standard", "learned")),
-    "iak_beta": Rule((float, list), minimum=0),
+    "iak_beta": Rule((float, list), minimum=0, check=_not_empty),
     "iak_lambda_c": Rule((int, float), minimum=0),
     "iak_lambda_kd": Rule((int, float), minimum=0),
     "iak_schedule": Rule(choices=("joint", "two_phase")),

@@ -69,13 +69,14 @@ def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | N
     train = splits.train_set
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
-    if kind == FeatureType.TOKEN:
+    # RecBole calls the length of a history a token too, though it has no names for its values.
+    if kind == FeatureType.TOKEN and spec.field in train.field2id_token:
         if spec.clock:
             raise ConfigError(f"domain: {spec.text}: {spec.field} holds tokens, and {spec.clock} is a rule for times (a float column)")
         tokens = [str(token) for token in train.field2id_token[spec.field]]
         ids = range(1, len(tokens))
         return _of_tokens(spec, spec.field, {i: tokens[i] for i in ids}, len(tokens), fixed, values.numpy())
-    if kind != FeatureType.FLOAT:
+    if kind not in (FeatureType.FLOAT, FeatureType.TOKEN):
         raise ConfigError(f"domain: {spec.field} holds sequences; a domain is one token or number per row")
     if not spec.numeric:
         raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
@@ -102,21 +103,29 @@ def _of_entities(
     of_id = {i: by_token.get(str(tokens[i]), "") for i in range(1, len(tokens))}
     if not spec.numeric:
         return _of_tokens(spec, id_field, of_id, len(tokens), fixed)
-    numbers = np.full(len(tokens), np.nan)
-    for i, text in of_id.items():
-        numbers[i] = _number(text, spec, path, str(tokens[i]))
+    numbers = _numbers(of_id, len(tokens), spec, fixed is None)
     seen = np.unique(train.inter_feat[id_field].numpy())
     rule = _buckets(spec, id_field, numbers[seen], fixed)
     return LookupDomains(spec.text, rule.names, id_field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
 
 
-def _number(text: str, spec: DomainSpec, path: Path, token: str) -> float:
-    if not text:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise DataError(f"{path}: {spec.field} of {token} is {text!r}, but {spec.text} needs numbers") from None
+def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> np.ndarray:
+    """float64 [size], the number of each id; NaN for those without one, which belong to no domain.
+
+    Raises:
+        DataError: most values are no numbers.
+    """
+    numbers, odd = np.full(size, np.nan), []
+    for i, text in of_id.items():
+        try:
+            numbers[i] = float(text or "nan")
+        except ValueError:
+            odd.append(text)
+    if 2 * len(odd) > len(of_id):
+        raise DataError(f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are none: {odd[0]!r}")
+    if odd and tell:
+        print(f"domain {spec.text}: {len(odd)} of {len(of_id)} values are no numbers and belong to no domain: {odd[0]!r}", flush=True)
+    return numbers
 
 
 def _of_tokens(
@@ -124,9 +133,7 @@ def _of_tokens(
 ) -> Domains:
     """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
     if spec.numeric:
-        numbers = np.full(size, np.nan)
-        for i, text in of_id.items():
-            numbers[i] = _number(text, spec, Path(f"column {spec.field}"), f"id {i}")
+        numbers = _numbers(of_id, size, spec, fixed is None)
         rule = _buckets(spec, field, numbers if rows is None else numbers[rows], fixed)
         return LookupDomains(spec.text, rule.names, field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
     names = tuple(fixed["names"]) if fixed else tuple(sorted({text for text in of_id.values() if text}))
@@ -141,14 +148,19 @@ def _of_tokens(
     return LookupDomains(spec.text, names, field, (), table)
 
 
-def permuted(domains: Domains, seed: int) -> Domains:
+def permuted(domains: Domains, train, seed: int) -> Domains:
     """The same domains dealt out anew among users (or items): a control in which a domain means nothing.
 
+    Args:
+        domains: one type of domain.
+        train: RecBole's built training set; names the columns of users and items.
+        seed: of the deal.
+
     Raises:
-        ConfigError: a rule on a column has nobody to deal domains to.
+        ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename them.
     """
-    if not isinstance(domains, LookupDomains):
-        raise ConfigError(f"iak_permute_domains: {domains.text} is a rule on a column; only domains of users, items or tokens are dealt anew")
+    if domains.field not in (train.uid_field, train.iid_field):
+        raise ConfigError(f"iak_permute_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew")
     ids = torch.arange(1, len(domains.table))
     shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))
     table = domains.table.clone()

@@ -21,14 +21,15 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Align rows of the comparison for a terminal.
 
     Args:
-        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note.
+        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note; perhaps checkpoint_bytes.
 
     Returns:
         Lines of text; the best value of every metric is marked with *.
     """
     metrics = list(rows[0]["metrics"])
     best = {name: _best(name, rows) for name in metrics}
-    header = ["model", *metrics, "train s", "eval s", "parameters", ""]
+    sized = any("checkpoint_bytes" in row for row in rows)
+    header = ["model", *metrics, "train s", "eval s", "parameters", *(["KiB"] if sized else []), ""]
     body = [
         [
             row["model"],
@@ -36,6 +37,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['train_seconds']:.1f}",
             f"{row['eval_seconds']:.1f}",
             f"{row['trainable_parameters']:,}",
+            *([f"{row.get('checkpoint_bytes', 0) / 1024:,.0f}"] if sized else []),
             row.get("note", ""),
         ]
         for row in rows

@@ -179,7 +179,7 @@ def load_iak(folder: Path) -> DomainRecommender:
     specs = [parse_domain(found["text"]) for found in document["domains"]]
     domains = [build_domains(spec, splits, found) for spec, found in zip(specs, document["domains"])]
     if config["iak_permute_domains"]:
-        domains = [permuted(found, config["seed"]) for found in domains]
+        domains = [permuted(found, splits.train_set, config["seed"]) for found in domains]
     banks = [
         IAKKernelBank(
             len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"],

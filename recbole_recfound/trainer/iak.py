@@ -126,11 +126,12 @@ class IAKTrainer:
         self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
         self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
         total = self.options.epochs * self.sampler.steps_per_epoch()
+        half = None if self.deadline is None else started + (self.deadline - started) / 2
         with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
             for epoch in range(1, self.options.epochs + 1):
                 if all(stopped.all() for stopped in self.stopped) or self._late(started, epoch):
                     break
-                phase = self._phase(epoch)
+                phase = self._phase(epoch, half)
                 self._train_epoch(phase, bar)
                 self.fitted.epochs = epoch
                 if phase == "encoder":
@@ -146,7 +147,7 @@ class IAKTrainer:
                     self._stop(number, stale[number] >= self.options.stopping_step)
         self._restore(kept)
         self._guard(epochs)
-        self._cold_start()
+        self._cold_start(epochs)
         self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
         self.fitted.best_epoch = epochs
         self.fitted.seconds = time.monotonic() - started
@@ -159,11 +160,12 @@ class IAKTrainer:
         now = time.monotonic()
         return now + (now - started) / (epoch - 1) > self.deadline
 
-    def _phase(self, epoch: int) -> str:
-        """`joint`, or `encoder` for the first half of the epochs and `decoder` for the second."""
+    def _phase(self, epoch: int, half: float | None) -> str:
+        """`joint`, or `encoder` for the first half of the epochs (or of the time, where it ends sooner) and `decoder` for the second."""
         if self.options.schedule == "joint":
             return "joint"
-        return "encoder" if epoch <= self.options.epochs // 2 else "decoder"
+        in_time = half is None or epoch == 1 or time.monotonic() < half
+        return "encoder" if epoch <= self.options.epochs // 2 and in_time else "decoder"
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
@@ -247,10 +249,10 @@ class IAKTrainer:
                 bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
                 settled = settled and torch.equal(bank.enabled, on)
 
-    def _cold_start(self) -> None:
-        """Domains without training rows: off, or the mean of the kernels that are on."""
-        for bank, seen in zip(self.model.banks, self.trained):
-            cold = torch.from_numpy(~seen).to(self.device)
+    def _cold_start(self, epochs: list[np.ndarray]) -> None:
+        """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
+        for bank, seen, found in zip(self.model.banks, self.trained, epochs):
+            cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
             if self.options.cold == "mean" and len(trained) and cold.any():
                 bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))

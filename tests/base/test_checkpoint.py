@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_recfound.base import base_hash, read_base, save_base
@@ -14,6 +15,8 @@ from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.evaluation.protocol import build_splits
 from recbole_recfound.finetune import iak_config
 from recbole_recfound.model.build_iak import make_base
+from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.serving import load_recfound
 from tests.small_iak import OPTIONS
 
 
@@ -107,6 +110,11 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=colour", "--base_model=BPR"], "no field 'colour'"),
         (["--domain=gender"], "--threshold="),
         (["--domain=gender", "--base_model=BPR", "--baselines=bitfit"], "nothing that bitfit could train"),
+        (["--domain=gender", "--base_model=BPR", "--iak_warm_start=nowhere"], "nowhere"),
+        (["--domain=gender", "--base_model=BPR", "--iak_valid_metric=NDCG@20"], "iak_valid_metric: NDCG@20, but topk"),
+        (["--domain=gender", "--base_model=BPR", "--iak_beta=[]"], "iak_beta: is []: must hold at least one value"),
+        (["--domain=gender", "--base_model=BPR", "--eval_args={mode: uni100}"], "eval_args: IAK is scored by full ranking"),
+        (["--domain=timestamp:hour", "--base_model=BPR", "--iak_permute_domains"], "iak_permute_domains: timestamp:hour"),
         (["--list_layers"], "list_layers: name a checkpoint"),
     ],
 )
@@ -117,3 +125,21 @@ def test_every_mistake_is_one_line_before_training(arguments, message, tiny_path
     assert main([*common, *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err
+
+
+@pytest.mark.parametrize("model", ["AutoInt", "BPR", "GRU4Rec"])
+def test_a_checkpoint_is_tested_on_its_own_split_whatever_the_seed(model, trained, tiny_path, tmp_path):
+    """With the split of another seed, the base would be tested on rows it was trained on."""
+    split = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": None, "mode": "labeled" if model == "AutoInt" else "full"}
+    # A sequential model is always split by time, so no seed has a part in it.
+    path, base, config = trained(model, seed=5, **({} if model == "GRU4Rec" else {"eval_args": split}))
+    init_seed(5, config["reproducibility"])
+    theirs = Trainer(config, base).evaluate(build_splits(config).test_data, load_best_model=False)
+    settings = {
+        "data_path": str(tiny_path), "show_progress": False, "use_gpu": False, "time_budget": 0, "output_dir": str(tmp_path / "runs"),
+        "base_checkpoint": str(path), "trust_checkpoint": True, "domain": ["gender"], "seed": 77, "iak_epochs": 1, "iak_least_steps": 0,
+    }  # fmt: skip
+    result = run_recfound("IAK", "tiny", config_dict=settings)
+    frozen = result["comparison"][0]["metrics"]
+    assert {name: frozen[name] for name in theirs} == dict(theirs)
+    assert len(load_recfound(result["run_dir"]).score(["1", "2"], ["1", "2"], ["F", "M"])) == 2

@@ -112,10 +112,30 @@ def test_token_column_of_interactions(write_dataset):
     splits = splits_of("GRU4Rec", path, "shop", load_col={"inter": ["user_id", "item_id", "timestamp", "scene"]})
     domains = build_domains(parse_domain("scene"), splits)
     assert domains.names == ("app", "web")
+    with pytest.raises(ConfigError, match="iak_permute_domains: scene is a column of .inter"):
+        permuted(domains, splits.train_set, 3)  # dealing names out anew would change nothing but the names
     with pytest.raises(ConfigError, match="scene holds tokens, and hour is a rule for times"):
         build_domains(parse_domain("scene:hour"), splits)
     told = splits.test_set.id2token("scene", splits.test_set.inter_feat["scene"].numpy())
     assert [domains.names[number] for number in domains.of(splits.test_set.inter_feat).tolist()] == list(told)
+
+
+def test_the_length_of_a_history_is_a_number(tiny_path):
+    splits = splits_of("GRU4Rec", tiny_path, MAX_ITEM_LIST_LENGTH=8)
+    domains = build_domains(parse_domain("item_length:3/6"), splits)
+    lengths = splits.train_set.inter_feat["item_length"]
+    assert torch.equal(domains.of(splits.train_set.inter_feat), (lengths >= 3).long() + (lengths >= 6).long())
+
+
+def test_a_few_values_that_are_no_numbers_have_no_domain(write_dataset, capsys):
+    users = [["user_id:token", "age:token"], *[[f"u{user}", "unkonwn" if user == 3 else 20 + user] for user in range(9)]]
+    rows = [[f"u{user}", f"i{(user + step) % 7}", step] for user in range(9) for step in range(6)]
+    path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows], user=users)
+    splits = splits_of("BPR", path, "shop")
+    table = build_domains(parse_domain("age:25"), splits).table
+    found = {token: int(table[number]) for number, token in enumerate(splits.train_set.field2id_token["user_id"])}
+    assert found == {"[PAD]": -1, **{f"u{user}": -1 if user == 3 else int(user >= 5) for user in range(9)}}
+    assert "domain age:25: 1 of 9 values are no numbers and belong to no domain: 'unkonwn'" in capsys.readouterr().out
 
 
 def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
@@ -129,7 +149,7 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
     ]:
         with pytest.raises(ConfigError, match=message):
             build_domains(parse_domain(field), splits)
-    with pytest.raises(DataError, match="occupation of .* but occupation:1/2 needs numbers"):
+    with pytest.raises(DataError, match="occupation:1/2 needs numbers, but (.*) of \\1 values of occupation are none"):
         build_domains(parse_domain("occupation:1/2"), splits)
     clicks = splits_of("DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]})
     assert len(build_domains(parse_domain("release_year"), clicks)) > 3
@@ -139,12 +159,13 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
 
 def test_a_permutation_deals_the_same_domains_to_others(splits):
     domains = build_domains(parse_domain("gender"), splits)
-    dealt = permuted(domains, 3)
+    train = splits.train_set
+    dealt = permuted(domains, train, 3)
     assert torch.equal(dealt.table.sort().values, domains.table.sort().values)
     assert not torch.equal(dealt.table, domains.table) and dealt.table[0] == -1
-    assert torch.equal(permuted(domains, 3).table, dealt.table)
-    with pytest.raises(ConfigError, match="iak_permute_domains"):
-        permuted(build_domains(parse_domain("timestamp:hour"), splits), 3)
+    assert torch.equal(permuted(domains, train, 3).table, dealt.table)
+    with pytest.raises(ConfigError, match="iak_permute_domains: timestamp:hour is a column of .inter"):
+        permuted(build_domains(parse_domain("timestamp:hour"), splits), train, 3)
 
 
 def test_held_out_rows_of_a_user_must_agree(splits):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.table import format_table
 from recbole_recfound.finetune import CHOSEN_BETA, list_layers
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
@@ -29,7 +30,9 @@ def finished(tmp_path_factory, tiny_path):
 def test_the_table(finished):
     names = [row["model"] for row in finished["comparison"]]
     assert names == ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch", "IAK beta=0.0001", "IAK beta=0.01", CHOSEN_BETA]
+    assert "KiB" in format_table(finished["comparison"]).splitlines()[0]
     for row in finished["comparison"]:
+        assert row["checkpoint_bytes"] > 0 or row["model"] == "frozen"
         assert {"auc", "logloss", "gauc", "weighted auc"} == set(row["metrics"])
         assert set(row["domains"]["gender"]) == {"F", "M"} and sum(d["rows"] for d in row["domains"]["gender"].values()) > 20
     *_, first, second, chosen = finished["comparison"]
@@ -124,6 +127,18 @@ def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
     if "timestamp" in domain:
         with pytest.raises(ConfigError, match="told by a column"):
             loaded.recommend(["1"], 3)
+
+
+def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
+    settings = QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
+    sizes = {}
+    for sampling in ("dynamic", "fixed", "mixed"):
+        result = run_recfound("IAK", "tiny", config_dict=settings | {"iak_sampling": sampling, "iak_prior": "learned", "iak_beta": 1.0})
+        sizes[sampling] = set(result["comparison"][-1]["batch_sizes"])
+        bank = load_recfound(result["run_dir"]).model.banks[0]
+        assert isinstance(bank.prior_mean, torch.nn.Parameter)
+        assert bank.prior_mean[bank.enabled].any() or not bank.enabled.any()
+    assert sizes["fixed"] - {0} == {32} and len(sizes["dynamic"] - {0}) > 1, "0: without training rows"
 
 
 def test_recfound_is_a_base(small_run, tmp_path):

@@ -98,6 +98,10 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     assert set(found["PM"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and found["PM"]["valid_examples"] == 3
     # The threshold was chosen on the very examples that are asked: it must be at least as good as the likelier answer.
     assert found["PM"]["metrics"]["f1_yes"] >= found["PM"]["metrics"]["f1_yes_argmax"]
+    # Chosen on examples of which all are yes, it must not know that most tested ones are no.
+    other = {"PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=[_asked("Same? F", "yes")])}
+    trusting = run_tests(small.model, generator, other, SETTINGS, lambda: 1.0)["PM"]
+    assert trusting["valid_examples"] == 1 and trusting["threshold"] != found["PM"]["threshold"]
     assert found["SR"]["invalid"] == 0 and found["SR"]["examples"] == 2 and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
     assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1 and 0 < found["U2I"]["metrics"]["mrr@20"] <= 1
     # A test as long as the longest before it would end too late.

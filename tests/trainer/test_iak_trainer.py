@@ -131,6 +131,23 @@ def test_two_phases_train_the_encoder_first(tiny_path):
         assert torch.equal(first[name], last[name]) == (not own), name
 
 
+def test_two_phases_reach_the_second_within_their_time(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, iak_schedule="two_phase")
+    trainer = small.trainer(epochs=50, schedule="two_phase")
+    phases, now = [], 0.0
+
+    def epoch(phase, bar):
+        nonlocal now
+        phases.append(phase)
+        now += 1.0
+
+    trainer._train_epoch, trainer.deadline = epoch, 8.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_recfound.trainer.iak.time.monotonic", lambda: now)
+        trainer.fit(small.base_scores())
+    assert phases == ["encoder"] * 5 + ["decoder"] * 3
+
+
 def test_distillation_keeps_nearer_to_the_base(tiny_path):
     distances = []
     for weight in (0.0, 100.0):
@@ -222,6 +239,19 @@ def test_warm_kernels_that_are_better_than_the_base_stay_when_training_makes_the
     assert any(not torch.equal(before[1], after[name][1]) for name, before in began.items())
 
 
+def test_a_cold_domain_keeps_the_kernel_it_began_from_when_that_is_better_than_the_base(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path)
+    shake(small.model)
+    began = weights_of(small.model)
+    trainer = small.trainer(cold="mean", epochs=1)
+    trainer.sampler.rows[1] = trainer.sampler.rows[1][:0]
+    trainer.sampler.stopped[1] = True
+    trainer.fit([scores - 9 for scores in small.base_scores()], warm=True)
+    after = weights_of(small.model)
+    assert small.model.banks[0].enabled.tolist() == [True, True]
+    assert all(torch.equal(began[name][1], after[name][1]) for name in began)
+
+
 def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):
     with torch.no_grad():
         clicks.model.banks[0].output_weight.fill_(float("nan"))
@@ -276,3 +306,22 @@ def test_rows_of_the_table(model, tiny_path):
     # a rate of nothing changes nothing: the guard keeps the base, scratch does not
     still = dataclasses.replace(tuner, options=dataclasses.replace(tuner.options, learning_rate=1e-12))
     assert still.run("adapter")["metrics"] == frozen["metrics"]
+
+
+@pytest.mark.parametrize("way", ["kernels", "adapter", "full"])
+def test_test_rows_choose_nothing(way, tiny_path):
+    """Turning every label of the test part changes no choice."""
+    chosen = []
+    for turned in (False, True):
+        small = build_small_iak("DeepFM", tiny_path)
+        if turned:
+            rows = small.scorer.rows["test"].interaction
+            rows["label"] = 1 - rows["label"]
+        torch.manual_seed(0)
+        if way == "kernels":
+            fitted = small.trainer(epochs=4).fit(small.base_scores())
+            chosen.append([fitted.best_epoch[0].tolist(), [weight.tolist() for weight in small.model.banks.parameters()]])
+        else:
+            row = tuner_of(small, epochs=4).run(way)
+            chosen.append([row["valid_metrics"], row["note"]])
+    assert chosen[0] == chosen[1]
