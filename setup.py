@@ -22,7 +22,7 @@ setup(
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6,<3",
-        "transformers>=5.0,<6",
+        "transformers>=5.2,<6",
         "peft>=0.18,<1",
         "accelerate>=1.10,<2",
         "filelock>=3.12",

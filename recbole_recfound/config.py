@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,30 @@ RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-1
 
 
 @cache
+def _defaults() -> dict[str, list[Setting]]:
+    """Every key with its lines in RecBole's and our YAML files."""
+    found: dict[str, list[Setting]] = defaultdict(list)
+    for root, patterns in ((recbole_dir() / "properties", RECBOLES), (properties_dir(), OURS)):
+        for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
+            for setting in read_settings(path):
+                found[setting.key].append(setting)
+    return found
+
+
+def _models_that_read(key: str) -> list[str]:
+    """The models whose own files name a key; empty where a common file does."""
+    files = [setting.file for setting in _defaults().get(key, ())]
+    return [file.stem for file in files] if all(file.parent.name == "model" for file in files) else []
+
+
+@cache
 def known_rules() -> dict[str, Rule]:
     """Every key that a run may set, ours and RecBole's, with the rule of its value."""
     from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
-    defaults: dict[str, list[Setting]] = defaultdict(list)
-    for root, patterns in ((recbole_dir() / "properties", RECBOLES), (properties_dir(), OURS)):
-        for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
-            for setting in read_settings(path):
-                defaults[setting.key].append(setting)
+    defaults = _defaults()
     listed = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-    return {key: rule_for(key, defaults[key]) for key in {*defaults, *listed, *RULES}}
+    return {key: rule_for(key, defaults.get(key, ())) for key in {*defaults, *listed, *RULES}}
 
 
 def check_value(key: str, value: Any, origin: str = "") -> Any:
@@ -84,6 +98,8 @@ COUNTED_IN_STEPS = {
     "train_batch_size": "embedding_batch and generative_batch",
     "clip_grad_norm": "max_grad_norm",
     "eval_step": "eval_interval",
+    "enable_amp": "precision",
+    "enable_scaler": "precision",
 }
 """RecBole's training keys -> ours."""
 
@@ -160,7 +176,9 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         settings = self.final_config_dict
-        self._refuse_epochs()
+        self._refuse_unread()
+        if settings["log_wandb"] and find_spec("wandb") is None:
+            raise ConfigError("log_wandb: pip install wandb")
         self._drop_unusable_negatives()
         base = settings["data_path"]
         super()._set_default_parameters()
@@ -185,7 +203,7 @@ class Config(RecBoleConfig):
             columns = settings["load_col"]["inter"]
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
 
-    def _refuse_epochs(self) -> None:
+    def _refuse_unread(self) -> None:
         """What RecFound would not read must not be typed in vain; a run's own settings name these keys with RecBole's defaults."""
         if self.model != "RecFound" or "domain" in self.external_config_dict:  # as a base it is not trained
             return
@@ -193,6 +211,9 @@ class Config(RecBoleConfig):
             value = self.external_config_dict.get(key)
             if value is not None and value != self.internal_config_dict.get(key):
                 raise ConfigError(f"{key}: RecFound counts steps of all tasks together and does not read it; use {ours}")
+        for key in self.external_config_dict:
+            if (models := _models_that_read(key)) and "RecFound" not in models:
+                raise ConfigError(f"{key}: is a setting of {', '.join(models[:3])}{', ...' * (len(models) > 3)}; RecFound does not read it")
 
     def _drop_unusable_negatives(self) -> None:
         """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""

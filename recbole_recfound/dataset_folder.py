@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.property_files import recbole_dir
-from recbole_recfound.text.atomic import header_kinds, wrong_cells
+from recbole_recfound.text.atomic import header_kinds, not_in_encoding, wrong_cells
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""
@@ -125,8 +125,7 @@ def _decoded(line: bytes, encoding: str | None, path: Path, number: int) -> str:
     try:
         return line.decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        name = encoding or "utf-8"
-        raise DataError(f"{path}:{number}: not {name.upper()}; convert the file, or name its encoding (encoding: latin-1)") from None
+        raise not_in_encoding(path, number, encoding) from None
 
 
 def columns_of(path: Path, config) -> list[str]:

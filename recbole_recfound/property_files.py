@@ -77,8 +77,13 @@ def read_settings(path: str | Path) -> list[Setting]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config file {path} does not exist")
-    text = path.read_text(encoding="utf-8")
-    loader = Loader(text)
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = Loader(text)
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        place = error.start if isinstance(error, UnicodeDecodeError) else error.position
+        line = path.read_bytes()[:place].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not a text in UTF-8: {error.reason}") from None
     try:
         node = loader.get_single_node()
         if node is None:

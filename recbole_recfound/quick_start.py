@@ -2,12 +2,14 @@
 
 import json
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -21,7 +23,7 @@ from recbole_recfound.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.bert_score import check_bert_score
-from recbole_recfound.evaluation.protocol import Splits, build_splits, held_out
+from recbole_recfound.evaluation.protocol import Splits, build_splits, check_topk, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
@@ -88,6 +90,7 @@ def run_recfound(
     ours = config["model"] in OUR_MODELS
     splits = build_splits(config) if config["dataset"] != NO_DATASET else None
     if splits:
+        check_topk(splits)
         check_baselines(config["baselines"], config, splits)
     elif config["baselines"] or not ours:
         raise ConfigError("dataset: none has no interactions, which RecBole's models need")
@@ -172,7 +175,7 @@ def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
         "mask_history": config["mask_history"],
         "load_col": config["load_col"],
         "valid_metric": config["valid_metric"],
-        "users": len(held_out(splits.test_set)),
+        "users": len(np.unique(held_out(splits.test_set)[:, 0])),
         "items": splits.test_set.item_num - 1,
         "seed": config["seed"],
     }
@@ -252,6 +255,7 @@ def _run_ours(
     started = time.monotonic()
     outcome = _merge(config, splits, trainer, store) if splits else _merge_by_probes(config, trainer, store)
     scored = time.monotonic() - started
+    trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
     scorings = 2 * (len(outcome.test) - bool(splits and trainer.best_step == trainer.step))
     share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
     final = trainer.probes.measure(built.model, list(built.tasks))
@@ -261,16 +265,18 @@ def _run_ours(
         store.clear()
     write_text(folder.trainer_state / "history.json", json.dumps(trainer.history))
     generator = Generator(built.model.backbone, backbone.tokenizer, device, config["answer_beams"])
-    with accelerator.autocast():
-        tested = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
-    of_best = {}
+
+    def test_tasks() -> dict[str, dict[str, Any]]:
+        with accelerator.autocast():
+            return run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
+
+    tested, of_best = test_tasks(), {}
     if config["test_best"] and outcome.kept != "best":
         trained = trained_parameters(built.model)
         kept = trained_tensors(trained)
         load_trained(trained, store.load(trainer.best_step, device).trained)
         trainer.refresh_items()
-        with accelerator.autocast():
-            of_best = run_tests(built.model, generator, built.tests, config, lambda: budget.remaining() - WRITE_SECONDS)
+        of_best = test_tasks()
         load_trained(trained, kept)
         trainer.refresh_items()
     parameters = sum(weight.numel() for weight in trained_parameters(built.model).values())
@@ -468,7 +474,8 @@ def _finish(config: Config, folder: RunFolder, results: dict[str, Any], budget: 
     history = json.loads(history_file.read_text()) if history_file.is_file() else []
     run = results.setdefault("run", {})
     run["total_seconds"] = budget.elapsed()
-    run["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run["peak_memory_gib"] = peak / (2**30 if sys.platform == "darwin" else 2**20)  # there bytes, elsewhere KiB
     write_text(folder.path / "report.html", render_report(results, history))
     # Last, since its presence says that the run is finished.
     write_text(folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))

@@ -31,8 +31,11 @@ class RunFolder:
         self.path = path
         self.trainer_state = path / "trainer_state"
         self.rows = path / "rows"
-        path.mkdir(parents=True, exist_ok=True)
-        self.rows.mkdir(exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.rows.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"output_dir: {path} cannot be made: {error.strerror}") from None
 
     @classmethod
     def open(cls, model: str, dataset: str, settings: dict[str, Any], output_dir: str, resume: str) -> "RunFolder":

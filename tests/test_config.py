@@ -315,3 +315,26 @@ def test_unknown_columns_of_items_are_refused(tiny_path):
     settings = {"data_path": str(tiny_path), "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "colour"]}}
     with pytest.raises(DataError, match=r"tiny.item:1: no column 'colour' \(load_col\); it has item_id"):
         Config("RecFound", "tiny", config_dict=settings)
+
+
+@pytest.mark.parametrize(("raw", "message"), [(b"seed: 1\n# caf\xe9\n", "odd.yaml:2: not a text in UTF-8"), (b"seed: 1\n# \x00\n", "odd.yaml:2: not a text")])
+def test_config_files_that_are_no_text(tmp_path, raw, message):
+    (tmp_path / "odd.yaml").write_bytes(raw)
+    with pytest.raises(ConfigError, match=message):
+        read_settings(tmp_path / "odd.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("n_layers", 3, "is a setting of AutoInt, BERT4Rec, CORE, ...; RecFound does not"), ("iak_epochs", 3, "is a setting of IAK; RecFound does not"), ("enable_amp", True, "use precision")],
+)
+def test_settings_of_other_models_are_refused(key, value, message):
+    with pytest.raises(ConfigError, match=f"{key}: .*{message}"):
+        Config("RecFound", "ml-100k", config_dict={key: value})
+    assert Config("SASRec", "ml-100k", config_dict={"n_layers": 3})["n_layers"] == 3
+
+
+def test_wandb_must_be_installed(monkeypatch):
+    monkeypatch.setattr("recbole_recfound.config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="log_wandb: pip install wandb"):
+        Config("BPR", "ml-100k", config_dict={"log_wandb": True})

@@ -7,8 +7,11 @@ view shares every module with the full model, so adapters placed in a layer are 
 import copy
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedModel
+
+from recbole_recfound.errors import BackboneError
 
 
 def first_layers(decoder: PreTrainedModel, depth: int) -> PreTrainedModel:
@@ -59,3 +62,21 @@ def decode(
         inputs_embeds=inputs_embeds, attention_mask=attention_mask, is_causal=causal, use_cache=False, return_dict=True
     )
     return output.last_hidden_state
+
+
+@torch.no_grad()
+def check_bidirectional(decoder: PreTrainedModel, ids: torch.Tensor) -> None:
+    """Embedding prompts are read in both directions: a later token must change an earlier state.
+
+    Args:
+        decoder: full decoder.
+        ids: [1, T] tokens, T at least 2.
+
+    Raises:
+        BackboneError: it does not.
+    """
+    changed = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+    first, second = (decode(decoder, decoder.embed_tokens(row), torch.ones_like(row), causal=False)[:, 0] for row in (ids, changed))
+    if torch.equal(first, second):
+        name, version = decoder.config.model_type, transformers.__version__
+        raise BackboneError(f"a {name} model stays causal in transformers {version}: texts cannot be embedded with it")

@@ -66,8 +66,9 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
-    if not hasattr(model.base_model, "layers"):
-        raise BackboneError(f"backbone '{name}' ({config.model_type}) has no decoder layers under .layers")
+    for part, what in (("layers", "decoder layers"), ("embed_tokens", "token embeddings")):
+        if not hasattr(model.base_model, part):
+            raise BackboneError(f"backbone '{name}' ({config.model_type}) has no {what} under .{part}, as Llama, Mistral and Qwen have")
     # Keys and values of earlier calls are of no use in training and cost memory; generation asks for them itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)

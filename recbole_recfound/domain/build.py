@@ -41,7 +41,7 @@ def build_domains(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None
     for suffix, id_field in (("user", train.uid_field), ("item", train.iid_field)):
         path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
         if path.is_file():
-            table = read_atomic(path, config["field_separator"])
+            table = read_atomic(path, config["field_separator"], config["encoding"])
             if spec.field in table.kinds:
                 if suffix == "item" and config["MODEL_TYPE"] != ModelType.CONTEXT:
                     raise ConfigError(

@@ -93,6 +93,17 @@ def build_splits(config: Config) -> Splits:
     )
 
 
+def check_topk(splits: Splits) -> None:
+    """Refuse a ranked list that is longer than the catalogue.
+
+    Raises:
+        ConfigError: naming topk.
+    """
+    longest, items = max(splits.config["topk"]), splits.train_set.item_num
+    if "full" in splits.config["eval_args"]["mode"].values() and longest > items:
+        raise ConfigError(f"topk: {longest}, but there are only {items - 1} items to rank")
+
+
 def with_training_rows(splits: Splits, rows: np.ndarray) -> Splits:
     """The same data with a loader of some training rows only.
 

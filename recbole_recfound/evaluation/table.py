@@ -10,9 +10,11 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     """One line that says under which rules every row was scored."""
     if "split" not in protocol:
         return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
-    masked = "history masked" if protocol["mask_history"] else "history NOT masked"
+    form = f"{protocol['mode']} rows"
+    if protocol["mode"] == "full":  # candidates that are drawn, and labelled rows, leave nothing to mask
+        form = f"full ranking, history {'masked' if protocol['mask_history'] else 'NOT masked'}"
     return (
-        f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {protocol['mode']} ranking, {masked},"
+        f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
         f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
     )
 

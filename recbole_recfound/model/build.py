@@ -9,8 +9,8 @@ import torch
 import yaml
 from peft import PeftModel
 
-from recbole_recfound.adapter import build_adapter, check_adapter
-from recbole_recfound.backbone import Backbone, decode
+from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
+from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.device import is_gpu
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.errors import ConfigError, DataError
@@ -150,6 +150,7 @@ def catalogue_of(config, splits: Splits) -> Catalogue:
         map(str, known),
         config["item_text_fields"],
         config["field_separator"],
+        config["encoding"],
     )
 
 
@@ -168,7 +169,7 @@ def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
     path = Path(config["data_path"]) / f"{config['dataset']}.query"
     if not path.is_file():
         return []
-    table, item = read_atomic(path, config["field_separator"]), config["ITEM_ID_FIELD"]
+    table, item = read_atomic(path, config["field_separator"], config["encoding"]), config["ITEM_ID_FIELD"]
     texts = [name for name in table.kinds if name != item]
     if item not in table.kinds or len(texts) != 1:
         raise DataError(f"{path}:1: needs two columns, {item}:token and one of query text, as in query:token_seq")
@@ -176,6 +177,8 @@ def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
     for line, (text, token) in enumerate(zip(table.column(texts[0]), table.column(item)), start=2):
         if token not in catalogue.row_of:
             raise DataError(f"{path}:{line}: item '{token}' is neither in .item nor in the interactions")
+        if not text.strip():
+            raise DataError(f"{path}:{line}: the query of item '{token}' is empty")
         rows.append((text, catalogue.row_of[token]))
     return rows
 
@@ -186,7 +189,7 @@ def _profiles(config, splits: Splits) -> dict[str, dict[str, str]]:
     if "UP" not in config["tasks"] or not path.is_file():
         return {}
     key = splits.train_set.uid_field
-    table = read_atomic(path, config["field_separator"])
+    table = read_atomic(path, config["field_separator"], config["encoding"])
     fields = choose_fields(table, key, None, "user fields")
     return {
         user: {name: row[name].strip() for name in fields if row[name].strip()} for user, row in table.by_key(key).items()
@@ -286,6 +289,11 @@ def build_adapted(config, backbone: Backbone) -> PeftModel:
     Raises:
         ConfigError: an option the adapter refuses.
     """
+    linear = [name for name, module in backbone.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    for wanted in config["target_modules"]:
+        if not any(f".{name}".endswith(f".{wanted}") for name in linear):
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+            raise ConfigError(f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}")
     kind = config["adapter"]
     options = {
         "r": config["lora_r"],
@@ -305,9 +313,16 @@ def build_adapted(config, backbone: Backbone) -> PeftModel:
 
 
 def check_built(model: RecFound, adapted: PeftModel, tasks: Mapping[str, Task], device: torch.device) -> None:
-    """Refuse to train an adapter that does not run."""
+    """Refuse to train an adapter that does not run, or to embed with a backbone that cannot read a whole row.
+
+    Raises:
+        TrainingError: the adapter is silent.
+        BackboneError: attention stays causal.
+    """
     decoder = adapted.get_base_model().base_model
     ids = torch.arange(8, device=device).unsqueeze(0)
+    with without_adapter(adapted):
+        check_bidirectional(decoder, ids)
     check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))
 
 

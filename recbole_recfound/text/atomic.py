@@ -48,14 +48,19 @@ class AtomicTable:
         return table
 
 
-def read_atomic(path: Path, separator: str = "\t") -> AtomicTable:
+def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) -> AtomicTable:
     """Read an atomic file.
 
+    Args:
+        path: the file.
+        separator: between cells.
+        encoding: of the text; None: UTF-8.
+
     Raises:
-        DataError: not UTF-8, an empty file, a header cell without a known type, or a row with too many or too few cells;
+        DataError: not in that encoding, an empty file, a header cell without a known type, or a row with too many or too few cells;
             always with file:line.
     """
-    lines = _lines(path)
+    lines = _lines(path, encoding)
     kinds = header_kinds(path, lines[0], separator)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
@@ -66,13 +71,13 @@ def read_atomic(path: Path, separator: str = "\t") -> AtomicTable:
     return AtomicTable(path, kinds, rows)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, encoding: str | None) -> list[str]:
     try:
         # Only \n ends a row: titles may contain other line separators of unicode.
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode(encoding or "utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: not UTF-8; convert the file, e.g. with iconv -t utf-8") from None
+        raise not_in_encoding(path, line, encoding) from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -102,3 +107,9 @@ def wrong_cells(path: Path, number: int, found: int, wanted: int, separator: str
     """What to say of a row with too many or too few cells."""
     advice = f"a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced"
     return DataError(f"{path}:{number}: {found} cells where the header has {wanted} ({advice})")
+
+
+def not_in_encoding(path: Path, number: int, encoding: str | None) -> DataError:
+    """What to say of a row whose bytes are no text."""
+    name = (encoding or "utf-8").upper()
+    return DataError(f"{path}:{number}: not {name}; convert the file, or name its encoding (encoding: latin-1)")

@@ -64,6 +64,7 @@ def build_catalogue(
     other_tokens: Iterable[str] = (),
     text_fields: Sequence[str] | None = None,
     separator: str = "\t",
+    encoding: str | None = None,
 ) -> Catalogue:
     """Read .item and order the catalogue.
 
@@ -74,6 +75,7 @@ def build_catalogue(
         other_tokens: further items RecBole knows (held-out only); they come last and are never drawn as negatives.
         text_fields: configured columns, or None for the defaults of `choose_fields`.
         separator: between cells.
+        encoding: of the .item file; None: UTF-8.
 
     Raises:
         DataError: malformed file, or an item with two rows.
@@ -81,7 +83,7 @@ def build_catalogue(
     """
     table, fields, rows = None, [], {}
     if item_file is not None:
-        table = read_atomic(item_file, separator)
+        table = read_atomic(item_file, separator, encoding)
         fields = choose_fields(table, item_field, text_fields, "item_text_fields")
         rows = table.by_key(item_field)
     tokens = list(dict.fromkeys([*rows, *training_tokens]))

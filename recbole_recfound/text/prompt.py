@@ -66,18 +66,19 @@ class PromptTemplate:
         self.fixed_length = sum(len(piece) for piece in self.pieces if not isinstance(piece, str))
 
     def render(self, data: Mapping[str, Tokens | list[Tokens]], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fill the slots; a list slot loses its oldest entries until the prompt fits `max_tokens`.
+        """Fill the slots; what is too long for `max_tokens` is cut: a list loses its oldest entries, a single slot its end.
 
         Args:
             data: slot -> token ids, or a list of token ids, oldest first.
-            max_tokens: length limit of the whole prompt. Fixed text and single slots are never cut.
+            max_tokens: length limit of the whole prompt. Fixed text is never cut.
 
         Returns:
             Token ids (int64) and a mask of the same length, 1 where a token is data rather than instruction.
         """
-        filled = [data[piece] for piece in self.pieces if isinstance(piece, str)]
-        singles = sum(len(value) for value in filled if not isinstance(value, list))
-        room = max_tokens - self.fixed_length - singles
+        singles = [len(data[piece]) for piece in self.pieces if isinstance(piece, str) and not isinstance(data[piece], list)]
+        room = max_tokens - self.fixed_length
+        longest = _longest(singles, room)
+        room -= sum(min(length, longest) for length in singles)
         tokens: list[int] = []
         is_data: list[int] = []
         for piece in self.pieces:
@@ -86,7 +87,7 @@ class PromptTemplate:
             elif isinstance(data[piece], list):
                 added, flag = self._joined(data[piece], room), 1
             else:
-                added, flag = data[piece], 1
+                added, flag = data[piece][:longest], 1
             tokens.extend(added)
             is_data.extend([flag] * len(added))
         return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)
@@ -105,3 +106,13 @@ class PromptTemplate:
             tokens.extend(entry)
         return tokens
 
+
+
+def _longest(lengths: Sequence[int], room: int) -> int:
+    """The length to which texts must be cut to fit together: the longest ones alike, shorter ones not at all."""
+    for done, length in enumerate(sorted(lengths)):
+        share = max(0, room) // (len(lengths) - done)
+        if length > share:
+            return share
+        room -= length
+    return max(lengths, default=0)

@@ -28,6 +28,7 @@ def build_optimizer(
     Raises:
         ConfigError: unknown learner.
     """
+    learner = learner.lower()  # as in RecBole
     if learner not in LEARNERS:
         raise ConfigError(f"learner: '{learner}' is unknown, use one of {', '.join(LEARNERS)}")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

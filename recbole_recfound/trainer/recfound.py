@@ -113,22 +113,36 @@ class RecFoundTrainer(Trainer):
                 # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a step.
                 over = self._progress() >= 1.0
                 if self._due("eval_interval") or over:
+                    self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
                         self._save()
                 if over:
                     break
+        if not self.step and self.config["max_steps"] != 0:
+            self.logger.warning(f"no time was left to train in a budget of {self.budget.seconds:.0f} s: the model is untrained")
         return self.best_valid_score, self.best_valid_result
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """RecBole's evaluation, without its entry in the summary of wandb: of many candidates only the kept one belongs there."""
+        told, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
+        try:
+            return super().evaluate(*args, **options)
+        finally:
+            self.wandblogger.log_wandb = told
 
     def _estimate_validation(self, valid_data: Any) -> None:
         """What a validation will cost, from one of its batches: the first real one may come after the time is up."""
         state = random_state(self.device)
         interaction = next(iter(valid_data))[0].to(self.device)
         self.model.eval()
-        started = time.perf_counter()
-        with torch.no_grad(), self.accelerator.autocast():
-            self.model.full_sort_predict(interaction)
-        self.costs["validate"] = (time.perf_counter() - started) * len(valid_data)
+        seconds = []
+        for _ in range(2):  # the first batch encodes the catalogue for all of them
+            started = time.perf_counter()
+            with torch.no_grad(), self.accelerator.autocast():
+                self.model.full_sort_predict(interaction)
+            seconds.append(time.perf_counter() - started)
+        self.costs["validate"] = seconds[0] + seconds[1] * (len(valid_data) - 1)
         set_random_state(state, self.device)
 
     def _refresh(self) -> None:
@@ -222,6 +236,17 @@ class RecFoundTrainer(Trainer):
                 raise TrainingError(f"probe loss of task {name} is {loss} after step {self.step}; {self._advice()}")
         self.loader.scheduler.update(found)
         return found
+
+    def _refuse_diverged(self) -> None:
+        """Weights that are not finite are neither scored nor kept.
+
+        Raises:
+            TrainingError: naming one of them.
+        """
+        trained = trained_parameters(self.model)
+        finite = torch.stack([weight.isfinite().all() for weight in trained.values()]).tolist()
+        if not all(finite):
+            raise TrainingError(f"{list(trained)[finite.index(False)]} is not finite after step {self.step}; {self._advice()}")
 
     def _advice(self) -> str:
         return (

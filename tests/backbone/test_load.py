@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from recbole_recfound.backbone import load_backbone
+from recbole_recfound.backbone import check_bidirectional, depth, load_backbone
 from recbole_recfound.errors import BackboneError
 from tests.tiny_backbone import write_tiny_backbone
 
@@ -34,3 +34,13 @@ def test_weights_that_cannot_be_read(tmp_path):
     with pytest.raises(BackboneError, match="cannot be loaded") as refused:
         load_backbone(str(folder), DEVICE)
     assert "\n" not in str(refused.value)
+
+
+def test_a_backbone_that_stays_causal_is_refused(tiny_backbone, monkeypatch):
+    decoder = load_backbone(str(tiny_backbone), torch.device("cpu")).model.model
+    ids = torch.arange(8).unsqueeze(0)
+    check_bidirectional(decoder, ids)
+    causal = depth.decode
+    monkeypatch.setattr(depth, "decode", lambda *given, **named: causal(*given, **named | {"causal": True}))
+    with pytest.raises(BackboneError, match="stays causal in transformers"):
+        check_bidirectional(decoder, ids)

@@ -1,5 +1,6 @@
 """The program from outside: exit codes, one line for every error, help without torch."""
 
+import json
 import subprocess
 import sys
 import types
@@ -9,6 +10,7 @@ import pytest
 from recbole_recfound import __version__
 from recbole_recfound.cli import main
 from recbole_recfound.property_files import properties_dir, read_settings, recbole_dir
+from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 
 @pytest.fixture
@@ -71,6 +73,44 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err
     assert "Traceback" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--use_gpu=True"], "no CUDA device"),
+        (["--tasks=U2I,SRR"], "'SRR'"),
+        (["--item_text_fields=colour"], "'colour'"),
+        (["--backbone=nowhere"], "backbone 'nowhere' not found"),
+        (["--experts_per_group=0"], "experts_per_group"),
+        (["--target_modules=qkv"], "no linear layer 'qkv'"),
+        (["--eval_args={split: {RS: [1.0, 0.0, 0.0]}}"], "empty"),
+        (["--topk=5000", "--valid_metric=NDCG@5000"], "topk: 5000, but there are only"),
+        (["--output_dir=taken/runs"], "output_dir: taken/runs/"),
+        (["--log_wandb=True"], "log_wandb: pip install wandb"),
+    ],
+    ids=str,
+)
+def test_every_mistake_about_recfound_is_one_line_before_training(changes, message, small_run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    monkeypatch.setattr(RecFoundTrainer, "fit", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("recbole_recfound.config.find_spec", lambda name: None)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    changed = {word.partition("=")[0] for word in changes}
+    settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items() if f"--{key}" not in changed]
+    assert main(["run", "--dataset=tiny", *settings, *changes]) == 2
+    captured = capsys.readouterr()
+    *_, last = captured.err.splitlines()  # before it, perhaps, what transformers says of loading weights
+    assert last.startswith("error: ") and message in last
+    assert "Traceback" not in captured.out + captured.err
+
+
+def test_a_loss_that_is_not_finite_is_one_line(small_run, capsys, monkeypatch):
+    monkeypatch.setattr("recbole_recfound.model.recfound.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan"))
+    settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items()]
+    assert main(["run", "--dataset=tiny", "--tasks=U2I,SR", *settings]) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err and captured.err.count("error: ") == 1 and "SR" in captured.err
 
 
 def test_interrupted(calls, monkeypatch, capsys):

@@ -104,6 +104,8 @@ def test_less_is_better_where_recbole_says_so():
 
 
 def test_protocol_line_says_whether_history_is_masked():
+    for mode in ("labeled", "uni50"):  # nothing is masked there, whatever the switch
+        assert f"{mode} rows" in protocol_line(PROTOCOL | {"mode": mode}) and "masked" not in protocol_line(PROTOCOL | {"mode": mode}).lower()
     assert "history masked" in protocol_line(PROTOCOL) and "history NOT masked" in protocol_line(PROTOCOL | {"mask_history": False})
 
 

@@ -1,11 +1,14 @@
 """RecFound as a RecBole model: scores, controls, what is trained."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.protocol import held_out
 from recbole_recfound.trainer.optimizer import trained_parameters
 from tests.small_model import build_small, perturb
@@ -195,8 +198,8 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
         ({"user_tower": "small", "backbone_layers": 1}, "user_tower: small"),
         ({"adapter": "none"} | MODES[2], "adapter: none"),
         ({"use_item_text": False, "use_item_id": False}, "use_item_id: False"),
-        ({"target_modules": ["embed_tokens"]}, "adapter: "),
-        ({"target_modules": ["nothing"]}, "adapter: "),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "target_modules: .* no linear layer 'embed_tokens', it has q_proj"),
+        ({"target_modules": ["nothing"]}, "target_modules: .* no linear layer 'nothing'"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
@@ -213,3 +216,47 @@ def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
     small.model.refresh_items()
     assert small.model.frozen_layers == [2, 3]
     assert small.model.item_table.features.shape[1] == 4 * len(small.model.text_mean)
+
+
+def _with_file(small_run, tmp_path, suffix, text):
+    """The tiny data set with one more file."""
+    folder = shutil.copytree(Path(small_run["data_path"]) / "tiny", tmp_path / "copy" / "tiny")
+    (folder / f"tiny.{suffix}").write_bytes(text)
+    return small_run | {"data_path": str(folder.parent)}
+
+
+def test_real_queries_are_read_from_their_file(small_run, tmp_path):
+    splits = build_small(small_run).splits
+    items = [str(token) for token in splits.train_set.field2id_token["item_id"][1:21]]
+    rows = "".join(f"{item}\tquery of \"{item}\" caf\u00e9\n" for item in items)
+    settings = _with_file(small_run, tmp_path, "query", ("item_id:token\tquery:token_seq\n" + rows).encode())
+    small = build_small(settings, tasks=["U2I", "Q2I"])
+    catalogue = small.model.inputs.collator
+    asked = {example.query for example in (small.built.tasks["Q2I"].example(index) for index in range(len(small.built.tasks["Q2I"])))}
+    held = {example.query for example in small.built.tests["Q2I"].examples}
+    assert asked and asked < {f'query of "{item}" caf\u00e9' for item in items} and not asked & held
+    assert "keyword" not in small.built.tasks["Q2I"].note and catalogue is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"item_id:token\n1\n", "tiny.query:1: needs two columns"),
+        (b"item_id:token\tquery:token_seq\n1\tshoe\nnone\tshoe\n", "tiny.query:3: item 'none' is neither"),
+        (b"item_id:token\tquery:token_seq\n1\t \n", "tiny.query:2: the query of item '1' is empty"),
+        (b"item_id:token\tquery:token_seq\n1\tcaf\xe9\n", "tiny.query:2: not UTF-8"),
+    ],
+)
+def test_queries_that_cannot_be_used_name_file_and_line(small_run, tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        build_small(_with_file(small_run, tmp_path, "query", text))
+
+
+def test_text_files_may_have_another_encoding(small_run, tmp_path):
+    items = Path(small_run["data_path"], "tiny", "tiny.item").read_bytes().decode()
+    token = items.splitlines()[1].split("\t")[0]
+    title = items.splitlines()[1].split("\t")[1]
+    settings = _with_file(small_run, tmp_path, "item", items.replace(title, "Caf\u00e9", 1).encode("latin-1"))
+    small = build_small(settings, encoding="latin-1", tasks=["U2I"])
+    collator = small.model.inputs.collator
+    assert any("Caf\u00e9" in collator.tokenizer.decode(collator.titles[row]) for row in range(len(collator.title_lengths))), token

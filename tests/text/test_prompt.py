@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.text import PromptTemplate, plain_tokens
+from recbole_recfound.text.prompt import _longest
 from tests.tiny_backbone import tiny_tokenizer
 
 CHAT, PLAIN = tiny_tokenizer(), tiny_tokenizer(chat=False)
@@ -47,14 +48,15 @@ def test_data_is_read_literally(value):
     assert is_data.sum() + template.fixed_length == len(tokens)
 
 
-def test_history_is_cut_oldest_first_and_single_slots_never():
+def test_history_is_cut_oldest_first_and_then_single_slots():
     template = PromptTemplate("SA", "H:{{ history }} I:{{ item }}", ("history", "item"), PLAIN)
     data = {"history": [_tokens(title) for title in ("oldest", "older", "newest")], "item": _tokens("a long item title")}
     fixed = len("H: I:") + len("a long item title")
     assert _text(template, data, 200)[0] == "H:oldest\nolder\nnewest I:a long item title"
     assert _text(template, data, fixed + len("older\nnewest\n"))[0] == "H:older\nnewest I:a long item title"
     assert _text(template, data, fixed + len("older\nnewest\n") - 1)[0] == "H:newest I:a long item title"
-    assert _text(template, data, 6)[0] == "H: I:a long item title"
+    assert _text(template, data, fixed)[0] == "H: I:a long item title"
+    assert _text(template, data, 10)[0] == "H: I:a lon"
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=9), max_size=9), st.integers(20, 80))
@@ -79,3 +81,13 @@ def test_a_slot_the_template_leaves_out_takes_no_room():
 def test_templates_that_cannot_work_are_refused(text):
     with pytest.raises(ConfigError, match="prompt of task SR: .*"):
         PromptTemplate("SR", text, ("history", "candidates"), CHAT)
+
+
+@given(st.lists(st.integers(0, 30), max_size=5), st.integers(0, 60))
+def test_single_slots_are_cut_alike_and_only_when_they_must(lengths, room):
+    most = _longest(lengths, room)
+    assert sum(min(length, most) for length in lengths) <= room
+    if sum(lengths) <= room:
+        assert all(length <= most for length in lengths)
+    else:
+        assert sum(min(length, most + 1) for length in lengths) > room

@@ -1,6 +1,9 @@
 """The training loop on the tiny backbone."""
 
+import importlib.machinery
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -51,7 +54,7 @@ def test_optimiser_has_the_trained_parameters_and_nothing_else(small_run, tmp_pa
         assert found[name] == (0.002 if inside else 0.01, 0.1 if not inside and weight.dim() > 1 else 0.0), name
 
 
-@pytest.mark.parametrize("learner", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("learner", ["adamw", "Adam", "sgd"])
 def test_learners(learner):
     model = torch.nn.Linear(2, 2)
     optimizer = build_optimizer(model, learner, 0.1, 0.1, 0.0)
@@ -237,4 +240,52 @@ def test_a_small_model_learns(small_run, tmp_path):
     trainer = _fit(small_run, tmp_path, max_steps=40, eval_interval=40, embedding_batch=16, learning_rate=0.01, warmup_steps=2)
     final = trainer.probes.measure(trainer.model, ["U2I"])
     first, last = (sum(record["losses"]["U2I"] for record in part) / 5 for part in (trainer.history[:5], trainer.history[-5:]))
-    assert last < 0.9 * first and final["U2I"] < 1.2 * trainer.untrained["U2I"]
+    assert last < 0.9 * first and final["U2I"] < trainer.untrained["U2I"]
+
+
+@pytest.mark.parametrize("changes", [{"eval_interval": 1}, {"max_steps": 2, "eval_interval": 2}, {"max_steps": 2, "merge_method": "none"}], ids=str)
+def test_weights_that_have_diverged_are_neither_scored_nor_kept(small_run, tmp_path, changes):
+    """The losses of a step tell of the step before: its own weights are looked at before a checkpoint."""
+    small = build_small(small_run, learning_rate=1e38, warmup_steps=0, **changes)
+    trainer = small.trainer(tmp_path)
+    with pytest.raises(TrainingError, match=r"(is not finite after step \d|loss of task \w+ is|gradients)"):
+        trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    for step in trainer.store.steps():
+        assert all(tensor.isfinite().all() for tensor in trainer.store.load(step, trainer.device).trained.values())
+
+
+def test_wandb_is_told_of_the_kept_candidate(small_run, monkeypatch):
+    """RecBole writes every evaluation into the run's summary, and candidates are evaluated one after another."""
+    run = types.SimpleNamespace(summary={})
+    wandb = types.ModuleType("wandb")
+    wandb.run, wandb.log, wandb.define_metric = run, lambda *_, **__: None, lambda *_, **__: None
+    wandb.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"log_wandb": True, "max_steps": 6})
+    candidates = json.loads((Path(result["run_dir"]) / "results.json").read_text())["merge"]["test"]
+    assert len({tuple(found.values()) for found in candidates.values()}) > 1, "candidates that are alike would prove nothing"
+    told = {name.removeprefix("eval/"): value for name, value in run.summary.items()}
+    assert told == result["test_result"]
+
+
+def test_without_time_the_model_is_said_to_be_untrained(small_run, tmp_path, caplog):
+    small = build_small(small_run)
+    trainer = small.trainer(tmp_path, Budget(1.0))
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    assert trainer.step == 0 and "the model is untrained" in caplog.text
+
+
+def test_a_validation_is_estimated_with_its_catalogue_once(small_run, tmp_path, monkeypatch):
+    small = build_small(small_run)
+    trainer = small.trainer(tmp_path, Budget(100.0))
+    now, encoded = [0.0], []
+
+    def score(interaction):
+        now[0] += 1.0 if encoded else 11.0
+        encoded.append(True)
+
+    monkeypatch.setattr("recbole_recfound.trainer.recfound.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(small.model, "full_sort_predict", score)
+    batch = next(iter(small.splits.valid_data))
+    trainer._estimate_validation([batch] * 5)
+    assert trainer.costs["validate"] == 11 + 4
