@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Callable, Collection, Hashable
 
-YES_NO = ("yes", "no")
+NO_YES = ("no", "yes")
+YES_NO_TASKS = ("PM", "AP")
 Attribute = tuple[str, str, str]
 """Attribute, value, source."""
 
@@ -26,10 +27,15 @@ def parse_next_item(text: str, choices: Collection[str]) -> str | None:
 
     Args:
         text: the answer.
-        choices: letters, or titles.
+        choices: right answers: letters, with or without their titles, or titles alone.
     """
-    lettered = all(len(choice) == 1 and choice.isupper() for choice in choices)
-    return parse_letter(text) if lettered else parse_text(text)
+    return parse_letter(text) if all(map(lettered, choices)) else parse_text(text)
+
+
+def lettered(answer: str) -> str | None:
+    """The letter of an answer that names a candidate by it: `C`, `(C)` or `C. Alien`, but not a title that begins with a word."""
+    letter = re.match(r"\W*([A-Z])(?:[.):]|\W*$)", answer)
+    return letter[1] if letter else None
 
 
 def parse_label(text: str, labels: Collection[str]) -> str | None:
@@ -77,8 +83,7 @@ def parse_text(text: str) -> str | None:
 
 
 PARSERS: dict[str, Callable[[str, Collection[str]], Hashable | None]] = {
-    "PM": lambda text, labels: parse_yes_no(text),
-    "AP": lambda text, labels: parse_yes_no(text),
+    **{name: lambda text, labels: parse_yes_no(text) for name in YES_NO_TASKS},
     "SR": parse_next_item,
     "SA": parse_label,
     "PRP": parse_label,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.task.answers import PARSERS, can_be_read
+from recbole_recfound.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
 from recbole_recfound.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
+from recbole_recfound.task.generative import LETTERS
 from recbole_recfound.task.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
 from recbole_recfound.task.source import HeldOut
 from recbole_recfound.task.spec import TASKS
@@ -126,9 +127,15 @@ class RecordTask(Task):
     def choices(self) -> tuple[str, ...]:
         if self.spec.name not in CHOSEN:
             return ()
+        if self.spec.name in YES_NO_TASKS:
+            return NO_YES
         found = [file.choices.get(self.spec.name) for file in self.files]
         every = set().union(*filter(None, found))
-        return tuple(sorted(every)) if None not in found and len(every) <= MOST_CHOICES else ()
+        if None in found or len(every) > MOST_CHOICES:
+            return ()
+        if self.spec.name == "SR" and every <= set(LETTERS):
+            return tuple(LETTERS[: LETTERS.index(max(every)) + 1])  # some letter before the last may be no answer in training
+        return tuple(sorted(every))
 
     def example(self, index: int) -> Example:
         number = int(np.searchsorted(self.ends, index, side="right"))

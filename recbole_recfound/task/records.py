@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from recbole_recfound.errors import DataError
+from recbole_recfound.task.answers import YES_NO_TASKS, parse_yes_no
 from recbole_recfound.task.spec import EMBEDDING, TASKS, TaskSpec
 
 MAX_LINE_BYTES = 1 << 24
@@ -84,6 +85,12 @@ def parse_record(line: bytes) -> Record:
         raise BadRecord("key 'text': the prompt is empty")
     if not answer.strip():
         raise BadRecord("key 'text': the answer is empty")
+    if spec.name in YES_NO_TASKS:
+        # One spelling: it is what answers are held to, and what a threshold weighs.
+        said = parse_yes_no(answer)
+        if said is None:
+            raise BadRecord(f"key 'text': an answer of {spec.record} begins with yes or no, not '{_printable(answer)}'")
+        answer = said
     return GenerativeRecord(spec.name, prompt, answer)
 
 

@@ -121,7 +121,7 @@ def test_validate_data(files, tiny_backbone, capsys):
                                                     "line 2 column 1 (char 2) (--skip_bad_rows lists all such lines)")  # fmt: skip
     assert main(["validate-data", "--skip_bad_rows", files["train"][0], files["test"][0], *options]) == 0
     told = capsys.readouterr().out
-    Path("odd.jsonl").write_text(json.dumps({"text": ["Same?", "perhaps"], "task": "Product_Matching"}) + "\n")
+    Path("odd.jsonl").write_text(json.dumps({"text": ["What?", "perhaps"], "task": "Attribute_Value_Extraction"}) + "\n")
     assert main(["validate-data", "odd.jsonl", *options]) == 0
     assert "1 answers are none of their task (refused in validation and test files), the first: odd.jsonl:1" in capsys.readouterr().out
     assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told

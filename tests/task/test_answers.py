@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.task.answers import PARSERS, parse_attributes, parse_label, parse_letter, parse_yes_no
+from recbole_recfound.task.answers import PARSERS, parse_attributes, parse_label, parse_letter, parse_next_item, parse_yes_no
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,14 @@ def test_any_text_is_read_or_is_none(text, labels):
         assert said is None or hash(said) is not None
         if task in ("SA", "PRP"):
             assert said is None or said in labels
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "said"),
+    [
+        ("C", ["A", "B"], "C"), ("C. Alien", ["A", "B. Heat"], "C"), ("The answer", ["(A)", "B: Heat"], None),
+        ("Alien", ["Alien", "A"], "Alien"), ("A Bronx Tale", ["A Bronx Tale", "Heat"], "A Bronx Tale"),
+    ],
+)  # fmt: skip
+def test_next_items_are_read_by_letter_where_right_answers_are_lettered(text, right, said):
+    assert parse_next_item(text, right) == said

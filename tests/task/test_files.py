@@ -47,12 +47,12 @@ def test_what_the_test_asks_is_never_trained_on(tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    path = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b"), _pm("c", "maybe"))
+    path = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b"), _pm("c", "maybe", task="Attribute_Value_Extraction"))
     with pytest.raises(ConfigError, match="task_files: unknown part 'tests', use train, valid, test"):
         TaskFiles.open({"tests": [path]}, False)
     with pytest.raises(ConfigError, match="given twice"):
         TaskFiles.open({"train": [path], "test": [path]}, False)
-    with pytest.raises(DataError, match=r"a.jsonl:3: key 'text': no answer of PM: 'maybe'"):
+    with pytest.raises(DataError, match=r"a.jsonl:3: key 'text': no answer of AVE: 'maybe'"):
         TaskFiles.open({"test": [path]}, False)
 
 
@@ -91,3 +91,10 @@ def test_records_leave_a_task_its_own_test(tmp_path):
 def test_one_record_is_too_few(tmp_path):
     with pytest.raises(ConfigError, match="PM has one training record"):
         add_record_tasks({}, TaskFiles.open([_file(tmp_path, "a.jsonl", _pm("a"))], False), 0, TaskOptions())
+
+
+def test_yes_and_no_have_one_spelling_and_letters_have_no_gaps(tmp_path):
+    answers = _file(tmp_path, "a.jsonl", _pm("a", "Yes."), _pm("b", "YES"), *(_pm(n, n, task="Sequential_Recommendation") for n in "BDB"))
+    tasks = add_record_tasks({}, TaskFiles.open([answers], False), 0, TaskOptions())
+    assert {tasks["PM"].example(index).answer for index in range(2)} == {"yes"} and tasks["PM"].choices == ("no", "yes")
+    assert tasks["SR"].choices == ("A", "B", "C", "D")

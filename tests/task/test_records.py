@@ -53,6 +53,7 @@ def test_all_thirteen_names(spec):
         (_line(PM, text=["a"]), "key 'text': must be a list of two texts"),
         (_line(PM, text=["a", 1]), "key 'text': must be a list of two texts"),
         (_line(PM, text=["a", " "]), "key 'text': the answer is empty"),
+        (_line(PM, text=["a", "perhaps"]), "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'"),
         (_line(PM, text=["", "a"]), "key 'text': the prompt is empty"),
         (_line(PM, text=["a\ud800", "b"]), "key 'text': half of a surrogate pair"),
         (_line(PM, id=[1]), "key 'id': must be text or a whole number, not a list"),
