@@ -12,7 +12,7 @@ from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.device import choose_device
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
-from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, PROMPT, history_mode

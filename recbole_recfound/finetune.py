@@ -21,7 +21,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.iak_report import render_iak_report
-from recbole_recfound.evaluation.protocol import Splits, build_splits, check_topk, with_training_rows
+from recbole_recfound.data.protocol import Splits, build_splits, check_topk, with_training_rows
 from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
 from recbole_recfound.model.iak import IAK

@@ -23,7 +23,7 @@ from recbole_recfound.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.bert_score import check_bert_score
-from recbole_recfound.evaluation.protocol import Splits, build_splits, check_topk, held_out
+from recbole_recfound.data.protocol import Splits, build_splits, check_topk, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
@@ -131,9 +131,9 @@ def check_tasks(config: Config) -> TaskFiles:
         ConfigError, DataError: naming the key, or file:line and key.
     """
     check_bert_score(config["bert_score_model"])
-    counts = config["generative_eval_examples"]
+    counts = config["task_test_examples"]
     if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
-        raise ConfigError(f"generative_eval_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
+        raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
     files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     for note in files.notes():
         print(note, flush=True)

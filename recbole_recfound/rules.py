@@ -172,7 +172,7 @@ RULES: dict[str, Rule] = {
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict)),
-    "generative_eval_examples": Rule((int, dict), check=_task_counts),
+    "task_test_examples": Rule((int, dict), check=_task_counts),
     "tasks": Rule((list,), check=_texts),
     "balanced_tasks": Rule((list,), check=_texts),
     "only_tasks": Rule((list,), check=_texts),

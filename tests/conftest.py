@@ -95,7 +95,7 @@ def small_run(tiny_path: Path, tiny_backbone: Path, tmp_path: Path) -> dict:
         "max_item_tokens": 24,
         "max_prompt_tokens": 400,
         "max_answer_tokens": 24,
-        "generative_eval_examples": 2,
+        "task_test_examples": 2,
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
     }
 

@@ -24,7 +24,7 @@ def asked(monkeypatch):
 
 def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys):
     settings = small_run | {
-        "only_tasks": ["U2I"], "max_steps": 2, "eval_interval": 1, "generative_eval_examples": 0, "baselines": ["Pop", "BPR"],
+        "only_tasks": ["U2I"], "max_steps": 2, "eval_interval": 1, "task_test_examples": 0, "baselines": ["Pop", "BPR"],
         "baseline_args": {"BPR": {"epochs": 1}}, "baseline_time_budget": 50,
     }  # fmt: skip
     found = compare("tiny", None, settings)
@@ -45,13 +45,13 @@ def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, c
 
 def test_another_budget_is_another_table(small_run, asked, monkeypatch):
     monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}})
-    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"]}
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
     folders = {compare("tiny", None, settings | {"time_budget": seconds})["folder"] for seconds in (0, 300)}
     assert len(folders) == 2 and asked == ["Pop", "ours"] * 2
 
 
 def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run, asked, capsys):
-    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "generative_eval_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
     names = [row["model"] for row in compare("tiny", None, settings)["rows"]]
     assert "control: random item text" not in names and "- TMoLE (one shared LoRA)" in names
     assert "left out, histories are read as text: control: random item text" in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run
 def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatch):
     monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}, "control: untrained": {"max_steps": 0}})
     settings = small_run | {
-        "tasks": ["U2I", "SR", "IP"], "max_steps": 4, "generative_eval_examples": 2, "baselines": ["Pop"], "gradient_accumulation": 2,
+        "tasks": ["U2I", "SR", "IP"], "max_steps": 4, "task_test_examples": 2, "baselines": ["Pop"], "gradient_accumulation": 2,
     }  # fmt: skip
     found = compare("tiny", None, settings)
     rows = {row["model"]: row for row in found["rows"]}

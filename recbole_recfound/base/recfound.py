@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.device import choose_precision
 from recbole_recfound.errors import DataError
-from recbole_recfound.evaluation.protocol import Splits
+from recbole_recfound.data.protocol import Splits
 from recbole_recfound.model.build import build_recfound
 from recbole_recfound.model.recfound import RecFound
 

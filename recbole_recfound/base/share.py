@@ -6,7 +6,7 @@ import numpy as np
 from recbole.utils import ModelType
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.protocol import Splits
+from recbole_recfound.data.protocol import Splits
 
 BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
 """Kinds of models that see training rows through batches alone; others keep graphs or counts of all of them."""

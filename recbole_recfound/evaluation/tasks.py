@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,65 +10,11 @@ from tqdm import tqdm
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.generation import Generator, trie_of
-from recbole_recfound.task import EMBEDDING, TASKS, Example, HeldOut, MixedTask, Task, TaskFiles, most_examples
+from recbole_recfound.task import EMBEDDING, TASKS, TaskTest
 from recbole_recfound.task.answers import PARSERS, parse_yes_no
 
 FEW = 64
 """Up to so many choices, one answer to all examples is worth a comparison."""
-
-
-@dataclass(frozen=True)
-class TaskTest:
-    """What one task is asked.
-
-    Attributes:
-        task: its name.
-        examples: asked, in random order.
-        choices: the only answers there are, or ().
-        source: where the examples come from.
-        available: how many there are, of which `examples` were drawn.
-        valid: examples of validation files, in random order; they choose the threshold of a yes.
-    """
-
-    task: str
-    examples: list[Example]
-    choices: tuple[str, ...]
-    source: str
-    available: int
-    valid: list[Example] = field(default_factory=list)
-
-
-def collect_tests(
-    tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, counts: int | Mapping[str, int], seed: int
-) -> dict[str, TaskTest]:
-    """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
-
-    Args:
-        tasks: built tasks.
-        held_out: test interactions; None without atomic files.
-        files: with their test part.
-        counts: most examples of one task, or of each; 0 tests nothing.
-        seed: of the draw.
-    """
-    tests = {}
-    for name, task in tasks.items():
-        count = most_examples(counts, name)
-        rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
-        examples, source, choices = _drawn(rng, files, "test", name, count), "test files", task.choices
-        available = files.count("test", name)
-        if count and not examples and held_out is not None:
-            # The answers of the part that was built; records of the same task may have others.
-            choices = task.built.choices if isinstance(task, MixedTask) else choices
-            examples, available = task.test_examples(held_out)
-            source = "held-out rows"
-        if examples:
-            tests[name] = TaskTest(name, examples, choices, source, available, _drawn(rng, files, "valid", name, count))
-    return tests
-
-
-def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
-    """Some examples of a part's files; only these are read."""
-    return [files.example(part, name, int(index)) for index in rng.permutation(files.count(part, name))[:count]]
 
 
 def run_tests(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -43,16 +42,6 @@ def pairwise_distances(states: Sequence[State]) -> Tensor:
         for index, row in enumerate(stacked):
             squares[index] += (stacked - row).square().sum(dim=1)
     return squares.sqrt()
-
-
-def base_fingerprint(state: State) -> str:
-    """SHA-256 of the names, types and values of a base checkpoint, to be saved with everything trained from it."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().contiguous().cpu()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def check_same_base(fingerprints: Sequence[str]) -> None:

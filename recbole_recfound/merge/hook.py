@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from recbole_recfound.merge.checks import base_fingerprint, check_same_base, pairwise_distances
+from recbole_recfound.merge.checks import check_same_base, pairwise_distances
 from recbole_recfound.merge.merging import merge
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 
 Tensors = dict[str, torch.Tensor]
 

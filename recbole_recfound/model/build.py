@@ -14,8 +14,7 @@ from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.device import is_gpu
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.protocol import Splits, held_out
-from recbole_recfound.evaluation.tasks import TaskTest, collect_tests
+from recbole_recfound.data.protocol import Splits, held_out
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
@@ -29,9 +28,11 @@ from recbole_recfound.task import (
     Task,
     TaskFiles,
     TaskOptions,
+    TaskTest,
     TrainingData,
     add_record_tasks,
     build_tasks,
+    collect_tests,
 )
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
@@ -121,7 +122,7 @@ def build_recfound(
     probes = {"U2I": validation_probe(config, splits, collator, row_of_iid, tasks["U2I"])} if ranks else {}
     loader = build_loader(config, tasks, collator, probes)
     held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, config["seed"])
-    tests = collect_tests(tasks, held_out, files, config["generative_eval_examples"], config["seed"])
+    tests = collect_tests(tasks, held_out, files, config["task_test_examples"], config["seed"])
     return Built(model, loader, tasks, left_out, catalogue, tests, ranks)
 
 
@@ -207,7 +208,7 @@ def _task_options(config, mode: str) -> TaskOptions:
         neighbours=config["item_neighbours"],
         neighbour_window=config["neighbour_window"],
         max_generative=config["max_generative_examples"],
-        eval_examples=config["generative_eval_examples"],
+        eval_examples=config["task_test_examples"],
     )
 
 

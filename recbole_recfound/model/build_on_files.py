@@ -6,10 +6,9 @@ import torch
 from recbole_recfound.backbone import Backbone
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.tasks import collect_tests
 from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings, chosen_tasks
 from recbole_recfound.model.recfound import ModelInputs, RecFound
-from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks
+from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks, collect_tests
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
 
 CENTRE_TEXTS = 256
@@ -61,7 +60,7 @@ def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.d
     check_built(model, adapted, tasks, device)
     model.text_mean = _centre(model, tasks)
     loader = build_loader(config, tasks, collator)
-    tests = collect_tests(tasks, None, files, config["generative_eval_examples"], config["seed"])
+    tests = collect_tests(tasks, None, files, config["task_test_examples"], config["seed"])
     return Built(model, loader, tasks, {}, catalogue, tests, ranks=False)
 
 

@@ -15,7 +15,7 @@ from recbole_recfound.base import base_hash, read_base
 from recbole_recfound.config import Config
 from recbole_recfound.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.protocol import Splits, build_splits
+from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.kernel import IAKKernelBank
 from recbole_recfound.model.build_iak import make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK

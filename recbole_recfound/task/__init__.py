@@ -12,11 +12,11 @@ from recbole_recfound.task.base import (
     Task,
     TaskOptions,
     build_tasks,
-    most_examples,
 )
 from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
+from recbole_recfound.task.task_test import TaskTest, collect_tests
 
 __all__ = [
     "BUILDERS",
@@ -37,8 +37,9 @@ __all__ = [
     "TaskFiles",
     "TaskOptions",
     "TaskSpec",
+    "TaskTest",
     "TrainingData",
     "add_record_tasks",
     "build_tasks",
-    "most_examples",
+    "collect_tests",
 ]

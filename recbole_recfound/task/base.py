@@ -158,7 +158,7 @@ class TaskOptions:
 
 
 def most_examples(counts: int | Mapping[str, int], name: str) -> int:
-    """Most test examples of one task, by the setting `generative_eval_examples`."""
+    """Most test examples of one task, by the setting `task_test_examples`."""
     return counts if isinstance(counts, int) else counts.get(name, 0)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run: trained tensors for merging, and all that an exact resume needs. Safetensors and JSON only."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -32,6 +33,16 @@ class Checkpoint:
     trained: dict[str, torch.Tensor]
     resume: dict[str, torch.Tensor]
     state: dict[str, Any]
+
+
+def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the names, types and values of a base checkpoint, to be saved with everything trained from it."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().contiguous().cpu()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class CheckpointStore:

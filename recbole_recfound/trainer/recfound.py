@@ -14,11 +14,10 @@ from tqdm import tqdm
 from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
-from recbole_recfound.merge.checks import base_fingerprint
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.task import TASKS
 from recbole_recfound.trainer.budget import Budget
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors, base_fingerprint
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
     load_optimizer_tensors,

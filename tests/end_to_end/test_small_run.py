@@ -18,7 +18,7 @@ def finished(tmp_path_factory, tiny_path, tiny_backbone):
         "show_progress": False, "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 6, "eval_interval": 2,
         "probe_interval": 3, "probe_size": 2, "frozen_feature_layers": [3], "lora_r": 2, "embedding_batch": 4,
         "contrastive_batch": 2, "generative_chunk": 2, "max_generative_examples": 30, "sr_candidates": 4, "history_titles": 3,
-        "generative_eval_examples": 3, "max_answer_tokens": 12, "weight_decay": 0.0,
+        "task_test_examples": 3, "max_answer_tokens": 12, "weight_decay": 0.0,
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
     }  # fmt: skip
     return run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop"])

@@ -151,8 +151,8 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
         ({"max_steps": None}, "max_steps: without a ranking there is no early stopping"),
         ({"merge_sparsify": "random", "merge_method": "ties"}, "merge_sparsify: is for linear and slerp"),
         ({"generative_candidates": 2}, "generative_candidates: a ranking by titles needs"),
-        ({"generative_eval_examples": {"XY": 2}}, "generative_eval_examples: unknown task 'XY'"),
-        ({"generative_eval_examples": {"SR": -2}}, "must be whole numbers, at least 0"),
+        ({"task_test_examples": {"XY": 2}}, "task_test_examples: unknown task 'XY'"),
+        ({"task_test_examples": {"SR": -2}}, "must be whole numbers, at least 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             run_recfound("RecFound", "tiny", config_dict=settings | changes)

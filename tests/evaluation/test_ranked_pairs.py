@@ -55,7 +55,7 @@ def test_a_record_without_negatives_is_ranked_against_the_others():
 @pytest.mark.parametrize("mode", [{"history_mode": "item"}, {"history_mode": "text"}, {"history_mode": "text", "text_form": "prompt"}])
 def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
     """All examples at once, whatever their lengths, give what each gives by itself."""
-    small = build_small(small_run | mode, tasks=["U2I", "I2I", "Q2I"], generative_eval_examples=6)
+    small = build_small(small_run | mode, tasks=["U2I", "I2I", "Q2I"], task_test_examples=6)
     perturb(small.model)
     small.model.refresh_items()
     model, tests = small.model.eval(), small.built.tests

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from recbole_recfound.merge import base_fingerprint, check_same_base, pairwise_distances
+from recbole_recfound.merge import check_same_base, pairwise_distances
+from recbole_recfound.trainer.checkpoint import base_fingerprint
 
 from .test_merge import BASE, models
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from recbole_recfound.merge import base_fingerprint
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 
 HOST = torch.get_default_device()
 

@@ -15,8 +15,8 @@ from recbole.utils import ModelType
 
 from recbole_recfound.config import Config
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.eval_loader import FairEvalDataLoader
-from recbole_recfound.evaluation.histories import Histories
+from recbole_recfound.data.eval_loader import FairEvalDataLoader
+from recbole_recfound.data.histories import Histories
 from recbole_recfound.registry import OUR_MODELS
 
 SHORTEST_FOR_SEQUENTIAL = 4
