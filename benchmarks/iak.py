@@ -24,8 +24,8 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 
-from benchmarks.report import write_report
 import recbole_recfound  # noqa: F401  (repairs RecBole)
+from benchmarks.report import write_report
 from recbole_recfound.base import Attachment, family_of
 from recbole_recfound.domain import LookupDomains
 from recbole_recfound.kernel import IAKKernelBank, default_sizes

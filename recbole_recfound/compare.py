@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits, build_splits, protocol_of
 from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.device import choose_device
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
-from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, PROMPT, history_mode
-from recbole_recfound.quick_start import protocol_of, resolved_settings, run_recfound
-from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
 from recbole_recfound.versions import versions
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
@@ -112,13 +112,12 @@ def _limits(config: Config) -> str:
 
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
     """The row as kept, or computed and kept."""
-    key = "".join(letter if letter.isalnum() else "_" for letter in name)
 
     def compute() -> dict[str, Any]:
         print(f"{place} {name} ... ({time.strftime('%H:%M:%S')})", flush=True)
         return {**job(), "model": name, "date": date.today().isoformat()}
 
-    return folder.row(key, compute)
+    return folder.row(name, compute)
 
 
 def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) -> Callable[[], dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.property_files import recbole_dir
 from recbole_recfound.text.atomic import header_kinds, not_in_encoding, wrong_cells
+
+if TYPE_CHECKING:
+    from recbole_recfound.config import Config
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""
@@ -39,7 +43,7 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     raise DataError(f"data set {dataset!r} not found: {missing} does not exist; {advice}")
 
 
-def check_columns(folder: Path, dataset: str, config) -> None:
+def check_columns(folder: Path, dataset: str, config: Config) -> None:
     """Refuses interaction files that lack the user, item or time column, or a column that `load_col` names, and malformed rows.
 
     Args:
@@ -128,7 +132,7 @@ def _decoded(line: bytes, encoding: str | None, path: Path, number: int) -> str:
         raise not_in_encoding(path, number, encoding) from None
 
 
-def columns_of(path: Path, config) -> list[str]:
+def columns_of(path: Path, config: Config) -> list[str]:
     """Names of the columns of an atomic file.
 
     Args:

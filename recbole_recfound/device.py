@@ -9,8 +9,10 @@ from recbole_recfound.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from recbole_recfound.config import Config
 
-def choose_device(config) -> torch.device:
+
+def choose_device(config: Config) -> torch.device:
     """Reads `use_gpu` and `gpu_id` and gives the device for every tensor of the run.
 
     `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write): none.

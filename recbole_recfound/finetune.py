@@ -16,19 +16,17 @@ from safetensors.torch import load_file
 
 from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
 from recbole_recfound.config import Config, settings_of_dict, settings_of_files
+from recbole_recfound.data.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
 from recbole_recfound.domain import Domains, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.iak_report import render_iak_report
-from recbole_recfound.data.protocol import Splits, build_splits, check_topk, with_training_rows
 from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
-from recbole_recfound.model.iak import IAK
 from recbole_recfound.property_files import properties_dir, read_settings
-from recbole_recfound.quick_start import protocol_of, resolved_settings
 from recbole_recfound.registry import OUR_MODELS
-from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
 from recbole_recfound.trainer.budget import Budget, turn
@@ -260,7 +258,6 @@ class _Run:
 
     def _row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A row as kept by an earlier part of this run, or computed and kept."""
-        key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
 
         def scored() -> dict[str, Any]:
             print(f"{name} ...", flush=True)
@@ -271,7 +268,7 @@ class _Run:
                 row["metrics"] = {**row["metrics"], f"weighted {metric}": row["weighted"][metric]}
             return row
 
-        return self.folder.row(key, scored)
+        return self.folder.row(name, scored)
 
     def _method_options(self, method: str) -> IAKOptions:
         """IAK's options, with a method's own learning rate: the base's for methods that train the whole model."""

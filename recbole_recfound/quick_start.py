@@ -6,10 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -18,24 +16,25 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits, build_splits, check_topk, held_out, protocol_of
 from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.bert_score import check_bert_score
-from recbole_recfound.data.protocol import Splits, build_splits, check_topk, held_out
 from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
 from recbole_recfound.evaluation.tasks import run_tests
+from recbole_recfound.finetune import run_iak
 from recbole_recfound.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.registry import OUR_MODELS
-from recbole_recfound.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.task import GENERATIVE, TASKS
-from recbole_recfound.task.files import TaskFiles, paths_in
+from recbole_recfound.task.files import TaskFiles
 from recbole_recfound.trainer.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
@@ -77,8 +76,6 @@ def run_recfound(
         TrainingError: training cannot go on; the last good checkpoint is kept.
     """
     if model == "IAK":
-        from recbole_recfound.finetune import run_iak  # it uses this module's functions
-
         return run_iak(dataset, config_file_list, config_dict, baselines)
     settings = dict(config_dict or {})
     if baselines is not None:
@@ -140,17 +137,6 @@ def check_tasks(config: Config) -> TaskFiles:
     return files
 
 
-def resolved_settings(config: Config) -> dict[str, Any]:
-    """Every setting of a run that can be written down."""
-    plain = str | int | float | bool | list | dict | None
-    settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
-    # Other data under the same name is another run.
-    files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
-    sizes = {file.name: file.stat().st_size for file in files}
-    sizes |= {path: Path(path).stat().st_size for path in paths_in(config["task_files"] or []) if Path(path).is_file()}
-    return {**settings, "data_files": sizes}
-
-
 def _plan(config: Config) -> str:
     seconds = config["time_budget"]
     if not seconds:
@@ -160,25 +146,6 @@ def _plan(config: Config) -> str:
         f"time budget: {seconds} s for the whole run; baselines may take {BASELINE_SHARE * seconds:.0f} s, "
         f"the rest is training, merging and testing"
     )
-
-
-def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
-    """The rules under which every row of a table is scored, for results and report."""
-    if splits is None:
-        return {"dataset": NO_DATASET, "valid_metric": config["valid_metric"], "seed": config["seed"]}
-    arguments = config["eval_args"]
-    return {
-        "dataset": config["dataset"],
-        "split": str(arguments["split"]),
-        "order": arguments["order"],
-        "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
-        "mask_history": config["mask_history"],
-        "load_col": config["load_col"],
-        "valid_metric": config["valid_metric"],
-        "users": len(np.unique(held_out(splits.test_set)[:, 0])),
-        "items": splits.test_set.item_num - 1,
-        "seed": config["seed"],
-    }
 
 
 def _deadline(budget: Budget, share: float) -> float | None:

@@ -12,12 +12,25 @@ from typing import Any
 
 import yaml
 
+from recbole_recfound.config import Config
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.task.files import paths_in
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
 # Keys that say how a run is carried out, not what it computes: they do not make it another run.
 _CIRCUMSTANCES = {"resume", "output_dir", "time_budget", "show_progress", "data_path", "checkpoint_dir", "device", "gpu_id"}
+
+
+def resolved_settings(config: Config) -> dict[str, Any]:
+    """Every setting of a run that can be written down."""
+    plain = str | int | float | bool | list | dict | None
+    settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
+    # Other data under the same name is another run.
+    files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
+    sizes = {file.name: file.stat().st_size for file in files}
+    sizes |= {path: Path(path).stat().st_size for path in paths_in(config["task_files"] or []) if Path(path).is_file()}
+    return {**settings, "data_files": sizes}
 
 
 class RunFolder:
@@ -92,10 +105,11 @@ class RunFolder:
         """A row of the table: as an earlier part of this run kept it, or computed and kept.
 
         Args:
-            name: of the row, good as a file name.
+            name: of the row.
             compute: gives the row.
         """
-        path = self.rows / f"{name}.json"
+        key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+        path = self.rows / f"{key}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
         row = compute()

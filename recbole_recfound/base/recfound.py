@@ -11,9 +11,9 @@ from recbole.data.interaction import Interaction
 from safetensors.torch import load_file
 
 from recbole_recfound.backbone import load_backbone
+from recbole_recfound.data.protocol import Splits
 from recbole_recfound.device import choose_precision
 from recbole_recfound.errors import DataError
-from recbole_recfound.data.protocol import Splits
 from recbole_recfound.model.build import build_recfound
 from recbole_recfound.model.recfound import RecFound
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from recbole.utils import ModelType
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.data.protocol import Splits
+from recbole_recfound.errors import ConfigError
 
 BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
 """Kinds of models that see training rows through batches alone; others keep graphs or counts of all of them."""

@@ -14,9 +14,10 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
 from recbole_recfound.config import Config
-from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.data.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.histories import Histories
+from recbole_recfound.dataset_folder import NO_DATASET
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.registry import OUR_MODELS
 
 SHORTEST_FOR_SEQUENTIAL = 4
@@ -102,6 +103,25 @@ def check_topk(splits: Splits) -> None:
     longest, items = max(splits.config["topk"]), splits.train_set.item_num
     if "full" in splits.config["eval_args"]["mode"].values() and longest > items:
         raise ConfigError(f"topk: {longest}, but there are only {items - 1} items to rank")
+
+
+def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
+    """The rules under which every row of a table is scored, for results and report."""
+    if splits is None:
+        return {"dataset": NO_DATASET, "valid_metric": config["valid_metric"], "seed": config["seed"]}
+    arguments = config["eval_args"]
+    return {
+        "dataset": config["dataset"],
+        "split": str(arguments["split"]),
+        "order": arguments["order"],
+        "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
+        "mask_history": config["mask_history"],
+        "load_col": config["load_col"],
+        "valid_metric": config["valid_metric"],
+        "users": len(np.unique(held_out(splits.test_set)[:, 0])),
+        "items": splits.test_set.item_num - 1,
+        "seed": config["seed"],
+    }
 
 
 def with_training_rows(splits: Splits, rows: np.ndarray) -> Splits:

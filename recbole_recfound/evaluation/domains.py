@@ -15,9 +15,10 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
 from torch import nn
 
+from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits, training_pairs
 from recbole_recfound.domain import Domains, eval_domains
 from recbole_recfound.evaluation.eval_rows import EvalRows
-from recbole_recfound.data.protocol import Splits, training_pairs
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
 
@@ -200,7 +201,7 @@ def _row_keys(struct: DataStruct) -> list[str]:
     return [key for key in struct._data_dict if key.startswith("rec.") or key == "data.label"]
 
 
-def grouped_auc(config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
+def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
     """RecBole's GAUC on labelled rows: each user's AUC over that user's own rows, weighted by positive rows.
 
     RecBole itself computes GAUC for rankings only. Users with one kind of label take no part.

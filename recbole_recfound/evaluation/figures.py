@@ -13,21 +13,18 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def curves(series: Curves, ylabel: str, logarithmic: bool = False) -> str:
+def curves(series: Curves, ylabel: str) -> str:
     """One line per name over optimiser steps.
 
     Args:
         series: name -> (step, value) points.
         ylabel: what the values are.
-        logarithmic: logarithmic y axis.
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.2))
     for name, points in series.items():
         axes.plot([step for step, _ in points], [value for _, value in points], label=name, linewidth=1.4)
     axes.set_xlabel("step")
     axes.set_ylabel(ylabel)
-    if logarithmic:
-        axes.set_yscale("log")
     axes.legend(ncols=4, fontsize=8, frameon=False)
     axes.grid(alpha=0.25)
     return _svg(figure)

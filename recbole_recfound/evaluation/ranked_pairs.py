@@ -11,6 +11,7 @@ from recbole.evaluator.evaluator import Evaluator
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.task import RANKED, PairExample, RecordPairExample
 
+
 def rank_examples(
     model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any]
 ) -> dict[str, float]:

@@ -11,10 +11,11 @@ from peft import PeftModel
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode
-from recbole_recfound.device import is_gpu
+from recbole_recfound.config import Config
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
-from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.data.protocol import Splits, held_out
+from recbole_recfound.device import is_gpu
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
@@ -63,7 +64,7 @@ class Built:
     ranks: bool
 
 
-def history_mode(config, device: torch.device) -> str:
+def history_mode(config: Config, device: torch.device) -> str:
     """How histories enter the LLM: `item`, `positions` or `prompt`."""
     mode = config["history_mode"]
     if mode == "auto":
@@ -72,7 +73,7 @@ def history_mode(config, device: torch.device) -> str:
 
 
 def build_recfound(
-    config, splits: Splits, backbone: Backbone, device: torch.device, files: TaskFiles | None = None
+    config: Config, splits: Splits, backbone: Backbone, device: torch.device, files: TaskFiles | None = None
 ) -> Built:
     """Build catalogue, tasks, adapter, model and loader.
 
@@ -126,7 +127,7 @@ def build_recfound(
     return Built(model, loader, tasks, left_out, catalogue, tests, ranks)
 
 
-def chosen_tasks(config, tasks: Mapping[str, Task]) -> dict[str, Task]:
+def chosen_tasks(config: Config, tasks: Mapping[str, Task]) -> dict[str, Task]:
     """Those that `only_tasks` names, or all.
 
     Raises:
@@ -138,7 +139,7 @@ def chosen_tasks(config, tasks: Mapping[str, Task]) -> dict[str, Task]:
     return {name: task for name, task in tasks.items() if not only or name in only}
 
 
-def catalogue_of(config, splits: Splits) -> Catalogue:
+def catalogue_of(config: Config, splits: Splits) -> Catalogue:
     """Read .item beside the interactions, if there is one."""
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     train = splits.train_set
@@ -165,7 +166,7 @@ def item_rows(splits: Splits, catalogue: Catalogue) -> tuple[np.ndarray, np.ndar
     return row_of_iid, iid_of_row
 
 
-def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
+def _queries(config: Config, catalogue: Catalogue) -> list[tuple[str, int]]:
     """Rows of an optional `<dataset>.query` file: a text column and the item it asks for."""
     path = Path(config["data_path"]) / f"{config['dataset']}.query"
     if not path.is_file():
@@ -184,7 +185,7 @@ def _queries(config, catalogue: Catalogue) -> list[tuple[str, int]]:
     return rows
 
 
-def _profiles(config, splits: Splits) -> dict[str, dict[str, str]]:
+def _profiles(config: Config, splits: Splits) -> dict[str, dict[str, str]]:
     """Short text columns of an optional .user file, by user token; only UP reads them."""
     path = Path(config["data_path"]) / f"{config['dataset']}.user"
     if "UP" not in config["tasks"] or not path.is_file():
@@ -197,7 +198,7 @@ def _profiles(config, splits: Splits) -> dict[str, dict[str, str]]:
     }
 
 
-def _task_options(config, mode: str) -> TaskOptions:
+def _task_options(config: Config, mode: str) -> TaskOptions:
     return TaskOptions(
         sequences=mode != PROMPT,
         history_titles=config["history_titles"],
@@ -213,7 +214,7 @@ def _task_options(config, mode: str) -> TaskOptions:
 
 
 def _collator(
-    config, backbone: Backbone, catalogue: Catalogue, tasks: Mapping[str, Task], iid_of_row: np.ndarray, mode: str
+    config: Config, backbone: Backbone, catalogue: Catalogue, tasks: Mapping[str, Task], iid_of_row: np.ndarray, mode: str
 ) -> Collator:
     texts = yaml.safe_load((properties_dir() / "task" / "prompts.yaml").read_text(encoding="utf-8"))
     unknown = set(config["prompts"]) - set(TASKS)
@@ -250,7 +251,7 @@ def _collator(
     )
 
 
-def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
+def _check_lengths(config: Config, templates: Mapping[str, PromptTemplate]) -> None:
     for name, template in templates.items():
         if template.fixed_length >= config["max_prompt_tokens"]:
             raise ConfigError(
@@ -259,7 +260,7 @@ def _check_lengths(config, templates: Mapping[str, PromptTemplate]) -> None:
             )
 
 
-def check_settings(config, mode: str, ranks: bool) -> None:
+def check_settings(config: Config, mode: str, ranks: bool) -> None:
     """Refuse settings that are fine one by one and make no model together.
 
     Raises:
@@ -284,7 +285,7 @@ def check_settings(config, mode: str, ranks: bool) -> None:
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
 
 
-def build_adapted(config, backbone: Backbone) -> PeftModel:
+def build_adapted(config: Config, backbone: Backbone) -> PeftModel:
     """Put the configured adapter on the backbone.
 
     Raises:
@@ -335,7 +336,7 @@ def _reordered(table: TokenTable, rows: np.ndarray) -> TokenTable:
 
 
 def build_loader(
-    config, tasks: Mapping[str, Task], collator: Collator, fixed_probes: Mapping[str, StepBatch] | None = None
+    config: Config, tasks: Mapping[str, Task], collator: Collator, fixed_probes: Mapping[str, StepBatch] | None = None
 ) -> MultiTaskLoader:
     """The configured scheduler over the tasks' examples; a task without a fixed probe sets examples aside for one."""
     for name in config["balanced_tasks"]:
@@ -365,7 +366,7 @@ def build_loader(
     )
 
 
-def validation_probe(config, splits: Splits, collator: Collator, row_of_iid: np.ndarray, task: Task) -> StepBatch:
+def validation_probe(config: Config, splits: Splits, collator: Collator, row_of_iid: np.ndarray, task: Task) -> StepBatch:
     """U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss."""
     pairs = held_out(splits.valid_set)
     pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]

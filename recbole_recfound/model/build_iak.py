@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from recbole.utils import ModelType
 from torch import nn
 
 from recbole_recfound.base import Attachment, BaseCheckpoint, Family, family_of, probe
 from recbole_recfound.base.checkpoint import load_weights
+from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits
 from recbole_recfound.domain import Domains
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.data.protocol import Splits
 from recbole_recfound.kernel import IAKKernelBank, default_sizes, sizes_within
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.registry import get_model
@@ -84,7 +84,7 @@ def plug_in(splits: Splits, base: nn.Module, layer: str | None) -> Plug:
     return Plug(base, family, attachment, width, inner == 1, collate, trainable)
 
 
-def make_model(plug: Plug, domains: Sequence[Domains], config) -> IAK:
+def make_model(plug: Plug, domains: Sequence[Domains], config: Config) -> IAK:
     """The base with an untrained bank for each type of domain.
 
     Raises:
@@ -100,17 +100,27 @@ def make_model(plug: Plug, domains: Sequence[Domains], config) -> IAK:
             raise ConfigError(f"iak_lambda_c: what {config['model']} predicts is not known; set it to 0")
         aux = 1 if plug.family.items is None else plug.family.items(plug.base).shape[1]
     bottleneck, code = kernel_sizes(plug, aux, config)
+    return assemble(plug, domains, [(bottleneck, code, aux)] * len(domains), config)
+
+
+def assemble(plug: Plug, domains: Sequence[Domains], sizes: Sequence[tuple[int, int, int]], config: Config) -> IAK:
+    """The model with a new bank for each type of domain.
+
+    Args:
+        plug: the base and the place for kernels.
+        domains: one entry for each type.
+        sizes: of each type's kernels: bottleneck, code, and what the auxiliary head gives (0: no head).
+        config: `iak_combine`, `iak_stochastic`, `iak_prior` and the device.
+    """
+    learned = config["iak_prior"] == "learned"
     banks = [
-        IAKKernelBank(
-            len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"],
-            config["iak_prior"] == "learned", aux,
-        ).to(config["device"])
-        for found in domains
-    ]  # fmt: skip
-    return IAK(plug.base, plug.family, plug.attachment, domains, banks)
+        IAKKernelBank(len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"], learned, aux)
+        for found, (bottleneck, code, aux) in zip(domains, sizes, strict=True)
+    ]
+    return IAK(plug.base, plug.family, plug.attachment, domains, [bank.to(config["device"]) for bank in banks])
 
 
-def kernel_sizes(plug: Plug, aux: int, config) -> tuple[int, int]:
+def kernel_sizes(plug: Plug, aux: int, config: Config) -> tuple[int, int]:
     """Bottleneck and code size from `iak_bottleneck`, `iak_code_size` or `iak_budget`.
 
     Raises:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from recbole_recfound.backbone import Backbone
+from recbole_recfound.config import Config
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings, chosen_tasks
@@ -23,7 +24,7 @@ class NoInteractions:
         return 1
 
 
-def build_on_files(config, files: TaskFiles, backbone: Backbone, device: torch.device) -> Built:
+def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device: torch.device) -> Built:
     """Build tasks, adapter, model and loader from the training files alone.
 
     Args:

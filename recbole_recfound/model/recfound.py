@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.config import Config
 from recbole_recfound.data import RECORD, Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
-from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.small_reader import SmallReader
+from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.task.records import Text
@@ -65,7 +66,7 @@ class RecFound(GeneralRecommender):
 
     input_type = InputType.POINTWISE
 
-    def __init__(self, config, dataset, inputs: ModelInputs) -> None:
+    def __init__(self, config: Config, dataset, inputs: ModelInputs) -> None:
         super().__init__(config, dataset)
         self.inputs = inputs
         self.device = inputs.device

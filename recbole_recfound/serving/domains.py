@@ -13,15 +13,13 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_recfound.base import base_hash, read_base
 from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.data.protocol import Splits, build_splits
-from recbole_recfound.kernel import IAKKernelBank
-from recbole_recfound.model.build_iak import make_base, plug_in
+from recbole_recfound.model.build_iak import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.run_folder import CONFIG
 from recbole_recfound.serving.kernels import load_kernels, read_document
-
 
 Names = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
 """Names of the rows' domains: of the first type, or by type (as typed in `domain`)."""
@@ -172,6 +170,7 @@ def load_iak(folder: Path) -> DomainRecommender:
     told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     checkpoint = read_base(folder / document["base"], False)
     settings = {**checkpoint.settings, **document["settings"], "seed": document["seed"], "show_progress": False}
+    settings["domain"] = [found["text"] for found in document["domains"]]
     config = Config(checkpoint.model, told["dataset"], None, {**settings, "data_path": str(Path(told["data_path"]).parent)})
     init_seed(checkpoint.seed, config["reproducibility"])
     splits = build_splits(config)
@@ -180,13 +179,6 @@ def load_iak(folder: Path) -> DomainRecommender:
     domains = [build_domains(spec, splits, found) for spec, found in zip(specs, document["domains"])]
     if config["iak_permute_domains"]:
         domains = [permuted(found, splits.train_set, config["seed"]) for found in domains]
-    banks = [
-        IAKKernelBank(
-            len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"],
-            config["iak_prior"] == "learned", aux,
-        ).to(config["device"])
-        for found, (bottleneck, code, aux) in zip(domains, document["sizes"])
-    ]  # fmt: skip
-    model = IAK(plug.base, plug.family, plug.attachment, domains, banks)
+    model = assemble(plug, domains, document["sizes"], config)
     load_kernels(model, document, tensors, base_hash(plug.base, config["model"]))
     return DomainRecommender(model, splits)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from recbole_recfound.config import Config
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.iak import IAK
 
@@ -23,7 +24,7 @@ def save_kernels(model: IAK, path: Path) -> None:
     save_file(tensors, path)
 
 
-def kernel_document(model: IAK, config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
+def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
     """What goes with the kernels as JSON.
 
     Args:

@@ -14,9 +14,9 @@ from recbole_recfound.task.base import (
     build_tasks,
 )
 from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
+from recbole_recfound.task.held_out import TaskTest, collect_tests
 from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
-from recbole_recfound.task.task_test import TaskTest, collect_tests
 
 __all__ = [
     "BUILDERS",

@@ -16,5 +16,6 @@ __all__ = [
     "pad",
     "pad_tokens",
     "plain_tokens",
+    "rounded_up",
     "read_atomic",
 ]

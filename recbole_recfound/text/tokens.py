@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-
 WIDTH_STEP = 8
 """Widths of token batches are multiples of it. A CPU compiles its products for each new shape, which takes a fifth of a second and
 20 megabytes for a small backbone (gigabytes over a run in which no two batches are alike); a GPU likes multiples of 8 too."""

@@ -12,12 +12,13 @@ from recbole.utils import dict2str, early_stopping
 from tqdm import tqdm
 
 from recbole_recfound.adapter import check_gradients, record_layers
+from recbole_recfound.config import Config
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.task import TASKS
 from recbole_recfound.trainer.budget import Budget
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained, trained_tensors, base_fingerprint
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
     load_optimizer_tensors,
@@ -42,7 +43,7 @@ class RecFoundTrainer(Trainer):
         budget: the run's clock.
     """
 
-    def __init__(self, config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget) -> None:
+    def __init__(self, config: Config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget) -> None:
         super().__init__(config, model)
         self.accelerator = accelerator
         self.device = accelerator.device

@@ -7,8 +7,8 @@ from recbole.trainer import Trainer
 
 from recbole_recfound import registry
 from recbole_recfound.config import Config
-from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.data.protocol import build_splits, check_same_rows, check_short_histories, held_out
+from recbole_recfound.errors import ConfigError, DataError
 
 HEADER = ["user_id:token", "item_id:token", "timestamp:float"]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import build_splits
 from recbole_recfound.domain import ColumnDomains, build_domains, eval_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.data.protocol import build_splits
 
 
 def splits_of(model, path, dataset="tiny", **settings):

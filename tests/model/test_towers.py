@@ -6,8 +6,8 @@ import torch
 from recbole_recfound.adapter import build_adapter, without_adapter
 from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
 from recbole_recfound.model.item_table import ItemTable
-from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.small_reader import SmallReader
+from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.text import TokenTable
 from tests.small_model import perturb
