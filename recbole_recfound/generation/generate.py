@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 
-from recbole_recfound.adapter import TASKS_ARGUMENT
+from recbole_recfound.adapter import TASKS_ARGUMENT, routing
+from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.generation.constraint import HoldToTrie
 from recbole_recfound.generation.trie import TokenTrie
 from recbole_recfound.text import pad_tokens, plain_tokens
@@ -84,13 +85,19 @@ class Generator:
         """
         found = np.zeros(len(prompts), dtype=np.float32)
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        model = self.adapted.get_base_model()
+        head = model.get_output_embeddings()
+        apart = head.weight[first].float() - head.weight[second].float()
+        ahead = 0.0 if head.bias is None else (head.bias[first] - head.bias[second]).item()
         with self._ready():
             for start in range(0, len(order), self.batch_rows):
                 rows = order[start : start + self.batch_rows]
                 ids, mask = self._padded([prompts[row] for row in rows])
-                named = {TASKS_ARGUMENT: [tasks[row] for row in rows]}
-                logits = self.adapted(input_ids=ids, attention_mask=mask, logits_to_keep=1, **named).logits[:, -1].float()
-                found[rows] = (logits[:, first] - logits[:, second]).cpu().numpy()
+                with routing(self.adapted, [tasks[row] for row in rows]):
+                    states = decode(model.base_model, model.base_model.embed_tokens(ids), mask)[:, -1]
+                # In bf16 the two logits would be rounded to eighths, and most margins would be equal.
+                with full_precision(self.device):
+                    found[rows] = (states.float() @ apart).cpu().numpy() + ahead
         return found
 
     def _padded(self, prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -112,3 +112,24 @@ def test_a_trie_needs_texts():
     for texts in ([], [[1], []]):
         with pytest.raises(ValueError, match="at least one text"):
             TokenTrie(texts, 0, HOST)
+
+
+def test_margins_are_differences_of_log_probabilities(adapted, backbone):
+    prompts = _prompts(backbone.tokenizer)
+    first, second = (plain_tokens([word], backbone.tokenizer)[0][0] for word in ("yes", "no"))
+    found = _generator(adapted, backbone.tokenizer, batch_rows=2).margins(prompts, TASKS, first, second)
+    for margin, prompt, task in zip(found, prompts, TASKS):
+        with torch.no_grad():
+            logits = adapted(input_ids=torch.from_numpy(prompt).unsqueeze(0), tmole_tasks=[task]).logits[0, -1].log_softmax(-1)
+        assert margin == pytest.approx((logits[first] - logits[second]).item(), abs=1e-4)
+    assert len({round(float(margin), 5) for margin in found}) == len(prompts)
+
+
+def test_margins_are_not_rounded_with_the_weights(tiny_backbone, backbone):
+    """A threshold must be able to tell apart answers whose logits are the same in bf16."""
+    torch.manual_seed(0)
+    model = build_adapter(load_backbone(str(tiny_backbone), HOST, torch.bfloat16).model, "tmole", r=2)
+    perturb(model, std=0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _generator(model, backbone.tokenizer).margins(_prompts(backbone.tokenizer), TASKS, 70, 71)
+    assert np.abs(found - torch.from_numpy(found).bfloat16().float().numpy()).max() > 0
