@@ -57,12 +57,17 @@ class Bench:
         self.prompts = [self.rng.integers(3, SHAPE.vocab_size, length) for _ in range(rows)]
         self.batched = Generator(adapted, _EndOnly(), device, batch_rows=rows)
         self.single = Generator(adapted, _EndOnly(), device, batch_rows=1)
-        self.trie = self.catalogue(items)
+        self.texts = self.catalogue(items)
+        self.trie = self.trie_of(self.texts)
 
-    def catalogue(self, items: int) -> TokenTrie:
-        """A trie of random texts; first tokens repeat, as in titles."""
+    def catalogue(self, items: int) -> np.ndarray:
+        """Random texts, int64 [items, tokens]; first tokens repeat, as in titles."""
         texts = self.rng.integers(3, SHAPE.vocab_size, (items, self.title))
         texts[:, 0] = self.rng.integers(3, 3003, items)
+        return texts
+
+    def trie_of(self, texts: np.ndarray) -> TokenTrie:
+        """What holds answers to texts."""
         return TokenTrie(texts.tolist(), _EndOnly.eos_token_id, self.device)
 
     def writer(self, generator: Generator, trie: TokenTrie | None) -> Callable[[], None]:
@@ -70,10 +75,12 @@ class Bench:
         tasks = ["SR"] * len(self.prompts)
         return lambda: generator.tokens(self.prompts, tasks, self.title + 1, trie)
 
-    def mask_step(self, trie: TokenTrie) -> Callable[[], None]:
-        """Ten masks in the middle of a text."""
-        hold = HoldToTrie(trie, 1)
-        ids = torch.full((len(self.prompts), 3), 5, dtype=torch.long, device=self.device)
+    def mask_step(self, texts: np.ndarray) -> Callable[[], None]:
+        """Ten masks in the middle of texts: after a prompt of one token and the first two of a text."""
+        hold = HoldToTrie(self.trie_of(texts), 1)
+        begun = np.full((len(self.prompts), 3), 5)
+        begun[:, 1:] = texts[self.rng.integers(0, len(texts), len(begun)), :2]
+        ids = torch.from_numpy(begun).to(self.device)
         scores = torch.zeros(len(self.prompts), SHAPE.vocab_size, device=self.device)
 
         def run() -> None:
@@ -108,7 +115,7 @@ class _EndOnly:
 def measure(bench: Bench, repeats: int, items: int) -> dict[str, float]:
     """All ratios."""
     held, free = bench.writer(bench.batched, bench.trie), bench.writer(bench.batched, None)
-    small, large = bench.mask_step(bench.catalogue(max(1, items // 100))), bench.mask_step(bench.trie)
+    small, large = bench.mask_step(bench.texts[: max(1, items // 100)]), bench.mask_step(bench.texts)
     return {
         "constrained_over_free": bench.ratio(held, free, repeats),
         "batched_over_single": bench.ratio(free, bench.writer(bench.single, None), max(1, repeats // 2)),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import matching
+from benchmarks import generation, iak, matching, tmole
 from recbole_recfound.errors import DataError
 
 
@@ -28,3 +28,21 @@ def test_matching_by_common_words(tmp_path, capsys):
     (tmp_path / "odd.jsonl").write_text(json.dumps({"text": ["Same?", "no"], "task": "Product_Matching"}))
     with pytest.raises(DataError, match="odd.jsonl:1: the prompt does not hold two products"):
         matching.overlaps(tmp_path / "odd.jsonl")
+
+
+SMALL = {
+    tmole: (["--rows=4", "--length=8", "--layers=1", "--repeats=1"],
+            {"step_over_lora", "step_over_same_rank_lora", "one_kind_step_over_lora", "layer_over_loop", "activations_over_lora", "folded_over_lora"}),
+    generation: (["--rows=2", "--length=4", "--items=200", "--title=3", "--layers=1", "--repeats=1"],
+                 {"constrained_over_free", "batched_over_single", "large_over_small_mask"}),
+    iak: (["--rows=8", "--domains=3", "--items=50", "--length=5", "--repeats=1"], {"bank_over_base", "bank_over_loop"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("benchmark", SMALL, ids=lambda module: module.__name__)
+def test_a_benchmark_measures_what_it_names(benchmark, tmp_path):
+    """At a size at which the numbers themselves mean nothing: a missed mark is no failure here."""
+    options, names = SMALL[benchmark]
+    assert benchmark.main([*options, "--json", str(tmp_path / "found.json")]) in (0, 1)
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert names <= told["ratios"].keys() and all(0 < ratio < float("inf") for ratio in told["ratios"].values())

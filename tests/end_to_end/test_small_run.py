@@ -1,11 +1,13 @@
 """Whole runs on a tiny random backbone: what is written, and that training does something."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recbole_recfound.quick_start import run_recfound
 
@@ -100,3 +102,19 @@ def test_bf16_runs_and_keeps_vectors_in_full(small_run):
     vectors = load_file(Path(result["run_dir"]) / "item_embeddings.safetensors")["item_embeddings"]
     assert vectors.dtype == torch.float32 and not torch.equal(vectors, vectors.bfloat16().float())
     assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["precision"] == "bf16"
+
+
+def test_progress_bars_show_the_losses_of_the_tasks(small_run, capfd):
+    run_recfound("RecFound", "tiny", config_dict=small_run | {"show_progress": True, "tasks": ["U2I", "SR"], "max_steps": 3})
+    told = capfd.readouterr().err
+    assert re.search(r"RecFound: +\d+%.*U2I \d+\.\d+.*SR \d+\.\d+", told) and "testing tasks" in told
+
+
+def test_tensorboard_has_losses_and_validations(small_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SR"], "max_steps": 4})
+    (folder,) = (tmp_path / "log_tensorboard").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert {"Loss/U2I", "Loss/SR", "Vaild_score"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("Vaild_score")] == [2, 4]
