@@ -30,8 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "generative_candidates": 0},
     "control: random body": {"body": "random"},
     ADAPTER_OFF: {"adapter": "none"},
-    "control: LLM body bypassed": {"backbone_layers": 0},
-    "control: small transformer instead of the LLM": {"user_tower": "small"},
+    "control: LLM body bypassed": {"backbone_layers": 0, "user_tower": "llm"},
+    "control: small transformer instead of the LLM": {"backbone_layers": None, "user_tower": "small"},
     "control: random item text": {"item_features": "random"},
     "control: untrained": {"max_steps": 0},
 }
@@ -147,6 +147,7 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         "only_tasks": [name],
         "balanced_tasks": [task for task in config["balanced_tasks"] if task == name],
+        "user_tower": config["user_tower"] if name == "U2I" else "llm",
         "generative_candidates": 0,
         "max_steps": steps,
         "time_budget": 0,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole.config.configurator import Config as RecBoleConfig
-from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
@@ -116,6 +116,7 @@ class Config(RecBoleConfig):
         dataset: name of the data set; None: `dataset` in the files or the dict.
         config_file_list: YAML files.
         config_dict: settings; text is read as YAML where the setting is not text, never evaluated.
+        is_base: the model is a base that IAK fine-tunes: settings of IAK belong to it, and those of its own training are history.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit, an unknown model, a GPU that is demanded and absent.
@@ -128,7 +129,9 @@ class Config(RecBoleConfig):
         dataset: str | None = None,
         config_file_list: Iterable[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
+        is_base: bool = False,
     ) -> None:
+        self._is_base = is_base
         try:
             super().__init__(model, dataset, config_file_list, config_dict)
         except RecFoundError:
@@ -205,7 +208,7 @@ class Config(RecBoleConfig):
 
     def _refuse_unread(self) -> None:
         """What RecFound would not read must not be typed in vain; a run's own settings name these keys with RecBole's defaults."""
-        if self.model != "RecFound" or "domain" in self.external_config_dict:  # as a base it is not trained
+        if self.model != "RecFound" or self._is_base:
             return
         for key, ours in COUNTED_IN_STEPS.items():
             value = self.external_config_dict.get(key)
@@ -233,7 +236,7 @@ class Config(RecBoleConfig):
             name, at, k = self[key].lower().partition("@")
             if name not in [metric.lower() for metric in self["metrics"]]:
                 raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
-            if bool(at) != issubclass(metrics_dict[name], TopkMetric):
+            if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
                 raise ConfigError(f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10")
             if at and k not in map(str, self["topk"]):
                 raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")

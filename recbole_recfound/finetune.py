@@ -88,7 +88,7 @@ def iak_config(
     if checkpoint is None:
         if settings["base_model"] in OUR_MODELS:
             raise ConfigError(f"base_model: {settings['base_model']} is trained by its own run; name its folder with --base_checkpoint")
-        return Config(settings["base_model"], dataset, None, settings), None
+        return Config(settings["base_model"], dataset, None, settings, is_base=True), None
     if checkpoint.dataset != dataset:
         raise ConfigError(f"dataset: is {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: --dataset={checkpoint.dataset}")
     if user.setdefault("iak_base_share", checkpoint.share) != checkpoint.share:
@@ -100,7 +100,7 @@ def iak_config(
                 f"{key}: is {user[key]}, but the base was trained with {checkpoint.settings.get(key)}: with another split it would be "
                 "tested on rows it was trained on; leave it out"
             )
-    return Config(checkpoint.model, dataset, None, defaults | checkpoint.settings | user), checkpoint
+    return Config(checkpoint.model, dataset, None, defaults | checkpoint.settings | user, is_base=True), checkpoint
 
 
 def _same_split(key: str, value: Any, theirs: Any) -> bool:

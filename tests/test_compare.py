@@ -9,6 +9,7 @@ from recbole_recfound import compare as module
 from recbole_recfound.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
 from recbole_recfound.errors import ConfigError
 
+ALL_VARIANTS = module.VARIANTS
 VARIANTS = {"RecFound": {}, "- TMoLE (one shared LoRA)": {"adapter": "lora"}, "control: random item text": {"item_features": "random"}}
 
 
@@ -81,3 +82,13 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
     assert f"| {CONSTANT} | - |" in table and f"| {SINGLE_TASKS} |" in table
     with pytest.raises(ConfigError, match="compare: the table needs a data set and the task U2I"):
         compare("tiny", None, settings | {"only_tasks": ["SR"]})
+
+
+@pytest.mark.parametrize("changes", [{"backbone_layers": 1}, {"user_tower": "small"}], ids=str)
+def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, changes):
+    """A row that is refused would stop the table, and every later call of it, behind hours of training."""
+    names = ("RecFound", "control: LLM body bypassed", "control: small transformer instead of the LLM")
+    monkeypatch.setattr(module, "VARIANTS", {name: ALL_VARIANTS[name] for name in names})
+    settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
+    found = [row["model"] for row in compare("tiny", None, settings | changes)["rows"]]
+    assert found == ["Pop", "RecFound", NO_MERGE, *names[1:], SINGLE_TASKS]

@@ -338,3 +338,21 @@ def test_wandb_must_be_installed(monkeypatch):
     monkeypatch.setattr("recbole_recfound.config.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="log_wandb: pip install wandb"):
         Config("BPR", "ml-100k", config_dict={"log_wandb": True})
+
+
+@pytest.mark.parametrize(
+    ("metric", "fits"),
+    [("NDCG@10", True), ("ItemCoverage@10", True), ("GiniIndex", False), ("NDCG", False)],
+)
+def test_metrics_of_a_list_and_only_these_name_its_length(metric, fits):
+    given = {"metrics": [metric.partition("@")[0]], "valid_metric": metric}
+    if fits:
+        assert Config("BPR", "ml-100k", config_dict=given)["valid_metric"] == metric
+    else:
+        with pytest.raises(ConfigError, match=f"valid_metric: {metric}: metrics of a ranked list"):
+            Config("BPR", "ml-100k", config_dict=given)
+
+
+def test_a_forgotten_model_of_iak_is_noticed():
+    with pytest.raises(ConfigError, match="domain: is a setting of IAK; RecFound does not read it"):
+        Config("RecFound", "ml-100k", config_dict={"domain": ["occupation"]})

@@ -28,7 +28,7 @@ class Collator:
         templates: compiled prompt of each task that has one, and of `RECORD`.
         iid_of_row: [catalogue] RecBole's item id of each catalogue row, 0 where RecBole does not know the item.
         max_item_tokens: length of one item's text.
-        max_prompt_tokens: length of a prompt; histories are cut, answers never.
+        max_prompt_tokens: length of a prompt; histories and long texts are cut, choices and answers never.
         max_history: items of a sequence.
         max_pass_tokens: tokens, padding included, of one batch of prompts with answers.
         max_history_tokens: length of a history as one text: what the backbone can read.

@@ -32,7 +32,7 @@ def build_domains(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None
 
     Raises:
         ConfigError: there is no such field, the field would leak the target, or the rule does not fit it.
-        DataError: a value that must be a number is none.
+        DataError: most values that must be numbers are none.
     """
     config, train = splits.config, splits.train_set
     _refuse_leaks(spec, splits)

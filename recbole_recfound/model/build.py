@@ -236,8 +236,7 @@ def _collator(
     }
     if any(isinstance(task, (RecordTask, MixedTask)) for task in tasks.values()):
         templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), backbone.tokenizer)
-    _check_lengths(config, templates)
-    return Collator(
+    collator = Collator(
         catalogue,
         backbone.tokenizer,
         templates,
@@ -249,14 +248,21 @@ def _collator(
         backbone.context,
         history_as_text=mode == POSITIONS,
     )
+    _check_lengths(collator, tasks)
+    return collator
 
 
-def _check_lengths(config: Config, templates: Mapping[str, PromptTemplate]) -> None:
-    for name, template in templates.items():
-        if template.fixed_length >= config["max_prompt_tokens"]:
+def _check_lengths(collator: Collator, tasks: Mapping[str, Task]) -> None:
+    """Refuse prompts without room for data: their fixed text and their choices are never cut."""
+    most = collator.max_prompt_tokens
+    for name, template in collator.templates.items():
+        needed = template.fixed_length
+        if name in tasks and tasks[name].choices:
+            needed = max(needed, len(collator.prompt(name, tasks[name].example(0))) - 1)
+        if needed >= most:
             raise ConfigError(
-                f"max_prompt_tokens: {config['max_prompt_tokens']} leaves no room for data in the prompt of {name},"
-                f" whose fixed text alone has {template.fixed_length} tokens"
+                f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and choices alone have"
+                f" {needed} tokens"
             )
 
 

@@ -170,8 +170,8 @@ def load_iak(folder: Path) -> DomainRecommender:
     told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     checkpoint = read_base(folder / document["base"], False)
     settings = {**checkpoint.settings, **document["settings"], "seed": document["seed"], "show_progress": False}
-    settings["domain"] = [found["text"] for found in document["domains"]]
-    config = Config(checkpoint.model, told["dataset"], None, {**settings, "data_path": str(Path(told["data_path"]).parent)})
+    settings["data_path"] = str(Path(told["data_path"]).parent)
+    config = Config(checkpoint.model, told["dataset"], None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])
     splits = build_splits(config)
     plug = plug_in(splits, make_base(splits, checkpoint), config["iak_layer"])

@@ -20,6 +20,9 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 _SLOT = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
+CHOICES = ("candidates", "ratings")
+"""Slots that hold what an answer is chosen from: cut, they might lose the right one."""
+
 # One text is a tuple or an array of token ids; a list holds several texts.
 Tokens = tuple[int, ...] | np.ndarray
 
@@ -66,17 +69,18 @@ class PromptTemplate:
         self.fixed_length = sum(len(piece) for piece in self.pieces if not isinstance(piece, str))
 
     def render(self, data: Mapping[str, Tokens | list[Tokens]], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fill the slots; what is too long for `max_tokens` is cut: a list loses its oldest entries, a single slot its end.
+        """Fill the slots; what is too long for `max_tokens` is cut: a list loses its oldest entries, a single slot its end, choices nothing.
 
         Args:
             data: slot -> token ids, or a list of token ids, oldest first.
-            max_tokens: length limit of the whole prompt. Fixed text is never cut.
+            max_tokens: length limit of the whole prompt. Fixed text and `CHOICES` are never cut, whatever the limit.
 
         Returns:
             Token ids (int64) and a mask of the same length, 1 where a token is data rather than instruction.
         """
-        singles = [len(data[piece]) for piece in self.pieces if isinstance(piece, str) and not isinstance(data[piece], list)]
-        room = max_tokens - self.fixed_length
+        filled = [piece for piece in self.pieces if isinstance(piece, str)]
+        singles = [len(data[piece]) for piece in filled if piece not in CHOICES and not isinstance(data[piece], list)]
+        room = max_tokens - self.fixed_length - sum(len(data[piece]) for piece in filled if piece in CHOICES)
         longest = _longest(singles, room)
         room -= sum(min(length, longest) for length in singles)
         tokens: list[int] = []
@@ -87,7 +91,7 @@ class PromptTemplate:
             elif isinstance(data[piece], list):
                 added, flag = self._joined(data[piece], room), 1
             else:
-                added, flag = data[piece][:longest], 1
+                added, flag = data[piece] if piece in CHOICES else data[piece][:longest], 1
             tokens.extend(added)
             is_data.extend([flag] * len(added))
         return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)
@@ -105,7 +109,6 @@ class PromptTemplate:
             tokens.extend(self.separator if index else [])
             tokens.extend(entry)
         return tokens
-
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:
