@@ -81,7 +81,7 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
         (["--use_gpu=True"], "no CUDA device"),
         (["--tasks=U2I,SRR"], "'SRR'"),
         (["--item_text_fields=colour"], "'colour'"),
-        (["--backbone=nowhere"], "backbone 'nowhere' not found"),
+        (["--backbone=/nowhere/llm"], "backbone '/nowhere/llm' not found"),
         (["--experts_per_group=0"], "experts_per_group"),
         (["--target_modules=qkv"], "no linear layer 'qkv'"),
         (["--eval_args={split: {RS: [1.0, 0.0, 0.0]}}"], "empty"),
