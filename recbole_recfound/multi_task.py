@@ -244,7 +244,7 @@ class MultiTaskRun:
             "eval_seconds": scored / scorings,
             "trainable_parameters": sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
             "converged": trainer.stale > trainer.stopping_step,
-            "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "",
+            "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step),
         }
 
     def _by_titles(self, row: dict[str, Any]) -> list[dict[str, Any]]:
