@@ -142,7 +142,9 @@ odd = st.builds(
     st.sampled_from(["text", "query", "pos", "neg", "task", "id", "more"]),
     st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=6),
 )
-good = st.builds(lambda prompt, answer: _line(PM, text=["p" + prompt, "a" + answer]), st.text(max_size=20), st.text(max_size=20))
+good = st.builds(
+    lambda prompt, answer: _line(PM, task="item_profile", text=["p" + prompt, "a" + answer]), st.text(max_size=20), st.text(max_size=20)
+)
 
 
 @settings(max_examples=150, deadline=None)
