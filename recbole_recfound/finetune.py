@@ -212,9 +212,6 @@ class _Run:
         self.config, self.splits, self.folder, self.budget = config, splits, folder, budget
         self.domains, self.known, self.scorer = domains, known, scorer
 
-    def deadline(self, share: float = 1.0) -> float | None:
-        return self.budget.start + share * self.budget.seconds if self.budget.limited else None
-
     def trained_base(self) -> torch.nn.Module:
         """Train the base with RecBole's trainer, or take it from an earlier part of this run."""
         saved = self.folder.path / "base"
@@ -223,7 +220,7 @@ class _Run:
         print(f"training the base {self.config['model']} ...", flush=True)
         self.config["checkpoint_dir"] = str(self.folder.path / "trainer_state")
         rows = self.splits if self.known.all() else with_training_rows(self.splits, self.known)
-        row, base = fit(self.config, rows, self.deadline(BASE_SHARE))
+        row, base = fit(self.config, rows, self.budget.deadline(BASE_SHARE))
         print(f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}", flush=True)
         write_text(self.folder.path / "base_row.json", json.dumps(row))
         return base
@@ -240,14 +237,14 @@ class _Run:
             tuner = FineTuner(
                 _recipe(plug, self.splits, make_model(plug, self.domains, config).banks[0].encoder_bias.shape[1]),
                 sampler, plug.collate, scorer, self._method_options(method),
-                turn(self.deadline(BASELINES_SHARE), len(methods) - number),
+                turn(self.budget.deadline(BASELINES_SHARE), len(methods) - number),
             )  # fmt: skip
             rows.append(self._row(method, lambda: tuner.run(method, config["show_progress"])))
         betas = config["iak_beta"] if isinstance(config["iak_beta"], list) else [config["iak_beta"]]
         sweep = []
         for number, beta in enumerate(betas):
             name = "IAK" if len(betas) == 1 else f"IAK beta={beta:g}"
-            row = self._row(name, lambda: self._kernels(name, plug, beta, where, turn(self.deadline(), len(betas) - number)))
+            row = self._row(name, lambda: self._kernels(name, plug, beta, where, turn(self.budget.deadline(), len(betas) - number)))
             sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name})
             rows.append(row)
         chosen = max(rows[-len(betas):], key=lambda row: scorer.score_of(row["valid_metrics"]))

@@ -78,7 +78,7 @@ def run_recfound(
     # Built before the baselines cost minutes: a missing backbone must be found first, and whatever does not fit data or tasks.
     multi_task = MultiTaskRun(config, splits, files, folder, budget) if ours else None
     rows = _baseline_rows(config, splits, folder, budget)
-    results = multi_task.results(saved) if multi_task else {"rows": [fit_and_score(config, splits, _deadline(budget, 1.0))]}
+    results = multi_task.results(saved) if multi_task else {"rows": [fit_and_score(config, splits, budget.deadline())]}
     results = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -102,15 +102,10 @@ def _plan(config: Config) -> str:
     )
 
 
-def _deadline(budget: Budget, share: float) -> float | None:
-    """Moment on `time.monotonic()` at which `share` of the budget is spent."""
-    return budget.start + share * budget.seconds if budget.limited else None
-
-
 def _baseline_rows(config: Config, splits: Splits, folder: RunFolder, budget: Budget) -> list[dict[str, Any]]:
     def compute(name: str) -> dict[str, Any]:
         print(f"baseline {name} ...", flush=True)
-        return run_baseline(name, config, splits, folder.path / "baselines", _deadline(budget, BASELINE_SHARE))
+        return run_baseline(name, config, splits, folder.path / "baselines", budget.deadline(BASELINE_SHARE))
 
     return [folder.row(name, partial(compute, name)) for name in config["baselines"]]
 

@@ -11,7 +11,7 @@ from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.generation import Generator, trie_of
 from recbole_recfound.task import EMBEDDING, TASKS, TaskTest
-from recbole_recfound.task.answers import PARSERS, parse_yes_no
+from recbole_recfound.task.answers import NO_YES, PARSERS, parse_yes_no
 
 FEW = 64
 """Up to so many choices, one answer to all examples is worth a comparison."""
@@ -77,7 +77,7 @@ def answer(model: Any, generator: Generator, test: TaskTest, settings: Mapping[s
     """
     collator = model.inputs.collator
     prompts = [collator.prompt(test.task, example) for example in test.examples]
-    if test.valid and sorted(test.choices) == ["no", "yes"]:
+    if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
     texts = generator.answers(prompts, [test.task] * len(prompts), settings["max_answer_tokens"], trie)

@@ -276,9 +276,12 @@ class RecFound(GeneralRecommender):
         tokenizer, longest = self.inputs.collator.tokenizer, self.inputs.collator.max_prompt_tokens
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         vectors = torch.zeros(len(texts), len(self.text_mean), device=self.device)
+
+        def encode(part: slice) -> torch.Tensor:
+            return self._encoded(task, text_tensors([texts[index] for index in order[part]], tokenizer, longest))
+
         if order:
-            collate = lambda part: text_tensors([texts[index] for index in order[part]], tokenizer, longest)  # noqa: E731
-            vectors[order] = self._by_rows(len(order), lambda part: self._encoded(task, collate(part)), rows)
+            vectors[order] = self._by_rows(len(order), encode, rows)
         return vectors
 
     def _encoded(self, task: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:

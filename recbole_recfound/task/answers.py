@@ -29,13 +29,12 @@ def parse_next_item(text: str, choices: Collection[str]) -> str | None:
         text: the answer.
         choices: right answers: letters, with or without their titles, or titles alone.
     """
-    return parse_letter(text) if all(map(lettered, choices)) else parse_text(text)
+    return parse_letter(text) if all(map(_is_lettered, choices)) else parse_text(text)
 
 
-def lettered(answer: str) -> str | None:
-    """The letter of an answer that names a candidate by it: `C`, `(C)` or `C. Alien`, but not a title that begins with a word."""
-    letter = re.match(r"\W*([A-Z])(?:[.):]|\W*$)", answer)
-    return letter[1] if letter else None
+def _is_lettered(answer: str) -> bool:
+    """Whether an answer names a candidate by its letter: `C`, `(C)` or `C. Alien`, but not a title that begins with a word."""
+    return re.match(r"\W*[A-Z](?:[.):]|\W*$)", answer) is not None
 
 
 def parse_label(text: str, labels: Collection[str]) -> str | None:

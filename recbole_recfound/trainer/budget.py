@@ -32,6 +32,10 @@ class Budget:
         """Count what the run took before it was cut off: the limit is on the whole run."""
         self.start -= seconds
 
+    def deadline(self, share: float = 1.0) -> float | None:
+        """Moment on the clock at which `share` of the limit is spent; None without a limit."""
+        return self.start + share * self.seconds if self.limited else None
+
     def remaining(self) -> float:
         """Seconds left; infinity without a limit, never negative."""
         return max(0.0, self.seconds - self.elapsed()) if self.limited else float("inf")
