@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_recfound.errors import DataError
@@ -147,9 +147,19 @@ good = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(lines=st.lists(junk | cut | odd | good, max_size=8))
-def test_any_bytes_are_read_or_told_with_their_line(tmp_path_factory, lines):
+CAP = 5000
+"""The longest line in the test below; nothing but `huge` makes longer ones."""
+huge = st.builds(lambda size, record: _line(PM, text=["x" * size, "no"]) if record else b'"' + b"y" * size, st.integers(CAP, 3 * CAP), st.booleans())
+
+
+@pytest.fixture
+def short_cap(monkeypatch):
+    monkeypatch.setattr(room, "MAX_LINE_BYTES", CAP)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(junk | cut | odd | good | huge, max_size=8))
+def test_any_bytes_are_read_or_told_with_their_line(tmp_path_factory, short_cap, lines):
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
     content = [line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line for number, line in enumerate(lines)]
@@ -170,6 +180,8 @@ def test_any_bytes_are_read_or_told_with_their_line(tmp_path_factory, lines):
 
 def _verdict(line):
     """Examples in a line, or `bad`."""
+    if len(line) > room.MAX_LINE_BYTES:
+        return "bad"
     try:
         record = parse_record(line)
     except BadRecord:
