@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.adapter.tmole.functional import fold, route, tmole_linear
+from recbole_recfound.adapter.tmole.functional import fold, route, spread, tmole_linear
 
 from .models import relative_error
 
@@ -33,6 +33,10 @@ def draw(experts, r, batch, length, d_in, d_out, seed):
     return *tensors, normal(experts * r, d_in), normal(d_out, experts * r), gate, is_open
 
 
+def wide(x, base_out, lora_A, lora_B, gate, scaling):
+    return tmole_linear(x, base_out, lora_A, lora_B, spread(gate, scaling, lora_A.shape[0]))
+
+
 def loop(x, base_out, lora_A, lora_B, gate, scaling):
     experts = gate.shape[1]
     for expert, (A, B) in enumerate(zip(lora_A.chunk(experts), lora_B.chunk(experts, dim=1), strict=True)):
@@ -53,9 +57,9 @@ def test_gate_is_a_distribution_over_open_experts(size):
 def test_wide_product_equals_loop(size):
     x, base_out, lora_A, lora_B, gate, _ = draw(**size)
     expected = loop(x, base_out, lora_A, lora_B, gate, 0.7)
-    torch.testing.assert_close(tmole_linear(x, base_out, lora_A, lora_B, gate, 0.7), expected)
+    torch.testing.assert_close(wide(x, base_out, lora_A, lora_B, gate, 0.7), expected)
     for row in range(len(x)):  # the single-task paths
-        single = tmole_linear(x[row : row + 1], base_out[row : row + 1], lora_A, lora_B, gate[row : row + 1], 0.7)
+        single = wide(x[row : row + 1], base_out[row : row + 1], lora_A, lora_B, gate[row : row + 1], 0.7)
         torch.testing.assert_close(single[0], expected[row])
 
 
@@ -75,23 +79,23 @@ def test_fold_is_an_ordinary_lora_of_the_open_rank(size):
 def test_closed_experts_can_be_dropped(size):
     x, base_out, lora_A, lora_B, gate, is_open = draw(**size | {"batch": 1})
     kept = is_open[0].repeat_interleave(size["r"])
-    full = tmole_linear(x, base_out, lora_A, lora_B, gate, 2.0)
-    slim = tmole_linear(x, base_out, lora_A[kept], lora_B[:, kept], gate[:, is_open[0]], 2.0)
+    full = wide(x, base_out, lora_A, lora_B, gate, 2.0)
+    slim = wide(x, base_out, lora_A[kept], lora_B[:, kept], gate[:, is_open[0]], 2.0)
     torch.testing.assert_close(slim, full)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_two_dimensional_input(rows):
     x, base_out, lora_A, lora_B, gate, _ = draw(3, 2, rows, 1, 5, 4, seed=0)
-    flat = tmole_linear(x[:, 0], base_out[:, 0], lora_A, lora_B, gate, 0.5)
-    torch.testing.assert_close(flat, tmole_linear(x, base_out, lora_A, lora_B, gate, 0.5)[:, 0])
+    flat = wide(x[:, 0], base_out[:, 0], lora_A, lora_B, gate, 0.5)
+    torch.testing.assert_close(flat, wide(x, base_out, lora_A, lora_B, gate, 0.5)[:, 0])
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 9), (1, 1), (3, 3)])
 def test_gradients_are_those_of_the_loop(rows, length):
     x, base_out, lora_A, lora_B, gate, _ = draw(4, 2, rows, length, 5, 4, seed=3)
     found, expected = [], []
-    for function, kept in ((tmole_linear, found), (loop, expected)):
+    for function, kept in ((wide, found), (loop, expected)):
         inputs = [tensor.clone().requires_grad_() for tensor in (x, base_out, lora_A, lora_B, gate)]
         function(*inputs, 1.5).square().sum().backward()
         kept.extend(tensor.grad for tensor in inputs)
@@ -101,8 +105,8 @@ def test_gradients_are_those_of_the_loop(rows, length):
 
 def test_half_precision_tokens_with_float32_weights():
     x, base_out, lora_A, lora_B, gate, _ = (tensor.float() for tensor in draw(6, 4, 2, 8, 16, 16, seed=1))
-    expected = tmole_linear(x, base_out, lora_A, lora_B, gate, 0.5)
-    found = tmole_linear(x.bfloat16(), base_out.bfloat16(), lora_A, lora_B, gate, 0.5)
+    expected = wide(x, base_out, lora_A, lora_B, gate, 0.5)
+    found = wide(x.bfloat16(), base_out.bfloat16(), lora_A, lora_B, gate, 0.5)
     assert found.dtype == torch.bfloat16
     assert relative_error(found.float(), expected) < 0.03
 

@@ -23,20 +23,22 @@ def route(task_embedding: Tensor, weight: Tensor, bias: Tensor, open_experts: Te
 
     Args:
         task_embedding: [B, D].
-        weight: [N, D], the router of one layer.
-        bias: [N].
+        weight: [N, D], the router of one layer, or [L, N, D], of several.
+        bias: [N] or [L, N].
         open_experts: [B, N] bool, at least one open in every row.
 
     Returns:
-        gate [B, N] float32: rows sum to one, exactly zero for closed experts.
+        gate [B, N] or [B, L, N], float32: rows sum to one, exactly zero for closed experts.
     """
     with torch.autocast(task_embedding.device.type, enabled=False):
-        scores = F.linear(task_embedding.float(), weight.float(), bias.float())
-        return scores.masked_fill(~open_experts, float("-inf")).softmax(dim=-1)
+        scores = F.linear(task_embedding.float(), weight.float().flatten(0, -2), bias.float().flatten())
+        scores = scores.unflatten(-1, bias.shape)
+        closed = ~open_experts if bias.dim() == 1 else ~open_experts.unsqueeze(1)
+        return scores.masked_fill(closed, float("-inf")).softmax(dim=-1)
 
 
 def tmole_linear(
-    x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, gate: Tensor, scaling: float
+    x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, rank_gate: Tensor
 ) -> Tensor:
     """Add the gated experts to the output of a linear map: one wide product instead of a loop (RecFound TMoLE).
 
@@ -47,14 +49,12 @@ def tmole_linear(
         base_out: [B, T, d_out] or [B, d_out], output of the frozen map.
         lora_A: [N * r, d_in].
         lora_B: [d_out, N * r].
-        gate: [B, N], or [1, N] when all rows share one task.
-        scaling: lora_alpha / r.
+        rank_gate: [B, N * r], or [1, N * r] when all rows share one task: gates times scaling, see `spread`.
 
     Returns:
         Tensor of the shape and dtype of base_out.
     """
-    rank_gate = _rank_gate(gate, scaling, lora_A.shape[0])
-    if gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
+    if rank_gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
         # One task and more tokens than output features: scaling B's columns is the smaller product and spares
         # keeping a second rank-space tensor for backward.
         lora_B = lora_B * rank_gate
@@ -81,12 +81,12 @@ def fold(lora_A: Tensor, lora_B: Tensor, gate: Tensor, scaling: float) -> tuple[
         A [R, d_in] and B [d_out, R] with R = r * (number of open experts): for every x,
         `B A x = scaling * sum_e gate[e] B_e A_e x`.
     """
-    rank_gate = _rank_gate(gate, scaling, lora_A.shape[0])
+    rank_gate = spread(gate, scaling, lora_A.shape[0])
     kept = rank_gate != 0
     return lora_A[kept], (lora_B * rank_gate)[:, kept]
 
 
-def _rank_gate(gate: Tensor, scaling: float, wide_rank: int) -> Tensor:
+def spread(gate: Tensor, scaling: float, wide_rank: int) -> Tensor:
     """Spread gate [..., N] over the wide rank [..., N * r], times scaling."""
     rank = wide_rank // gate.shape[-1]
     return (gate * scaling).unsqueeze(-1).expand(*gate.shape, rank).flatten(-2)

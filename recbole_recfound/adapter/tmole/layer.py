@@ -70,11 +70,10 @@ class TMoLELayer(BaseTunerLayer):
         nn.init.zeros_(self.tmole_router[adapter_name].bias)
 
     def gate(self, adapter_name: str, plan: Plan) -> torch.Tensor:
-        """Gate [B, n] of the plan's experts, or [1, n] when the batch has one task."""
+        """Gate [K, n] of the plan's experts for each of its tasks."""
         router = self.tmole_router[adapter_name]
         embedding = self.task_table[adapter_name](plan)
-        gate = route(embedding, router.weight[plan.experts], router.bias[plan.experts], plan.open_experts)
-        return gate if plan.rows is None else gate.index_select(0, plan.rows)
+        return route(embedding, router.weight[plan.experts], router.bias[plan.experts], plan.open_experts)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
         """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
@@ -124,19 +123,18 @@ class Linear(nn.Module, TMoLELayer):
             return result
         for adapter_name in self.active_adapters:
             if adapter_name in self.tmole_lora_A:
-                lora_A, lora_B, gate = self._routed(adapter_name, x)
-                dropped = self.dropout[adapter_name](x)
-                result = tmole_linear(dropped, result, lora_A, lora_B, gate, self.scaling[adapter_name])
+                lora_A, lora_B, rank_gate = self._routed(adapter_name, x)
+                result = tmole_linear(self.dropout[adapter_name](x), result, lora_A, lora_B, rank_gate)
         return result
 
     def _routed(self, adapter_name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Experts, in the dtype of x, and gate for the rows of x under the current route."""
+        """Experts, in the dtype of x, and gates over the rank for the rows of x under the current route."""
         route_now = _required_route()
         plan = route_now.plan(self.task_table[adapter_name], x.shape[0], x.device)
 
         def make() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             lora_A, lora_B = self.experts(adapter_name, plan)
-            return lora_A.to(x.dtype), lora_B, self.gate(adapter_name, plan)
+            return lora_A.to(x.dtype), lora_B, route_now.rank_gate(self, adapter_name, plan, x.dtype)
 
         return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 

@@ -49,7 +49,7 @@ class TMoLEModel(BaseTuner):
             ValueError: a task that an active adapter does not have.
         """
         keep_routes(self._checkpointing)
-        route = Route(tasks)
+        route = Route(tasks, layers=self._layers)
         for adapter_name in self.active_adapters:
             if adapter_name in self.tmole_task_table:
                 self.tmole_task_table[adapter_name].ids(route.tasks)
@@ -68,7 +68,7 @@ class TMoLEModel(BaseTuner):
         Raises:
             ValueError: the batch does not have one row per task.
         """
-        route = current_route() if tmole_tasks is None else Route(tmole_tasks)
+        route = current_route() if tmole_tasks is None else Route(tmole_tasks, layers=self._layers)
         if route is None:
             return self.model.generate(*args, **kwargs)
         rows = _batch_size(*args, **kwargs)
@@ -95,6 +95,7 @@ class TMoLEModel(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: TMoLEConfig, adapter_name: str) -> None:
         self.tmole_task_table = nn.ModuleDict()
+        self._layers: list[TMoLELayer] = []
         # A list, so that the modules are not registered a second time.
         self._checkpointing = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
 
@@ -120,6 +121,7 @@ class TMoLEModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+        self._layers.append(layer)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one or several adapters active; only their experts, routers and task tables are trainable."""

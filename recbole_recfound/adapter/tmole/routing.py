@@ -7,15 +7,19 @@ backward, when the context is long gone (and, with CUDA, on another thread): eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
+from .gates import ForwardGates
 from .tasks import Plan, Tasks, TaskTable
+
+if TYPE_CHECKING:
+    from .layer import TMoLELayer
 
 _T = TypeVar("_T")
 
@@ -29,12 +33,16 @@ class Route:
         tasks: one task for all rows of any batch, or one per row.
         generating: the route serves one call of `generate`. It accepts a whole multiple of the rows, each repeated in
             place, as beam search makes them, and remembers what depends on weights and tasks alone.
+        layers: of the model, whose gates are worked out together when the first of them asks for its own.
     """
 
-    def __init__(self, tasks: Tasks, generating: bool = False) -> None:
+    def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[TMoLELayer] = ()) -> None:
         self.shared = isinstance(tasks, (int, str))
         self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
         self.generating = generating
+        self.layers = layers
+        self._gates: dict[str, ForwardGates] = {}
+        self._alone: Route | None = None
         self._plans: dict[tuple[int, int, torch.device], Plan] = {}
         self._remembered: dict[Hashable, Any] = {}
         if not self.tasks:
@@ -53,7 +61,23 @@ class Route:
 
     def for_generation(self) -> Route:
         """The same tasks, for one call of `generate`."""
-        return Route(self.tasks[0] if self.shared else self.tasks, generating=True)
+        return Route(self.tasks[0] if self.shared else self.tasks, generating=True, layers=self.layers)
+
+    def layer_by_layer(self) -> Route:
+        """The same tasks for a checkpoint: run again during backward, a part of the model must do what it did the first time, so that
+        each of its layers works out its own gate."""
+        if self._alone is None:
+            self._alone = Route(self.tasks[0] if self.shared else self.tasks, self.generating)
+        return self._alone
+
+    def rank_gate(self, layer: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
+        """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
+        known = self._gates.get(adapter_name)
+        gate = None if known is None else known.take(layer, adapter_name, plan)
+        if gate is None:
+            known = self._gates[adapter_name] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
+            gate = known.take(layer, adapter_name, plan)
+        return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """`make()`, worked out once per generation: weights stand still from its first token to its last."""
@@ -98,7 +122,13 @@ def checkpoint_context_fn() -> tuple[AbstractContextManager, AbstractContextMana
 
     Only needed around checkpoints of your own: the decoder layers' checkpoints are taken care of.
     """
-    return nullcontext(), use_route(current_route())
+    route = _layer_by_layer()
+    return use_route(route), use_route(route)
+
+
+def _layer_by_layer() -> Route | None:
+    route = current_route()
+    return None if route is None else route.layer_by_layer()
 
 
 class RoutedCheckpoint:
@@ -112,7 +142,7 @@ class RoutedCheckpoint:
         self.checkpoint = checkpoint
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        route = current_route()
+        route = _layer_by_layer()
 
         def routed(*inputs: Any, **named: Any) -> Any:
             with use_route(route):

@@ -1,0 +1,133 @@
+"""The gates of all layers of a forward at once.
+
+A router reads the task embedding and nothing of the layer's input, so every gate of a forward is known before its first layer runs.
+Worked out layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting an operation costs more
+than these take, that is most of what TMoLE adds to plain LoRA. Here they are one product over all routers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .functional import route
+
+if TYPE_CHECKING:
+    from .layer import TMoLELayer
+    from .tasks import Plan
+
+
+class ForwardGates:
+    """Gates of one adapter for one forward; each layer takes its own, once.
+
+    Args:
+        layers: those of a model; gates are worked out for those that have the adapter with the same shape as `first`.
+        first: the layer that asks first.
+        adapter_name: the adapter.
+        plan: of the batch.
+        dtype: of the gates, where they differ from row to row; a gate of all rows is float32.
+    """
+
+    def __init__(self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> None:
+        self.plan, self.with_gradient = plan, torch.is_grad_enabled()
+        form = _form(first, adapter_name)
+        known = [layer for layer in layers if _form(layer, adapter_name) == form]
+        alike = known if any(layer is first for layer in known) else [first]
+        routers = [layer.tmole_router[adapter_name] for layer in alike]
+        table = first.task_table[adapter_name]
+        gates = _Gates.apply(
+            table.weight,
+            plan,
+            first.scaling[adapter_name],
+            first.r[adapter_name],
+            torch.float32 if plan.rows is None else dtype,
+            *(router.weight for router in routers),
+            *(router.bias for router in routers),
+        )
+        self._left = {id(layer): (gate, _version(layer, adapter_name)) for layer, gate in zip(alike, gates)}
+
+    def take(self, layer: TMoLELayer, adapter_name: str, plan: Plan) -> Tensor | None:
+        """The gate [B or 1, n * r] of a layer, times its scaling; None if this is another forward's business.
+
+        A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
+        where none was recorded.
+        """
+        if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
+            return None
+        gate, version = self._left.pop(id(layer), (None, None))
+        return gate if version == _version(layer, adapter_name) else None
+
+
+def _version(layer: TMoLELayer, adapter_name: str) -> tuple[int, ...]:
+    """Counts what was written into the weights that a gate depends on."""
+    router, table = layer.tmole_router[adapter_name], layer.task_table[adapter_name]
+    return router.weight._version, router.bias._version, table.weight._version
+
+
+def _form(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...] | None:
+    """What layers must share to be worked out together."""
+    if adapter_name not in layer.tmole_router:
+        return None
+    weight = layer.tmole_router[adapter_name].weight
+    return weight.shape, weight.dtype, weight.device, layer.scaling[adapter_name], layer.r[adapter_name]
+
+
+class _Gates(torch.autograd.Function):
+    """The task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
+
+    A layer that did not run gets no gradient (rather than zeros), as if its gate had never been worked out: an optimiser with
+    momentum then leaves it alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, plan: Plan, scaling: float, r: int, dtype: torch.dtype, *routers: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        count, embedding = len(routers) // 2, table[plan.tasks].view(-1, table.shape[1]).float()
+        weight = torch.stack(routers[:count])[:, plan.experts].float()
+        gate = route(embedding, weight, torch.stack(routers[count:])[:, plan.experts], plan.open_experts).transpose(0, 1)
+        ctx.plan, ctx.scaling, ctx.r, ctx.all_experts = plan, scaling, r, routers[0].shape[0]
+        ctx.table_shape, ctx.dtypes = table.shape, (table.dtype, routers[0].dtype)
+        # Copies, all of them, and kept aside from autograd: other layers may ask for the rest of these gates after a first backward.
+        ctx.embedding, ctx.weight, ctx.gate = embedding.clone(), weight, gate
+        each = (gate * scaling).to(dtype)
+        if plan.rows is not None:
+            each = each.index_select(1, plan.rows)
+        return each.unsqueeze(-1).expand(*each.shape, r).flatten(-2).unbind(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        ran = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        count, plan = len(gradients), ctx.plan
+        if not ran:
+            return (None,) * (5 + 2 * count)
+        weight, gate = ctx.weight, ctx.gate
+        if len(ran) < count:
+            index = torch.tensor(ran, device=gate.device)
+            weight, gate = weight.index_select(0, index), gate.index_select(0, index)
+        with torch.autocast(gate.device.type, enabled=False):
+            # [U, B, n] and, summed over the rows of each task, [U, K, n]
+            found = torch.stack([gradients[number] for number in ran]).unflatten(-1, (-1, ctx.r)).sum(-1, dtype=torch.float32)
+            if plan.rows is not None:
+                # A product, since a scattered sum adds in any order on a GPU.
+                of_task = plan.rows == torch.arange(gate.shape[1], device=gate.device).unsqueeze(1)
+                found = of_task.float() @ found
+            scores = gate * found * ctx.scaling
+            scores = scores - gate * scores.sum(-1, keepdim=True)
+            embedding = scores.transpose(0, 1).flatten(1) @ weight.flatten(0, 1)
+            around = (plan.experts.start, ctx.all_experts - plan.experts.stop)
+            weights = F.pad(scores.transpose(1, 2) @ ctx.embedding, (0, 0, *around)).to(ctx.dtypes[1])
+            biases = F.pad(scores.sum(1), around).to(ctx.dtypes[1])
+        own: list[Tensor | None] = [None] * (2 * count)
+        for number, of_weight, of_bias in zip(ran, weights.unbind(0), biases.unbind(0)):
+            own[number], own[count + number] = of_weight, of_bias
+        table = gate.new_zeros(ctx.table_shape, dtype=ctx.dtypes[0])
+        table[plan.tasks] = embedding.to(table.dtype) if plan.rows is not None else embedding[0].to(table.dtype)
+        return table, None, None, None, None, *own
