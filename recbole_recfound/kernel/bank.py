@@ -8,11 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from recbole_recfound.kernel.blocks import Blocks, group_rows
+from recbole_recfound.device import is_gpu
+from recbole_recfound.kernel.blocks import Layout, each_row, group_rows
 from recbole_recfound.kernel.gaussian import gaussian_kl
 
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)
+GATHERED = 1 << 24
+"""Up to so many weights, all rows taken together, a GPU reads one matrix for each row: sorting them would take longer."""
 
 
 class Passed(NamedTuple):
@@ -117,11 +120,19 @@ class IAKKernelBank(nn.Module):
         if self.training:
             return self.run(h, domain).hidden
         # Serving needs neither the variance nor the KL.
-        blocks = group_rows(self.active(domain), self.num_domains)
+        blocks = self._layout(domain)
         x = blocks.split(h)
         return blocks.join(self._combine(blocks, x, self._decode(blocks, self._mean(blocks, x)[0])), h)
 
-    def _mean(self, blocks: Blocks, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _layout(self, domain: torch.Tensor, block: int | None = None) -> Layout:
+        """The rows of a batch, laid out for batched products; `block` rows in a block, or None: chosen from the batch."""
+        if block is None and is_gpu(domain.device):
+            weights = sum(weight[0].numel() for weight in self.parameters())
+            block = 1 if len(domain) * weights <= GATHERED else None
+        active = self.active(domain)
+        return each_row(active) if block == 1 else group_rows(active, self.num_domains, block)
+
+    def _mean(self, blocks: Layout, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean of the code [N, size, r], and the hidden layer [N, size, m] before it."""
         hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
         return blocks.linear(hidden, self.mean_weight, self.mean_bias), hidden
@@ -132,9 +143,9 @@ class IAKKernelBank(nn.Module):
         Args:
             h: [B, d].
             domain: int64 [B], -1 = none.
-            block: rows per block (see `Blocks`); None: chosen from the batch.
+            block: rows per block; 1: every row by itself; None: chosen from the batch.
         """
-        blocks = group_rows(self.active(domain), self.num_domains, block)
+        blocks = self._layout(domain, block)
         x = blocks.split(h)
         code, kl = self._encode(blocks, x, h)
         change = self._decode(blocks, code)
@@ -149,7 +160,7 @@ class IAKKernelBank(nn.Module):
             aux,
         )
 
-    def _encode(self, blocks: Blocks, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode(self, blocks: Layout, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Code [N, size, r] and KL [N, size]; `h` gives the noise the order of the batch, whatever the blocks."""
         mean, hidden = self._mean(blocks, x)
         if not self.stochastic:
@@ -161,11 +172,11 @@ class IAKKernelBank(nn.Module):
         noise = blocks.split(torch.randn(len(h), self.code_size, device=h.device, dtype=h.dtype))
         return mean + (logvar / 2).exp() * noise, kl
 
-    def _decode(self, blocks: Blocks, code: torch.Tensor) -> torch.Tensor:
+    def _decode(self, blocks: Layout, code: torch.Tensor) -> torch.Tensor:
         hidden = blocks.linear(code, self.decoder_weight, self.decoder_bias).relu()
         return blocks.linear(code, self.project) + blocks.linear(hidden, self.output_weight, self.output_bias)
 
-    def _combine(self, blocks: Blocks, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    def _combine(self, blocks: Layout, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         if self.combine == "replace":
             return change
         if self.combine == "residual":

@@ -7,12 +7,67 @@ from dataclasses import dataclass
 import torch
 
 
+class Layout:
+    """N blocks of rows; each block brings its own domain's weights.
+
+    Attributes:
+        domain: int64 [N], domain of each block.
+    """
+
+    domain: torch.Tensor
+
+    def split(self, values: torch.Tensor) -> torch.Tensor:
+        """[B, c] to [N, size, c]."""
+        raise NotImplementedError
+
+    def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        raise NotImplementedError
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """x [N, size, a] times each block's own weight.
+
+        Args:
+            x: blocks.
+            weight: [D, a, b], one matrix per domain.
+            bias: [D, b] or None.
+        """
+        own = weight[self.domain]
+        return torch.bmm(x, own) if bias is None else torch.baddbmm(bias[self.domain].unsqueeze(1), x, own)
+
+    def each(self, values: torch.Tensor) -> torch.Tensor:
+        """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
+        return values[self.domain].view(len(self.domain), 1, values[0].numel())
+
+
 @dataclass(frozen=True)
-class Blocks:
+class EachRow(Layout):
+    """Every row of the batch a block of its own, those without a domain among them.
+
+    Reads a matrix for each row, but sorts nothing and, on a device, waits for nothing.
+
+    Attributes:
+        domain: int64 [B]; any domain for rows that have none.
+        known: bool [B], rows that have a domain.
+    """
+
+    domain: torch.Tensor
+    known: torch.Tensor
+
+    def split(self, values: torch.Tensor) -> torch.Tensor:
+        """[B, c] to [B, 1, c]."""
+        return values.unsqueeze(1)
+
+    def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """[B, 1, c] back to [B, c]."""
+        return torch.where(self.known.unsqueeze(1), blocks.squeeze(1), rest)
+
+
+@dataclass(frozen=True)
+class Blocks(Layout):
     """The rows that have a domain, laid out as [N, size]; blocks that are not full are padded.
 
-    With `size` 1 every row brings its own domain's weights (the gather path, for many domains in a batch); with larger blocks the
-    weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal the domains are.
+    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal the domains are.
 
     Attributes:
         rows: int64 [K], rows of the batch that have a domain, grouped by domain.
@@ -35,20 +90,10 @@ class Blocks:
         """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
         return rest.index_copy(0, self.rows, blocks.flatten(0, 1)[self.slots])
 
-    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """x [N, size, a] times each block's own weight.
 
-        Args:
-            x: blocks.
-            weight: [D, a, b], one matrix per domain.
-            bias: [D, b] or None.
-        """
-        own = weight[self.domain]
-        return torch.bmm(x, own) if bias is None else torch.baddbmm(bias[self.domain].unsqueeze(1), x, own)
-
-    def each(self, values: torch.Tensor) -> torch.Tensor:
-        """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
-        return values[self.domain].view(len(self.domain), 1, values[0].numel())
+def each_row(domain: torch.Tensor) -> EachRow:
+    """Lay out a batch row by row; domain: int64 [B], -1 for none."""
+    return EachRow(domain.clamp(min=0), domain >= 0)
 
 
 def group_rows(domain: torch.Tensor, num_domains: int, size: int | None = None) -> Blocks:

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from recbole_recfound.kernel import (
     IAKKernelBank,
     default_sizes,
+    each_row,
     gaussian_kl,
     group_rows,
     kernel_parameters,
     sizes_within,
 )
+from recbole_recfound.kernel import bank as room
 from tests.reference.kernel_loop import loop
 
 
@@ -72,6 +74,27 @@ def test_blocks_hold_every_row_with_a_domain_once(domain, size):
     assert len(blocks.domain) * blocks.size <= len(blocks.rows) + present * (blocks.size - 1)
     values = torch.randn(len(domain), 3)
     assert torch.equal(blocks.join(blocks.split(values), values), values)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-1, 6), min_size=1, max_size=20))
+def test_rows_by_themselves_keep_their_places(domain):
+    domain = torch.tensor(domain)
+    layout, values = each_row(domain), torch.randn(len(domain), 3)
+    assert torch.equal(layout.domain[domain >= 0], domain[domain >= 0])
+    kept = layout.join(layout.split(values) + 1, values)
+    assert torch.equal(kept, torch.where(domain.unsqueeze(1) >= 0, values + 1, values))
+
+
+def test_a_gpu_lays_small_batches_out_row_by_row(monkeypatch):
+    bank, (h, domain) = bank_of(), batch_of()
+    expected = bank.eval()(h, domain)
+    monkeypatch.setattr(room, "is_gpu", lambda device: True)
+    monkeypatch.setattr(room, "group_rows", None)
+    torch.testing.assert_close(bank(h, domain), expected)
+    monkeypatch.setattr(room, "GATHERED", 10)
+    with pytest.raises(TypeError):
+        bank(h, domain)
 
 
 @pytest.mark.parametrize("stochastic", [True, False])
