@@ -1,0 +1,117 @@
+"""The same runs on a GPU: skipped where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_recfound.adapter import build_adapter
+from recbole_recfound.adapter.tmole import TMoLELayer
+from recbole_recfound.kernel import IAKKernelBank
+from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.serving import load_recfound
+from recbole_recfound.trainer.recfound import RecFoundTrainer
+from tests.adapter.models import SMALL, relative_error, tiny_backbone, tokens
+from tests.reference.expert_loop import looped, set_tasks, wide_gradients
+from tests.small_iak import OPTIONS
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GPU = torch.device("cuda", 0)
+
+
+def results_of(run):
+    return json.loads((Path(run["run_dir"]) / "results.json").read_text())
+
+
+@pytest.mark.parametrize("tasks", [[0, 3, 13, 7], [4] * 4], ids=str)
+def test_tmole_equals_the_loop_over_experts(tasks):
+    model = build_adapter(tiny_backbone().to(GPU), **SMALL, lora_dropout=0.0).train()
+    loop = looped(model)
+    set_tasks(loop, tasks)
+    ids = tokens().to(GPU)
+    outputs = model(input_ids=ids, tmole_tasks=tasks).logits, loop(input_ids=ids).logits
+    assert relative_error(*outputs) < 1e-4
+    for output in outputs:
+        output.square().sum().backward()
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, TMoLELayer):
+            assert relative_error(module.tmole_lora_A["default"].grad, wide_gradients(loop, name)["A"]) < 1e-3
+
+
+@pytest.mark.parametrize("gathered", [0, 1 << 24])
+def test_bank_equals_itself_on_the_host(monkeypatch, gathered):
+    monkeypatch.setattr("recbole_recfound.kernel.bank.GATHERED", gathered)
+    torch.manual_seed(0)
+    bank = IAKKernelBank(5, 12, 6, 4).eval()
+    for weight in bank.parameters():
+        weight.data.normal_(std=0.3)
+    h, domain = torch.randn(40, 12), torch.randint(-1, 5, (40,))
+    expected = bank(h, domain)
+    torch.testing.assert_close(bank.to(GPU)(h.to(GPU), domain.to(GPU)).cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [{}, {"history_mode": "item"}, {"history_mode": "text", "text_form": "prompt"}, {"gradient_cache_chunk": 1, "gradient_checkpointing": True},
+     {"scheduler": "coba", "adapter": "lora"}, {"generative_candidates": 3, "sr_form": "title"}, {"history_mode": "item", "user_tower": "small"}],
+    ids=str,
+)  # fmt: skip
+def test_recfound_trains_merges_and_tests(small_run, mode):
+    settings = small_run | {"use_gpu": True, "precision": "auto", "task_test_examples": 3} | mode
+    run = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "BPR"])
+    found = results_of(run)["run"]
+    assert found["device"] == "cuda:0" and found["precision"] == "bf16"
+    assert found["history_mode"] == mode.get("text_form", mode.get("history_mode", "text"))
+    assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
+
+
+@pytest.mark.parametrize("mode", ["item", "text"])
+def test_an_untrained_model_ranks_as_on_the_host(small_run, mode):
+    """Float32, the same seed: the weights are the same wherever they are drawn."""
+    ranks = [
+        run_recfound("RecFound", "tiny", config_dict=small_run | {"use_gpu": gpu, "max_steps": 0, "history_mode": mode})["test_result"]
+        for gpu in (False, True)
+    ]
+    assert ranks[1] == pytest.approx(ranks[0], abs=0.02)
+
+
+def test_a_run_goes_on_where_it_was_stopped(small_run, monkeypatch):
+    settings = small_run | {"use_gpu": True, "max_steps": 6, "eval_interval": 2, "resume": "auto"}
+    real = RecFoundTrainer._backward
+
+    def dying(self, batch):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return real(self, batch)
+
+    monkeypatch.setattr(RecFoundTrainer, "_backward", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_recfound("RecFound", "tiny", config_dict=settings)
+    monkeypatch.undo()
+    runs = [run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"] for _ in range(2)]
+    continued, straight = (json.loads((Path(run) / "trainer_state" / "history.json").read_text()) for run in runs)
+    assert [record["step"] for record in continued] == [record["step"] for record in straight] == list(range(1, 7))
+    for mine, other in zip(continued, straight):
+        assert mine["losses"] == pytest.approx(other["losses"], rel=1e-2)
+
+
+@pytest.mark.parametrize("base", sorted(OPTIONS))
+def test_iak_adapts_and_serves(small_run, base):
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | OPTIONS[base]
+    settings |= {"domain": ["gender"], "use_gpu": True, "base_model": base, "epochs": 1, "iak_epochs": 2, "iak_least_steps": 4, "iak_batch_size": 32}
+    run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["frozen", "full", "lora"])
+    assert [row["model"] for row in run["comparison"]] == ["frozen", "full", "lora", "IAK"]
+    loaded = load_recfound(run["run_dir"])
+    data = loaded.splits.train_set
+    users, items = ([str(token) for token in data.field2id_token[field][1:5]] for field in ("user_id", "item_id"))
+    assert torch.isfinite(loaded.score(users, items)).all()
+
+
+def test_iak_on_a_recfound_run(small_run):
+    base = run_recfound("RecFound", "tiny", config_dict=small_run | {"use_gpu": True, "max_steps": 2})
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")}
+    settings |= {"domain": ["gender"], "base_checkpoint": base["run_dir"], "iak_epochs": 1, "iak_least_steps": 2, "iak_batch_size": 32}
+    run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
+    assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=0.02)
+    assert len(load_recfound(run["run_dir"]).recommend(["1"], 5)[0]) == 5
