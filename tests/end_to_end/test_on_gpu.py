@@ -62,7 +62,7 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     run = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "BPR"])
     found = results_of(run)["run"]
     assert found["device"] == "cuda:0" and found["precision"] == "bf16"
-    assert found["history_mode"] == mode.get("text_form", mode.get("history_mode", "text"))
+    assert found["history_mode"] == ("item" if mode.get("history_mode") == "item" else mode.get("text_form", "positions"))
     assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
 
 
