@@ -66,16 +66,6 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
 
 
-@pytest.mark.parametrize("mode", ["item", "text"])
-def test_an_untrained_model_ranks_as_on_the_host(small_run, mode):
-    """Float32, the same seed: the weights are the same wherever they are drawn."""
-    ranks = [
-        run_recfound("RecFound", "tiny", config_dict=small_run | {"use_gpu": gpu, "max_steps": 0, "history_mode": mode})["test_result"]
-        for gpu in (False, True)
-    ]
-    assert ranks[1] == pytest.approx(ranks[0], abs=0.02)
-
-
 def test_a_run_goes_on_where_it_was_stopped(small_run, monkeypatch):
     settings = small_run | {"use_gpu": True, "max_steps": 6, "eval_interval": 2, "resume": "auto"}
     real = RecFoundTrainer._backward
@@ -108,10 +98,12 @@ def test_iak_adapts_and_serves(small_run, base):
     assert torch.isfinite(loaded.score(users, items)).all()
 
 
-def test_iak_on_a_recfound_run(small_run):
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_recfound_run_of_the_gpu_is_a_base_anywhere(small_run, gpu):
+    """What was trained here scores the same on the host."""
     base = run_recfound("RecFound", "tiny", config_dict=small_run | {"use_gpu": True, "max_steps": 2})
-    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")}
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | {"use_gpu": gpu}
     settings |= {"domain": ["gender"], "base_checkpoint": base["run_dir"], "iak_epochs": 1, "iak_least_steps": 2, "iak_batch_size": 32}
     run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
-    assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=0.02)
+    assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert len(load_recfound(run["run_dir"]).recommend(["1"], 5)[0]) == 5

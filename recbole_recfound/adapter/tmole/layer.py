@@ -57,6 +57,13 @@ class TMoLELayer(BaseTunerLayer):
         self.reset_parameters(adapter_name, config.init_weights)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """The task table goes along: PEFT reads a saved adapter to the GPU, wherever the backbone is, and moves back layers alone."""
+        super()._move_adapter_to_device_of_base_layer(adapter_name, device)
+        table = self.task_table.get(adapter_name)
+        if table is not None and not table.weight.is_meta:
+            table.to(self.get_base_layer().weight.device)
+
     def reset_parameters(self, adapter_name: str, init_weights: bool) -> None:
         """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1)."""
         # The bound depends on d_in alone, so all experts can be drawn at once.
