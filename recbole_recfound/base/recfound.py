@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from recbole_recfound.device import choose_precision
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.build import build_recfound
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.run_folder import RESULTS
 
 LARGEST_DIFFERENCE, SMALLEST_COSINE = 1e-3, 0.98
 
@@ -41,12 +43,13 @@ def load_recfound_base(folder: Path, splits: Splits) -> RecFound:
             for name, tensor in load_file(folder / "head.safetensors").items():
                 own[name].copy_(tensor)
         kept = load_file(folder / "item_embeddings.safetensors")["item_embeddings"]
+        trained = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["run"]["precision"]
     except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"base_checkpoint: {folder} does not fit its own settings ({error})") from None
     model.refresh_items()
     model.eval()
     found = model.item_vectors().float().cpu()
-    exact = choose_precision(config["precision"], device) == "float32"
+    exact = "bf16" not in (trained, choose_precision(config["precision"], device))
     if found.shape != kept.shape or not _same(found, kept, exact):
         raise DataError(f"base_checkpoint: {folder} gives other item vectors than it kept: data or backbone have changed")
     return model

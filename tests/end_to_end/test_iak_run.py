@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from benchmarks.flipped import SETTINGS, write_flipped
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.table import format_table
 from recbole_recfound.finetune import CHOSEN_BETA, list_layers
 from recbole_recfound.quick_start import run_recfound
@@ -153,6 +153,11 @@ def test_recfound_is_a_base(small_run, tmp_path):
     assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"
     assert len(load_recfound(result["run_dir"]).recommend(["1"], 5)[0]) == 5
+    kept = Path(base["run_dir"]) / "item_embeddings.safetensors"
+    vectors = load_file(kept)["item_embeddings"]
+    save_file({"item_embeddings": vectors + 0.01 * torch.randn_like(vectors)}, kept)
+    with pytest.raises(DataError, match="other item vectors than it kept"):
+        run_recfound("IAK", "tiny", config_dict=settings)
 
 
 def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
