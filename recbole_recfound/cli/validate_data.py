@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from recbole_recfound.task.questions import Questions
 
 USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
 
@@ -62,16 +65,18 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
     return files, parse_arguments(words)
 
 
-def _check(path: Path, skip: bool, tokenizer) -> np.ndarray:
-    """Print what one file holds; gives the fingerprints of its questions, sorted."""
+def _check(path: Path, skip: bool, tokenizer) -> Questions:
+    """Print what one file holds; gives its questions."""
     from tqdm import tqdm
 
     from recbole_recfound.task.answers import can_be_read
+    from recbole_recfound.task.disk_rows import DiskRows
+    from recbole_recfound.task.questions import Questions
     from recbole_recfound.task.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
     records: dict[str, int] = {}
-    marks = array("Q")  # eight bytes for each record
+    fingerprints = DiskRows(np.uint64)
     bad = unread = first_unread = 0
     listed: list[str] = []
     try:
@@ -91,7 +96,7 @@ def _check(path: Path, skip: bool, tokenizer) -> np.ndarray:
             records[record.task] = records.get(record.task, 0) + 1
             if isinstance(record, GenerativeRecord) and not can_be_read(record.task, record.answer):
                 unread, first_unread = unread + 1, first_unread or number
-            marks.append(int.from_bytes(fingerprint(record), "big"))
+            fingerprints.append(fingerprint(record))
             for part, texts in _texts(record).items():
                 ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
                 lengths.setdefault((record.task, part), Counter()).update(map(len, ids))
@@ -99,8 +104,8 @@ def _check(path: Path, skip: bool, tokenizer) -> np.ndarray:
     for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
         told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))
         print(f"  {name} {part}, tokens: {told}")
-    asked = np.unique(np.frombuffer(marks, dtype=np.uint64))
-    print(f"  {len(marks) - len(asked)} records ask what an earlier one asks")
+    asked = Questions(fingerprints)
+    print(f"  {len(asked) - asked.distinct()} records ask what an earlier one asks")
     if unread:
         print(f"  {unread} answers are none of their task (refused in validation and test files), the first: {path}:{first_unread}")
     for line in listed:
@@ -132,9 +137,9 @@ def _texts(record) -> dict[str, list[str]]:
     return {part: [" ".join(pair) for pair in pairs] for part, pairs in parts.items() if pairs}
 
 
-def _overlaps(asked: dict[str, np.ndarray]) -> None:
+def _overlaps(asked: dict[str, Questions]) -> None:
     names = list(asked)
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
-            both = len(np.intersect1d(asked[first], asked[second]))
+            both = asked[first].shared(asked[second])
             print(f"{first} and {second}: {both} questions in both" + (" (a leak, if one tests the other)" if both else ""))

@@ -10,7 +10,9 @@ import numpy as np
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
 from recbole_recfound.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
+from recbole_recfound.task.disk_rows import DiskRows
 from recbole_recfound.task.generative import LETTERS
+from recbole_recfound.task.questions import Questions
 from recbole_recfound.task.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
 from recbole_recfound.task.source import HeldOut
 from recbole_recfound.task.spec import TASKS
@@ -44,12 +46,12 @@ class TaskFiles:
             twice = next(path for path in paths if paths.count(path) > 1)
             raise ConfigError(f"task_files: {twice} is given twice")
         parts: dict[str, list[RecordFile]] = {}
-        held_out: set[bytes] = set()
+        held_out = Questions()
         for part in reversed(PARTS):
             # Test first: validation may not ask what the test asks, training may ask neither.
             parts[part] = [RecordFile(path, skip_bad_rows, held_out) for path in wanted.get(part, [])]
             if part != "train":
-                held_out = held_out.union(*(file.fingerprints() for file in parts[part]))
+                held_out = _asked([file for files in parts.values() for file in files])
                 for file in parts[part]:
                     _check_answers(file)
         return cls(parts)
@@ -82,6 +84,14 @@ class TaskFiles:
             if file.excluded:
                 lines.append(f"{file.path}: {file.excluded} records left out, validation or test files ask the same")
         return lines
+
+
+def _asked(files: Sequence[RecordFile]) -> Questions:
+    fingerprints = DiskRows(np.uint64)
+    for file in files:
+        for block in file.fingerprints():
+            fingerprints.extend(block)
+    return Questions(fingerprints)
 
 
 def _by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -1,24 +1,28 @@
 """The published JSON-lines records: every line checked once, then read again one at a time.
 
-A file is indexed in one pass. What stays in memory is twelve bytes per example, whatever the texts' length.
+A file is indexed in one pass. The index is on disk (`disk_rows`), so that memory grows neither with the texts nor with their number.
 """
 
 import difflib
 import json
-from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from recbole_recfound.errors import DataError
 from recbole_recfound.task.answers import YES_NO_TASKS, parse_yes_no
+from recbole_recfound.task.disk_rows import BLOCK, DiskRows
 from recbole_recfound.task.spec import EMBEDDING, TASKS, TaskSpec
 
 MAX_LINE_BYTES = 1 << 24
 MOST_LISTED = 1000
 MOST_CHOICES = 64
+# An embedding record has a row for each of its positives: `place` is which.
+_ROW = np.dtype([("offset", np.int64), ("place", np.int32), ("fingerprint", np.uint64)])
 _EMBEDDING_KEYS = ("query", "pos", "neg")
 _SPECS = {spec.record: spec for spec in TASKS.values()}
 
@@ -151,10 +155,10 @@ def _printable(text: str) -> str:
     return text.encode("unicode_escape").decode()[:60]
 
 
-def fingerprint(record: Record) -> bytes:
-    """Eight bytes that stand for what a record asks (its prompt, or its query): equal questions have equal ones."""
+def fingerprint(record: Record) -> int:
+    """A number of eight bytes that stands for what a record asks (its prompt, or its query): equal questions have equal ones."""
     asked = record.prompt if isinstance(record, GenerativeRecord) else "\0".join(record.query)
-    return blake2b(f"{record.task}\0{asked}".encode(), digest_size=8).digest()
+    return int.from_bytes(blake2b(f"{record.task}\0{asked}".encode(), digest_size=8).digest(), "big")
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
@@ -202,40 +206,42 @@ class RecordFile:
         DataError: the file cannot be read, has no record, or has a bad line (file:line and key).
     """
 
-    def __init__(self, path: str | Path, skip_bad_rows: bool = False, without: Collection[bytes] = ()) -> None:
+    def __init__(self, path: str | Path, skip_bad_rows: bool = False, without: Container[int] = ()) -> None:
         self.path = Path(path)
         self.skipped: list[tuple[int, str]] = []
         self.bad = 0
         self.excluded = 0
         self.choices: dict[str, set[str] | None] = {}
-        # Per task: offsets of its records; an embedding record stands once for each of its positives.
-        self._offsets: dict[str, array] = {}
-        self._places: dict[str, array] = {}
         try:
             self._file = self.path.open("rb")
         except OSError as error:
             raise DataError(f"task_files: {self.path} cannot be read ({error.strerror})") from None
+        rows: dict[str, DiskRows] = {}
         for number, offset, record in read_lines(self._file):
-            self._add(number, offset, record, skip_bad_rows, without)
-        if not self._offsets and not self.excluded:
+            if isinstance(record, BadRecord):
+                self._leave_out(number, record, skip_bad_rows)
+            else:
+                self._add(rows, offset, record, without)
+        self._rows = {task: kept.mapped() for task, kept in rows.items()}
+        if not self._rows and not self.excluded:
             raise DataError(f"{self.path}:1: no record in this file" + (f" ({self.bad} bad lines)" if self.bad else ""))
 
-    def _add(self, number: int, offset: int, record: Record | BadRecord, skip: bool, without: Collection[bytes]) -> None:
-        if isinstance(record, BadRecord):
-            if not skip:
-                raise DataError(f"{self.path}:{number}: {record} (skip_bad_rows leaves such lines out)")
-            self.bad += 1
-            if len(self.skipped) < MOST_LISTED:
-                self.skipped.append((number, str(record)))
-            return
-        if without and fingerprint(record) in without:
+    def _leave_out(self, number: int, bad: BadRecord, skip: bool) -> None:
+        if not skip:
+            raise DataError(f"{self.path}:{number}: {bad} (skip_bad_rows leaves such lines out)")
+        self.bad += 1
+        if len(self.skipped) < MOST_LISTED:
+            self.skipped.append((number, str(bad)))
+
+    def _add(self, rows: dict[str, DiskRows], offset: int, record: Record, without: Container[int]) -> None:
+        asked = fingerprint(record)
+        if asked in without:
             self.excluded += 1
             return
-        offsets = self._offsets.setdefault(record.task, array("q"))
-        places = self._places.setdefault(record.task, array("i"))
+        if record.task not in rows:
+            rows[record.task] = DiskRows(_ROW)
         for place in range(len(record.positives) if isinstance(record, EmbeddingRecord) else 1):
-            offsets.append(offset)
-            places.append(place)
+            rows[record.task].append((offset, place, asked))
         if isinstance(record, GenerativeRecord):
             known = self.choices.setdefault(record.task, set())
             if known is not None:
@@ -246,11 +252,11 @@ class RecordFile:
     @property
     def tasks(self) -> list[str]:
         """Tasks with records in this file, in order of appearance."""
-        return list(self._offsets)
+        return list(self._rows)
 
     def size(self, task: str) -> int:
         """Examples of a task."""
-        return len(self._offsets.get(task, ()))
+        return len(self._rows.get(task, ()))
 
     def read(self, task: str, index: int) -> tuple[Record, int]:
         """One example: the record, and which of its positives is meant.
@@ -258,26 +264,25 @@ class RecordFile:
         Raises:
             DataError: the file has changed since it was checked.
         """
-        self._file.seek(self._offsets[task][index])
+        row = self._rows[task][index]
+        self._file.seek(int(row["offset"]))
         try:
-            return parse_record(self._file.readline(MAX_LINE_BYTES + 1)), self._places[task][index]
+            return parse_record(self._file.readline(MAX_LINE_BYTES + 1)), int(row["place"])
         except BadRecord:
             raise DataError(f"{self.path}: the file has changed since it was checked; start again") from None
 
     def line(self, task: str, index: int) -> int:
         """The line an example stands on; counted anew, for messages."""
         self._file.seek(0)
-        left, number = self._offsets[task][index], 1
+        left, number = int(self._rows[task][index]["offset"]), 1
         while left > 0 and (block := self._file.read(min(left, 1 << 20))):
             number += block.count(b"\n")
             left -= len(block)
         return number
 
-    def fingerprints(self) -> set[bytes]:
-        """Fingerprints of all records."""
-        return {
-            fingerprint(self.read(task, index)[0])
-            for task, places in self._places.items()
-            for index, place in enumerate(places)
-            if place == 0
-        }
+    def fingerprints(self) -> Iterator[np.ndarray]:
+        """Fingerprints of all records, a block uint64 [n] at a time."""
+        for rows in self._rows.values():
+            for start in range(0, len(rows), BLOCK):
+                block = rows[start : start + BLOCK]
+                yield block["fingerprint"][block["place"] == 0]

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from recbole_recfound.errors import DataError
 from recbole_recfound.task import TASKS
 from recbole_recfound.task import records as room
-from recbole_recfound.task.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, parse_record
+from recbole_recfound.task.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, fingerprint, parse_record
 
 PM = {"text": ["Same?\nA\nB", "no"], "task": "Product_Matching", "id": "train-0"}
 Q2I = {"query": ["Find it", "red shoe"], "pos": [["", "Shoe, red"], ["", "Red shoe 2"]], "neg": [["", "Hat"]], "task": "Emb_query", "id": 3}
@@ -83,7 +84,10 @@ def test_examples_are_read_back(tmp_path):
     assert [file.read("PM", index)[0].answer for index in (1, 0)] == ["yes", "no"]
     # An embedding record is an example for each of its positives.
     assert [file.read("Q2I", index)[1] for index in (0, 1)] == [0, 1]
-    assert file.choices == {"PM": {"yes", "no"}} and file.line("PM", 1) == 3 and len(file.fingerprints()) == 3
+    assert file.choices == {"PM": {"yes", "no"}} and file.line("PM", 1) == 3
+    # And one question.
+    asked = [fingerprint(file.read(task, index)[0]) for task, index in (("PM", 0), ("PM", 1), ("Q2I", 0))]
+    assert np.concatenate(list(file.fingerprints())).tolist() == asked and len(set(asked)) == 3
 
 
 def test_files_that_hold_nothing(tmp_path):

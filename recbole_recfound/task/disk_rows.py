@@ -1,0 +1,77 @@
+"""Rows of numbers that are kept on disk, so that memory does not grow with how many there are."""
+
+import tempfile
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from recbole_recfound.errors import DataError
+
+BLOCK = 1024
+"""Rows that are in memory at once; as few need no file."""
+
+
+class DiskRows:
+    """Rows of one kind: added one after another, then read by place as an array.
+
+    They go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
+
+    Args:
+        kind: numpy's type of a row.
+
+    Raises:
+        DataError: the temporary folder has no room (also while adding and mapping).
+    """
+
+    def __init__(self, kind: np.dtype | type) -> None:
+        self._block = np.empty(BLOCK, dtype=kind)
+        self._filled = 0
+        self._written = 0
+        self._file: BinaryIO | None = None
+
+    def append(self, row: Any) -> None:
+        """Add one row."""
+        if self._filled == BLOCK:
+            self._write()
+        self._block[self._filled] = row
+        self._filled += 1
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Add an array of rows."""
+        while len(rows):
+            if self._filled == BLOCK:
+                self._write()
+            fitting = rows[: BLOCK - self._filled]
+            self._block[self._filled : self._filled + len(fitting)] = fitting
+            self._filled += len(fitting)
+            rows = rows[len(fitting) :]
+
+    def mapped(self) -> np.ndarray:
+        """All rows, in the order they came and open to changes; the last call, nothing can be added afterwards."""
+        if self._file is None:
+            return self._block[: self._filled].copy()
+        self._write()
+        try:
+            # Closing writes what is buffered and spares a descriptor: the map has its own.
+            with self._file as file:
+                file.flush()
+                rows = np.memmap(file, dtype=self._block.dtype, mode="r+", shape=(self._written,))
+        except OSError as error:
+            raise _no_room(error) from None
+        # Reading single rows of a plain array is several times faster than of numpy's class for maps.
+        return rows.view(np.ndarray)
+
+    def _write(self) -> None:
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()
+            self._file.write(self._block[: self._filled].tobytes())
+        except OSError as error:
+            raise _no_room(error) from None
+        self._written += self._filled
+        self._filled = 0
+
+
+def _no_room(error: OSError) -> DataError:
+    reason = error.strerror or error
+    return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): set TMPDIR to a folder with room")
