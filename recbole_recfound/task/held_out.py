@@ -60,5 +60,8 @@ def collect_tests(
 
 
 def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
-    """Some examples of a part's files; only these are read."""
-    return [files.example(part, name, int(index)) for index in rng.permutation(files.count(part, name))[:count]]
+    """Some examples of a part's files, in random order; only these are read."""
+    available = files.count(part, name)
+    # `choice` needs memory for what is drawn, not for all there is.
+    chosen = rng.choice(available, size=min(count, available), replace=False)
+    return [files.example(part, name, int(index)) for index in chosen]
