@@ -7,6 +7,7 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
+from recbole_recfound.data.shuffle import Shuffle, Stretch
 from recbole_recfound.task import (
     EMBEDDING,
     GENERATIVE,
@@ -16,6 +17,7 @@ from recbole_recfound.task import (
     SequenceExample,
     Task,
 )
+from recbole_recfound.task.disk_rows import BLOCK, DiskRows
 
 
 class Cursor:
@@ -24,31 +26,35 @@ class Cursor:
     The order of a round depends on the seed, the task and the round only, so a position is two integers.
 
     Args:
-        indices: training examples.
+        groups: examples that take turns, group by group, each group in rounds of its own; one group: no turns.
         key: of the order.
-        groups: parts of `indices` that take turns, each in rounds of its own; None: no parts.
     """
 
-    def __init__(self, indices: np.ndarray, key: tuple[int, ...], groups: Sequence[np.ndarray] | None = None) -> None:
-        self.indices = indices
-        self.groups = [indices] if groups is None else groups
+    def __init__(self, groups: Sequence[np.ndarray | Stretch], key: tuple[int, ...]) -> None:
+        self.groups = groups
         self.key = key
         self.drawn = 0
-        self._rounds: dict[int, tuple[int, np.ndarray]] = {}
+        self._sizes = np.array([len(group) for group in groups])
+        self._rounds: dict[int, tuple[int, Shuffle]] = {}
 
     def take(self, count: int) -> list[tuple[int, int]]:
         """The next `count` examples as (example index, draw number)."""
-        taken = []
-        for number in range(self.drawn, self.drawn + count):
-            place, group = divmod(number, len(self.groups))
-            turn, place = divmod(place, len(self.groups[group]))
-            if group not in self._rounds or self._rounds[group][0] != turn:
-                # The first group's key is that of a task without groups.
-                key = [*self.key, turn, group] if group else [*self.key, turn]
-                self._rounds[group] = (turn, np.random.default_rng(key).permutation(self.groups[group]))
-            taken.append((int(self._rounds[group][1][place]), number))
+        numbers = np.arange(self.drawn, self.drawn + count)
+        places, groups = np.divmod(numbers, len(self.groups))
+        turns, places = np.divmod(places, self._sizes[groups])
+        taken = np.empty(count, dtype=np.int64)
+        for group, turn in sorted(set(zip(groups.tolist(), turns.tolist()))):
+            here = (groups == group) & (turns == turn)
+            taken[here] = self.groups[group][self._order(group, turn)[places[here]]]
         self.drawn += count
-        return taken
+        return list(zip(taken.tolist(), numbers.tolist()))
+
+    def _order(self, group: int, turn: int) -> Shuffle:
+        if group not in self._rounds or self._rounds[group][0] != turn:
+            # The first group's key is that of a task without groups.
+            key = [*self.key, turn, group] if group else [*self.key, turn]
+            self._rounds[group] = (turn, Shuffle(len(self.groups[group]), key))
+        return self._rounds[group][1]
 
 
 class MultiTaskLoader:
@@ -106,12 +112,11 @@ class MultiTaskLoader:
         self.cursors: dict[str, Cursor] = {}
         self.probes: dict[str, np.ndarray] = {}
         for name, task in self.tasks.items():
-            train, probe = np.arange(len(task)), np.arange(0)
-            if name not in self.fixed_probes:
-                train, probe = set_aside(len(task), probe_share, (seed, task.spec.id))
-            groups = _by_answer(task, train) if name in balanced and task.choices else None
-            self.cursors[name] = Cursor(train, (seed, task.spec.id), groups)
-            self.probes[name] = probe[:probe_size]
+            share = 0.0 if name in self.fixed_probes else probe_share
+            train, probe = set_aside(len(task), share, (seed, task.spec.id))
+            groups = _by_answer(task, train) if name in balanced and task.choices else [train]
+            self.cursors[name] = Cursor(groups, (seed, task.spec.id))
+            self.probes[name] = probe[np.arange(min(probe_size, len(probe)))]
             if isinstance(task.example(0), (PairExample, RecordPairExample)):
                 self.waits[name] = ([name], contrastive_batch)
             elif task.spec.kind == GENERATIVE:
@@ -193,17 +198,34 @@ class MultiTaskLoader:
         self.scheduler.load_state_dict(state["scheduler"])
 
 
-def _by_answer(task: Task, indices: np.ndarray) -> list[np.ndarray]:
+def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
     """Examples with the same answer, by answer; every example is looked at once."""
-    answers = np.array([task.example(int(index)).answer for index in indices])
-    return [indices[answers == answer] for answer in np.unique(answers)]
+    rows = DiskRows(np.int64)
+    for start in range(0, len(indices), BLOCK):
+        rows.extend(indices[np.arange(start, min(start + BLOCK, len(indices)))])
+    ordered = rows.mapped()
+    ordered.sort()  # so that files are read from their beginning to their end
+    groups: dict[str, DiskRows] = {}
+    for index in map(int, ordered):
+        # Without the spaces around it, as in `choices`: the groups are few.
+        answer = task.example(index).answer.strip()
+        if answer not in groups:
+            groups[answer] = DiskRows(np.int64)
+        groups[answer].append(index)
+    return [groups[answer].mapped() for answer in sorted(groups)]
 
 
-def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Split example indices into a training part and a probe part (at least one example each)."""
-    order = np.random.default_rng([*key, 0x5E7]).permutation(size)
-    count = min(max(1, round(size * share)), size - 1)
-    return np.sort(order[count:]), order[:count]
+def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[Stretch, Stretch]:
+    """Split examples into a training part and a probe part, each in random order.
+
+    Args:
+        size: how many examples, two at least.
+        share: of the probe part, which has one example at least; 0: all are trained on.
+        key: of the order.
+    """
+    order = Shuffle(size, [*key, 0x5E7])
+    count = min(max(1, round(size * share)), size - 1) if share else 0
+    return Stretch(order, count, size), Stretch(order, 0, count)
 
 
 def scheduler_sizes(tasks: Mapping[str, Task]) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from recbole_recfound.data import PairBatch, SequenceBatch
-from recbole_recfound.task import PairExample
+from recbole_recfound.data import MultiTaskLoader, PairBatch, SequenceBatch
+from recbole_recfound.task import PairExample, TaskFiles, TaskOptions, add_record_tasks
 from tests.small_model import build_small
 
 
@@ -46,7 +47,7 @@ def test_groups_keep_their_share_and_pairs_wait(small):
         by_kind = {"embedding": 0, "generative": 0}
         for name, task in loader.tasks.items():
             assert loader.trained(name) == taken[name] == loader.cursors[name].drawn - waiting[name]
-            assert loader.distinct(name) == min(taken[name], len(loader.cursors[name].indices))
+            assert loader.distinct(name) == min(taken[name], sum(map(len, loader.cursors[name].groups)))
             by_kind[task.spec.kind] += loader.cursors[name].drawn
         assert by_kind == {"embedding": 5 * step, "generative": 3 * step}
         assert sum(map(len, batch.parts)) == sum(batch.counts.values())
@@ -80,6 +81,19 @@ def test_state_round_trip_gives_the_same_batches(small, small_run):
         assert_same(other.next_batch(), batch)
 
 
+def test_balanced_groups_share_out_the_training_part_by_answer(tmp_path):
+    answers = ["B", "A", " B", "C "] * 500
+    rows = [{"text": [f"Next? {n}", answer], "task": "Sequential_Recommendation"} for n, answer in enumerate(answers)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = add_record_tasks({}, TaskFiles.open([str(path)], False), 0, TaskOptions())
+    loader = MultiTaskLoader(tasks, None, None, {"generative": 4}, 0.1, 300, 0, balanced=["SR"])
+    groups = loader.cursors["SR"].groups
+    assert [{answers[index].strip() for index in group} for group in groups] == [{"A"}, {"B"}, {"C"}]
+    assert sorted([*loader.probes["SR"], *np.concatenate(groups)]) == list(range(2000))
+    assert [answers[index].strip() for index, _ in loader.cursors["SR"].take(7)] == list("ABCABCA")
+
+
 def test_probes_are_fixed_and_set_aside(small):
     loader = small.loader
     before = {name: loader.probe_batch(name) for name in loader.tasks}
@@ -87,7 +101,8 @@ def test_probes_are_fixed_and_set_aside(small):
         loader.next_batch()
     for name, batch in before.items():
         assert_same(loader.probe_batch(name), batch)
-        assert not set(loader.probes[name].tolist()) & set(loader.cursors[name].indices.tolist())
+        trained = np.concatenate([group[np.arange(len(group))] for group in loader.cursors[name].groups])
+        assert not set(loader.probes[name].tolist()) & set(trained.tolist())
     assert {name: batch.counts[name] for name, batch in before.items()} == {
         name: 8 if name == "U2I" else min(2, len(loader.probes[name])) for name in loader.tasks
     }
