@@ -10,7 +10,6 @@ from typing import Any
 from recbole_recfound.config import Config
 from recbole_recfound.data.protocol import Splits, build_splits, protocol_of
 from recbole_recfound.dataset_folder import NO_DATASET
-from recbole_recfound.device import choose_device
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
 from recbole_recfound.evaluation.report import render_report
@@ -80,7 +79,7 @@ def compare(
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    mode = history_mode(config, choose_device(config))
+    mode = history_mode(config)
     without = set() if mode == ITEM else IN_ITEM_MODE | ({ADAPTER_OFF} if mode == PROMPT else set())
     variants = {name: change for name, change in VARIANTS.items() if name not in without}
     for name in VARIANTS.keys() - variants.keys():

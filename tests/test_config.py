@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 
@@ -356,3 +357,11 @@ def test_metrics_of_a_list_and_only_these_name_its_length(metric, fits):
 def test_a_forgotten_model_of_iak_is_noticed():
     with pytest.raises(ConfigError, match="domain: is a setting of IAK; RecFound does not read it"):
         Config("RecFound", "ml-100k", config_dict={"domain": ["occupation"]})
+
+
+@pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "text")])
+def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
+    monkeypatch.setattr("recbole_recfound.config.choose_device", lambda config: torch.device(device))
+    assert Config("RecFound", "ml-100k")["history_mode"] == mode
+    other = "item" if mode == "text" else "text"
+    assert Config("RecFound", "ml-100k", config_dict={"history_mode": other})["history_mode"] == other

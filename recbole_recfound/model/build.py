@@ -14,7 +14,6 @@ from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.config import Config
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.data.protocol import Splits, held_out
-from recbole_recfound.device import is_gpu
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.property_files import properties_dir
@@ -64,12 +63,9 @@ class Built:
     ranks: bool
 
 
-def history_mode(config: Config, device: torch.device) -> str:
+def history_mode(config: Config) -> str:
     """How histories enter the LLM: `item`, `positions` or `prompt`."""
-    mode = config["history_mode"]
-    if mode == "auto":
-        mode = "text" if is_gpu(device) else ITEM
-    return ITEM if mode == ITEM else config["text_form"]
+    return ITEM if config["history_mode"] == ITEM else config["text_form"]
 
 
 def build_recfound(
@@ -88,7 +84,7 @@ def build_recfound(
         ConfigError: settings that do not fit the data or the backbone.
         DataError: a malformed data file.
     """
-    mode = history_mode(config, device)
+    mode = history_mode(config)
     catalogue = catalogue_of(config, splits)
     source = TrainingData.of(
         splits.train_set, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, splits)
