@@ -100,6 +100,13 @@ def _task_counts(value: int | dict) -> str | None:
     return None if whole else "must be whole numbers, at least 0"
 
 
+def _paths_by_part(value: list | dict) -> str | None:
+    parts = value.values() if isinstance(value, dict) else [value]
+    lists = [[part] if isinstance(part, str) else part for part in parts if part is not None]
+    fits = all(isinstance(paths, list) and all(isinstance(path, str) and path for path in paths) for paths in lists)
+    return None if fits else "must be a list of files, or {train: [...], valid: [...], test: [...]} with a list of files each"
+
+
 RULES: dict[str, Rule] = {
     # what to run
     "model": Rule((str,)),
@@ -171,7 +178,7 @@ RULES: dict[str, Rule] = {
     "generative_candidates": Rule(minimum=0),
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
-    "task_files": Rule((list, dict)),
+    "task_files": Rule((list, dict), check=_paths_by_part),
     "task_test_examples": Rule((int, dict), check=_task_counts),
     "tasks": Rule((list,), check=_texts),
     "balanced_tasks": Rule((list,), check=_texts),

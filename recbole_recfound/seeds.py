@@ -14,7 +14,7 @@ from recbole_recfound.config import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, write_text
+from recbole_recfound.run_folder import RESULTS, RunFolder, digest_of, identity_of, write_text
 from recbole_recfound.versions import versions
 
 
@@ -43,7 +43,7 @@ def run_seeds(
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
     # What `identity_of` takes for circumstances decides here which rows are there already.
-    identity = identity_of({"settings": settings, "files": _sizes(settings, dataset), "model": model, "versions": versions()})
+    identity = identity_of({"settings": settings, "files": _digests(settings, dataset), "model": model, "versions": versions()})
     folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
 
     def run(seed: int) -> dict[str, Any]:
@@ -63,14 +63,14 @@ def run_seeds(
     return {"rows": rows, "runs": runs, "folder": str(folder.path)}
 
 
-def _sizes(settings: dict[str, Any], dataset: str) -> dict[str, int]:
-    """Sizes of the data set's files and of the base: others under the same name make other runs."""
+def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
+    """The data set's files and the base: others under the same name make other runs."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
     if base is not None:
         files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
-    return {str(file): file.stat().st_size for file in sorted(files)}
+    return {str(file): digest_of(file) for file in sorted(files)}
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -101,8 +101,12 @@ def check_gradients(model: PeftModel, layers: Collection[str] | None = None, ada
         largest = torch.stack([grad.detach().abs().amax().float() for _, grad in present]).tolist()
         silent += [name for (name, _), value in zip(present, largest, strict=True) if value == 0]
     if silent or not found:
-        names = ", ".join(sorted(silent)) or "any adapted layer (none ran)"
-        raise TrainingError(f"no gradient reached the adapter in {names}")
+        first = ", ".join(sorted(silent)[:3]) or "any adapted layer (none ran)"
+        more = f" and {len(silent) - 3} more layers" if len(silent) > 3 else ""
+        raise TrainingError(
+            f"no gradient reached the adapter in {first}{more}: it does not run, or no loss depends on it, as when embedding examples have"
+            " no other text beside them to be told from (contrastive_batch, hard_negatives, or records with neg)"
+        )
 
 
 def _adapted_layers(model: PeftModel) -> list[tuple[str, nn.Module]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.property_files import parse_text
 
 if TYPE_CHECKING:
     from recbole_recfound.task.questions import Questions
@@ -41,14 +42,18 @@ def command(argv: list[str]) -> int:
     if options.pop("help", False):
         print(USAGE)
         return 0
-    skip = options.pop("skip_bad_rows", False) in (True, "True", "true")
+    skip_typed = str(options.pop("skip_bad_rows", False))
     backbone = str(options.pop("backbone", DEFAULT_BACKBONE))
     if options:
         raise ConfigError(f"{next(iter(options))}: unknown option of validate-data, which has backbone and skip_bad_rows")
     if not files:
         raise ConfigError("validate-data: name at least one file (recfound validate-data --help)")
+    if len(set(files)) < len(files):
+        raise ConfigError(f"validate-data: {next(path for path in files if files.count(path) > 1)} is given twice")
     from recbole_recfound.backbone.load import load_tokenizer
+    from recbole_recfound.config import check_value
 
+    skip = check_value("skip_bad_rows", parse_text(skip_typed))
     tokenizer = load_tokenizer(backbone)
     asked = {}
     for path in files:
@@ -73,6 +78,7 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     from recbole_recfound.task.disk_rows import DiskRows
     from recbole_recfound.task.questions import Questions
     from recbole_recfound.task.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.text import plain_tokens
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
     records: dict[str, int] = {}
@@ -98,8 +104,9 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
                 unread, first_unread = unread + 1, first_unread or number
             fingerprints.append(fingerprint(record))
             for part, texts in _texts(record).items():
-                ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-                lengths.setdefault((record.task, part), Counter()).update(map(len, ids))
+                lengths.setdefault((record.task, part), Counter()).update(map(len, plain_tokens(texts, tokenizer)))
+    if not records:
+        raise DataError(f"{path}:1: no record in this file" + (f" ({bad} bad lines, the first {listed[0]})" if bad else ""))
     print(f"{path}: {sum(records.values())} records" + "".join(f", {name} {count}" for name, count in records.items()))
     for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
         told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))

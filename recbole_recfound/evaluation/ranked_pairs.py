@@ -10,21 +10,26 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.task import RANKED, PairExample, RecordPairExample
+from recbole_recfound.task.records import Text
 
 
 def rank_examples(
-    model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any]
-) -> dict[str, float]:
-    """Rank the right answer of each example; every distinct text is encoded once.
+    model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any], others: Sequence[Text] = ()
+) -> tuple[dict[str, float], int]:
+    """Rank the right answer of each example among `RANKED` candidates; every distinct text is encoded once.
 
     Args:
         model: RecFound.
         task: name of the embedding task, whose route is used.
         examples: all of one form.
         settings: `metric_decimal_place`.
+        others: right answers of other records, which fill up where a record has few negatives of its own.
+
+    Returns:
+        The metric, and the fewest candidates that an example had.
     """
-    score = _score_records if isinstance(examples[0], RecordPairExample) else _score_items
-    scores = score(model, task, examples)
+    scores = _score_records(model, task, examples, others) if isinstance(examples[0], RecordPairExample) else _score_items(model, task, examples)
+    fewest = int(scores.isfinite().sum(1).min())
     # Of equal scores the right answer has the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
     # RecBole's form: whether each place of the list is a hit, and how many right answers there are.
@@ -33,7 +38,7 @@ def rank_examples(
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
     evaluator = Evaluator({"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals})
-    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
+    return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 
 
 def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
@@ -44,9 +49,10 @@ def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torc
     return _scores(vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], model.catalogue_vectors(task, items), places)
 
 
-def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample]) -> torch.Tensor:
-    """[B, candidates], the right text first; a record with few negatives gets other records' positives besides."""
-    negatives = [_negatives(e, examples, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
+def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]) -> torch.Tensor:
+    """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
+    others = list(dict.fromkeys(others))
+    negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
     places, texts = _numbered([(e.query, e.positive, *others) for e, others in zip(examples, negatives)])
     vectors = model.encode_texts(texts, task)
     return _scores(vectors[torch.from_numpy(places[:, 0]).to(vectors.device)], vectors, places[:, 1:])
@@ -70,12 +76,9 @@ def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) ->
     return scores.masked_fill(at < 0, float("-inf"))
 
 
-def _negatives(example: RecordPairExample, examples: Sequence[RecordPairExample], rng: np.random.Generator) -> list[Any]:
-    """What a record's positive is ranked against; another right answer is no candidate."""
+def _negatives(example: RecordPairExample, others: Sequence[Text], rng: np.random.Generator) -> list[Text]:
+    """What a record's positive is ranked against, its own negatives first; another right answer is no candidate."""
     right = {example.positive, *example.known}
-    own = [text for text in dict.fromkeys(example.negatives) if text not in right]
-    wanted = RANKED - 1 - len(own)
-    if wanted <= 0:
-        return own
-    others = [text for text in dict.fromkeys(e.positive for e in examples) if text not in right and text not in own]
-    return own + [others[place] for place in rng.permutation(len(others))[:wanted]]
+    own = [text for text in dict.fromkeys(example.negatives) if text not in right][: RANKED - 1]
+    more = [text for text in others if text not in right and text not in own]
+    return own + [more[place] for place in rng.permutation(len(more))[: RANKED - 1 - len(own)]]

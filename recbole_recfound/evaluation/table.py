@@ -5,6 +5,8 @@ from typing import Any
 
 from recbole.evaluator.register import metrics_dict
 
+from recbole_recfound.task import RANKED
+
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """One line that says under which rules every row was scored."""
@@ -118,6 +120,8 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             continue
         scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
         unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
+        if test.get("candidates", RANKED) < RANKED:
+            unread += f", among {test['candidates']} candidates or more instead of {RANKED}: the test files have no other texts"
         if constant := test.get("constant"):
             unread += f"; one answer to all: {next(iter(constant.values())):.4f}"
         lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")

@@ -34,7 +34,8 @@ def run_tests(
         seconds_left: a test is not begun when it would end later, by the slowest examples so far.
 
     Returns:
-        By task: `metrics`, `examples`, `available`, `source`; for generated answers `invalid`, how many could not be read, and
+        By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an answer was
+        ranked among; for generated answers `invalid`, how many could not be read, and
         where there are few choices `constant`, the metrics of the best single answer to all examples.
         A task that time did not allow has only a `note`.
     """
@@ -51,7 +52,8 @@ def run_tests(
             if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
-                found[test.task] = {"metrics": rank_examples(model, test.task, test.examples, settings), **_about(test)}
+                metrics, fewest = rank_examples(model, test.task, test.examples, settings, test.others)
+                found[test.task] = {"metrics": metrics, "candidates": fewest, **_about(test)}
             else:
                 found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
                 if 0 < len(test.choices) <= FEW:

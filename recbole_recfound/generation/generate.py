@@ -116,7 +116,8 @@ class Generator:
         output = self.adapted.generate(
             input_ids=ids,
             attention_mask=mask,
-            generation_config=explicit_config(self.tokenizer, max_new_tokens, self.beams),
+            # Among given texts the likeliest wins, however long; a free text's score is its mean per token.
+            generation_config=explicit_config(self.tokenizer, max_new_tokens, self.beams, length_penalty=0.0 if trie else 1.0),
             logits_processor=held,
             **{TASKS_ARGUMENT: tasks},
         )
@@ -140,7 +141,9 @@ class Generator:
                 model.generation_config = config
 
 
-def explicit_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int) -> GenerationConfig:
+def explicit_config(
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float = 1.0
+) -> GenerationConfig:
     """Greedy or beam search with nothing else switched on."""
     return GenerationConfig(
         do_sample=False,
@@ -150,7 +153,7 @@ def explicit_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, bea
         max_new_tokens=max_new_tokens,
         min_new_tokens=0,
         early_stopping=False,
-        length_penalty=1.0,
+        length_penalty=length_penalty,
         repetition_penalty=1.0,
         encoder_repetition_penalty=1.0,
         no_repeat_ngram_size=0,

@@ -55,8 +55,8 @@ class EachRow(Layout):
     known: torch.Tensor
 
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [B, 1, c]."""
-        return values.unsqueeze(1)
+        """[B, c] to [B, 1, c]; rows without a domain are zero, or a value that is not finite would reach a kernel's gradient."""
+        return values.where(self.known.unsqueeze(1), 0).unsqueeze(1)
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """[B, 1, c] back to [B, c]."""

@@ -96,12 +96,14 @@ def build_recfound(
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     joined = add_record_tasks(tasks, files, config["seed"], options)
     left_out |= {name: NEEDS_RECORDS for name in TASKS if name not in BUILDERS}
-    left_out = {name: why for name, why in left_out.items() if name not in joined}
+    left_out = {name: why for name, why in left_out.items() if name not in joined} | files.untrained(joined)
     built_here, tasks = tasks, chosen_tasks(config, joined)
     ranks = "U2I" in built_here and "U2I" in tasks
-    if config["generative_candidates"] and not (ranks and config["sr_form"] == "title" and "SR" in tasks):
-        raise ConfigError("generative_candidates: a ranking by titles needs the tasks U2I and SR, with sr_form: title")
+    by_titles = ranks and config["sr_form"] == "title" and "SR" in built_here and "SR" in tasks
+    if config["generative_candidates"] and not by_titles:
+        raise ConfigError("generative_candidates: a ranking by titles needs the tasks U2I and SR of the data set, with sr_form: title")
     check_settings(config, mode, ranks)
+    check_context(config, backbone)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = build_adapted(config, backbone)
@@ -222,7 +224,7 @@ def _collator(
     templates = {
         name: PromptTemplate(
             name,
-            config["prompts"].get(name) or texts[task.template],
+            config["prompts"].get(name, texts[task.template]),
             task.slots or SLOTS[name],
             backbone.tokenizer,
             name not in SLOTS,
@@ -260,6 +262,16 @@ def _check_lengths(collator: Collator, tasks: Mapping[str, Task]) -> None:
                 f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and choices alone have"
                 f" {needed} tokens"
             )
+
+
+def check_context(config: Config, backbone: Backbone) -> None:
+    """Refuse prompts that are longer than what the backbone can read.
+
+    Raises:
+        ConfigError: naming both lengths.
+    """
+    if config["max_prompt_tokens"] > backbone.context:
+        raise ConfigError(f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most")
 
 
 def check_settings(config: Config, mode: str, ranks: bool) -> None:

@@ -7,7 +7,16 @@ from recbole_recfound.backbone import Backbone
 from recbole_recfound.config import Config
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.build import PROMPT, Built, build_adapted, build_loader, check_built, check_settings, chosen_tasks
+from recbole_recfound.model.build import (
+    PROMPT,
+    Built,
+    build_adapted,
+    build_loader,
+    check_built,
+    check_context,
+    check_settings,
+    chosen_tasks,
+)
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks, collect_tests
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
@@ -36,10 +45,13 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
     Raises:
         ConfigError: no training file, or settings that need items.
     """
-    tasks = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
-    tasks = chosen_tasks(config, tasks)
+    joined = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
+    tasks = chosen_tasks(config, joined)
     if not tasks:
-        raise ConfigError("task_files: dataset: none trains from files alone, and there is no training file")
+        why = "every record of the training files is asked in validation or test files" if files.parts["train"] else "there is no training file"
+        raise ConfigError(f"task_files: dataset: none trains from files alone, and {why}")
+    if config["prompts"]:
+        raise ConfigError("prompts: all tasks come from task_files, whose records bring their own prompts")
     check_settings(config, PROMPT, ranks=False)
     catalogue = Catalogue([], [], [], 0)
     collator = Collator(
@@ -53,6 +65,7 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
         config["generative_pass_tokens"],
         backbone.context,
     )
+    check_context(config, backbone)
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)
@@ -62,7 +75,7 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
     model.text_mean = _centre(model, tasks)
     loader = build_loader(config, tasks, collator)
     tests = collect_tests(tasks, None, files, config["task_test_examples"], config["seed"])
-    return Built(model, loader, tasks, {}, catalogue, tests, ranks=False)
+    return Built(model, loader, tasks, files.untrained(joined), catalogue, tests, ranks=False)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Tasks from JSON-lines files, alone or beside the examples built from atomic files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -71,6 +71,11 @@ class TaskFiles:
     def tasks(self, part: str) -> list[str]:
         """Tasks with records in one part, in the order of the task table."""
         return [name for name in TASKS if any(file.size(name) for file in self.parts.get(part, []))]
+
+    def untrained(self, trained: Container[str]) -> dict[str, str]:
+        """Tasks that only validation or test files have, each with what that means for it."""
+        held_out = dict.fromkeys(name for part in PARTS[1:] for name in self.tasks(part))
+        return {name: "only validation or test files have it: it is not trained, and not tested" for name in held_out if name not in trained}
 
     def notes(self) -> list[str]:
         """What was skipped or left out, one line each."""

@@ -7,7 +7,12 @@ import numpy as np
 
 from recbole_recfound.task.base import Example, Task, most_examples
 from recbole_recfound.task.files import MixedTask, TaskFiles
+from recbole_recfound.task.records import Text
 from recbole_recfound.task.source import HeldOut
+from recbole_recfound.task.spec import EMBEDDING
+
+OTHERS = 256
+"""Records whose right answers are the others that an embedding task's right answer is ranked among."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class TaskTest:
         source: where the examples come from.
         available: how many there are, of which `examples` were drawn.
         valid: examples of validation files, in random order; they choose the threshold of a yes.
+        others: right answers of other records of the test files, to rank those of embedding tasks among.
     """
 
     task: str
@@ -29,6 +35,7 @@ class TaskTest:
     source: str
     available: int
     valid: list[Example] = field(default_factory=list)
+    others: list[Text] = field(default_factory=list)
 
 
 def collect_tests(
@@ -55,7 +62,10 @@ def collect_tests(
             examples, available = task.test_examples(held_out)
             source = "held-out rows"
         if examples:
-            tests[name] = TaskTest(name, examples, choices, source, available, _drawn(rng, files, "valid", name, count))
+            valid = _drawn(rng, files, "valid", name, count)
+            # Drawn from all, so that a score does not depend on how many examples are asked.
+            records = _drawn(rng, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
+            tests[name] = TaskTest(name, examples, choices, source, available, valid, [record.positive for record in records])
     return tests
 
 

@@ -77,7 +77,7 @@ def parse_record(line: bytes) -> Record:
     for key in row:
         if key not in (*keys, "task", "id"):
             raise BadRecord(f"key '{_printable(key)}': a record of {spec.record} has {', '.join(keys)}, task and id")
-    if not isinstance(row.get("id", ""), (str, int)):
+    if not isinstance(row.get("id", ""), (str, int)) or isinstance(row.get("id"), bool):
         raise BadRecord(f"key 'id': must be text or a whole number, not {_kind(row['id'])}")
     if spec.kind == EMBEDDING:
         positives = _texts(row, "pos")

@@ -55,6 +55,8 @@ class PromptTemplate:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
+        if not _SLOT.search(filled):
+            raise ConfigError(f"prompt of task {name}: no slot for data in it, as {{{{ {slots[0]} }}}} is (slots: {', '.join(slots)})")
         rest = _SLOT.sub(lambda slot: "" if slot[1] in slots else _OPEN, filled)
         if _OPEN in rest or _CLOSE in rest:
             raise ConfigError(f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters")

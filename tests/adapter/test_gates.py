@@ -1,5 +1,7 @@
 """Gates worked out for all layers at once against each layer's own, and what they cost."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,6 +25,17 @@ def router_gradients(model):
     table = model.base_model.tmole_task_table["default"]
     routers = [layer.tmole_router["default"] for layer in layers_of(model)]
     return [parameter.grad for router in routers for parameter in (router.weight, router.bias)] + [table.weight.grad]
+
+
+@contextmanager
+def freezing(model):
+    """Nothing learns for a block."""
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    yield
+    for weight in learning:
+        weight.requires_grad_(True)
 
 
 @pytest.mark.parametrize("tasks", [MIXED, EMBEDDING, ONE], ids=str)
@@ -110,10 +123,35 @@ def test_what_is_left_of_an_earlier_forward_is_not_stale():
         with torch.no_grad():
             first(x)
         assert last(x).requires_grad
+        with freezing(model):
+            first(x)
+        assert last(x).requires_grad
+        first(x)
+        last.scaling["default"] *= 3
+        assert torch.equal(last(x), fresh())
+        last.scaling["default"] /= 3
     model.zero_grad()
     with routing(model, MIXED):
         first(x).sum().backward()
     assert all(gradient.abs().sum() > 0 for gradient in left) and last.tmole_router["default"].weight.grad is None
+
+
+def test_each_layer_gets_gates_in_its_own_precision():
+    model = tiny_model()
+    first, last = layers_of(model)[0], layers_of(model)[-1]
+    x = torch.randn(4, last.in_features, generator=torch.Generator().manual_seed(0))
+    with routing(model, MIXED):
+        expected = last(x)
+    with routing(model, MIXED):
+        first.base_layer.bfloat16()(x.bfloat16())
+        first(x.bfloat16())
+        assert torch.equal(last(x), expected)
+
+
+def test_a_model_made_for_inference_runs():
+    with torch.inference_mode():
+        model = tiny_model()
+        assert torch.equal(model(input_ids=tokens(), tmole_tasks=MIXED).logits, model(input_ids=tokens(), tmole_tasks=MIXED).logits)
 
 
 def test_layers_of_another_scaling_are_worked_out_apart():

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small
 
 
@@ -78,13 +79,68 @@ def test_files_alone(small_run, files):
         ({"task_files": {"test": ["a.jsonl"]}}, ConfigError, "there is no training file"),
         ({"baselines": ["Pop"]}, ConfigError, "dataset: none has no interactions"),
         ({"bert_score_model": "absent"}, ConfigError, "bert_score_model: absent"),
+        ({"task_files": {"train": 3}}, ConfigError, "task_files: .*must be a list of files, or {train"),
+        ({"task_files": [["a.jsonl"]]}, ConfigError, "task_files: .*must be a list of files, or {train"),
+        ({"task_files": [""]}, ConfigError, "task_files: .*must be a list of files, or {train"),
+        ({"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}}, ConfigError, "every record of the training files is asked in"),
+        ({"task_files": ["c.jsonl"], "max_prompt_tokens": 5000}, ConfigError, "max_prompt_tokens: 5000, but .* tokens at most"),
+        ({"task_files": ["c.jsonl"], "prompts": {"SR": "{{ history }}"}}, ConfigError, "records bring their own prompts"),
     ],
 )
 def test_what_is_refused_at_once(small_run, changes, error, message):
     line = {"text": ["Same?", "yes"], "task": "Product_Matching"}
-    Path("a.jsonl").write_text(json.dumps(line) + "\n")
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text(json.dumps(line) + "\n")
+    Path("c.jsonl").write_text("".join(json.dumps(line | {"text": [f"Same {n}?", "yes"]}) + "\n" for n in range(3)))
     with pytest.raises(error, match=message):
         run_recfound("RecFound", "none", config_dict=small_run | {"task_files": ["a.jsonl"]} | changes)
+
+
+def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
+    more = [{"text": [f"How was it? {n}", str(1 + n % 2)], "task": "Sentiment_Analysis"} for n in range(3)]
+    Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    given = {"train": files["train"], "test": ["more.jsonl"]}
+    result = run_recfound("RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1})
+    assert _results(result)["left_out"] == {"SA": "only validation or test files have it: it is not trained, and not tested"}
+    assert "left out: SA: only validation or test files" in capsys.readouterr().out
+
+
+def test_few_candidates_are_told(small_run, files, capsys):
+    """Three items and one other text are no nineteen rivals; and how many there are does not depend on how many are asked."""
+    for asked in (1, 4):
+        settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 1, "task_test_examples": asked}
+        result = run_recfound("RecFound", "none", config_dict=settings)
+        assert {task["name"]: task["test"].get("candidates") for task in _results(result)["tasks"]} == {"Q2I": 4, "PM": None}
+        assert "among 4 candidates or more instead of 20" in capsys.readouterr().out
+
+
+def test_other_data_of_the_same_size_are_no_run_to_go_on_with(small_run, files, monkeypatch):
+    settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 3, "eval_interval": 1, "resume": "auto"}
+    real = RecFoundTrainer._backward
+
+    def dying(self, batch):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return real(self, batch)
+
+    monkeypatch.setattr(RecFoundTrainer, "_backward", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_recfound("RecFound", "none", config_dict=settings)
+    (unfinished,) = Path(settings["output_dir"]).iterdir()
+    monkeypatch.undo()
+    train = Path(files["train"][0])
+    train.write_text(train.read_text().replace("Same?", "Some?"))
+    assert run_recfound("RecFound", "none", config_dict=settings)["run_dir"] != str(unfinished)
+    train.write_text(train.read_text().replace("Some?", "Same?"))
+    assert run_recfound("RecFound", "none", config_dict=settings)["run_dir"] == str(unfinished)
+
+
+def test_records_of_titles_make_no_ranking_by_titles(small_run):
+    rows = [{"text": [f"Next after {n}?", "A"], "task": "Sequential_Recommendation"} for n in range(3)]
+    Path("titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = small_run | {"tasks": ["U2I"], "sr_form": "title", "generative_candidates": 5, "task_files": ["titles.jsonl"]}
+    with pytest.raises(ConfigError, match="generative_candidates: .* needs the tasks U2I and SR of the data set"):
+        run_recfound("RecFound", "tiny", config_dict=settings)
 
 
 def test_records_of_users_wait_beside_sequences(small_run):
@@ -125,9 +181,17 @@ def test_validate_data(files, tiny_backbone, capsys):
     assert main(["validate-data", "odd.jsonl", *options]) == 0
     assert "1 answers are none of their task (refused in validation and test files), the first: odd.jsonl:1" in capsys.readouterr().out
     assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told
-    for argv, message in ([[], "name at least one file"], [["a", "--skip=1"], "skip: unknown option"], [["absent"], "absent cannot be read"]):
-        assert main(["validate-data", *argv, *(options if argv == ["absent"] else [])]) == 2
-        assert message in capsys.readouterr().err
+    Path("empty.jsonl").write_text("\n")
+    Path("special.jsonl").write_text(json.dumps({"text": ["<|im_end|>", "yes"], "task": "Product_Matching"}) + "\n")
+    assert main(["validate-data", "special.jsonl", *options]) == 0
+    assert "PM prompt, tokens: 50%: 10," in capsys.readouterr().out, "as many as training reads: data are never special tokens"
+    for argv, message in (
+        [[], "name at least one file"], [["a", "--skip=1"], "skip: unknown option"], [["absent", *options], "absent cannot be read"],
+        [["a", "b", "a"], "a is given twice"], [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
+        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
+    ):  # fmt: skip
+        assert main(["validate-data", *argv]) == 2
+        assert message in capsys.readouterr().err, argv
 
 
 def test_a_run_without_u2i_ranks_nothing(small_run, files):

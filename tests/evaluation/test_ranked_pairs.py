@@ -35,21 +35,26 @@ def test_ranking_of_records_by_hand():
         RecordPairExample(query, texts["good"], (texts["best"], texts["bad"]), (texts["good"], texts["best"])),
     ]
     mrr = rank_examples(model, "Q2I", examples, SETTINGS)
-    assert mrr == {"mrr@20": pytest.approx((1 + 1 / 3 + 1) / 3, abs=1e-4)}
+    assert mrr == ({"mrr@20": pytest.approx((1 + 1 / 3 + 1) / 3, abs=1e-4)}, 2)
     assert len(model.encoded) == len(set(model.encoded)) == 5
     ndcg = rank_examples(model, "I2I", examples, SETTINGS)
-    assert ndcg == {"ndcg@20": pytest.approx((1 + 1 / np.log2(4) + 1) / 3, abs=1e-4)}
+    assert ndcg == ({"ndcg@20": pytest.approx((1 + 1 / np.log2(4) + 1) / 3, abs=1e-4)}, 2)
 
 
 def test_a_record_without_negatives_is_ranked_against_the_others():
     vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "best": [1.0, 0.0], "bad": [0.0, 1.0]}
     query, texts = ("Q:", "q"), {name: ("", name) for name in vectors}
     examples = [RecordPairExample(query, texts[name], (), (texts[name],)) for name in ("good", "best", "bad")]
-    assert rank_examples(_Vectors(vectors), "Q2I", examples, SETTINGS) == {"mrr@20": pytest.approx((1 / 2 + 1 + 1 / 3) / 3, abs=1e-4)}
+    found = rank_examples(_Vectors(vectors), "Q2I", examples, SETTINGS, [e.positive for e in examples])
+    assert found == ({"mrr@20": pytest.approx((1 / 2 + 1 + 1 / 3) / 3, abs=1e-4)}, 3)
     many = {"q": [1.0, 0.0]} | {f"t{n}": [1.0, 0.0] for n in range(40)}
     tied = [RecordPairExample(query, ("", f"t{n}"), (), (("", f"t{n}"),)) for n in range(40)]
-    found = rank_examples(_Vectors(many), "Q2I", tied, SETTINGS)
-    assert found == {"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, "19 rivals, all as good"
+    others = [e.positive for e in tied]
+    assert rank_examples(_Vectors(many), "Q2I", tied, SETTINGS, others) == ({"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, 20), "19 rivals, all as good"
+    one = rank_examples(_Vectors(many), "Q2I", tied[:1], SETTINGS, others)
+    assert one == ({"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, 20), "as many rivals, however few examples are asked"
+    own = [RecordPairExample(query, ("", "t0"), tuple(others[1:]), (("", "t0"),))]
+    assert rank_examples(_Vectors(many), "Q2I", own, SETTINGS, others)[1] == 20, "and no more"
 
 
 @pytest.mark.parametrize("mode", [{"history_mode": "item"}, {"history_mode": "text"}, {"history_mode": "text", "text_form": "prompt"}])
@@ -73,5 +78,5 @@ def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
             values.append(1 + sum(bool(other >= right) for other in others))
         gain = [1 / rank if task != "I2I" else 1 / np.log2(1 + rank) for rank in values]
         found = rank_examples(model, task, test.examples, SETTINGS)
-        assert found == {"ndcg@20" if task == "I2I" else "mrr@20": pytest.approx(np.mean(gain), abs=2e-4)}
+        assert found == ({"ndcg@20" if task == "I2I" else "mrr@20": pytest.approx(np.mean(gain), abs=2e-4)}, 20)
         assert all(19 == len(e.negatives) and not {e.positive, *e.known} & {*e.negatives} for e in test.examples)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from recbole_recfound.adapter import build_adapter
+from recbole_recfound.adapter import build_adapter, routing
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from recbole_recfound.text import plain_tokens
@@ -89,6 +89,21 @@ def test_held_generation_equals_the_slow_reference(adapted, backbone):
     written = _generator(adapted, tokenizer).tokens(_prompts(tokenizer), TASKS, 3, trie_of(TEXTS, tokenizer, HOST))
     for prompt, task, tokens in zip(_prompts(tokenizer), TASKS, written):
         assert tokens == constrained_greedy(adapted, prompt, task, texts, tokenizer.eos_token_id)
+
+
+def test_many_beams_find_the_likeliest_text(adapted, backbone):
+    """However long it is: with as many beams as texts none is lost."""
+    tokenizer = backbone.tokenizer
+    texts = ["a", "bb", "ccc", "Heat", "the longest text of all of these"]
+    trie, ids = trie_of(texts, tokenizer, HOST), [[*row, tokenizer.eos_token_id] for row in plain_tokens(texts, tokenizer)]
+    written = _generator(adapted, tokenizer, beams=8).answers(_prompts(tokenizer), TASKS, 3, trie)
+    for prompt, task, text in zip(_prompts(tokenizer), TASKS, written):
+        likelihoods = []
+        for row in ids:
+            with torch.no_grad(), routing(adapted, task):
+                logits = adapted.get_base_model()(torch.tensor([[*prompt, *row]])).logits[0].log_softmax(-1)
+            likelihoods.append(sum(logits[len(prompt) - 1 + place, token].item() for place, token in enumerate(row)))
+        assert text == texts[max(range(len(texts)), key=likelihoods.__getitem__)]
 
 
 sequences = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=5), min_size=1, max_size=12)

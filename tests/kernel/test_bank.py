@@ -86,6 +86,16 @@ def test_rows_by_themselves_keep_their_places(domain):
     assert torch.equal(kept, torch.where(domain.unsqueeze(1) >= 0, values + 1, values))
 
 
+@pytest.mark.parametrize("block", [None, 1])
+def test_what_a_row_without_a_domain_holds_reaches_no_kernel(block):
+    bank, (h, domain) = bank_of().train(), batch_of()
+    with torch.no_grad():
+        h[domain < 0] = torch.inf
+    done = bank.run(h, domain, block)
+    (done.hidden[domain >= 0].square().sum() + done.kl.sum()).backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in bank.parameters())
+
+
 def test_a_gpu_lays_small_batches_out_row_by_row(monkeypatch):
     bank, (h, domain) = bank_of(), batch_of()
     expected = bank.eval()(h, domain)

@@ -66,7 +66,7 @@ def test_training_and_test_draw_from_any_number_of_records(files):
 
 
 def test_validate_data_checks_any_number_of_records(files, monkeypatch, capsys):
-    def tokenizer(texts, add_special_tokens):
+    def tokenizer(texts, **options):
         return {"input_ids": [text.split() for text in texts]}
 
     monkeypatch.setattr("recbole_recfound.backbone.load.load_tokenizer", lambda name: tokenizer)

@@ -76,7 +76,7 @@ def test_a_slot_the_template_leaves_out_takes_no_room():
 @pytest.mark.parametrize(
     "text",
     ["{{ nothing }}", "{{ history", "{{ history.__class__.__mro__ }}", "{{ 1 / 0 }}", "{{ history | upper }}",
-     "{{ history | reverse }}", "{% include 'x' %}", 7],
+     "{{ history | reverse }}", "{% include 'x' %}", 7, "", "no slot for data"],
 )  # fmt: skip
 def test_templates_that_cannot_work_are_refused(text):
     with pytest.raises(ConfigError, match="prompt of task SR: .*"):

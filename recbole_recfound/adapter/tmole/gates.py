@@ -30,7 +30,7 @@ class ForwardGates:
         first: the layer that asks first.
         adapter_name: the adapter.
         plan: of the batch.
-        dtype: of the gates, where they differ from row to row; a gate of all rows is float32.
+        dtype: of the gates, where they differ from row to row; one gate for all rows is float32.
     """
 
     def __init__(self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> None:
@@ -49,24 +49,28 @@ class ForwardGates:
             *(router.weight for router in routers),
             *(router.bias for router in routers),
         )
-        self._left = {id(layer): (gate, _version(layer, adapter_name)) for layer, gate in zip(alike, gates)}
+        self._left = {id(layer): (gate, _state(layer, adapter_name)) for layer, gate in zip(alike, gates)}
 
     def take(self, layer: TMoLELayer, adapter_name: str, plan: Plan) -> Tensor | None:
         """The gate [B or 1, n * r] of a layer, times its scaling; None if this is another forward's business.
 
         A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
-        where none was recorded.
+        where none was recorded. (Only layers behind those of a partial forward can come upon such gates; what is written through
+        `.data` cannot be told.)
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
-        gate, version = self._left.pop(id(layer), (None, None))
-        return gate if version == _version(layer, adapter_name) else None
+        gate, state = self._left.pop(id(layer), (None, None))
+        return gate if state == _state(layer, adapter_name) else None
 
 
-def _version(layer: TMoLELayer, adapter_name: str) -> tuple[int, ...]:
-    """Counts what was written into the weights that a gate depends on."""
+def _state(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...]:
+    """What a gate depends on: which weights, how often they were written to, whether they learn, and the scaling."""
     router, table = layer.tmole_router[adapter_name], layer.task_table[adapter_name]
-    return router.weight._version, router.bias._version, table.weight._version
+    weights = router.weight, router.bias, table.weight
+    # Tensors that were made for inference are not counted.
+    written = (0 if weight.is_inference() else weight._version for weight in weights)
+    return *map(id, weights), *written, *(weight.requires_grad for weight in weights), layer.scaling[adapter_name]
 
 
 def _form(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...] | None:

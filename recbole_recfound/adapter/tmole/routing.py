@@ -41,7 +41,7 @@ class Route:
         self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
         self.generating = generating
         self.layers = layers
-        self._gates: dict[str, ForwardGates] = {}
+        self._gates: dict[tuple[str, torch.dtype], ForwardGates] = {}
         self._alone: Route | None = None
         self._plans: dict[tuple[int, int, torch.device], Plan] = {}
         self._remembered: dict[Hashable, Any] = {}
@@ -72,11 +72,11 @@ class Route:
 
     def rank_gate(self, layer: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
         """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
-        known = self._gates.get(adapter_name)
-        gate = None if known is None else known.take(layer, adapter_name, plan)
+        key = adapter_name, dtype
+        gate = self._gates[key].take(layer, adapter_name, plan) if key in self._gates else None
         if gate is None:
-            known = self._gates[adapter_name] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
-            gate = known.take(layer, adapter_name, plan)
+            self._gates[key] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
+            gate = self._gates[key].take(layer, adapter_name, plan)
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
