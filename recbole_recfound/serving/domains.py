@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from recbole.data.interaction import Interaction
@@ -13,19 +12,20 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_recfound.base import base_hash, read_base
 from recbole_recfound.config import Config
-from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.data.protocol import build_splits
 from recbole_recfound.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build_iak import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.run_folder import CONFIG
 from recbole_recfound.serving.kernels import load_kernels, read_document
+from recbole_recfound.serving.recommender import Recommender
 
 Names = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
 """Names of the rows' domains: of the first type, or by type (as typed in `domain`)."""
 
 
-class DomainRecommender:
+class DomainRecommender(Recommender):
     """A base with its kernels, asked by the tokens of users, items and domains.
 
     Args:
@@ -33,11 +33,7 @@ class DomainRecommender:
         splits: the data: features and histories of users.
     """
 
-    def __init__(self, model: IAK, splits: Splits) -> None:
-        self.model, self.splits = model.eval(), splits
-        test = splits.test_set
-        held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
-        self.histories = splits.known_at_test.followed_by(*held_out)
+    model: IAK
 
     @torch.no_grad()
     def score(self, users: Sequence[str], items: Sequence[str], domains: Names = None) -> torch.Tensor:
@@ -55,9 +51,7 @@ class DomainRecommender:
         Raises:
             ConfigError: an unknown user or item, or domains that must be named because only an interaction's column tells them.
         """
-        data = self.splits.train_set
-        rows = Interaction({data.uid_field: self._ids(data.uid_field, users), data.iid_field: self._ids(data.iid_field, items)})
-        return self.model.predict(self._batch(rows, domains)).float().cpu()
+        return self.model.predict(self._placed(self._pairs(users, items), domains)).float().cpu()
 
     @torch.no_grad()
     def recommend(
@@ -76,20 +70,13 @@ class DomainRecommender:
         Raises:
             ConfigError: see `score`.
         """
-        data = self.splits.train_set
-        rows = Interaction({data.uid_field: self._ids(data.uid_field, users)})
+        rows = self._users(users)
         if self.splits.config["MODEL_TYPE"] == ModelType.CONTEXT:
-            scores = torch.stack([self._all_items(rows[[row]], _of_row(domains, self.model.domains[0].text, row)) for row in range(len(users))])
+            first = self.model.domains[0].text
+            scores = torch.cat([self._all_items(rows[[row]], _of_row(domains, first, row)) for row in range(len(users))])
         else:
-            scores = self.model.full_sort_predict(self._batch(rows, domains)).view(len(users), -1).float().cpu()
-        scores[:, 0] = -torch.inf
-        for row, user in enumerate(rows[data.uid_field].tolist()):
-            scores[row, torch.from_numpy(self.histories.of(user))] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1] - 1), dim=1)
-        return [
-            [(str(data.id2token(data.iid_field, item)), value) for item, value in zip(*pair) if value > -torch.inf]
-            for pair in zip(best.indices.tolist(), best.values.tolist())
-        ]
+            scores = self.model.full_sort_predict(self._placed(rows, domains))
+        return self._best(rows, scores, k)
 
     def _all_items(self, user: Interaction, domains: dict[str, list[str | None]]) -> torch.Tensor:
         """A click model's probabilities for one user and every item, the padding item included."""
@@ -97,35 +84,19 @@ class DomainRecommender:
         pairs = user.repeat(data.item_num)
         pairs.update(Interaction({data.iid_field: torch.arange(data.item_num)}))
         named = {text: names * data.item_num for text, names in domains.items()}
-        return self.model.predict(self._batch(pairs, named)).float().cpu()
+        return self.model.predict(self._placed(pairs, named))
 
-    def _ids(self, field: str, tokens: Sequence[str]) -> torch.Tensor:
-        known = self.splits.train_set.field2token_id[field]
-        unknown = [token for token in tokens if token not in known]
-        if unknown:
-            raise ConfigError(f"{field} {unknown[0]!r} is not in the data set")
-        return torch.tensor([int(known[token]) for token in tokens])
-
-    def _batch(self, rows: Interaction, domains: Names) -> Interaction:
+    def _placed(self, rows: Interaction, domains: Names) -> Interaction:
         """What the base reads of these rows, and their domains."""
-        data, config = self.splits.train_set, self.splits.config
-        users = rows[data.uid_field].numpy()
-        if config["MODEL_TYPE"] == ModelType.CONTEXT:
-            rows = data.join(rows)
+        rows = self._batch(rows)
+        if self.splits.config["MODEL_TYPE"] == ModelType.CONTEXT:
             kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
             read = [name for kind in kinds for name in getattr(self.model.base, kind, ())]
             missing = [name for name in read if name not in rows]
             if missing:
                 raise ConfigError(f"the base also reads {', '.join(missing)} of each interaction, which cannot be told here")
-        elif config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["model"] == "RecFound":
-            items, lengths = self.histories.padded(users, config["MAX_ITEM_LIST_LENGTH"])
-            width = config["MAX_ITEM_LIST_LENGTH"]
-            full = np.zeros((len(users), width), dtype=np.int64)
-            full[:, : items.shape[1]] = items
-            fields = data.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
-            rows.update(Interaction({fields[0]: torch.from_numpy(full), fields[1]: torch.from_numpy(lengths)}))
         rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
-        return rows.to(config["device"])
+        return rows.to(self.device)
 
     def _domains(self, rows: Interaction, names: Names) -> torch.Tensor:
         by_type = names if isinstance(names, Mapping) else {self.model.domains[0].text: names} if names is not None else {}

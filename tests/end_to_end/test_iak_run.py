@@ -98,7 +98,7 @@ def test_kernels_of_another_base_are_refused(finished, tmp_path):
     save_file(tensors, folder / "base" / "base.safetensors")
     with pytest.raises(ConfigError, match="the kernels belong to another base"):
         load_recfound(folder)
-    with pytest.raises(ConfigError, match="not a finished IAK run"):
+    with pytest.raises(ConfigError, match="is not a finished run of RecFound or IAK"):
         load_recfound(tmp_path)
 
 

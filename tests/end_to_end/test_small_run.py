@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.serving import load_recfound
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,40 @@ def test_every_trained_tensor_moved(finished):
     before, after = (load_file(state / f"step-{step:07d}" / "trained.safetensors") for step in (0, 6))
     still = [name for name in before if torch.equal(before[name], after[name])]
     assert not still
+
+
+def test_what_is_loaded_is_what_was_tested(finished):
+    """Hits of the loaded model on the test part, with the run's mask, are those of the table."""
+    loaded = load_recfound(finished["run_dir"])
+    hits = users = 0
+    for interaction, history, rows, items in loaded.splits.test_data:
+        scores = loaded.model.full_sort_predict(interaction.to(loaded.device)).view(len(interaction), -1).cpu()
+        scores[:, 0] = -torch.inf
+        scores[history] = -torch.inf
+        best = scores.topk(10).indices
+        hits += sum(int(item in best[row]) for row, item in zip(rows.tolist(), items))
+        users += len(interaction)
+    assert hits / users == pytest.approx(finished["test_result"]["hit@10"], abs=1e-4) and users > 20
+
+
+@pytest.mark.parametrize("mode", ["item", "text"])
+def test_a_run_recommends(small_run, mode):
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"history_mode": mode, "max_steps": 2})
+    loaded = load_recfound(result["run_dir"])
+    data = loaded.splits.train_set
+    users = [str(token) for token in data.field2id_token["user_id"][1:4]]
+    best = loaded.recommend(users, k=5)
+    for user, pairs in zip(users, best):
+        number = int(data.token2id("user_id", user))
+        had = {str(data.id2token("item_id", int(item))) for item in loaded.histories.of(number)}
+        assert len(pairs) == 5 and not had & {item for item, _ in pairs} and [value for _, value in pairs] == sorted((v for _, v in pairs), reverse=True)
+        scores = loaded.score([user] * 5, [item for item, _ in pairs])
+        torch.testing.assert_close(scores, torch.tensor([value for _, value in pairs]), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="user_id 'nobody' is not in the data set"):
+        loaded.recommend(["nobody"])
+    (Path(result["run_dir"]) / "results.json").unlink()
+    with pytest.raises(ConfigError, match="is not a finished run"):
+        load_recfound(result["run_dir"])
 
 
 @pytest.mark.parametrize("mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}])
