@@ -228,9 +228,12 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         device = choose_device(self)
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
+        self._settle_history_mode()
+
+    def _settle_history_mode(self) -> None:
+        """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
         if self.model == "RecFound" and self["history_mode"] == "auto":
-            # Kept as it is used: what was trained on a GPU is the same model elsewhere.
-            self.final_config_dict["history_mode"] = "text" if is_gpu(device) else "item"
+            self.final_config_dict["history_mode"] = "text" if self["use_gpu"] else "item"
 
     def _check_valid_metric(self) -> None:
         for key in ("valid_metric", "iak_valid_metric"):

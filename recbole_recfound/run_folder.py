@@ -14,7 +14,7 @@ import yaml
 
 from recbole_recfound.config import Config
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task.files import paths_in
+from recbole_recfound.task.files import by_part, paths_in
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
@@ -28,8 +28,11 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
     # Other data under the same name is another run.
     files = {file.name: file for file in sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))}
-    files |= {path: Path(path) for path in paths_in(config["task_files"] or [])}
-    return {**settings, "data_files": {name: digest_of(file) for name, file in files.items() if file.is_file()}}
+    records = {part: [str(Path(path).resolve()) for path in paths] for part, paths in by_part(config["task_files"] or []).items()}
+    files |= {path: Path(path) for path in paths_in(records)}
+    # A run is loaded again from anywhere.
+    paths = {"data_path": str(Path(config["data_path"]).resolve()), "task_files": records if any(records.values()) else []}
+    return {**settings, **paths, "data_files": {name: digest_of(file) for name, file in files.items() if file.is_file()}}
 
 
 def digest_of(file: Path) -> str:

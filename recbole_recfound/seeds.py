@@ -15,6 +15,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.run_folder import RESULTS, RunFolder, digest_of, identity_of, write_text
+from recbole_recfound.task.files import paths_in
 from recbole_recfound.versions import versions
 
 
@@ -64,13 +65,14 @@ def run_seeds(
 
 
 def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
-    """The data set's files and the base: others under the same name make other runs."""
+    """The data set's files, the records and the base: others under the same name make other runs."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
     if base is not None:
         files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
-    return {str(file): digest_of(file) for file in sorted(files)}
+    files += map(Path, paths_in(settings.get("task_files") or []))
+    return {str(file): digest_of(file) for file in sorted(files) if file.is_file()}
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from recbole_recfound.config import Config, check_value
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.run_folder import CONFIG
+from recbole_recfound.run_folder import CONFIG, RESULTS
 
 WEIGHTS, SETTINGS = "base.safetensors", "base.json"
 OF_THE_RUN = {
@@ -39,7 +39,7 @@ class BaseCheckpoint:
         dataset: what it was trained on.
         seed: with which the data were split.
         settings: the settings that make the same model and the same split again.
-        weights: its state dict; {} for a RecFound run, whose parts are loaded by `serving`.
+        weights: its state dict; {} for a RecFound run, whose parts `base.recfound` loads.
         kept: whether it is a folder that may be named again (not a pickle).
         share: part of the training rows that it has seen (`iak_base_share`), or None for all.
     """
@@ -84,9 +84,14 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
+        if not (path / RESULTS).is_file():
+            raise ConfigError(f"{path}: the run is not finished (it has no {RESULTS})")
         if not (path / "item_embeddings.safetensors").is_file():
-            raise ConfigError(f"base_checkpoint: {path} was trained without U2I on a data set: it ranks nothing and cannot be a base")
-        told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+            raise ConfigError(f"{path}: the run was trained without U2I on a data set and ranks nothing")
+        try:
+            told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise DataError(f"{path / CONFIG} cannot be read ({error})") from None
         return BaseCheckpoint(path, "RecFound", told["dataset"], told["seed"], _settings_of(told), {}, True)
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
 

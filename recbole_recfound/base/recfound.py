@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from peft import set_peft_model_state_dict
 from recbole.data.interaction import Interaction
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recbole_recfound.backbone import load_backbone
@@ -44,14 +45,14 @@ def load_recfound_base(folder: Path, splits: Splits) -> RecFound:
                 own[name].copy_(tensor)
         kept = load_file(folder / "item_embeddings.safetensors")["item_embeddings"]
         trained = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["run"]["precision"]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DataError(f"base_checkpoint: {folder} does not fit its own settings ({error})") from None
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        raise DataError(f"{folder}: a file is missing, damaged, or does not fit the run's settings ({error})") from None
     model.refresh_items()
     model.eval()
     found = model.item_vectors().float().cpu()
     exact = "bf16" not in (trained, choose_precision(config["precision"], device))
     if found.shape != kept.shape or not _same(found, kept, exact):
-        raise DataError(f"base_checkpoint: {folder} gives other item vectors than it kept: data or backbone have changed")
+        raise DataError(f"{folder} gives other item vectors than it kept: data or backbone have changed")
     return model
 
 

@@ -20,7 +20,7 @@ USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_
 
 Checks every line of JSON-lines files of records and prints, without training: examples of each task, lengths in tokens of the
 backbone's tokenizer (median, 90%, 99%, longest), records that ask the same within a file, and between files (train and test).
-Ends with code 2 at the first line that is no record, or with --skip_bad_rows lists them all and goes on."""
+Ends with code 2 at the first line that is no record, or with --skip_bad_rows counts such lines, lists the first 1,000 and goes on."""
 PERCENTILES = (50, 90, 99, 100)
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
@@ -48,8 +48,9 @@ def command(argv: list[str]) -> int:
         raise ConfigError(f"{next(iter(options))}: unknown option of validate-data, which has backbone and skip_bad_rows")
     if not files:
         raise ConfigError("validate-data: name at least one file (recfound validate-data --help)")
-    if len(set(files)) < len(files):
-        raise ConfigError(f"validate-data: {next(path for path in files if files.count(path) > 1)} is given twice")
+    real = [Path(path).resolve() for path in files]
+    if len(set(real)) < len(real):
+        raise ConfigError(f"validate-data: {next(path for path in real if real.count(path) > 1)} is given twice")
     from recbole_recfound.backbone.load import load_tokenizer
     from recbole_recfound.config import check_value
 
@@ -106,7 +107,9 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
             for part, texts in _texts(record).items():
                 lengths.setdefault((record.task, part), Counter()).update(map(len, plain_tokens(texts, tokenizer)))
     if not records:
-        raise DataError(f"{path}:1: no record in this file" + (f" ({bad} bad lines, the first {listed[0]})" if bad else ""))
+        for line in listed:
+            print(f"  skipped {line}")
+        raise DataError(f"{path}:1: no record in this file" + (f" ({bad} bad lines)" if bad else ""))
     print(f"{path}: {sum(records.values())} records" + "".join(f", {name} {count}" for name, count in records.items()))
     for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
         told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))

@@ -23,7 +23,7 @@ from recbole_recfound.task.disk_rows import BLOCK, DiskRows
 class Cursor:
     """Walks through a task's training examples in a new random order each round: new samples before repeated ones.
 
-    The order of a round depends on the seed, the task and the round only, so a position is two integers.
+    The order of a round depends on the seed, the task, the group and the round only, so a position is one integer.
 
     Args:
         groups: examples that take turns, group by group, each group in rounds of its own; one group: no turns.

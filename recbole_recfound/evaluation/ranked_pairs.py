@@ -28,7 +28,10 @@ def rank_examples(
     Returns:
         The metric, and the fewest candidates that an example had.
     """
-    scores = _score_records(model, task, examples, others) if isinstance(examples[0], RecordPairExample) else _score_items(model, task, examples)
+    if isinstance(examples[0], RecordPairExample):
+        scores = _score_records(model, task, examples, others)
+    else:
+        scores = _score_items(model, task, examples)
     fewest = int(scores.isfinite().sum(1).min())
     # Of equal scores the right answer has the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
@@ -53,7 +56,7 @@ def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample],
     """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
     others = list(dict.fromkeys(others))
     negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
-    places, texts = _numbered([(e.query, e.positive, *others) for e, others in zip(examples, negatives)])
+    places, texts = _numbered([(e.query, e.positive, *wrong) for e, wrong in zip(examples, negatives)])
     vectors = model.encode_texts(texts, task)
     return _scores(vectors[torch.from_numpy(places[:, 0]).to(vectors.device)], vectors, places[:, 1:])
 

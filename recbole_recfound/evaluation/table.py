@@ -119,12 +119,12 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             lines.append(f"{task['name']}: {test['note']}")
             continue
         scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
-        unread = f", {test['invalid']} unreadable" if "invalid" in test else ""
+        remarks = f", {test['invalid']} unreadable" if "invalid" in test else ""
         if test.get("candidates", RANKED) < RANKED:
-            unread += f", among {test['candidates']} candidates or more instead of {RANKED}: the test files have no other texts"
+            remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: there are no others"
         if constant := test.get("constant"):
-            unread += f"; one answer to all: {next(iter(constant.values())):.4f}"
-        lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{unread}")
+            remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
+        lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{remarks}")
     return lines
 
 

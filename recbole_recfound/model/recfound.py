@@ -89,6 +89,7 @@ class RecFound(GeneralRecommender):
         layers = self._decoder.config.num_hidden_layers
         self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in config["frozen_feature_layers"]))
         self.history_titles: int = config["history_titles"]
+        self.seed = config["seed"]
         self.random_features = config["item_features"] == "random"
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
@@ -169,19 +170,24 @@ class RecFound(GeneralRecommender):
             # Pairs are centred by the texts' mean, also where the item table gets random vectors.
             self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
             if self.random_features:
-                self._frozen_features.normal_()
+                self._frozen_features.copy_(torch.randn(self._frozen_features.shape, generator=self._dice()))
             if self.random_body:
                 self._forget()
         follows = self.table_route and not (self.random_features or self.random_body or first)
         self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
         self.train(was_training)
 
+    def _dice(self) -> torch.Generator:
+        """What controls are drawn with: the same numbers whenever the model is built, and on every device."""
+        return torch.Generator().manual_seed(self.seed)
+
     def _forget(self) -> None:
         """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
+        dice = self._dice()
         for name, weight in self._decoder.layers.named_parameters():
             # An adapter that is switched off (`adapter: none`) has frozen weights too: its B must stay zero.
             if not weight.requires_grad and weight.dim() == 2 and "lora_" not in name:
-                weight.normal_(std=self._decoder.config.initializer_range)
+                weight.copy_(self._decoder.config.initializer_range * torch.randn(weight.shape, generator=dice))
 
     def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
         tokens, pad_id = self.inputs.item_tokens, self.inputs.collator.tokenizer.pad_token_id

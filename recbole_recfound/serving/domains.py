@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, init_seed
+from recbole.utils import ModelType
 
 from recbole_recfound.base import base_hash, read_base
-from recbole_recfound.config import Config
-from recbole_recfound.data.protocol import build_splits
 from recbole_recfound.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build_iak import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
-from recbole_recfound.run_folder import CONFIG
+from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.kernels import load_kernels, read_document
 from recbole_recfound.serving.recommender import Recommender
 
@@ -138,13 +135,9 @@ def load_iak(folder: Path) -> DomainRecommender:
         DataError: data or files are missing or damaged.
     """
     document, tensors = read_document(folder)
-    told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     checkpoint = read_base(folder / document["base"], False)
-    settings = {**checkpoint.settings, **document["settings"], "seed": document["seed"], "show_progress": False}
-    settings["data_path"] = str(Path(told["data_path"]).parent)
-    config = Config(checkpoint.model, told["dataset"], None, settings, is_base=True)
-    init_seed(checkpoint.seed, config["reproducibility"])
-    splits = build_splits(config)
+    splits = splits_of(folder, checkpoint, {**document["settings"], "seed": document["seed"]})
+    config = splits.config
     plug = plug_in(splits, make_base(splits, checkpoint), config["iak_layer"])
     specs = [parse_domain(found["text"]) for found in document["domains"]]
     domains = [build_domains(spec, splits, found) for spec, found in zip(specs, document["domains"])]

@@ -18,7 +18,7 @@ class Recommender:
     """A model with its data, asked by the tokens of users and items. Histories are whole: validation and test items are part of them.
 
     Args:
-        model: RecFound, or a model of RecBole, in eval.
+        model: trained.
         splits: the data: features and histories of users.
     """
 
@@ -37,10 +37,10 @@ class Recommender:
             users, items: tokens, one pair per row.
 
         Returns:
-            float32 [rows].
+            float32 [rows]; of RecFound the cosine of user and item.
 
         Raises:
-            ConfigError: an unknown user or item.
+            ConfigError: an unknown user or item, or not as many items as users.
         """
         return self.model.predict(self._batch(self._pairs(users, items)).to(self.device)).float().cpu()
 
@@ -50,31 +50,40 @@ class Recommender:
 
         Args:
             users: tokens.
-            k: items per user.
+            k: items per user, at least 1.
 
         Returns:
             For each user up to k pairs of item token and score, best first.
 
         Raises:
-            ConfigError: an unknown user.
+            ConfigError: an unknown user, or no item asked for.
         """
         rows = self._users(users)
         return self._best(rows, self.model.full_sort_predict(self._batch(rows).to(self.device)), k)
 
     def _pairs(self, users: Sequence[str], items: Sequence[str]) -> Interaction:
         data = self.splits.train_set
-        return Interaction({data.uid_field: self._ids(data.uid_field, users), data.iid_field: self._ids(data.iid_field, items)})
+        found = {data.uid_field: self._ids(data.uid_field, users), data.iid_field: self._ids(data.iid_field, items)}
+        if len(users) != len(items):
+            raise ConfigError(f"score: {len(users)} users and {len(items)} items, one of each is a row")
+        return Interaction(found)
 
     def _users(self, users: Sequence[str]) -> Interaction:
         field = self.splits.train_set.uid_field
         return Interaction({field: self._ids(field, users)})
 
     def _ids(self, field: str, tokens: Sequence[str]) -> torch.Tensor:
+        if isinstance(tokens, str):
+            raise ConfigError(f"{field}: a list of tokens is wanted, as in [{tokens!r}]")
+        if not len(tokens):
+            raise ConfigError(f"{field}: no token is given")
         known = self.splits.train_set.field2token_id[field]
-        unknown = [token for token in tokens if token not in known]
+        # The padding has a token and the number 0.
+        unknown = [token for token in tokens if not known.get(token)]
         if unknown:
-            raise ConfigError(f"{field} {unknown[0]!r} is not in the data set")
-        return torch.tensor([int(known[token]) for token in tokens])
+            hint = "" if isinstance(unknown[0], str) else " (tokens are text)"
+            raise ConfigError(f"{field} {unknown[0]!r} is not in the data set{hint}")
+        return torch.tensor([int(known[token]) for token in tokens], dtype=torch.long)
 
     def _batch(self, rows: Interaction) -> Interaction:
         """What the model reads of these rows."""
@@ -93,7 +102,9 @@ class Recommender:
     def _best(self, rows: Interaction, scores: torch.Tensor, k: int) -> list[list[tuple[str, float]]]:
         """Tokens and scores of the k best items of each row; `scores` of all items, in RecBole's form."""
         data = self.splits.train_set
-        scores = scores.view(len(rows), -1).float().cpu()
+        if k < 1:
+            raise ConfigError(f"recommend: k is {k}, at least 1 item is wanted")
+        scores = scores.view(len(rows), data.item_num).float().cpu()
         scores[:, 0] = -torch.inf
         for row, user in enumerate(rows[data.uid_field].tolist()):
             scores[row, torch.from_numpy(self.histories.of(user))] = -torch.inf

@@ -1,5 +1,6 @@
 """Rows of numbers that are kept on disk, so that memory does not grow with how many there are."""
 
+import errno
 import tempfile
 from typing import Any, BinaryIO
 
@@ -14,13 +15,10 @@ BLOCK = 1024
 class DiskRows:
     """Rows of one kind: added one after another, then read by place as an array.
 
-    They go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
+    More than a block of them go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
 
     Args:
         kind: numpy's type of a row.
-
-    Raises:
-        DataError: the temporary folder has no room (also while adding and mapping).
     """
 
     def __init__(self, kind: np.dtype | type) -> None:
@@ -30,14 +28,14 @@ class DiskRows:
         self._file: BinaryIO | None = None
 
     def append(self, row: Any) -> None:
-        """Add one row."""
+        """Add one row. Raises DataError: the temporary folder takes no more."""
         if self._filled == BLOCK:
             self._write()
         self._block[self._filled] = row
         self._filled += 1
 
     def extend(self, rows: np.ndarray) -> None:
-        """Add an array of rows."""
+        """Add an array of rows. Raises DataError: the temporary folder takes no more."""
         while len(rows):
             if self._filled == BLOCK:
                 self._write()
@@ -47,7 +45,11 @@ class DiskRows:
             rows = rows[len(fitting) :]
 
     def mapped(self) -> np.ndarray:
-        """All rows, in the order they came and open to changes; the last call, nothing can be added afterwards."""
+        """All rows, in the order they came and open to changes; the last call, nothing can be added afterwards.
+
+        Raises:
+            DataError: the temporary folder takes no more.
+        """
         if self._file is None:
             return self._block[: self._filled].copy()
         self._write()
@@ -74,4 +76,6 @@ class DiskRows:
 
 def _no_room(error: OSError) -> DataError:
     reason = error.strerror or error
-    return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): set TMPDIR to a folder with room")
+    many = error.errno in (errno.EMFILE, errno.ENFILE)
+    mend = "raise the limit of open files (ulimit -n), or give fewer files" if many else "set TMPDIR to a folder with room"
+    return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): {mend}")

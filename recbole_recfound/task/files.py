@@ -38,7 +38,7 @@ class TaskFiles:
             ConfigError: another part than these three, or the same file twice.
             DataError: see `RecordFile`.
         """
-        wanted = _by_part(given)
+        wanted = by_part(given)
         if unknown := set(wanted) - set(PARTS):
             raise ConfigError(f"task_files: unknown part '{sorted(unknown)[0]}', use {', '.join(PARTS)}")
         paths = [Path(path).resolve() for path in paths_in(given)]
@@ -73,9 +73,10 @@ class TaskFiles:
         return [name for name in TASKS if any(file.size(name) for file in self.parts.get(part, []))]
 
     def untrained(self, trained: Container[str]) -> dict[str, str]:
-        """Tasks that only validation or test files have, each with what that means for it."""
+        """Tasks of validation or test files that nothing is trained on, each with the reason."""
         held_out = dict.fromkeys(name for part in PARTS[1:] for name in self.tasks(part))
-        return {name: "only validation or test files have it: it is not trained, and not tested" for name in held_out if name not in trained}
+        why = "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"
+        return {name: why for name in held_out if name not in trained}
 
     def notes(self) -> list[str]:
         """What was skipped or left out, one line each."""
@@ -99,7 +100,7 @@ def _asked(files: Sequence[RecordFile]) -> Questions:
     return Questions(fingerprints)
 
 
-def _by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Paths by part: a bare list is for training, a single path needs no list."""
     parts = given if isinstance(given, Mapping) else {"train": given}
     return {part: [paths] if isinstance(paths, str) else [str(path) for path in paths or []] for part, paths in parts.items()}
@@ -107,7 +108,7 @@ def _by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, li
 
 def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
     """All paths that `task_files` names."""
-    return [path for paths in _by_part(given).values() for path in paths]
+    return [path for paths in by_part(given).values() for path in paths]
 
 
 CHOSEN = {"SR", "SA", "PRP", "PM", "AP"}

@@ -63,8 +63,9 @@ def collect_tests(
             source = "held-out rows"
         if examples:
             valid = _drawn(rng, files, "valid", name, count)
-            # Drawn from all, so that a score does not depend on how many examples are asked.
-            records = _drawn(rng, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
+            # The same, however many examples are asked.
+            others = np.random.default_rng([seed, task.spec.id, 0x07E5])
+            records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
             tests[name] = TaskTest(name, examples, choices, source, available, valid, [record.positive for record in records])
     return tests
 

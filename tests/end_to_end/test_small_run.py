@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 
@@ -75,7 +76,10 @@ def test_every_trained_tensor_moved(finished):
 
 def test_what_is_loaded_is_what_was_tested(finished):
     """Hits of the loaded model on the test part, with the run's mask, are those of the table."""
-    loaded = load_recfound(finished["run_dir"])
+    assert _hits(load_recfound(finished["run_dir"])) == pytest.approx(finished["test_result"]["hit@10"], abs=1e-4)
+
+
+def _hits(loaded):
     hits = users = 0
     for interaction, history, rows, items in loaded.splits.test_data:
         scores = loaded.model.full_sort_predict(interaction.to(loaded.device)).view(len(interaction), -1).cpu()
@@ -84,7 +88,8 @@ def test_what_is_loaded_is_what_was_tested(finished):
         best = scores.topk(10).indices
         hits += sum(int(item in best[row]) for row, item in zip(rows.tolist(), items))
         users += len(interaction)
-    assert hits / users == pytest.approx(finished["test_result"]["hit@10"], abs=1e-4) and users > 20
+    assert users > 20
+    return hits / users
 
 
 @pytest.mark.parametrize("mode", ["item", "text"])
@@ -100,11 +105,53 @@ def test_a_run_recommends(small_run, mode):
         assert len(pairs) == 5 and not had & {item for item, _ in pairs} and [value for _, value in pairs] == sorted((v for _, v in pairs), reverse=True)
         scores = loaded.score([user] * 5, [item for item, _ in pairs])
         torch.testing.assert_close(scores, torch.tensor([value for _, value in pairs]), rtol=1e-4, atol=1e-4)
-    with pytest.raises(ConfigError, match="user_id 'nobody' is not in the data set"):
-        loaded.recommend(["nobody"])
-    (Path(result["run_dir"]) / "results.json").unlink()
-    with pytest.raises(ConfigError, match="is not a finished run"):
-        load_recfound(result["run_dir"])
+
+
+@pytest.mark.parametrize("control", [{"body": "random"}, {"item_features": "random"}, {"user_tower": "small"}], ids=str)
+def test_controls_are_loaded_as_they_were(small_run, control, tmp_path_factory, monkeypatch):
+    """What is drawn is drawn the same again; and from another folder."""
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | control | {"max_steps": 2, "output_dir": "here"})
+    folder = Path(result["run_dir"]).resolve()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    torch.manual_seed(99)
+    assert _hits(load_recfound(folder)) == pytest.approx(result["test_result"]["hit@10"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda run: run.recommend(["nobody"]), "user_id 'nobody' is not in the data set"),
+        (lambda run: run.recommend(["[PAD]"]), r"user_id '\[PAD\]' is not in the data set"),
+        (lambda run: run.recommend([1]), r"user_id 1 is not in the data set \(tokens are text\)"),
+        (lambda run: run.recommend("12"), r"user_id: a list of tokens is wanted, as in \['12'\]"),
+        (lambda run: run.recommend([]), "user_id: no token is given"),
+        (lambda run: run.recommend(["1"], k=0), "k is 0, at least 1 item"),
+        (lambda run: run.score(["1", "2"], ["1"]), "2 users and 1 items, one of each is a row"),
+    ],
+)
+def test_what_cannot_be_asked(finished, ask, message):
+    with pytest.raises(ConfigError, match=message):
+        ask(load_recfound(finished["run_dir"]))
+
+
+def test_damaged_runs_are_told(finished, tmp_path):
+    for name, text, error, message in (
+        ("results.json", "{", DataError, "a file is missing, damaged"),
+        ("head.safetensors", "x", DataError, "a file is missing, damaged"),
+        ("config.yaml", "a: [", DataError, "config.yaml cannot be read"),
+        ("results.json", None, ConfigError, "the run is not finished"),
+        ("adapter", None, ConfigError, "not a finished run of RecFound or IAK"),
+    ):
+        folder = tmp_path / f"{name}-{text is None}"
+        shutil.copytree(finished["run_dir"], folder)
+        if text is not None:
+            (folder / name).write_text(text)
+        elif name == "adapter":
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink()
+        with pytest.raises(error, match=message):
+            load_recfound(folder)
 
 
 @pytest.mark.parametrize("mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}])

@@ -101,8 +101,8 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
     Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
     given = {"train": files["train"], "test": ["more.jsonl"]}
     result = run_recfound("RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1})
-    assert _results(result)["left_out"] == {"SA": "only validation or test files have it: it is not trained, and not tested"}
-    assert "left out: SA: only validation or test files" in capsys.readouterr().out
+    assert _results(result)["left_out"] == {"SA": "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"}
+    assert "left out: SA: no training file has records of it" in capsys.readouterr().out
 
 
 def test_few_candidates_are_told(small_run, files, capsys):
@@ -203,7 +203,7 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
     assert set(result["comparison"][-1]["task_metrics"]) == {"SR"} and results["left_out"].keys() == {"QR", "PRP", "AP", "AG"}
     trained = load_file(folder / "trainer_state" / "step-0000004" / "trained.safetensors")
     assert trained and all(name.startswith("backbone.") for name in trained) and not (folder / "item_embeddings.safetensors").exists()
-    with pytest.raises(ConfigError, match="it ranks nothing and cannot be a base"):
+    with pytest.raises(ConfigError, match="was trained without U2I on a data set and ranks nothing"):
         run_recfound("IAK", "tiny", config_dict={**small_run, "base_checkpoint": str(folder), "domain": ["gender"]})
     pairs = run_recfound("RecFound", "tiny", config_dict=settings | {"only_tasks": ["Q2I"], "tasks": ["Q2I"]})
     assert set(pairs["comparison"][-1]["task_metrics"]) == {"Q2I"}

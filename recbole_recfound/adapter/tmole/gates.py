@@ -37,6 +37,7 @@ class ForwardGates:
         self.plan, self.with_gradient = plan, torch.is_grad_enabled()
         form = _form(first, adapter_name)
         known = [layer for layer in layers if _form(layer, adapter_name) == form]
+        # A route may know no layers: a checkpoint's, or one made for a single layer.
         alike = known if any(layer is first for layer in known) else [first]
         routers = [layer.tmole_router[adapter_name] for layer in alike]
         table = first.task_table[adapter_name]
@@ -52,11 +53,11 @@ class ForwardGates:
         self._left = {id(layer): (gate, _state(layer, adapter_name)) for layer, gate in zip(alike, gates)}
 
     def take(self, layer: TMoLELayer, adapter_name: str, plan: Plan) -> Tensor | None:
-        """The gate [B or 1, n * r] of a layer, times its scaling; None if this is another forward's business.
+        """The gate [B or 1, n * r] of a layer, times its scaling; None if it has to be worked out anew.
 
         A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
-        where none was recorded. (Only layers behind those of a partial forward can come upon such gates; what is written through
-        `.data` cannot be told.)
+        where none was recorded: both can happen after a forward through the first layers alone, when the next one starts behind them.
+        (What is written through `.data` cannot be told.)
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
@@ -117,7 +118,7 @@ class _Gates(torch.autograd.Function):
             index = torch.tensor(ran, device=gate.device)
             weight, gate = weight.index_select(0, index), gate.index_select(0, index)
         with torch.autocast(gate.device.type, enabled=False):
-            # [U, B, n] and, summed over the rows of each task, [U, K, n]
+            # For the U layers that ran [U, B, n] and, summed over the rows of each task, [U, K, n]
             found = torch.stack([gradients[number] for number in ran]).unflatten(-1, (-1, ctx.r)).sum(-1, dtype=torch.float32)
             if plan.rows is not None:
                 # A product, since a scattered sum adds in any order on a GPU.
@@ -132,6 +133,6 @@ class _Gates(torch.autograd.Function):
         own: list[Tensor | None] = [None] * (2 * count)
         for number, of_weight, of_bias in zip(ran, weights.unbind(0), biases.unbind(0)):
             own[number], own[count + number] = of_weight, of_bias
-        table = gate.new_zeros(ctx.table_shape, dtype=ctx.dtypes[0])
-        table[plan.tasks] = embedding.to(table.dtype) if plan.rows is not None else embedding[0].to(table.dtype)
-        return table, None, None, None, None, *own
+        of_table = gate.new_zeros(ctx.table_shape, dtype=ctx.dtypes[0])
+        of_table[plan.tasks] = (embedding if plan.rows is not None else embedding[0]).to(of_table.dtype)
+        return of_table, None, None, None, None, *own

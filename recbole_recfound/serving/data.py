@@ -1,0 +1,38 @@
+"""The data of a finished run, built again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.utils import init_seed
+
+from recbole_recfound.base import BaseCheckpoint
+from recbole_recfound.config import Config
+from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.errors import DataError
+from recbole_recfound.run_folder import CONFIG
+
+
+def splits_of(folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any]) -> Splits:
+    """The data sets of a run, with the settings of its model.
+
+    Args:
+        folder: of the run.
+        checkpoint: of its model, or of the base.
+        changes: settings of the run over those of the model.
+
+    Raises:
+        DataError: the run's settings, or its data, are missing or damaged.
+    """
+    try:
+        told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        dataset, data_path = told["dataset"], str(Path(told["data_path"]).parent)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
+    settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
+    config = Config(checkpoint.model, dataset, None, settings, is_base=True)
+    init_seed(checkpoint.seed, config["reproducibility"])
+    return build_splits(config)
