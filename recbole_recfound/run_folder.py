@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -32,13 +32,17 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     files |= {path: Path(path) for path in paths_in(records)}
     # A run is loaded again from anywhere.
     paths = {"data_path": str(Path(config["data_path"]).resolve()), "task_files": records if any(records.values()) else []}
-    return {**settings, **paths, "data_files": {name: digest_of(file) for name, file in files.items() if file.is_file()}}
+    return {**settings, **paths, "data_files": digests_of(files)}
 
 
-def digest_of(file: Path) -> str:
-    """What a file holds, as one word; read block by block."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
+    """What each file holds, as one word, by the names given; read block by block. What is no file is left out."""
+    found = {}
+    for name, file in files.items():
+        if file.is_file():
+            with file.open("rb") as opened:
+                found[name] = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    return found
 
 
 class RunFolder:

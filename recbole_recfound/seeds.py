@@ -14,7 +14,7 @@ from recbole_recfound.config import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.run_folder import RESULTS, RunFolder, digest_of, identity_of, write_text
+from recbole_recfound.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
 from recbole_recfound.task.files import paths_in
 from recbole_recfound.versions import versions
 
@@ -72,7 +72,7 @@ def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
     if base is not None:
         files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
     files += map(Path, paths_in(settings.get("task_files") or []))
-    return {str(file): digest_of(file) for file in sorted(files) if file.is_file()}
+    return digests_of({str(file): file for file in sorted(files)})
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -92,6 +92,7 @@ class IAKKernelBank(nn.Module):
         if aux_size:
             self.aux_weight, self.aux_bias = self._matrix(r, aux_size), self._filled(0, aux_size)
         self.aux_size = aux_size
+        self.weights_per_domain = sum(weight.numel() for weight in self.parameters()) // max(1, num_domains)
         self.register_buffer("enabled", torch.ones(num_domains, dtype=torch.bool))
 
     def _matrix(self, rows: int, columns: int) -> nn.Parameter:
@@ -127,8 +128,7 @@ class IAKKernelBank(nn.Module):
     def _layout(self, domain: torch.Tensor, block: int | None = None) -> Layout:
         """The rows of a batch, laid out for batched products; `block` rows in a block, or None: chosen from the batch."""
         if block is None and is_gpu(domain.device):
-            weights = sum(weight[0].numel() for weight in self.parameters())
-            block = 1 if len(domain) * weights <= GATHERED else None
+            block = 1 if len(domain) * self.weights_per_domain <= GATHERED else None
         active = self.active(domain)
         return each_row(active) if block == 1 else group_rows(active, self.num_domains, block)
 

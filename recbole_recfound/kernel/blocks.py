@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
 
-class Layout:
+class Layout(ABC):
     """N blocks of rows; each block brings its own domain's weights.
 
     Attributes:
@@ -16,13 +17,13 @@ class Layout:
 
     domain: torch.Tensor
 
+    @abstractmethod
     def split(self, values: torch.Tensor) -> torch.Tensor:
         """[B, c] to [N, size, c]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
-        raise NotImplementedError
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x [N, size, a] times each block's own weight.

@@ -102,8 +102,7 @@ def build_recfound(
     by_titles = ranks and config["sr_form"] == "title" and "SR" in built_here and "SR" in tasks
     if config["generative_candidates"] and not by_titles:
         raise ConfigError("generative_candidates: a ranking by titles needs the tasks U2I and SR of the data set, with sr_form: title")
-    check_settings(config, mode, ranks)
-    check_context(config, backbone)
+    check_settings(config, backbone, mode, ranks)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = build_adapted(config, backbone)
@@ -264,17 +263,7 @@ def _check_lengths(collator: Collator, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def check_context(config: Config, backbone: Backbone) -> None:
-    """Refuse prompts that are longer than what the backbone can read.
-
-    Raises:
-        ConfigError: naming both lengths.
-    """
-    if config["max_prompt_tokens"] > backbone.context:
-        raise ConfigError(f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most")
-
-
-def check_settings(config: Config, mode: str, ranks: bool) -> None:
+def check_settings(config: Config, backbone: Backbone, mode: str, ranks: bool) -> None:
     """Refuse settings that are fine one by one and make no model together.
 
     Raises:
@@ -297,6 +286,8 @@ def check_settings(config: Config, mode: str, ranks: bool) -> None:
         raise ConfigError("adapter: none leaves nothing to train with text_form: prompt, or without U2I on a data set")
     if not (config["use_item_text"] or config["use_item_id"]):
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
+    if config["max_prompt_tokens"] > backbone.context:
+        raise ConfigError(f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most")
 
 
 def build_adapted(config: Config, backbone: Backbone) -> PeftModel:

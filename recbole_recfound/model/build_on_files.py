@@ -13,7 +13,6 @@ from recbole_recfound.model.build import (
     build_adapted,
     build_loader,
     check_built,
-    check_context,
     check_settings,
     chosen_tasks,
 )
@@ -52,7 +51,7 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
         raise ConfigError(f"task_files: dataset: none trains from files alone, and {why}")
     if config["prompts"]:
         raise ConfigError("prompts: all tasks come from task_files, whose records bring their own prompts")
-    check_settings(config, PROMPT, ranks=False)
+    check_settings(config, backbone, PROMPT, ranks=False)
     catalogue = Catalogue([], [], [], 0)
     collator = Collator(
         catalogue,
@@ -65,7 +64,6 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
         config["generative_pass_tokens"],
         backbone.context,
     )
-    check_context(config, backbone)
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)

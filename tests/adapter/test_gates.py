@@ -50,8 +50,8 @@ def test_together_as_one_by_one(tasks):
         gate = layer.gate("default", plan)
         rows = gate if plan.rows is None else gate[plan.rows]
         expected.append(spread(rows, layer.scaling["default"], layer.experts("default", plan)[0].shape[0]))
-        found.append(together.take(layer, "default", plan))
-        assert together.take(layer, "default", plan) is None
+        found.append(together.take(layer, plan))
+        assert together.take(layer, plan) is None
         weigh = torch.randn(expected[-1].shape, generator=generator)
         losses = [total + (weigh * side[-1]).sum() for total, side in zip(losses, (found, expected))]
         torch.testing.assert_close(found[-1], expected[-1])

@@ -11,8 +11,8 @@ from recbole_recfound.adapter.tmole import TMoLELayer
 from recbole_recfound.kernel import IAKKernelBank
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
-from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.adapter.models import SMALL, relative_error, tiny_backbone, tokens
+from tests.interrupted import interrupted_after
 from tests.reference.expert_loop import looped, set_tasks, wide_gradients
 from tests.small_iak import OPTIONS
 
@@ -66,19 +66,10 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
 
 
-def test_a_run_goes_on_where_it_was_stopped(small_run, monkeypatch):
+def test_a_run_goes_on_where_it_was_stopped(small_run):
     settings = small_run | {"use_gpu": True, "max_steps": 6, "eval_interval": 2, "resume": "auto"}
-    real = RecFoundTrainer._backward
-
-    def dying(self, batch):
-        if self.step == 4:
-            raise KeyboardInterrupt
-        return real(self, batch)
-
-    monkeypatch.setattr(RecFoundTrainer, "_backward", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(4):
         run_recfound("RecFound", "tiny", config_dict=settings)
-    monkeypatch.undo()
     runs = [run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"] for _ in range(2)]
     continued, straight = (json.loads((Path(run) / "trainer_state" / "history.json").read_text()) for run in runs)
     assert [record["step"] for record in continued] == [record["step"] for record in straight] == list(range(1, 7))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.trainer.recfound import RecFoundTrainer
+from tests.interrupted import interrupted_after
 from tests.small_model import build_small
 
 
@@ -114,20 +114,11 @@ def test_few_candidates_are_told(small_run, files, capsys):
         assert "among 4 candidates or more instead of 20" in capsys.readouterr().out
 
 
-def test_other_data_of_the_same_size_are_no_run_to_go_on_with(small_run, files, monkeypatch):
+def test_other_data_of_the_same_size_are_no_run_to_go_on_with(small_run, files):
     settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 3, "eval_interval": 1, "resume": "auto"}
-    real = RecFoundTrainer._backward
-
-    def dying(self, batch):
-        if self.step == 2:
-            raise KeyboardInterrupt
-        return real(self, batch)
-
-    monkeypatch.setattr(RecFoundTrainer, "_backward", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(2):
         run_recfound("RecFound", "none", config_dict=settings)
     (unfinished,) = Path(settings["output_dir"]).iterdir()
-    monkeypatch.undo()
     train = Path(files["train"][0])
     train.write_text(train.read_text().replace("Same?", "Some?"))
     assert run_recfound("RecFound", "none", config_dict=settings)["run_dir"] != str(unfinished)

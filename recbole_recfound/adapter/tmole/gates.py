@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .functional import route
+from .functional import route, spread
 
 if TYPE_CHECKING:
     from .layer import TMoLELayer
@@ -34,7 +34,7 @@ class ForwardGates:
     """
 
     def __init__(self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> None:
-        self.plan, self.with_gradient = plan, torch.is_grad_enabled()
+        self.adapter_name, self.plan, self.with_gradient = adapter_name, plan, torch.is_grad_enabled()
         form = _form(first, adapter_name)
         known = [layer for layer in layers if _form(layer, adapter_name) == form]
         # A route may know no layers: a checkpoint's, or one made for a single layer.
@@ -52,7 +52,7 @@ class ForwardGates:
         )
         self._left = {id(layer): (gate, _state(layer, adapter_name)) for layer, gate in zip(alike, gates)}
 
-    def take(self, layer: TMoLELayer, adapter_name: str, plan: Plan) -> Tensor | None:
+    def take(self, layer: TMoLELayer, plan: Plan) -> Tensor | None:
         """The gate [B or 1, n * r] of a layer, times its scaling; None if it has to be worked out anew.
 
         A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
@@ -62,7 +62,7 @@ class ForwardGates:
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
         gate, state = self._left.pop(id(layer), (None, None))
-        return gate if state == _state(layer, adapter_name) else None
+        return gate if state == _state(layer, self.adapter_name) else None
 
 
 def _state(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...]:
@@ -101,10 +101,8 @@ class _Gates(torch.autograd.Function):
         ctx.table_shape, ctx.dtypes = table.shape, (table.dtype, routers[0].dtype)
         # Copies, all of them, and kept aside from autograd: other layers may ask for the rest of these gates after a first backward.
         ctx.embedding, ctx.weight, ctx.gate = embedding.clone(), weight, gate
-        each = (gate * scaling).to(dtype)
-        if plan.rows is not None:
-            each = each.index_select(1, plan.rows)
-        return each.unsqueeze(-1).expand(*each.shape, r).flatten(-2).unbind(0)
+        each = gate if plan.rows is None else gate.index_select(1, plan.rows)
+        return spread(each, scaling, r * each.shape[-1]).to(dtype).unbind(0)
 
     @staticmethod
     @once_differentiable

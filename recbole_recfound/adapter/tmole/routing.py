@@ -73,10 +73,10 @@ class Route:
     def rank_gate(self, layer: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
         """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
         key = adapter_name, dtype
-        gate = self._gates[key].take(layer, adapter_name, plan) if key in self._gates else None
+        gate = self._gates[key].take(layer, plan) if key in self._gates else None
         if gate is None:
             self._gates[key] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
-            gate = self._gates[key].take(layer, adapter_name, plan)
+            gate = self._gates[key].take(layer, plan)
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
