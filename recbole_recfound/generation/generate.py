@@ -113,11 +113,12 @@ class Generator:
         if trie:
             # The longest text, and the end token that follows it.
             max_new_tokens = len(trie.widths)
+        # Of given texts the beams' likeliest wins, however long; a free text's score is its mean per token. Greedy has no score.
+        length_penalty = 0.0 if trie and self.beams > 1 else 1.0
         output = self.adapted.generate(
             input_ids=ids,
             attention_mask=mask,
-            # Among given texts the likeliest wins, however long; a free text's score is its mean per token.
-            generation_config=explicit_config(self.tokenizer, max_new_tokens, self.beams, length_penalty=0.0 if trie else 1.0),
+            generation_config=explicit_config(self.tokenizer, max_new_tokens, self.beams, length_penalty),
             logits_processor=held,
             **{TASKS_ARGUMENT: tasks},
         )
@@ -142,7 +143,7 @@ class Generator:
 
 
 def explicit_config(
-    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float = 1.0
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float
 ) -> GenerationConfig:
     """Greedy or beam search with nothing else switched on."""
     return GenerationConfig(
