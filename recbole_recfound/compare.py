@@ -16,8 +16,8 @@ from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, PROMPT, history_mode
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
-from recbole_recfound.versions import versions
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
+from recbole_recfound.runtime.versions import versions
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 ADAPTER_OFF = "control: adapter off"

@@ -15,7 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.dataset_folder import NO_DATASET, check_columns, columns_of, find_dataset
-from recbole_recfound.device import choose_device, is_gpu
+from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
 from recbole_recfound.registry import get_model, nearest

@@ -26,13 +26,13 @@ from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
 from recbole_recfound.property_files import properties_dir, read_settings
 from recbole_recfound.registry import OUR_MODELS
-from recbole_recfound.run_folder import RESULTS, RunFolder, resolved_settings, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
-from recbole_recfound.trainer.budget import Budget, turn
+from recbole_recfound.runtime.budget import Budget, turn
 from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
-from recbole_recfound.versions import versions
+from recbole_recfound.runtime.versions import versions
 
 CHOSEN_BETA = "IAK, beta by validation"
 BASE_SHARE, BASELINES_SHARE = 0.5, 0.8

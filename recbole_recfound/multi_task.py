@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
 from recbole_recfound.data.protocol import Splits, held_out
-from recbole_recfound.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.router import router_similarity
@@ -23,10 +23,10 @@ from recbole_recfound.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
-from recbole_recfound.run_folder import RunFolder, write_text
+from recbole_recfound.runtime.run_folder import RunFolder, write_text
 from recbole_recfound.task import GENERATIVE, TASKS
 from recbole_recfound.task.files import TaskFiles
-from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer

@@ -19,10 +19,10 @@ from recbole_recfound.evaluation.table import format_table, protocol_line, task_
 from recbole_recfound.finetune import run_iak
 from recbole_recfound.multi_task import MultiTaskRun, check_tasks
 from recbole_recfound.registry import OUR_MODELS
-from recbole_recfound.run_folder import RESULTS, RunFolder, resolved_settings, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.task.files import TaskFiles
-from recbole_recfound.trainer.budget import Budget
-from recbole_recfound.versions import versions
+from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.versions import versions
 
 BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""

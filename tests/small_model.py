@@ -10,9 +10,9 @@ from recbole.utils import init_seed
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config import Config
 from recbole_recfound.data.protocol import Splits, build_splits
-from recbole_recfound.device import choose_device
+from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.model.build import Built, build_recfound
-from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 

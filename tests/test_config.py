@@ -9,7 +9,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_recfound.config import Config, check_value, known_rules
-from recbole_recfound.device import is_gpu
+from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.property_files import parse_text, properties_dir, read_settings
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
-from recbole_recfound.device import is_gpu
+from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.errors import BackboneError
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from recbole_recfound.config import Config, check_value
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.run_folder import CONFIG, RESULTS
+from recbole_recfound.runtime.run_folder import CONFIG, RESULTS
 
 WEIGHTS, SETTINGS = "base.safetensors", "base.json"
 OF_THE_RUN = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from recbole_recfound.device import is_gpu
+from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.kernel.blocks import Layout, each_row, group_rows
 from recbole_recfound.kernel.gaussian import gaussian_kl
 

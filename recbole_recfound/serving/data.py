@@ -13,7 +13,7 @@ from recbole_recfound.base import BaseCheckpoint
 from recbole_recfound.config import Config
 from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.run_folder import CONFIG
+from recbole_recfound.runtime.run_folder import CONFIG
 
 
 def splits_of(folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any]) -> Splits:

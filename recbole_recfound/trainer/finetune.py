@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recbole_recfound.base import Attachment, Family, forget_cached
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
-from recbole_recfound.trainer.budget import turn
+from recbole_recfound.runtime.budget import turn
 from recbole_recfound.trainer.iak import IAKOptions
 
 if TYPE_CHECKING:

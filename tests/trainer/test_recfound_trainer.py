@@ -11,7 +11,7 @@ import torch
 
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.trainer.budget import Budget
+from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small, perturb

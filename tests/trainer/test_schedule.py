@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_recfound.trainer.budget import Budget, turn
+from recbole_recfound.runtime.budget import Budget, turn
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 

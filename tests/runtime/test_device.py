@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from recbole_recfound.device import choose_device
+from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.errors import ConfigError
 
 

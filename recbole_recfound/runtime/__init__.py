@@ -1,0 +1,1 @@
+"""Device, precision, clock and run folder."""
