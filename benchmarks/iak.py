@@ -30,7 +30,7 @@ from recbole_recfound.base import Attachment, family_of
 from recbole_recfound.domain import LookupDomains
 from recbole_recfound.kernel import IAKKernelBank, default_sizes
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
-from recbole_recfound.property_files import read_settings, recbole_dir
+from recbole_recfound.config.property_files import read_settings, recbole_dir
 
 MARKS = {"bank_over_base": 1.1, "bank_over_loop": 0.5}
 

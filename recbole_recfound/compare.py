@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits, protocol_of
 from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.errors import ConfigError

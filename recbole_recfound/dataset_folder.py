@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.property_files import recbole_dir
+from recbole_recfound.config.property_files import recbole_dir
 from recbole_recfound.text.atomic import header_kinds, not_in_encoding, wrong_cells
 
 if TYPE_CHECKING:
-    from recbole_recfound.config import Config
+    from recbole_recfound.config.configurator import Config
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""

@@ -15,7 +15,7 @@ from recbole.utils import init_seed
 from safetensors.torch import load_file
 
 from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
-from recbole_recfound.config import Config, settings_of_dict, settings_of_files
+from recbole_recfound.config.configurator import Config, settings_of_dict, settings_of_files
 from recbole_recfound.data.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
 from recbole_recfound.domain import Domains, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
@@ -24,8 +24,8 @@ from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.iak_report import render_iak_report
 from recbole_recfound.evaluation.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
-from recbole_recfound.property_files import properties_dir, read_settings
-from recbole_recfound.registry import OUR_MODELS
+from recbole_recfound.config.property_files import properties_dir, read_settings
+from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start

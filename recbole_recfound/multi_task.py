@@ -12,7 +12,7 @@ from recbole.utils import init_seed
 from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, held_out
 from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError

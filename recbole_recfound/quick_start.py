@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits, check_topk, protocol_of
 from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.errors import ConfigError
@@ -18,7 +18,7 @@ from recbole_recfound.evaluation.report import render_report
 from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
 from recbole_recfound.finetune import run_iak
 from recbole_recfound.multi_task import MultiTaskRun, check_tasks
-from recbole_recfound.registry import OUR_MODELS
+from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.task.files import TaskFiles
 from recbole_recfound.runtime.budget import Budget

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.config import settings_of_dict, settings_of_files
+from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.domain import Domains, build_domains, parse_domain
 from recbole_recfound.evaluation.domains import DomainScorer

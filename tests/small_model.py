@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from recbole.utils import init_seed
 
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.model.build import Built, build_recfound

@@ -14,7 +14,7 @@ LOOK = """
 import sys
 from pathlib import Path
 import recbole_recfound
-from recbole_recfound.property_files import properties_dir, read_settings
+from recbole_recfound.config.property_files import properties_dir, read_settings
 print(Path(recbole_recfound.__file__).resolve().parent)
 print(properties_dir().resolve())
 print(len(read_settings(properties_dir() / "overall.yaml")), sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))[-1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from recbole_recfound.property_files import Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.property_files import Setting, properties_dir, read_settings, recbole_dir
 
 ON_THE_COMMAND_LINE = [
     ("model", "RecFound", "The model: RecFound, IAK, or any model of RecBole. With --help: whose options are shown."),

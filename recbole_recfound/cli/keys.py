@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from recbole_recfound.cli.help import shown_default
-from recbole_recfound.property_files import properties_dir, read_settings
+from recbole_recfound.config.property_files import properties_dir, read_settings
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 

@@ -7,7 +7,7 @@ from typing import Any
 from recbole_recfound import __version__
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.cli.help import help_text
-from recbole_recfound.property_files import read_settings
+from recbole_recfound.config.property_files import read_settings
 
 DEFAULTS = {"model": "RecFound", "dataset": "ml-100k"}
 USAGE = "usage: recfound run [--model=RecFound] [--dataset=ml-100k] [--config_files=...] [--baselines=Pop,BPR] [--key=value ...]"

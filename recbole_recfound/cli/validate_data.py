@@ -11,7 +11,7 @@ import numpy as np
 
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.property_files import parse_text
+from recbole_recfound.config.property_files import parse_text
 
 if TYPE_CHECKING:
     from recbole_recfound.task.questions import Questions
@@ -52,7 +52,7 @@ def command(argv: list[str]) -> int:
     if len(set(real)) < len(real):
         raise ConfigError(f"validate-data: {next(path for path in real if real.count(path) > 1)} is given twice")
     from recbole_recfound.backbone.load import load_tokenizer
-    from recbole_recfound.config import check_value
+    from recbole_recfound.config.configurator import check_value
 
     skip = check_value("skip_bad_rows", parse_text(skip_typed))
     tokenizer = load_tokenizer(backbone)

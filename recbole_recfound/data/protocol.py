@@ -13,12 +13,12 @@ from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.histories import Histories
 from recbole_recfound.dataset_folder import NO_DATASET
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.registry import OUR_MODELS
+from recbole_recfound.config.models import OUR_MODELS
 
 SHORTEST_FOR_SEQUENTIAL = 4
 """RecBole turns n interactions into n - 1 sequences before it holds two out; with fewer than 4 it holds out other rows."""

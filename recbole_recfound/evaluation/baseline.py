@@ -10,10 +10,10 @@ from typing import Any
 from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, get_trainer, init_seed
 from torch import nn
 
-from recbole_recfound.config import Config, known_rules
+from recbole_recfound.config.configurator import Config, known_rules
 from recbole_recfound.data.protocol import Splits, build_splits, check_same_rows, check_short_histories
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.registry import get_model
+from recbole_recfound.config.models import get_model
 
 ALSO_SHARED = ("mask_history", "seed", "reproducibility", "use_gpu", "gpu_id", "worker", "state", "show_progress", "encoding")
 """What all rows share beside RecBole's own lists of data and evaluation settings."""

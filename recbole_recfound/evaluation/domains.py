@@ -15,7 +15,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
 from torch import nn
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, training_pairs
 from recbole_recfound.domain import Domains, eval_domains
 from recbole_recfound.evaluation.eval_rows import EvalRows

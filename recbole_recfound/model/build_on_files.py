@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from recbole_recfound.backbone import Backbone
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build import (

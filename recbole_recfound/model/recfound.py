@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.model.gradient_cache import represent

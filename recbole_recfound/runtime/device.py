@@ -9,7 +9,7 @@ from recbole_recfound.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from recbole_recfound.config import Config
+    from recbole_recfound.config.configurator import Config
 
 
 def choose_device(config: Config) -> torch.device:

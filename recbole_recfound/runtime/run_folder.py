@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.task.files import by_part, paths_in
 

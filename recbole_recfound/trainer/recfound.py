@@ -12,7 +12,7 @@ from recbole.utils import dict2str, early_stopping
 from tqdm import tqdm
 
 from recbole_recfound.adapter import check_gradients, record_layers
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_recfound import __version__
 from recbole_recfound.cli import main
-from recbole_recfound.property_files import properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.property_files import properties_dir, read_settings, recbole_dir
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 
@@ -94,7 +94,7 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
 def test_every_mistake_about_recfound_is_one_line_before_training(changes, message, small_run, tmp_path, capsys, monkeypatch):
     (tmp_path / "taken").write_text("a file where a folder should be")
     monkeypatch.setattr(RecFoundTrainer, "fit", lambda *_, **__: pytest.fail("training began"))
-    monkeypatch.setattr("recbole_recfound.config.find_spec", lambda name: None)
+    monkeypatch.setattr("recbole_recfound.config.configurator.find_spec", lambda name: None)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     changed = {word.partition("=")[0] for word in changes}
     settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items() if f"--{key}" not in changed]

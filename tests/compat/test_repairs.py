@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.utils import create_dataset
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import build_splits
 from recbole_recfound.evaluation.baseline import fit_and_score
 
@@ -90,7 +90,7 @@ def test_token_sequences_of_interactions_presplit_by_the_user(write_dataset):
 @pytest.mark.parametrize("model", ["LightGCN", "NGCF", "GCMC", "SpectralCF"])
 def test_graph_models_build_their_matrix(model, tiny_path):
     splits = build_splits(Config(model, "tiny", config_dict={"data_path": tiny_path}))
-    from recbole_recfound.registry import get_model
+    from recbole_recfound.config.models import get_model
 
     assert get_model(model)(splits.config, splits.train_set) is not None
 
@@ -115,7 +115,7 @@ config, model, dataset, train, valid, test = load_data_and_model({str(checkpoint
 print(type(config).__module__, model.user_embedding.weight.shape[1], len(test) > 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[-1] == "recbole_recfound.config 64 True", done.stderr
+    assert done.stdout.splitlines()[-1] == "recbole_recfound.config.configurator 64 True", done.stderr
 
 
 def test_importing_a_sequential_model_leaves_autograd_alone():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_recfound.config import Config
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.model.build import catalogue_of
 from recbole_recfound.task import TaskOptions, TrainingData, build_tasks

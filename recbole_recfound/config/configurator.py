@@ -17,9 +17,9 @@ from recbole.utils import InputType, ModelType
 from recbole_recfound.dataset_folder import NO_DATASET, check_columns, columns_of, find_dataset
 from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
-from recbole_recfound.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
-from recbole_recfound.registry import get_model, nearest
-from recbole_recfound.rules import RULES, Rule, from_text, problem, rule_for
+from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.models import get_model, nearest
+from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
 
 OURS = ("overall.yaml", "model/*.yaml", "dataset/*.yaml")
 RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-100k.yaml", "quick_start_config/*.yaml")

@@ -42,7 +42,7 @@ class Setting:
 def properties_dir() -> Path:
     """This package's `properties/`: inside the package when installed, beside it in a checkout or an editable install."""
     installed = Path(str(files("recbole_recfound"))) / "properties"
-    checkout = Path(__file__).resolve().parents[1] / "properties"
+    checkout = Path(__file__).resolve().parents[2] / "properties"
     for folder in (installed, checkout):
         if (folder / "overall.yaml").is_file():
             return folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_recfound.property_files import Setting, parse_text
+from recbole_recfound.config.property_files import Setting, parse_text
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""RecBole's `Config` made strict: schema, YAML files and names of models."""
