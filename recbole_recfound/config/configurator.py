@@ -14,7 +14,7 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.dataset_folder import NO_DATASET, check_columns, columns_of, find_dataset
+from recbole_recfound.atomic.find import NO_DATASET, check_columns, columns_of, find_dataset
 from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir

@@ -16,7 +16,7 @@ from recbole.utils import ModelType
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.histories import Histories
-from recbole_recfound.dataset_folder import NO_DATASET
+from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.config.models import OUR_MODELS
 

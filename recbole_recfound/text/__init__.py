@@ -1,6 +1,6 @@
 """Atomic files to sentences, prompts and token tables."""
 
-from recbole_recfound.text.atomic import AtomicTable, read_atomic
+from recbole_recfound.atomic.read import AtomicTable, read_atomic
 from recbole_recfound.text.catalogue import Catalogue, build_catalogue
 from recbole_recfound.text.fields import choose_fields
 from recbole_recfound.text.prompt import PromptTemplate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.config.property_files import recbole_dir
-from recbole_recfound.text.atomic import header_kinds, not_in_encoding, wrong_cells
+from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
 
 if TYPE_CHECKING:
     from recbole_recfound.config.configurator import Config
