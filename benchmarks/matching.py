@@ -16,7 +16,7 @@ from benchmarks.report import write_report
 from recbole_recfound.errors import DataError
 from recbole_recfound.evaluation.tasks import best_threshold
 from recbole_recfound.task.answers import parse_yes_no
-from recbole_recfound.task.records import RecordFile
+from recbole_recfound.data.records.records import RecordFile
 
 PRODUCT = re.compile(r"^Product \d+: (.*)$", re.MULTILINE)
 PRICE = re.compile(r"price:.*")

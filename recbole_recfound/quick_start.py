@@ -20,7 +20,7 @@ from recbole_recfound.finetune import run_iak
 from recbole_recfound.multi_task import MultiTaskRun, check_tasks
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
-from recbole_recfound.task.files import TaskFiles
+from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.versions import versions
 

@@ -15,7 +15,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
-from recbole_recfound.task.files import paths_in
+from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.versions import versions
 
 

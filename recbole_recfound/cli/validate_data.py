@@ -14,7 +14,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.config.property_files import parse_text
 
 if TYPE_CHECKING:
-    from recbole_recfound.task.questions import Questions
+    from recbole_recfound.data.records.questions import Questions
 
 USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
 
@@ -76,9 +76,9 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     from tqdm import tqdm
 
     from recbole_recfound.task.answers import can_be_read
-    from recbole_recfound.task.disk_rows import DiskRows
-    from recbole_recfound.task.questions import Questions
-    from recbole_recfound.task.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.data.records.disk_rows import DiskRows
+    from recbole_recfound.data.records.questions import Questions
+    from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
     from recbole_recfound.text import plain_tokens
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
@@ -139,7 +139,7 @@ def percentiles(counts: Mapping[int, int]) -> list[int]:
 
 def _texts(record) -> dict[str, list[str]]:
     """A record's texts by the part they play."""
-    from recbole_recfound.task.records import GenerativeRecord
+    from recbole_recfound.data.records.records import GenerativeRecord
 
     if isinstance(record, GenerativeRecord):
         return {"prompt": [record.prompt], "answer": [record.answer]}

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import PairBatch
 from recbole_recfound.task.base import RecordPairExample
-from recbole_recfound.task.records import Text
+from recbole_recfound.data.records.records import Text
 from recbole_recfound.text import pad_tokens, plain_tokens
 
 

@@ -10,7 +10,7 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.task import RANKED, PairExample, RecordPairExample
-from recbole_recfound.task.records import Text
+from recbole_recfound.data.records.records import Text
 
 
 def rank_examples(

@@ -17,7 +17,9 @@ from recbole_recfound.model.build import (
     chosen_tasks,
 )
 from recbole_recfound.model.recfound import ModelInputs, RecFound
-from recbole_recfound.task import RecordPairExample, Task, TaskFiles, TaskOptions, add_record_tasks, collect_tests
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
+from recbole_recfound.data.task_tests import collect_tests
+from recbole_recfound.task import RecordPairExample, Task, TaskOptions
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
 
 CENTRE_TEXTS = 256

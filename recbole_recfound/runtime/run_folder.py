@@ -14,7 +14,7 @@ import yaml
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task.files import by_part, paths_in
+from recbole_recfound.data.records.files import by_part, paths_in
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"

@@ -13,8 +13,6 @@ from recbole_recfound.task.base import (
     TaskOptions,
     build_tasks,
 )
-from recbole_recfound.task.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
-from recbole_recfound.task.held_out import TaskTest, collect_tests
 from recbole_recfound.task.source import HeldOut, TrainingData
 from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
 
@@ -28,18 +26,12 @@ __all__ = [
     "Example",
     "GenerativeExample",
     "HeldOut",
-    "MixedTask",
     "PairExample",
     "RecordPairExample",
-    "RecordTask",
     "SequenceExample",
     "Task",
-    "TaskFiles",
     "TaskOptions",
     "TaskSpec",
-    "TaskTest",
     "TrainingData",
-    "add_record_tasks",
     "build_tasks",
-    "collect_tests",
 ]

@@ -8,17 +8,9 @@ import pytest
 from recbole_recfound.data import RECORD
 from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
 from recbole_recfound.generation import Generator
-from recbole_recfound.task import (
-    GenerativeExample,
-    HeldOut,
-    RecordPairExample,
-    TaskFiles,
-    TaskOptions,
-    TaskTest,
-    TrainingData,
-    build_tasks,
-    collect_tests,
-)
+from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.task_tests import TaskTest, collect_tests
+from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.text import Catalogue, PromptTemplate
 from tests.small_model import build_small, perturb
 from tests.task.hand_made import training_data

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recbole_recfound.task.disk_rows import BLOCK, DiskRows
+from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 
 
 class Questions:

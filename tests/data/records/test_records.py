@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from recbole_recfound.errors import DataError
 from recbole_recfound.task import TASKS
-from recbole_recfound.task import records as room
-from recbole_recfound.task.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, fingerprint, parse_record
+from recbole_recfound.data.records import records as room
+from recbole_recfound.data.records.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, fingerprint, parse_record
 
 PM = {"text": ["Same?\nA\nB", "no"], "task": "Product_Matching", "id": "train-0"}
 Q2I = {"query": ["Find it", "red shoe"], "pos": [["", "Shoe, red"], ["", "Red shoe 2"]], "neg": [["", "Hat"]], "task": "Emb_query", "id": 3}

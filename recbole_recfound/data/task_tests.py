@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recbole_recfound.task.base import Example, Task, most_examples
-from recbole_recfound.task.files import MixedTask, TaskFiles
-from recbole_recfound.task.records import Text
+from recbole_recfound.data.records.files import MixedTask, TaskFiles
+from recbole_recfound.data.records.records import Text
 from recbole_recfound.task.source import HeldOut
 from recbole_recfound.task.spec import EMBEDDING
 

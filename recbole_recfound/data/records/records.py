@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_recfound.errors import DataError
 from recbole_recfound.task.answers import YES_NO_TASKS, parse_yes_no
-from recbole_recfound.task.disk_rows import BLOCK, DiskRows
+from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 from recbole_recfound.task.spec import EMBEDDING, TASKS, TaskSpec
 
 MAX_LINE_BYTES = 1 << 24

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_recfound.errors import DataError
-from recbole_recfound.task import disk_rows, questions
-from recbole_recfound.task.disk_rows import BLOCK, DiskRows
-from recbole_recfound.task.questions import Questions
+from recbole_recfound.data.records import disk_rows, questions
+from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
+from recbole_recfound.data.records.questions import Questions
 
 # Small ones meet often, large ones are more than a float or a signed number holds.
 fingerprints = st.lists(st.one_of(st.integers(0, 30), st.integers(2**64 - 30, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=60)

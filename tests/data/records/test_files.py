@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskFiles, TaskOptions, add_record_tasks, build_tasks
-from recbole_recfound.task.files import paths_in
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
+from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, build_tasks
+from recbole_recfound.data.records.files import paths_in
 from tests.task.hand_made import training_data
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from recbole_recfound.cli import validate_data
 from recbole_recfound.data import MultiTaskLoader
-from recbole_recfound.task import TaskFiles, TaskOptions, add_record_tasks, collect_tests
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
+from recbole_recfound.data.task_tests import collect_tests
+from recbole_recfound.task import TaskOptions
 
 FEW, MANY = 1_200, 5_000
 MOST_GROWTH = 15_000

@@ -1,0 +1,1 @@
+"""JSON-lines records: parser, index on disk and tasks made from files."""
