@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from benchmarks.report import write_report
 from recbole_recfound.errors import DataError
 from recbole_recfound.evaluation.tasks import best_threshold
-from recbole_recfound.task.answers import parse_yes_no
+from recbole_recfound.data.task.answers import parse_yes_no
 from recbole_recfound.data.records.records import RecordFile
 
 PRODUCT = re.compile(r"^Product \d+: (.*)$", re.MULTILINE)

@@ -24,7 +24,7 @@ from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files
 from recbole_recfound.runtime.run_folder import RunFolder, write_text
-from recbole_recfound.task import GENERATIVE, TASKS
+from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors

@@ -3,7 +3,7 @@
 import re
 
 from recbole_recfound.cli.keys import keys_markdown, with_keys
-from recbole_recfound.task.base import BUILDERS
+from recbole_recfound.data.task.base import BUILDERS
 
 
 def test_every_key_is_listed_as_it_is(checkout):

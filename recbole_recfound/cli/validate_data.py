@@ -75,7 +75,7 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     """Print what one file holds; gives its questions."""
     from tqdm import tqdm
 
-    from recbole_recfound.task.answers import can_be_read
+    from recbole_recfound.data.task.answers import can_be_read
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
     from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines

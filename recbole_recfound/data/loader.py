@@ -9,7 +9,7 @@ from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
 from recbole_recfound.data.shuffle import Shuffle, Stretch
 from recbole_recfound.data.records.files import MixedTask
-from recbole_recfound.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 
 

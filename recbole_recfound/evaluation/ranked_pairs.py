@@ -9,7 +9,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
-from recbole_recfound.task import RANKED, PairExample, RecordPairExample
+from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
 from recbole_recfound.data.records.records import Text
 
 

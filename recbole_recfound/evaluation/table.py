@@ -5,7 +5,7 @@ from typing import Any
 
 from recbole.evaluator.register import metrics_dict
 
-from recbole_recfound.task import RANKED
+from recbole_recfound.data.task import RANKED
 
 
 def protocol_line(protocol: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_recfound.generation.likelihood import log_likelihoods
-from recbole_recfound.task import GenerativeExample
+from recbole_recfound.data.task import GenerativeExample
 
 
 class GenerativeRanking:

@@ -20,7 +20,7 @@ from recbole_recfound.config.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
 from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.task import BUILDERS, NEEDS_RECORDS, TASKS, HeldOut, Task, TaskOptions, TrainingData, build_tasks
+from recbole_recfound.data.task import BUILDERS, NEEDS_RECORDS, TASKS, HeldOut, Task, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"

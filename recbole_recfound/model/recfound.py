@@ -23,7 +23,7 @@ from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
-from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.records.records import Text
 from recbole_recfound.text import TokenTable, pad
 

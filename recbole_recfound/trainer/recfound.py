@@ -16,7 +16,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
-from recbole_recfound.task import TASKS
+from recbole_recfound.data.task import TASKS
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import (

@@ -8,7 +8,7 @@ import torch
 
 from recbole_recfound.data import MultiTaskLoader, PairBatch, SequenceBatch
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.task import PairExample, TaskOptions
+from recbole_recfound.data.task import PairExample, TaskOptions
 from tests.small_model import build_small
 
 

@@ -10,10 +10,10 @@ from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_t
 from recbole_recfound.generation import Generator
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks
+from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.text import Catalogue, PromptTemplate
 from tests.small_model import build_small, perturb
-from tests.task.hand_made import training_data
+from tests.data.task.hand_made import training_data
 
 SETTINGS = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
 

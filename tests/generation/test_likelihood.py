@@ -50,7 +50,7 @@ def test_a_small_catalogue_is_ranked_whole(small_run):
     # The best item is the one whose title is likeliest by the reference.
     inputs, history = model.inputs, batch[model.history_field][0, : batch[model.length_field][0]].tolist()
     rows = inputs.row_of_iid[history[-model.history_titles :]]
-    from recbole_recfound.task import GenerativeExample
+    from recbole_recfound.data.task import GenerativeExample
 
     prompt = inputs.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(rows.tolist()))}, ""))
     end = inputs.collator.tokenizer.eos_token_id

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
-from recbole_recfound.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
+from recbole_recfound.data.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
+from recbole_recfound.data.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
 from recbole_recfound.data.records.disk_rows import DiskRows
-from recbole_recfound.task.generative import LETTERS
+from recbole_recfound.data.task.generative import LETTERS
 from recbole_recfound.data.records.questions import Questions
 from recbole_recfound.data.records.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
-from recbole_recfound.task.source import HeldOut
-from recbole_recfound.task.spec import TASKS
+from recbole_recfound.data.task.source import HeldOut
+from recbole_recfound.data.task.spec import TASKS
 
 PARTS = ("train", "valid", "test")
 

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from recbole_recfound.errors import DataError
-from recbole_recfound.task.answers import YES_NO_TASKS, parse_yes_no
+from recbole_recfound.data.task.answers import YES_NO_TASKS, parse_yes_no
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
-from recbole_recfound.task.spec import EMBEDDING, TASKS, TaskSpec
+from recbole_recfound.data.task.spec import EMBEDDING, TASKS, TaskSpec
 
 MAX_LINE_BYTES = 1 << 24
 MOST_LISTED = 1000

@@ -7,9 +7,9 @@ import pytest
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, build_tasks
+from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, build_tasks
 from recbole_recfound.data.records.files import paths_in
-from tests.task.hand_made import training_data
+from tests.data.task.hand_made import training_data
 
 
 def _file(tmp_path, name, *rows):

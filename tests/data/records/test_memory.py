@@ -10,7 +10,7 @@ from recbole_recfound.cli import validate_data
 from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
 from recbole_recfound.data.task_tests import collect_tests
-from recbole_recfound.task import TaskOptions
+from recbole_recfound.data.task import TaskOptions
 
 FEW, MANY = 1_200, 5_000
 MOST_GROWTH = 15_000

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_recfound.errors import DataError
-from recbole_recfound.task import TASKS
+from recbole_recfound.data.task import TASKS
 from recbole_recfound.data.records import records as room
 from recbole_recfound.data.records.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, fingerprint, parse_record
 

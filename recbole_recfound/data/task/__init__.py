@@ -1,7 +1,7 @@
 """Tasks: what the model is trained on, built from training rows alone."""
 
-from recbole_recfound.task import embedding, generative  # noqa: F401  (registers the builders)
-from recbole_recfound.task.base import (
+from recbole_recfound.data.task import embedding, generative  # noqa: F401  (registers the builders)
+from recbole_recfound.data.task.base import (
     BUILDERS,
     NEEDS_RECORDS,
     Example,
@@ -13,8 +13,8 @@ from recbole_recfound.task.base import (
     TaskOptions,
     build_tasks,
 )
-from recbole_recfound.task.source import HeldOut, TrainingData
-from recbole_recfound.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
+from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.data.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
 
 __all__ = [
     "BUILDERS",

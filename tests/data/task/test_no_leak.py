@@ -6,7 +6,7 @@ import pytest
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits
 from recbole_recfound.model.build import catalogue_of
-from recbole_recfound.task import TaskOptions, TrainingData, build_tasks
+from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.task import TaskOptions, build_tasks
-from recbole_recfound.task.negatives import draw_negatives
-from tests.task.hand_made import training_data
+from recbole_recfound.data.task import TaskOptions, build_tasks
+from recbole_recfound.data.task.negatives import draw_negatives
+from tests.data.task.hand_made import training_data
 
 
 @settings(deadline=None)

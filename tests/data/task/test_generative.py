@@ -5,10 +5,10 @@ import json
 import pytest
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task import EMBEDDING, GENERATIVE, TASKS, TaskOptions, build_tasks
-from recbole_recfound.task.base import BUILDERS
-from recbole_recfound.task.generative import LETTERS
-from tests.task.hand_made import training_data
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS, TaskOptions, build_tasks
+from recbole_recfound.data.task.base import BUILDERS
+from recbole_recfound.data.task.generative import LETTERS
+from tests.data.task.hand_made import training_data
 
 HISTORIES = [[0, 1, 2, 3], [1, 2, 0]]
 RATINGS = [5, 3.5, 1, 5, 3.5, 1, 5]

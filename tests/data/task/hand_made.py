@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recbole_recfound.task import TrainingData
+from recbole_recfound.data.task import TrainingData
 from recbole_recfound.text import Catalogue
 
 TITLES = ["Alien", "Aliens", "Heat", "Heat wave", "Big", "Big fish"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.task.answers import PARSERS, parse_attributes, parse_label, parse_letter, parse_next_item, parse_yes_no
+from recbole_recfound.data.task.answers import PARSERS, parse_attributes, parse_label, parse_letter, parse_next_item, parse_yes_no
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.task.source import HeldOut, TrainingData
-from recbole_recfound.task.spec import TASKS, TaskSpec
+from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.data.task.spec import TASKS, TaskSpec
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_recfound.task.base import (
+from recbole_recfound.data.task.base import (
     Example,
     PairExample,
     SequenceExample,
@@ -16,9 +16,9 @@ from recbole_recfound.task.base import (
     builds,
     kept_for_test,
 )
-from recbole_recfound.task.negatives import draw_negatives, nearest_titles
-from recbole_recfound.task.source import HeldOut, TrainingData
-from recbole_recfound.task.spec import RANKED
+from recbole_recfound.data.task.negatives import draw_negatives, nearest_titles
+from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.data.task.spec import RANKED
 
 
 class EmbeddingTask(Task):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recbole_recfound.task import HeldOut, PairExample, SequenceExample, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.task.negatives import nearest_titles
+from recbole_recfound.data.task import HeldOut, PairExample, SequenceExample, TaskOptions, TrainingData, build_tasks
+from recbole_recfound.data.task.negatives import nearest_titles
 from recbole_recfound.text import Catalogue
-from tests.task.hand_made import catalogue, training_data
+from tests.data.task.hand_made import catalogue, training_data
 
 
 def _task(name, source=None, **options):
