@@ -79,7 +79,7 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
     from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
-    from recbole_recfound.text import plain_tokens
+    from recbole_recfound.data.text import plain_tokens
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
     records: dict[str, int] = {}

@@ -12,7 +12,7 @@ from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, Sequ
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.data.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
 from recbole_recfound.data.task.generative import LETTERS
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, pad, pad_tokens, plain_tokens
+from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable, pad, pad_tokens, plain_tokens
 
 IGNORED = -100
 RECORD = "record"

@@ -15,7 +15,7 @@ from recbole_recfound.data.protocol import Splits
 from recbole_recfound.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.text import read_atomic
+from recbole_recfound.data.text import read_atomic
 
 MOST_DOMAINS = 10_000
 

@@ -21,7 +21,7 @@ from recbole_recfound.sampler import build_scheduler
 from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.task import BUILDERS, NEEDS_RECORDS, TASKS, HeldOut, Task, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
+from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
 SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}

@@ -20,7 +20,7 @@ from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
 from recbole_recfound.data.task_tests import collect_tests
 from recbole_recfound.data.task import RecordPairExample, Task, TaskOptions
-from recbole_recfound.text import Catalogue, PromptTemplate, TokenTable
+from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable
 
 CENTRE_TEXTS = 256
 """Texts whose mean is the centre of all vectors."""

@@ -25,7 +25,7 @@ from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.text import TokenTable, pad
+from recbole_recfound.data.text import TokenTable, pad
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_recfound.errors import DataError
-from recbole_recfound.text import read_atomic
+from recbole_recfound.data.text import read_atomic
 
 HEADER = "item_id:token\ttitle:token_seq\tyear:token\n"
 

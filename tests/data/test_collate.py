@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from recbole_recfound.data import IGNORED, Collator
 from recbole_recfound.data.collate import group_by_length
 from recbole_recfound.data.task import GenerativeExample, PairExample, SequenceExample
-from recbole_recfound.text import PromptTemplate
-from recbole_recfound.text.tokens import WIDTH_STEP
+from recbole_recfound.data.text import PromptTemplate
+from recbole_recfound.data.text.tokens import WIDTH_STEP
 from tests.data.task.hand_made import catalogue
 from tests.tiny_backbone import tiny_tokenizer
 

@@ -11,7 +11,7 @@ from recbole_recfound.generation import Generator
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.text import Catalogue, PromptTemplate
+from recbole_recfound.data.text import Catalogue, PromptTemplate
 from tests.small_model import build_small, perturb
 from tests.data.task.hand_made import training_data
 

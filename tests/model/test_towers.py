@@ -9,7 +9,7 @@ from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import UserTower
-from recbole_recfound.text import TokenTable
+from recbole_recfound.data.text import TokenTable
 from tests.small_model import perturb
 
 HOST = torch.get_default_device()

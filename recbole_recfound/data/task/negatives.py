@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
-from recbole_recfound.text.catalogue import Catalogue
+from recbole_recfound.data.text.catalogue import Catalogue
 
 
 def draw_negatives(

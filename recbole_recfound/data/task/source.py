@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
-from recbole_recfound.text.catalogue import Catalogue
+from recbole_recfound.data.text.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

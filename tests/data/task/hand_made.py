@@ -3,7 +3,7 @@
 import numpy as np
 
 from recbole_recfound.data.task import TrainingData
-from recbole_recfound.text import Catalogue
+from recbole_recfound.data.text import Catalogue
 
 TITLES = ["Alien", "Aliens", "Heat", "Heat wave", "Big", "Big fish"]
 YEARS = ["1979", "1986", "1995", "2009", "1988", "2003"]

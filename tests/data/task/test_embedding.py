@@ -5,7 +5,7 @@ import pytest
 
 from recbole_recfound.data.task import HeldOut, PairExample, SequenceExample, TaskOptions, TrainingData, build_tasks
 from recbole_recfound.data.task.negatives import nearest_titles
-from recbole_recfound.text import Catalogue
+from recbole_recfound.data.text import Catalogue
 from tests.data.task.hand_made import catalogue, training_data
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.text import PromptTemplate, plain_tokens
-from recbole_recfound.text.prompt import _longest
+from recbole_recfound.data.text import PromptTemplate, plain_tokens
+from recbole_recfound.data.text.prompt import _longest
 from tests.tiny_backbone import tiny_tokenizer
 
 CHAT, PLAIN = tiny_tokenizer(), tiny_tokenizer(chat=False)

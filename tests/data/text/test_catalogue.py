@@ -3,8 +3,8 @@
 import pytest
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.text import build_catalogue, read_atomic
-from recbole_recfound.text.fields import choose_fields, readable, title_field
+from recbole_recfound.data.text import build_catalogue, read_atomic
+from recbole_recfound.data.text.fields import choose_fields, readable, title_field
 
 LONG = " ".join(["word"] * 30)
 ROWS = [

@@ -13,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.text.tokens import template_tokens
+from recbole_recfound.data.text.tokens import template_tokens
 
 # Slots are rendered as private-use characters, which no tokenizer template or chat template uses.
 _OPEN, _CLOSE = "\ue000", "\ue001"

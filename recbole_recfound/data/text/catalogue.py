@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_recfound.atomic.read import AtomicTable, read_atomic
-from recbole_recfound.text.fields import choose_fields, readable, title_field
+from recbole_recfound.data.text.fields import choose_fields, readable, title_field
 
 
 @dataclass
