@@ -8,7 +8,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, build_splits
-from recbole_recfound.domain import Domains, build_domains, parse_domain
+from recbole_recfound.data.domain import Domains, build_domains, parse_domain
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.finetune import iak_config
 from recbole_recfound.model.build_iak import Plug, kernel_rows, make_base, make_model, plug_in

@@ -17,7 +17,7 @@ from torch import nn
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits, training_pairs
-from recbole_recfound.domain import Domains, eval_domains
+from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD

@@ -14,7 +14,7 @@ from recbole_recfound.base import Attachment, BaseCheckpoint, Family, family_of,
 from recbole_recfound.base.checkpoint import load_weights
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.protocol import Splits
-from recbole_recfound.domain import Domains
+from recbole_recfound.data.domain import Domains
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.kernel import IAKKernelBank, default_sizes, sizes_within
 from recbole_recfound.model.iak import IAK

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.base import Attachment, Family
-from recbole_recfound.domain import Domains
+from recbole_recfound.data.domain import Domains
 from recbole_recfound.kernel import IAKKernelBank, Passed
 
 DOMAIN_FIELD = "iak_domain"

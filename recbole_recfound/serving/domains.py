@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from recbole_recfound.base import base_hash, read_base
-from recbole_recfound.domain import build_domains, parse_domain, permuted
+from recbole_recfound.data.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build_iak import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK

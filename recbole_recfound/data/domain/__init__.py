@@ -1,8 +1,8 @@
 """Domains: where each row of a data set belongs, by a field, by buckets of a number, or by the time."""
 
-from recbole_recfound.domain.assign import ColumnDomains, Domains, LookupDomains
-from recbole_recfound.domain.build import build_domains, eval_domains, permuted
-from recbole_recfound.domain.spec import DomainSpec, parse_domain
+from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
+from recbole_recfound.data.domain.build import build_domains, eval_domains, permuted
+from recbole_recfound.data.domain.spec import DomainSpec, parse_domain
 
 __all__ = [
     "ColumnDomains",
