@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits, protocol_of
+from recbole_recfound.data.split.protocol import Splits, build_splits, protocol_of
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, held_out
+from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score

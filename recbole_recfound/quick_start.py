@@ -10,7 +10,7 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits, check_topk, protocol_of
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline

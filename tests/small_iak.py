@@ -7,7 +7,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.domain import Domains, build_domains, parse_domain
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.finetune import iak_config

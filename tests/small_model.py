@@ -9,7 +9,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.runtime.budget import Budget

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.data.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.build import build_recfound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from recbole.utils import ModelType
 
-from recbole_recfound.data.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 
 BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)

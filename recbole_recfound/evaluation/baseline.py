@@ -11,7 +11,7 @@ from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, ge
 from torch import nn
 
 from recbole_recfound.config.configurator import Config, known_rules
-from recbole_recfound.data.protocol import Splits, build_splits, check_same_rows, check_short_histories
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_same_rows, check_short_histories
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.config.models import get_model
 

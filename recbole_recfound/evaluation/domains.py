@@ -16,7 +16,7 @@ from recbole.utils import EvaluatorType
 from torch import nn
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, training_pairs
+from recbole_recfound.data.split.protocol import Splits, training_pairs
 from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.table import smaller_is_better

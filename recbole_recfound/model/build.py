@@ -13,7 +13,7 @@ from recbole_recfound.adapter import build_adapter, check_adapter, without_adapt
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
-from recbole_recfound.data.protocol import Splits, held_out
+from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.config.property_files import properties_dir

@@ -13,7 +13,7 @@ from torch import nn
 from recbole_recfound.base import Attachment, BaseCheckpoint, Family, family_of, probe
 from recbole_recfound.base.checkpoint import load_weights
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.domain import Domains
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.kernel import IAKKernelBank, default_sizes, sizes_within

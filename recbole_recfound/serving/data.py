@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.base import BaseCheckpoint
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import DataError
 from recbole_recfound.runtime.run_folder import CONFIG
 

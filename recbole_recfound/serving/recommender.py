@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import nn
 
-from recbole_recfound.data.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 
 

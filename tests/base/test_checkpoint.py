@@ -10,7 +10,7 @@ from recbole.utils import init_seed
 from recbole_recfound.base import base_hash, read_base, save_base
 from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import build_splits
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.finetune import iak_config

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import build_splits
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.baseline import baseline_config, check_baselines, run_baseline
 

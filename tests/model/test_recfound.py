@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.data.protocol import held_out
+from recbole_recfound.data.split.protocol import held_out
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.trainer.optimizer import trained_parameters
 from tests.small_model import build_small, perturb

@@ -11,7 +11,7 @@ import torch
 from recbole.utils import FeatureType, ModelType
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
-from recbole_recfound.data.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.data.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
 from recbole_recfound.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import build_splits
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.domain import ColumnDomains, build_domains, eval_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError, DataError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import Splits, build_splits
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.model.build import catalogue_of
 from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
 

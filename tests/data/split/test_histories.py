@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_recfound.data.histories import Histories
+from recbole_recfound.data.split.histories import Histories
 
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=40)
 

@@ -7,7 +7,7 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.data.histories import Histories
+from recbole_recfound.data.split.histories import Histories
 
 
 class FairEvalDataLoader(FullSortEvalDataLoader):

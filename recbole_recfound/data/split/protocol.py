@@ -14,8 +14,8 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.eval_loader import FairEvalDataLoader
-from recbole_recfound.data.histories import Histories
+from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
+from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.config.models import OUR_MODELS

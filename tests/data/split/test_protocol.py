@@ -7,7 +7,7 @@ from recbole.trainer import Trainer
 
 from recbole_recfound.config import models
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.protocol import build_splits, check_same_rows, check_short_histories, held_out
+from recbole_recfound.data.split.protocol import build_splits, check_same_rows, check_short_histories, held_out
 from recbole_recfound.errors import ConfigError, DataError
 
 HEADER = ["user_id:token", "item_id:token", "timestamp:float"]

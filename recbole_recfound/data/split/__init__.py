@@ -1,0 +1,1 @@
+"""Splits, histories and evaluation loaders."""
