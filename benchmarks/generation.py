@@ -28,7 +28,7 @@ from transformers import LlamaForCausalLM
 from benchmarks.report import write_report
 from benchmarks.tmole import SHAPE
 from recbole_recfound.adapter import build_adapter
-from recbole_recfound.generation import Generator, HoldToTrie, TokenTrie
+from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie
 
 MARK = 0.9
 

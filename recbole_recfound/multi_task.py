@@ -19,7 +19,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.generation import GenerativeRanking, Generator
+from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.build import Built, build_recfound
 from recbole_recfound.model.build_on_files import build_on_files

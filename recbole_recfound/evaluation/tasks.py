@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
-from recbole_recfound.generation import Generator, trie_of
+from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.data.task_tests import TaskTest
 from recbole_recfound.data.task import EMBEDDING, TASKS
 from recbole_recfound.data.task.answers import NO_YES, PARSERS, parse_yes_no

@@ -7,7 +7,7 @@ import pytest
 
 from recbole_recfound.data import RECORD
 from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
-from recbole_recfound.generation import Generator
+from recbole_recfound.model.generation import Generator
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks

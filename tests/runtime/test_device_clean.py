@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.generation import Generator
+from recbole_recfound.model.generation import Generator
 from recbole_recfound.model import losses
 from tests.small_model import build_small, perturb
 

@@ -3,7 +3,7 @@
 import torch
 from transformers import LogitsProcessor
 
-from recbole_recfound.generation.trie import TokenTrie
+from recbole_recfound.model.generation.trie import TokenTrie
 
 
 class HoldToTrie(LogitsProcessor):

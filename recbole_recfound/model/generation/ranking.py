@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.generation.likelihood import log_likelihoods
+from recbole_recfound.model.generation.likelihood import log_likelihoods
 from recbole_recfound.data.task import GenerativeExample
 
 

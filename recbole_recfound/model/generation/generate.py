@@ -10,8 +10,8 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
 from recbole_recfound.backbone import decode, full_precision
-from recbole_recfound.generation.constraint import HoldToTrie
-from recbole_recfound.generation.trie import TokenTrie
+from recbole_recfound.model.generation.constraint import HoldToTrie
+from recbole_recfound.model.generation.trie import TokenTrie
 from recbole_recfound.data.text import pad_tokens, plain_tokens
 
 

@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from recbole_recfound.adapter import build_adapter, routing
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.generation import Generator, HoldToTrie, TokenTrie, trie_of
+from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from recbole_recfound.data.text import plain_tokens
 from tests.reference.constrained import allowed_tokens, constrained_greedy
 from tests.small_model import perturb

@@ -6,7 +6,7 @@ import torch
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.generation import GenerativeRanking, log_likelihoods
+from recbole_recfound.model.generation import GenerativeRanking, log_likelihoods
 from tests.small_model import build_small, perturb
 
 TITLED = {"tasks": ["U2I", "SR"], "sr_form": "title"}

@@ -1,9 +1,0 @@
-"""Writing answers: batched generation under each task's route, free or held to a set of texts."""
-
-from recbole_recfound.generation.constraint import HoldToTrie
-from recbole_recfound.generation.generate import Generator, trie_of
-from recbole_recfound.generation.likelihood import log_likelihoods
-from recbole_recfound.generation.ranking import GenerativeRanking
-from recbole_recfound.generation.trie import TokenTrie
-
-__all__ = ["GenerativeRanking", "Generator", "HoldToTrie", "TokenTrie", "log_likelihoods", "trie_of"]
