@@ -28,7 +28,7 @@ import recbole_recfound  # noqa: F401  (repairs RecBole)
 from benchmarks.report import write_report
 from recbole_recfound.base import Attachment, family_of
 from recbole_recfound.data.domain import LookupDomains
-from recbole_recfound.kernel import IAKKernelBank, default_sizes
+from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.config.property_files import read_settings, recbole_dir
 

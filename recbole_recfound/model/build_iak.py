@@ -16,7 +16,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.domain import Domains
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.kernel import IAKKernelBank, default_sizes, sizes_within
+from recbole_recfound.model.kernel import IAKKernelBank, default_sizes, sizes_within
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.config.models import get_model
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recbole_recfound.base import Attachment, Family
 from recbole_recfound.data.domain import Domains
-from recbole_recfound.kernel import IAKKernelBank, Passed
+from recbole_recfound.model.kernel import IAKKernelBank, Passed
 
 DOMAIN_FIELD = "iak_domain"
 """Column of a batch, int64 [B, number of domain types], that overrides what the domains' own rules say."""

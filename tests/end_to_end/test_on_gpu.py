@@ -8,7 +8,7 @@ import torch
 
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.adapter.tmole import TMoLELayer
-from recbole_recfound.kernel import IAKKernelBank
+from recbole_recfound.model.kernel import IAKKernelBank
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 from tests.adapter.models import SMALL, relative_error, tiny_backbone, tokens
@@ -41,7 +41,7 @@ def test_tmole_equals_the_loop_over_experts(tasks):
 
 @pytest.mark.parametrize("gathered", [0, 1 << 24])
 def test_bank_equals_itself_on_the_host(monkeypatch, gathered):
-    monkeypatch.setattr("recbole_recfound.kernel.bank.GATHERED", gathered)
+    monkeypatch.setattr("recbole_recfound.model.kernel.bank.GATHERED", gathered)
     torch.manual_seed(0)
     bank = IAKKernelBank(5, 12, 6, 4).eval()
     for weight in bank.parameters():

@@ -2,7 +2,7 @@
 
 import torch
 
-from recbole_recfound.kernel import IAKKernelBank
+from recbole_recfound.model.kernel import IAKKernelBank
 
 
 def loop(bank: IAKKernelBank, h: torch.Tensor, domain: torch.Tensor, noise: torch.Tensor | None = None):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.kernel import (
+from recbole_recfound.model.kernel import (
     IAKKernelBank,
     default_sizes,
     each_row,
@@ -14,7 +14,7 @@ from recbole_recfound.kernel import (
     kernel_parameters,
     sizes_within,
 )
-from recbole_recfound.kernel import bank as room
+from recbole_recfound.model.kernel import bank as room
 from tests.reference.kernel_loop import loop
 
 

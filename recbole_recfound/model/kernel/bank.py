@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.kernel.blocks import Layout, each_row, group_rows
-from recbole_recfound.kernel.gaussian import gaussian_kl
+from recbole_recfound.model.kernel.blocks import Layout, each_row, group_rows
+from recbole_recfound.model.kernel.gaussian import gaussian_kl
 
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)

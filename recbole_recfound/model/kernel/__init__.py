@@ -1,9 +1,9 @@
 """The kernel of IAK (arXiv 2501.14268) as plain torch: a bank of small encoder-decoders, one per domain, evaluated together."""
 
-from recbole_recfound.kernel.bank import IAKKernelBank, Passed
-from recbole_recfound.kernel.blocks import each_row, group_rows
-from recbole_recfound.kernel.gaussian import gaussian_kl
-from recbole_recfound.kernel.sizes import default_sizes, kernel_parameters, sizes_within
+from recbole_recfound.model.kernel.bank import IAKKernelBank, Passed
+from recbole_recfound.model.kernel.blocks import each_row, group_rows
+from recbole_recfound.model.kernel.gaussian import gaussian_kl
+from recbole_recfound.model.kernel.sizes import default_sizes, kernel_parameters, sizes_within
 
 __all__ = [
     "IAKKernelBank",
