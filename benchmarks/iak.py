@@ -26,7 +26,7 @@ from recbole.model.sequential_recommender import SASRec
 
 import recbole_recfound  # noqa: F401  (repairs RecBole)
 from benchmarks.report import write_report
-from recbole_recfound.base import Attachment, family_of
+from recbole_recfound.model.pretrained import Attachment, family_of
 from recbole_recfound.data.domain import LookupDomains
 from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK

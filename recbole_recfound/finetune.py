@@ -14,7 +14,7 @@ import torch
 from recbole.utils import init_seed
 from safetensors.torch import load_file
 
-from recbole_recfound.base import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
+from recbole_recfound.model.pretrained import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
 from recbole_recfound.config.configurator import Config, settings_of_dict, settings_of_files
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
 from recbole_recfound.data.domain import Domains, build_domains, parse_domain, permuted

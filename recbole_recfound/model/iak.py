@@ -11,7 +11,7 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.base import Attachment, Family
+from recbole_recfound.model.pretrained import Attachment, Family
 from recbole_recfound.data.domain import Domains
 from recbole_recfound.model.kernel import IAKKernelBank, Passed
 

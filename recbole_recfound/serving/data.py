@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from recbole.utils import init_seed
 
-from recbole_recfound.base import BaseCheckpoint
+from recbole_recfound.model.pretrained import BaseCheckpoint
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import DataError

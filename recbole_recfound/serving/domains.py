@@ -9,7 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_recfound.base import base_hash, read_base
+from recbole_recfound.model.pretrained import base_hash, read_base
 from recbole_recfound.data.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build_iak import assemble, make_base, plug_in

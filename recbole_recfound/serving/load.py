@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_recfound.base import read_base
+from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.build_iak import make_base
 from recbole_recfound.serving.data import splits_of

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from recbole_recfound.base import Attachment, Family, forget_cached
+from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.runtime.budget import turn

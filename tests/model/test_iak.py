@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_recfound.base import Attachment, base_hash
+from recbole_recfound.model.pretrained import Attachment, base_hash
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.iak import DOMAIN_FIELD
 from recbole_recfound.trainer.iak import IAKTrainer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from recbole_recfound.base.families import FAMILIES
+from recbole_recfound.model.pretrained.families import FAMILIES
 
 
 def layer_table(model: str, weights: Mapping[str, torch.Tensor]) -> str:

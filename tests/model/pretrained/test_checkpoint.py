@@ -7,7 +7,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_recfound.base import base_hash, read_base, save_base
+from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits

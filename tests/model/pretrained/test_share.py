@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_recfound.base import rows_of_base
+from recbole_recfound.model.pretrained import rows_of_base
 from recbole_recfound.data.split.protocol import with_training_rows
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.quick_start import run_recfound
