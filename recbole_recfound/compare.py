@@ -12,8 +12,8 @@ from recbole_recfound.data.split.protocol import Splits, build_splits, protocol_
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
-from recbole_recfound.evaluation.report import render_report
-from recbole_recfound.evaluation.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
+from recbole_recfound.evaluation.report.page import render_report
+from recbole_recfound.evaluation.report.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, PROMPT, history_mode
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text

@@ -21,8 +21,8 @@ from recbole_recfound.data.domain import Domains, build_domains, parse_domain, p
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import fit
 from recbole_recfound.evaluation.domains import DomainScorer
-from recbole_recfound.evaluation.iak_report import render_iak_report
-from recbole_recfound.evaluation.table import format_table, protocol_line
+from recbole_recfound.evaluation.report.iak_page import render_iak_report
+from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
 from recbole_recfound.config.property_files import properties_dir, read_settings
 from recbole_recfound.config.models import OUR_MODELS

@@ -14,8 +14,8 @@ from recbole_recfound.data.split.protocol import Splits, build_splits, check_top
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
-from recbole_recfound.evaluation.report import render_report
-from recbole_recfound.evaluation.table import format_table, protocol_line, task_lines
+from recbole_recfound.evaluation.report.page import render_report
+from recbole_recfound.evaluation.report.table import format_table, protocol_line, task_lines
 from recbole_recfound.finetune import run_iak
 from recbole_recfound.multi_task import MultiTaskRun, check_tasks
 from recbole_recfound.config.models import OUR_MODELS

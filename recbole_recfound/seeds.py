@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.table import smaller_is_better
+from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
 from recbole_recfound.data.records.files import paths_in

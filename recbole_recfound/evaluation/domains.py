@@ -19,7 +19,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, training_pairs
 from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.evaluation.eval_rows import EvalRows
-from recbole_recfound.evaluation.table import smaller_is_better
+from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
 
 Collected = dict[str, torch.Tensor]

@@ -7,9 +7,9 @@ import torch
 
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.evaluation.report import probe_curves, ratio_curves, render_report
+from recbole_recfound.evaluation.report.page import probe_curves, ratio_curves, render_report
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.table import format_table, markdown_table, protocol_line
+from recbole_recfound.evaluation.report.table import format_table, markdown_table, protocol_line
 
 HOST = torch.get_default_device()
 PROTOCOL = {

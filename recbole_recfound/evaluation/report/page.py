@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from recbole_recfound.evaluation import figures
-from recbole_recfound.evaluation.table import protocol_line, task_table
+from recbole_recfound.evaluation.report import figures
+from recbole_recfound.evaluation.report.table import protocol_line, task_table
 
 
 def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -24,7 +24,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
     metrics = list(rows[0]["metrics"])
     chosen = results["protocol"]["valid_metric"].lower()
     router = results.get("router")
-    source = (resources.files("recbole_recfound.evaluation") / "report.html.j2").read_text(encoding="utf-8")
+    source = (resources.files("recbole_recfound.evaluation.report") / "report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     return page.render(
         title=f"{results['model']} on {results['dataset']}",
