@@ -11,7 +11,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits, protocol_of
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.baseline import check_baselines, run_baseline
+from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
 from recbole_recfound.model.build import ITEM, PROMPT, history_mode

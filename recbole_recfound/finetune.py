@@ -19,7 +19,7 @@ from recbole_recfound.config.configurator import Config, settings_of_dict, setti
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
 from recbole_recfound.data.domain import Domains, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.baseline import fit
+from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.report.iak_page import render_iak_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
@@ -30,7 +30,7 @@ from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_set
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
 from recbole_recfound.runtime.budget import Budget, turn
-from recbole_recfound.trainer.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
+from recbole_recfound.baseline.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
 from recbole_recfound.runtime.versions import versions
 

@@ -13,7 +13,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.baseline import check_baselines, fit_and_score, run_baseline
+from recbole_recfound.baseline.recbole import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line, task_lines
 from recbole_recfound.finetune import run_iak

@@ -10,7 +10,7 @@ from recbole.data.utils import create_dataset
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
-from recbole_recfound.evaluation.baseline import fit_and_score
+from recbole_recfound.baseline.recbole import fit_and_score
 
 EIGHT = [[f"u{u}", f"i{(u + step) % 6}", 10 * u + step] for u in range(8) for step in range(5)]
 INTER = [["user_id:token", "item_id:token", "timestamp:float"], *EIGHT]

@@ -9,7 +9,7 @@ import torch
 
 from recbole_recfound.errors import ConfigError, TrainingError
 from recbole_recfound.model.build_iak import make_base
-from recbole_recfound.trainer.finetune import METHODS, FineTuner, Recipe, build_method
+from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from tests.small_iak import build_small_iak, shake
 
 

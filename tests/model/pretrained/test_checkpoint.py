@@ -12,7 +12,7 @@ from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.baseline import fit
+from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.finetune import iak_config
 from recbole_recfound.model.build_iak import make_base
 from recbole_recfound.quick_start import run_recfound

@@ -7,7 +7,7 @@ import pytest
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.baseline import baseline_config, check_baselines, run_baseline
+from recbole_recfound.baseline.recbole import baseline_config, check_baselines, run_baseline
 
 KEYS = {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters", "converged", "note"}
 

@@ -1,0 +1,1 @@
+"""RecBole's own models, and other ways of fine-tuning."""
