@@ -21,7 +21,7 @@ def command(argv: list[str]) -> int:
     """
     request = read_request(argv, USAGE)
     if request:
-        from recbole_recfound.compare import compare
+        from recbole_recfound.study.compare import compare
 
         request.pop("model")
         compare(**request)

@@ -26,7 +26,7 @@ def command(argv: list[str]) -> int:
         words = text.split(",") if text else []
         if not all(word.strip().isdigit() for word in words):
             raise ConfigError(f"seeds: is {text!r}, expected whole numbers separated by commas")
-        from recbole_recfound.seeds import run_seeds
+        from recbole_recfound.study.seeds import run_seeds
 
         run_seeds([int(word) for word in words], **request)
     return 0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_recfound import compare as module
-from recbole_recfound.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
+from recbole_recfound.study import compare as module
+from recbole_recfound.study.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
 from recbole_recfound.errors import ConfigError
 
 ALL_VARIANTS = module.VARIANTS

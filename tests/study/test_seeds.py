@@ -4,9 +4,9 @@ import statistics
 
 import pytest
 
-from recbole_recfound import seeds as module
+from recbole_recfound.study import seeds as module
 from recbole_recfound.cli import main
-from recbole_recfound.seeds import run_seeds, seeds_table, summarise
+from recbole_recfound.study.seeds import run_seeds, seeds_table, summarise
 
 
 def row(model, auc):

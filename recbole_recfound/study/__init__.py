@@ -1,0 +1,1 @@
+"""Studies over many runs: the long table and repeated seeds."""
