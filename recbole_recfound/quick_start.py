@@ -16,8 +16,8 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.baseline.recbole import check_baselines, fit_and_score, run_baseline
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line, task_lines
-from recbole_recfound.finetune import run_iak
-from recbole_recfound.multi_task import MultiTaskRun, check_tasks
+from recbole_recfound.system.iak.finetune import run_iak
+from recbole_recfound.system.recfound.multi_task import MultiTaskRun, check_tasks
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
 from recbole_recfound.data.records.files import TaskFiles

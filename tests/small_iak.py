@@ -10,8 +10,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.domain import Domains, build_domains, parse_domain
 from recbole_recfound.evaluation.domains import DomainScorer
-from recbole_recfound.finetune import iak_config
-from recbole_recfound.model.build_iak import Plug, kernel_rows, make_base, make_model, plug_in
+from recbole_recfound.system.iak.finetune import iak_config
+from recbole_recfound.system.iak.build import Plug, kernel_rows, make_base, make_model, plug_in
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer

@@ -27,7 +27,7 @@ def command(argv: list[str]) -> int:
     """
     request = read_request(argv, USAGE)
     if request and request["config_dict"].pop("list_layers", False):
-        from recbole_recfound.finetune import list_layers
+        from recbole_recfound.system.iak.finetune import list_layers
 
         print(list_layers(request["config_file_list"], request["config_dict"]))
     elif request:

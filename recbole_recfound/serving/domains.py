@@ -12,7 +12,7 @@ from recbole.utils import ModelType
 from recbole_recfound.model.pretrained import base_hash, read_base
 from recbole_recfound.data.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.build_iak import assemble, make_base, plug_in
+from recbole_recfound.system.iak.build import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.kernels import load_kernels, read_document

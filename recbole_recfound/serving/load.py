@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.build_iak import make_base
+from recbole_recfound.system.iak.build import make_base
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.domains import load_iak
 from recbole_recfound.serving.kernels import CHOSEN

@@ -14,7 +14,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
-from recbole_recfound.model.build import ITEM, PROMPT, history_mode
+from recbole_recfound.system.recfound.build import ITEM, PROMPT, history_mode
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
 from recbole_recfound.runtime.versions import versions

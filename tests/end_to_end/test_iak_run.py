@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
-from recbole_recfound.finetune import CHOSEN_BETA, list_layers
+from recbole_recfound.system.iak.finetune import CHOSEN_BETA, list_layers
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 from tests.small_iak import OPTIONS

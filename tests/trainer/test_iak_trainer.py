@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_recfound.errors import ConfigError, TrainingError
-from recbole_recfound.model.build_iak import make_base
+from recbole_recfound.system.iak.build import make_base
 from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from tests.small_iak import build_small_iak, shake
 

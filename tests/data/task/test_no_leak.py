@@ -5,7 +5,7 @@ import pytest
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
-from recbole_recfound.model.build import catalogue_of
+from recbole_recfound.system.recfound.build import catalogue_of
 from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]

@@ -13,8 +13,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.baseline.recbole import fit
-from recbole_recfound.finetune import iak_config
-from recbole_recfound.model.build_iak import make_base
+from recbole_recfound.system.iak.finetune import iak_config
+from recbole_recfound.system.iak.build import make_base
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
 from tests.small_iak import OPTIONS

@@ -39,7 +39,7 @@ def test_without_an_order_of_time_rows_are_drawn_by_the_split_s_seed(tiny_path):
 @pytest.mark.parametrize("model", ["DeepFM", "SASRec"])
 def test_kernels_learn_from_what_the_base_has_not_seen(tiny_path, tmp_path, monkeypatch, model):
     """The rows that base and kernels are given, of a whole run; another run on the same base keeps the division."""
-    from recbole_recfound import finetune as room
+    from recbole_recfound.system.iak import finetune as room
 
     given: dict[str, list] = {"base": [], "kernels": []}
     fit, sampler = room.fit, room.DomainBatchSampler

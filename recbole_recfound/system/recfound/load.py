@@ -16,7 +16,7 @@ from recbole_recfound.backbone import load_backbone
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.build import build_recfound
+from recbole_recfound.system.recfound.build import build_recfound
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.run_folder import RESULTS
 

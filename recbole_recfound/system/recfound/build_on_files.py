@@ -7,7 +7,7 @@ from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.build import (
+from recbole_recfound.system.recfound.build import (
     PROMPT,
     Built,
     build_adapted,

@@ -21,8 +21,8 @@ from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
-from recbole_recfound.model.build import Built, build_recfound
-from recbole_recfound.model.build_on_files import build_on_files
+from recbole_recfound.system.recfound.build import Built, build_recfound
+from recbole_recfound.system.recfound.build_on_files import build_on_files
 from recbole_recfound.runtime.run_folder import RunFolder, write_text
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.records.files import TaskFiles

@@ -23,7 +23,7 @@ from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.report.iak_page import render_iak_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
-from recbole_recfound.model.build_iak import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
+from recbole_recfound.system.iak.build import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
 from recbole_recfound.config.property_files import properties_dir, read_settings
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text

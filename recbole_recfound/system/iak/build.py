@@ -52,7 +52,7 @@ def make_base(splits: Splits, checkpoint: BaseCheckpoint | None) -> nn.Module:
     """
     config = splits.config
     if config["model"] == "RecFound":
-        from recbole_recfound.model.pretrained.recfound import load_recfound_base
+        from recbole_recfound.system.recfound.load import load_recfound_base
 
         return load_recfound_base(checkpoint.path, splits)
     base = get_model(config["model"])(config, splits.train_set).to(config["device"])
@@ -73,7 +73,7 @@ def plug_in(splits: Splits, base: nn.Module, layer: str | None) -> Plug:
     attachment = Attachment(base, family.place)
     collate, trainable = splits.train_data.collate_fn, np.ones(len(splits.train_set), dtype=bool)
     if config["model"] == "RecFound":
-        from recbole_recfound.model.pretrained.recfound import HistoryCollate
+        from recbole_recfound.system.recfound.load import HistoryCollate
 
         collate = HistoryCollate(splits)
         trainable = collate.before > 0

@@ -1,0 +1,1 @@
+"""Published systems: each puts the rooms together."""

@@ -1,0 +1,1 @@
+"""IAK: kernels for the domains of a frozen recommender."""

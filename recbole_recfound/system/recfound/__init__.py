@@ -1,0 +1,1 @@
+"""RecFound: one LLM trained on embedding and generative tasks."""
