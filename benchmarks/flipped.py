@@ -24,7 +24,9 @@ SETTINGS = {
 """Settings of a run on this data set: the domain itself is not among the base's columns."""
 
 
-def write_flipped(folder: Path, seed: int = 0, users: int = 4000, items: int = 60, rows: int = 3, strength: float = 3.0) -> Path:
+def write_flipped(
+    folder: Path, seed: int = 0, users: int = 4000, items: int = 60, rows: int = 3, strength: float = 3.0
+) -> Path:
     """Write the data set.
 
     Args:

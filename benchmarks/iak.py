@@ -26,11 +26,11 @@ from recbole.model.sequential_recommender import SASRec
 
 import recbole_recfound  # noqa: F401  (repairs RecBole)
 from benchmarks.report import write_report
-from recbole_recfound.model.pretrained import Attachment, family_of
-from recbole_recfound.data.domain import LookupDomains
-from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
-from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.config.property_files import read_settings, recbole_dir
+from recbole_recfound.data.domain import LookupDomains
+from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
+from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
+from recbole_recfound.model.pretrained import Attachment, family_of
 
 MARKS = {"bank_over_base": 1.1, "bank_over_loop": 0.5}
 
@@ -49,7 +49,7 @@ class OneKernel:
             self.kernels.append({name: weight.clone().requires_grad_() for name, weight in weights.items()})
 
     def __call__(self, h: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """h' [B, d]."""
+        """H' [B, d]."""
         of_domain = [torch.nonzero(domain == number).squeeze(1) for number in range(len(self.kernels))]
         present = [number for number, rows in enumerate(of_domain) if len(rows)]
         adapted = torch.cat([self._one(self.kernels[number], h[of_domain[number]]) for number in present])
@@ -76,11 +76,18 @@ class _Items:
 
 def sasrec(items: int, length: int, device: torch.device) -> SASRec:
     """SASRec with RecBole's default sizes and random weights."""
-    settings = {setting.key: setting.value for setting in read_settings(recbole_dir() / "properties" / "model" / "SASRec.yaml")}
+    settings = {
+        setting.key: setting.value for setting in read_settings(recbole_dir() / "properties" / "model" / "SASRec.yaml")
+    }
     fields = {
-        "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "item_length",
-        "NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": length, "device": device,
-    }  # fmt: skip
+        "USER_ID_FIELD": "user_id",
+        "ITEM_ID_FIELD": "item_id",
+        "LIST_SUFFIX": "_list",
+        "ITEM_LIST_LENGTH_FIELD": "item_length",
+        "NEG_PREFIX": "neg_",
+        "MAX_ITEM_LIST_LENGTH": length,
+        "device": device,
+    }
     return SASRec({**settings, **fields}, _Items(items)).to(device).eval()
 
 
@@ -92,7 +99,9 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def ratio(one: Callable[[], object], other: Callable[[], object], repeats: int, device: torch.device) -> tuple[float, float, float]:
+def ratio(
+    one: Callable[[], object], other: Callable[[], object], repeats: int, device: torch.device
+) -> tuple[float, float, float]:
     """Median ratio of the seconds of two runs, and the median seconds of each."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 1):
@@ -105,7 +114,9 @@ def ratio(one: Callable[[], object], other: Callable[[], object], repeats: int, 
     return statistics.median(a / b for a, b in zip(*seconds)), *map(statistics.median, seconds)
 
 
-def measure(device: torch.device, rows: int, domains: int, items: int, length: int, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+def measure(
+    device: torch.device, rows: int, domains: int, items: int, length: int, repeats: int
+) -> tuple[dict[str, float], dict[str, float]]:
     """All ratios, and the seconds behind them."""
     torch.manual_seed(0)
     base = sasrec(items, length, device)
@@ -117,26 +128,37 @@ def measure(device: torch.device, rows: int, domains: int, items: int, length: i
     family = family_of("SASRec", base)
     model = IAK(base, family, Attachment(base, family.place), [of_users], [bank]).eval()
     domain = torch.randint(0, domains, (rows,), device=device)
-    batch = Interaction({
-        "item_id_list": torch.randint(1, items, (rows, length), device=device),
-        "item_length": torch.randint(1, length + 1, (rows,), device=device),
-        DOMAIN_FIELD: domain.unsqueeze(1),
-    })  # fmt: skip
+    batch = Interaction(
+        {
+            "item_id_list": torch.randint(1, items, (rows, length), device=device),
+            "item_length": torch.randint(1, length + 1, (rows,), device=device),
+            DOMAIN_FIELD: domain.unsqueeze(1),
+        }
+    )
     h, loop = torch.randn(rows, width, device=device), OneKernel(bank)
     with torch.no_grad():
         torch.testing.assert_close(bank(h, domain), loop(h, domain), rtol=1e-3, atol=1e-4)
-        over_base = ratio(lambda: model.full_sort_predict(batch), lambda: base.full_sort_predict(batch), repeats, device)
+        over_base = ratio(
+            lambda: model.full_sort_predict(batch), lambda: base.full_sort_predict(batch), repeats, device
+        )
         over_loop = ratio(lambda: bank(h, domain), lambda: loop(h, domain), 5 * repeats, device)
     training = IAKKernelBank(domains, width, *default_sizes(width), stochastic=False).to(device)
     own_loop = OneKernel(training)
     with_backward = ratio(
-        lambda: training(h, domain).square().sum().backward(), lambda: own_loop(h, domain).square().sum().backward(), 3 * repeats, device
+        lambda: training(h, domain).square().sum().backward(),
+        lambda: own_loop(h, domain).square().sum().backward(),
+        3 * repeats,
+        device,
     )
     ratios = {"bank_over_base": over_base[0], "bank_over_loop": over_loop[0], "training_over_loop": with_backward[0]}
     seconds = {
-        "with the bank": over_base[1], "base": over_base[2], "bank": over_loop[1], "loop": over_loop[2],
-        "bank, backward": with_backward[1], "loop, backward": with_backward[2],
-    }  # fmt: skip
+        "with the bank": over_base[1],
+        "base": over_base[2],
+        "bank": over_loop[1],
+        "loop": over_loop[2],
+        "bank, backward": with_backward[1],
+        "loop, backward": with_backward[2],
+    }
     return ratios, seconds
 
 
@@ -152,7 +174,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15, help="timed rounds")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    ratios, seconds = measure(options.device, options.rows, options.domains, options.items, options.length, options.repeats)
+    ratios, seconds = measure(
+        options.device, options.rows, options.domains, options.items, options.length, options.repeats
+    )
     for name, value in ratios.items():
         mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
         print(f"{name:20s} {value:6.3f}{mark}")

@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from benchmarks.report import write_report
+from recbole_recfound.data.records.records import RecordFile
+from recbole_recfound.data.task.answers import parse_yes_no
 from recbole_recfound.errors import DataError
 from recbole_recfound.evaluation.tasks import best_threshold
-from recbole_recfound.data.task.answers import parse_yes_no
-from recbole_recfound.data.records.records import RecordFile
 
 PRODUCT = re.compile(r"^Product \d+: (.*)$", re.MULTILINE)
 PRICE = re.compile(r"price:.*")
@@ -32,7 +32,9 @@ def overlaps(path: Path) -> tuple[np.ndarray, np.ndarray]:
     indices, wanted = [], []
     for index in range(file.size("PM")):
         record = file.read("PM", index)[0]
-        products = [set(re.findall(r"[a-z0-9]+", PRICE.sub("", text.lower()))) for text in PRODUCT.findall(record.prompt)]
+        products = [
+            set(re.findall(r"[a-z0-9]+", PRICE.sub("", text.lower()))) for text in PRODUCT.findall(record.prompt)
+        ]
         if len(products) != 2:
             raise DataError(f"{path}:{file.line('PM', index)}: the prompt does not hold two products")
         indices.append(len(products[0] & products[1]) / max(1, len(products[0] | products[1])))

@@ -152,7 +152,9 @@ class Bench:
 
         def run(module: nn.Module) -> None:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32):
-                with use_route(Route(self.tasks)):  # of this layer alone: its gate is not worked out together with others
+                with use_route(
+                    Route(self.tasks)
+                ):  # of this layer alone: its gate is not worked out together with others
                     out = module(x)
             out.backward(gradient)
             module.zero_grad(set_to_none=True)

@@ -9,20 +9,20 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of
 from recbole_recfound.atomic.find import NO_DATASET
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.baseline.recbole import check_baselines, fit_and_score, run_baseline
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line, task_lines
+from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
+from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.iak.finetune import run_iak
 from recbole_recfound.system.recfound.multi_task import MultiTaskRun, check_tasks
-from recbole_recfound.config.models import OUR_MODELS
-from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
-from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.versions import versions
 
 BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""
@@ -70,7 +70,9 @@ def run_recfound(
     elif config["baselines"] or not ours:
         raise ConfigError("dataset: none has no interactions, which RecBole's models need")
     files = check_tasks(config) if ours else TaskFiles()
-    folder = RunFolder.open(config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"])
+    folder = RunFolder.open(
+        config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"]
+    )
     folder.log_to(verbose=config["show_progress"])
     protocol = protocol_of(config, splits)
     print(f"{protocol_line(protocol)}\nrun folder: {folder.path}\n{_plan(config)}", flush=True)

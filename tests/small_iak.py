@@ -7,13 +7,13 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.domain import Domains, build_domains, parse_domain
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.evaluation.domains import DomainScorer
-from recbole_recfound.system.iak.finetune import iak_config
-from recbole_recfound.system.iak.build import Plug, kernel_rows, make_base, make_model, plug_in
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.system.iak.build import Plug, kernel_rows, make_base, make_model, plug_in
+from recbole_recfound.system.iak.finetune import iak_config
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
 
 CLICKS = {
@@ -54,13 +54,22 @@ class SmallIAK:
     def trainer(self, **changes) -> IAKTrainer:
         """A trainer of this model."""
         options = {
-            "epochs": 3, "learning_rate": 0.01, "beta": 1e-3, "lambda_c": 0.1, "lambda_kd": 0.0, "schedule": "joint",
-            "stopping_step": 5, "least_steps": 0, "cold": "base",
-        } | changes  # fmt: skip
+            "epochs": 3,
+            "learning_rate": 0.01,
+            "beta": 1e-3,
+            "lambda_c": 0.1,
+            "lambda_kd": 0.0,
+            "schedule": "joint",
+            "stopping_step": 5,
+            "least_steps": 0,
+            "cold": "base",
+        } | changes
         rows, number = kernel_rows(self.domains, self.splits, self.plug.trainable)
         apart = number - len(self.domains[0])
         sampler = DomainBatchSampler(rows, number, 32, "dynamic", options["epochs"], options["least_steps"], 0, apart)
-        return IAKTrainer(self.model, sampler, self.plug.collate, self.scorer, IAKOptions(**options), torch.device("cpu"))
+        return IAKTrainer(
+            self.model, sampler, self.plug.collate, self.scorer, IAKOptions(**options), torch.device("cpu")
+        )
 
     def base_scores(self):
         """What kernels must beat."""
@@ -71,15 +80,21 @@ class SmallIAK:
 def build_small_iak(model: str, data_path, **changes) -> SmallIAK:
     """An untrained base of a kind, with kernels by gender (or `domain` in `changes`)."""
     settings = {
-        "data_path": str(data_path), "show_progress": False, "use_gpu": False, "base_model": model, "domain": ["gender"],
+        "data_path": str(data_path),
+        "show_progress": False,
+        "use_gpu": False,
+        "base_model": model,
+        "domain": ["gender"],
         "checkpoint_dir": "saved",
-    }  # fmt: skip
+    }
     config, _ = iak_config("tiny", None, settings | OPTIONS[model] | changes)
     init_seed(config["seed"], config["reproducibility"])
     splits = build_splits(config)
     plug = plug_in(splits, make_base(splits, None), config["iak_layer"])
     domains = [build_domains(parse_domain(text), splits) for text in config["domain"]]
-    return SmallIAK(config, splits, plug, domains, make_model(plug, domains, config), DomainScorer(splits, plug.base, domains))
+    return SmallIAK(
+        config, splits, plug, domains, make_model(plug, domains, config), DomainScorer(splits, plug.base, domains)
+    )
 
 
 def shake(model: IAK, seed: int = 0, size: float = 0.3) -> None:

@@ -10,9 +10,9 @@ from recbole.utils import init_seed
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
+from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.system.recfound.build import Built, build_recfound
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 

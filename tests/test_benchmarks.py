@@ -10,7 +10,8 @@ from recbole_recfound.errors import DataError
 
 def _write(path, *pairs):
     rows = [
-        {"text": [f"Same?\nProduct 1: {a}\nProduct 2: {b}\nAnswer:", answer], "task": "Product_Matching"} for a, b, answer in pairs
+        {"text": [f"Same?\nProduct 1: {a}\nProduct 2: {b}\nAnswer:", answer], "task": "Product_Matching"}
+        for a, b, answer in pairs
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -18,12 +19,21 @@ def _write(path, *pairs):
 
 def test_matching_by_common_words(tmp_path, capsys):
     """The threshold comes from the training part: 2 of 3 words is yes there, so that it finds one of two and is wrong once."""
-    train = _write(tmp_path / "train.jsonl", ("red shoe; price: 5", "red shoe x; price: 9", "yes"), ("red shoe", "red hat", "no"))
+    train = _write(
+        tmp_path / "train.jsonl", ("red shoe; price: 5", "red shoe x; price: 9", "yes"), ("red shoe", "red hat", "no")
+    )
     test = _write(
-        tmp_path / "test.jsonl", ("a b c", "A, b, c", "yes"), ("a b c", "a b c", "no"), ("a b", "c d", "yes"), ("a b", "c d", "no")
+        tmp_path / "test.jsonl",
+        ("a b c", "A, b, c", "yes"),
+        ("a b c", "a b c", "no"),
+        ("a b", "c d", "yes"),
+        ("a b", "c d", "no"),
     )
     assert matching.main([str(train), str(test), "--json", str(tmp_path / "found.json")]) == 0
-    assert json.loads((tmp_path / "found.json").read_text())["ratios"] == {"always_yes": pytest.approx(2 / 3), "jaccard": 0.5}
+    assert json.loads((tmp_path / "found.json").read_text())["ratios"] == {
+        "always_yes": pytest.approx(2 / 3),
+        "jaccard": 0.5,
+    }
     assert "jaccard" in capsys.readouterr().out
     (tmp_path / "odd.jsonl").write_text(json.dumps({"text": ["Same?", "no"], "task": "Product_Matching"}))
     with pytest.raises(DataError, match="odd.jsonl:1: the prompt does not hold two products"):
@@ -31,12 +41,23 @@ def test_matching_by_common_words(tmp_path, capsys):
 
 
 SMALL = {
-    tmole: (["--rows=4", "--length=8", "--layers=1", "--repeats=1"],
-            {"step_over_lora", "step_over_same_rank_lora", "one_kind_step_over_lora", "layer_over_loop", "activations_over_lora", "folded_over_lora"}),
-    generation: (["--rows=2", "--length=4", "--items=200", "--title=3", "--layers=1", "--repeats=1"],
-                 {"constrained_over_free", "batched_over_single", "large_over_small_mask"}),
+    tmole: (
+        ["--rows=4", "--length=8", "--layers=1", "--repeats=1"],
+        {
+            "step_over_lora",
+            "step_over_same_rank_lora",
+            "one_kind_step_over_lora",
+            "layer_over_loop",
+            "activations_over_lora",
+            "folded_over_lora",
+        },
+    ),
+    generation: (
+        ["--rows=2", "--length=4", "--items=200", "--title=3", "--layers=1", "--repeats=1"],
+        {"constrained_over_free", "batched_over_single", "large_over_small_mask"},
+    ),
     iak: (["--rows=8", "--domains=3", "--items=50", "--length=5", "--repeats=1"], {"bank_over_base", "bank_over_loop"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("benchmark", SMALL, ids=lambda module: module.__name__)

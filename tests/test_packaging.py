@@ -40,7 +40,7 @@ def source(checkout, tmp_path_factory):
     """A copy of the checkout, so that building leaves nothing in it."""
     copy = tmp_path_factory.mktemp("source") / "checkout"
     copy.mkdir()
-    for name in ("setup.py", "MANIFEST.in", "Makefile", "pytest.ini", "run_recfound.py", "README.md"):
+    for name in ("setup.py", "MANIFEST.in", "Makefile", "pyproject.toml", "run_recfound.py", "README.md"):
         if (checkout / name).is_file():
             shutil.copy(checkout / name, copy)
     for name in ("recbole_recfound", "properties", "tests", "benchmarks"):
@@ -73,7 +73,9 @@ def site_packages(sdist, tmp_path_factory):
 
 def test_wheel_built_from_the_sdist(site_packages, tmp_path):
     package, properties = _look(tmp_path, site_packages)
-    assert package == str(site_packages / "recbole_recfound") and properties == str(site_packages / "recbole_recfound" / "properties")
+    assert package == str(site_packages / "recbole_recfound") and properties == str(
+        site_packages / "recbole_recfound" / "properties"
+    )
 
 
 def test_wheel_holds_every_file_of_the_package_and_no_tests(site_packages, source):
@@ -87,7 +89,9 @@ def test_wheel_holds_every_file_of_the_package_and_no_tests(site_packages, sourc
 def test_console_script(site_packages, tmp_path):
     (entries,) = site_packages.glob("*.dist-info/entry_points.txt")
     assert "recfound = recbole_recfound.cli:main" in entries.read_text()
-    out = _python("-c", "from recbole_recfound.cli import main; main(['run', '--help'])", cwd=tmp_path, path=site_packages)
+    out = _python(
+        "-c", "from recbole_recfound.cli import main; main(['run', '--help'])", cwd=tmp_path, path=site_packages
+    )
     assert "--mask_history=true" in out
 
 
@@ -107,6 +111,9 @@ def test_editable_install(source, tmp_path):
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--target", target]
     _python("-m", "pip", "install", *flags, "-e", source, cwd=tmp_path)
     # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a file too: not read
-    look = f"import site, sys; site.addsitedir({str(target)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n" + LOOK
+    look = (
+        f"import site, sys; site.addsitedir({str(target)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n"
+        + LOOK
+    )
     package, properties, _ = _python("-S", "-c", look, cwd=tmp_path).splitlines()
     assert (package, properties) == (str(source / "recbole_recfound"), str(source / "properties"))

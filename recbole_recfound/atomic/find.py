@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.config.property_files import recbole_dir
 from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
+from recbole_recfound.config.property_files import recbole_dir
+from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from recbole_recfound.config.configurator import Config
@@ -39,7 +39,9 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     missing = next(folder / name for name in names if not (folder / name).is_file())
     advice = f"put the atomic files into {folder}, or name the folder above it with --data_path"
     if (Path(data_path) / names[0]).is_file():
-        advice = f"--data_path names the folder above the data set's own: --data_path={Path(data_path).resolve().parent}"
+        advice = (
+            f"--data_path names the folder above the data set's own: --data_path={Path(data_path).resolve().parent}"
+        )
     raise DataError(f"data set {dataset!r} not found: {missing} does not exist; {advice}")
 
 
@@ -59,7 +61,9 @@ def check_columns(folder: Path, dataset: str, config: Config) -> None:
     if config["eval_args"].get("order") == "TO":
         wanted[config["TIME_FIELD"]] = "TIME_FIELD, for the split by time (eval_args order TO)"
     loaded = (config["load_col"] or {}).get("inter")
-    unloaded = [] if loaded is None else [f"{field} ({reason})" for field, reason in wanted.items() if field not in loaded]
+    unloaded = (
+        [] if loaded is None else [f"{field} ({reason})" for field, reason in wanted.items() if field not in loaded]
+    )
     if unloaded:
         raise ConfigError(f"load_col: inter does not name {', '.join(unloaded)}")
     for field in loaded or []:
@@ -73,17 +77,31 @@ def check_columns(folder: Path, dataset: str, config: Config) -> None:
         filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
         read = frozenset(present if loaded is None else loaded)
         stamp = (folder / name).stat()
-        _check_rows(folder / name, config["field_separator"], config["encoding"], filled, read, (stamp.st_mtime_ns, stamp.st_size))
+        _check_rows(
+            folder / name,
+            config["field_separator"],
+            config["encoding"],
+            filled,
+            read,
+            (stamp.st_mtime_ns, stamp.st_size),
+        )
     for suffix in set(config["load_col"] or {}) & {"user", "item"}:
         path = folder / f"{dataset}.{suffix}"
         unknown = sorted(set(config["load_col"][suffix]) - set(columns_of(path, config))) if path.is_file() else []
         if unknown:
-            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, config))}")
+            raise DataError(
+                f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, config))}"
+            )
 
 
 @lru_cache(maxsize=64)
 def _check_rows(
-    path: Path, separator: str, encoding: str | None, filled: frozenset[str], read: frozenset[str], stamp: tuple[int, int]
+    path: Path,
+    separator: str,
+    encoding: str | None,
+    filled: frozenset[str],
+    read: frozenset[str],
+    stamp: tuple[int, int],
 ) -> None:
     """Refuses rows that RecBole would read as something else: cells too many or too few, text where numbers belong, no id or time.
 

@@ -6,4 +6,13 @@ from recbole_recfound.backbone.load import Backbone, load_backbone
 from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.runtime.precision import full_precision
 
-__all__ = ["BUNDLED", "Backbone", "check_bidirectional", "decode", "first_layers", "full_precision", "load_backbone", "mean_pool"]
+__all__ = [
+    "BUNDLED",
+    "Backbone",
+    "check_bidirectional",
+    "decode",
+    "first_layers",
+    "full_precision",
+    "load_backbone",
+    "mean_pool",
+]

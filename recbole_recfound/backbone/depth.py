@@ -76,7 +76,9 @@ def check_bidirectional(decoder: PreTrainedModel, ids: torch.Tensor) -> None:
         BackboneError: it does not.
     """
     changed = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-    first, second = (decode(decoder, decoder.embed_tokens(row), torch.ones_like(row), causal=False)[:, 0] for row in (ids, changed))
+    first, second = (
+        decode(decoder, decoder.embed_tokens(row), torch.ones_like(row), causal=False)[:, 0] for row in (ids, changed)
+    )
     if torch.equal(first, second):
         name, version = decoder.config.model_type, transformers.__version__
         raise BackboneError(f"a {name} model stays causal in transformers {version}: texts cannot be embedded with it")

@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
-from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.errors import BackboneError
+from recbole_recfound.runtime.device import is_gpu
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
     for part, what in (("layers", "decoder layers"), ("embed_tokens", "token embeddings")):
         if not hasattr(model.base_model, part):
-            raise BackboneError(f"backbone '{name}' ({config.model_type}) has no {what} under .{part}, as Llama, Mistral and Qwen have")
+            raise BackboneError(
+                f"backbone '{name}' ({config.model_type}) has no {what} under .{part}, as Llama, Mistral and Qwen have"
+            )
     # Keys and values of earlier calls are of no use in training and cost memory; generation asks for them itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)

@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.runtime.budget import turn
+from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.iak import IAKOptions
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
     family = recipe.family
     if method == "adapter":
         adapter = BottleneckAdapter(recipe.width, recipe.bottleneck)
-        model = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(next(recipe.base.parameters()).device)
+        model = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(
+            next(recipe.base.parameters()).device
+        )
 
         def loss(interaction: Any) -> torch.Tensor:
             with model.attachment.using(adapter):
@@ -122,7 +124,9 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
 
         return model, loss
     if not family.differentiable:
-        raise ConfigError(f"baselines: {type(recipe.base).__name__} as a base gives no gradients; of the baselines only frozen and adapter can be used")
+        raise ConfigError(
+            f"baselines: {type(recipe.base).__name__} as a base gives no gradients; of the baselines only frozen and adapter can be used"
+        )
     model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)
     if method == "head":
@@ -134,7 +138,9 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
     elif method == "lora":
         _inject_lora(model)
     if not any(weight.requires_grad for weight in model.parameters()):
-        raise ConfigError(f"baselines: {type(recipe.base).__name__} has nothing that {method} could train; leave {method} out")
+        raise ConfigError(
+            f"baselines: {type(recipe.base).__name__} has nothing that {method} could train; leave {method} out"
+        )
     return model, lambda interaction: family.loss(model, interaction)
 
 
@@ -198,7 +204,9 @@ class FineTuner:
             index = {phase: torch.nonzero(scorer.domain[phase][:, 0] == domain).squeeze(1) for phase in found}
             start = -np.inf if method == "scratch" else base_scores[domain]
             rate = self.options.learning_rate * float(self.sampler.rate_factors[domain])
-            better = self._fit(model, loss, rate, domain, index["valid"], start, turn(self.deadline, len(trained) - done))
+            better = self._fit(
+                model, loss, rate, domain, index["valid"], start, turn(self.deadline, len(trained) - done)
+            )
             kept += better
             if better or method == "scratch":
                 begin = time.monotonic()
@@ -268,7 +276,9 @@ class FineTuner:
         if not len(valid):
             return float("-inf")
         scorer = self.scorer
-        score = scorer.score_of(scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.kept_by))
+        score = scorer.score_of(
+            scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.kept_by)
+        )
         return float("-inf") if np.isnan(score) else score
 
 

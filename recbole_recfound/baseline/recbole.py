@@ -11,11 +11,21 @@ from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, ge
 from torch import nn
 
 from recbole_recfound.config.configurator import Config, known_rules
+from recbole_recfound.config.models import get_model
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_same_rows, check_short_histories
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.config.models import get_model
 
-ALSO_SHARED = ("mask_history", "seed", "reproducibility", "use_gpu", "gpu_id", "worker", "state", "show_progress", "encoding")
+ALSO_SHARED = (
+    "mask_history",
+    "seed",
+    "reproducibility",
+    "use_gpu",
+    "gpu_id",
+    "worker",
+    "state",
+    "show_progress",
+    "encoding",
+)
 """What all rows share beside RecBole's own lists of data and evaluation settings."""
 
 NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
@@ -40,10 +50,14 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
         ConfigError: there is no such model, it does not rank, or a setting of `baseline_args` is wrong.
     """
     if get_model(name).type in WITHOUT_RANKING:
-        raise ConfigError(f"baselines: {name} predicts clicks or ratings and does not rank items; run it alone with --model={name}")
+        raise ConfigError(
+            f"baselines: {name} predicts clicks or ratings and does not rank items; run it alone with --model={name}"
+        )
     shared = ({*dataset_arguments, *evaluation_arguments} - NOT_SHARED) | set(ALSO_SHARED)
     rules = known_rules()
-    protocol = {key: config[key] for key in shared if key in config and (config[key] is not None or rules[key].nullable)}
+    protocol = {
+        key: config[key] for key in shared if key in config and (config[key] is not None or rules[key].nullable)
+    }
     protocol["data_path"] = str(Path(config["data_path"]).parent)
     own = (config["baseline_args"] or {}).get(name) or {}
     return Config(name, config["dataset"], config_dict={**own, **protocol, "checkpoint_dir": str(checkpoint_dir)})
@@ -64,7 +78,9 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
     types = {name: baseline_config(name, config, config["checkpoint_dir"])["MODEL_TYPE"] for name in names}
     unknown = set(config["baseline_args"] or {}) - set(names)
     if unknown:
-        raise ConfigError(f"baseline_args: {sorted(unknown)[0]} is not among the baselines: {', '.join(names) or 'none'}")
+        raise ConfigError(
+            f"baseline_args: {sorted(unknown)[0]} is not among the baselines: {', '.join(names) or 'none'}"
+        )
     check_short_histories(reference, [name for name, kind in types.items() if kind == ModelType.SEQUENTIAL])
 
 

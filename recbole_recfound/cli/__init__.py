@@ -11,7 +11,10 @@ from recbole_recfound.errors import ConfigError, RecFoundError
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
-    "compare": ("recbole_recfound.cli.compare", "the long table: more baselines and every ablation, resumable row by row"),
+    "compare": (
+        "recbole_recfound.cli.compare",
+        "the long table: more baselines and every ablation, resumable row by row",
+    ),
     "validate-data": ("recbole_recfound.cli.validate_data", "check JSON-lines files of records without training"),
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from recbole_recfound.cli.run import read_request
 
-USAGE = "usage: recfound compare [--dataset=ml-100k] [--config_files=...] [--time_budget=SECONDS PER ROW] [--key=value ...]"
+USAGE = (
+    "usage: recfound compare [--dataset=ml-100k] [--config_files=...] [--time_budget=SECONDS PER ROW] [--key=value ...]"
+)
 
 
 def command(argv: list[str]) -> int:

@@ -12,7 +12,11 @@ from recbole_recfound.config.property_files import Setting, properties_dir, read
 
 ON_THE_COMMAND_LINE = [
     ("model", "RecFound", "The model: RecFound, IAK, or any model of RecBole. With --help: whose options are shown."),
-    ("dataset", "ml-100k", "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone."),
+    (
+        "dataset",
+        "ml-100k",
+        "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone.",
+    ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
     ("list_layers", "", "IAK: print the sub-modules of --base_checkpoint, where kernels can go, and load no data."),
     ("help", "", "This text."),

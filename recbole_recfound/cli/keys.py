@@ -20,7 +20,11 @@ def keys_markdown() -> str:
             f"| `{setting.key}` | `{shown_default(setting.value) or ' '}` | {setting.effect.replace('|', '/')} |"
             for setting in read_settings(path)
         ]
-        sections.append("\n".join([f"### properties/{path.relative_to(ours)}", "", "| key | default | effect |", "|---|---|---|", *rows]))
+        sections.append(
+            "\n".join(
+                [f"### properties/{path.relative_to(ours)}", "", "| key | default | effect |", "|---|---|---|", *rows]
+            )
+        )
     return "\n\n".join(sections)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_recfound.cli.arguments import parse_arguments
-from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.config.property_files import parse_text
+from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from recbole_recfound.data.records.questions import Questions
@@ -45,7 +45,9 @@ def command(argv: list[str]) -> int:
     skip_typed = str(options.pop("skip_bad_rows", False))
     backbone = str(options.pop("backbone", DEFAULT_BACKBONE))
     if options:
-        raise ConfigError(f"{next(iter(options))}: unknown option of validate-data, which has backbone and skip_bad_rows")
+        raise ConfigError(
+            f"{next(iter(options))}: unknown option of validate-data, which has backbone and skip_bad_rows"
+        )
     if not files:
         raise ConfigError("validate-data: name at least one file (recfound validate-data --help)")
     real = [Path(path).resolve() for path in files]
@@ -75,10 +77,10 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     """Print what one file holds; gives its questions."""
     from tqdm import tqdm
 
-    from recbole_recfound.data.task.answers import can_be_read
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
     from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.data.task.answers import can_be_read
     from recbole_recfound.data.text import plain_tokens
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
@@ -117,11 +119,16 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     asked = Questions(fingerprints)
     print(f"  {len(asked) - asked.distinct()} records ask what an earlier one asks")
     if unread:
-        print(f"  {unread} answers are none of their task (refused in validation and test files), the first: {path}:{first_unread}")
+        print(
+            f"  {unread} answers are none of their task (refused in validation and test files), the first: {path}:{first_unread}"
+        )
     for line in listed:
         print(f"  skipped {line}")
     if bad:
-        print(f"  {bad} bad lines skipped" + (f", of which the first {MOST_LISTED} are listed" if bad > MOST_LISTED else ""))
+        print(
+            f"  {bad} bad lines skipped"
+            + (f", of which the first {MOST_LISTED} are listed" if bad > MOST_LISTED else "")
+        )
     return asked
 
 
@@ -152,4 +159,7 @@ def _overlaps(asked: dict[str, Questions]) -> None:
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
             both = asked[first].shared(asked[second])
-            print(f"{first} and {second}: {both} questions in both" + (" (a leak, if one tests the other)" if both else ""))
+            print(
+                f"{first} and {second}: {both} questions in both"
+                + (" (a leak, if one tests the other)" if both else "")
+            )

@@ -37,7 +37,12 @@ class Place(NamedTuple):
 
 # pandas 3: `frame[column]` is a copy, so filling it in place fills nothing, and silently so.
 FILLING = [
-    Place(DATASET, "Dataset._load_feat", 'df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
+    Place(
+        DATASET,
+        "Dataset._load_feat",
+        'df[field].fillna(value="", inplace=True)',
+        'df[field] = df[field].fillna(value="")',
+    ),
     Place(
         DATASET,
         "Dataset._fill_nan",
@@ -65,7 +70,9 @@ LENGTHS = [
 ]
 
 # pandas 3: `.values` cannot be written to, and torch warns about every tensor made of it.
-WRITABLE = [Place(DATASET, "Dataset._dataframe_to_interaction", "value = data[k].values", "value = data[k].to_numpy(copy=True)")]
+WRITABLE = [
+    Place(DATASET, "Dataset._dataframe_to_interaction", "value = data[k].values", "value = data[k].to_numpy(copy=True)")
+]
 
 # scipy 1.13: dok_matrix keeps its entries in `_dict` and lost `_update`.
 SPARSE = [
@@ -91,14 +98,29 @@ SPARSE = [
 LOADING = [
     Place(module, function, call, call[:-1] + ", weights_only=False)", count)
     for module, function, call, count in [
-        ("recbole.trainer.trainer", "Trainer.resume_checkpoint", "torch.load(resume_file, map_location=self.device)", 1),
+        (
+            "recbole.trainer.trainer",
+            "Trainer.resume_checkpoint",
+            "torch.load(resume_file, map_location=self.device)",
+            1,
+        ),
         ("recbole.trainer.trainer", "Trainer.evaluate", "torch.load(checkpoint_file, map_location=self.device)", 1),
         (QUICK_START, "load_data_and_model", "torch.load(model_file)", 1),
         (MODELS + "general_recommender.convncf", "ConvNCF.__init__", "torch.load(self.pre_model_path)", 1),
         (MODELS + "general_recommender.nais", "NAIS._load_pretrain", "torch.load(self.pretrain_path)", 1),
         (MODELS + "general_recommender.ract", "RaCT.__init__", "torch.load(self.pre_model_path)", 2),
-        (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", 'torch.load(self.mf_pretrain_path, map_location="cpu")', 1),
-        (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", 'torch.load(self.mlp_pretrain_path, map_location="cpu")', 1),
+        (
+            MODELS + "general_recommender.neumf",
+            "NeuMF.load_pretrain",
+            'torch.load(self.mf_pretrain_path, map_location="cpu")',
+            1,
+        ),
+        (
+            MODELS + "general_recommender.neumf",
+            "NeuMF.load_pretrain",
+            'torch.load(self.mlp_pretrain_path, map_location="cpu")',
+            1,
+        ),
         (MODELS + "context_aware_recommender.kd_dagfm", "KD_DAGFM.__init__", 'torch.load(config["warm_up"])', 1),
         (MODELS + "sequential_recommender.s3rec", "S3Rec.__init__", "torch.load(self.pre_model_path)", 1),
     ]
@@ -155,14 +177,17 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
     """`compatibility_settings` reads names that numpy 2 does not have; `set_numpy_aliases` has done its work."""
     yield
     if not hasattr(module.Config, "compatibility_settings"):
-        warnings.warn(f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2)
+        warnings.warn(
+            f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2
+        )
     module.Config.compatibility_settings = lambda self: None
 
 
 @contextmanager
 def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
     """SINE's file turns on autograd's anomaly detection for the whole process as soon as any sequential model is imported: every
-    training beside it takes up to twice as long, and a NaN becomes an exception in the middle of backward."""
+    training beside it takes up to twice as long, and a NaN becomes an exception in the middle of backward.
+    """
     import torch  # that file imports it anyway
 
     enabled, checked = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()

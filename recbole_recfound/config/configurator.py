@@ -15,11 +15,11 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, check_columns, columns_of, find_dataset
-from recbole_recfound.runtime.device import choose_device, is_gpu
-from recbole_recfound.errors import ConfigError, RecFoundError
-from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
 from recbole_recfound.config.models import get_model, nearest
+from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
 from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
+from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.runtime.device import choose_device, is_gpu
 
 OURS = ("overall.yaml", "model/*.yaml", "dataset/*.yaml")
 RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-100k.yaml", "quick_start_config/*.yaml")
@@ -213,15 +213,21 @@ class Config(RecBoleConfig):
         for key, ours in COUNTED_IN_STEPS.items():
             value = self.external_config_dict.get(key)
             if value is not None and value != self.internal_config_dict.get(key):
-                raise ConfigError(f"{key}: RecFound counts steps of all tasks together and does not read it; use {ours}")
+                raise ConfigError(
+                    f"{key}: RecFound counts steps of all tasks together and does not read it; use {ours}"
+                )
         for key in self.external_config_dict:
             if (models := _models_that_read(key)) and "RecFound" not in models:
-                raise ConfigError(f"{key}: is a setting of {', '.join(models[:3])}{', ...' * (len(models) > 3)}; RecFound does not read it")
+                raise ConfigError(
+                    f"{key}: is a setting of {', '.join(models[:3])}{', ...' * (len(models) > 3)}; RecFound does not read it"
+                )
 
     def _drop_unusable_negatives(self) -> None:
         """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""
         sequential = self.model_class.type == ModelType.SEQUENTIAL
-        softmax = getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"
+        softmax = (
+            getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"
+        )
         if sequential and softmax and "train_neg_sample_args" not in self.external_config_dict:
             self.final_config_dict["train_neg_sample_args"] = None
 
@@ -243,6 +249,8 @@ class Config(RecBoleConfig):
             if name not in [metric.lower() for metric in self["metrics"]]:
                 raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
             if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
-                raise ConfigError(f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10")
+                raise ConfigError(
+                    f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10"
+                )
             if at and k not in map(str, self["topk"]):
                 raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")

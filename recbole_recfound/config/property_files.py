@@ -20,7 +20,9 @@ class Loader(yaml.SafeLoader):
 
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)$"),
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -46,7 +48,9 @@ def properties_dir() -> Path:
     for folder in (installed, checkout):
         if (folder / "overall.yaml").is_file():
             return folder
-    raise ConfigError(f"properties/overall.yaml is missing beside and inside {installed.parent}: install recbole_recfound again")
+    raise ConfigError(
+        f"properties/overall.yaml is missing beside and inside {installed.parent}: install recbole_recfound again"
+    )
 
 
 def recbole_dir() -> Path:
@@ -92,7 +96,13 @@ def read_settings(path: str | Path) -> list[Setting]:
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: expected `key: value` lines")
         lines = text.splitlines()
         settings = [
-            Setting(str(key.value), loader.construct_object(value, deep=True), path, key.start_mark.line + 1, *_comment(lines, key))
+            Setting(
+                str(key.value),
+                loader.construct_object(value, deep=True),
+                path,
+                key.start_mark.line + 1,
+                *_comment(lines, key),
+            )
             for key, value in node.value
         ]
     except yaml.MarkedYAMLError as error:

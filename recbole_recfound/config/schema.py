@@ -72,7 +72,11 @@ def _columns(value: dict) -> str | None:
 
 
 def _settings_by_name(value: dict) -> str | None:
-    return None if all(isinstance(settings, dict) for settings in value.values()) else "must hold a mapping of settings for each name"
+    return (
+        None
+        if all(isinstance(settings, dict) for settings in value.values())
+        else "must hold a mapping of settings for each name"
+    )
 
 
 def _interval(value: str) -> str | None:
@@ -104,7 +108,11 @@ def _paths_by_part(value: list | dict) -> str | None:
     parts = value.values() if isinstance(value, dict) else [value]
     lists = [[part] if isinstance(part, str) else part for part in parts if part is not None]
     fits = all(isinstance(paths, list) and all(isinstance(path, str) and path for path in paths) for paths in lists)
-    return None if fits else "must be a list of files, or {train: [...], valid: [...], test: [...]} with a list of files each"
+    return (
+        None
+        if fits
+        else "must be a list of files, or {train: [...], valid: [...], test: [...]} with a list of files each"
+    )
 
 
 RULES: dict[str, Rule] = {
@@ -316,7 +324,9 @@ def _out_of_range(rule: Rule, number: Any) -> str | None:
     if fits:
         return None
     words = ("at least", "at most", "above", "below")
-    return f"is {number!r}, must be " + " and ".join(f"{word} {bound:g}" for word, bound in zip(words, bounds) if bound is not None)
+    return f"is {number!r}, must be " + " and ".join(
+        f"{word} {bound:g}" for word, bound in zip(words, bounds) if bound is not None
+    )
 
 
 def _is_instance(value: Any, types: tuple[type, ...]) -> bool:
@@ -330,6 +340,13 @@ def _is_instance(value: Any, types: tuple[type, ...]) -> bool:
 
 
 def _expected(rule: Rule) -> str:
-    words = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    words = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
     names = [words.get(kind, kind.__name__) for kind in sorted(rule.types, key=lambda kind: kind.__name__)]
     return " or ".join([*names, *(["nothing (~)"] if rule.nullable else [])])

@@ -112,7 +112,10 @@ class Collator:
         """
         if not sequences:
             # What the user had is no negative, as in training.
-            examples = [PairExample(tuple(row.tolist()), int(item), (), tuple(row.tolist())) for row, item in zip(histories, answers)]
+            examples = [
+                PairExample(tuple(row.tolist()), int(item), (), tuple(row.tolist()))
+                for row, item in zip(histories, answers)
+            ]
             return self.pairs(tasks, examples)
         if self.history_as_text:
             histories = [self.newest(row) for row in histories]

@@ -7,10 +7,10 @@ import numpy as np
 
 from recbole_recfound.data.batches import StepBatch
 from recbole_recfound.data.collate import Collator
-from recbole_recfound.data.shuffle import Shuffle, Stretch
-from recbole_recfound.data.records.files import MixedTask
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
+from recbole_recfound.data.records.files import MixedTask
+from recbole_recfound.data.shuffle import Shuffle, Stretch
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
 
 
 class Cursor:
@@ -129,7 +129,9 @@ class MultiTaskLoader:
         drawn: dict[str, list[tuple[int, int]]] = {}
         while not drawn:
             counts = self.scheduler.allocate(self.batch_sizes)
-            drawn = {name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count}
+            drawn = {
+                name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count
+            }
             for name, first in self.records_from.items():
                 pairs = drawn.pop(name, [])
                 self.waiting[f"{name} records"] += [(name, *pair) for pair in pairs if pair[0] >= first]
@@ -229,4 +231,3 @@ def scheduler_sizes(tasks: Mapping[str, Task]) -> dict[str, int]:
 def scheduler_groups(tasks: Mapping[str, Task]) -> dict[str, str]:
     """Group (`embedding` or `generative`) of each task."""
     return {name: task.spec.kind for name, task in tasks.items()}
-

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import PairBatch
-from recbole_recfound.data.task.base import RecordPairExample
 from recbole_recfound.data.records.records import Text
+from recbole_recfound.data.task.base import RecordPairExample
 from recbole_recfound.data.text import pad_tokens, plain_tokens
 
 
@@ -50,9 +50,13 @@ def text_tensors(
 
     The instruction takes at most half of `max_tokens`, the text what is then left.
     """
-    instructions = [row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)]
+    instructions = [
+        row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)
+    ]
     contents = plain_tokens([text for _, text in texts], tokenizer)
     contents = [row[: max_tokens - len(before)] for before, row in zip(instructions, contents)]
-    ids, mask = pad_tokens([[*before, *row] for before, row in zip(instructions, contents)], fill=tokenizer.pad_token_id)
+    ids, mask = pad_tokens(
+        [[*before, *row] for before, row in zip(instructions, contents)], fill=tokenizer.pad_token_id
+    )
     pooled, _ = pad_tokens([[0] * len(before) + [1] * len(row) for before, row in zip(instructions, contents)], fill=0)
     return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pooled)

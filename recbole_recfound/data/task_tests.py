@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recbole_recfound.data.task.base import Example, Task, most_examples
 from recbole_recfound.data.records.files import MixedTask, TaskFiles
 from recbole_recfound.data.records.records import Text
+from recbole_recfound.data.task.base import Example, Task, most_examples
 from recbole_recfound.data.task.source import HeldOut
 from recbole_recfound.data.task.spec import EMBEDDING
 
@@ -66,7 +66,9 @@ def collect_tests(
             # The same, however many examples are asked.
             others = np.random.default_rng([seed, task.spec.id, 0x07E5])
             records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
-            tests[name] = TaskTest(name, examples, choices, source, available, valid, [record.positive for record in records])
+            tests[name] = TaskTest(
+                name, examples, choices, source, available, valid, [record.positive for record in records]
+            )
     return tests
 
 

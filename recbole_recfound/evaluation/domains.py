@@ -16,8 +16,8 @@ from recbole.utils import EvaluatorType
 from torch import nn
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, training_pairs
 from recbole_recfound.data.domain import Domains, eval_domains
+from recbole_recfound.data.split.protocol import Splits, training_pairs
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -67,7 +67,8 @@ class DomainScorer:
 
     def _kept_by(self) -> str:
         """What stops and guards a domain: for click models the log loss, since a kernel can raise its own domain's AUC and yet be so
-        overconfident that rows of different domains are ordered worse."""
+        overconfident that rows of different domains are ordered worse.
+        """
         metrics = [name.lower() for name in self.config["metrics"]]
         wanted = self.config["iak_valid_metric"] or ("logloss" if "logloss" in metrics else self.metric)
         return wanted.lower()
@@ -79,7 +80,9 @@ class DomainScorer:
             by_user = None
             if domains.field not in rows.interaction:
                 by_user = eval_domains(domains, held_out)
-            found.append(domains.of(rows.interaction) if by_user is None else by_user[rows.interaction[held_out.uid_field]])
+            found.append(
+                domains.of(rows.interaction) if by_user is None else by_user[rows.interaction[held_out.uid_field]]
+            )
         return torch.stack(found, dim=1)
 
     @torch.no_grad()
@@ -142,7 +145,9 @@ class DomainScorer:
                 found |= evaluator.metric_class[name].calculate_metric(struct)
         if self.clicks and not one_class and not only:
             users = self.rows[phase].interaction[self.uid_field]
-            found |= grouped_auc(self.config, part["rec.score"], part["data.label"], users if index is None else users[index])
+            found |= grouped_auc(
+                self.config, part["rec.score"], part["data.label"], users if index is None else users[index]
+            )
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:
@@ -152,14 +157,18 @@ class DomainScorer:
             struct.set(key, value)
         return struct
 
-    def by_domain(self, collected: Collected, phase: str, number: int, only: str | None = None) -> list[dict[str, float]]:
+    def by_domain(
+        self, collected: Collected, phase: str, number: int, only: str | None = None
+    ) -> list[dict[str, float]]:
         """Metrics of each domain of type `number`; {} for one without rows."""
         of_rows = self.domain[phase][:, number]
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
         """float64 [D]: each domain's validation score (`iak_valid_metric`), higher is better, NaN where it cannot be computed."""
-        return np.array([self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.kept_by)])
+        return np.array(
+            [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.kept_by)]
+        )
 
     def score_of(self, metrics: dict[str, float]) -> float:
         """The metric that stops and guards, so that higher is better; NaN where it is missing."""

@@ -49,7 +49,9 @@ class EvalRows:
         parts, masked, positive, start = [], [], [], 0
         for interaction, mask, positive_u, positive_i in loader:
             if not ranking and mask is not None:
-                raise ConfigError("eval_args: IAK is scored by full ranking or on labelled rows (mode: full or labeled)")
+                raise ConfigError(
+                    "eval_args: IAK is scored by full ranking or on labelled rows (mode: full or labeled)"
+                )
             parts.append(interaction)
             if mask is not None:
                 masked.append(torch.stack([mask[0] + start, mask[1]], dim=1))
@@ -57,7 +59,9 @@ class EvalRows:
                 positive.append(torch.stack([positive_u + start, positive_i], dim=1))
             start += len(interaction)
         none = torch.zeros(0, 2, dtype=torch.long)
-        return cls(_joined(parts), ranking, torch.cat([none, *masked]), torch.cat([none, *positive]), loader._dataset.item_num)
+        return cls(
+            _joined(parts), ranking, torch.cat([none, *masked]), torch.cat([none, *positive]), loader._dataset.item_num
+        )
 
     def batches(self, index: torch.Tensor, smallest: int = 256) -> Iterator[Batch]:
         """Some rows as RecBole's loader would give them.

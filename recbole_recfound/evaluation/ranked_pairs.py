@@ -9,12 +9,16 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
-from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
 from recbole_recfound.data.records.records import Text
+from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
 
 
 def rank_examples(
-    model: Any, task: str, examples: Sequence[PairExample | RecordPairExample], settings: Mapping[str, Any], others: Sequence[Text] = ()
+    model: Any,
+    task: str,
+    examples: Sequence[PairExample | RecordPairExample],
+    settings: Mapping[str, Any],
+    others: Sequence[Text] = (),
 ) -> tuple[dict[str, float], int]:
     """Rank the right answer of each example among `RANKED` candidates; every distinct text is encoded once.
 
@@ -40,7 +44,9 @@ def rank_examples(
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
-    evaluator = Evaluator({"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals})
+    evaluator = Evaluator(
+        {"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals}
+    )
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 
 
@@ -49,10 +55,14 @@ def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torc
     places, items = _numbered([(e.positive, *e.negatives) for e in examples])
     asked, queries = _numbered([(e.query,) for e in examples])
     vectors = model.query_vectors(task, queries)
-    return _scores(vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], model.catalogue_vectors(task, items), places)
+    return _scores(
+        vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], model.catalogue_vectors(task, items), places
+    )
 
 
-def _score_records(model: Any, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]) -> torch.Tensor:
+def _score_records(
+    model: Any, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]
+) -> torch.Tensor:
     """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
     others = list(dict.fromkeys(others))
     negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]

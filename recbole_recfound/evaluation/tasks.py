@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from recbole_recfound.data.task import EMBEDDING, TASKS
+from recbole_recfound.data.task.answers import NO_YES, PARSERS, parse_yes_no
+from recbole_recfound.data.task_tests import TaskTest
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.model.generation import Generator, trie_of
-from recbole_recfound.data.task_tests import TaskTest
-from recbole_recfound.data.task import EMBEDDING, TASKS
-from recbole_recfound.data.task.answers import NO_YES, PARSERS, parse_yes_no
 
 FEW = 64
 """Up to so many choices, one answer to all examples is worth a comparison."""

@@ -9,9 +9,7 @@ from .sparsify import random
 from .ties import merge_agreeing
 
 
-def dare_ties(
-    deltas: Sequence[Tensor], weights: Sequence[float], density: float, generator: torch.Generator
-) -> Tensor:
+def dare_ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float, generator: torch.Generator) -> Tensor:
     """Merge deltas by TIES after dropping entries at random and rescaling the rest (DARE, arXiv 2311.03099).
 
     Args:

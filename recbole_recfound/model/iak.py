@@ -11,9 +11,9 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.model.pretrained import Attachment, Family
 from recbole_recfound.data.domain import Domains
 from recbole_recfound.model.kernel import IAKKernelBank, Passed
+from recbole_recfound.model.pretrained import Attachment, Family
 
 DOMAIN_FIELD = "iak_domain"
 """Column of a batch, int64 [B, number of domain types], that overrides what the domains' own rules say."""
@@ -52,7 +52,12 @@ class IAK(AbstractRecommender):
     input_type = InputType.POINTWISE
 
     def __init__(
-        self, base: nn.Module, family: Family, attachment: Attachment, domains: Sequence[Domains], banks: Sequence[IAKKernelBank]
+        self,
+        base: nn.Module,
+        family: Family,
+        attachment: Attachment,
+        domains: Sequence[Domains],
+        banks: Sequence[IAKKernelBank],
     ) -> None:
         super().__init__()
         self.base = base.requires_grad_(False).eval()
@@ -75,12 +80,14 @@ class IAK(AbstractRecommender):
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
     def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """h' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
+        """H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
         flat, each = _rows(hidden, domain)
-        return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(hidden.shape)
+        return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(
+            hidden.shape
+        )
 
     def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
-        """h' with all that the loss needs."""
+        """H' with all that the loss needs."""
         flat, each = _rows(hidden, domain)
         passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
         return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes

@@ -17,15 +17,15 @@ from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.record_pairs import text_tensors
+from recbole_recfound.data.records.records import Text
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.data.text import TokenTable, pad
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
-from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.text import TokenTable, pad
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,9 @@ class RecFound(GeneralRecommender):
             sizes[kind] += len(part)
             found.append((part.tasks, losses.detach()))
         # Prompts of one task may come in several parts, by length.
-        self.task_losses = _by_task([task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found]))
+        self.task_losses = _by_task(
+            [task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found])
+        )
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
@@ -302,7 +304,10 @@ class RecFound(GeneralRecommender):
             iids = [collator.iid_of_row[np.asarray(history[-collator.max_history :])] for history in queries]
             lengths = torch.tensor([len(history) for history in iids], device=self.device)
             return self._by_rows(
-                len(queries), lambda rows: self.user_vectors(torch.from_numpy(pad(iids[rows], fill=0)[0]).to(self.device), lengths[rows])
+                len(queries),
+                lambda rows: self.user_vectors(
+                    torch.from_numpy(pad(iids[rows], fill=0)[0]).to(self.device), lengths[rows]
+                ),
             )
         return self._by_rows(
             len(queries), lambda rows: self._encoded(task, collator.queries([task] * len(queries[rows]), queries[rows]))

@@ -65,7 +65,9 @@ class TextTower:
             longest = rounded_up(int(tokens.lengths[order[start]]))
             size = max(1, batch_tokens // longest)
             rows = order[start : min(start + size, filled)]
-            ids, mask = (torch.from_numpy(part).to(device) for part in pad_tokens([tokens[row] for row in rows], pad_id))
+            ids, mask = (
+                torch.from_numpy(part).to(device) for part in pad_tokens([tokens[row] for row in rows], pad_id)
+            )
             vectors[torch.from_numpy(rows).to(device)] = self._encode_rows(ids, mask, task)
             start += size
         return vectors

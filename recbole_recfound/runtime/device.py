@@ -28,18 +28,26 @@ def choose_device(config: Config) -> torch.device:
 
     demanded = config["use_gpu"]
     ids = config["gpu_id"]
-    first = str(ids[0] if isinstance(ids, (list, tuple)) and ids else "" if ids in (None, [], ()) else ids).split(",")[0].strip()
+    first = (
+        str(ids[0] if isinstance(ids, (list, tuple)) and ids else "" if ids in (None, [], ()) else ids)
+        .split(",")[0]
+        .strip()
+    )
     if demanded is False or (not first and not demanded):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         if demanded:
-            raise ConfigError("use_gpu: True, but torch finds no CUDA device; leave use_gpu empty or set it to False to run without one")
+            raise ConfigError(
+                "use_gpu: True, but torch finds no CUDA device; leave use_gpu empty or set it to False to run without one"
+            )
         return torch.device("cpu")
     if not first.isdigit():
         raise ConfigError(f"gpu_id: {ids!r} is not the number of a GPU; set use_gpu: False to run without one")
     visible = torch.cuda.device_count()
     if int(first) >= visible:
-        raise ConfigError(f"gpu_id: {first}, but only {visible} GPU(s) are visible: 0 to {visible - 1} (CUDA_VISIBLE_DEVICES counts)")
+        raise ConfigError(
+            f"gpu_id: {first}, but only {visible} GPU(s) are visible: 0 to {visible - 1} (CUDA_VISIBLE_DEVICES counts)"
+        )
     return torch.device("cuda", int(first))
 
 

@@ -90,6 +90,6 @@ class GroupConvergence:
 
 
 def _relative(values: np.ndarray, total: np.ndarray | float) -> np.ndarray:
-    """values / total, 0 where the total is: a flat history favours nobody."""
+    """Values / total, 0 where the total is: a flat history favours nobody."""
     total = np.broadcast_to(total, values.shape)
     return np.divide(values, total, out=np.zeros(values.shape), where=total > 0)

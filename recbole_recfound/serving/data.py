@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from recbole.utils import init_seed
 
-from recbole_recfound.model.pretrained import BaseCheckpoint
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import DataError
+from recbole_recfound.model.pretrained import BaseCheckpoint
 from recbole_recfound.runtime.run_folder import CONFIG
 
 

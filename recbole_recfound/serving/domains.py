@@ -9,14 +9,14 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_recfound.model.pretrained import base_hash, read_base
 from recbole_recfound.data.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.system.iak.build import assemble, make_base, plug_in
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
+from recbole_recfound.model.pretrained import base_hash, read_base
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.kernels import load_kernels, read_document
 from recbole_recfound.serving.recommender import Recommender
+from recbole_recfound.system.iak.build import assemble, make_base, plug_in
 
 Names = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
 """Names of the rows' domains: of the first type, or by type (as typed in `domain`)."""
@@ -51,9 +51,7 @@ class DomainRecommender(Recommender):
         return self.model.predict(self._placed(self._pairs(users, items), domains)).float().cpu()
 
     @torch.no_grad()
-    def recommend(
-        self, users: Sequence[str], k: int = 10, domains: Names = None
-    ) -> list[list[tuple[str, float]]]:
+    def recommend(self, users: Sequence[str], k: int = 10, domains: Names = None) -> list[list[tuple[str, float]]]:
         """The best items for each user that the user has not had.
 
         Args:
@@ -70,7 +68,9 @@ class DomainRecommender(Recommender):
         rows = self._users(users)
         if self.splits.config["MODEL_TYPE"] == ModelType.CONTEXT:
             first = self.model.domains[0].text
-            scores = torch.cat([self._all_items(rows[[row]], _of_row(domains, first, row)) for row in range(len(users))])
+            scores = torch.cat(
+                [self._all_items(rows[[row]], _of_row(domains, first, row)) for row in range(len(users))]
+            )
         else:
             scores = self.model.full_sort_predict(self._placed(rows, domains))
         return self._best(rows, scores, k)
@@ -91,12 +91,16 @@ class DomainRecommender(Recommender):
             read = [name for kind in kinds for name in getattr(self.model.base, kind, ())]
             missing = [name for name in read if name not in rows]
             if missing:
-                raise ConfigError(f"the base also reads {', '.join(missing)} of each interaction, which cannot be told here")
+                raise ConfigError(
+                    f"the base also reads {', '.join(missing)} of each interaction, which cannot be told here"
+                )
         rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
         return rows.to(self.device)
 
     def _domains(self, rows: Interaction, names: Names) -> torch.Tensor:
-        by_type = names if isinstance(names, Mapping) else {self.model.domains[0].text: names} if names is not None else {}
+        by_type = (
+            names if isinstance(names, Mapping) else {self.model.domains[0].text: names} if names is not None else {}
+        )
         unknown = by_type.keys() - {domains.text for domains in self.model.domains}
         if unknown:
             raise ConfigError(f"domains: no kernels for {', '.join(sorted(unknown))}")

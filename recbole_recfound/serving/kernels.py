@@ -42,7 +42,9 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
         "seed": config["seed"],
         "settings": {key: config[key] for key in keys},
         "sizes": [[bank.encoder_bias.shape[1], bank.code_size, bank.aux_size] for bank in model.banks],
-        "domains": [{"text": found.text, "names": list(found.names), "edges": list(found.edges)} for found in model.domains],
+        "domains": [
+            {"text": found.text, "names": list(found.names), "edges": list(found.edges)} for found in model.domains
+        ],
     }
 
 

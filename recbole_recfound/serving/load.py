@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.system.iak.build import make_base
+from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.domains import load_iak
 from recbole_recfound.serving.kernels import CHOSEN
 from recbole_recfound.serving.recommender import Recommender
+from recbole_recfound.system.iak.build import make_base
 
 
 def load_recfound(run_dir: str | Path) -> Recommender:

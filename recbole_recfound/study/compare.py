@@ -7,17 +7,23 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits, protocol_of
-from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.evaluation.report.page import render_report
-from recbole_recfound.evaluation.report.table import format_table, markdown_seen, markdown_table, markdown_tasks, protocol_line
-from recbole_recfound.system.recfound.build import ITEM, PROMPT, history_mode
+from recbole_recfound.evaluation.report.table import (
+    format_table,
+    markdown_seen,
+    markdown_table,
+    markdown_tasks,
+    protocol_line,
+)
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.system.recfound.build import ITEM, PROMPT, history_mode
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 ADAPTER_OFF = "control: adapter off"
@@ -34,7 +40,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control: random item text": {"item_features": "random"},
     "control: untrained": {"max_steps": 0},
 }
-IN_ITEM_MODE = {"control: LLM body bypassed", "control: small transformer instead of the LLM", "control: random item text"}
+IN_ITEM_MODE = {
+    "control: LLM body bypassed",
+    "control: small transformer instead of the LLM",
+    "control: random item text",
+}
 """Controls of soft tokens; where histories are read as text they mean nothing."""
 NO_MERGE = "- merge (best single checkpoint)"
 """Not a training of its own: the best checkpoint, by validation, of the RecFound row."""
@@ -85,7 +95,10 @@ def compare(
     for name in VARIANTS.keys() - variants.keys():
         print(f"left out, histories are read as text: {name}", flush=True)
     cap = config["baseline_time_budget"]
-    print(f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}", flush=True)
+    print(
+        f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}",
+        flush=True,
+    )
     jobs |= {name: variant(change) for name, change in variants.items()}
     rows = []
     for number, (name, job) in enumerate(jobs.items(), start=1):
@@ -96,7 +109,9 @@ def compare(
     ours = next(row for row in rows if row["model"] == "RecFound")
     if len(ours["tasks"]) > 1 and config["adapter"] != "none":
         single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
-        rows.append(_together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()], ours))
+        rows.append(
+            _together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()], ours)
+        )
     if ours["constants"]:
         rows.append({**_no_training(CONSTANT, ours), "task_metrics": ours["constants"]})
     _write(config, splits, folder, rows)
@@ -106,7 +121,9 @@ def compare(
 
 def _limits(config: Config) -> str:
     limits = [f"{config['time_budget']} s"] if config["time_budget"] else []
-    return ", ".join([*limits, "any number of steps" if config["max_steps"] is None else f"at most {config['max_steps']} steps"])
+    return ", ".join(
+        [*limits, "any number of steps" if config["max_steps"] is None else f"at most {config['max_steps']} steps"]
+    )
 
 
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
@@ -134,7 +151,9 @@ def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -
         "kept": merge["kept"],
         "steps": results["run"]["steps"],
         "tasks": {task["name"]: {key: task[key] for key in told} for task in results["tasks"]},
-        "constants": {task["name"]: task["test"]["constant"] for task in results["tasks"] if "constant" in (task["test"] or {})},
+        "constants": {
+            task["name"]: task["test"]["constant"] for task in results["tasks"] if "constant" in (task["test"] or {})
+        },
     }
 
 
@@ -160,7 +179,9 @@ def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[s
     """Models of single tasks as one row: each task's metrics from its own model, costs added up."""
     tasks = {name: told for row in singles for name, told in row["tasks"].items()}
     # The one that ranks can stop early.
-    fewer = [f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]]
+    fewer = [
+        f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]
+    ]
     ranking = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
     sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
     return {
@@ -208,6 +229,12 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     told = ", ".join(f"{name} {version}" for name, version in versions().items())
     days_told = " to ".join(dict.fromkeys((days[0], days[-1])))
-    parts = [protocol_line(protocol), markdown_table(rows), markdown_tasks(rows), markdown_seen(rows), f"{days_told}; {told}."]
+    parts = [
+        protocol_line(protocol),
+        markdown_table(rows),
+        markdown_tasks(rows),
+        markdown_seen(rows),
+        f"{days_told}; {told}.",
+    ]
     write_text(folder.path / "table.md", "\n\n".join(filter(None, parts)) + "\n")
     write_text(folder.path / "report.html", render_report({"model": "RecFound", **results}))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
+from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
-from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.versions import versions
 
 
@@ -44,7 +44,9 @@ def run_seeds(
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
     # What `identity_of` takes for circumstances decides here which rows are there already.
-    identity = identity_of({"settings": settings, "files": _digests(settings, dataset), "model": model, "versions": versions()})
+    identity = identity_of(
+        {"settings": settings, "files": _digests(settings, dataset), "model": model, "versions": versions()}
+    )
     folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
 
     def run(seed: int) -> dict[str, Any]:
@@ -56,10 +58,19 @@ def run_seeds(
     for seed in seeds:
         runs[seed] = folder.row(f"seed-{seed}", partial(run, seed))["rows"]
     rows = summarise(runs)
-    results = {"dataset": dataset, "model": model, "seeds": list(seeds), "rows": rows, "settings": settings, "versions": versions()}
+    results = {
+        "dataset": dataset,
+        "model": model,
+        "seeds": list(seeds),
+        "rows": rows,
+        "settings": settings,
+        "versions": versions(),
+    }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
     table = seeds_table(rows, len(seeds))
-    write_text(folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n")
+    write_text(
+        folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n"
+    )
     print(f"{table}\n\ntable: {folder.path / 'table.md'}", flush=True)
     return {"rows": rows, "runs": runs, "folder": str(folder.path)}
 
@@ -101,9 +112,14 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "sd": statistics.stdev(values),
                 "difference": statistics.fmean(differences),
                 "difference_sd": statistics.stdev(differences),
-                "wins": sum(difference < 0 if smaller_is_better(metric) else difference > 0 for difference in differences),
+                "wins": sum(
+                    difference < 0 if smaller_is_better(metric) else difference > 0 for difference in differences
+                ),
             }
-        means = {key: statistics.fmean(table[name][key] for table in tables) for key in ("train_seconds", "trainable_parameters")}
+        means = {
+            key: statistics.fmean(table[name][key] for table in tables)
+            for key in ("train_seconds", "trainable_parameters")
+        }
         summary.append({"model": name, "metrics": metrics, **means})
     return summary
 
@@ -117,7 +133,9 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
     """
     metrics = list(rows[0]["metrics"])
     lines = [
-        "| model | " + " | ".join(f"{metric} | - {rows[0]['model']}" for metric in metrics) + " | train s | parameters |",
+        "| model | "
+        + " | ".join(f"{metric} | - {rows[0]['model']}" for metric in metrics)
+        + " | train s | parameters |",
         "|---|" + "---:|" * (2 * len(metrics) + 2),
     ]
     for row in rows:
@@ -129,6 +147,10 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
                 continue
             cells.append(f"{found['mean']:.4f} ± {found['sd']:.4f}")
             same = row is rows[0]
-            cells.append("" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})")
-        lines.append(f"| {row['model']} | {' | '.join(cells)} | {row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f} |")
+            cells.append(
+                "" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})"
+            )
+        lines.append(
+            f"| {row['model']} | {' | '.join(cells)} | {row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f} |"
+        )
     return "\n".join(lines)

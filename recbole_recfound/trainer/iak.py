@@ -99,7 +99,9 @@ class IAKTrainer:
         for number, bank in enumerate(self.model.banks):
             factors = torch.ones(bank.num_domains, device=self.device)
             if number == 0:
-                factors = torch.as_tensor(self.sampler.rate_factors[: bank.num_domains], dtype=torch.float32, device=self.device)
+                factors = torch.as_tensor(
+                    self.sampler.rate_factors[: bank.num_domains], dtype=torch.float32, device=self.device
+                )
             found.append(DomainAdam(bank.group_of(phase), self.options.learning_rate, factors))
         return found
 
@@ -187,7 +189,9 @@ class IAKTrainer:
             loss = losses.matching + self.options.lambda_c * losses.compression + beta * losses.kl
             loss = loss + self.options.lambda_kd * losses.distill
         if not torch.isfinite(loss):
-            raise TrainingError(f"IAK's loss is {loss.item()} at step {len(record) + 1}; a smaller iak_learning_rate may help")
+            raise TrainingError(
+                f"IAK's loss is {loss.item()} at step {len(record) + 1}; a smaller iak_learning_rate may help"
+            )
         loss.backward()
         phases = ("encoder", "decoder") if phase == "joint" else (phase,)
         domain = self.model.domain_of(interaction)

@@ -14,11 +14,17 @@ from tqdm import tqdm
 from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import MultiTaskLoader, StepBatch
+from recbole_recfound.data.task import TASKS
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
-from recbole_recfound.data.task import TASKS
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint, load_trained, trained_tensors
+from recbole_recfound.trainer.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    base_fingerprint,
+    load_trained,
+    trained_tensors,
+)
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
     load_optimizer_tensors,
@@ -120,7 +126,9 @@ class RecFoundTrainer(Trainer):
                 if over:
                     break
         if not self.step and self.config["max_steps"] != 0:
-            self.logger.warning(f"no time was left to train in a budget of {self.budget.seconds:.0f} s: the model is untrained")
+            self.logger.warning(
+                f"no time was left to train in a budget of {self.budget.seconds:.0f} s: the model is untrained"
+            )
         return self.best_valid_score, self.best_valid_result
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
@@ -222,7 +230,9 @@ class RecFoundTrainer(Trainer):
         """
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
         if norm is not None and not math.isfinite(norm):
-            raise TrainingError(f"the gradient is {float(norm)} in step {self.step + 1} (loss {self._postfix()}); {self._advice()}")
+            raise TrainingError(
+                f"the gradient is {float(norm)} in step {self.step + 1} (loss {self._postfix()}); {self._advice()}"
+            )
 
     def _probe(self, names: list[str]) -> dict[str, float]:
         """Measure probes and tell the scheduler.
@@ -246,7 +256,9 @@ class RecFoundTrainer(Trainer):
         trained = trained_parameters(self.model)
         finite = torch.stack([weight.isfinite().all() for weight in trained.values()]).tolist()
         if not all(finite):
-            raise TrainingError(f"{list(trained)[finite.index(False)]} is not finite after step {self.step}; {self._advice()}")
+            raise TrainingError(
+                f"{list(trained)[finite.index(False)]} is not finite after step {self.step}; {self._advice()}"
+            )
 
     def _advice(self) -> str:
         return (
@@ -279,7 +291,9 @@ class RecFoundTrainer(Trainer):
         # Read back at once: a GPU waits every time it is asked.
         for (name, count, _), mean in zip(found, torch.stack([mean for _, _, mean in found]).tolist(), strict=True):
             if not math.isfinite(mean):
-                raise TrainingError(f"loss of task {name} is {mean} in step {self.step + 1} (batch {batch.counts}); {self._advice()}")
+                raise TrainingError(
+                    f"loss of task {name} is {mean} in step {self.step + 1} (batch {batch.counts}); {self._advice()}"
+                )
             sums[name] = sums.get(name, 0.0) + mean * count
             totals[name] = totals.get(name, 0) + count
         return {name: total / totals[name] for name, total in sums.items()}

@@ -75,7 +75,10 @@ def test_gradients_are_those_of_finite_differences():
         return gates._Gates.apply(embeddings, plan, 2.0, 3, torch.float32, *weights)
 
     # The room works in float32, whatever it is given.
-    inputs = [table.weight.detach().clone().requires_grad_(), *(weight.detach().clone().requires_grad_() for weight in weights)]
+    inputs = [
+        table.weight.detach().clone().requires_grad_(),
+        *(weight.detach().clone().requires_grad_() for weight in weights),
+    ]
     torch.autograd.gradcheck(gates_of, inputs, eps=1e-2, atol=2e-3, rtol=1e-2, nondet_tol=0, check_undefined_grad=False)
 
 
@@ -89,7 +92,9 @@ def test_one_product_for_a_forward(monkeypatch):
         model(input_ids=tokens())
     assert len(calls) == 2
     with torch.no_grad():
-        model.generate(input_ids=tokens(), attention_mask=torch.ones_like(tokens()), tmole_tasks=MIXED, max_new_tokens=4)
+        model.generate(
+            input_ids=tokens(), attention_mask=torch.ones_like(tokens()), tmole_tasks=MIXED, max_new_tokens=4
+        )
     assert len(calls) == 3, "generation works gates out once"
 
 
@@ -151,7 +156,9 @@ def test_each_layer_gets_gates_in_its_own_precision():
 def test_a_model_made_for_inference_runs():
     with torch.inference_mode():
         model = tiny_model()
-        assert torch.equal(model(input_ids=tokens(), tmole_tasks=MIXED).logits, model(input_ids=tokens(), tmole_tasks=MIXED).logits)
+        assert torch.equal(
+            model(input_ids=tokens(), tmole_tasks=MIXED).logits, model(input_ids=tokens(), tmole_tasks=MIXED).logits
+        )
 
 
 def test_layers_of_another_scaling_are_worked_out_apart():
@@ -181,7 +188,11 @@ def operations(kind, layers, tasks, dtype):
     options = SMALL if kind == "tmole" else {"r": 24, "lora_dropout": 0.0}
     backbone = tiny_backbone(num_hidden_layers=layers).to(dtype)
     model = build_adapter(backbone, kind, **(options | {"lora_dropout": 0.0})).train()
-    with Counter() as counter, torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32), routing(model, tasks):
+    with (
+        Counter() as counter,
+        torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32),
+        routing(model, tasks),
+    ):
         model.get_base_model().model(tokens()).last_hidden_state.float().sum().backward()
     return counter.count
 
@@ -190,5 +201,7 @@ def operations(kind, layers, tasks, dtype):
 @pytest.mark.parametrize("tasks", [MIXED, ONE], ids=str)
 def test_a_layer_starts_hardly_more_operations_than_plain_lora(tasks, dtype):
     """On a GPU and with small batches a step takes as long as its operations take to start."""
-    per_layer = {kind: (operations(kind, 5, tasks, dtype) - operations(kind, 1, tasks, dtype)) / 4 for kind in ("tmole", "lora")}
+    per_layer = {
+        kind: (operations(kind, 5, tasks, dtype) - operations(kind, 1, tasks, dtype)) / 4 for kind in ("tmole", "lora")
+    }
     assert per_layer["tmole"] < 1.1 * per_layer["lora"], per_layer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recbole_recfound.errors import DataError
 from recbole_recfound.data.text import read_atomic
+from recbole_recfound.errors import DataError
 
 HEADER = "item_id:token\ttitle:token_seq\tyear:token\n"
 
@@ -15,10 +15,10 @@ def _write(tmp_path, text, encoding="utf-8"):
 
 
 def test_strings_stay_as_they_are(tmp_path):
-    rows = ['1\t"Quoted" \'title\', NA\tNA', "2\t東京物語 — naïve  \t", "3\t\u2028line separator\x85 inside\t1999"]
+    rows = ["1\t\"Quoted\" 'title', NA\tNA", "2\t東京物語 — naïve  \t", "3\t\u2028line separator\x85 inside\t1999"]
     table = read_atomic(_write(tmp_path, HEADER + "\n".join(rows) + "\n"))
     assert table.kinds == {"item_id": "token", "title": "token_seq", "year": "token"}
-    assert table.column("title") == ['"Quoted" \'title\', NA', "東京物語 — naïve  ", "\u2028line separator\x85 inside"]
+    assert table.column("title") == ["\"Quoted\" 'title', NA", "東京物語 — naïve  ", "\u2028line separator\x85 inside"]
     assert table.column("year") == ["NA", "", "1999"]
 
 

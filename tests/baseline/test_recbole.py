@@ -4,12 +4,21 @@ import time
 
 import pytest
 
+from recbole_recfound.baseline.recbole import baseline_config, check_baselines, run_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.baseline.recbole import baseline_config, check_baselines, run_baseline
 
-KEYS = {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters", "converged", "note"}
+KEYS = {
+    "model",
+    "metrics",
+    "valid_metrics",
+    "train_seconds",
+    "eval_seconds",
+    "trainable_parameters",
+    "converged",
+    "note",
+}
 
 
 def _config(path, dataset="tiny", **settings):
@@ -17,9 +26,27 @@ def _config(path, dataset="tiny", **settings):
 
 
 def test_recboles_defaults_under_our_protocol(tiny_path, tmp_path):
-    config = _config(tiny_path, mask_history=False, seed=7, topk=[5], valid_metric="MRR@5", train_batch_size=17, MAX_ITEM_LIST_LENGTH=100)
+    config = _config(
+        tiny_path,
+        mask_history=False,
+        seed=7,
+        topk=[5],
+        valid_metric="MRR@5",
+        train_batch_size=17,
+        MAX_ITEM_LIST_LENGTH=100,
+    )
     theirs = baseline_config("SASRec", config, tmp_path / "saved")
-    for key in ("mask_history", "seed", "topk", "valid_metric", "metrics", "eval_args", "load_col", "data_path", "device"):
+    for key in (
+        "mask_history",
+        "seed",
+        "topk",
+        "valid_metric",
+        "metrics",
+        "eval_args",
+        "load_col",
+        "data_path",
+        "device",
+    ):
         assert theirs[key] == config[key], key
     assert theirs["train_batch_size"] == 2048 and theirs["MAX_ITEM_LIST_LENGTH"] == 50 and theirs["epochs"] == 300
     assert theirs["checkpoint_dir"] == str(tmp_path / "saved")

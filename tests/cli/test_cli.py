@@ -31,7 +31,16 @@ def test_defaults(calls):
 def test_what_is_handed_over(calls, tmp_path):
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("seed: 1\n")
-    argv = ["--model=BPR", "--dataset", "mine", "--config_files", "a.yaml b.yaml", "--seed=5", "--mask_history", "--baselines=Pop,BPR"]
+    argv = [
+        "--model=BPR",
+        "--dataset",
+        "mine",
+        "--config_files",
+        "a.yaml b.yaml",
+        "--seed=5",
+        "--mask_history",
+        "--baselines=Pop,BPR",
+    ]
     assert main(["run", *argv]) == 0
     assert calls == [
         {
@@ -91,7 +100,9 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
     ],
     ids=str,
 )
-def test_every_mistake_about_recfound_is_one_line_before_training(changes, message, small_run, tmp_path, capsys, monkeypatch):
+def test_every_mistake_about_recfound_is_one_line_before_training(
+    changes, message, small_run, tmp_path, capsys, monkeypatch
+):
     (tmp_path / "taken").write_text("a file where a folder should be")
     monkeypatch.setattr(RecFoundTrainer, "fit", lambda *_, **__: pytest.fail("training began"))
     monkeypatch.setattr("recbole_recfound.config.configurator.find_spec", lambda name: None)
@@ -106,11 +117,15 @@ def test_every_mistake_about_recfound_is_one_line_before_training(changes, messa
 
 
 def test_a_loss_that_is_not_finite_is_one_line(small_run, capsys, monkeypatch):
-    monkeypatch.setattr("recbole_recfound.model.recfound.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan"))
+    monkeypatch.setattr(
+        "recbole_recfound.model.recfound.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan")
+    )
     settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items()]
     assert main(["run", "--dataset=tiny", "--tasks=U2I,SR", *settings]) == 2
     captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err and captured.err.count("error: ") == 1 and "SR" in captured.err
+    assert (
+        "Traceback" not in captured.out + captured.err and captured.err.count("error: ") == 1 and "SR" in captured.err
+    )
 
 
 def test_interrupted(calls, monkeypatch, capsys):
@@ -167,7 +182,9 @@ except SystemExit as end:
     print("exit", end.code, "torch" in sys.modules)
 """
     environment = {"PYTHONPATH": str(checkout), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.splitlines()[-1] == "exit 0 False", done.stderr
     script = [sys.executable, str(checkout / "run_recfound.py"), "--seed=1", "--seed=2"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -23,7 +23,14 @@ CLICKS = [
     ],
 )
 def test_one_epoch(model, arguments, metric, tiny_path, tmp_path, capsys):
-    common = ["--dataset=tiny", f"--data_path={tiny_path}", "--epochs", "1", "--show_progress=False", "--output_dir=out"]
+    common = [
+        "--dataset=tiny",
+        f"--data_path={tiny_path}",
+        "--epochs",
+        "1",
+        "--show_progress=False",
+        "--output_dir=out",
+    ]
     assert main(["run", f"--model={model}", *common, *arguments]) == 0
     (results,) = (tmp_path / "out").glob("**/results.json")
     rows = json.loads(results.read_text())["rows"]

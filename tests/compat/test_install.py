@@ -52,7 +52,10 @@ def test_installing_twice_changes_nothing():
 
 
 def test_the_package_imports_neither_torch_nor_recboles_modules(checkout):
-    out = _run("import sys, recbole_recfound; print([m for m in ('torch', 'pandas', 'recbole.config') if m in sys.modules])", checkout)
+    out = _run(
+        "import sys, recbole_recfound; print([m for m in ('torch', 'pandas', 'recbole.config') if m in sys.modules])",
+        checkout,
+    )
     assert out.strip() == "[]"
 
 

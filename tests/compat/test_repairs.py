@@ -8,9 +8,9 @@ import pytest
 import torch
 from recbole.data.utils import create_dataset
 
+from recbole_recfound.baseline.recbole import fit_and_score
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
-from recbole_recfound.baseline.recbole import fit_and_score
 
 EIGHT = [[f"u{u}", f"i{(u + step) % 6}", 10 * u + step] for u in range(8) for step in range(5)]
 INTER = [["user_id:token", "item_id:token", "timestamp:float"], *EIGHT]
@@ -62,11 +62,15 @@ def test_sequences_become_padded_tensors_without_a_warning(films, recwarn):
     title = dataset.item_feat["title"]
     assert title.dtype == torch.int64 and title.shape == (dataset.item_num, 3)
     assert not torch.isnan(dataset.item_feat["price"]).any()
-    assert not [warning for warning in recwarn if "not writable" in str(warning.message) or "Chained" in str(warning.category)]
+    assert not [
+        warning for warning in recwarn if "not writable" in str(warning.message) or "Chained" in str(warning.category)
+    ]
 
 
 def test_normalising_sequences_of_numbers(films):
-    sizes = np.concatenate(list(_films(films, normalize_field=["sizes"], filter_inter_by_user_or_item=False).item_feat["sizes"][1:]))
+    sizes = np.concatenate(
+        list(_films(films, normalize_field=["sizes"], filter_inter_by_user_or_item=False).item_feat["sizes"][1:])
+    )
     assert sizes.min() == 0 and sizes.max() == 1
 
 
@@ -103,7 +107,9 @@ def test_metrics_that_collect_numbers_and_counters(tiny_path):
 
 
 def test_a_checkpoint_is_read_in_a_new_process(tiny_path, tmp_path, checkout):
-    config = Config("BPR", "tiny", config_dict={**ONE_EPOCH, "data_path": tiny_path, "checkpoint_dir": tmp_path / "saved"})
+    config = Config(
+        "BPR", "tiny", config_dict={**ONE_EPOCH, "data_path": tiny_path, "checkpoint_dir": tmp_path / "saved"}
+    )
     fit_and_score(config, build_splits(config))
     (checkpoint,) = (tmp_path / "saved").glob("BPR-*.pth")
     code = f"""

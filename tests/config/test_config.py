@@ -9,9 +9,9 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_recfound.config.configurator import Config, check_value, known_rules
-from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.config.property_files import parse_text, properties_dir, read_settings
+from recbole_recfound.errors import ConfigError, DataError, RecFoundError
+from recbole_recfound.runtime.device import is_gpu
 
 
 @pytest.fixture
@@ -47,7 +47,10 @@ def test_our_protocol_over_recboles_defaults_and_the_models_own_settings_kept():
 
 def test_what_recbole_sets_for_a_kind_of_model_stays():
     config = Config("DeepFM", "ml-100k")
-    assert config["metrics"] == ["AUC", "LogLoss"] and config["eval_args"]["mode"] == {"valid": "labeled", "test": "labeled"}
+    assert config["metrics"] == ["AUC", "LogLoss"] and config["eval_args"]["mode"] == {
+        "valid": "labeled",
+        "test": "labeled",
+    }
 
 
 def test_the_command_line_of_the_process_is_never_read(monkeypatch):
@@ -184,7 +187,9 @@ def test_everything_wrong_is_wrong_before_model_and_data_are_looked_for():
         Config("NoSuchModel", "no-such-data", config_dict={"learning_rte": 1})
 
 
-@pytest.mark.parametrize(("name", "advice"), [("BRP", "BPR"), ("bpr", "BPR"), ("recfound", "RecFound"), ("LightGNC", "LightGCN")])
+@pytest.mark.parametrize(
+    ("name", "advice"), [("BRP", "BPR"), ("bpr", "BPR"), ("recfound", "RecFound"), ("LightGNC", "LightGCN")]
+)
 def test_unknown_model(name, advice):
     with pytest.raises(ConfigError, match=f"model: there is no model '{name}'; did you mean {advice}"):
         Config(name, "ml-100k")
@@ -194,8 +199,12 @@ def test_unknown_model(name, advice):
 
 
 def test_missing_data_set_is_one_line_and_nothing_is_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("recbole.data.dataset.dataset.Dataset._download", lambda self: pytest.fail("RecBole would download"))
-    with pytest.raises(DataError, match="data set 'ml-1m' not found: .*ml-1m.inter does not exist; put the atomic files into"):
+    monkeypatch.setattr(
+        "recbole.data.dataset.dataset.Dataset._download", lambda self: pytest.fail("RecBole would download")
+    )
+    with pytest.raises(
+        DataError, match="data set 'ml-1m' not found: .*ml-1m.inter does not exist; put the atomic files into"
+    ):
         Config("BPR", "ml-1m", config_dict={"data_path": tmp_path})
     with pytest.raises(DataError, match="nowhere.train.inter"):
         Config("BPR", "nowhere", config_dict={"benchmark_filename": ["train", "valid", "test"]})
@@ -222,18 +231,25 @@ def test_columns_that_are_not_there(write_dataset):
         Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id"]}})
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], ["a", "b", 1]])
     with pytest.raises(DataError, match="no column 'rating' .load_col."):
-        Config("BPR", "shop", config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}})
+        Config(
+            "BPR",
+            "shop",
+            config_dict={"data_path": path, "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}},
+        )
 
 
 @pytest.mark.parametrize(
-    ("given", "ours"), [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "embedding_batch"), ({"eval_step": 2}, "eval_interval")]
+    ("given", "ours"),
+    [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "embedding_batch"), ({"eval_step": 2}, "eval_interval")],
 )
 def test_what_recfound_does_not_read_is_refused(given, ours):
     with pytest.raises(ConfigError, match=f"{next(iter(given))}: RecFound counts steps .*{ours}"):
         Config("RecFound", "ml-100k", config_dict=given)
     assert Config("BPR", "ml-100k", config_dict=given)[next(iter(given))] == next(iter(given.values()))
     defaults = Config("RecFound", "ml-100k")
-    Config("RecFound", "ml-100k", config_dict={key: defaults[key] for key in ("epochs", "train_batch_size", "eval_step")})
+    Config(
+        "RecFound", "ml-100k", config_dict={key: defaults[key] for key in ("epochs", "train_batch_size", "eval_step")}
+    )
 
 
 # the files themselves
@@ -264,7 +280,9 @@ def test_recboles_files_are_read_as_recbole_reads_them():
 
 
 def test_known_settings_cover_recboles_argument_lists():
-    assert {"gpu_id", "epochs", "eval_args", "load_col", "hidden_size", "kg_reverse_r", "benchmark_filename"} <= set(known_rules())
+    assert {"gpu_id", "epochs", "eval_args", "load_col", "hidden_size", "kg_reverse_r", "benchmark_filename"} <= set(
+        known_rules()
+    )
 
 
 # device
@@ -296,7 +314,10 @@ def test_errors_are_our_own_kind():
     ],
 )
 def test_malformed_interactions_name_file_and_line(write_dataset, old, new, message):
-    rows = [["user_id:token", "item_id:token", "timestamp:float"], *([f"u{n // 4}", f"i{n % 5}", n] for n in range(4, 20))]
+    rows = [
+        ["user_id:token", "item_id:token", "timestamp:float"],
+        *([f"u{n // 4}", f"i{n % 5}", n] for n in range(4, 20)),
+    ]
     rows[1:3] = [["u1", "i1", 1], ["u1", "i2", 2]]
     path = write_dataset("seq", inter=rows)
     file = path / "seq" / "seq.inter"
@@ -308,17 +329,25 @@ def test_malformed_interactions_name_file_and_line(write_dataset, old, new, mess
     with pytest.raises(DataError, match=message) as caught:
         Config("RecFound", "seq", config_dict=settings)
     assert "\n" not in str(caught.value)
-    file.write_bytes(content.replace(b"\n", b"\r\n") + b"\n")  # line ends of another system, and empty lines at the end, are no rows
+    file.write_bytes(
+        content.replace(b"\n", b"\r\n") + b"\n"
+    )  # line ends of another system, and empty lines at the end, are no rows
     Config("RecFound", "seq", config_dict=settings)
 
 
 def test_unknown_columns_of_items_are_refused(tiny_path):
-    settings = {"data_path": str(tiny_path), "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "colour"]}}
+    settings = {
+        "data_path": str(tiny_path),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "colour"]},
+    }
     with pytest.raises(DataError, match=r"tiny.item:1: no column 'colour' \(load_col\); it has item_id"):
         Config("RecFound", "tiny", config_dict=settings)
 
 
-@pytest.mark.parametrize(("raw", "message"), [(b"seed: 1\n# caf\xe9\n", "odd.yaml:2: not a text in UTF-8"), (b"seed: 1\n# \x00\n", "odd.yaml:2: not a text")])
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(b"seed: 1\n# caf\xe9\n", "odd.yaml:2: not a text in UTF-8"), (b"seed: 1\n# \x00\n", "odd.yaml:2: not a text")],
+)
 def test_config_files_that_are_no_text(tmp_path, raw, message):
     (tmp_path / "odd.yaml").write_bytes(raw)
     with pytest.raises(ConfigError, match=message):
@@ -327,7 +356,11 @@ def test_config_files_that_are_no_text(tmp_path, raw, message):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("n_layers", 3, "is a setting of AutoInt, BERT4Rec, CORE, ...; RecFound does not"), ("iak_epochs", 3, "is a setting of IAK; RecFound does not"), ("enable_amp", True, "use precision")],
+    [
+        ("n_layers", 3, "is a setting of AutoInt, BERT4Rec, CORE, ...; RecFound does not"),
+        ("iak_epochs", 3, "is a setting of IAK; RecFound does not"),
+        ("enable_amp", True, "use precision"),
+    ],
 )
 def test_settings_of_other_models_are_refused(key, value, message):
     with pytest.raises(ConfigError, match=f"{key}: .*{message}"):

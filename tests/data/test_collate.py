@@ -15,18 +15,35 @@ from tests.data.task.hand_made import catalogue
 from tests.tiny_backbone import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",), "SR": ("history", "candidates"), "SA": ("history", "item")}
+SLOTS = {
+    "U2I": ("history",),
+    "Q2I": ("query",),
+    "I2I": ("item",),
+    "SR": ("history", "candidates"),
+    "SA": ("history", "item"),
+}
 TEXTS = {
-    "U2I": "Seen: {{ history }}", "Q2I": "Query: {{ query }}", "I2I": "{{ item }}",
-    "SR": "{{ history }}|{{ candidates }}", "SA": "{{ history }}|{{ item }}",
-}  # fmt: skip
+    "U2I": "Seen: {{ history }}",
+    "Q2I": "Query: {{ query }}",
+    "I2I": "{{ item }}",
+    "SR": "{{ history }}|{{ candidates }}",
+    "SA": "{{ history }}|{{ item }}",
+}
 # RecBole numbers items in its own order: row 0 is item 5, ..., and does not know row 5.
 IID = np.array([5, 4, 3, 2, 1, 0])
 
 
 def _collator(**changes):
-    templates = {name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS}
-    settings = {"max_item_tokens": 30, "max_prompt_tokens": 120, "max_history": 3, "max_pass_tokens": 1000, "max_history_tokens": 1000}
+    templates = {
+        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS
+    }
+    settings = {
+        "max_item_tokens": 30,
+        "max_prompt_tokens": 120,
+        "max_history": 3,
+        "max_pass_tokens": 1000,
+        "max_history_tokens": 1000,
+    }
     return Collator(catalogue(), TOKENIZER, templates, IID, **(settings | changes))
 
 
@@ -35,7 +52,9 @@ def _draws(count):
 
 
 def test_sequences_are_shifted_by_one_and_numbered_as_recbole_does():
-    (batch,) = _collator()(["U2I", "U2I"], [SequenceExample("a", (0, 1, 2, 3)), SequenceExample("b", (4, 0, 1))], _draws(2))
+    (batch,) = _collator()(
+        ["U2I", "U2I"], [SequenceExample("a", (0, 1, 2, 3)), SequenceExample("b", (4, 0, 1))], _draws(2)
+    )
     assert batch.items.tolist() == [[5, 4, 3], [1, 5, 0]]
     assert batch.targets.tolist() == [[4, 3, 2], [5, 4, 0]]
     assert batch.token_ids is None
@@ -74,11 +93,18 @@ def test_validation_asks_for_the_answer_alone(sequences):
         assert batch.items.tolist() == [[5, 4, 3], [2, 0, 0]]
         assert batch.targets.tolist() == [[0, 0, 1], [5, 0, 0]]
     else:
-        assert [_sentence(batch, place) for place in batch.positive] == [catalogue().sentence_of(4), catalogue().sentence_of(0)]
+        assert [_sentence(batch, place) for place in batch.positive] == [
+            catalogue().sentence_of(4),
+            catalogue().sentence_of(0),
+        ]
 
 
 def test_pairs_encode_each_item_of_a_task_once_and_mask_false_negatives():
-    examples = [PairExample("a film", 0, (1,), known=(0, 2)), PairExample("fish", 2, (1,)), PairExample(3, 0, (2, 1), known=(3,))]
+    examples = [
+        PairExample("a film", 0, (1,), known=(0, 2)),
+        PairExample("fish", 2, (1,)),
+        PairExample(3, 0, (2, 1), known=(3,)),
+    ]
     batch = _collator().pairs(["Q2I", "Q2I", "I2I"], examples)
     keys = [("Q2I", 0), ("Q2I", 1), ("Q2I", 2), ("I2I", 0), ("I2I", 2), ("I2I", 1)]
     assert batch.item_tasks == [task for task, _ in keys]
@@ -160,7 +186,10 @@ def test_widths_are_shared_by_many_batches():
         example = GenerativeExample({"history": ("titles", ()), "item": ("sentence", 4)}, "y" * size)
         (batch,) = _collator().generative(["SA"], [example])
         assert batch.input_ids.shape == batch.labels.shape == batch.attention_mask.shape
-        assert batch.input_ids.shape[1] % WIDTH_STEP == 0 and batch.attention_mask.sum() > batch.input_ids.shape[1] - WIDTH_STEP
+        assert (
+            batch.input_ids.shape[1] % WIDTH_STEP == 0
+            and batch.attention_mask.sum() > batch.input_ids.shape[1] - WIDTH_STEP
+        )
 
 
 def test_long_candidates_are_shortened_alike_and_leave_room_for_the_history():

@@ -43,7 +43,10 @@ def test_groups_take_turns_each_in_its_own_rounds(rare, common, before, after):
     for group, start in zip(groups, (0, 1)):
         mine = [index for index, _ in drawn[start::2]]
         assert set(mine) <= set(group.tolist())
-        assert all(len(set(mine[at : at + len(group)])) == len(mine[at : at + len(group)]) for at in range(0, len(mine), len(group)))
+        assert all(
+            len(set(mine[at : at + len(group)])) == len(mine[at : at + len(group)])
+            for at in range(0, len(mine), len(group))
+        )
 
 
 @given(st.one_of(st.integers(2, 500), st.integers(4000, 6000)), st.floats(0.001, 0.999))

@@ -44,7 +44,9 @@ def test_groups_keep_their_share_and_pairs_wait(small):
             taken[name] += count
             assert name not in pair_tasks or count >= 3
         assert all(len(loader.waiting[name]) < 3 for name in pair_tasks) and len(loader.waiting["generative"]) < 4
-        waiting = {name: sum(name == other[0] for group in loader.waiting.values() for other in group) for name in taken}
+        waiting = {
+            name: sum(name == other[0] for group in loader.waiting.values() for other in group) for name in taken
+        }
         by_kind = {"embedding": 0, "generative": 0}
         for name, task in loader.tasks.items():
             assert loader.trained(name) == taken[name] == loader.cursors[name].drawn - waiting[name]
@@ -64,7 +66,9 @@ def test_all_forms_take_their_turn(small):
 
 
 def test_long_waits_do_not_recurse(small_run):
-    small = build_small(small_run, tasks=["U2I"], history_mode="text", text_form="prompt", embedding_batch=1, contrastive_batch=1100)
+    small = build_small(
+        small_run, tasks=["U2I"], history_mode="text", text_form="prompt", embedding_batch=1, contrastive_batch=1100
+    )
     (part,) = small.loader.next_batch().parts
     assert isinstance(part, PairBatch) and len(part) == 1100
 
@@ -76,7 +80,9 @@ def test_state_round_trip_gives_the_same_batches(small, small_run):
     kept = small.loader.state_dict()
     following = [small.loader.next_batch() for _ in range(8)]
     assert json.loads(json.dumps(kept)) == state, "a state must not change with its loader"
-    other = build_small(small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4).loader
+    other = build_small(
+        small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4
+    ).loader
     other.load_state_dict(state)
     for batch in following:
         assert_same(other.next_batch(), batch)

@@ -68,7 +68,9 @@ def test_a_place_has_any_number_and_its_neighbour_any_other(size):
     assert chisquare(np.bincount(pairs[:, 0] * bins // size, minlength=bins), expected).pvalue > 0.001
     if size > bins:
         apart = (pairs[:, 1] - pairs[:, 0]) % size
-        assert (apart > 0).all() and chisquare(np.bincount(apart * bins // size, minlength=bins), expected).pvalue > 0.001
+        assert (apart > 0).all() and chisquare(
+            np.bincount(apart * bins // size, minlength=bins), expected
+        ).pvalue > 0.001
     if size <= 10_007:
         places = np.array([np.flatnonzero(_whole(Shuffle(size, [key, 8])) == 0)[0] for key in range(500)])
         assert chisquare(np.bincount(places * bins // size, minlength=bins), expected / len(pairs) * 500).pvalue > 0.001

@@ -13,12 +13,29 @@ def test_run_recfound_trains_the_bundled_backbone(checkout: Path, tmp_path: Path
     users = 150
     write_subset(tmp_path / "data" / "ml-small", users)
     command = [
-        sys.executable, str(checkout / "run_recfound.py"), "--model=RecFound", "--dataset=ml-small",
-        f"--data_path={tmp_path / 'data'}", "--baselines=Pop", "--time_budget=300", "--max_steps", "24", "--eval_interval=8",
-        "--embedding_batch=8", "--generative_chunk=4", "--contrastive_batch=4", "--probe_size=2", "--probe_interval=24",
-        "--frozen_feature_layers=[]", "--history_titles=3", "--sr_candidates=5", "--MAX_ITEM_LIST_LENGTH=30", "--use_gpu=False",
-        "--refresh_interval=0", "--tasks=U2I,I2I,SR,SA",
-    ]  # fmt: skip
+        sys.executable,
+        str(checkout / "run_recfound.py"),
+        "--model=RecFound",
+        "--dataset=ml-small",
+        f"--data_path={tmp_path / 'data'}",
+        "--baselines=Pop",
+        "--time_budget=300",
+        "--max_steps",
+        "24",
+        "--eval_interval=8",
+        "--embedding_batch=8",
+        "--generative_chunk=4",
+        "--contrastive_batch=4",
+        "--probe_size=2",
+        "--probe_interval=24",
+        "--frozen_feature_layers=[]",
+        "--history_titles=3",
+        "--sr_candidates=5",
+        "--MAX_ITEM_LIST_LENGTH=30",
+        "--use_gpu=False",
+        "--refresh_interval=0",
+        "--tasks=U2I,I2I,SR,SA",
+    ]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )

@@ -11,30 +11,59 @@ from safetensors.torch import load_file, save_file
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
-from recbole_recfound.system.iak.finetune import CHOSEN_BETA, list_layers
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
+from recbole_recfound.system.iak.finetune import CHOSEN_BETA, list_layers
 from tests.small_iak import OPTIONS
 
-QUICK = {"show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 2, "iak_epochs": 2, "iak_least_steps": 4, "iak_batch_size": 32}
+QUICK = {
+    "show_progress": False,
+    "use_gpu": False,
+    "time_budget": 0,
+    "epochs": 2,
+    "iak_epochs": 2,
+    "iak_least_steps": 4,
+    "iak_batch_size": 32,
+}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_path):
     """A run on DeepFM with every baseline and a sweep of beta."""
-    settings = QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
+    settings = (
+        QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
+    )
     settings |= {"domain": ["gender"], "iak_beta": [1e-4, 1e-2]}
-    return run_recfound("IAK", "tiny", config_dict=settings, baselines=["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch"])
+    return run_recfound(
+        "IAK",
+        "tiny",
+        config_dict=settings,
+        baselines=["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch"],
+    )
 
 
 def test_the_table(finished):
     names = [row["model"] for row in finished["comparison"]]
-    assert names == ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch", "IAK beta=0.0001", "IAK beta=0.01", CHOSEN_BETA]
+    assert names == [
+        "frozen",
+        "full",
+        "head",
+        "bitfit",
+        "adapter",
+        "lora",
+        "scratch",
+        "IAK beta=0.0001",
+        "IAK beta=0.01",
+        CHOSEN_BETA,
+    ]
     assert "KiB" in format_table(finished["comparison"]).splitlines()[0]
     for row in finished["comparison"]:
         assert row["checkpoint_bytes"] > 0 or row["model"] == "frozen"
         assert {"auc", "logloss", "gauc", "weighted auc"} == set(row["metrics"])
-        assert set(row["domains"]["gender"]) == {"F", "M"} and sum(d["rows"] for d in row["domains"]["gender"].values()) > 20
+        assert (
+            set(row["domains"]["gender"]) == {"F", "M"}
+            and sum(d["rows"] for d in row["domains"]["gender"].values()) > 20
+        )
     *_, first, second, chosen = finished["comparison"]
     best = min(first, second, key=lambda row: row["valid_metrics"]["logloss"])
     assert chosen["metrics"] == best["metrics"] and chosen["note"] == f"that of {best['model']}"
@@ -82,7 +111,9 @@ def test_what_is_loaded_is_what_was_tested(finished):
 
     scorer = DomainScorer(loaded.splits, loaded.model.base, loaded.model.domains)
     found = scorer.summary(scorer.collect(loaded.model, "test"), "test")
-    assert found["metrics"] == {key: value for key, value in finished["test_result"].items() if not key.startswith("weighted")}
+    assert found["metrics"] == {
+        key: value for key, value in finished["test_result"].items() if not key.startswith("weighted")
+    }
 
 
 def test_kernels_of_another_base_are_refused(finished, tmp_path):
@@ -103,7 +134,12 @@ def test_kernels_of_another_base_are_refused(finished, tmp_path):
 
 
 def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path):
-    settings = QUICK | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["gender"], "base_checkpoint": finished["run_dir"]}
+    settings = QUICK | {
+        "data_path": str(tiny_path),
+        "output_dir": str(tmp_path),
+        "domain": ["gender"],
+        "base_checkpoint": finished["run_dir"],
+    }
     settings |= {"iak_warm_start": finished["run_dir"], "iak_learning_rate": 1e-12}
     again = run_recfound("IAK", "tiny", config_dict=settings)
     assert again["comparison"][0]["metrics"] == finished["comparison"][0]["metrics"], "the same base on the same split"
@@ -114,10 +150,20 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("model", "domain"), [("AutoInt", "timestamp:weekday"), ("BPR", "timestamp:hour"), ("GRU4Rec", "gender,age:25/40"), ("SASRec", "occupation")]
+    ("model", "domain"),
+    [
+        ("AutoInt", "timestamp:weekday"),
+        ("BPR", "timestamp:hour"),
+        ("GRU4Rec", "gender,age:25/40"),
+        ("SASRec", "occupation"),
+    ],
 )
 def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
-    settings = QUICK | OPTIONS[model] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": domain, "base_model": model}
+    settings = (
+        QUICK
+        | OPTIONS[model]
+        | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": domain, "base_model": model}
+    )
     result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["head"])
     frozen, head, ours = result["comparison"]
     assert set(frozen["metrics"]) == set(ours["metrics"]) == set(head["metrics"])
@@ -130,10 +176,14 @@ def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
 
 
 def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
-    settings = QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
+    settings = (
+        QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
+    )
     sizes = {}
     for sampling in ("dynamic", "fixed", "mixed"):
-        result = run_recfound("IAK", "tiny", config_dict=settings | {"iak_sampling": sampling, "iak_prior": "learned", "iak_beta": 1.0})
+        result = run_recfound(
+            "IAK", "tiny", config_dict=settings | {"iak_sampling": sampling, "iak_prior": "learned", "iak_beta": 1.0}
+        )
         sizes[sampling] = set(result["comparison"][-1]["batch_sizes"])
         bank = load_recfound(result["run_dir"]).model.banks[0]
         assert isinstance(bank.prior_mean, torch.nn.Parameter)
@@ -164,9 +214,16 @@ def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
     """Two domains that like opposite things: the base cannot serve both, kernels can, and only if domains mean something."""
     path = write_flipped(tmp_path / "data", seed=1, users=1500)
     settings = SETTINGS | {
-        "data_path": str(path), "show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 8, "iak_epochs": 15,
-        "iak_learning_rate": 0.005, "output_dir": str(tmp_path / "runs"), "mlp_hidden_size": [32, 32],
-    }  # fmt: skip
+        "data_path": str(path),
+        "show_progress": False,
+        "use_gpu": False,
+        "time_budget": 0,
+        "epochs": 8,
+        "iak_epochs": 15,
+        "iak_learning_rate": 0.005,
+        "output_dir": str(tmp_path / "runs"),
+        "mlp_hidden_size": [32, 32],
+    }
     frozen, ours = run_recfound("IAK", "flipped", config_dict=settings)["comparison"]
     for region in ("north", "south"):
         assert ours["domains"]["region"][region]["auc"] > frozen["domains"]["region"][region]["auc"] + 0.1

@@ -53,16 +53,25 @@ def test_bank_equals_itself_on_the_host(monkeypatch, gathered):
 
 @pytest.mark.parametrize(
     "mode",
-    [{}, {"history_mode": "item"}, {"history_mode": "text", "text_form": "prompt"}, {"gradient_cache_chunk": 1, "gradient_checkpointing": True},
-     {"scheduler": "coba", "adapter": "lora"}, {"generative_candidates": 3, "sr_form": "title"}, {"history_mode": "item", "user_tower": "small"}],
+    [
+        {},
+        {"history_mode": "item"},
+        {"history_mode": "text", "text_form": "prompt"},
+        {"gradient_cache_chunk": 1, "gradient_checkpointing": True},
+        {"scheduler": "coba", "adapter": "lora"},
+        {"generative_candidates": 3, "sr_form": "title"},
+        {"history_mode": "item", "user_tower": "small"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_recfound_trains_merges_and_tests(small_run, mode):
     settings = small_run | {"use_gpu": True, "precision": "auto", "task_test_examples": 3} | mode
     run = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "BPR"])
     found = results_of(run)["run"]
     assert found["device"] == "cuda:0" and found["precision"] == "bf16"
-    assert found["history_mode"] == ("item" if mode.get("history_mode") == "item" else mode.get("text_form", "positions"))
+    assert found["history_mode"] == (
+        "item" if mode.get("history_mode") == "item" else mode.get("text_form", "positions")
+    )
     assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
 
 
@@ -79,8 +88,18 @@ def test_a_run_goes_on_where_it_was_stopped(small_run):
 
 @pytest.mark.parametrize("base", sorted(OPTIONS))
 def test_iak_adapts_and_serves(small_run, base):
-    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | OPTIONS[base]
-    settings |= {"domain": ["gender"], "use_gpu": True, "base_model": base, "epochs": 1, "iak_epochs": 2, "iak_least_steps": 4, "iak_batch_size": 32}
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | OPTIONS[
+        base
+    ]
+    settings |= {
+        "domain": ["gender"],
+        "use_gpu": True,
+        "base_model": base,
+        "epochs": 1,
+        "iak_epochs": 2,
+        "iak_least_steps": 4,
+        "iak_batch_size": 32,
+    }
     run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["frozen", "full", "lora"])
     assert [row["model"] for row in run["comparison"]] == ["frozen", "full", "lora", "IAK"]
     loaded = load_recfound(run["run_dir"])
@@ -93,9 +112,21 @@ def test_iak_adapts_and_serves(small_run, base):
 @pytest.mark.parametrize("gpu", [True, False])
 def test_a_recfound_run_of_the_gpu_is_a_base_anywhere(small_run, gpu, precision):
     """What was trained here scores the same on the host."""
-    base = run_recfound("RecFound", "tiny", config_dict=small_run | {"use_gpu": True, "max_steps": 2, "precision": precision})
-    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | {"use_gpu": gpu}
-    settings |= {"domain": ["gender"], "base_checkpoint": base["run_dir"], "iak_epochs": 1, "iak_least_steps": 2, "iak_batch_size": 32}
+    base = run_recfound(
+        "RecFound", "tiny", config_dict=small_run | {"use_gpu": True, "max_steps": 2, "precision": precision}
+    )
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | {
+        "use_gpu": gpu
+    }
+    settings |= {
+        "domain": ["gender"],
+        "base_checkpoint": base["run_dir"],
+        "iak_epochs": 1,
+        "iak_least_steps": 2,
+        "iak_batch_size": 32,
+    }
     run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
-    assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3 if precision == "float32" else 0.05)
+    assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(
+        base["test_result"]["ndcg@10"], abs=1e-3 if precision == "float32" else 0.05
+    )
     assert len(load_recfound(run["run_dir"]).recommend(["1"], 5)[0]) == 5

@@ -19,20 +19,42 @@ from recbole_recfound.serving import load_recfound
 def finished(tmp_path_factory, tiny_path, tiny_backbone):
     """One finished run with a baseline."""
     settings = {
-        "data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(tmp_path_factory.mktemp("runs")),
-        "show_progress": False, "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 6, "eval_interval": 2,
-        "probe_interval": 3, "probe_size": 2, "frozen_feature_layers": [3], "lora_r": 2, "embedding_batch": 4,
-        "contrastive_batch": 2, "generative_chunk": 2, "max_generative_examples": 30, "sr_candidates": 4, "history_titles": 3,
-        "task_test_examples": 3, "max_answer_tokens": 12, "weight_decay": 0.0,
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "output_dir": str(tmp_path_factory.mktemp("runs")),
+        "show_progress": False,
+        "use_gpu": False,
+        "precision": "float32",
+        "time_budget": 0,
+        "max_steps": 6,
+        "eval_interval": 2,
+        "probe_interval": 3,
+        "probe_size": 2,
+        "frozen_feature_layers": [3],
+        "lora_r": 2,
+        "embedding_batch": 4,
+        "contrastive_batch": 2,
+        "generative_chunk": 2,
+        "max_generative_examples": 30,
+        "sr_candidates": 4,
+        "history_titles": 3,
+        "task_test_examples": 3,
+        "max_answer_tokens": 12,
+        "weight_decay": 0.0,
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-    }  # fmt: skip
+    }
     return run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop"])
 
 
 def test_returns_recboles_four_and_the_table(finished):
     assert set(finished) == {
-        "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result", "comparison", "run_dir",
-    }  # fmt: skip
+        "best_valid_score",
+        "valid_score_bigger",
+        "best_valid_result",
+        "test_result",
+        "comparison",
+        "run_dir",
+    }
     assert [row["model"] for row in finished["comparison"]] == ["Pop", "RecFound"]
     assert finished["test_result"] == finished["comparison"][-1]["metrics"]
     assert finished["best_valid_score"] == finished["best_valid_result"]["ndcg@10"]
@@ -41,14 +63,22 @@ def test_returns_recboles_four_and_the_table(finished):
 def test_writes_the_run_folder(finished):
     folder = Path(finished["run_dir"])
     for name in (
-        "config.yaml", "results.json", "report.html", "head.safetensors", "item_embeddings.safetensors",
-        "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_state/step-0000006/state.json",
+        "config.yaml",
+        "results.json",
+        "report.html",
+        "head.safetensors",
+        "item_embeddings.safetensors",
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "trainer_state/step-0000006/state.json",
         f"{folder.name}.log",
-    ):  # fmt: skip
+    ):
         assert (folder / name).is_file(), name
     results = json.loads((folder / "results.json").read_text())
     for row in results["rows"]:
-        assert {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters"} <= set(row)
+        assert {"model", "metrics", "valid_metrics", "train_seconds", "eval_seconds", "trainable_parameters"} <= set(
+            row
+        )
     assert {task["name"] for task in results["tasks"]} == {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}
     assert results["merge"]["steps"] == [2, 4, 6]
     assert set(results["merge"]["test"]) == {"best", "last", "merged"}
@@ -59,9 +89,18 @@ def test_writes_the_run_folder(finished):
 
 def test_report_is_one_page_without_network(finished):
     page = (Path(finished["run_dir"]) / "report.html").read_text(encoding="utf-8")
-    links = page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    links = (
+        page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    )
     assert "http://" not in links and "https://" not in links and "<script" not in page
-    for heading in ("Comparison", "Loss per task", "Sampling ratios", "Router similarity", "Best single", "Ten recommend"):
+    for heading in (
+        "Comparison",
+        "Loss per task",
+        "Sampling ratios",
+        "Router similarity",
+        "Best single",
+        "Ten recommend",
+    ):
         assert heading in page
     assert page.count("<svg") >= 5
 
@@ -102,7 +141,11 @@ def test_a_run_recommends(small_run, mode):
     for user, pairs in zip(users, best):
         number = int(data.token2id("user_id", user))
         had = {str(data.id2token("item_id", int(item))) for item in loaded.histories.of(number)}
-        assert len(pairs) == 5 and not had & {item for item, _ in pairs} and [value for _, value in pairs] == sorted((v for _, v in pairs), reverse=True)
+        assert (
+            len(pairs) == 5
+            and not had & {item for item, _ in pairs}
+            and [value for _, value in pairs] == sorted((v for _, v in pairs), reverse=True)
+        )
         scores = loaded.score([user] * 5, [item for item, _ in pairs])
         torch.testing.assert_close(scores, torch.tensor([value for _, value in pairs]), rtol=1e-4, atol=1e-4)
 
@@ -154,7 +197,9 @@ def test_damaged_runs_are_told(finished, tmp_path):
             load_recfound(folder)
 
 
-@pytest.mark.parametrize("mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}])
+@pytest.mark.parametrize(
+    "mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}]
+)
 def test_text_modes_run(small_run, mode):
     result = run_recfound("RecFound", "tiny", config_dict=small_run | mode | {"max_steps": 2})
     assert 0 <= result["test_result"]["ndcg@10"] <= 1
@@ -163,11 +208,20 @@ def test_text_modes_run(small_run, mode):
 @pytest.mark.parametrize(
     "control",
     [
-        {"adapter": "lora"}, {"adapter": "none"}, {"scheduler": "proportional"}, {"scheduler": "coba"}, {"merge_method": "none"},
-        {"tasks": ["U2I"]}, {"backbone_layers": 0}, {"user_tower": "small"}, {"body": "random"}, {"item_features": "random"}, {"use_item_text": False},
+        {"adapter": "lora"},
+        {"adapter": "none"},
+        {"scheduler": "proportional"},
+        {"scheduler": "coba"},
+        {"merge_method": "none"},
+        {"tasks": ["U2I"]},
+        {"backbone_layers": 0},
+        {"user_tower": "small"},
+        {"body": "random"},
+        {"item_features": "random"},
+        {"use_item_text": False},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_ablations_and_controls_run(small_run, control):
     result = run_recfound("RecFound", "tiny", config_dict=small_run | control | {"max_steps": 2})
     assert 0 <= result["test_result"]["ndcg@10"] <= 1
@@ -181,14 +235,18 @@ def test_recboles_own_model_runs_through_the_same_call(small_run):
 
 def test_bf16_runs_and_keeps_vectors_in_full(small_run):
     """bf16 weights under autocast, as on processors with AMX and on GPUs; scores stay float32."""
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"precision": "bf16", "gradient_cache_chunk": 1, "max_steps": 2})
+    result = run_recfound(
+        "RecFound", "tiny", config_dict=small_run | {"precision": "bf16", "gradient_cache_chunk": 1, "max_steps": 2}
+    )
     vectors = load_file(Path(result["run_dir"]) / "item_embeddings.safetensors")["item_embeddings"]
     assert vectors.dtype == torch.float32 and not torch.equal(vectors, vectors.bfloat16().float())
     assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["precision"] == "bf16"
 
 
 def test_progress_bars_show_the_losses_of_the_tasks(small_run, capfd):
-    run_recfound("RecFound", "tiny", config_dict=small_run | {"show_progress": True, "tasks": ["U2I", "SR"], "max_steps": 3})
+    run_recfound(
+        "RecFound", "tiny", config_dict=small_run | {"show_progress": True, "tasks": ["U2I", "SR"], "max_steps": 3}
+    )
     told = capfd.readouterr().err
     assert re.search(r"RecFound: +\d+%.*U2I \d+\.\d+.*SR \d+\.\d+", told) and "testing tasks" in told
 

@@ -23,9 +23,16 @@ def files(tmp_path):
         return str(path)
 
     def match(name, count):
-        rows = [{"text": [f"Same? {name} {n}", "no" if n % 3 else "yes"], "task": "Product_Matching"} for n in range(count)]
+        rows = [
+            {"text": [f"Same? {name} {n}", "no" if n % 3 else "yes"], "task": "Product_Matching"} for n in range(count)
+        ]
         pairs = [
-            {"query": ["Find:", f"{name} {n}"], "pos": [["", f"item {n % 3}"]], "neg": [["", "other"]], "task": "Emb_query"}
+            {
+                "query": ["Find:", f"{name} {n}"],
+                "pos": [["", f"item {n % 3}"]],
+                "neg": [["", "other"]],
+                "task": "Emb_query",
+            }
             for n in range(count)
         ]
         return rows + pairs
@@ -42,16 +49,27 @@ def _results(result):
 
 
 def test_files_beside_a_data_set(small_run, files):
-    settings = small_run | {"tasks": ["U2I", "Q2I", "IP"], "task_files": files, "skip_bad_rows": True, "balanced_tasks": ["PM"]}
+    settings = small_run | {
+        "tasks": ["U2I", "Q2I", "IP"],
+        "task_files": files,
+        "skip_bad_rows": True,
+        "balanced_tasks": ["PM"],
+    }
     result = run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})
     results = _results(result)
     tasks = {task["name"]: task for task in results["tasks"]}
     assert set(tasks) == {"U2I", "Q2I", "PM", "IP"}
     assert tasks["PM"]["size"] == 12 and tasks["PM"]["seen"] > 0 and set(tasks["U2I"]["test"]["metrics"]) == {"mrr@20"}
     assert set(results["left_out"]) == {"QR", "PRP", "AP", "AG"}
-    assert set(tasks["PM"]["test"]["metrics"]) == {"f1_yes", "f1_yes_argmax"} and tasks["PM"]["test"]["source"] == "test files"
+    assert (
+        set(tasks["PM"]["test"]["metrics"]) == {"f1_yes", "f1_yes_argmax"}
+        and tasks["PM"]["test"]["source"] == "test files"
+    )
     assert "mrr@20" in tasks["Q2I"]["test"]["metrics"] and tasks["IP"]["test"]["source"] == "held-out rows"
-    assert results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"] and "ndcg@10" in result["test_result"]
+    assert (
+        results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"]
+        and "ndcg@10" in result["test_result"]
+    )
     assert any("2 records left out" in note for note in results["task_files"])
     assert any("train.jsonl:27: not JSON" in note for note in results["task_files"])
     page = (Path(result["run_dir"]) / "report.html").read_text()
@@ -82,9 +100,21 @@ def test_files_alone(small_run, files):
         ({"task_files": {"train": 3}}, ConfigError, "task_files: .*must be a list of files, or {train"),
         ({"task_files": [["a.jsonl"]]}, ConfigError, "task_files: .*must be a list of files, or {train"),
         ({"task_files": [""]}, ConfigError, "task_files: .*must be a list of files, or {train"),
-        ({"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}}, ConfigError, "every record of the training files is asked in"),
-        ({"task_files": ["c.jsonl"], "max_prompt_tokens": 5000}, ConfigError, "max_prompt_tokens: 5000, but .* tokens at most"),
-        ({"task_files": ["c.jsonl"], "prompts": {"SR": "{{ history }}"}}, ConfigError, "records bring their own prompts"),
+        (
+            {"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}},
+            ConfigError,
+            "every record of the training files is asked in",
+        ),
+        (
+            {"task_files": ["c.jsonl"], "max_prompt_tokens": 5000},
+            ConfigError,
+            "max_prompt_tokens: 5000, but .* tokens at most",
+        ),
+        (
+            {"task_files": ["c.jsonl"], "prompts": {"SR": "{{ history }}"}},
+            ConfigError,
+            "records bring their own prompts",
+        ),
     ],
 )
 def test_what_is_refused_at_once(small_run, changes, error, message):
@@ -100,8 +130,12 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
     more = [{"text": [f"How was it? {n}", str(1 + n % 2)], "task": "Sentiment_Analysis"} for n in range(3)]
     Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
     given = {"train": files["train"], "test": ["more.jsonl"]}
-    result = run_recfound("RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1})
-    assert _results(result)["left_out"] == {"SA": "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"}
+    result = run_recfound(
+        "RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1}
+    )
+    assert _results(result)["left_out"] == {
+        "SA": "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"
+    }
     assert "left out: SA: no training file has records of it" in capsys.readouterr().out
 
 
@@ -110,12 +144,21 @@ def test_few_candidates_are_told(small_run, files, capsys):
     for asked in (1, 4):
         settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 1, "task_test_examples": asked}
         result = run_recfound("RecFound", "none", config_dict=settings)
-        assert {task["name"]: task["test"].get("candidates") for task in _results(result)["tasks"]} == {"Q2I": 4, "PM": None}
+        assert {task["name"]: task["test"].get("candidates") for task in _results(result)["tasks"]} == {
+            "Q2I": 4,
+            "PM": None,
+        }
         assert "among 4 candidates or more instead of 20" in capsys.readouterr().out
 
 
 def test_other_data_of_the_same_size_are_no_run_to_go_on_with(small_run, files):
-    settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 3, "eval_interval": 1, "resume": "auto"}
+    settings = small_run | {
+        "task_files": files,
+        "skip_bad_rows": True,
+        "max_steps": 3,
+        "eval_interval": 1,
+        "resume": "auto",
+    }
     with interrupted_after(2):
         run_recfound("RecFound", "none", config_dict=settings)
     (unfinished,) = Path(settings["output_dir"]).iterdir()
@@ -129,7 +172,12 @@ def test_other_data_of_the_same_size_are_no_run_to_go_on_with(small_run, files):
 def test_records_of_titles_make_no_ranking_by_titles(small_run):
     rows = [{"text": [f"Next after {n}?", "A"], "task": "Sequential_Recommendation"} for n in range(3)]
     Path("titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = small_run | {"tasks": ["U2I"], "sr_form": "title", "generative_candidates": 5, "task_files": ["titles.jsonl"]}
+    settings = small_run | {
+        "tasks": ["U2I"],
+        "sr_form": "title",
+        "generative_candidates": 5,
+        "task_files": ["titles.jsonl"],
+    }
     with pytest.raises(ConfigError, match="generative_candidates: .* needs the tasks U2I and SR of the data set"):
         run_recfound("RecFound", "tiny", config_dict=settings)
 
@@ -162,44 +210,81 @@ def test_validate_data(files, tiny_backbone, capsys):
     options = ["--backbone", str(tiny_backbone)]
     assert main(["validate-data", files["test"][0], *options, files["valid"][0]]) == 0
     told = capsys.readouterr().out
-    assert "test.jsonl: 10 records, PM 5, Q2I 5" in told and "PM prompt, tokens: 50%: 12, 90%" in told and "0 questions in both" in told
+    assert (
+        "test.jsonl: 10 records, PM 5, Q2I 5" in told
+        and "PM prompt, tokens: 50%: 12, 90%" in told
+        and "0 questions in both" in told
+    )
     assert main(["validate-data", files["train"][0], *options]) == 2
-    assert capsys.readouterr().err.strip().endswith("train.jsonl:27: not JSON: Expecting property name enclosed in double quotes: "
-                                                    "line 2 column 1 (char 2) (--skip_bad_rows lists all such lines)")  # fmt: skip
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith(
+            "train.jsonl:27: not JSON: Expecting property name enclosed in double quotes: "
+            "line 2 column 1 (char 2) (--skip_bad_rows lists all such lines)"
+        )
+    )
     assert main(["validate-data", "--skip_bad_rows", files["train"][0], files["test"][0], *options]) == 0
     told = capsys.readouterr().out
-    Path("odd.jsonl").write_text(json.dumps({"text": ["What?", "perhaps"], "task": "Attribute_Value_Extraction"}) + "\n")
+    Path("odd.jsonl").write_text(
+        json.dumps({"text": ["What?", "perhaps"], "task": "Attribute_Value_Extraction"}) + "\n"
+    )
     assert main(["validate-data", "odd.jsonl", *options]) == 0
-    assert "1 answers are none of their task (refused in validation and test files), the first: odd.jsonl:1" in capsys.readouterr().out
+    assert (
+        "1 answers are none of their task (refused in validation and test files), the first: odd.jsonl:1"
+        in capsys.readouterr().out
+    )
     assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told
     Path("empty.jsonl").write_text("\n")
     Path("special.jsonl").write_text(json.dumps({"text": ["<|im_end|>", "yes"], "task": "Product_Matching"}) + "\n")
     assert main(["validate-data", "special.jsonl", *options]) == 0
-    assert "PM prompt, tokens: 50%: 10," in capsys.readouterr().out, "as many as training reads: data are never special tokens"
+    assert "PM prompt, tokens: 50%: 10," in capsys.readouterr().out, (
+        "as many as training reads: data are never special tokens"
+    )
     for argv, message in (
-        [[], "name at least one file"], [["a", "--skip=1"], "skip: unknown option"], [["absent", *options], "absent cannot be read"],
-        [["a", "b", "a"], "a is given twice"], [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
+        [[], "name at least one file"],
+        [["a", "--skip=1"], "skip: unknown option"],
+        [["absent", *options], "absent cannot be read"],
+        [["a", "b", "a"], "a is given twice"],
+        [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
         [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
-    ):  # fmt: skip
+    ):
         assert main(["validate-data", *argv]) == 2
         assert message in capsys.readouterr().err, argv
 
 
 def test_a_run_without_u2i_ranks_nothing(small_run, files):
     """One task of many, on a data set: no ranking, no user tower that counts as trained, no base for IAK."""
-    settings = small_run | {"tasks": ["U2I", "SR", "IP"], "task_files": files, "skip_bad_rows": True, "only_tasks": ["SR"]}
+    settings = small_run | {
+        "tasks": ["U2I", "SR", "IP"],
+        "task_files": files,
+        "skip_bad_rows": True,
+        "only_tasks": ["SR"],
+    }
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     results, folder = _results(result), Path(result["run_dir"])
     assert [task["name"] for task in results["tasks"]] == ["SR"] and result["test_result"] == {}
-    assert set(result["comparison"][-1]["task_metrics"]) == {"SR"} and results["left_out"].keys() == {"QR", "PRP", "AP", "AG"}
+    assert set(result["comparison"][-1]["task_metrics"]) == {"SR"} and results["left_out"].keys() == {
+        "QR",
+        "PRP",
+        "AP",
+        "AG",
+    }
     trained = load_file(folder / "trainer_state" / "step-0000004" / "trained.safetensors")
-    assert trained and all(name.startswith("backbone.") for name in trained) and not (folder / "item_embeddings.safetensors").exists()
+    assert (
+        trained
+        and all(name.startswith("backbone.") for name in trained)
+        and not (folder / "item_embeddings.safetensors").exists()
+    )
     with pytest.raises(ConfigError, match="was trained without U2I on a data set and ranks nothing"):
         run_recfound("IAK", "tiny", config_dict={**small_run, "base_checkpoint": str(folder), "domain": ["gender"]})
     pairs = run_recfound("RecFound", "tiny", config_dict=settings | {"only_tasks": ["Q2I"], "tasks": ["Q2I"]})
     assert set(pairs["comparison"][-1]["task_metrics"]) == {"Q2I"}
     for changes, message in (
-        ({"only_tasks": ["AG"]}, "only_tasks: AG is not among the tasks that data and files give: U2I, Q2I, SR, PM, IP"),
+        (
+            {"only_tasks": ["AG"]},
+            "only_tasks: AG is not among the tasks that data and files give: U2I, Q2I, SR, PM, IP",
+        ),
         ({"baselines": ["Pop"]}, "baselines: nothing is ranked without U2I"),
         ({"body": "random"}, "body: random is a control of rankings"),
         ({"adapter": "none"}, "adapter: none leaves nothing to train"),

@@ -79,7 +79,9 @@ def test_a_single_click_has_a_log_loss(tiny_path):
     row = torch.tensor([3])
     alone = small.scorer.collect(small.plug.base, "test", row)
     label, score = alone["data.label"].item(), alone["rec.score"].item()
-    assert small.scorer.part_metrics(alone, "test", row) == {"logloss": pytest.approx(-np.log(score if label else 1 - score), abs=1e-4)}
+    assert small.scorer.part_metrics(alone, "test", row) == {
+        "logloss": pytest.approx(-np.log(score if label else 1 - score), abs=1e-4)
+    }
 
 
 def test_what_guards_a_domain(tiny_path):
@@ -108,4 +110,6 @@ def test_users_seen_and_new_are_told_apart_in_later_periods(tiny_path):
     assert 0 < seen < len(rows)
     assert (told["users"]["seen"]["rows"], told["users"]["new"]["rows"]) == (seen, len(rows) - seen)
     assert rows["timestamp"].min() >= small.splits.train_set.inter_feat["timestamp"].max()
-    assert set(told["domains"]["timestamp:quantile:3"]) == {small.domains[0].names[2]}, "later rows lie in the last period"
+    assert set(told["domains"]["timestamp:quantile:3"]) == {small.domains[0].names[2]}, (
+        "later rows lie in the last period"
+    )

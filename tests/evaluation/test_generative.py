@@ -3,11 +3,11 @@
 import pytest
 from recbole.evaluator.register import metric_information, metric_types, metrics_dict
 
+from recbole_recfound.data.task import GENERATIVE, TASKS
+from recbole_recfound.data.task.answers import PARSERS
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.generative import METRICS, TASK_METRICS, register_metrics, score_answers
-from recbole_recfound.data.task import GENERATIVE, TASKS
-from recbole_recfound.data.task.answers import PARSERS
 
 
 def _score(task, texts, references, labels=(), **options):

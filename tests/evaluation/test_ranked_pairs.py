@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.data.task import RecordPairExample
+from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from tests.small_model import build_small, perturb
 
 SETTINGS = {"metric_decimal_place": 4}
@@ -50,14 +50,19 @@ def test_a_record_without_negatives_is_ranked_against_the_others():
     many = {"q": [1.0, 0.0]} | {f"t{n}": [1.0, 0.0] for n in range(40)}
     tied = [RecordPairExample(query, ("", f"t{n}"), (), (("", f"t{n}"),)) for n in range(40)]
     others = [e.positive for e in tied]
-    assert rank_examples(_Vectors(many), "Q2I", tied, SETTINGS, others) == ({"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, 20), "19 rivals, all as good"
+    assert rank_examples(_Vectors(many), "Q2I", tied, SETTINGS, others) == (
+        {"mrr@20": pytest.approx(1 / 20, abs=1e-4)},
+        20,
+    ), "19 rivals, all as good"
     one = rank_examples(_Vectors(many), "Q2I", tied[:1], SETTINGS, others)
     assert one == ({"mrr@20": pytest.approx(1 / 20, abs=1e-4)}, 20), "as many rivals, however few examples are asked"
     own = [RecordPairExample(query, ("", "t0"), tuple(others[1:]), (("", "t0"),))]
     assert rank_examples(_Vectors(many), "Q2I", own, SETTINGS, others)[1] == 20, "and no more"
 
 
-@pytest.mark.parametrize("mode", [{"history_mode": "item"}, {"history_mode": "text"}, {"history_mode": "text", "text_form": "prompt"}])
+@pytest.mark.parametrize(
+    "mode", [{"history_mode": "item"}, {"history_mode": "text"}, {"history_mode": "text", "text_form": "prompt"}]
+)
 def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
     """All examples at once, whatever their lengths, give what each gives by itself."""
     small = build_small(small_run | mode, tasks=["U2I", "I2I", "Q2I"], task_test_examples=6)

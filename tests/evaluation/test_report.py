@@ -8,41 +8,79 @@ import torch
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.evaluation.report.page import probe_curves, ratio_curves, render_report
-from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.report.table import format_table, markdown_table, protocol_line
+from recbole_recfound.evaluation.router import router_similarity
 
 HOST = torch.get_default_device()
 PROTOCOL = {
-    "dataset": "films", "split": "{'LS': 'valid_and_test'}", "order": "TO", "mode": "full", "mask_history": True, "load_col": None,
-    "valid_metric": "NDCG@10", "users": 9, "items": 20, "seed": 1,
-}  # fmt: skip
+    "dataset": "films",
+    "split": "{'LS': 'valid_and_test'}",
+    "order": "TO",
+    "mode": "full",
+    "mask_history": True,
+    "load_col": None,
+    "valid_metric": "NDCG@10",
+    "users": 9,
+    "items": 20,
+    "seed": 1,
+}
 
 
 def _row(name, score, **more):
     return {
-        "model": name, "metrics": {"recall@10": score, "ndcg@10": score / 2}, "valid_metrics": {"ndcg@10": score / 3},
-        "train_seconds": 12.34, "eval_seconds": 0.5, "trainable_parameters": 1234567, "note": "", **more,
-    }  # fmt: skip
+        "model": name,
+        "metrics": {"recall@10": score, "ndcg@10": score / 2},
+        "valid_metrics": {"ndcg@10": score / 3},
+        "train_seconds": 12.34,
+        "eval_seconds": 0.5,
+        "trainable_parameters": 1234567,
+        "note": "",
+        **more,
+    }
 
 
-MINIMAL = {"model": "Pop", "dataset": "films", "protocol": PROTOCOL, "rows": [_row("Pop", 0.1)], "versions": {"torch": "2"}, "seed": 1}
-TASK = {"title": "user to item", "note": "", "size": 9, "seen": 3, "distinct": 3, "untrained_loss": 4.0, "final_loss": 2.0}
+MINIMAL = {
+    "model": "Pop",
+    "dataset": "films",
+    "protocol": PROTOCOL,
+    "rows": [_row("Pop", 0.1)],
+    "versions": {"torch": "2"},
+    "seed": 1,
+}
+TASK = {
+    "title": "user to item",
+    "note": "",
+    "size": 9,
+    "seen": 3,
+    "distinct": 3,
+    "untrained_loss": 4.0,
+    "final_loss": 2.0,
+}
 FULL = MINIMAL | {
     "model": "RecFound",
     "rows": [_row("<Pop>", 0.1), _row("RecFound", 0.3, note="merged of best, last, merged")],
     "tasks": [TASK | {"name": "U2I", "kind": "embedding"}, TASK | {"name": "SR", "kind": "generative"}],
     "left_out": {"SA": "the data set has no rating"},
     "merge": {
-        "kept": "merged", "method": "linear", "steps": [2, 4], "distances": [[0.0, 0.1], [0.1, 0.0]], "reason": "",
+        "kept": "merged",
+        "method": "linear",
+        "steps": [2, 4],
+        "distances": [[0.0, 0.1], [0.1, 0.0]],
+        "reason": "",
         "valid": {name: {"ndcg@10": 0.2, "recall@10": 0.3} for name in ("best", "last", "merged")},
         "test": {name: {"ndcg@10": 0.1, "recall@10": 0.2} for name in ("best", "last", "merged")},
     },
     "router": {"tasks": ["U2I", "SR"], "similarity": [[1.0, 0.5], [0.5, 1.0]]},
     "examples": [{"user": "u1", "history": ["<script>alert(1)</script>"], "recommended": ["B & C"], "held_out": "D"}],
     "run": {"steps": 4, "total_seconds": 12.3456},
-}  # fmt: skip
+}
 HISTORY = [
-    {"step": step, "losses": {"U2I": 3.0}, "probed": {"U2I": 4.0 - step} if step % 2 else {}, "weights": {"U2I": 1.0, "SR": 1.0}}
+    {
+        "step": step,
+        "losses": {"U2I": 3.0},
+        "probed": {"U2I": 4.0 - step} if step % 2 else {},
+        "weights": {"U2I": 1.0, "SR": 1.0},
+    }
     for step in range(1, 5)
 ]
 
@@ -97,7 +135,10 @@ def test_table():
 
 
 def test_less_is_better_where_recbole_says_so():
-    rows = [{**_row(name, 0.2), "metrics": {"auc": auc, "logloss": loss}} for name, auc, loss in (("A", 0.7, 0.5), ("B", 0.8, 0.6))]
+    rows = [
+        {**_row(name, 0.2), "metrics": {"auc": auc, "logloss": loss}}
+        for name, auc, loss in (("A", 0.7, 0.5), ("B", 0.8, 0.6))
+    ]
     first, second = format_table(rows).splitlines()[2:]
     assert "0.5000*" in first and "0.7000*" not in first and "0.8000*" in second and "0.6000*" not in second
     assert "**0.5000**" in markdown_table(rows) and "**0.6000**" not in markdown_table(rows)
@@ -105,8 +146,13 @@ def test_less_is_better_where_recbole_says_so():
 
 def test_protocol_line_says_whether_history_is_masked():
     for mode in ("labeled", "uni50"):  # nothing is masked there, whatever the switch
-        assert f"{mode} rows" in protocol_line(PROTOCOL | {"mode": mode}) and "masked" not in protocol_line(PROTOCOL | {"mode": mode}).lower()
-    assert "history masked" in protocol_line(PROTOCOL) and "history NOT masked" in protocol_line(PROTOCOL | {"mask_history": False})
+        assert (
+            f"{mode} rows" in protocol_line(PROTOCOL | {"mode": mode})
+            and "masked" not in protocol_line(PROTOCOL | {"mode": mode}).lower()
+        )
+    assert "history masked" in protocol_line(PROTOCOL) and "history NOT masked" in protocol_line(
+        PROTOCOL | {"mask_history": False}
+    )
 
 
 def test_router_similarity(tiny_backbone):

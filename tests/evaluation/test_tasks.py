@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 
 from recbole_recfound.data import RECORD
+from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.task import (
+    GenerativeExample,
+    HeldOut,
+    RecordPairExample,
+    TaskOptions,
+    TrainingData,
+    build_tasks,
+)
+from recbole_recfound.data.task_tests import TaskTest, collect_tests
+from recbole_recfound.data.text import Catalogue, PromptTemplate
 from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
 from recbole_recfound.model.generation import Generator
-from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.data.text import Catalogue, PromptTemplate
-from tests.small_model import build_small, perturb
 from tests.data.task.hand_made import training_data
+from tests.small_model import build_small, perturb
 
 SETTINGS = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
 
@@ -70,7 +77,11 @@ def test_the_threshold_is_the_best_there_is(values):
         wanted = np.array(wanted)
         said = margins > best_threshold(margins, wanted)
         f1 = 2 * (said & wanted).sum() / max(1, said.sum() + wanted.sum())
-        assert f1 == pytest.approx(_slow_threshold(margins, wanted)) if wanted.any() else best_threshold(margins, wanted) == 0.0
+        assert (
+            f1 == pytest.approx(_slow_threshold(margins, wanted))
+            if wanted.any()
+            else best_threshold(margins, wanted) == 0.0
+        )
 
 
 def test_answers_that_cannot_be_read_are_counted():
@@ -87,7 +98,10 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     collator = small.model.inputs.collator
     collator.templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), collator.tokenizer)
     generator = Generator(small.model.backbone, collator.tokenizer, small.device)
-    pairs = [RecordPairExample(("Q:", f"query {n}"), ("", f"text {n}"), (("", "text x"),), (("", f"text {n}"),)) for n in range(3)]
+    pairs = [
+        RecordPairExample(("Q:", f"query {n}"), ("", f"text {n}"), (("", "text x"),), (("", f"text {n}"),))
+        for n in range(3)
+    ]
     rows = [_asked("Same? A B", "yes"), _asked("Same? C D and more", "no"), _asked("Same? E", "no")]
     tests = small.built.tests | {
         "PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=rows),
@@ -104,7 +118,11 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     other = {"PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=[_asked("Same? F", "yes")])}
     trusting = run_tests(small.model, generator, other, SETTINGS, lambda: 1.0)["PM"]
     assert trusting["valid_examples"] == 1 and trusting["threshold"] != found["PM"]["threshold"]
-    assert found["SR"]["invalid"] == 0 and found["SR"]["examples"] == 2 and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
+    assert (
+        found["SR"]["invalid"] == 0
+        and found["SR"]["examples"] == 2
+        and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
+    )
     assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1 and 0 < found["U2I"]["metrics"]["mrr@20"] <= 1
     # A test as long as the longest before it would end too late.
     clock = itertools.count()

@@ -99,7 +99,12 @@ def test_one_object_under_two_names_is_scored_once():
     loaded, tensors = [], {"a": 1}
     score = lambda: loaded.append("score") or {"ndcg@10": float(len(loaded))}  # noqa: E731
     outcome = choose(
-        {"best": tensors, "last": tensors, "merged": {"a": 2}}, MergeOutcome("best", "linear", []), loaded.append, score, score, "ndcg@10"
+        {"best": tensors, "last": tensors, "merged": {"a": 2}},
+        MergeOutcome("best", "linear", []),
+        loaded.append,
+        score,
+        score,
+        "ndcg@10",
     )
     assert outcome.valid["best"] == outcome.valid["last"] != outcome.valid["merged"]
     assert outcome.test["best"] == outcome.test["last"] and outcome.kept == "merged"
@@ -107,6 +112,11 @@ def test_one_object_under_two_names_is_scored_once():
 
 
 def test_smaller_may_be_better_and_ties_go_to_the_first():
-    assert _choose({"best": 0.3, "last": 0.2, "merged": 0.4}, dict.fromkeys(("best", "last", "merged"), 0), bigger=False)[0].kept == "last"
+    assert (
+        _choose({"best": 0.3, "last": 0.2, "merged": 0.4}, dict.fromkeys(("best", "last", "merged"), 0), bigger=False)[
+            0
+        ].kept
+        == "last"
+    )
     outcome, loaded = _choose({"best": 0.3, "last": 0.3}, {"best": 0, "last": 1})
     assert outcome.kept == "best" and loaded[-1] == "best"

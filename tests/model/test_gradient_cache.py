@@ -12,7 +12,9 @@ HOST = torch.get_default_device()
 
 
 def _loss(queries, items):
-    return F.cross_entropy(F.normalize(queries, dim=-1) @ F.normalize(items, dim=-1).T / 0.1, torch.arange(len(queries)))
+    return F.cross_entropy(
+        F.normalize(queries, dim=-1) @ F.normalize(items, dim=-1).T / 0.1, torch.arange(len(queries))
+    )
 
 
 def _gradients(encoder, data, chunk, steps=1):
@@ -102,7 +104,9 @@ def _model_gradients(settings, chunk):
     return {name: weight.grad for name, weight in small.model.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize("changes", [{}, {"history_mode": "text", "text_form": "prompt"}, {"gradient_checkpointing": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"history_mode": "text", "text_form": "prompt"}, {"gradient_checkpointing": True}], ids=str
+)
 def test_the_model_gives_the_same_gradients_in_chunks(small_run, changes):
     whole, chunks = (_model_gradients(small_run | changes, chunk) for chunk in (0, 3))
     assert whole.keys() == chunks.keys() and any("router" in name for name in whole)

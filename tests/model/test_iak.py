@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_recfound.model.pretrained import Attachment, base_hash
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.iak import DOMAIN_FIELD
+from recbole_recfound.model.pretrained import Attachment, base_hash
 from recbole_recfound.trainer.iak import IAKTrainer
 from tests.small_iak import OPTIONS, build_small_iak, shake
 
@@ -34,7 +34,9 @@ def test_untrained_kernels_are_the_base(small):
     assert all(torch.equal(base[key], ours[key]) for key in base)
     small.model.train()
     batch = small.batch()
-    torch.testing.assert_close(small.model.losses(batch).matching, small.plug.family.loss(small.plug.base.eval(), batch))
+    torch.testing.assert_close(
+        small.model.losses(batch).matching, small.plug.family.loss(small.plug.base.eval(), batch)
+    )
 
 
 def test_moved_kernels_change_their_own_domain_only(small):
@@ -60,7 +62,9 @@ def test_a_mixed_batch_equals_domain_by_domain(small):
     domain = small.model.domain_of(batch)[:, 0]
     whole = small.model.eval().predict(batch)
     for number in (0, 1):
-        torch.testing.assert_close(small.model.predict(batch[domain == number]), whole[domain == number], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            small.model.predict(batch[domain == number]), whole[domain == number], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_the_base_stays_frozen_through_recboles_train(small):

@@ -40,7 +40,12 @@ def test_full_ranking_equals_predict_and_ignores_the_rest_of_the_batch(small_run
     torch.testing.assert_close(model.predict(pairs), scores.gather(1, items[:, None])[:, 0])
     lengths = interaction["item_length"]
     for row in (0, int(lengths.argmin()), int(lengths.argmax())):
-        one = Interaction({"item_id_list": interaction["item_id_list"][row : row + 1, : lengths[row]], "item_length": lengths[row : row + 1]})
+        one = Interaction(
+            {
+                "item_id_list": interaction["item_id_list"][row : row + 1, : lengths[row]],
+                "item_length": lengths[row : row + 1],
+            }
+        )
         torch.testing.assert_close(model.full_sort_predict(one), scores[row], atol=1e-5, rtol=1e-4)
 
 
@@ -59,7 +64,9 @@ def test_ranks_with_the_state_that_was_trained_to_predict_the_next_item(small_ru
     losses = model.example_losses(part)
     rows = part.targets.max(1)
     lengths = (part.items > 0).sum(1)
-    scores = model.full_sort_predict(Interaction({"item_id_list": part.items, "item_length": lengths})).reshape(len(lengths), -1)
+    scores = model.full_sort_predict(Interaction({"item_id_list": part.items, "item_length": lengths})).reshape(
+        len(lengths), -1
+    )
     for row, read in enumerate(part.items):
         # The evaluation masks what the user had; so does the loss.
         scores[row, read[read != rows.values[row]]] = -1e4
@@ -81,7 +88,9 @@ def _probe_users(small):
 def test_user_without_history_gets_finite_scores(small_run):
     for mode in MODES:
         model = _ready(small_run | mode).model
-        empty = Interaction({"item_id_list": torch.zeros(2, 1, dtype=torch.long), "item_length": torch.zeros(2, dtype=torch.long)})
+        empty = Interaction(
+            {"item_id_list": torch.zeros(2, 1, dtype=torch.long), "item_length": torch.zeros(2, dtype=torch.long)}
+        )
         assert model.full_sort_predict(empty).isfinite().all()
 
 
@@ -130,11 +139,17 @@ def test_refreshed_items_follow_the_adapter(small_run):
 
 
 def test_random_controls_differ_and_keep_the_texts_centre(small_run):
-    plain, body, features = (build_small(small_run, **change) for change in ({}, {"body": "random"}, {"item_features": "random"}))
+    plain, body, features = (
+        build_small(small_run, **change) for change in ({}, {"body": "random"}, {"item_features": "random"})
+    )
     before = [weight.clone() for weight in body.model._decoder.layers.parameters()]
     for small in (plain, body, features):
         small.model.refresh_items()
-    moved = [not torch.equal(old, new) for old, new in zip(before, body.model._decoder.layers.parameters()) if not new.requires_grad and new.dim() == 2]
+    moved = [
+        not torch.equal(old, new)
+        for old, new in zip(before, body.model._decoder.layers.parameters())
+        if not new.requires_grad and new.dim() == 2
+    ]
     assert moved and all(moved)
     torch.testing.assert_close(plain.model.item_table.features, body.model.item_table.features)
     torch.testing.assert_close(plain.model.text_mean, features.model.text_mean)
@@ -144,12 +159,16 @@ def test_random_controls_differ_and_keep_the_texts_centre(small_run):
 def test_adapter_none_trains_no_adapter_and_keeps_it_silent(small_run):
     small = build_small(small_run, adapter="none", body="random")
     small.model.refresh_items()
-    assert trained_parameters(small.model) and not any(name.startswith("backbone.") for name in trained_parameters(small.model))
+    assert trained_parameters(small.model) and not any(
+        name.startswith("backbone.") for name in trained_parameters(small.model)
+    )
     silent = [weight for name, weight in small.model.named_parameters() if "lora_B" in name]
     assert silent and all(not weight.any() for weight in silent)
 
 
-@pytest.mark.parametrize(("mode", "absent"), [(MODES[0], ()), (MODES[1], ()), (MODES[2], ("item_table.", "user_tower."))])
+@pytest.mark.parametrize(
+    ("mode", "absent"), [(MODES[0], ()), (MODES[1], ()), (MODES[2], ("item_table.", "user_tower."))]
+)
 def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
     names = trained_parameters(build_small(small_run | mode).model)
     for part in ("item_table.text", "item_table.ids", "user_tower."):
@@ -157,7 +176,10 @@ def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
         assert any(name.startswith(part) for name in names) != hidden, part
 
 
-@pytest.mark.parametrize(("tasks", "layers", "trained"), [(["U2I"], 1, {0}), (["U2I", "I2I"], 1, {0, 1}), (["U2I", "SR"], 1, {0, 1, 2}), (["U2I"], 0, set())])
+@pytest.mark.parametrize(
+    ("tasks", "layers", "trained"),
+    [(["U2I"], 1, {0}), (["U2I", "I2I"], 1, {0, 1}), (["U2I", "SR"], 1, {0, 1, 2}), (["U2I"], 0, set())],
+)
 def test_only_layers_that_run_are_trained(small_run, tmp_path, tasks, layers, trained):
     small = build_small(small_run, tasks=tasks, backbone_layers=layers, text_layers=2, max_steps=2)
     names = [name for name in trained_parameters(small.model) if name.startswith("backbone.")]
@@ -170,7 +192,9 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
     small = build_small(small_run, dropout=0.0)
     small.model.refresh_items()
     small.model.train()
-    batch = small.loader.collate({name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))})
+    batch = small.loader.collate(
+        {name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))}
+    )
     losses = small.model.calculate_loss(batch)
     by_kind = {True: [], False: []}
     by_task = {}
@@ -198,15 +222,21 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
         ({"user_tower": "small", "backbone_layers": 1}, "user_tower: small"),
         ({"adapter": "none"} | MODES[2], "adapter: none"),
         ({"use_item_text": False, "use_item_id": False}, "use_item_id: False"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "target_modules: .* no linear layer 'embed_tokens', it has q_proj"),
+        (
+            {"target_modules": ["q_proj", "embed_tokens"]},
+            "target_modules: .* no linear layer 'embed_tokens', it has q_proj",
+        ),
         ({"target_modules": ["nothing"]}, "target_modules: .* no linear layer 'nothing'"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
-        ({"max_prompt_tokens": 200, "sr_candidates": 20}, "max_prompt_tokens: 200 leaves no room for data in the prompt of SR"),
+        (
+            {"max_prompt_tokens": 200, "sr_candidates": 20},
+            "max_prompt_tokens: 200 leaves no room for data in the prompt of SR",
+        ),
         ({"tasks": ["I2I"], "body": "random"}, "body: random is a control of rankings"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_model(small_run, changes, said):
     with pytest.raises(ConfigError, match=said):
         build_small(small_run, **changes)
@@ -229,10 +259,13 @@ def _with_file(small_run, tmp_path, suffix, text):
 def test_real_queries_are_read_from_their_file(small_run, tmp_path):
     splits = build_small(small_run).splits
     items = [str(token) for token in splits.train_set.field2id_token["item_id"][1:21]]
-    rows = "".join(f"{item}\tquery of \"{item}\" caf\u00e9\n" for item in items)
+    rows = "".join(f'{item}\tquery of "{item}" caf\u00e9\n' for item in items)
     settings = _with_file(small_run, tmp_path, "query", ("item_id:token\tquery:token_seq\n" + rows).encode())
     small = build_small(settings, tasks=["U2I", "Q2I"])
-    asked = {example.query for example in (small.built.tasks["Q2I"].example(index) for index in range(len(small.built.tasks["Q2I"])))}
+    asked = {
+        example.query
+        for example in (small.built.tasks["Q2I"].example(index) for index in range(len(small.built.tasks["Q2I"])))
+    }
     held = {example.query for example in small.built.tests["Q2I"].examples}
     assert asked and asked < {f'query of "{item}" caf\u00e9' for item in items} and not asked & held
     assert "keyword" not in small.built.tasks["Q2I"].note
@@ -259,4 +292,6 @@ def test_text_files_may_have_another_encoding(small_run, tmp_path):
     settings = _with_file(small_run, tmp_path, "item", items.replace(title, "Caf\u00e9", 1).encode("latin-1"))
     small = build_small(settings, encoding="latin-1", tasks=["U2I"])
     collator = small.model.inputs.collator
-    assert any("Caf\u00e9" in collator.tokenizer.decode(collator.titles[row]) for row in range(len(collator.title_lengths))), token
+    assert any(
+        "Caf\u00e9" in collator.tokenizer.decode(collator.titles[row]) for row in range(len(collator.title_lengths))
+    ), token

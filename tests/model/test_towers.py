@@ -5,11 +5,11 @@ import torch
 
 from recbole_recfound.adapter import build_adapter, without_adapter
 from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
+from recbole_recfound.data.text import TokenTable
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import UserTower
-from recbole_recfound.data.text import TokenTable
 from tests.small_model import perturb
 
 HOST = torch.get_default_device()
@@ -73,7 +73,9 @@ def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth, small):
     torch.testing.assert_close(later[:, :3], states[:, :3])
     assert not torch.allclose(later[:, 3:], states[:, 3:], atol=1e-3)
     another_past = tower.over_items(tokens, torch.tensor([[9, 4, 5, 6, 7]]))
-    assert torch.allclose(another_past[:, 4], states[:, 4], atol=1e-6) == (depth == 0 and not small), "only the bypass forgets the past"
+    assert torch.allclose(another_past[:, 4], states[:, 4], atol=1e-6) == (depth == 0 and not small), (
+        "only the bypass forgets the past"
+    )
     padded = tower.over_items(tokens, torch.tensor([[3, 4, 5, 0, 0, 0], [8, 3, 4, 5, 6, 7]]))
     torch.testing.assert_close(padded[:1, :3], states[:, :3], atol=1e-5, rtol=1e-4)
 
@@ -98,7 +100,9 @@ def test_text_tower_gives_every_row_its_route(adapted):
     ids, ones = IDS.repeat(3, 1), torch.ones(3, IDS.shape[1], dtype=torch.long)
     mixed = tower.encode(ids, ones, ones, ["I2I", "Q2I", "I2I"])
     for row, task in enumerate(["I2I", "Q2I", "I2I"]):
-        torch.testing.assert_close(mixed[row : row + 1], tower.encode(ids[:1], ones[:1], ones[:1], task), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            mixed[row : row + 1], tower.encode(ids[:1], ones[:1], ones[:1], task), atol=1e-4, rtol=1e-3
+        )
     assert not torch.allclose(mixed[0], mixed[1], atol=1e-2)
 
 

@@ -11,12 +11,16 @@ from recbole_recfound.adapter import routing
 def allowed_tokens(written: Sequence[int], texts: Sequence[Sequence[int]], end: int) -> set[int]:
     """What may follow `written`: the next token of every text it begins; after a whole text, the end and nothing else."""
     ended = [[*text, end] for text in texts]
-    following = {text[len(written)] for text in ended if len(text) > len(written) and text[: len(written)] == list(written)}
+    following = {
+        text[len(written)] for text in ended if len(text) > len(written) and text[: len(written)] == list(written)
+    }
     return following or {end}
 
 
 @torch.no_grad()
-def constrained_greedy(model: PeftModel, prompt: Sequence[int], task: str, texts: Sequence[Sequence[int]], end: int) -> list[int]:
+def constrained_greedy(
+    model: PeftModel, prompt: Sequence[int], task: str, texts: Sequence[Sequence[int]], end: int
+) -> list[int]:
     """The best allowed token at a time, the whole row anew for each."""
     model.eval()
     written: list[int] = []

@@ -14,7 +14,11 @@ def next_item_rows(states, targets, items, temperature, columns=None, past=None,
                 continue
             candidates = columns if columns is not None else range(1, len(items))
             read = set(past[row, : place + 1].tolist()) - {target} if past is not None else set()
-            scores = {item: torch.dot(states[row, place], items[item]) / temperature for item in candidates if item not in read}
+            scores = {
+                item: torch.dot(states[row, place], items[item]) / temperature
+                for item in candidates
+                if item not in read
+            }
             losses.append(torch.logsumexp(torch.stack(list(scores.values())), 0) - scores[target])
         total = torch.stack(losses).sum() if losses else states.new_zeros(())
         rows.append(total / (targets_per_row or max(1, len(losses))))

@@ -1,12 +1,12 @@
 """S2Sched written down from its equations: pure Python, everything recomputed from the whole record.
 
-    l_i(s)   probe loss of task i at update s over its untrained loss (at least 1e-8)
-    a_i(t)   slope of the least-squares line through the last H values of l_i
-    RCS_i    softmax_i(K a_i / sum_j |a_j|)
-    ACS_i    softmax_i(-n a_i(t) / sum over the last n slopes |a_i(s)|)
-    m(s)     max_i l_i(s);  b(s) = slope of m over the last H updates
-    DF       min(N softmax_s(-tau N b(s) / sum_s |b(s)|)[last], 1)
-    w        softmax(K (DF RCS + (1 - DF) ACS)), times size over mean size, renormalised, floored at 1 / (5 K)
+l_i(s)   probe loss of task i at update s over its untrained loss (at least 1e-8)
+a_i(t)   slope of the least-squares line through the last H values of l_i
+RCS_i    softmax_i(K a_i / sum_j |a_j|)
+ACS_i    softmax_i(-n a_i(t) / sum over the last n slopes |a_i(s)|)
+m(s)     max_i l_i(s);  b(s) = slope of m over the last H updates
+DF       min(N softmax_s(-tau N b(s) / sum_s |b(s)|)[last], 1)
+w        softmax(K (DF RCS + (1 - DF) ACS)), times size over mean size, renormalised, floored at 1 / (5 K)
 """
 
 from math import exp

@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.device import choose_device
 
 
 @pytest.fixture
@@ -65,6 +65,14 @@ def test_no_other_file_names_a_device(checkout):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
-                pytest.fail(f"{path.relative_to(checkout)}:{node.lineno} calls .cuda(): take the device from the config")
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"(cpu|cuda)(:\d*)?", node.value):
-                pytest.fail(f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config")
+                pytest.fail(
+                    f"{path.relative_to(checkout)}:{node.lineno} calls .cuda(): take the device from the config"
+                )
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"(cpu|cuda)(:\d*)?", node.value)
+            ):
+                pytest.fail(
+                    f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config"
+                )

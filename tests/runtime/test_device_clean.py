@@ -10,17 +10,36 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.model.generation import Generator
 from recbole_recfound.model import losses
+from recbole_recfound.model.generation import Generator
 from tests.small_model import build_small, perturb
 
 FACTORIES = {
     getattr(torch, name)
     for name in (
-        "zeros", "ones", "full", "empty", "arange", "tensor", "as_tensor", "rand", "randn", "randint", "randperm", "eye", "linspace",
-        "logspace", "range", "empty_strided", "scalar_tensor", "normal", "tril_indices", "triu_indices", "sparse_coo_tensor",
+        "zeros",
+        "ones",
+        "full",
+        "empty",
+        "arange",
+        "tensor",
+        "as_tensor",
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "eye",
+        "linspace",
+        "logspace",
+        "range",
+        "empty_strided",
+        "scalar_tensor",
+        "normal",
+        "tril_indices",
+        "triu_indices",
+        "sparse_coo_tensor",
     )
-}  # fmt: skip
+}
 
 
 class NoHomelessTensors(TorchFunctionMode):
@@ -37,7 +56,9 @@ class NoHomelessTensors(TorchFunctionMode):
             self.ours += 1
             moved = function is torch.as_tensor and isinstance(args[0], torch.Tensor)
             if kwargs.get("device") is None and not moved:
-                raise AssertionError(f"{caller.f_code.co_filename}:{caller.f_lineno}: torch.{function.__name__} without a device")
+                raise AssertionError(
+                    f"{caller.f_code.co_filename}:{caller.f_lineno}: torch.{function.__name__} without a device"
+                )
         return function(*args, **kwargs)
 
 

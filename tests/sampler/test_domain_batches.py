@@ -21,7 +21,11 @@ def test_the_formula_by_hand():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=6), st.sampled_from([16, 32]), st.sampled_from(["dynamic", "fixed", "mixed"]))
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=6),
+    st.sampled_from([16, 32]),
+    st.sampled_from(["dynamic", "fixed", "mixed"]),
+)
 def test_every_row_is_seen_and_no_row_without_a_domain(counts, batch_size, mode):
     domain = domains_of(counts)
     sampler = DomainBatchSampler(domain, len(counts), batch_size, mode, epochs=2, least_steps=6, seed=1)
@@ -35,12 +39,18 @@ def test_every_row_is_seen_and_no_row_without_a_domain(counts, batch_size, mode)
     for number, count in enumerate(counts):
         drawn = sum((domain[batch] == number).sum() for batch in batches)
         once = mode != "dynamic" or -(-count // max(1, sampler.sizes[number])) >= 3
-        assert drawn == count if once else drawn >= count, "further rows only for a domain's least steps, three an epoch"
+        assert drawn == count if once else drawn >= count, (
+            "further rows only for a domain's least steps, three an epoch"
+        )
     if mode != "mixed":
         assert steps.tolist() == sampler.steps.tolist()
     if mode == "dynamic":
         assert all(2 * made >= 6 for made, count in zip(steps, counts) if count)
-        largest = [max(np.bincount(domain[batch], minlength=len(counts))[d] for batch in batches) for d in range(len(counts)) if counts[d]]
+        largest = [
+            max(np.bincount(domain[batch], minlength=len(counts))[d] for batch in batches)
+            for d in range(len(counts))
+            if counts[d]
+        ]
         assert all(size <= sampler.sizes[d] for size, d in zip(largest, np.flatnonzero(counts)))
 
 

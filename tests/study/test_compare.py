@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.study import compare as module
 from recbole_recfound.study.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
-from recbole_recfound.errors import ConfigError
 
 ALL_VARIANTS = module.VARIANTS
-VARIANTS = {"RecFound": {}, "- TMoLE (one shared LoRA)": {"adapter": "lora"}, "control: random item text": {"item_features": "random"}}
+VARIANTS = {
+    "RecFound": {},
+    "- TMoLE (one shared LoRA)": {"adapter": "lora"},
+    "control: random item text": {"item_features": "random"},
+}
 
 
 @pytest.fixture
@@ -25,14 +29,21 @@ def asked(monkeypatch):
 
 def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys):
     settings = small_run | {
-        "only_tasks": ["U2I"], "max_steps": 2, "eval_interval": 1, "task_test_examples": 0, "baselines": ["Pop", "BPR"],
-        "baseline_args": {"BPR": {"epochs": 1}}, "baseline_time_budget": 50,
-    }  # fmt: skip
+        "only_tasks": ["U2I"],
+        "max_steps": 2,
+        "eval_interval": 1,
+        "task_test_examples": 0,
+        "baselines": ["Pop", "BPR"],
+        "baseline_args": {"BPR": {"epochs": 1}},
+        "baseline_time_budget": 50,
+    }
     found = compare("tiny", None, settings)
     assert asked == ["Pop", "BPR", "ours", "ours", "ours"]
     names = [row["model"] for row in found["rows"]]
     assert names == ["Pop", "BPR", "RecFound", NO_MERGE, "- TMoLE (one shared LoRA)", "control: random item text"]
-    assert {row["model"]: row for row in found["rows"]}[NO_MERGE]["metrics"] == found["rows"][2]["candidates"]["test"]["best"]
+    assert {row["model"]: row for row in found["rows"]}[NO_MERGE]["metrics"] == found["rows"][2]["candidates"]["test"][
+        "best"
+    ]
     assert "each baseline: at most 50 s; each row of ours: at most 2 steps" in capsys.readouterr().out
     folder = Path(found["folder"])
     assert json.loads((folder / "results.json").read_text())["rows"] == found["rows"]
@@ -52,7 +63,13 @@ def test_another_budget_is_another_table(small_run, asked, monkeypatch):
 
 
 def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run, asked, capsys):
-    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"], "history_mode": "text"}
+    settings = small_run | {
+        "only_tasks": ["U2I"],
+        "max_steps": 1,
+        "task_test_examples": 0,
+        "baselines": ["Pop"],
+        "history_mode": "text",
+    }
     names = [row["model"] for row in compare("tiny", None, settings)["rows"]]
     assert "control: random item text" not in names and "- TMoLE (one shared LoRA)" in names
     assert "left out, histories are read as text: control: random item text" in capsys.readouterr().out
@@ -61,15 +78,21 @@ def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run
 def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatch):
     monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}, "control: untrained": {"max_steps": 0}})
     settings = small_run | {
-        "tasks": ["U2I", "SR", "IP"], "max_steps": 4, "task_test_examples": 2, "baselines": ["Pop"], "gradient_accumulation": 2,
-    }  # fmt: skip
+        "tasks": ["U2I", "SR", "IP"],
+        "max_steps": 4,
+        "task_test_examples": 2,
+        "baselines": ["Pop"],
+        "gradient_accumulation": 2,
+    }
     found = compare("tiny", None, settings)
     rows = {row["model"]: row for row in found["rows"]}
     assert list(rows) == ["Pop", "RecFound", NO_MERGE, "control: untrained", SINGLE_TASKS, CONSTANT]
     assert asked == ["Pop", *["ours"] * 5]
     together, ours = rows[SINGLE_TASKS], rows["RecFound"]
     assert rows[NO_MERGE]["task_metrics"].keys() == ours["task_metrics"].keys() == {"U2I", "SR", "IP"}
-    alone = {name: json.loads((Path(found["folder"]) / "rows" / f"only_{name}.json").read_text()) for name in ours["tasks"]}
+    alone = {
+        name: json.loads((Path(found["folder"]) / "rows" / f"only_{name}.json").read_text()) for name in ours["tasks"]
+    }
     for name, row in alone.items():
         told = row["tasks"][name]
         assert list(row["tasks"]) == [name] and 0 <= told["seen"] - ours["tasks"][name]["seen"] < told["step_alone"]

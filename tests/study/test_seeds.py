@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
-from recbole_recfound.study import seeds as module
 from recbole_recfound.cli import main
+from recbole_recfound.study import seeds as module
 from recbole_recfound.study.seeds import run_seeds, seeds_table, summarise
 
 
@@ -14,7 +14,11 @@ def row(model, auc):
 
 
 def test_differences_are_paired_by_seed():
-    runs = {1: [row("frozen", 0.5), row("IAK", 0.6)], 2: [row("frozen", 0.7), row("IAK", 0.75), row("extra", 1.0)], 3: [row("frozen", 0.6), row("IAK", 0.59)]}
+    runs = {
+        1: [row("frozen", 0.5), row("IAK", 0.6)],
+        2: [row("frozen", 0.7), row("IAK", 0.75), row("extra", 1.0)],
+        3: [row("frozen", 0.6), row("IAK", 0.59)],
+    }
     frozen, ours = summarise(runs)
     assert frozen["metrics"]["auc"]["difference"] == 0 and ours["model"] == "IAK"
     found = ours["metrics"]["auc"]

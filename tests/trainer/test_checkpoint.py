@@ -32,7 +32,12 @@ def test_round_trip(tmp_path):
 def test_keeps_the_first_the_best_and_the_last(tmp_path):
     store = _saved(tmp_path, [0, 10, 20, 30, 40, 50], best_step=20)
     assert store.steps() == [0, 20, 40, 50]
-    assert {step: bool(store.load(step, HOST).resume) for step in store.steps()} == {0: False, 20: True, 40: False, 50: True}
+    assert {step: bool(store.load(step, HOST).resume) for step in store.steps()} == {
+        0: False,
+        20: True,
+        40: False,
+        50: True,
+    }
 
 
 def test_nothing_saved(tmp_path):
@@ -66,7 +71,9 @@ def test_damaged_files_are_one_clear_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("tensors", "said"), [({"b": torch.ones(2)}, "'a'"), ({"a": torch.ones(3)}, r"'a' as \(3,\), the model \(2,\)")])
+@pytest.mark.parametrize(
+    ("tensors", "said"), [({"b": torch.ones(2)}, "'a'"), ({"a": torch.ones(3)}, r"'a' as \(3,\), the model \(2,\)")]
+)
 def test_tensors_of_another_model_are_refused(tensors, said):
     parameters = {"a": torch.nn.Parameter(torch.zeros(2))}
     with pytest.raises(DataError, match=said):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from recbole_recfound.errors import ConfigError, TrainingError
 from recbole_recfound.system.iak.build import make_base
-from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from tests.small_iak import build_small_iak, shake
 
 
@@ -182,7 +182,9 @@ def test_rows_of_the_second_type_alone_train_it(tiny_path):
     small.domains[0].table[small.domains[0].table == 1] = -1
     train = small.splits.train_set.inter_feat
     small.domains[1].table[train["user_id"][small.domains[0].of(train) == 0].unique()] = -1
-    assert (small.domains[1].of(train) >= 0).any() and not ((small.domains[1].of(train) >= 0) & (small.domains[0].of(train) >= 0)).any()
+    assert (small.domains[1].of(train) >= 0).any() and not (
+        (small.domains[1].of(train) >= 0) & (small.domains[0].of(train) >= 0)
+    ).any()
     before = weights_of(small.model)
     trainer = small.trainer(epochs=2)
     assert len(trainer.sampler.rows) == 3 and len(trainer.sampler.rows[2])
@@ -201,7 +203,9 @@ def test_cold_domains_of_every_type_get_the_mean_kernel(tiny_path):
     table[train["user_id"][small.domains[1].of(train) == 2].unique()] = -1  # nobody over 40 in training
     trainer = small.trainer(cold="mean", epochs=1)
     # The guard of several types may turn any of these barely trained kernels off, which is not what this test is about.
-    trainer._guard = lambda epochs: [bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs)]
+    trainer._guard = lambda epochs: [
+        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs)
+    ]
     trainer.fit([scores - 1 for scores in small.base_scores()])
     bank = small.model.banks[1]
     assert bank.enabled.tolist() == [True, True, True]
@@ -302,7 +306,10 @@ def test_rows_of_the_table(model, tiny_path):
     assert frozen["trainable_parameters"] == 0
     for method in ("adapter", "lora", "full", "scratch"):
         row = tuner.run(method)
-        assert set(row["metrics"]) == set(frozen["metrics"]) and row["trainable_parameters"] == 2 * row["parameters_per_domain"]
+        assert (
+            set(row["metrics"]) == set(frozen["metrics"])
+            and row["trainable_parameters"] == 2 * row["parameters_per_domain"]
+        )
     # a rate of nothing changes nothing: the guard keeps the base, scratch does not
     still = dataclasses.replace(tuner, options=dataclasses.replace(tuner.options, learning_rate=1e-12))
     assert still.run("adapter")["metrics"] == frozen["metrics"]
@@ -320,7 +327,9 @@ def test_test_rows_choose_nothing(way, tiny_path):
         torch.manual_seed(0)
         if way == "kernels":
             fitted = small.trainer(epochs=4).fit(small.base_scores())
-            chosen.append([fitted.best_epoch[0].tolist(), [weight.tolist() for weight in small.model.banks.parameters()]])
+            chosen.append(
+                [fitted.best_epoch[0].tolist(), [weight.tolist() for weight in small.model.banks.parameters()]]
+            )
         else:
             row = tuner_of(small, epochs=4).run(way)
             chosen.append([row["valid_metrics"], row["note"]])

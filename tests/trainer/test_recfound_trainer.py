@@ -67,7 +67,9 @@ def test_learners(learner):
 def test_schedule_of_the_rates(small_run, tmp_path, monkeypatch):
     seen = []
     step = RecFoundTrainer._clip
-    monkeypatch.setattr(RecFoundTrainer, "_clip", lambda self: (seen.append(self.optimizer.param_groups[0]["lr"]), step(self))[1])
+    monkeypatch.setattr(
+        RecFoundTrainer, "_clip", lambda self: (seen.append(self.optimizer.param_groups[0]["lr"]), step(self))[1]
+    )
     trainer = _fit(small_run, tmp_path, max_steps=4, warmup_steps=2)
     assert seen == pytest.approx([rate * trainer.base_rates[0] for rate in (0.5, 0.75, 0.5, 0.25)])
 
@@ -123,10 +125,22 @@ def test_not_a_number_stops_and_keeps_the_last_checkpoint(small_run, tmp_path, m
 
 def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path):
     """Sequences only, so that halves of a batch have the loss of the whole."""
-    changes = {"tasks": ["U2I"], "max_steps": 3, "eval_interval": 3, "dropout": 0.0, "learner": "sgd", "learning_rate": 0.1, "adapter_rate": 0.1}
+    changes = {
+        "tasks": ["U2I"],
+        "max_steps": 3,
+        "eval_interval": 3,
+        "dropout": 0.0,
+        "learner": "sgd",
+        "learning_rate": 0.1,
+        "adapter_rate": 0.1,
+    }
     whole = _fit(small_run, tmp_path / "a", embedding_batch=8, **changes)
     halves = _fit(small_run, tmp_path / "b", embedding_batch=4, gradient_accumulation=2, **changes)
-    assert [record["counts"] for record in halves.history] == [record["counts"] for record in whole.history] == [{"U2I": 8}] * 3
+    assert (
+        [record["counts"] for record in halves.history]
+        == [record["counts"] for record in whole.history]
+        == [{"U2I": 8}] * 3
+    )
     ours, theirs = trained_parameters(halves.model), trained_parameters(whole.model)
     start = whole.store.load(0, whole.device).trained
     for name, weight in theirs.items():
@@ -137,7 +151,15 @@ def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path
 
 def test_tasks_that_come_in_one_of_the_accumulated_batches_only(small_run, tmp_path):
     """Pairs and prompts wait for one another, so a task may be in the first batch of a step and not in the last."""
-    trainer = _fit(small_run, tmp_path, max_steps=6, eval_interval=6, gradient_accumulation=2, contrastive_batch=3, generative_chunk=3)
+    trainer = _fit(
+        small_run,
+        tmp_path,
+        max_steps=6,
+        eval_interval=6,
+        gradient_accumulation=2,
+        contrastive_batch=3,
+        generative_chunk=3,
+    )
     assert all(record["counts"].keys() == record["losses"].keys() for record in trainer.history)
     counted = {name: sum(record["counts"].get(name, 0) for record in trainer.history) for name in trainer.loader.tasks}
     assert counted == {name: trainer.loader.trained(name) for name in trainer.loader.tasks}
@@ -155,7 +177,9 @@ def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_r
 
 def test_bypassed_layers_are_no_silent_adapter(small_run, tmp_path):
     """Histories go past the backbone, and the first batches hold nothing else: pairs and prompts wait."""
-    trainer = _fit(small_run, tmp_path, max_steps=8, eval_interval=8, backbone_layers=0, contrastive_batch=8, generative_chunk=8)
+    trainer = _fit(
+        small_run, tmp_path, max_steps=8, eval_interval=8, backbone_layers=0, contrastive_batch=8, generative_chunk=8
+    )
     assert set(trainer.history[0]["counts"]) == {"U2I"} and len(trainer.checked) >= 1
 
 
@@ -166,8 +190,12 @@ def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypa
     plan, validated = trainer._plan_end, []
     ends = iter([0.0])  # the first plan leaves no time after the first step, later ones plenty
     monkeypatch.setattr(trainer, "_plan_end", lambda: (plan(), setattr(trainer, "seconds_allowed", next(ends, 500.0))))
-    monkeypatch.setattr(trainer, "_progress", lambda: float(trainer.step > 0 and trainer.trained_seconds >= trainer.seconds_allowed))
-    trainer.fit(small.loader, small.splits.valid_data, verbose=False, callback_fn=lambda step, score: validated.append(step))
+    monkeypatch.setattr(
+        trainer, "_progress", lambda: float(trainer.step > 0 and trainer.trained_seconds >= trainer.seconds_allowed)
+    )
+    trainer.fit(
+        small.loader, small.splits.valid_data, verbose=False, callback_fn=lambda step, score: validated.append(step)
+    )
     assert validated == [1] and trainer.seconds_allowed == 500.0
 
 
@@ -178,12 +206,16 @@ def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tm
     trainer.loader = small.loader
     small.model.refresh_items()
     small.model.train()
-    batch = small.loader.collate({name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))})
+    batch = small.loader.collate(
+        {name: [(i, i) for i in range(3 + at)] for at, name in enumerate(("U2I", "I2I", "Q2I", "SR", "IP"))}
+    )
     assert len(batch.parts) > 3
     weights = {"U2I": 2.0, "SR": 0.5}
     small.loader.scheduler.loss_weights = lambda: weights
     losses = trainer._backward(batch)
-    ours = {name: weight.grad.clone() for name, weight in trained_parameters(small.model).items() if weight.grad is not None}
+    ours = {
+        name: weight.grad.clone() for name, weight in trained_parameters(small.model).items() if weight.grad is not None
+    }
     small.model.zero_grad()
     sum(small.model.calculate_loss(batch)).backward()
     theirs = {name: weight.grad for name, weight in trained_parameters(small.model).items() if weight.grad is not None}
@@ -194,7 +226,9 @@ def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tm
 
 
 def test_a_silent_adapter_is_found_at_the_start(small_run, monkeypatch):
-    monkeypatch.setattr("recbole_recfound.adapter.tmole.layer.Linear.forward", lambda self, x, *_, **__: self.base_layer(x))
+    monkeypatch.setattr(
+        "recbole_recfound.adapter.tmole.layer.Linear.forward", lambda self, x, *_, **__: self.base_layer(x)
+    )
     with pytest.raises(TrainingError, match="silent"):
         build_small(small_run)
 
@@ -238,9 +272,13 @@ def test_a_resumed_run_has_what_is_left_of_its_time(small_run, tmp_path):
 
 
 def test_a_small_model_learns(small_run, tmp_path):
-    trainer = _fit(small_run, tmp_path, max_steps=40, eval_interval=40, embedding_batch=16, learning_rate=0.01, warmup_steps=2)
+    trainer = _fit(
+        small_run, tmp_path, max_steps=40, eval_interval=40, embedding_batch=16, learning_rate=0.01, warmup_steps=2
+    )
     final = trainer.probes.measure(trainer.model, ["U2I"])
-    first, last = (sum(record["losses"]["U2I"] for record in part) / 5 for part in (trainer.history[:5], trainer.history[-5:]))
+    first, last = (
+        sum(record["losses"]["U2I"] for record in part) / 5 for part in (trainer.history[:5], trainer.history[-5:])
+    )
     assert last < 0.9 * first and final["U2I"] < trainer.untrained["U2I"]
 
 
@@ -257,7 +295,9 @@ def test_weights_that_have_diverged_are_neither_scored_nor_kept(small_run, tmp_p
                 trained_parameters(small.model)["user_tower.project.bias"][3] = float("inf")
 
     monkeypatch.setattr(trainer, "_train_step", diverging)
-    with pytest.raises(TrainingError, match=r"user_tower.project.bias is not finite after step 4; the last good checkpoint is step 2"):
+    with pytest.raises(
+        TrainingError, match=r"user_tower.project.bias is not finite after step 4; the last good checkpoint is step 2"
+    ):
         trainer.fit(small.loader, small.splits.valid_data, verbose=False)
     assert trainer.store.steps() == [0, 2]
     assert all(tensor.isfinite().all() for tensor in trainer.store.load(2, trainer.device).trained.values())
@@ -272,7 +312,9 @@ def test_wandb_is_told_of_the_kept_candidate(small_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     result = run_recfound("RecFound", "tiny", config_dict=small_run | {"log_wandb": True, "max_steps": 6})
     candidates = json.loads((Path(result["run_dir"]) / "results.json").read_text())["merge"]["test"]
-    assert len({tuple(found.values()) for found in candidates.values()}) > 1, "candidates that are alike would prove nothing"
+    assert len({tuple(found.values()) for found in candidates.values()}) > 1, (
+        "candidates that are alike would prove nothing"
+    )
     told = {name.removeprefix("eval/"): value for name, value in run.summary.items()}
     assert told == result["test_result"]
 

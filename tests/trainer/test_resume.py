@@ -37,11 +37,22 @@ def _history(run_dir):
 
 def test_killed_and_continued_equals_uninterrupted(small_run, checkout):
     settings = small_run | {
-        "max_steps": 12, "eval_interval": 3, "refresh_interval": 4, "resume": "auto", "lora_dropout": 0.1, "s2sched_warmup": 2,
-        "full_softmax_items": 10, "sampled_items": 30, "gradient_cache_chunk": 2, "generative_chunk": 3, "contrastive_batch": 3,
-    }  # fmt: skip
+        "max_steps": 12,
+        "eval_interval": 3,
+        "refresh_interval": 4,
+        "resume": "auto",
+        "lora_dropout": 0.1,
+        "s2sched_warmup": 2,
+        "full_softmax_items": 10,
+        "sampled_items": 30,
+        "gradient_cache_chunk": 2,
+        "generative_chunk": 3,
+        "contrastive_batch": 3,
+    }
     environment = os.environ | {"PYTHONPATH": str(checkout)}
-    died = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings)], env=environment, capture_output=True, text=True)
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(settings)], env=environment, capture_output=True, text=True
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     (unfinished,) = Path(settings["output_dir"]).iterdir()
     assert not (unfinished / "results.json").exists()

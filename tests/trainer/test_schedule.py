@@ -10,9 +10,17 @@ from recbole_recfound.trainer.schedule import progress, rate_factor
 
 @pytest.mark.parametrize(
     ("step", "max_steps", "elapsed", "seconds", "expected"),
-    [(5, 20, 0, float("inf"), 0.25), (5, None, 30, 60, 0.5), (5, 20, 30, 60, 0.5), (15, 20, 30, 60, 0.75),
-     (25, 20, 0, 60, 1.0), (0, None, 9, float("inf"), 0.0), (0, 0, 9, float("inf"), 1.0), (0, 20, 0, 0, 1.0)],
-)  # fmt: skip
+    [
+        (5, 20, 0, float("inf"), 0.25),
+        (5, None, 30, 60, 0.5),
+        (5, 20, 30, 60, 0.5),
+        (15, 20, 30, 60, 0.75),
+        (25, 20, 0, 60, 1.0),
+        (0, None, 9, float("inf"), 0.0),
+        (0, 0, 9, float("inf"), 1.0),
+        (0, 20, 0, 0, 1.0),
+    ],
+)
 def test_progress_follows_the_nearer_limit(step, max_steps, elapsed, seconds, expected):
     assert progress(step, max_steps, elapsed, seconds) == expected
 

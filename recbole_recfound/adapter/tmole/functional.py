@@ -37,9 +37,7 @@ def route(task_embedding: Tensor, weight: Tensor, bias: Tensor, open_experts: Te
         return scores.masked_fill(closed, float("-inf")).softmax(dim=-1)
 
 
-def tmole_linear(
-    x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, rank_gate: Tensor
-) -> Tensor:
+def tmole_linear(x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, rank_gate: Tensor) -> Tensor:
     """Add the gated experts to the output of a linear map: one wide product instead of a loop (RecFound TMoLE).
 
     Weights may be float32 while x and base_out are half precision: they are cast down, which is what autocast does.

@@ -33,7 +33,9 @@ class ForwardGates:
         dtype: of the gates, where they differ from row to row; one gate for all rows is float32.
     """
 
-    def __init__(self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype
+    ) -> None:
         self.adapter_name, self.plan, self.with_gradient = adapter_name, plan, torch.is_grad_enabled()
         form = _form(first, adapter_name)
         known = [layer for layer in layers if _form(layer, adapter_name) == form]
@@ -96,7 +98,9 @@ class _Gates(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         count, embedding = len(routers) // 2, table[plan.tasks].view(-1, table.shape[1]).float()
         weight = torch.stack(routers[:count])[:, plan.experts].float()
-        gate = route(embedding, weight, torch.stack(routers[count:])[:, plan.experts], plan.open_experts).transpose(0, 1)
+        gate = route(embedding, weight, torch.stack(routers[count:])[:, plan.experts], plan.open_experts).transpose(
+            0, 1
+        )
         ctx.plan, ctx.scaling, ctx.r, ctx.all_experts = plan, scaling, r, routers[0].shape[0]
         ctx.table_shape, ctx.dtypes = table.shape, (table.dtype, routers[0].dtype)
         # Copies, all of them, and kept aside from autograd: other layers may ask for the rest of these gates after a first backward.
@@ -117,7 +121,11 @@ class _Gates(torch.autograd.Function):
             weight, gate = weight.index_select(0, index), gate.index_select(0, index)
         with torch.autocast(gate.device.type, enabled=False):
             # For the U layers that ran [U, B, n] and, summed over the rows of each task, [U, K, n]
-            found = torch.stack([gradients[number] for number in ran]).unflatten(-1, (-1, ctx.r)).sum(-1, dtype=torch.float32)
+            found = (
+                torch.stack([gradients[number] for number in ran])
+                .unflatten(-1, (-1, ctx.r))
+                .sum(-1, dtype=torch.float32)
+            )
             if plan.rows is not None:
                 # A product, since a scattered sum adds in any order on a GPU.
                 of_task = plan.rows == torch.arange(gate.shape[1], device=gate.device).unsqueeze(1)

@@ -65,7 +65,8 @@ class Route:
 
     def layer_by_layer(self) -> Route:
         """The same tasks for a checkpoint: run again during backward, a part of the model must do what it did the first time, so that
-        each of its layers works out its own gate."""
+        each of its layers works out its own gate.
+        """
         if self._alone is None:
             self._alone = Route(self.tasks[0] if self.shared else self.tasks, self.generating)
         return self._alone

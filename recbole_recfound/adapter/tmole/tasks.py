@@ -44,9 +44,7 @@ class TaskTable(nn.Module):
         self.names = tuple(config.task_names)
         self.kinds = tuple(config.task_kinds)
         self.experts_per_group = config.experts_per_group
-        self.weight = nn.Parameter(
-            torch.empty(config.num_tasks, config.task_dim, device=device, dtype=torch.float32)
-        )
+        self.weight = nn.Parameter(torch.empty(config.num_tasks, config.task_dim, device=device, dtype=torch.float32))
         nn.init.xavier_normal_(self.weight)
 
     def ids(self, tasks: Sequence[int | str]) -> tuple[int, ...]:

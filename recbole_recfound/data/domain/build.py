@@ -11,11 +11,11 @@ import torch
 from recbole.utils import FeatureType, ModelType
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
-from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.data.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.text import read_atomic
+from recbole_recfound.errors import ConfigError, DataError
 
 MOST_DOMAINS = 10_000
 
@@ -60,7 +60,9 @@ def _refuse_leaks(spec: DomainSpec, splits: Splits) -> None:
     config = splits.config
     told_by = {config["LABEL_FIELD"], config["RATING_FIELD"], *(config["threshold"] or {})}
     if spec.field in told_by:
-        raise ConfigError(f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before")
+        raise ConfigError(
+            f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before"
+        )
     if spec.field == splits.train_set.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
         raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
 
@@ -72,7 +74,9 @@ def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | N
     # RecBole calls the length of a history a token too, though it has no names for its values.
     if kind == FeatureType.TOKEN and spec.field in train.field2id_token:
         if spec.clock:
-            raise ConfigError(f"domain: {spec.text}: {spec.field} holds tokens, and {spec.clock} is a rule for times (a float column)")
+            raise ConfigError(
+                f"domain: {spec.text}: {spec.field} holds tokens, and {spec.clock} is a rule for times (a float column)"
+            )
         tokens = [str(token) for token in train.field2id_token[spec.field]]
         ids = range(1, len(tokens))
         return _of_tokens(spec, spec.field, {i: tokens[i] for i in ids}, len(tokens), fixed, values.numpy())
@@ -122,14 +126,24 @@ def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> 
         except ValueError:
             odd.append(text)
     if 2 * len(odd) > len(of_id):
-        raise DataError(f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are none: {odd[0]!r}")
+        raise DataError(
+            f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are none: {odd[0]!r}"
+        )
     if odd and tell:
-        print(f"domain {spec.text}: {len(odd)} of {len(of_id)} values are no numbers and belong to no domain: {odd[0]!r}", flush=True)
+        print(
+            f"domain {spec.text}: {len(odd)} of {len(of_id)} values are no numbers and belong to no domain: {odd[0]!r}",
+            flush=True,
+        )
     return numbers
 
 
 def _of_tokens(
-    spec: DomainSpec, field: str, of_id: dict[int, str], size: int, fixed: dict[str, Any] | None, rows: np.ndarray | None = None
+    spec: DomainSpec,
+    field: str,
+    of_id: dict[int, str],
+    size: int,
+    fixed: dict[str, Any] | None,
+    rows: np.ndarray | None = None,
 ) -> Domains:
     """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
     if spec.numeric:
@@ -140,7 +154,9 @@ def _of_tokens(
     if not names:
         raise ConfigError(f"domain: {spec.field} is empty for every row")
     if len(names) > MOST_DOMAINS:
-        raise ConfigError(f"domain: {spec.field} has {len(names)} values, more than {MOST_DOMAINS}; a bucket rule makes fewer")
+        raise ConfigError(
+            f"domain: {spec.field} has {len(names)} values, more than {MOST_DOMAINS}; a bucket rule makes fewer"
+        )
     number_of = {name: number for number, name in enumerate(names)}
     table = torch.full((size,), -1, dtype=torch.long)
     for i, text in of_id.items():
@@ -160,7 +176,9 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
         ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename them.
     """
     if domains.field not in (train.uid_field, train.iid_field):
-        raise ConfigError(f"iak_permute_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew")
+        raise ConfigError(
+            f"iak_permute_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew"
+        )
     ids = torch.arange(1, len(domains.table))
     shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))
     table = domains.table.clone()

@@ -77,5 +77,7 @@ class DiskRows:
 def _no_room(error: OSError) -> DataError:
     reason = error.strerror or error
     many = error.errno in (errno.EMFILE, errno.ENFILE)
-    mend = "raise the limit of open files (ulimit -n), or give fewer files" if many else "set TMPDIR to a folder with room"
+    mend = (
+        "raise the limit of open files (ulimit -n), or give fewer files" if many else "set TMPDIR to a folder with room"
+    )
     return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): {mend}")

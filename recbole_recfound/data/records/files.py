@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.data.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
-from recbole_recfound.data.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
 from recbole_recfound.data.records.disk_rows import DiskRows
-from recbole_recfound.data.task.generative import LETTERS
 from recbole_recfound.data.records.questions import Questions
 from recbole_recfound.data.records.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
+from recbole_recfound.data.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
+from recbole_recfound.data.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
+from recbole_recfound.data.task.generative import LETTERS
 from recbole_recfound.data.task.source import HeldOut
 from recbole_recfound.data.task.spec import TASKS
+from recbole_recfound.errors import ConfigError, DataError
 
 PARTS = ("train", "valid", "test")
 
@@ -103,7 +103,10 @@ def _asked(files: Sequence[RecordFile]) -> Questions:
 def by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Paths by part: a bare list is for training, a single path needs no list."""
     parts = given if isinstance(given, Mapping) else {"train": given}
-    return {part: [paths] if isinstance(paths, str) else [str(path) for path in paths or []] for part, paths in parts.items()}
+    return {
+        part: [paths] if isinstance(paths, str) else [str(path) for path in paths or []]
+        for part, paths in parts.items()
+    }
 
 
 def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
@@ -150,7 +153,9 @@ class RecordTask(Task):
         if None in found or len(every) > MOST_CHOICES:
             return ()
         if self.spec.name == "SR" and every <= set(LETTERS):
-            return tuple(LETTERS[: LETTERS.index(max(every)) + 1])  # some letter before the last may be no answer in training
+            return tuple(
+                LETTERS[: LETTERS.index(max(every)) + 1]
+            )  # some letter before the last may be no answer in training
         return tuple(sorted(every))
 
     def example(self, index: int) -> Example:
@@ -219,7 +224,9 @@ def _check_answers(file: RecordFile) -> None:
         for index in range(file.size(name) if name in PARSERS else 0):
             answer = file.read(name, index)[0].answer
             if not can_be_read(name, answer):
-                raise DataError(f"{file.path}:{file.line(name, index)}: key 'text': no answer of {name}: '{answer[:60]}'")
+                raise DataError(
+                    f"{file.path}:{file.line(name, index)}: key 'text': no answer of {name}: '{answer[:60]}'"
+                )
 
 
 def _pair_example(

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from recbole_recfound.errors import DataError
-from recbole_recfound.data.task.answers import YES_NO_TASKS, parse_yes_no
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
+from recbole_recfound.data.task.answers import YES_NO_TASKS, parse_yes_no
 from recbole_recfound.data.task.spec import EMBEDDING, TASKS, TaskSpec
+from recbole_recfound.errors import DataError
 
 MAX_LINE_BYTES = 1 << 24
 MOST_LISTED = 1000
@@ -148,7 +148,9 @@ def _pair(value: Any, key: str) -> Text:
 
 
 def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
+    return {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true or false"}.get(
+        type(value), "a number"
+    )
 
 
 def _printable(text: str) -> str:

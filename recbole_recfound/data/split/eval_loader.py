@@ -46,11 +46,15 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             items, lengths = self.known.padded(users, self.config["MAX_ITEM_LIST_LENGTH"])
             list_field = self.iid_field + self.config["LIST_SUFFIX"]
             length_field = self.config["ITEM_LIST_LENGTH_FIELD"]
-            interaction.update(Interaction({list_field: torch.from_numpy(items), length_field: torch.from_numpy(lengths)}))
+            interaction.update(
+                Interaction({list_field: torch.from_numpy(items), length_field: torch.from_numpy(lengths)})
+            )
         masked = self._masked(users, positive_u.numpy(), positive_i.numpy()) if self.config["mask_history"] else None
         return interaction, masked, positive_u, positive_i
 
-    def _masked(self, users: np.ndarray, positive_u: np.ndarray, positive_i: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _masked(
+        self, users: np.ndarray, positive_u: np.ndarray, positive_i: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         row, item = self.known.flat(users)
         width = self._dataset.item_num
         keep = ~np.isin(row * width + item, positive_u * width + positive_i)

@@ -50,7 +50,9 @@ class Histories:
             items: int64 [n], in order for each user.
         """
         ours = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        return Histories.from_pairs(np.concatenate([ours, users]), np.concatenate([self.items, items]), len(self.lengths))
+        return Histories.from_pairs(
+            np.concatenate([ours, users]), np.concatenate([self.items, items]), len(self.lengths)
+        )
 
     def flat(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of several users.

@@ -13,12 +13,12 @@ from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
+from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.config.models import OUR_MODELS
 
 SHORTEST_FOR_SEQUENTIAL = 4
 """RecBole turns n interactions into n - 1 sequences before it holds two out; with fewer than 4 it holds out other rows."""
@@ -175,7 +175,9 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
     name = other.config["model"]
     for field in (reference.dataset.uid_field, reference.dataset.iid_field):
         if not np.array_equal(reference.dataset.field2id_token[field], other.dataset.field2id_token[field]):
-            raise DataError(f"{name} sees another set of {field} than {reference.config['model']}: use the same load_col and filters")
+            raise DataError(
+                f"{name} sees another set of {field} than {reference.config['model']}: use the same load_col and filters"
+            )
     for phase, ours, theirs in (
         ("validation", reference.valid_set, other.valid_set),
         ("test", reference.test_set, other.test_set),
@@ -199,7 +201,9 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
     Raises:
         DataError: users with 2 or 3 interactions are left after filtering.
     """
-    counts = reference.known_at_test.lengths + np.bincount(_pairs(reference.test_set)[0], minlength=reference.test_set.user_num)
+    counts = reference.known_at_test.lengths + np.bincount(
+        _pairs(reference.test_set)[0], minlength=reference.test_set.user_num
+    )
     short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
     if names and short:
         raise DataError(
@@ -226,7 +230,9 @@ def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler)
     if config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
         return loader(config, train_set, sampler, shuffle=config["shuffle"])
     negatives = config["train_neg_sample_args"]
-    return loader(config, train_set, sampler, KGSampler(dataset, negatives["distribution"], negatives["alpha"]), shuffle=True)
+    return loader(
+        config, train_set, sampler, KGSampler(dataset, negatives["distribution"], negatives["alpha"]), shuffle=True
+    )
 
 
 def _eval_loader(config: Config, phase: str, rows: Dataset, sampler, known: Histories):

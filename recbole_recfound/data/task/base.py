@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.data.task.source import HeldOut, TrainingData
 from recbole_recfound.data.task.spec import TASKS, TaskSpec
+from recbole_recfound.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Task(ABC):
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
         """Examples for the test, none of which was trained on, and how many there are to draw from; none where a test has to come
-        from files."""
+        from files.
+        """
         return [], 0
 
     def capped(self, candidates: np.ndarray) -> np.ndarray:

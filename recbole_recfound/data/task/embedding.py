@@ -90,9 +90,14 @@ class UserToItem(EmbeddingTask):
         places, available = held_out.drawn(self.spec.id, 1, self.options.tested("U2I"))
         for place in places.tolist():
             user = held_out.user[place]
-            past, known = held_out.data.items[held_out.data.indptr[user] : place], np.unique(held_out.data.history(user))
+            past, known = (
+                held_out.data.items[held_out.data.indptr[user] : place],
+                np.unique(held_out.data.history(user)),
+            )
             rivals = self.rivals(self.source.draw(self.spec.id, place, 4), known)
-            examples.append(PairExample(tuple(past.tolist()), int(held_out.data.items[place]), rivals, tuple(known.tolist())))
+            examples.append(
+                PairExample(tuple(past.tolist()), int(held_out.data.items[place]), rivals, tuple(known.tolist()))
+            )
         return examples, available
 
 

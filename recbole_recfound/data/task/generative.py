@@ -7,7 +7,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_recfound.data.task.base import Example, GenerativeExample, Task, TaskOptions, Unsupported, builds, kept_for_test
+from recbole_recfound.data.task.base import (
+    Example,
+    GenerativeExample,
+    Task,
+    TaskOptions,
+    Unsupported,
+    builds,
+    kept_for_test,
+)
 from recbole_recfound.data.task.negatives import draw_negatives
 from recbole_recfound.data.task.source import HeldOut, TrainingData
 from recbole_recfound.data.text.fields import readable

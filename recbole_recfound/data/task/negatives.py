@@ -7,9 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from recbole_recfound.data.text.catalogue import Catalogue
 
 
-def draw_negatives(
-    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray
-) -> tuple[int, ...]:
+def draw_negatives(rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray) -> tuple[int, ...]:
     """Draw different items that are not known positives.
 
     Args:
@@ -30,9 +28,7 @@ def draw_negatives(
     return tuple(rng.choice(rows, size=min(count, len(rows)), replace=False).tolist())
 
 
-def _by_rejection(
-    rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray
-) -> tuple[int, ...]:
+def _by_rejection(rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray) -> tuple[int, ...]:
     """Draw more than needed from a large pool and drop what is known; repeats until enough are left."""
     kept: list[int] = []
     while len(kept) < count:

@@ -62,7 +62,8 @@ class TrainingData:
         """Rows of several parts by user, each user's rows of an earlier part first; and the part each row is from."""
         train, rating_field = parts[0], parts[0].config["RATING_FIELD"]
         uids, iids = (
-            np.concatenate([part.inter_feat[name].numpy() for part in parts]) for name in (train.uid_field, train.iid_field)
+            np.concatenate([part.inter_feat[name].numpy() for part in parts])
+            for name in (train.uid_field, train.iid_field)
         )
         part_of = np.repeat(np.arange(len(parts)), [len(part.inter_feat) for part in parts])
         user_tokens = np.asarray(train.id2token(train.uid_field, np.arange(train.user_num)), dtype=str)
@@ -74,7 +75,9 @@ class TrainingData:
         item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
         row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
         rated = rating_field in train.inter_feat
-        rating = _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
+        rating = (
+            _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
+        )
         grouped = cls(
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),

@@ -106,6 +106,4 @@ def _filled(row: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
 def _long_fields(table: AtomicTable | None, key: str, chosen: Sequence[str]) -> list[str]:
     if table is None:
         return []
-    return [
-        name for name, kind in table.kinds.items() if kind == "token_seq" and name != key and name not in chosen
-    ]
+    return [name for name, kind in table.kinds.items() if kind == "token_seq" and name != key and name not in chosen]

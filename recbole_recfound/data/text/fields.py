@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.atomic.read import AtomicTable
+from recbole_recfound.errors import ConfigError
 
 TITLE_NAMES = ("title", "name", "headline")
 LONG_TEXT_WORDS = 12

@@ -12,8 +12,8 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.data.text.tokens import template_tokens
+from recbole_recfound.errors import ConfigError
 
 # Slots are rendered as private-use characters, which no tokenizer template or chat template uses.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -56,10 +56,14 @@ class PromptTemplate:
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
         if not _SLOT.search(filled):
-            raise ConfigError(f"prompt of task {name}: no slot for data in it, as {{{{ {slots[0]} }}}} is (slots: {', '.join(slots)})")
+            raise ConfigError(
+                f"prompt of task {name}: no slot for data in it, as {{{{ {slots[0]} }}}} is (slots: {', '.join(slots)})"
+            )
         rest = _SLOT.sub(lambda slot: "" if slot[1] in slots else _OPEN, filled)
         if _OPEN in rest or _CLOSE in rest:
-            raise ConfigError(f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters")
+            raise ConfigError(
+                f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters"
+            )
         if chat and tokenizer.chat_template:
             message = [{"role": "user", "content": filled}]
             filled = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

@@ -88,6 +88,8 @@ def pad(
     return ids, mask.astype(np.int64)
 
 
-def pad_tokens(rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def pad_tokens(
+    rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """`pad` to a width that many batches share (`WIDTH_STEP`): for whatever runs through the backbone."""
     return pad(rows, fill, left, multiple=WIDTH_STEP)

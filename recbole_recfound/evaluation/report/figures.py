@@ -34,7 +34,9 @@ def shares(series: Curves, ylabel: str) -> str:
     """Stacked areas of shares that add up to one (the paper's figure of sampling ratios)."""
     figure, axes = plt.subplots(figsize=(7.2, 2.8))
     steps = [step for step, _ in next(iter(series.values()))]
-    axes.stackplot(steps, [[value for _, value in points] for points in series.values()], labels=list(series), alpha=0.85)
+    axes.stackplot(
+        steps, [[value for _, value in points] for points in series.values()], labels=list(series), alpha=0.85
+    )
     axes.set_xlabel("step")
     axes.set_ylabel(ylabel)
     axes.set_ylim(0, 1)

@@ -36,7 +36,9 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         metrics=list(rows[0]["metrics"]),
         rows=rows,
         base_parameters=results["base_parameters"],
-        comparison_figure=figures.bars(list(compared), [row["metrics"][metric] for row in compared.values()], f"test {metric}"),
+        comparison_figure=figures.bars(
+            list(compared), [row["metrics"][metric] for row in compared.values()], f"test {metric}"
+        ),
         domains=_domain_tables(results, by_name["frozen"], chosen, metric),
         users=chosen.get("users", {}),
         frozen_users=by_name["frozen"].get("users", {}),
@@ -45,7 +47,12 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         sweep=results["sweep"],
         kept_by=results["kept_by"],
         sweep_figure=figures.retained(results["sweep"], results["kept_by"]) if len(results["sweep"]) > 1 else "",
-        facts={"seed": results["seed"], "seed of the split": results["split_seed"], **results["run"], **results["versions"]},
+        facts={
+            "seed": results["seed"],
+            "seed of the split": results["split_seed"],
+            **results["run"],
+            **results["versions"],
+        },
     )
 
 
@@ -53,7 +60,9 @@ def _points(row: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
     return [(point["step"], point[key]) for point in row["curves"]]
 
 
-def _domain_tables(results: Mapping[str, Any], frozen: Mapping[str, Any], chosen: Mapping[str, Any], metric: str) -> list[dict]:
+def _domain_tables(
+    results: Mapping[str, Any], frozen: Mapping[str, Any], chosen: Mapping[str, Any], metric: str
+) -> list[dict]:
     """For each type of domain its rows: name, test rows, base, IAK; and a figure of the differences."""
     tables = []
     for text in results["domains"]:
@@ -62,6 +71,10 @@ def _domain_tables(results: Mapping[str, Any], frozen: Mapping[str, Any], chosen
             base = frozen["domains"][text].get(name, {})
             if metric in tuned and metric in base:
                 lines.append({"name": name, "rows": tuned["rows"], "base": base[metric], "tuned": tuned[metric]})
-        figure = figures.bars([line["name"] for line in lines], [line["tuned"] - line["base"] for line in lines], f"test {metric}, IAK - base")
+        figure = figures.bars(
+            [line["name"] for line in lines],
+            [line["tuned"] - line["base"] for line in lines],
+            f"test {metric}, IAK - base",
+        )
         tables.append({"text": text, "lines": lines, "figure": figure if lines else ""})
     return tables

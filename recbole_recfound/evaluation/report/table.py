@@ -48,8 +48,10 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     widths = [max(len(line[column]) for line in [header, *body]) for column in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) if column in (0, len(header) - 1) else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(line, widths))).rstrip()
+        "  ".join(
+            cell.ljust(width) if column in (0, len(header) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
         for line in [header, ["-" * width for width in widths], *body]
     ]
     return "\n".join(lines)
@@ -75,7 +77,9 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The tasks' own metrics of every row that has any: a header and lines of cells; [] if none has."""
     tested = [row for row in rows if row.get("task_metrics")]
-    columns = list(dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found))
+    columns = list(
+        dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found)
+    )
     if not columns:
         return []
     lines = [["model", *(f"{task} {name}" for task, name in columns)]]
@@ -95,9 +99,12 @@ def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
     told = [row for row in rows if row.get("tasks")]
     names = list(dict.fromkeys(name for row in told for name in row["tasks"]))
     cells = lambda row: [  # noqa: E731
-        f"{row['tasks'][name]['seen']} ({row['tasks'][name]['distinct']})" if name in row["tasks"] else "-" for name in names
+        f"{row['tasks'][name]['seen']} ({row['tasks'][name]['distinct']})" if name in row["tasks"] else "-"
+        for name in names
     ]
-    return _markdown([["examples seen (distinct)", *names], *([row["model"], *cells(row)] for row in told)] if told else [])
+    return _markdown(
+        [["examples seen (distinct)", *names], *([row["model"], *cells(row)] for row in told)] if told else []
+    )
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -124,7 +131,9 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: there are no others"
         if constant := test.get("constant"):
             remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
-        lines.append(f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{remarks}")
+        lines.append(
+            f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{remarks}"
+        )
     return lines
 
 

@@ -10,9 +10,9 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
 from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.data.text import pad_tokens, plain_tokens
 from recbole_recfound.model.generation.constraint import HoldToTrie
 from recbole_recfound.model.generation.trie import TokenTrie
-from recbole_recfound.data.text import pad_tokens, plain_tokens
 
 
 class Generator:
@@ -29,7 +29,12 @@ class Generator:
     """
 
     def __init__(
-        self, adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, beams: int = 1, batch_rows: int = 16
+        self,
+        adapted: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        beams: int = 1,
+        batch_rows: int = 16,
     ) -> None:
         self.adapted = adapted
         self.tokenizer = tokenizer

@@ -37,7 +37,10 @@ def log_likelihoods(
         [texts] float32 on `device`.
     """
     read = adapted(
-        input_ids=torch.from_numpy(prompt).to(device).unsqueeze(0), use_cache=True, logits_to_keep=1, **{TASKS_ARGUMENT: [task]}
+        input_ids=torch.from_numpy(prompt).to(device).unsqueeze(0),
+        use_cache=True,
+        logits_to_keep=1,
+        **{TASKS_ARGUMENT: [task]},
     )
     first = read.logits[:, -1].float().log_softmax(-1)
     found = torch.zeros(len(texts), device=device)
@@ -45,7 +48,9 @@ def log_likelihoods(
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        ids, mask = (torch.from_numpy(part).to(device) for part in pad_tokens([texts[index] for index in chosen], fill=end))
+        ids, mask = (
+            torch.from_numpy(part).to(device) for part in pad_tokens([texts[index] for index in chosen], fill=end)
+        )
         cache = copy.deepcopy(read.past_key_values)
         cache.batch_repeat_interleave(len(chosen))
         seen = torch.ones(len(chosen), len(prompt), dtype=mask.dtype, device=device)

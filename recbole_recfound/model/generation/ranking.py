@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.model.generation.likelihood import log_likelihoods
 from recbole_recfound.data.task import GenerativeExample
+from recbole_recfound.model.generation.likelihood import log_likelihoods
 
 
 class GenerativeRanking:
@@ -43,7 +43,9 @@ class GenerativeRanking:
         for row, (history, length) in enumerate(zip(histories, lengths)):
             left = scores[row].clone()
             if model.masks_history:
-                left[history[:length]] = -torch.inf  # the evaluation leaves these out: they would only use up candidates
+                left[
+                    history[:length]
+                ] = -torch.inf  # the evaluation leaves these out: they would only use up candidates
             chosen = self._chosen(left)
             likely = self._likelihoods(history[:length], chosen)
             # Cosines are at most 1: whatever is ranked anew stands above the rest, at 2 to 3.

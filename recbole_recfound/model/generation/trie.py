@@ -58,7 +58,9 @@ def _padded(texts: Sequence[Sequence[int]], end: int) -> np.ndarray:
     """[texts, longest + 1] tokens, each text followed by the end token, then -1."""
     lengths = np.array([len(text) for text in texts])
     rows = np.full((len(texts), int(lengths.max()) + 1), -1, dtype=np.int64)
-    rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
+    rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate(
+        [np.asarray(text, dtype=np.int64) for text in texts]
+    )
     rows[np.arange(len(texts)), lengths] = end
     return rows
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.model.kernel.blocks import Layout, each_row, group_rows
 from recbole_recfound.model.kernel.gaussian import gaussian_kl
+from recbole_recfound.runtime.device import is_gpu
 
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)
@@ -192,9 +192,7 @@ class IAKKernelBank(nn.Module):
     def group_of(self, phase: str) -> list[nn.Parameter]:
         """Parameters of a phase of the two-phase schedule: `encoder` (knowledge compression) or `decoder` (matching)."""
         first = ("encoder_", "mean_", "logvar_", "prior_", "aux_")
-        return [
-            weight for name, weight in self.named_parameters() if name.startswith(first) == (phase == "encoder")
-        ]
+        return [weight for name, weight in self.named_parameters() if name.startswith(first) == (phase == "encoder")]
 
     @torch.no_grad()
     def set_mean_of(self, sources: torch.Tensor, targets: torch.Tensor) -> None:

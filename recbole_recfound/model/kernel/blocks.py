@@ -26,7 +26,7 @@ class Layout(ABC):
         """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """x [N, size, a] times each block's own weight.
+        """X [N, size, a] times each block's own weight.
 
         Args:
             x: blocks.

@@ -6,7 +6,9 @@ def default_sizes(hidden_size: int) -> tuple[int, int]:
     return max(1, hidden_size // 2), max(4, hidden_size // 8)
 
 
-def kernel_parameters(hidden_size: int, bottleneck: int, code_size: int, aux_size: int = 0, combine: str = "residual") -> int:
+def kernel_parameters(
+    hidden_size: int, bottleneck: int, code_size: int, aux_size: int = 0, combine: str = "residual"
+) -> int:
     """Trained numbers of one domain's kernel, a learned prior aside.
 
     Args:
@@ -23,7 +25,9 @@ def kernel_parameters(hidden_size: int, bottleneck: int, code_size: int, aux_siz
     return encoder + decoder + aux + (2 * d + 1 if combine == "gated" else 0)
 
 
-def sizes_within(limit: float, hidden_size: int, aux_size: int = 0, combine: str = "residual") -> tuple[int, int] | None:
+def sizes_within(
+    limit: float, hidden_size: int, aux_size: int = 0, combine: str = "residual"
+) -> tuple[int, int] | None:
     """The widest bottleneck and code whose kernel has at most `limit` parameters.
 
     The code keeps the default's shape, r = m/4, and never exceeds the default sizes.

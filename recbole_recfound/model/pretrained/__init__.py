@@ -7,6 +7,15 @@ from recbole_recfound.model.pretrained.layers import layer_table
 from recbole_recfound.model.pretrained.share import rows_of_base
 
 __all__ = [
-    "Attachment", "BaseCheckpoint", "Family", "base_hash", "family_of", "forget_cached", "layer_table", "probe", "read_base",
-    "rows_of_base", "save_base",
-]  # fmt: skip
+    "Attachment",
+    "BaseCheckpoint",
+    "Family",
+    "base_hash",
+    "family_of",
+    "forget_cached",
+    "layer_table",
+    "probe",
+    "read_base",
+    "rows_of_base",
+    "save_base",
+]

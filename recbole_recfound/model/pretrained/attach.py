@@ -47,7 +47,9 @@ class Attachment:
         else:
             modules = dict(base.named_modules())
             if name not in modules:
-                raise ConfigError(f"iak_layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)")
+                raise ConfigError(
+                    f"iak_layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)"
+                )
             self._install = self._input if kind == "input" else self._output
         self._name = name
 
@@ -77,8 +79,14 @@ class Attachment:
         if self._adapt is None:
             return vectors
         if not isinstance(vectors, torch.Tensor) or vectors.dim() < 2 or not vectors.is_floating_point():
-            found = f"a tensor of shape {list(vectors.shape)}" if isinstance(vectors, torch.Tensor) else type(vectors).__name__
-            raise ConfigError(f"iak_layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)")
+            found = (
+                f"a tensor of shape {list(vectors.shape)}"
+                if isinstance(vectors, torch.Tensor)
+                else type(vectors).__name__
+            )
+            raise ConfigError(
+                f"iak_layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)"
+            )
         return self._adapt(vectors)
 
     def _input(self) -> Callable[[], None]:
@@ -104,7 +112,9 @@ class Attachment:
             return self._table
 
         remove = self._replace(lazily)
-        forget_cached(self.base)  # full_sort_predict keeps the table that it saw first, ours must not outlive this `with`
+        forget_cached(
+            self.base
+        )  # full_sort_predict keeps the table that it saw first, ours must not outlive this `with`
 
         def undo() -> None:
             remove()
@@ -154,7 +164,9 @@ def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tupl
     with attachment.using(record):
         call()
     if len(shapes) != 1:
-        raise ConfigError(f"iak_layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another")
+        raise ConfigError(
+            f"iak_layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another"
+        )
     if shapes[0][0] != rows:
         raise ConfigError(
             f"iak_layer: {attachment.place} gives {list(shapes[0])} for a batch of {rows} rows: its first dimension must be the rows"

@@ -20,12 +20,42 @@ from recbole_recfound.runtime.run_folder import CONFIG, RESULTS
 
 WEIGHTS, SETTINGS = "base.safetensors", "base.json"
 OF_THE_RUN = {
-    "base_checkpoint", "base_model", "trust_checkpoint", "list_layers", "domain", "baselines", "baseline_args",
-    "baseline_time_budget", "config_files", "config_file", "model", "dataset", "data_path", "checkpoint_dir", "output_dir", "resume",
-    "time_budget", "device", "use_gpu", "gpu_id", "show_progress", "state", "single_spec", "local_rank", "world_size", "nproc",
-    "log_wandb", "eval_type", "valid_metric_bigger", "seed", "repeatable", "save_dataset", "dataset_save_path", "save_dataloaders",
+    "base_checkpoint",
+    "base_model",
+    "trust_checkpoint",
+    "list_layers",
+    "domain",
+    "baselines",
+    "baseline_args",
+    "baseline_time_budget",
+    "config_files",
+    "config_file",
+    "model",
+    "dataset",
+    "data_path",
+    "checkpoint_dir",
+    "output_dir",
+    "resume",
+    "time_budget",
+    "device",
+    "use_gpu",
+    "gpu_id",
+    "show_progress",
+    "state",
+    "single_spec",
+    "local_rank",
+    "world_size",
+    "nproc",
+    "log_wandb",
+    "eval_type",
+    "valid_metric_bigger",
+    "seed",
+    "repeatable",
+    "save_dataset",
+    "dataset_save_path",
+    "save_dataloaders",
     "dataloaders_save_path",
-}  # fmt: skip
+}
 """Settings that belong to a run and not to the model it trained."""
 
 
@@ -80,7 +110,9 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
             share = told.get("share")
-            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True, share)
+            return BaseCheckpoint(
+                folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True, share
+            )
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
@@ -104,7 +136,9 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
     except Exception as error:
         raise DataError(f"{path}: not a checkpoint of RecBole ({type(error).__name__}: {error})") from None
     share = settings.get("iak_base_share")
-    return BaseCheckpoint(path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False, share)
+    return BaseCheckpoint(
+        path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False, share
+    )
 
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,9 +181,12 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int) -> None:
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     told = {
-        "model": config["model"], "dataset": config["dataset"], "seed": seed, "share": config["iak_base_share"],
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": seed,
+        "share": config["iak_base_share"],
         "settings": _settings_of(config.final_config_dict),
-    }  # fmt: skip
+    }
     (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 

@@ -98,6 +98,8 @@ def _by_kind(base: nn.Module) -> Family | None:
     if kind == ModelType.SEQUENTIAL and embedded:
         return Family("method:forward", (), _embedded_items)
     if kind == ModelType.CONTEXT:
-        ends = [name for name, module in base.named_modules() if isinstance(module, nn.Linear) and module.out_features == 1]
+        ends = [
+            name for name, module in base.named_modules() if isinstance(module, nn.Linear) and module.out_features == 1
+        ]
         return Family(f"input:{ends[-1]}", (ends[-1],)) if ends else None
     return None

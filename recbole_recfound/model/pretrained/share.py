@@ -30,10 +30,14 @@ def rows_of_base(splits: Splits, share: float | None, seed: int) -> np.ndarray:
     if share is None:
         return np.ones(rows, dtype=bool)
     if config["MODEL_TYPE"] not in BY_BATCHES:
-        raise ConfigError(f"iak_base_share: {config['model']} reads all training rows at once; click and sequential models can be given a part")
+        raise ConfigError(
+            f"iak_base_share: {config['model']} reads all training rows at once; click and sequential models can be given a part"
+        )
     count = round(share * rows)
     if not 0 < count < rows:
-        raise ConfigError(f"iak_base_share: {share} of {rows} training rows leaves none for the base or for the kernels")
+        raise ConfigError(
+            f"iak_base_share: {share} of {rows} training rows leaves none for the base or for the kernels"
+        )
     if config["eval_args"]["order"] == "TO":
         order = np.argsort(splits.train_set.inter_feat[config["TIME_FIELD"]].numpy(), kind="stable")
     else:

@@ -10,15 +10,15 @@ import numpy as np
 from recbole.utils import ModelType
 from torch import nn
 
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import get_model
+from recbole_recfound.data.domain import Domains
+from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.kernel import IAKKernelBank, default_sizes, sizes_within
 from recbole_recfound.model.pretrained import Attachment, BaseCheckpoint, Family, family_of, probe
 from recbole_recfound.model.pretrained.checkpoint import load_weights
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.data.domain import Domains
-from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.kernel import IAKKernelBank, default_sizes, sizes_within
-from recbole_recfound.model.iak import IAK
-from recbole_recfound.config.models import get_model
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,15 @@ def make_model(plug: Plug, domains: Sequence[Domains], config: Config) -> IAK:
         ConfigError: sizes or combinations that cannot be.
     """
     if len(domains) > 1 and config["iak_combine"] != "residual":
-        raise ConfigError(f"iak_combine: {config['iak_combine']}, but several types of domain add their outputs: residual")
+        raise ConfigError(
+            f"iak_combine: {config['iak_combine']}, but several types of domain add their outputs: residual"
+        )
     aux = 0
     if config["iak_lambda_c"] or config["iak_schedule"] == "two_phase":
         if not plug.rows_kept:
-            raise ConfigError(f"iak_lambda_c: {plug.attachment.place} has several vectors per row, of which none predicts: set it to 0")
+            raise ConfigError(
+                f"iak_lambda_c: {plug.attachment.place} has several vectors per row, of which none predicts: set it to 0"
+            )
         if plug.family.items is None and not hasattr(plug.base, "LABEL"):
             raise ConfigError(f"iak_lambda_c: what {config['model']} predicts is not known; set it to 0")
         aux = 1 if plug.family.items is None else plug.family.items(plug.base).shape[1]
@@ -114,7 +118,9 @@ def assemble(plug: Plug, domains: Sequence[Domains], sizes: Sequence[tuple[int, 
     """
     learned = config["iak_prior"] == "learned"
     banks = [
-        IAKKernelBank(len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"], learned, aux)
+        IAKKernelBank(
+            len(found), plug.width, bottleneck, code, config["iak_combine"], config["iak_stochastic"], learned, aux
+        )
         for found, (bottleneck, code, aux) in zip(domains, sizes, strict=True)
     ]
     return IAK(plug.base, plug.family, plug.attachment, domains, [bank.to(config["device"]) for bank in banks])
@@ -134,7 +140,9 @@ def kernel_sizes(plug: Plug, aux: int, config: Config) -> tuple[int, int]:
         prior = 2 if config["iak_prior"] == "learned" and config["iak_stochastic"] else 0
         found = sizes_within(config["iak_budget"] * whole - prior * code, plug.width, aux, config["iak_combine"])
         if found is None:
-            raise ConfigError(f"iak_budget: {config['iak_budget']} of the base's {whole:,} parameters is too little for any kernel")
+            raise ConfigError(
+                f"iak_budget: {config['iak_budget']} of the base's {whole:,} parameters is too little for any kernel"
+            )
         return found
     return config["iak_bottleneck"] or bottleneck, config["iak_code_size"] or code
 
@@ -170,4 +178,6 @@ def check_labels(splits: Splits) -> None:
     config = splits.config
     label = config["LABEL_FIELD"]
     if config["MODEL_TYPE"] == ModelType.CONTEXT and label not in splits.dataset.inter_feat.columns:
-        raise ConfigError(f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; make one from ratings: --threshold={{rating: 4}}")
+        raise ConfigError(
+            f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; make one from ratings: --threshold={{rating: 4}}"
+        )

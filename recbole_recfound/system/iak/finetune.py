@@ -14,33 +14,47 @@ import torch
 from recbole.utils import init_seed
 from safetensors.torch import load_file
 
-from recbole_recfound.model.pretrained import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
-from recbole_recfound.config.configurator import Config, settings_of_dict, settings_of_files
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
-from recbole_recfound.data.domain import Domains, build_domains, parse_domain, permuted
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.baseline.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.baseline.recbole import fit
+from recbole_recfound.config.configurator import Config, settings_of_dict, settings_of_files
+from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.config.property_files import properties_dir, read_settings
+from recbole_recfound.data.domain import Domains, build_domains, parse_domain, permuted
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, protocol_of, with_training_rows
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.report.iak_page import render_iak_report
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
-from recbole_recfound.system.iak.build import Plug, check_labels, kernel_rows, make_base, make_model, plug_in, training_domains
-from recbole_recfound.config.property_files import properties_dir, read_settings
-from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.model.pretrained import BaseCheckpoint, base_hash, layer_table, read_base, rows_of_base, save_base
+from recbole_recfound.runtime.budget import Budget, turn
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, resolved_settings, write_text
+from recbole_recfound.runtime.versions import versions
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.serving.kernels import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
-from recbole_recfound.runtime.budget import Budget, turn
-from recbole_recfound.baseline.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
+from recbole_recfound.system.iak.build import (
+    Plug,
+    check_labels,
+    kernel_rows,
+    make_base,
+    make_model,
+    plug_in,
+    training_domains,
+)
 from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
-from recbole_recfound.runtime.versions import versions
 
 CHOSEN_BETA = "IAK, beta by validation"
 BASE_SHARE, BASELINES_SHARE = 0.5, 0.8
 """Parts of the time budget after which a base that is trained first, and the baselines, start no further epoch."""
 OF_THE_SPLIT = (
-    "eval_args", "threshold", "benchmark_filename", "user_inter_num_interval", "item_inter_num_interval", "val_interval",
-    "rm_dup_inter", "filter_inter_by_user_or_item",
-)  # fmt: skip
+    "eval_args",
+    "threshold",
+    "benchmark_filename",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "val_interval",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
+)
 """What decides which rows the base was trained on: other values would test it on its own training rows."""
 
 
@@ -54,7 +68,9 @@ def list_layers(config_file_list: Sequence[str] | None, config_dict: dict[str, A
     if not settings.get("base_checkpoint"):
         raise ConfigError("list_layers: name a checkpoint with --base_checkpoint=PATH")
     checkpoint = read_base(settings["base_checkpoint"], settings.get("trust_checkpoint", False))
-    weights = checkpoint.weights or load_file(checkpoint.path / "head.safetensors")  # a RecFound run: what stands around its backbone
+    weights = checkpoint.weights or load_file(
+        checkpoint.path / "head.safetensors"
+    )  # a RecFound run: what stands around its backbone
     return layer_table(checkpoint.model, weights)
 
 
@@ -80,20 +96,30 @@ def iak_config(
     defaults = {setting.key: setting.value for setting in read_settings(properties_dir() / "model" / "IAK.yaml")}
     settings = defaults | user
     if not settings["domain"]:
-        raise ConfigError("domain: name the field that tells domains apart, as in --domain=occupation or --domain=age:25/35/45")
+        raise ConfigError(
+            "domain: name the field that tells domains apart, as in --domain=occupation or --domain=age:25/35/45"
+        )
     specs = [parse_domain(text) for text in settings["domain"]]
     if len({spec.text for spec in specs}) < len(specs):
         raise ConfigError("domain: the same domain is named twice")
-    checkpoint = read_base(settings["base_checkpoint"], settings["trust_checkpoint"]) if settings["base_checkpoint"] else None
+    checkpoint = (
+        read_base(settings["base_checkpoint"], settings["trust_checkpoint"]) if settings["base_checkpoint"] else None
+    )
     if checkpoint is None:
         if settings["base_model"] in OUR_MODELS:
-            raise ConfigError(f"base_model: {settings['base_model']} is trained by its own run; name its folder with --base_checkpoint")
+            raise ConfigError(
+                f"base_model: {settings['base_model']} is trained by its own run; name its folder with --base_checkpoint"
+            )
         return Config(settings["base_model"], dataset, None, settings, is_base=True), None
     if checkpoint.dataset != dataset:
-        raise ConfigError(f"dataset: is {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: --dataset={checkpoint.dataset}")
+        raise ConfigError(
+            f"dataset: is {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: --dataset={checkpoint.dataset}"
+        )
     if user.setdefault("iak_base_share", checkpoint.share) != checkpoint.share:
         seen = "all training rows" if checkpoint.share is None else f"{checkpoint.share} of the training rows"
-        raise ConfigError(f"iak_base_share: is {user['iak_base_share']}, but {checkpoint.path} has seen {seen}; leave it out")
+        raise ConfigError(
+            f"iak_base_share: is {user['iak_base_share']}, but {checkpoint.path} has seen {seen}; leave it out"
+        )
     for key in OF_THE_SPLIT:
         if key in user and not _same_split(key, user[key], checkpoint.settings.get(key)):
             raise ConfigError(
@@ -188,8 +214,15 @@ def check_methods(config: Config) -> None:
             raise ConfigError(f"baselines: IAK is compared with {', '.join(METHODS)}; there is no {name!r}")
     for name, own in (config["baseline_args"] or {}).items():
         rate = own.get("learning_rate") if isinstance(own, dict) else None
-        if name not in config["baselines"] or set(own or ()) != {"learning_rate"} or not isinstance(rate, (int, float)) or rate <= 0:
-            raise ConfigError(f"baseline_args: {name}: {own}: for IAK it can set the learning_rate of one of the baselines, a number above 0")
+        if (
+            name not in config["baselines"]
+            or set(own or ()) != {"learning_rate"}
+            or not isinstance(rate, (int, float))
+            or rate <= 0
+        ):
+            raise ConfigError(
+                f"baseline_args: {name}: {own}: for IAK it can set the learning_rate of one of the baselines, a number above 0"
+            )
 
 
 def _recipe(plug: Plug, splits: Splits, bottleneck: int) -> Recipe:
@@ -221,7 +254,9 @@ class _Run:
         self.config["checkpoint_dir"] = str(self.folder.path / "trainer_state")
         rows = self.splits if self.known.all() else with_training_rows(self.splits, self.known)
         row, base = fit(self.config, rows, self.budget.deadline(BASE_SHARE))
-        print(f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}", flush=True)
+        print(
+            f"base: {row['valid_metrics']} on validation after {row['train_seconds']:.0f} s {row['note']}", flush=True
+        )
         write_text(self.folder.path / "base_row.json", json.dumps(row))
         return base
 
@@ -236,18 +271,25 @@ class _Run:
         for number, method in enumerate(methods):
             tuner = FineTuner(
                 _recipe(plug, self.splits, make_model(plug, self.domains, config).banks[0].encoder_bias.shape[1]),
-                sampler, plug.collate, scorer, self._method_options(method),
+                sampler,
+                plug.collate,
+                scorer,
+                self._method_options(method),
                 turn(self.budget.deadline(BASELINES_SHARE), len(methods) - number),
-            )  # fmt: skip
+            )
             rows.append(self._row(method, lambda: tuner.run(method, config["show_progress"])))
         betas = config["iak_beta"] if isinstance(config["iak_beta"], list) else [config["iak_beta"]]
         sweep = []
         for number, beta in enumerate(betas):
             name = "IAK" if len(betas) == 1 else f"IAK beta={beta:g}"
-            row = self._row(name, lambda: self._kernels(name, plug, beta, where, turn(self.budget.deadline(), len(betas) - number)))
-            sweep.append({"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name})
+            row = self._row(
+                name, lambda: self._kernels(name, plug, beta, where, turn(self.budget.deadline(), len(betas) - number))
+            )
+            sweep.append(
+                {"beta": beta, "kl": row["kl"], "valid": row["valid_metrics"].get(scorer.kept_by), "model": name}
+            )
             rows.append(row)
-        chosen = max(rows[-len(betas):], key=lambda row: scorer.score_of(row["valid_metrics"]))
+        chosen = max(rows[-len(betas) :], key=lambda row: scorer.score_of(row["valid_metrics"]))
         if len(betas) > 1:
             rows.append({**chosen, "model": CHOSEN_BETA, "note": f"that of {chosen['model']}"})
         write_text(self.folder.path / CHOSEN, json.dumps({"kernels": chosen["kernels"]}))
@@ -277,7 +319,14 @@ class _Run:
         """Batches of training rows, by the domain of each; a number behind those of the first type's domains is for rows without one."""
         config, apart = self.config, number - len(self.domains[0])
         return DomainBatchSampler(
-            rows, number, config["iak_batch_size"], config["iak_sampling"], options.epochs, options.least_steps, config["seed"], apart
+            rows,
+            number,
+            config["iak_batch_size"],
+            config["iak_sampling"],
+            options.epochs,
+            options.least_steps,
+            config["seed"],
+            apart,
         )
 
     def _kernels(self, name: str, plug: Plug, beta: float, where: Path, late: float | None) -> dict[str, Any]:
@@ -322,12 +371,20 @@ class _Run:
             "curves": _thinned(fitted.history),
             "kernels": path.name,
             "note": "; ".join(
-                f"kernels on in {count} of {len(found)} domains ({found.text})" for count, found in zip(on, self.domains)
-            ) + ("" if fitted.converged else f"; stopped after {fitted.epochs} epochs"),
+                f"kernels on in {count} of {len(found)} domains ({found.text})"
+                for count, found in zip(on, self.domains)
+            )
+            + ("" if fitted.converged else f"; stopped after {fitted.epochs} epochs"),
         }
 
     def _finish(
-        self, plug: Plug, rows: list[dict[str, Any]], chosen: dict[str, Any], sweep: list[dict[str, Any]], kept_by: str, seed: int
+        self,
+        plug: Plug,
+        rows: list[dict[str, Any]],
+        chosen: dict[str, Any],
+        sweep: list[dict[str, Any]],
+        kept_by: str,
+        seed: int,
     ) -> dict[str, Any]:
         config = self.config
         results = {
@@ -363,9 +420,16 @@ class _Run:
 
 def _options(config: Config, beta: float) -> IAKOptions:
     return IAKOptions(
-        config["iak_epochs"], config["iak_learning_rate"], beta, config["iak_lambda_c"], config["iak_lambda_kd"],
-        config["iak_schedule"], config["iak_stopping_step"], config["iak_least_steps"], config["iak_cold"],
-    )  # fmt: skip
+        config["iak_epochs"],
+        config["iak_learning_rate"],
+        beta,
+        config["iak_lambda_c"],
+        config["iak_lambda_kd"],
+        config["iak_schedule"],
+        config["iak_stopping_step"],
+        config["iak_least_steps"],
+        config["iak_cold"],
+    )
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:
@@ -380,5 +444,10 @@ def _thinned(history: list[dict[str, float]], points: int = 200) -> list[dict[st
     found = []
     for start in range(0, len(history), width):
         part = history[start : start + width]
-        found.append({"step": part[-1]["step"], **{key: sum(r[key] for r in part) / len(part) for key in ("matching", "compression", "kl")}})
+        found.append(
+            {
+                "step": part[-1]["step"],
+                **{key: sum(r[key] for r in part) / len(part) for key in ("matching", "compression", "kl")},
+            }
+        )
     return found

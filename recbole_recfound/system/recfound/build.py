@@ -12,16 +12,32 @@ from peft import PeftModel
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.property_files import properties_dir
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.split.protocol import Splits, held_out
+from recbole_recfound.data.task import (
+    BUILDERS,
+    NEEDS_RECORDS,
+    TASKS,
+    HeldOut,
+    Task,
+    TaskOptions,
+    TrainingData,
+    build_tasks,
+)
+from recbole_recfound.data.task_tests import TaskTest, collect_tests
+from recbole_recfound.data.text import (
+    Catalogue,
+    PromptTemplate,
+    TokenTable,
+    build_catalogue,
+    choose_fields,
+    read_atomic,
+)
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.recfound import ModelInputs, RecFound
-from recbole_recfound.config.property_files import properties_dir
 from recbole_recfound.sampler import build_scheduler
-from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
-from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.data.task import BUILDERS, NEEDS_RECORDS, TASKS, HeldOut, Task, TaskOptions, TrainingData, build_tasks
-from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable, build_catalogue, choose_fields, read_atomic
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
 SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
@@ -79,7 +95,9 @@ def build_recfound(
     options = _task_options(config, mode)
     tasks, left_out = build_tasks(config["tasks"], source, options)
     if "U2I" in left_out:
-        raise ConfigError(f"tasks: U2I cannot be built ({left_out['U2I']}), and without it nothing is ranked; leave it out of tasks")
+        raise ConfigError(
+            f"tasks: U2I cannot be built ({left_out['U2I']}), and without it nothing is ranked; leave it out of tasks"
+        )
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     joined = add_record_tasks(tasks, files, config["seed"], options)
     left_out |= {name: NEEDS_RECORDS for name in TASKS if name not in BUILDERS}
@@ -88,14 +106,18 @@ def build_recfound(
     ranks = "U2I" in built_here and "U2I" in tasks
     by_titles = ranks and config["sr_form"] == "title" and "SR" in built_here and "SR" in tasks
     if config["generative_candidates"] and not by_titles:
-        raise ConfigError("generative_candidates: a ranking by titles needs the tasks U2I and SR of the data set, with sr_form: title")
+        raise ConfigError(
+            "generative_candidates: a ranking by titles needs the tasks U2I and SR of the data set, with sr_form: title"
+        )
     check_settings(config, backbone, mode, ranks)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
     adapted = build_adapted(config, backbone)
     tokens = _reordered(collator.sentences, row_of_iid)
     # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
-    targets = np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean() if ranks else 1.0
+    targets = (
+        np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean() if ranks else 1.0
+    )
     inputs = ModelInputs(
         adapted, collator, tokens, row_of_iid, tuple(tasks), device, mode, backbone.fingerprint, float(targets), ranks
     )
@@ -119,7 +141,9 @@ def chosen_tasks(config: Config, tasks: Mapping[str, Task]) -> dict[str, Task]:
     """
     only = config["only_tasks"]
     if absent := [name for name in only if name not in tasks]:
-        raise ConfigError(f"only_tasks: {absent[0]} is not among the tasks that data and files give: {', '.join(tasks)}")
+        raise ConfigError(
+            f"only_tasks: {absent[0]} is not among the tasks that data and files give: {', '.join(tasks)}"
+        )
     return {name: task for name, task in tasks.items() if not only or name in only}
 
 
@@ -178,7 +202,8 @@ def _profiles(config: Config, splits: Splits) -> dict[str, dict[str, str]]:
     table = read_atomic(path, config["field_separator"], config["encoding"])
     fields = choose_fields(table, key, None, "user fields")
     return {
-        user: {name: row[name].strip() for name in fields if row[name].strip()} for user, row in table.by_key(key).items()
+        user: {name: row[name].strip() for name in fields if row[name].strip()}
+        for user, row in table.by_key(key).items()
     }
 
 
@@ -198,7 +223,12 @@ def _task_options(config: Config, mode: str) -> TaskOptions:
 
 
 def _collator(
-    config: Config, backbone: Backbone, catalogue: Catalogue, tasks: Mapping[str, Task], iid_of_row: np.ndarray, mode: str
+    config: Config,
+    backbone: Backbone,
+    catalogue: Catalogue,
+    tasks: Mapping[str, Task],
+    iid_of_row: np.ndarray,
+    mode: str,
 ) -> Collator:
     texts = yaml.safe_load((properties_dir() / "task" / "prompts.yaml").read_text(encoding="utf-8"))
     unknown = set(config["prompts"]) - set(TASKS)
@@ -259,9 +289,13 @@ def check_settings(config: Config, backbone: Backbone, mode: str, ranks: bool) -
     if config["body"] == "random" and not ranks:
         raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
     if config["merge_sparsify"] != "none" and config["merge_method"] not in ("linear", "slerp"):
-        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {config['merge_method']} leaves it unused")
+        raise ConfigError(
+            f"merge_sparsify: is for linear and slerp; merge_method {config['merge_method']} leaves it unused"
+        )
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
-        raise ConfigError("max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget")
+        raise ConfigError(
+            "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
+        )
     if mode != ITEM and config["backbone_layers"] == 0:
         raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
     if config["user_tower"] == "small" and not (mode == ITEM and ranks and config["backbone_layers"] is None):
@@ -274,7 +308,9 @@ def check_settings(config: Config, backbone: Backbone, mode: str, ranks: bool) -
     if not (config["use_item_text"] or config["use_item_id"]):
         raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
     if config["max_prompt_tokens"] > backbone.context:
-        raise ConfigError(f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most")
+        raise ConfigError(
+            f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most"
+        )
 
 
 def build_adapted(config: Config, backbone: Backbone) -> PeftModel:
@@ -287,7 +323,9 @@ def build_adapted(config: Config, backbone: Backbone) -> PeftModel:
     for wanted in config["target_modules"]:
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
             known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
-            raise ConfigError(f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}")
+            raise ConfigError(
+                f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
+            )
     kind = config["adapter"]
     options = {
         "r": config["lora_r"],
@@ -334,7 +372,9 @@ def build_loader(
     for name in config["balanced_tasks"]:
         if name not in tasks or not tasks[name].choices:
             known = ", ".join(name for name, task in tasks.items() if task.choices)
-            raise ConfigError(f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}")
+            raise ConfigError(
+                f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}"
+            )
     options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
         config["scheduler"],
@@ -358,7 +398,9 @@ def build_loader(
     )
 
 
-def validation_probe(config: Config, splits: Splits, collator: Collator, row_of_iid: np.ndarray, task: Task) -> StepBatch:
+def validation_probe(
+    config: Config, splits: Splits, collator: Collator, row_of_iid: np.ndarray, task: Task
+) -> StepBatch:
     """U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss."""
     pairs = held_out(splits.valid_set)
     pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]

@@ -6,7 +6,12 @@ import torch
 from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
+from recbole_recfound.data.task import RecordPairExample, Task, TaskOptions
+from recbole_recfound.data.task_tests import collect_tests
+from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.system.recfound.build import (
     PROMPT,
     Built,
@@ -16,11 +21,6 @@ from recbole_recfound.system.recfound.build import (
     check_settings,
     chosen_tasks,
 )
-from recbole_recfound.model.recfound import ModelInputs, RecFound
-from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.data.task_tests import collect_tests
-from recbole_recfound.data.task import RecordPairExample, Task, TaskOptions
-from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable
 
 CENTRE_TEXTS = 256
 """Texts whose mean is the centre of all vectors."""
@@ -49,7 +49,11 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
     joined = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
     tasks = chosen_tasks(config, joined)
     if not tasks:
-        why = "every record of the training files is asked in validation or test files" if files.parts["train"] else "there is no training file"
+        why = (
+            "every record of the training files is asked in validation or test files"
+            if files.parts["train"]
+            else "there is no training file"
+        )
         raise ConfigError(f"task_files: dataset: none trains from files alone, and {why}")
     if config["prompts"]:
         raise ConfigError("prompts: all tasks come from task_files, whose records bring their own prompts")
@@ -69,7 +73,9 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
     adapted = build_adapted(config, backbone)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)
-    inputs = ModelInputs(adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint, ranks=False)
+    inputs = ModelInputs(
+        adapted, collator, tokens, rows, tuple(tasks), device, PROMPT, backbone.fingerprint, ranks=False
+    )
     model = RecFound(config, NoInteractions(), inputs).to(device)
     check_built(model, adapted, tasks, device)
     model.text_mean = _centre(model, tasks)

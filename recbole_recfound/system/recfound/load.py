@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.errors import DataError
-from recbole_recfound.system.recfound.build import build_recfound
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.runtime.run_folder import RESULTS
+from recbole_recfound.system.recfound.build import build_recfound
 
 LARGEST_DIFFERENCE, SMALLEST_COSINE = 1e-3, 0.98
 

@@ -13,20 +13,20 @@ from safetensors.torch import save_file
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.protocol import Splits, held_out
-from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
+from recbole_recfound.model.generation import GenerativeRanking, Generator
+from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.runtime.run_folder import RunFolder, write_text
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.build_on_files import build_on_files
-from recbole_recfound.runtime.run_folder import RunFolder, write_text
-from recbole_recfound.data.task import GENERATIVE, TASKS
-from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -70,11 +70,15 @@ class MultiTaskRun:
         ConfigError, DataError, BackboneError: settings, data and backbone do not fit together.
     """
 
-    def __init__(self, config: Config, splits: Splits | None, files: TaskFiles, folder: RunFolder, budget: Budget) -> None:
+    def __init__(
+        self, config: Config, splits: Splits | None, files: TaskFiles, folder: RunFolder, budget: Budget
+    ) -> None:
         self.config, self.files, self.folder, self.budget = config, files, folder, budget
         self.device = choose_device(config)
         self.precision = choose_precision(config["precision"], self.device)
-        self.backbone = load_backbone(config["backbone"], self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        self.backbone = load_backbone(
+            config["backbone"], self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32
+        )
         init_seed(config["seed"], config["reproducibility"])
         accelerator = self._accelerator()
         if splits:
@@ -85,7 +89,9 @@ class MultiTaskRun:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = splits if self.built.ranks else None
         tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
-        budget.reserved = min(TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests), TEST_SHARE * budget.seconds)
+        budget.reserved = min(
+            TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests), TEST_SHARE * budget.seconds
+        )
         self.store = CheckpointStore(folder.trainer_state, config["merge_last"])
         self.trainer = RecFoundTrainer(config, self.built.model, accelerator, self.store, budget)
 
@@ -115,7 +121,9 @@ class MultiTaskRun:
         # Baselines have drawn in between.
         init_seed(config["seed"], config["reproducibility"])
         print(_tasks_line(built), flush=True)
-        trainer.fit(built.loader, self.splits and self.splits.valid_data, saved=True, show_progress=config["show_progress"])
+        trainer.fit(
+            built.loader, self.splits and self.splits.valid_data, saved=True, show_progress=config["show_progress"]
+        )
         started = time.monotonic()
         outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
         scored = time.monotonic() - started
@@ -191,7 +199,10 @@ class MultiTaskRun:
 
         def probe() -> dict[str, float]:
             found = trainer.probes.measure(trainer.model, list(trainer.untrained))
-            return {"probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items()) / len(found)}
+            return {
+                "probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items())
+                / len(found)
+            }
 
         load = partial(load_trained, trained_parameters(trainer.model))
         return choose(candidates, outcome, load, probe, dict, "probe_loss", bigger=False)
@@ -199,7 +210,12 @@ class MultiTaskRun:
     def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
         config = self.config
         return merge_last(
-            self.store, config["merge_last"], config["merge_method"], config["merge_density"], self.device, config["merge_sparsify"]
+            self.store,
+            config["merge_last"],
+            config["merge_method"],
+            config["merge_density"],
+            self.device,
+            config["merge_sparsify"],
         )
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -216,7 +232,9 @@ class MultiTaskRun:
 
         def test() -> Tests:
             with self.trainer.accelerator.autocast():
-                return run_tests(built.model, generator, built.tests, config, lambda: self.budget.remaining() - WRITE_SECONDS)
+                return run_tests(
+                    built.model, generator, built.tests, config, lambda: self.budget.remaining() - WRITE_SECONDS
+                )
 
         tested = test()
         if not config["test_best"] or outcome.kept == "best":
@@ -244,7 +262,9 @@ class MultiTaskRun:
             "eval_seconds": scored / scorings,
             "trainable_parameters": sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
             "converged": trainer.stale > trainer.stopping_step,
-            "note": f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step),
+            "note": f"{outcome.kept} of best, last, merged"
+            if len(outcome.test) > 2
+            else "untrained" * (not trainer.step),
         }
 
     def _by_titles(self, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -305,7 +325,10 @@ class MultiTaskRun:
         head = {name: weight for name, weight in trained_parameters(model).items() if not name.startswith("backbone.")}
         save_file({name: weight.detach().contiguous() for name, weight in head.items()}, path / "head.safetensors")
         if self.built.ranks:
-            save_file({"item_embeddings": model.eval().item_vectors().float().contiguous()}, path / "item_embeddings.safetensors")
+            save_file(
+                {"item_embeddings": model.eval().item_vectors().float().contiguous()},
+                path / "item_embeddings.safetensors",
+            )
 
 
 def _metrics_of(tested: Tests) -> dict[str, dict[str, float]]:

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.domain import ColumnDomains, build_domains, eval_domains, parse_domain, permuted
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 
 
 def splits_of(model, path, dataset="tiny", **settings):
-    return build_splits(Config(model, dataset, config_dict={"data_path": path, "show_progress": False, "use_gpu": False, **settings}))
+    return build_splits(
+        Config(model, dataset, config_dict={"data_path": path, "show_progress": False, "use_gpu": False, **settings})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,10 @@ def test_a_field_of_users_is_read_from_their_file(splits, tiny_path):
 def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
     domains = build_domains(parse_domain("age:25/40"), splits)
     assert domains.names == ("<25", "25-40", ">=40")
-    ages = {line.split("\t")[0]: int(line.split("\t")[1]) for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:]}
+    ages = {
+        line.split("\t")[0]: int(line.split("\t")[1])
+        for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:]
+    }
     for user, number in zip(splits.train_set.field2id_token["user_id"][1:], domains.table[1:].tolist()):
         assert number == (ages[user] >= 25) + (ages[user] >= 40)
     halves = build_domains(parse_domain("age:quantile:2"), splits)
@@ -61,7 +66,9 @@ def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
 
 @pytest.mark.parametrize("rule", ["hour", "weekday", "month"])
 def test_times_against_python(rule):
-    seconds = np.concatenate([np.random.default_rng(0).integers(-(10**9), 4 * 10**9, 500), [951782400, 1709164800, 4107542400, 0, -1]])
+    seconds = np.concatenate(
+        [np.random.default_rng(0).integers(-(10**9), 4 * 10**9, 500), [951782400, 1709164800, 4107542400, 0, -1]]
+    )
     found = ColumnDomains("t", (), "t", (), rule).of_values(torch.from_numpy(seconds)).tolist()
     epoch = datetime.datetime(1970, 1, 1)
     for moment, number in zip(seconds.tolist(), found):
@@ -82,18 +89,30 @@ def test_quantiles_of_time_come_from_training_rows_alone(splits):
 @pytest.mark.parametrize("normalize_all", [True, False])
 def test_times_are_those_of_the_file_though_recbole_normalises_them(write_dataset, normalize_all):
     start = 881250000 // 3600 * 3600 + 1800  # half past: float32 knows no seconds
-    moments = {(f"u{user}", f"i{(user + step) % 9}"): start + 39_600 * (6 * user + step) for user in range(9) for step in range(6)}
+    moments = {
+        (f"u{user}", f"i{(user + step) % 9}"): start + 39_600 * (6 * user + step)
+        for user in range(9)
+        for step in range(6)
+    }
     rows = [[*pair, moment] for pair, moment in moments.items()]
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
-    splits = splits_of("BPR", path, "shop", normalize_all=normalize_all, load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    splits = splits_of(
+        "BPR", path, "shop", normalize_all=normalize_all, load_col={"inter": ["user_id", "item_id", "timestamp"]}
+    )
     for part in (splits.train_set, splits.test_set):
         pairs = zip(*(part.id2token(field, part.inter_feat[field].numpy()) for field in ("user_id", "item_id")))
-        told = [datetime.datetime.fromtimestamp(moments[pair], datetime.timezone.utc) for pair in pairs]
-        for rule, wanted in (("hour", [t.hour for t in told]), ("weekday", [t.weekday() for t in told]), ("month", [t.month - 1 for t in told])):
+        told = [datetime.datetime.fromtimestamp(moments[pair], datetime.UTC) for pair in pairs]
+        for rule, wanted in (
+            ("hour", [t.hour for t in told]),
+            ("weekday", [t.weekday() for t in told]),
+            ("month", [t.month - 1 for t in told]),
+        ):
             domains = build_domains(parse_domain(f"timestamp:{rule}"), splits)
             assert domains.of(part.inter_feat).tolist() == wanted
         edge = start + 39_600 * 20 + 20_000
-        assert build_domains(parse_domain(f"timestamp:{edge}"), splits).of(part.inter_feat).tolist() == [int(t.timestamp() > edge) for t in told]
+        assert build_domains(parse_domain(f"timestamp:{edge}"), splits).of(part.inter_feat).tolist() == [
+            int(t.timestamp() > edge) for t in told
+        ]
     quantiles = build_domains(parse_domain("timestamp:quantile:2"), splits)
     assert start < quantiles.edges[0] < start + 39_600 * 54
     counts = torch.bincount(quantiles.of(splits.train_set.inter_feat))
@@ -107,7 +126,11 @@ def test_fixed_names_and_edges_stay(splits):
 
 
 def test_token_column_of_interactions(write_dataset):
-    rows = [[f"u{user}", f"i{(user + step) % 7}", step, ["web", "app"][(user + step) % 2]] for user in range(9) for step in range(6)]
+    rows = [
+        [f"u{user}", f"i{(user + step) % 7}", step, ["web", "app"][(user + step) % 2]]
+        for user in range(9)
+        for step in range(6)
+    ]
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float", "scene:token"], *rows])
     splits = splits_of("GRU4Rec", path, "shop", load_col={"inter": ["user_id", "item_id", "timestamp", "scene"]})
     domains = build_domains(parse_domain("scene"), splits)
@@ -128,7 +151,10 @@ def test_the_length_of_a_history_is_a_number(tiny_path):
 
 
 def test_a_few_values_that_are_no_numbers_have_no_domain(write_dataset, capsys):
-    users = [["user_id:token", "age:token"], *[[f"u{user}", "unkonwn" if user == 3 else 20 + user] for user in range(9)]]
+    users = [
+        ["user_id:token", "age:token"],
+        *[[f"u{user}", "unkonwn" if user == 3 else 20 + user] for user in range(9)],
+    ]
     rows = [[f"u{user}", f"i{(user + step) % 7}", step] for user in range(9) for step in range(6)]
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows], user=users)
     splits = splits_of("BPR", path, "shop")
@@ -151,7 +177,9 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
             build_domains(parse_domain(field), splits)
     with pytest.raises(DataError, match="occupation:1/2 needs numbers, but (.*) of \\1 values of occupation are none"):
         build_domains(parse_domain("occupation:1/2"), splits)
-    clicks = splits_of("DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]})
+    clicks = splits_of(
+        "DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    )
     assert len(build_domains(parse_domain("release_year"), clicks)) > 3
     with pytest.raises(ConfigError, match="what is to be predicted"):
         build_domains(parse_domain("label"), clicks)

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks, paths_in
 from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, build_tasks
-from recbole_recfound.data.records.files import paths_in
+from recbole_recfound.errors import ConfigError, DataError
 from tests.data.task.hand_made import training_data
 
 
@@ -23,7 +22,12 @@ def _pm(prompt, answer="no", task="Product_Matching"):
 
 
 def _pair(query, positives, negatives, task="Emb_item"):
-    return {"query": ["Q:", query], "pos": [["I:", text] for text in positives], "neg": [["I:", text] for text in negatives], "task": task}
+    return {
+        "query": ["Q:", query],
+        "pos": [["I:", text] for text in positives],
+        "neg": [["I:", text] for text in negatives],
+        "task": task,
+    }
 
 
 def test_a_list_trains_and_parts_are_parts(tmp_path):
@@ -68,7 +72,10 @@ def test_files_join_what_the_atomic_files_give(tmp_path):
     assert len(mixed) == len(built["I2I"]) + 2 and mixed.example(0) == built["I2I"].example(0)
     added = [mixed.example(len(built["I2I"]) + place) for place in (0, 1)]
     assert [example.positive for example in added] == [("I:", "y"), ("I:", "z")]
-    assert all(isinstance(e, RecordPairExample) and len(e.negatives) == 1 and e.known == (("I:", "y"), ("I:", "z")) for e in added)
+    assert all(
+        isinstance(e, RecordPairExample) and len(e.negatives) == 1 and e.known == (("I:", "y"), ("I:", "z"))
+        for e in added
+    )
     assert added == [mixed.example(len(built["I2I"]) + place) for place in (0, 1)]
     assert alone.choices == ("no", "yes") and alone.example(1) == GenerativeExample({"prompt": ("prompt", "b")}, "yes")
     assert len(tasks["IP"]) == len(built["IP"]) + 1 and not tasks["IP"].choices
@@ -76,13 +83,21 @@ def test_files_join_what_the_atomic_files_give(tmp_path):
 
 
 def test_free_text_is_never_held_to_the_answers_of_the_training_file(tmp_path):
-    path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "long text", task="Query_Rewriting") for n in range(3)], _pm("x"), _pm("y", "yes"))
+    path = _file(
+        tmp_path,
+        "a.jsonl",
+        *[_pm(str(n), "long text", task="Query_Rewriting") for n in range(3)],
+        _pm("x"),
+        _pm("y", "yes"),
+    )
     tasks = add_record_tasks({}, TaskFiles.open([path], False), 0, TaskOptions())
     assert tasks["QR"].choices == () and tasks["PM"].choices == ("no", "yes")
 
 
 def test_records_leave_a_task_its_own_test(tmp_path):
-    built, _ = build_tasks(["SR"], training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), TaskOptions(candidates=3, eval_examples=5))
+    built, _ = build_tasks(
+        ["SR"], training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), TaskOptions(candidates=3, eval_examples=5)
+    )
     path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "X", task="Sequential_Recommendation") for n in range(2)])
     mixed = add_record_tasks(built, TaskFiles.open([path], False), 0, built["SR"].options)["SR"]
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
@@ -95,7 +110,13 @@ def test_one_record_is_too_few(tmp_path):
 
 
 def test_yes_and_no_have_one_spelling_and_letters_have_no_gaps(tmp_path):
-    answers = _file(tmp_path, "a.jsonl", _pm("a", "Yes."), _pm("b", "YES"), *(_pm(n, n, task="Sequential_Recommendation") for n in "BDB"))
+    answers = _file(
+        tmp_path,
+        "a.jsonl",
+        _pm("a", "Yes."),
+        _pm("b", "YES"),
+        *(_pm(n, n, task="Sequential_Recommendation") for n in "BDB"),
+    )
     tasks = add_record_tasks({}, TaskFiles.open([answers], False), 0, TaskOptions())
     assert {tasks["PM"].example(index).answer for index in range(2)} == {"yes"} and tasks["PM"].choices == ("no", "yes")
     assert tasks["SR"].choices == ("A", "B", "C", "D")

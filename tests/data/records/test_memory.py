@@ -9,8 +9,8 @@ import pytest
 from recbole_recfound.cli import validate_data
 from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.data.task_tests import collect_tests
 from recbole_recfound.data.task import TaskOptions
+from recbole_recfound.data.task_tests import collect_tests
 
 FEW, MANY = 1_200, 5_000
 MOST_GROWTH = 15_000
@@ -31,7 +31,10 @@ def files(tmp_path):
     def write(count):
         paths = {}
         for part in ("train", "valid", "test"):
-            rows = ({"text": [f"Same? {part} {n}", "no" if n % 3 else "yes"], "task": "Product_Matching"} for n in range(count))
+            rows = (
+                {"text": [f"Same? {part} {n}", "no" if n % 3 else "yes"], "task": "Product_Matching"}
+                for n in range(count)
+            )
             path = tmp_path / f"{part}{count}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             paths[part] = [str(path)]
@@ -57,7 +60,10 @@ def test_training_and_test_draw_from_any_number_of_records(files):
     def work(given):
         opened = TaskFiles.open(given, False)
         tasks = add_record_tasks({}, opened, 0, TaskOptions())
-        loaders = [MultiTaskLoader(tasks, None, Steps(), {"generative": 16}, 0.05, 20, 0, balanced=names) for names in ((), ("PM",))]
+        loaders = [
+            MultiTaskLoader(tasks, None, Steps(), {"generative": 16}, 0.05, 20, 0, balanced=names)
+            for names in ((), ("PM",))
+        ]
         for loader in loaders:
             drawn = [index for _ in range(20) for index, _ in loader.cursors["PM"].take(16)]
             assert len(loader.probes["PM"]) == 20 and len(set(drawn)) == 320

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_recfound.errors import DataError
 from recbole_recfound.data.records import disk_rows, questions
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 from recbole_recfound.data.records.questions import Questions
+from recbole_recfound.errors import DataError
 
 # Small ones meet often, large ones are more than a float or a signed number holds.
-fingerprints = st.lists(st.one_of(st.integers(0, 30), st.integers(2**64 - 30, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=60)
+fingerprints = st.lists(
+    st.one_of(st.integers(0, 30), st.integers(2**64 - 30, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=60
+)
 blocks = st.sampled_from([1, 2, 7, BLOCK])
 
 
@@ -49,7 +51,9 @@ def test_rows_of_several_fields_and_more_than_a_block():
     for number in range(3 * BLOCK + 5):
         rows.append((number << 40, -number))
     found = rows.mapped()
-    assert found["a"].tolist() == [number << 40 for number in range(3 * BLOCK + 5)] and found["b"][-1] == -(3 * BLOCK + 4)
+    assert found["a"].tolist() == [number << 40 for number in range(3 * BLOCK + 5)] and found["b"][-1] == -(
+        3 * BLOCK + 4
+    )
 
 
 @given(blocks, fingerprints, fingerprints)
@@ -75,7 +79,9 @@ def _nowhere():
     raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
 
-@pytest.mark.parametrize(("file", "reason"), [(FullDisk, "No space left on device"), (_nowhere, "No usable temporary directory")])
+@pytest.mark.parametrize(
+    ("file", "reason"), [(FullDisk, "No space left on device"), (_nowhere, "No usable temporary directory")]
+)
 def test_a_full_disk_is_told_with_what_to_do(monkeypatch, file, reason):
     monkeypatch.setattr(tempfile, "TemporaryFile", file)
     few = _rows(range(BLOCK))

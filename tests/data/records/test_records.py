@@ -8,13 +8,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.errors import DataError
-from recbole_recfound.data.task import TASKS
 from recbole_recfound.data.records import records as room
-from recbole_recfound.data.records.records import BadRecord, EmbeddingRecord, GenerativeRecord, RecordFile, fingerprint, parse_record
+from recbole_recfound.data.records.records import (
+    BadRecord,
+    EmbeddingRecord,
+    GenerativeRecord,
+    RecordFile,
+    fingerprint,
+    parse_record,
+)
+from recbole_recfound.data.task import TASKS
+from recbole_recfound.errors import DataError
 
 PM = {"text": ["Same?\nA\nB", "no"], "task": "Product_Matching", "id": "train-0"}
-Q2I = {"query": ["Find it", "red shoe"], "pos": [["", "Shoe, red"], ["", "Red shoe 2"]], "neg": [["", "Hat"]], "task": "Emb_query", "id": 3}
+Q2I = {
+    "query": ["Find it", "red shoe"],
+    "pos": [["", "Shoe, red"], ["", "Red shoe 2"]],
+    "neg": [["", "Hat"]],
+    "task": "Emb_query",
+    "id": 3,
+}
 
 
 def _line(row, **changes):
@@ -48,13 +61,19 @@ def test_all_thirteen_names(spec):
         (b"\xff{}", "not UTF-8 (byte 1)"),
         (b"[" * 100_000, "not JSON"),
         (_line(PM, task=None), "key 'task' is missing"),
-        (_line(PM, task="Product_Matchin"), "key 'task': unknown task 'Product_Matchin', did you mean Product_Matching?"),
+        (
+            _line(PM, task="Product_Matchin"),
+            "key 'task': unknown task 'Product_Matchin', did you mean Product_Matching?",
+        ),
         (_line(PM, task=3), "key 'task': must be text, not a number"),
         (_line(PM, text=None), "key 'text' is missing"),
         (_line(PM, text=["a"]), "key 'text': must be a list of two texts"),
         (_line(PM, text=["a", 1]), "key 'text': must be a list of two texts"),
         (_line(PM, text=["a", " "]), "key 'text': the answer is empty"),
-        (_line(PM, text=["a", "perhaps"]), "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'"),
+        (
+            _line(PM, text=["a", "perhaps"]),
+            "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'",
+        ),
         (_line(PM, text=["", "a"]), "key 'text': the prompt is empty"),
         (_line(PM, text=["a\ud800", "b"]), "key 'text': half of a surrogate pair"),
         (_line(PM, id=[1]), "key 'id': must be text or a whole number, not a list"),
@@ -116,7 +135,9 @@ def test_memory_does_not_grow_with_the_texts(tmp_path):
     """A file of 8 MB is indexed and read back in the memory of a few of its lines; what is kept is what a file of short texts keeps."""
     kept, most = [], []
     for length in (10, 40_000):
-        path = _write(tmp_path, *(_line(PM, text=["p" * length + str(n), "no"]) for n in range(200)), name=f"{length}.jsonl")
+        path = _write(
+            tmp_path, *(_line(PM, text=["p" * length + str(n), "no"]) for n in range(200)), name=f"{length}.jsonl"
+        )
         tracemalloc.start()
         file = RecordFile(path)
         asked = [len(file.read("PM", index)[0].prompt) for index in range(200)]
@@ -130,7 +151,9 @@ def test_memory_does_not_grow_with_the_texts(tmp_path):
 
 def test_a_huge_line_is_bad_and_the_next_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "MAX_LINE_BYTES", 200)
-    path = _write(tmp_path, _line(PM), _line(PM, text=["x" * 1000, "no"]), _line(PM, text=["last", "yes"]), b'"' + b"y" * 300)
+    path = _write(
+        tmp_path, _line(PM), _line(PM, text=["x" * 1000, "no"]), _line(PM, text=["last", "yes"]), b'"' + b"y" * 300
+    )
     with pytest.raises(DataError, match=r"a.jsonl:2: a line of 1,0\d\d bytes; 200 are the most"):
         RecordFile(path)
     file = RecordFile(path, skip_bad_rows=True)
@@ -144,16 +167,26 @@ odd = st.builds(
     lambda row, key, value: _line(row, **{key: value}),
     st.sampled_from([PM, Q2I]),
     st.sampled_from(["text", "query", "pos", "neg", "task", "id", "more"]),
-    st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=6),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=6,
+    ),
 )
 good = st.builds(
-    lambda prompt, answer: _line(PM, task="item_profile", text=["p" + prompt, "a" + answer]), st.text(max_size=20), st.text(max_size=20)
+    lambda prompt, answer: _line(PM, task="item_profile", text=["p" + prompt, "a" + answer]),
+    st.text(max_size=20),
+    st.text(max_size=20),
 )
 
 
 CAP = 5000
 """The longest line in the test below; nothing but `huge` makes longer ones."""
-huge = st.builds(lambda size, record: _line(PM, text=["x" * size, "no"]) if record else b'"' + b"y" * size, st.integers(CAP, 3 * CAP), st.booleans())
+huge = st.builds(
+    lambda size, record: _line(PM, text=["x" * size, "no"]) if record else b'"' + b"y" * size,
+    st.integers(CAP, 3 * CAP),
+    st.booleans(),
+)
 
 
 @pytest.fixture

@@ -127,7 +127,9 @@ def test_our_models_get_the_history(tiny_path, monkeypatch):
     for data, known in ((splits.valid_data, splits.known_at_valid), (splits.test_data, splits.known_at_test)):
         for interaction, *_ in data:
             assert len(interaction) <= 7
-            for user, items, length in zip(interaction["user_id"], interaction["item_id_list"], interaction["item_length"]):
+            for user, items, length in zip(
+                interaction["user_id"], interaction["item_id_list"], interaction["item_length"]
+            ):
                 assert items[:length].tolist() == known.of(int(user))[-5:].tolist() and not items[length:].any()
                 seen += 1
     assert seen == 2 * len(splits.test_set)
@@ -148,7 +150,9 @@ def short(write_dataset):
 
 
 def test_users_too_short_for_a_fair_comparison_are_refused(short):
-    general, sequential = (_splits(model, "short", short, filter_inter_by_user_or_item=False) for model in ("BPR", "GRU4Rec"))
+    general, sequential = (
+        _splits(model, "short", short, filter_inter_by_user_or_item=False) for model in ("BPR", "GRU4Rec")
+    )
     with pytest.raises(DataError, match=r"4 of 5 users have 2 or 3 interactions.*\(GRU4Rec\).*user_inter_num_interval"):
         check_short_histories(general, ["GRU4Rec"])
     check_short_histories(general, [])
@@ -158,7 +162,9 @@ def test_users_too_short_for_a_fair_comparison_are_refused(short):
 
 def test_other_items_are_refused(tiny_path):
     reference = _splits("BPR", "tiny", tiny_path)
-    other = _splits("BPR", "tiny", tiny_path, load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]})
+    other = _splits(
+        "BPR", "tiny", tiny_path, load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}
+    )
     with pytest.raises(DataError, match="another set of item_id"):
         check_same_rows(reference, other)
 

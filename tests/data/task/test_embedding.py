@@ -77,11 +77,15 @@ def test_q2i_items_of_one_text_answer_each_others_queries():
 
 
 def test_q2i_query_file_wins():
-    task = _task("Q2I", training_data(queries=[("space monster", 0), ("space monster", 1), ("heist", 2)]), hard_negatives=3)
+    task = _task(
+        "Q2I", training_data(queries=[("space monster", 0), ("space monster", 1), ("heist", 2)]), hard_negatives=3
+    )
     examples = _all(task)
     assert [(e.query, e.positive, e.known) for e in examples] == [
-        ("space monster", 0, (0, 1)), ("space monster", 1, (0, 1)), ("heist", 2, (2,)),
-    ]  # fmt: skip
+        ("space monster", 0, (0, 1)),
+        ("space monster", 1, (0, 1)),
+        ("heist", 2, (2,)),
+    ]
     assert set(examples[0].negatives) == {2, 3, 4}
     assert task.note == "queries from the .query file"
 
@@ -138,7 +142,10 @@ def test_what_is_asked_in_the_test():
     source = training_data([[0, 1, 2], [1, 2, 4]])
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
     asked, available = _task("U2I", source, eval_examples=9).test_examples(held_out)
-    assert [(e.query, e.positive, e.known) for e in asked] == [((0, 1, 2), 3, (0, 1, 2, 3)), ((1, 2, 4), 0, (0, 1, 2, 4))]
+    assert [(e.query, e.positive, e.known) for e in asked] == [
+        ((0, 1, 2), 3, (0, 1, 2, 3)),
+        ((1, 2, 4), 0, (0, 1, 2, 4)),
+    ]
     # Nobody has 3 in the training part: it is no rival, since a ranking of users' items has no place for it.
     assert [e.negatives for e in asked] == [(4,), ()] and available == 2
     asked, available = _task("I2I", source, eval_examples=9).test_examples(held_out)
@@ -154,7 +161,9 @@ def test_what_is_asked_in_the_test():
 
 
 def test_queries_of_the_test_are_in_no_training_example():
-    films = Catalogue([f"i{n}" for n in range(41)], ["title"], [{"title": f"Film {n}"} for n in range(41)], 40, [{}] * 41)
+    films = Catalogue(
+        [f"i{n}" for n in range(41)], ["title"], [{"title": f"Film {n}"} for n in range(41)], 40, [{}] * 41
+    )
     queries = [(f"query {n % 20}", n) for n in range(40)]
     for asked in ([], queries):
         source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, asked, 7)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS, TaskOptions, build_tasks
 from recbole_recfound.data.task.base import BUILDERS
 from recbole_recfound.data.task.generative import LETTERS
+from recbole_recfound.errors import ConfigError
 from tests.data.task.hand_made import training_data
 
 HISTORIES = [[0, 1, 2, 3], [1, 2, 0]]

@@ -5,8 +5,8 @@ import pytest
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
-from recbole_recfound.system.recfound.build import catalogue_of
 from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
+from recbole_recfound.system.recfound.build import catalogue_of
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
@@ -28,11 +28,17 @@ def _interactions(held_out_seed: int) -> list[list]:
 
 
 def _examples(path, source_of, sequences: bool) -> bytes:
-    config = Config("RecFound", "films", config_dict={"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}})
+    config = Config(
+        "RecFound",
+        "films",
+        config_dict={"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}},
+    )
     splits = build_splits(config)
     examples = []
     for form in ("letters", "title"):
-        options = TaskOptions(sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", sr_form=form, eval_examples=16)
+        options = TaskOptions(
+            sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", sr_form=form, eval_examples=16
+        )
         tasks, left_out = build_tasks(TASKS, source_of(splits), options)
         assert not left_out
         examples += [(name, task.note, [task.example(i) for i in range(len(task))]) for name, task in tasks.items()]
@@ -80,13 +86,20 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
     rating = {(str(u), str(i)): r for u, i, r in _raw_ratings(tiny_path)}
     for index, token in enumerate(source.users):
         start, stop = source.indptr[index], source.indptr[index + 1]
-        found = [(source.catalogue.tokens[row], value) for row, value in zip(source.items[start:stop], source.ratings[start:stop])]
+        found = [
+            (source.catalogue.tokens[row], value)
+            for row, value in zip(source.items[start:stop], source.ratings[start:stop])
+        ]
         assert all(rating[token, item] == value for item, value in found)
 
 
 @pytest.mark.parametrize("stars", [(1, 2, 3, 4, 5), (0.5, 1, 2.5, 4.5, 5), (0, 1)])
 def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_dataset, stars):
-    rows = [[f"u{user}", f"i{(user + step) % 9}", stars[(user + step) % len(stars)], step] for user in range(9) for step in range(6)]
+    rows = [
+        [f"u{user}", f"i{(user + step) % 9}", stars[(user + step) % len(stars)], step]
+        for user in range(9)
+        for step in range(6)
+    ]
     path = write_dataset("shop", inter=[INTER, *rows])
     splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": str(path), "normalize_all": True}))
     assert splits.train_set.inter_feat["rating"].max() <= 1

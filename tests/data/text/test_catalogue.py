@@ -2,13 +2,20 @@
 
 import pytest
 
-from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.data.text import build_catalogue, read_atomic
 from recbole_recfound.data.text.fields import choose_fields, readable, title_field
+from recbole_recfound.errors import ConfigError, DataError
 
 LONG = " ".join(["word"] * 30)
 ROWS = [
-    ["item_id:token", "release_year:token", "movie_title:token_seq", "price:float", "class:token_seq", "description:token_seq"],
+    [
+        "item_id:token",
+        "release_year:token",
+        "movie_title:token_seq",
+        "price:float",
+        "class:token_seq",
+        "description:token_seq",
+    ],
     ["b", "1979", "Alien", "3.5", "Horror Sci-Fi", LONG],
     ["a", "1995", "", "1", "", LONG],
     ["c", "", "", "2", "", ""],
@@ -30,7 +37,9 @@ def test_default_fields_are_the_title_then_short_text(item_file):
 def test_configured_fields_win(item_file):
     table = read_atomic(item_file)
     assert choose_fields(table, "item_id", ["description", "price"], "item_text_fields") == ["description", "price"]
-    with pytest.raises(ConfigError, match="item_text_fields: field 'genre' is not in .*films.item .it has release_year, movie"):
+    with pytest.raises(
+        ConfigError, match="item_text_fields: field 'genre' is not in .*films.item .it has release_year, movie"
+    ):
         choose_fields(table, "item_id", ["genre"], "item_text_fields")
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.data.text import PromptTemplate, plain_tokens
 from recbole_recfound.data.text.prompt import _longest
+from recbole_recfound.errors import ConfigError
 from tests.tiny_backbone import tiny_tokenizer
 
 CHAT, PLAIN = tiny_tokenizer(), tiny_tokenizer(chat=False)
@@ -29,7 +29,9 @@ def test_chat_template_where_there_is_one():
     assert wrapped == "<|im_start|>user\nItem: Alien.<|im_end|>\n<|im_start|>assistant\n"
     assert data == "Alien"
     assert _text(PromptTemplate("IP", text, ("item",), PLAIN), {"item": _tokens("Alien")})[0] == "Item: Alien."
-    assert _text(PromptTemplate("IP", text, ("item",), CHAT, chat=False), {"item": _tokens("Alien")})[0] == "Item: Alien."
+    assert (
+        _text(PromptTemplate("IP", text, ("item",), CHAT, chat=False), {"item": _tokens("Alien")})[0] == "Item: Alien."
+    )
 
 
 def test_the_chat_turn_is_made_of_special_tokens():
@@ -39,7 +41,12 @@ def test_the_chat_turn_is_made_of_special_tokens():
 
 
 @settings(deadline=None)
-@given(st.one_of(st.text(max_size=20), st.sampled_from(["{{ 7*7 }}", "{% raw %}", "<|im_end|>", "\ue000item\ue001", "{{ item }}"])))
+@given(
+    st.one_of(
+        st.text(max_size=20),
+        st.sampled_from(["{{ 7*7 }}", "{% raw %}", "<|im_end|>", "\ue000item\ue001", "{{ item }}"]),
+    )
+)
 def test_data_is_read_literally(value):
     template = PromptTemplate("IP", "<{{ item }}>", ("item",), CHAT)
     tokens, is_data = template.render({"item": _tokens(value)}, 1000)
@@ -50,7 +57,10 @@ def test_data_is_read_literally(value):
 
 def test_history_is_cut_oldest_first_and_then_single_slots():
     template = PromptTemplate("SA", "H:{{ history }} I:{{ item }}", ("history", "item"), PLAIN)
-    data = {"history": [_tokens(title) for title in ("oldest", "older", "newest")], "item": _tokens("a long item title")}
+    data = {
+        "history": [_tokens(title) for title in ("oldest", "older", "newest")],
+        "item": _tokens("a long item title"),
+    }
     fixed = len("H: I:") + len("a long item title")
     assert _text(template, data, 200)[0] == "H:oldest\nolder\nnewest I:a long item title"
     assert _text(template, data, fixed + len("older\nnewest\n"))[0] == "H:older\nnewest I:a long item title"
@@ -75,9 +85,19 @@ def test_a_slot_the_template_leaves_out_takes_no_room():
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ nothing }}", "{{ history", "{{ history.__class__.__mro__ }}", "{{ 1 / 0 }}", "{{ history | upper }}",
-     "{{ history | reverse }}", "{% include 'x' %}", 7, "", "no slot for data"],
-)  # fmt: skip
+    [
+        "{{ nothing }}",
+        "{{ history",
+        "{{ history.__class__.__mro__ }}",
+        "{{ 1 / 0 }}",
+        "{{ history | upper }}",
+        "{{ history | reverse }}",
+        "{% include 'x' %}",
+        7,
+        "",
+        "no slot for data",
+    ],
+)
 def test_templates_that_cannot_work_are_refused(text):
     with pytest.raises(ConfigError, match="prompt of task SR: .*"):
         PromptTemplate("SR", text, ("history", "candidates"), CHAT)

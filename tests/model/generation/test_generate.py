@@ -9,8 +9,8 @@ from transformers import GenerationConfig
 
 from recbole_recfound.adapter import build_adapter, routing
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from tests.reference.constrained import allowed_tokens, constrained_greedy
 from tests.small_model import perturb
 
@@ -44,7 +44,9 @@ def _generator(adapted, tokenizer, **options):
 def test_a_batch_writes_what_single_prompts_write(adapted, backbone):
     prompts = _prompts(backbone.tokenizer)
     together = _generator(adapted, backbone.tokenizer).tokens(prompts, TASKS, 8)
-    alone = [_generator(adapted, backbone.tokenizer, batch_rows=1).tokens([p], [t], 8)[0] for p, t in zip(prompts, TASKS)]
+    alone = [
+        _generator(adapted, backbone.tokenizer, batch_rows=1).tokens([p], [t], 8)[0] for p, t in zip(prompts, TASKS)
+    ]
     assert together == alone and any(together)
 
 
@@ -53,7 +55,10 @@ def test_the_route_of_the_task_reaches_generation(tiny_backbone, backbone):
     model = build_adapter(load_backbone(str(tiny_backbone), HOST).model, "tmole", r=2)
     perturb(model, std=2.0)
     prompt = _prompts(backbone.tokenizer)[0]
-    written = {task: tuple(_generator(model, backbone.tokenizer).tokens([prompt], [task], 12)[0]) for task in ("SR", "PM", "IP", "AG")}
+    written = {
+        task: tuple(_generator(model, backbone.tokenizer).tokens([prompt], [task], 12)[0])
+        for task in ("SR", "PM", "IP", "AG")
+    }
     assert len(set(written.values())) > 1
 
 
@@ -64,10 +69,21 @@ def test_the_models_own_settings_have_no_effect(adapted, backbone, beams):
     before = generator.tokens(prompts, TASKS, 10)
     own = adapted.generation_config
     noisy = GenerationConfig(
-        do_sample=True, temperature=3.0, top_k=3, repetition_penalty=5.0, no_repeat_ngram_size=1, max_length=30, min_length=25,
-        bad_words_ids=[[5], [6]], suppress_tokens=list(range(10, 200)), begin_suppress_tokens=[7], forced_eos_token_id=9,
-        num_beams=2, sequence_bias=[[[8], 9.0]], exponential_decay_length_penalty=[1, 2.0],
-    )  # fmt: skip
+        do_sample=True,
+        temperature=3.0,
+        top_k=3,
+        repetition_penalty=5.0,
+        no_repeat_ngram_size=1,
+        max_length=30,
+        min_length=25,
+        bad_words_ids=[[5], [6]],
+        suppress_tokens=list(range(10, 200)),
+        begin_suppress_tokens=[7],
+        forced_eos_token_id=9,
+        num_beams=2,
+        sequence_bias=[[[8], 9.0]],
+        exponential_decay_length_penalty=[1, 2.0],
+    )
     try:
         adapted.generation_config = adapted.get_base_model().generation_config = noisy
         assert generator.tokens(prompts, TASKS, 10) == before
@@ -95,7 +111,10 @@ def test_many_beams_find_the_likeliest_text(adapted, backbone):
     """However long it is: with as many beams as texts none is lost."""
     tokenizer = backbone.tokenizer
     texts = ["a", "bb", "ccc", "Heat", "the longest text of all of these"]
-    trie, ids = trie_of(texts, tokenizer, HOST), [[*row, tokenizer.eos_token_id] for row in plain_tokens(texts, tokenizer)]
+    trie, ids = (
+        trie_of(texts, tokenizer, HOST),
+        [[*row, tokenizer.eos_token_id] for row in plain_tokens(texts, tokenizer)],
+    )
     written = _generator(adapted, tokenizer, beams=8).answers(_prompts(tokenizer), TASKS, 3, trie)
     for prompt, task, text in zip(_prompts(tokenizer), TASKS, written):
         likelihoods = []
@@ -135,7 +154,11 @@ def test_margins_are_differences_of_log_probabilities(adapted, backbone):
     found = _generator(adapted, backbone.tokenizer, batch_rows=2).margins(prompts, TASKS, first, second)
     for margin, prompt, task in zip(found, prompts, TASKS):
         with torch.no_grad():
-            logits = adapted(input_ids=torch.from_numpy(prompt).unsqueeze(0), tmole_tasks=[task]).logits[0, -1].log_softmax(-1)
+            logits = (
+                adapted(input_ids=torch.from_numpy(prompt).unsqueeze(0), tmole_tasks=[task])
+                .logits[0, -1]
+                .log_softmax(-1)
+            )
         assert margin == pytest.approx((logits[first] - logits[second]).item(), abs=1e-4)
     assert len({round(float(margin), 5) for margin in found}) == len(prompts)
 

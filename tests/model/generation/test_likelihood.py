@@ -26,7 +26,10 @@ def test_likelihoods_equal_one_pass_per_text(small_run, adapter):
     perturb(small.model, std=0.5)
     model = small.model.eval()
     end = model.inputs.collator.tokenizer.eos_token_id
-    prompt, texts = np.array([7, 8, 9, 10]), [np.array([5]), np.array([20, 21, 22]), np.array([5, 30]), np.array([20, 21])]
+    prompt, texts = (
+        np.array([7, 8, 9, 10]),
+        [np.array([5]), np.array([20, 21, 22]), np.array([5, 30]), np.array([20, 21])],
+    )
     found = log_likelihoods(model.inputs.adapted, prompt, texts, "SR", end, small.device, rows=3)
     expected = [_reference(model.inputs.adapted, prompt, text, "SR", end) for text in texts]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)

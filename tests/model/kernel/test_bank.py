@@ -160,7 +160,9 @@ def test_auxiliary_head_reads_the_code_alone():
     h, domain = batch_of()
     done = bank.run(h, domain)
     known = domain >= 0
-    expected = torch.einsum("br,bra->ba", done.code[known], bank.aux_weight[domain[known]]) + bank.aux_bias[domain[known]]
+    expected = (
+        torch.einsum("br,bra->ba", done.code[known], bank.aux_weight[domain[known]]) + bank.aux_bias[domain[known]]
+    )
     torch.testing.assert_close(done.aux[known], expected)
     assert not done.aux[~known].any()
 

@@ -7,16 +7,16 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_recfound.model.pretrained import base_hash, read_base, save_base
+from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.baseline.recbole import fit
-from recbole_recfound.system.iak.finetune import iak_config
-from recbole_recfound.system.iak.build import make_base
+from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.serving import load_recfound
+from recbole_recfound.system.iak.build import make_base
+from recbole_recfound.system.iak.finetune import iak_config
 from tests.small_iak import OPTIONS
 
 
@@ -25,7 +25,13 @@ def trained(tiny_path, tmp_path):
     """A checkpoint of RecBole's own trainer: (path, model)."""
 
     def train(model, **changes):
-        settings = {"data_path": str(tiny_path), "show_progress": False, "use_gpu": False, "epochs": 1, "checkpoint_dir": "saved"}
+        settings = {
+            "data_path": str(tiny_path),
+            "show_progress": False,
+            "use_gpu": False,
+            "epochs": 1,
+            "checkpoint_dir": "saved",
+        }
         config = Config(model, "tiny", config_dict=settings | OPTIONS[model] | changes)
         init_seed(config["seed"], config["reproducibility"])
         _, base = fit(config, build_splits(config))
@@ -40,8 +46,18 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
     path, base, _ = trained(model)
     with pytest.raises(ConfigError, match="is a pickle, .*--trust_checkpoint"):
         read_base(path, trust=False)
-    config, checkpoint = iak_config("tiny", None, {"base_checkpoint": str(path), "trust_checkpoint": True, "domain": "gender",
-                                                   "data_path": str(tiny_path), "show_progress": False, "use_gpu": False})  # fmt: skip
+    config, checkpoint = iak_config(
+        "tiny",
+        None,
+        {
+            "base_checkpoint": str(path),
+            "trust_checkpoint": True,
+            "domain": "gender",
+            "data_path": str(tiny_path),
+            "show_progress": False,
+            "use_gpu": False,
+        },
+    )
     assert (checkpoint.model, checkpoint.seed, config["model"]) == (model, 2020, model)
     assert all(config[key] == value for key, value in OPTIONS[model].items())
     init_seed(checkpoint.seed, config["reproducibility"])
@@ -67,18 +83,28 @@ def test_a_base_is_kept_without_pickles(trained, tmp_path):
 
 def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
     path, _, _ = trained("DeepFM")
-    settings = {"base_checkpoint": str(path), "trust_checkpoint": True, "domain": ["gender"], "data_path": str(tiny_path), "use_gpu": False}
+    settings = {
+        "base_checkpoint": str(path),
+        "trust_checkpoint": True,
+        "domain": ["gender"],
+        "data_path": str(tiny_path),
+        "use_gpu": False,
+    }
     with pytest.raises(ConfigError, match="threshold: .*base was trained with.*tested on rows it was trained on"):
         iak_config("tiny", None, settings | {"threshold": {"rating": 3}})
     with pytest.raises(ConfigError, match="eval_args"):
-        iak_config("tiny", None, settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}})
+        iak_config(
+            "tiny", None, settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}}
+        )
     with pytest.raises(ConfigError, match="user_inter_num_interval: .*another split"):
         iak_config("tiny", None, settings | {"user_inter_num_interval": "[6,inf)"})
     same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
     assert iak_config("tiny", None, settings | same)[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
         iak_config("ml-100k", None, settings)
-    config, checkpoint = iak_config("tiny", None, settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}})
+    config, checkpoint = iak_config(
+        "tiny", None, settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+    )
     with pytest.raises(ConfigError, match="the data, load_col or filters are not those it was trained on"):
         make_base(build_splits(config), checkpoint)
 
@@ -102,7 +128,10 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender,gender"], "named twice"),
         (["--domain=gender", "--baselines=full,BPR"], "there is no 'BPR'"),
         (["--domain=gender", "--baselines=full", "--baseline_args={head: {learning_rate: 1}}"], "baseline_args: head"),
-        (["--domain=gender", "--baselines=full", "--baseline_args={full: {epochs: 1}}"], "it can set the learning_rate"),
+        (
+            ["--domain=gender", "--baselines=full", "--baseline_args={full: {epochs: 1}}"],
+            "it can set the learning_rate",
+        ),
         (["--domain=gender", "--base_model=RecFound"], "name its folder with --base_checkpoint"),
         (["--domain=gender", "--base_model=Pop"], "Pop"),
         (["--domain=gender", "--iak_betta=1"], "did you mean iak_beta"),
@@ -113,15 +142,28 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_model=BPR", "--iak_warm_start=nowhere"], "nowhere"),
         (["--domain=gender", "--base_model=BPR", "--iak_valid_metric=NDCG@20"], "iak_valid_metric: NDCG@20, but topk"),
         (["--domain=gender", "--base_model=BPR", "--iak_beta=[]"], "iak_beta: is []: must hold at least one value"),
-        (["--domain=gender", "--base_model=BPR", "--eval_args={mode: uni100}"], "eval_args: IAK is scored by full ranking"),
-        (["--domain=timestamp:hour", "--base_model=BPR", "--iak_permute_domains"], "iak_permute_domains: timestamp:hour"),
+        (
+            ["--domain=gender", "--base_model=BPR", "--eval_args={mode: uni100}"],
+            "eval_args: IAK is scored by full ranking",
+        ),
+        (
+            ["--domain=timestamp:hour", "--base_model=BPR", "--iak_permute_domains"],
+            "iak_permute_domains: timestamp:hour",
+        ),
         (["--list_layers"], "list_layers: name a checkpoint"),
     ],
 )
 def test_every_mistake_is_one_line_before_training(arguments, message, tiny_path, tmp_path, capsys, monkeypatch):
     (tmp_path / "file.pth").write_text(json.dumps("no pickle"))
     monkeypatch.setattr("recbole.trainer.Trainer.fit", lambda *_, **__: pytest.fail("training began"))
-    common = ["run", "--model=IAK", "--dataset=tiny", f"--data_path={tiny_path}", "--show_progress=False", "--use_gpu=False"]
+    common = [
+        "run",
+        "--model=IAK",
+        "--dataset=tiny",
+        f"--data_path={tiny_path}",
+        "--show_progress=False",
+        "--use_gpu=False",
+    ]
     assert main([*common, *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err
@@ -130,15 +172,29 @@ def test_every_mistake_is_one_line_before_training(arguments, message, tiny_path
 @pytest.mark.parametrize("model", ["AutoInt", "BPR", "GRU4Rec"])
 def test_a_checkpoint_is_tested_on_its_own_split_whatever_the_seed(model, trained, tiny_path, tmp_path):
     """With the split of another seed, the base would be tested on rows it was trained on."""
-    split = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": None, "mode": "labeled" if model == "AutoInt" else "full"}
+    split = {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": "RO",
+        "group_by": None,
+        "mode": "labeled" if model == "AutoInt" else "full",
+    }
     # A sequential model is always split by time, so no seed has a part in it.
     path, base, config = trained(model, seed=5, **({} if model == "GRU4Rec" else {"eval_args": split}))
     init_seed(5, config["reproducibility"])
     theirs = Trainer(config, base).evaluate(build_splits(config).test_data, load_best_model=False)
     settings = {
-        "data_path": str(tiny_path), "show_progress": False, "use_gpu": False, "time_budget": 0, "output_dir": str(tmp_path / "runs"),
-        "base_checkpoint": str(path), "trust_checkpoint": True, "domain": ["gender"], "seed": 77, "iak_epochs": 1, "iak_least_steps": 0,
-    }  # fmt: skip
+        "data_path": str(tiny_path),
+        "show_progress": False,
+        "use_gpu": False,
+        "time_budget": 0,
+        "output_dir": str(tmp_path / "runs"),
+        "base_checkpoint": str(path),
+        "trust_checkpoint": True,
+        "domain": ["gender"],
+        "seed": 77,
+        "iak_epochs": 1,
+        "iak_least_steps": 0,
+    }
     result = run_recfound("IAK", "tiny", config_dict=settings)
     frozen = result["comparison"][0]["metrics"]
     assert {name: frozen[name] for name in theirs} == dict(theirs)

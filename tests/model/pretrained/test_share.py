@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_recfound.model.pretrained import rows_of_base
 from recbole_recfound.data.split.protocol import with_training_rows
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.pretrained import rows_of_base
 from recbole_recfound.quick_start import run_recfound
 from tests.small_iak import OPTIONS, build_small_iak
 
@@ -43,12 +43,31 @@ def test_kernels_learn_from_what_the_base_has_not_seen(tiny_path, tmp_path, monk
 
     given: dict[str, list] = {"base": [], "kernels": []}
     fit, sampler = room.fit, room.DomainBatchSampler
-    monkeypatch.setattr(room, "fit", lambda config, splits, late: (given["base"].append(len(splits.train_data._dataset)), fit(config, splits, late))[1])
-    monkeypatch.setattr(room, "DomainBatchSampler", lambda domains, *more: (given["kernels"].append(domains >= 0), sampler(domains, *more))[1])
+    monkeypatch.setattr(
+        room,
+        "fit",
+        lambda config, splits, late: (given["base"].append(len(splits.train_data._dataset)), fit(config, splits, late))[
+            1
+        ],
+    )
+    monkeypatch.setattr(
+        room,
+        "DomainBatchSampler",
+        lambda domains, *more: (given["kernels"].append(domains >= 0), sampler(domains, *more))[1],
+    )
     settings = {
-        "data_path": str(tiny_path), "output_dir": str(tmp_path), "show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 1,
-        "iak_epochs": 1, "iak_least_steps": 1, "domain": ["gender"], "iak_base_share": 0.5, "base_model": model,
-    }  # fmt: skip
+        "data_path": str(tiny_path),
+        "output_dir": str(tmp_path),
+        "show_progress": False,
+        "use_gpu": False,
+        "time_budget": 0,
+        "epochs": 1,
+        "iak_epochs": 1,
+        "iak_least_steps": 1,
+        "domain": ["gender"],
+        "iak_base_share": 0.5,
+        "base_model": model,
+    }
     result = run_recfound("IAK", "tiny", config_dict=settings | OPTIONS[model], baselines=["full"])
     rows = len(given["kernels"][0])
     assert given["base"] == [round(rows / 2)] and all(mask.sum() == rows - round(rows / 2) for mask in given["kernels"])
