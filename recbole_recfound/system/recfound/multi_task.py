@@ -47,9 +47,6 @@ def check_tasks(config: Config) -> TaskFiles:
         ConfigError, DataError: naming the key, or file:line and key.
     """
     check_bert_score(config["bert_score_model"])
-    counts = config["task_test_examples"]
-    if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
-        raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
     files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     for note in files.notes():
         print(note, flush=True)
