@@ -313,7 +313,7 @@ def build_adapted(config: Config, backbone: Backbone, tasks: Iterable[str]) -> P
     # `none` is a frozen LoRA whose B is zero.
     kind = "lora" if config["adapter"] == "none" else config["adapter"]
     try:
-        adapted = build_adapter(backbone.model, kind, **adapter_args(config, kind, task_table(tasks)))
+        adapted = build_adapter(backbone.model, kind, task_table(tasks), **adapter_args(config, kind))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter: {error}") from None
     if config["gradient_checkpointing"]:

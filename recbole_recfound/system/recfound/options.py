@@ -59,18 +59,16 @@ def scheduler_args(config: Config) -> dict[str, Any]:
     return _by_parameter(config, SCHEDULERS[config["scheduler"]], SCHEDULER_KEYS)
 
 
-def adapter_args(config: Config, kind: str, tasks: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of an adapter, for every parameter that has a key; with the task table if it has one.
+def adapter_args(config: Config, kind: str) -> dict[str, Any]:
+    """Return the arguments of an adapter, for every parameter that has a key.
 
     Args:
         config: the run's config.
         kind: name of the adapter.
-        tasks: kinds by task name, in the order of the table's rows.
     """
     args = _by_parameter(config, ADAPTERS[kind], ADAPTER_KEYS)
-    args["target_modules"] = list(args["target_modules"])
-    if {"task_names", "task_kinds"} <= set(parameters_of(ADAPTERS[kind])):
-        args |= {"task_names": list(tasks), "task_kinds": list(tasks.values())}
+    if "target_modules" in args:
+        args["target_modules"] = list(args["target_modules"])
     return args
 
 
