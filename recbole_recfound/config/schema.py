@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.property_files import Setting, parse_text
-from recbole_recfound.runtime.registry import ADAPTERS, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS
+from recbole_recfound.runtime.registry import ADAPTERS, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS, Registry
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Rule:
         above: numbers must be larger than this.
         below: numbers must be smaller than this.
         check: returns what is wrong with a value, or None.
+        names: registry of the names that a list or the keys of a mapping may have.
     """
 
     types: tuple[type, ...] = ()
@@ -37,6 +38,7 @@ class Rule:
     above: float | None = None
     below: float | None = None
     check: Callable[[Any], str | None] | None = None
+    names: Registry[Any] | None = None
 
 
 def _eval_args(value: dict) -> str | None:
@@ -104,16 +106,11 @@ def _task_counts(value: int | dict) -> str | None:
     whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
     if not whole:
         return "must be whole numbers, at least 0"
-    return _tasks(value) if isinstance(value, dict) else None
+    return _texts(value) if isinstance(value, dict) else None
 
 
-def _tasks(names: Iterable) -> str | None:
-    """Return the error of a list (or mapping) with unknown tasks; all of them are named."""
-    return _texts(names) or TASKS.unknown(names) or None
-
-
-def _prompts(value: dict) -> str | None:
-    return _texts(value.values()) or _tasks(value)
+def _texts_by_name(value: dict) -> str | None:
+    return _texts([*value, *value.values()])
 
 
 def _paths_by_part(value: list | dict) -> str | None:
@@ -204,11 +201,11 @@ RULES: dict[str, Rule] = {
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict), check=_paths_by_part),
-    "task_test_examples": Rule((int, dict), check=_task_counts),
-    "tasks": Rule((list,), check=_tasks),
-    "balanced_tasks": Rule((list,), check=_tasks),
-    "only_tasks": Rule((list,), check=_tasks),
-    "prompts": Rule((dict,), check=_prompts),
+    "task_test_examples": Rule((int, dict), check=_task_counts, names=TASKS),
+    "tasks": Rule((list,), check=_texts, names=TASKS),
+    "balanced_tasks": Rule((list,), check=_texts, names=TASKS),
+    "only_tasks": Rule((list,), check=_texts, names=TASKS),
+    "prompts": Rule((dict,), check=_texts_by_name, names=TASKS),
     "answer_beams": Rule(minimum=1),
     "bert_score_model": Rule((str,)),
     "hard_negatives": Rule(minimum=0),
@@ -306,7 +303,10 @@ def problem(rule: Rule, value: Any) -> str | None:
         if wrong:
             return wrong
     wrong = rule.check(value) if rule.check else None
-    return f"is {value!r}: {wrong}" if wrong else None
+    if wrong:
+        return f"is {value!r}: {wrong}"
+    named = rule.names is not None and isinstance(value, (list, tuple, dict))
+    return (rule.names.unknown(value) or None) if named else None
 
 
 def from_text(rule: Rule, text: str) -> Any:
