@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recbole_recfound import compat
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "run_recfound"]
+__all__ = ["__version__", "load_recfound", "run_recfound"]
 
 compat.install()
 
 
-def __getattr__(name: str):
-    """Imports torch and RecBole only for those who train, not for `--help`."""
-    if name == "run_recfound":
-        from recbole_recfound.quick_start import run_recfound
+def __getattr__(name: str) -> Any:
+    """Import torch and RecBole when a function is first used, not for `--help`."""
+    if name in ("run_recfound", "load_recfound"):
+        from recbole_recfound import quick_start
 
-        return run_recfound
+        return getattr(quick_start, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

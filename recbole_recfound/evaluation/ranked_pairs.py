@@ -10,7 +10,7 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
+from recbole_recfound.data.task import RANKED, TASKS, PairExample, RecordPairExample
 
 
 def rank_examples(
@@ -45,7 +45,7 @@ def rank_examples(
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
     evaluator = Evaluator(
-        {"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals}
+        {"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals}
     )
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 

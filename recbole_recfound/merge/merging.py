@@ -58,7 +58,7 @@ def merge(
         start = base[key].to(device, dtype) if base is not None else None
         if device not in generators:
             generators[device] = torch.Generator(device=device).manual_seed(seed)
-        if sparsify is not None:
+        if sparsify is not None and start is not None:
             tensors = [start + sparsified(tensor - start, sparsify, density, generators[device]) for tensor in tensors]
         given = {"weights": shares, "generator": generators[device], "density": density, **options}
         if t is not None:
@@ -70,7 +70,7 @@ def merge(
 def _merge_tensor(
     merging: MergeMethod, tensors: list[Tensor], start: Tensor | None, given: Mapping[str, Any]
 ) -> Tensor:
-    if not merging.on_deltas:
+    if not merging.on_deltas or start is None:
         return merging(tensors, **given)
     return start + merging([tensor - start for tensor in tensors], **given)
 

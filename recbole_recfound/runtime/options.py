@@ -1,92 +1,165 @@
-"""Options of a class: typed, bounded dataclass fields, checked together with one message."""
+"""Options of a class as a frozen dataclass: defaults, types and bounds stand in its fields.
+
+Example:
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes(Options):
+    ...     width: int = option(8, minimum=1)
+    ...     form: str = option("letters", choices=("letters", "title"))
+    >>> Sizes.of({"width": 4}, "sizes")
+    Sizes(width=4, form='letters')
+    >>> Sizes.problems({"width": 0, "depth": 2}, "sizes")
+    ['sizes: width: got 0, expected a whole number, at least 1', 'sizes: unknown option depth; known: width, form']
+"""
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from recbole_recfound.errors import ConfigError
 
-OptionsType = TypeVar("OptionsType", bound="Options")
+O = TypeVar("O", bound="Options")
+WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
 def option(
     default: Any,
-    choices: Sequence[Any] = (),
+    *,
+    choices: Sequence[Any] | Callable[[], Sequence[Any]] = (),
     minimum: float | None = None,
     maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    help: str = "",
 ) -> Any:
-    """Declare a dataclass field of an `Options` class.
+    """Return a dataclass field with bounds.
 
     Args:
-        default: default value; its type is the type of the option (a whole number is accepted for a float).
-        choices: allowed values; empty allows all.
-        minimum: smallest allowed number.
-        maximum: largest allowed number.
+        default: value when the user gives none.
+        choices: allowed values, or a function that returns them (a registry is complete only later).
+        minimum, maximum: smallest and largest number allowed; for a list, of each element.
+        above, below: exclusive bounds.
+        help: effect of the option, for the documentation.
     """
-    metadata = {"choices": tuple(choices), "minimum": minimum, "maximum": maximum}
-    return field(default=default, metadata=metadata)
+    metadata = {
+        "choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "below": below, "help": help,
+    }  # fmt: skip
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Options:
     """Base of option classes; values are validated when an instance is made.
 
     Raises:
-        ConfigError: values of a wrong type or out of range, all in one message.
+        ConfigError: lists every wrong value.
     """
 
     def __post_init__(self) -> None:
-        problems = [f"{item.name}: {wrong}" for item in fields(self) if (wrong := _problem(self, item))]
-        if problems:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if problems := self.problems(values):
             raise ConfigError("; ".join(problems))
 
     @classmethod
-    def of(cls: type[OptionsType], values: Mapping[str, Any], where: str) -> OptionsType:
-        """Make options from settings.
+    def of(cls: type[O], values: Mapping[str, Any] | None, where: str) -> O:
+        """Build options from the value of a setting.
 
         Args:
-            values: option -> value; missing options take their defaults.
-            where: the setting they come from, for errors.
+            values: option -> value; None: all defaults.
+            where: name of the setting, for errors.
 
         Raises:
-            ConfigError: an unknown option, or a value that does not fit.
+            ConfigError: lists every unknown option and every wrong value.
         """
-        known = [item.name for item in fields(cls)]
-        if wrong := [name for name in values if name not in known]:
-            raise ConfigError(
-                f"{where}: unknown option {', '.join(map(repr, wrong))}; known: {', '.join(known) or '-'}"
-            )
-        try:
-            return cls(**values)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
+        if problems := cls.problems(values, where):
+            raise ConfigError("; ".join(problems))
+        return cls(**(values or {}))
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any] | None, where: str = "") -> list[str]:
+        """Return one message for each unknown option and each wrong value.
+
+        Args:
+            values: option -> value.
+            where: name of the setting, for the messages.
+        """
+        start = f"{where}: " if where else ""
+        if values is not None and not isinstance(values, Mapping):
+            return [f"{start}got {values!r}, expected a mapping of options"]
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        types = get_type_hints(cls)
+        problems = []
+        for name, value in (values or {}).items():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+                problems.append(f"{start}unknown option {name}; {hint}")
+            elif not _fits(value, types[name], known[name].metadata):
+                expected = _expected(types[name], known[name].metadata)
+                problems.append(f"{start}{name}: got {value!r}, expected {expected}")
+        return problems
 
 
-def _problem(options: Options, item: Any) -> str:
-    """Return the error of one option's value, or ""."""
-    value, default = getattr(options, item.name), item.default
-    kind = type(default)
-    typed = default is not MISSING and default is not None
-    if typed and not (type(value) is kind or (kind is float and type(value) is int)):
-        return f"got {value!r}, expected {_KINDS.get(kind, kind.__name__)}"
-    choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        return f"got {value!r}, expected one of {', '.join(map(str, choices))}"
-    least, most = item.metadata.get("minimum"), item.metadata.get("maximum")
-    if (least is not None and value < least) or (most is not None and value > most):
-        bounds = [f"at least {least}" if least is not None else "", f"at most {most}" if most is not None else ""]
-        return f"got {value!r}, expected {' and '.join(filter(None, bounds))}"
-    return ""
+def _types(annotation: Any) -> tuple[type, ...]:
+    """The plain types of an annotation: `float | list[float] | None` -> (float, list, NoneType)."""
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _types(part))
+    origin = get_origin(annotation) or annotation
+    return (dict,) if origin is Mapping or isinstance(origin, type) and issubclass(origin, Mapping) else (origin,)
 
 
-_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a list"}
+def _choices(metadata: Mapping[str, Any]) -> Sequence[Any]:
+    choices = metadata.get("choices", ())
+    return choices() if callable(choices) else choices
 
 
-def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the named parameters of a class or function with their defaults (`inspect.Parameter.empty` where there is none)."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.kind in named}
+def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
+    types = _types(annotation)
+    if value is None:
+        return NoneType in types
+    allowed = {float: (int, float), list: (list, tuple), dict: (Mapping,)}
+    plain = tuple(kind for each in types for kind in allowed.get(each, (each,)))
+    if isinstance(value, bool) and bool not in types or not isinstance(value, plain):
+        return False
+    if (choices := _choices(metadata)) and value not in choices:
+        return False
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return all(_within(number, metadata) for number in numbers)
+
+
+def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
+    bounds = {name: metadata.get(name) for name in ("minimum", "maximum", "above", "below")}
+    if all(bound is None for bound in bounds.values()):
+        return True
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return False
+    return (
+        (bounds["minimum"] is None or number >= bounds["minimum"])
+        and (bounds["maximum"] is None or number <= bounds["maximum"])
+        and (bounds["above"] is None or number > bounds["above"])
+        and (bounds["below"] is None or number < bounds["below"])
+    )
+
+
+def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
+    if choices := _choices(metadata):
+        return f"one of {', '.join(map(str, choices))}"
+    kinds = [kind for kind in _types(annotation) if kind is not NoneType]
+    words = " or ".join(WORDS.get(kind, kind.__name__) for kind in kinds)
+    if NoneType in _types(annotation):
+        words += " or nothing (~)"
+    named = {"minimum": "at least", "maximum": "at most", "above": "above", "below": "below"}
+    bounds = [f"{word} {metadata[name]:g}" for name, word in named.items() if metadata.get(name) is not None]
+    return ", ".join([words, *bounds])

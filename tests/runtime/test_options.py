@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.runtime.options import Options, option, parameters_of
+from recbole_recfound.runtime.options import Options, option
+from recbole_recfound.runtime.registry import parameters_of
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,13 @@ def test_all_errors_in_one_message():
     with pytest.raises(ConfigError) as error:
         Paint.of({"colour": "green", "layers": True, "gloss": -0.5, "dry": "yes"}, "paint")
     assert str(error.value) == (
-        "paint: colour: got 'green', expected one of red, blue; layers: got True, expected a whole number; "
-        "gloss: got -0.5, expected at least 0; dry: got 'yes', expected True or False"
+        "paint: colour: got 'green', expected one of red, blue; "
+        "paint: layers: got True, expected a whole number, at least 1, at most 5; "
+        "paint: gloss: got -0.5, expected a number, at least 0; paint: dry: got 'yes', expected True or False"
     )
-    with pytest.raises(ConfigError, match="layers: got 6, expected at least 1 and at most 5"):
+    with pytest.raises(ConfigError, match="layers: got 6, expected a whole number, at least 1, at most 5"):
         Paint(layers=6)
-    with pytest.raises(ConfigError, match="paint: unknown option 'color', 'x'; known: colour, layers, gloss, dry"):
+    with pytest.raises(ConfigError, match=r"unknown option color; did you mean colour\?; paint: unknown option x; known: "):
         Paint.of({"color": "red", "x": 1}, "paint")
 
 

@@ -67,13 +67,14 @@ def parse_attributes(text: str) -> frozenset[Attribute] | None:
         rows, _ = json.JSONDecoder().raw_decode(text, start.start())
     except (ValueError, RecursionError):
         return None
-    triples = set()
+    triples: set[Attribute] = set()
     for row in rows:
         if not isinstance(row, dict) or set(row) != {"attribute", "value", "source"}:
             return None
         if not all(isinstance(part, (str, int, float)) for part in row.values()):
             return None
-        triples.add(tuple(str(row[key]).strip().casefold() for key in ("attribute", "value", "source")))
+        attribute, value, source = (str(row[key]).strip().casefold() for key in ("attribute", "value", "source"))
+        triples.add((attribute, value, source))
     return frozenset(triples)
 
 

@@ -55,7 +55,8 @@ class Task(ABC):
         Options: dataclass of its options.
         prompt: default prompt template (jinja2; each slot stands alone, as in `{{ history }}`).
         slots: names of the slots its examples fill.
-        metrics: metrics of its answers, the most important first.
+        metrics: metrics of its generated answers, the most important first.
+        ranking_metric: RecBole's metric of its ranked candidates, for an embedding task.
         closed: whether the answer is one of few, so that generation is constrained to them.
         answers: the answers of a closed task that are the same for all data; () if they come from the data.
         test: `HELD_OUT`, `KEPT` or `RECORDS`: test examples without test files.
@@ -74,6 +75,7 @@ class Task(ABC):
     prompt: str = ""
     slots: tuple[str, ...] = ()
     metrics: ClassVar[tuple[type[AnswerMetric], ...]] = ()
+    ranking_metric: ClassVar[str] = "MRR"
     closed: ClassVar[bool] = False
     answers: ClassVar[tuple[str, ...]] = ()
     test: ClassVar[str] = RECORDS
@@ -152,10 +154,10 @@ class GenerativeTask(Task):
         return np.sort(rng.choice(candidates, self.options.max_examples, replace=False))
 
 
-class RecordOnlyTask(GenerativeTask):
+class RecordOnlyTask(Task):
     """A generative task that atomic files do not support: its examples are JSON-lines records."""
 
-    Options = TaskOptions
+    kind = GENERATIVE
     from_atomic_files = False
 
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
@@ -191,7 +193,7 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
             # Independent of the order of imports, and never an id of the paper's tasks.
             cls.id = 1000 + zlib.crc32(name.encode()) % 2**31
         cls.record = vars(cls).get("record", name)
-        cls.title = cls.title or name
+        cls.title = vars(cls).get("title", name)
         if cls.kind == GENERATIVE and not cls.metrics:
             raise ConfigError(f"task {name}: metrics: got none, expected at least one for generated answers")
         for other in TASKS.values():

@@ -14,7 +14,8 @@ def details(source: TrainingData, row: int) -> dict[str, str]:
 
 def has_title(source: TrainingData, row: int) -> bool:
     """Return whether an item has a title of its own."""
-    return bool(source.catalogue.values[row].get(source.catalogue.title))
+    title = source.catalogue.title
+    return title is not None and bool(source.catalogue.values[row].get(title))
 
 
 def sentences(fields: Mapping[str, str]) -> str:

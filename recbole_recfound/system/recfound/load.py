@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recbole_recfound.backbone import load_backbone
-from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.split.histories import Histories
+from recbole_recfound.data.split.protocol import Splits, build_splits, training_pairs
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.device import choose_precision
@@ -68,16 +69,16 @@ class HistoryCollate:
     """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
 
     Args:
-        splits: RecFound's data: interactions in the order of time, without histories.
+        train_set: RecFound's data: interactions in the order of time, without histories.
     """
 
-    def __init__(self, splits: Splits) -> None:
-        config = splits.config
-        self.rows = splits.train_set.inter_feat
+    def __init__(self, train_set) -> None:
+        config = train_set.config
+        self.rows = train_set.inter_feat
         self.longest: int = config["MAX_ITEM_LIST_LENGTH"]
-        self.fields = (splits.train_set.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"])
-        self.histories = splits.known_at_valid
-        self.users = self.rows[splits.train_set.uid_field].numpy()
+        self.fields = (train_set.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"])
+        self.histories = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
+        self.users = self.rows[train_set.uid_field].numpy()
         order = np.argsort(self.users, kind="stable")
         self.before = np.empty(len(order), dtype=np.int64)
         self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
@@ -93,3 +94,19 @@ class HistoryCollate:
         items = np.where(inside, self.histories.items[np.where(inside, first[:, None] + column, 0)], 0)
         batch.update(Interaction({self.fields[0]: torch.from_numpy(items), self.fields[1]: torch.from_numpy(lengths)}))
         return batch
+
+
+def _from_run(folder: Path, dataset) -> RecFound:
+    return load_recfound_base(folder, build_splits(dataset.config))
+
+
+class _HistoryLoader:
+    """Training rows with the histories before them, as RecBole's loaders give rows."""
+
+    def __init__(self, dataset) -> None:
+        self._dataset, self.collate_fn = dataset, HistoryCollate(dataset)
+
+
+RecFound.from_run = staticmethod(_from_run)
+RecFound.training_loader = staticmethod(_HistoryLoader)
+RecFound.training_rows = staticmethod(lambda dataset: HistoryCollate(dataset).before > 0)

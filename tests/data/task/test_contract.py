@@ -73,7 +73,7 @@ def test_no_test_example_is_a_training_example(name):
 def test_options_are_validated(name):
     task = TASKS[name]
     assert TaskSettings().options(name) == task.Options()
-    with pytest.raises(ConfigError, match=f"task_args: {name}: unknown option 'colour'; known: "):
+    with pytest.raises(ConfigError, match=f"task_args: {name}: unknown option colour; known: "):
         TaskSettings({name: {"colour": 1}}).options(name)
     for field in fields(task.Options):
         with pytest.raises(ConfigError, match=f"task_args: {name}: {field.name}: got .*, expected"):
