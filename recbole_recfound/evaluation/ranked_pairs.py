@@ -44,9 +44,7 @@ def rank_examples(
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
-    evaluator = Evaluator(
-        {"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals}
-    )
+    evaluator = Evaluator({"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 
 

@@ -70,8 +70,9 @@ def merge(
 def _merge_tensor(
     merging: MergeMethod, tensors: list[Tensor], start: Tensor | None, given: Mapping[str, Any]
 ) -> Tensor:
-    if not merging.on_deltas or start is None:
+    if not merging.on_deltas:
         return merging(tensors, **given)
+    assert start is not None  # see _check_arguments
     return start + merging([tensor - start for tensor in tensors], **given)
 
 

@@ -32,7 +32,9 @@ def test_all_errors_in_one_message():
     )
     with pytest.raises(ConfigError, match="layers: got 6, expected a whole number, at least 1, at most 5"):
         Paint(layers=6)
-    with pytest.raises(ConfigError, match=r"unknown option color; did you mean colour\?; paint: unknown option x; known: "):
+    with pytest.raises(
+        ConfigError, match=r"unknown option color; did you mean colour\?; paint: unknown option x; known: "
+    ):
         Paint.of({"color": "red", "x": 1}, "paint")
 
 
