@@ -70,7 +70,7 @@ def test_files_beside_a_data_set(small_run, files):
         results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"]
         and "ndcg@10" in result["test_result"]
     )
-    assert any("2 records left out" in note for note in results["task_files"])
+    assert any("2 records excluded" in note for note in results["task_files"])
     assert any("train.jsonl:27: not JSON" in note for note in results["task_files"])
     page = (Path(result["run_dir"]) / "report.html").read_text()
     assert "Test of the tasks" in page and "f1_yes" in page and "train.jsonl:27" in page
@@ -134,7 +134,7 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
         "RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1}
     )
     assert _results(result)["left_out"] == {
-        "SA": "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"
+        "SA": "no training record of it besides those of validation or test files: neither trained nor tested"
     }
     assert "left out: SA: no training file has records of it" in capsys.readouterr().out
 
@@ -249,7 +249,7 @@ def test_validate_data(files, tiny_backbone, capsys):
         [[], "name at least one file"],
         [["a", "--skip=1"], "skip: unknown option"],
         [["absent", *options], "absent cannot be read"],
-        [["a", "b", "a"], "a is given twice"],
+        [["a", "b", "a"], "a is specified more than once"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
         [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
     ):

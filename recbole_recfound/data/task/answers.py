@@ -34,7 +34,7 @@ def parse_next_item(text: str, choices: Collection[str]) -> str | None:
 
 
 def _is_lettered(answer: str) -> bool:
-    """Return whether an answer names a candidate by its letter: `C`, `(C)` or `C. Alien`, but not a title that begins with a word."""
+    """Return whether an answer is a letter, as in `C`, `(C)` or `C. Alien`; a title that begins with a word is not."""
     return re.match(r"\W*[A-Z](?:[.):]|\W*$)", answer) is not None
 
 
@@ -57,8 +57,8 @@ LIST = re.compile(r"\[\s*[{\]]")
 def parse_attributes(text: str) -> frozenset[Attribute] | None:
     """Return the triples of a JSON list of `{"attribute", "value", "source"}`, ignoring text around the list.
 
-    Case and surrounding spaces are ignored, values may be numbers. A list that is cut off, or an entry of another form, makes the
-    whole answer unparseable.
+    Case and surrounding spaces are ignored, values may be numbers. A list that is cut off, or an entry of another form,
+    makes the whole answer unparseable.
     """
     start = LIST.search(text)
     if start is None:

@@ -48,7 +48,8 @@ class Task(ABC):
 
     Attributes:
         name: short name for configurations and tables; set by `register_task`.
-        id: number that enters the seeds of the task's draws: 0 to 12 for the tasks of the paper, else derived from the name.
+        id: number that enters the seeds of the task's draws: 0 to 12 for the tasks of the paper, else derived from the
+            name.
         kind: `embedding` or `generative`; decides which experts are open.
         title: name for reports.
         record: its name in the published JSON-lines records; by default `name`.
@@ -208,8 +209,8 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
 def task_table(trained: Collection[str] = ()) -> dict[str, str]:
     """Return the rows of TMoLE's task table: kinds by task name.
 
-    The row numbers of the paper's tasks are their ids, followed by a spare that opens the shared experts only. Further tasks
-    have a row only in runs that train them, so registering a task changes no other run.
+    The row numbers of the paper's tasks are their ids, followed by a spare that opens the shared experts only. Further
+    tasks have a row only in runs that train them, so registering a task changes no other run.
 
     Args:
         trained: tasks of the run.

@@ -19,7 +19,7 @@ def has_title(source: TrainingData, row: int) -> bool:
 
 
 def sentences(fields: Mapping[str, str]) -> str:
-    """Return fields as sentences: `Year: 1979. Genre: horror.`"""
+    """Return fields as sentences, as in `Year: 1979. Genre: horror`."""
     return " ".join(f"{readable(name).capitalize()}: {value}." for name, value in fields.items())
 
 
