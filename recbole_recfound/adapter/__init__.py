@@ -1,8 +1,10 @@
 """Adapters: TMoLE as a PEFT tuner, one shared LoRA beside it, and checks that an adapter does its work."""
 
-from .build import ADAPTERS, accept_tasks, build_adapter, routing, without_adapter
+from .build import accept_tasks, build_adapter, routing, without_adapter
 from .check import check_adapter, check_gradients, record_layers
 from .export import export_lora, save_lora
+from .lora import lora
+from .registered import ADAPTERS
 from .tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel, checkpoint_context_fn
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "check_gradients",
     "checkpoint_context_fn",
     "export_lora",
+    "lora",
     "record_layers",
     "routing",
     "save_lora",

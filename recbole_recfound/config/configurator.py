@@ -82,17 +82,28 @@ def check_value(key: str, value: Any, origin: str = "") -> Any:
 def settings_of_files(paths: Iterable[str | Path] | None) -> dict[str, Any]:
     """Checked settings of YAML files, later files over earlier ones. Raises ConfigError with file and line."""
     settings = [setting for path in paths or [] for setting in read_settings(path)]
-    return {s.key: check_value(s.key, s.value, f"{s.file}:{s.line}") for s in settings}
+    return _checked((s.key, s.value, f"{s.file}:{s.line}") for s in settings)
 
 
 def settings_of_dict(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """Checked settings by key; text is read as the setting wants it. Raises ConfigError."""
     rules = known_rules()
-    checked = {}
-    for key, value in (values or {}).items():
-        if isinstance(value, str) and key in rules:
-            value = from_text(rules[key], value)
-        checked[key] = check_value(key, value)
+    return _checked(
+        (key, from_text(rules[key], value) if isinstance(value, str) and key in rules else value, "")
+        for key, value in (values or {}).items()
+    )
+
+
+def _checked(settings: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
+    """Check (key, value, origin) of several settings; all errors are raised in one message."""
+    checked, errors = {}, []
+    for key, value, origin in settings:
+        try:
+            checked[key] = check_value(key, value, origin)
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("; ".join(errors))
     return checked
 
 

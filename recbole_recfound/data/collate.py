@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, SequenceBatch
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.data.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
-from recbole_recfound.data.task.generative import LETTERS
+from recbole_recfound.data.task.answers import LETTERS
 from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable, pad, pad_tokens, plain_tokens
 
 IGNORED = -100

@@ -172,7 +172,8 @@ def test_two_adapters():
     first = logits(model)
     torch.manual_seed(7)
     other = TMoLEConfig(
-        task_type="CAUSAL_LM", task_names=["only"], task_kinds=["generative"], **(SMALL | {"experts_per_group": 1})
+        task_type="CAUSAL_LM",
+        **(SMALL | {"experts_per_group": 1, "task_names": ["only"], "task_kinds": ["generative"]}),
     )
     model.add_adapter("other", other)
     model.eval()

@@ -23,6 +23,43 @@ def settings_file(tmp_path):
     return write
 
 
+# names of registered things
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"tasks": ["U2I", "QQ", "SRR"]}, ["tasks: unknown task 'QQ'", "'SRR' (did you mean SR?); known: U2I, Q2I"]),
+        ({"tasks": "U2I,QQ"}, ["tasks: unknown task 'QQ'"]),
+        (
+            {"only_tasks": ["XY"], "balanced_tasks": ["YZ"]},
+            ["only_tasks: unknown task 'XY'", "balanced_tasks: unknown"],
+        ),
+        ({"prompts": {"QQ": "{{ item }}", "SR": "x"}}, ["prompts: unknown task 'QQ'"]),
+        ({"prompts": {"SR": 5}}, ["prompts: is {'SR': 5}: must hold text only"]),
+        ({"task_test_examples": {"SR": 2, "XY": 2, "ZZ": 1}}, ["task_test_examples: unknown task 'XY', 'ZZ'"]),
+        ({"task_files": {"tests": ["a.jsonl"]}}, ["unknown part tests, expected train, valid, test"]),
+        ({"scheduler": "s3"}, ["scheduler: is 's3', expected one of ", "s2sched", "coba", "proportional", "uniform"]),
+        ({"adapter": "ia3"}, ["adapter: is 'ia3', expected one of ", "tmole", "lora", "none"]),
+        ({"merge_method": "mean"}, ["merge_method: is 'mean', expected one of ", "slerp", "dare_ties", "none"]),
+        ({"merge_sparsify": "top"}, ["expected one of none, magnitude, random"]),
+        ({"tasks": ["QQ"], "scheduler": "s3", "seeds": 1}, ["unknown task 'QQ'", "'s3'", "seeds: unknown setting"]),
+    ],
+    ids=str,
+)
+def test_unknown_names_are_refused_before_data_and_backbone_are_loaded(settings, messages):
+    nowhere = {"data_path": "/nowhere", "backbone": "/nowhere", "use_gpu": False}
+    with pytest.raises(ConfigError) as error:
+        Config("RecFound", "nothing", config_dict=settings | nowhere)
+    assert not [message for message in messages if message not in str(error.value)], error.value
+
+
+def test_unknown_names_in_a_file_have_their_line(settings_file):
+    file = settings_file("seed: 1\ntasks: [U2I, QQ]\n")
+    with pytest.raises(ConfigError, match=r"tasks \(.*mine.yaml:2\): unknown task 'QQ'"):
+        Config("RecFound", "nothing", [file])
+
+
 # what wins
 
 

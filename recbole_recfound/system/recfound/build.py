@@ -1,30 +1,28 @@
 """From a config and RecBole's built splits to a model and its training data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from peft import PeftModel
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.property_files import properties_dir
 from recbole_recfound.data import RECORD, Collator, MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.data.task import (
-    BUILDERS,
-    NEEDS_RECORDS,
+    GENERATIVE,
     TASKS,
     HeldOut,
     Task,
-    TaskOptions,
     TrainingData,
     build_tasks,
+    record_only_tasks,
+    task_table,
 )
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.text import (
@@ -36,11 +34,12 @@ from recbole_recfound.data.text import (
     read_atomic,
 )
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.merge import MERGE_METHODS
 from recbole_recfound.model.recfound import ModelInputs, RecFound
 from recbole_recfound.sampler import build_scheduler
+from recbole_recfound.system.recfound.options import adapter_args, scheduler_args, task_settings
 
 ITEM, POSITIONS, PROMPT = "item", "positions", "prompt"
-SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,15 @@ def build_recfound(
     source = TrainingData.of(
         splits.train_set, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, splits)
     )
-    options = _task_options(config, mode)
-    tasks, left_out = build_tasks(config["tasks"], source, options)
+    settings = task_settings(config, sequences=mode != PROMPT)
+    tasks, left_out = build_tasks(config["tasks"], source, settings)
     if "U2I" in left_out:
         raise ConfigError(
             f"tasks: U2I cannot be built ({left_out['U2I']}), and without it nothing is ranked; leave it out of tasks"
         )
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
-    joined = add_record_tasks(tasks, files, config["seed"], options)
-    left_out |= {name: NEEDS_RECORDS for name in TASKS if name not in BUILDERS}
+    joined = add_record_tasks(tasks, files, config["seed"], settings)
+    left_out |= record_only_tasks()
     left_out = {name: why for name, why in left_out.items() if name not in joined} | files.untrained(joined)
     built_here, tasks = tasks, chosen_tasks(config, joined)
     ranks = "U2I" in built_here and "U2I" in tasks
@@ -112,7 +111,7 @@ def build_recfound(
     check_settings(config, backbone, mode, ranks)
     row_of_iid, iid_of_row = item_rows(splits, catalogue)
     collator = _collator(config, backbone, catalogue, tasks, iid_of_row, mode)
-    adapted = build_adapted(config, backbone)
+    adapted = build_adapted(config, backbone, tasks)
     tokens = _reordered(collator.sentences, row_of_iid)
     # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
     targets = (
@@ -194,9 +193,9 @@ def _queries(config: Config, catalogue: Catalogue) -> list[tuple[str, int]]:
 
 
 def _profiles(config: Config, splits: Splits) -> dict[str, dict[str, str]]:
-    """Short text columns of an optional .user file, by user token; only UP reads them."""
+    """Return short text columns of an optional .user file by user token, where a task reads them."""
     path = Path(config["data_path"]) / f"{config['dataset']}.user"
-    if "UP" not in config["tasks"] or not path.is_file():
+    if not any(TASKS[name].reads_profiles for name in config["tasks"]) or not path.is_file():
         return {}
     key = splits.train_set.uid_field
     table = read_atomic(path, config["field_separator"], config["encoding"])
@@ -207,21 +206,6 @@ def _profiles(config: Config, splits: Splits) -> dict[str, dict[str, str]]:
     }
 
 
-def _task_options(config: Config, mode: str) -> TaskOptions:
-    return TaskOptions(
-        sequences=mode != PROMPT,
-        history_titles=config["history_titles"],
-        sr_form=config["sr_form"],
-        candidates=config["sr_candidates"],
-        hard_negatives=config["hard_negatives"],
-        negative_source=config["negative_source"],
-        neighbours=config["item_neighbours"],
-        neighbour_window=config["neighbour_window"],
-        max_generative=config["max_generative_examples"],
-        eval_examples=config["task_test_examples"],
-    )
-
-
 def _collator(
     config: Config,
     backbone: Backbone,
@@ -230,20 +214,16 @@ def _collator(
     iid_of_row: np.ndarray,
     mode: str,
 ) -> Collator:
-    texts = yaml.safe_load((properties_dir() / "task" / "prompts.yaml").read_text(encoding="utf-8"))
-    unknown = set(config["prompts"]) - set(TASKS)
-    if unknown:
-        raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
     for name in config["prompts"]:
         if isinstance(tasks.get(name), RecordTask):
             raise ConfigError(f"prompts: {name} comes from task_files, whose records bring their own prompts")
     templates = {
         name: PromptTemplate(
             name,
-            config["prompts"].get(name, texts[task.template]),
-            task.slots or SLOTS[name],
+            config["prompts"].get(name, task.prompt),
+            task.slots,
             backbone.tokenizer,
-            name not in SLOTS,
+            chat=task.spec.kind == GENERATIVE,
         )
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)
@@ -288,10 +268,9 @@ def check_settings(config: Config, backbone: Backbone, mode: str, ranks: bool) -
     """
     if config["body"] == "random" and not ranks:
         raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
-    if config["merge_sparsify"] != "none" and config["merge_method"] not in ("linear", "slerp"):
-        raise ConfigError(
-            f"merge_sparsify: is for linear and slerp; merge_method {config['merge_method']} leaves it unused"
-        )
+    method = config["merge_method"]
+    if config["merge_sparsify"] != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
+        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
         raise ConfigError(
             "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
@@ -313,8 +292,13 @@ def check_settings(config: Config, backbone: Backbone, mode: str, ranks: bool) -
         )
 
 
-def build_adapted(config: Config, backbone: Backbone) -> PeftModel:
+def build_adapted(config: Config, backbone: Backbone, tasks: Iterable[str]) -> PeftModel:
     """Put the configured adapter on the backbone.
+
+    Args:
+        config: the run's config.
+        backbone: frozen language model, adapted in place.
+        tasks: names of the trained tasks.
 
     Raises:
         ConfigError: an option the adapter refuses.
@@ -326,17 +310,10 @@ def build_adapted(config: Config, backbone: Backbone) -> PeftModel:
             raise ConfigError(
                 f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
             )
-    kind = config["adapter"]
-    options = {
-        "r": config["lora_r"],
-        "lora_alpha": config["lora_alpha"],
-        "lora_dropout": config["lora_dropout"],
-        "target_modules": list(config["target_modules"]),
-    }
-    if kind == "tmole":
-        options["experts_per_group"] = config["experts_per_group"]
+    # `none` is a frozen LoRA whose B is zero.
+    kind = "lora" if config["adapter"] == "none" else config["adapter"]
     try:
-        adapted = build_adapter(backbone.model, "lora" if kind == "none" else kind, **options)
+        adapted = build_adapter(backbone.model, kind, task_table(tasks), **adapter_args(config, kind))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter: {error}") from None
     if config["gradient_checkpointing"]:
@@ -375,12 +352,8 @@ def build_loader(
             raise ConfigError(
                 f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}"
             )
-    options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
-        config["scheduler"],
-        scheduler_sizes(tasks),
-        scheduler_groups(tasks),
-        **(options if config["scheduler"] in ("s2sched", "coba") else {}),  # those that watch losses
+        config["scheduler"], scheduler_sizes(tasks), scheduler_groups(tasks), **scheduler_args(config)
     )
     return MultiTaskLoader(
         tasks,
@@ -405,7 +378,7 @@ def validation_probe(
     pairs = held_out(splits.valid_set)
     pairs = pairs[splits.known_at_valid.lengths[pairs[:, 0]] > 0]
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
-    sequences = task.options.sequences
+    sequences = task.settings.sequences
     longest = config["MAX_ITEM_LIST_LENGTH"] if sequences else config["history_titles"]
     histories = [row_of_iid[splits.known_at_valid.of(user)][-longest:] for user, _ in pairs[chosen]]
     answers = row_of_iid[pairs[chosen, 1]]

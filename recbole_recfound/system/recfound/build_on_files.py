@@ -7,7 +7,7 @@ from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import RECORD, Collator
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.data.task import RecordPairExample, Task, TaskOptions
+from recbole_recfound.data.task import RecordPairExample, Task
 from recbole_recfound.data.task_tests import collect_tests
 from recbole_recfound.data.text import Catalogue, PromptTemplate, TokenTable
 from recbole_recfound.errors import ConfigError
@@ -21,6 +21,7 @@ from recbole_recfound.system.recfound.build import (
     check_settings,
     chosen_tasks,
 )
+from recbole_recfound.system.recfound.options import task_settings
 
 CENTRE_TEXTS = 256
 """Texts whose mean is the centre of all vectors."""
@@ -46,7 +47,7 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
     Raises:
         ConfigError: no training file, or settings that need items.
     """
-    joined = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
+    joined = add_record_tasks({}, files, config["seed"], task_settings(config, sequences=False))
     tasks = chosen_tasks(config, joined)
     if not tasks:
         why = (
@@ -70,7 +71,7 @@ def build_on_files(config: Config, files: TaskFiles, backbone: Backbone, device:
         config["generative_pass_tokens"],
         backbone.context,
     )
-    adapted = build_adapted(config, backbone)
+    adapted = build_adapted(config, backbone, tasks)
     tokens = TokenTable(np.zeros(0, dtype=np.int32), np.zeros(2, dtype=np.int64))
     rows = np.array([-1], dtype=np.int64)
     inputs = ModelInputs(

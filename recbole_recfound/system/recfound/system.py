@@ -104,9 +104,6 @@ class RecFoundSystem(System):
     def check(cls, config: Config) -> None:
         """Refuse settings of the tasks that cannot work."""
         check_bert_score(config["bert_score_model"])
-        counts = config["task_test_examples"]
-        if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
-            raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
 
     def _accelerator(self) -> Accelerator:
         if AcceleratorState._shared_state:
