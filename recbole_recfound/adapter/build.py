@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from recbole_recfound.adapter.registered import ADAPTERS
 from recbole_recfound.adapter.tmole import TASKS_ARGUMENT, Tasks, TMoLEModel
-from recbole_recfound.runtime.registry import parameters_of
+from recbole_recfound.runtime.options import parameters_of
 
 
 def build_adapter(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from recbole_recfound.runtime import registry
-from recbole_recfound.runtime.registry import parameters_of
+from recbole_recfound.runtime.options import parameters_of
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 GIVEN = ("tensors", "deltas", "weights", "generator")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
@@ -146,13 +145,6 @@ class Registry(Generic[T]):
 def _origin(entry: Any) -> str:
     entry = getattr(entry, "function", entry)
     return f"{getattr(entry, '__module__', '')}.{getattr(entry, '__qualname__', repr(entry))}"
-
-
-def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the named parameters of a class or function with their defaults (`inspect.Parameter.empty` for none)."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.kind in named}
 
 
 # Typed aliases of these are defined beside the classes they hold; here they are reachable for config/, which checks

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recbole_recfound.data import IGNORED, Collator
 from recbole_recfound.data.collate import group_by_length
-from recbole_recfound.data.task import GenerativeExample, PairExample, SequenceExample
+from recbole_recfound.data.task import TASKS, GenerativeExample, PairExample, SequenceExample
 from recbole_recfound.data.text import PromptTemplate
 from recbole_recfound.data.text.tokens import WIDTH_STEP
 from tests.data.task.hand_made import catalogue
@@ -35,7 +35,8 @@ IID = np.array([5, 4, 3, 2, 1, 0])
 
 def _collator(**changes):
     templates = {
-        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS
+        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA"), uncut=TASKS[name].uncut)
+        for name in TEXTS
     }
     settings = {
         "max_item_tokens": 30,

@@ -136,7 +136,7 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
     assert _results(result)["left_out"] == {
         "SA": "no training record of it besides those of validation or test files: neither trained nor tested"
     }
-    assert "left out: SA: no training file has records of it" in capsys.readouterr().out
+    assert "left out: SA: no training record of it" in capsys.readouterr().out
 
 
 def test_few_candidates_are_told(small_run, files, capsys):
@@ -249,7 +249,7 @@ def test_validate_data(files, tiny_backbone, capsys):
         [[], "name at least one file"],
         [["a", "--skip=1"], "skip: unknown option"],
         [["absent", *options], "absent cannot be read"],
-        [["a", "b", "a"], "a is specified more than once"],
+        [["a", "b", "a"], "a is given twice"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
         [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
     ):

@@ -56,6 +56,7 @@ class Task(ABC):
         Options: dataclass of its options.
         prompt: default prompt template (jinja2; each slot stands alone, as in `{{ history }}`).
         slots: names of the slots its examples fill.
+        uncut: slots that are never cut to fit a prompt: those with the candidates of an answer.
         metrics: metrics of its generated answers, the most important first.
         ranking_metric: RecBole's metric of its ranked candidates, for an embedding task.
         closed: whether the answer is one of few, so that generation is constrained to them.
@@ -75,6 +76,7 @@ class Task(ABC):
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     prompt: str = ""
     slots: tuple[str, ...] = ()
+    uncut: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[tuple[type[AnswerMetric], ...]] = ()
     ranking_metric: ClassVar[str] = "MRR"
     closed: ClassVar[bool] = False

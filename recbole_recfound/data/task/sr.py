@@ -46,6 +46,7 @@ class SequentialRecommendation(InteractionTask):
         "A user chose these items, oldest first:\n{{ history }}\n\nWhich item comes next? Answer with its title."
     )
     slots: tuple[str, ...] = ("history", "candidates")
+    uncut = ("candidates",)
     metrics = (LetterRecall,)
     closed = True
     minimum = 2

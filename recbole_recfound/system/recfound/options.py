@@ -10,7 +10,7 @@ from typing import Any
 from recbole_recfound.adapter import ADAPTERS
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.task import TASKS, TaskSettings
-from recbole_recfound.runtime.registry import parameters_of
+from recbole_recfound.runtime.options import parameters_of
 from recbole_recfound.sampler import SCHEDULERS
 
 TASK_KEYS = {
