@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_recfound.system.execute import execute
 from recbole_recfound.system.load import load_run
 from recbole_recfound.system.request import Request
-from recbole_recfound.system.run import execute
 
 
 def run_recfound(

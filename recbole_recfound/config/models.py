@@ -6,8 +6,8 @@ import difflib
 import importlib
 from collections.abc import Iterable
 
-from recbole_recfound.config.property_files import recbole_dir
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.locations import recbole_dir
 
 OUR_MODELS = {"RecFound": "recbole_recfound.model.recfound", "IAK": "recbole_recfound.model.iak"}
 """Class name -> module, imported when it is asked for."""

@@ -5,8 +5,7 @@ from recbole_recfound.adapter import build_adapter, check_adapter, check_gradien
 from recbole_recfound.backbone.depth import decode, first_layers
 from recbole_recfound.data.task import task_table
 from recbole_recfound.errors import TrainingError
-
-from .models import tiny_backbone, tiny_model, tokens
+from tests.adapter.models import tiny_backbone, tiny_model, tokens
 
 KINDS = ["tmole", "lora"]
 TASKS = ["U2I", "SR", "AG"]

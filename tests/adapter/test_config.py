@@ -1,8 +1,7 @@
 import pytest
 
 from recbole_recfound.adapter import TMoLEConfig
-
-from .models import TABLE, tiny_model
+from tests.adapter.models import TABLE, tiny_model
 
 
 def test_defaults_are_the_papers():

@@ -9,8 +9,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from recbole_recfound.adapter import TMoLEConfig, accept_tasks, build_adapter, routing
-
-from .models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
+from tests.adapter.models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
 
 TASKS = ["U2I", "SR", 2, "spare"]
 families = pytest.mark.parametrize("family", FAMILIES)

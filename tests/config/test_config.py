@@ -9,9 +9,10 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_recfound.config.configurator import Config, check_value, known_rules
-from recbole_recfound.config.property_files import parse_text, properties_dir, read_settings
+from recbole_recfound.config.property_files import parse_text, read_settings
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.runtime.device import is_gpu
+from recbole_recfound.runtime.locations import properties_dir
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_every_setting_of_our_files_is_explained_and_fits_its_own_rule():
 
 
 def test_recboles_own_defaults_fit_the_rules():
-    from recbole_recfound.config.property_files import recbole_dir
+    from recbole_recfound.runtime.locations import recbole_dir
 
     for path in (recbole_dir() / "properties" / "model").glob("*.yaml"):
         for setting in read_settings(path):
@@ -308,7 +309,7 @@ def test_recboles_own_defaults_fit_the_rules():
 
 
 def test_recboles_files_are_read_as_recbole_reads_them():
-    from recbole_recfound.config.property_files import recbole_dir
+    from recbole_recfound.runtime.locations import recbole_dir
 
     loader = RecBoleConfig._build_yaml_loader(None)
     for path in (recbole_dir() / "properties").glob("**/*.yaml"):
@@ -431,7 +432,7 @@ def test_a_forgotten_model_of_iak_is_noticed():
 
 @pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "text")])
 def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
-    monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda config: torch.device(device))
+    monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda *_: torch.device(device))
     assert Config("RecFound", "ml-100k")["history_mode"] == mode
     other = "item" if mode == "text" else "text"
     assert Config("RecFound", "ml-100k", config_dict={"history_mode": other})["history_mode"] == other

@@ -31,13 +31,13 @@ from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.load import load_ranking
-from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.base import System
 from recbole_recfound.system.recfound import load as _base_hooks  # noqa: F401
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.build_on_files import build_on_files
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
-from recbole_recfound.system.run import Run
+from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -76,7 +76,7 @@ class RecFoundSystem(System):
         config = self.config = run.config
         self.budget = run.budget
         self.files = open_task_files(config)
-        self.device = choose_device(config)
+        self.device = choose_device(config["use_gpu"], config["gpu_id"])
         self.precision = choose_precision(config["precision"], self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.backbone = load_backbone(config["backbone"], self.device, dtype)
