@@ -15,6 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, check_columns, columns_of, find_dataset
+from recbole_recfound.config.history import settled_history_mode
 from recbole_recfound.config.models import get_model, nearest
 from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
 from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
@@ -122,6 +123,8 @@ class Config(RecBoleConfig):
         ConfigError: an unknown key, a value that does not fit, an unknown model, a GPU that is demanded and absent.
         DataError: the data set or a column that the run needs is missing.
     """
+
+    reads_plugin_files = True
 
     def __init__(
         self,
@@ -238,8 +241,8 @@ class Config(RecBoleConfig):
 
     def _settle_history_mode(self) -> None:
         """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
-        if self.model == "RecFound" and self["history_mode"] == "auto":
-            self.final_config_dict["history_mode"] = "text" if self["use_gpu"] else "item"
+        if self["history_mode"] is not None:
+            self.final_config_dict["history_mode"] = settled_history_mode(self)
 
     def _check_valid_metric(self) -> None:
         for key in ("valid_metric", "iak_valid_metric"):

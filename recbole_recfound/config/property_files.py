@@ -61,6 +61,23 @@ def recbole_dir() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def defaults_beside_recbole(model: str) -> dict[str, Any]:
+    """Return the defaults that RecBole's own `Config` needs for one of our models.
+
+    Args:
+        model: name of the model.
+
+    Returns:
+        The model's file, and the keys of our `overall.yaml` that RecBole does not define.
+    """
+    theirs = recbole_dir() / "properties"
+    files = ("overall.yaml", "dataset/sample.yaml")
+    defined = {setting.key for file in files for setting in read_settings(theirs / file)}
+    ours = {s.key: s.value for s in read_settings(properties_dir() / "overall.yaml") if s.key not in defined}
+    path = properties_dir() / "model" / f"{model}.yaml"
+    return ours | {s.key: s.value for s in read_settings(path)} if path.is_file() else ours
+
+
 def parse_text(text: str) -> Any:
     """One value as typed by the user: YAML, never evaluated. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=Loader)

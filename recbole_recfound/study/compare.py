@@ -20,10 +20,10 @@ from recbole_recfound.evaluation.report.table import (
     markdown_tasks,
     protocol_line,
 )
+from recbole_recfound.model.history import history_of
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
 from recbole_recfound.runtime.versions import versions
-from recbole_recfound.system.recfound.build import ITEM, PROMPT, history_mode
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 ADAPTER_OFF = "control: adapter off"
@@ -89,8 +89,8 @@ def compare(
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    mode = history_mode(config)
-    without = set() if mode == ITEM else IN_ITEM_MODE | ({ADAPTER_OFF} if mode == PROMPT else set())
+    mode = history_of(config)
+    without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else {ADAPTER_OFF})
     variants = {name: change for name, change in VARIANTS.items() if name not in without}
     for name in VARIANTS.keys() - variants.keys():
         print(f"left out, histories are read as text: {name}", flush=True)

@@ -12,13 +12,12 @@ from recbole.data.interaction import Interaction
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from recbole_recfound.backbone import load_backbone
+from recbole_recfound.data.split.history_dataset import history_fields
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.runtime.run_folder import RESULTS
-from recbole_recfound.system.recfound.build import build_recfound
 
 LARGEST_DIFFERENCE, SMALLEST_COSINE = 1e-3, 0.98
 
@@ -34,8 +33,7 @@ def load_recfound_base(folder: Path, splits: Splits) -> RecFound:
         DataError: the weights do not fit, or give other item vectors than the run kept.
     """
     config, device = splits.config, splits.config["device"]
-    backbone = load_backbone(config["backbone"], device)
-    model = build_recfound(config, splits, backbone, device).model
+    model = RecFound(config, splits.train_set)
     model.refresh_items()  # the plain backbone's features, before the adapter has its weights
     try:
         set_peft_model_state_dict(model.backbone, load_file(folder / "adapter" / "adapter_model.safetensors"))
@@ -75,7 +73,7 @@ class HistoryCollate:
         config = splits.config
         self.rows = splits.train_set.inter_feat
         self.longest: int = config["MAX_ITEM_LIST_LENGTH"]
-        self.fields = (splits.train_set.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"])
+        self.train_set = splits.train_set
         self.histories = splits.known_at_valid
         self.users = self.rows[splits.train_set.uid_field].numpy()
         order = np.argsort(self.users, kind="stable")
@@ -86,10 +84,6 @@ class HistoryCollate:
         """RecBole's batch of some rows; `item_id_list` int64 [B, L], oldest first, padded with 0 on the right, and `item_length` [B]."""
         index = np.asarray(index)
         batch = self.rows[index]
-        lengths = np.minimum(self.before[index], self.longest)
-        column = np.arange(max(int(lengths.max(initial=0)), 1))
-        inside = column < lengths[:, None]
-        first = self.histories.indptr[self.users[index]] + self.before[index] - lengths
-        items = np.where(inside, self.histories.items[np.where(inside, first[:, None] + column, 0)], 0)
-        batch.update(Interaction({self.fields[0]: torch.from_numpy(items), self.fields[1]: torch.from_numpy(lengths)}))
+        padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)
+        batch.update(history_fields(self.train_set, *padded))
         return batch

@@ -6,12 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from recbole.utils import init_seed
 from safetensors.torch import save_file
 
-from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.protocol import Splits, held_out
@@ -22,11 +19,11 @@ from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
+from recbole_recfound.model.parts import backbone_of
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.run_folder import RunFolder, write_text
 from recbole_recfound.system.recfound.build import Built, build_recfound
-from recbole_recfound.system.recfound.build_on_files import build_on_files
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -76,15 +73,9 @@ class MultiTaskRun:
         self.config, self.files, self.folder, self.budget = config, files, folder, budget
         self.device = choose_device(config)
         self.precision = choose_precision(config["precision"], self.device)
-        self.backbone = load_backbone(
-            config["backbone"], self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32
-        )
+        self.backbone = backbone_of(config)
         init_seed(config["seed"], config["reproducibility"])
-        accelerator = self._accelerator()
-        if splits:
-            self.built = build_recfound(config, splits, self.backbone, self.device, files)
-        else:
-            self.built = build_on_files(config, files, self.backbone, self.device)
+        self.built = build_recfound(config, splits, self.backbone, files)
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = splits if self.built.ranks else None
@@ -93,20 +84,7 @@ class MultiTaskRun:
             TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests), TEST_SHARE * budget.seconds
         )
         self.store = CheckpointStore(folder.trainer_state, config["merge_last"])
-        self.trainer = RecFoundTrainer(config, self.built.model, accelerator, self.store, budget)
-
-    def _accelerator(self) -> Accelerator:
-        if AcceleratorState._shared_state:
-            # accelerate keeps the precision and the device of a process's first run for all that follow.
-            AcceleratorState._reset_state(reset_partial_state=True)
-        if is_gpu(self.device):
-            # accelerate's device is the current one, whatever its number.
-            torch.accelerator.set_device_index(self.device.index)
-        return Accelerator(
-            mixed_precision=self.precision,
-            cpu=not is_gpu(self.device),
-            gradient_accumulation_steps=self.config["gradient_accumulation"],
-        )
+        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=budget)
 
     def results(self, saved: bool) -> dict[str, Any]:
         """Train, merge and test.
@@ -156,7 +134,7 @@ class MultiTaskRun:
                 "probe_share_of_step_time": share,
                 "precision": self.precision,
                 "device": str(self.device),
-                "history_mode": built.model.mode,
+                "history_mode": built.model.history.name,
                 "backbone": config["backbone"],
                 "backbone_fingerprint": self.backbone.fingerprint,
             },
@@ -233,7 +211,12 @@ class MultiTaskRun:
         def test() -> Tests:
             with self.trainer.accelerator.autocast():
                 return run_tests(
-                    built.model, generator, built.tests, config, lambda: self.budget.remaining() - WRITE_SECONDS
+                    built.model,
+                    built.collator,
+                    generator,
+                    built.tests,
+                    config,
+                    lambda: self.budget.remaining() - WRITE_SECONDS,
                 )
 
         tested = test()
@@ -273,7 +256,7 @@ class MultiTaskRun:
         if self.splits is None or not count:
             return []
         model = trainer.model
-        model.rerank = GenerativeRanking(model, count)
+        model.rerank = GenerativeRanking(model, self.built.collator, count)
         try:
             with trainer.accelerator.autocast():
                 metrics = trainer.evaluate(
@@ -347,22 +330,22 @@ def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue
-    row_of_iid = model.inputs.row_of_iid
+    index_of_id = built.data.item_ids.index_of_id
     items, lengths = splits.known_at_test.padded(chosen[:, 0], splits.config["MAX_ITEM_LIST_LENGTH"])
     users = model.user_vectors(torch.from_numpy(items).to(model.device), torch.from_numpy(lengths).to(model.device))
     scores = users @ model.item_vectors().T
     scores[:, 0] = float("-inf")
     examples = []
-    for (user, target), score in zip(chosen, scores):
+    for (user, target), score in zip(chosen, scores, strict=True):
         known = splits.known_at_test.of(user)
         score[torch.from_numpy(known[known != target]).to(model.device)] = float("-inf")
-        titles = [catalogue.title_of(row_of_iid[iid]) for iid in score.topk(shown).indices.tolist()]
+        titles = [catalogue.title_of(index_of_id[iid]) for iid in score.topk(shown).indices.tolist()]
         examples.append(
             {
                 "user": str(splits.train_set.id2token(splits.train_set.uid_field, user)),
-                "history": [catalogue.title_of(row_of_iid[iid]) for iid in known[-shown:]],
+                "history": [catalogue.title_of(index_of_id[iid]) for iid in known[-shown:]],
                 "recommended": titles,
-                "held_out": catalogue.title_of(row_of_iid[target]),
+                "held_out": catalogue.title_of(index_of_id[target]),
             }
         )
     return examples

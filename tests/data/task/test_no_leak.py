@@ -6,7 +6,7 @@ import pytest
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
-from recbole_recfound.system.recfound.build import catalogue_of
+from recbole_recfound.data.multi_task import catalogue_of
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
@@ -46,12 +46,12 @@ def _examples(path, source_of, sequences: bool) -> bytes:
 
 
 def _source(splits: Splits) -> TrainingData:
-    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
+    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), 3, QUERIES, PROFILES)
 
 
 def _planted(splits: Splits) -> TrainingData:
     """What a careless builder would do: look at all interactions."""
-    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
+    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits.train_set), 3, QUERIES, PROFILES)
 
 
 def _same_examples_whatever_is_held_out(write_dataset, source_of, sequences: bool) -> bool:
@@ -76,7 +76,7 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
     """Rows with equal timestamps must never be sorted again: the last of them is held out."""
     settings = {"data_path": str(tiny_path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}}
     splits = build_splits(Config("RecFound", "tiny", config_dict=settings))
-    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), seed=0)
     train = splits.train_set
     tokens_of = {str(train.id2token("user_id", user)): user for user in range(1, train.user_num)}
     assert set(source.users) == {token for token, user in tokens_of.items() if len(splits.known_at_valid.of(user))}
@@ -103,7 +103,7 @@ def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_data
     path = write_dataset("shop", inter=[INTER, *rows])
     splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": str(path), "normalize_all": True}))
     assert splits.train_set.inter_feat["rating"].max() <= 1
-    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), seed=0)
     told = {(user, item): value for user, item, value, _ in rows}
     for index, token in enumerate(source.users):
         start, stop = source.indptr[index], source.indptr[index + 1]
@@ -120,7 +120,7 @@ def _raw_ratings(path):
 def test_queries_for_held_out_items_are_left_out(write_dataset):
     path = write_dataset("films", inter=_interactions(1), item=ITEM)
     splits = build_splits(Config("RecFound", "films", config_dict={"data_path": str(path)}))
-    catalogue = catalogue_of(splits.config, splits)
+    catalogue = catalogue_of(splits.config, splits.train_set)
     source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", 0), ("unseen", catalogue.pool_size)])
     assert len(catalogue) > catalogue.pool_size
     assert source.queries == [("seen", 0)]
