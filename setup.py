@@ -42,7 +42,7 @@ setup(
     # setuptools: the tests build a wheel
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
-        "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13"],
+        "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13", "hyperopt>=0.2.7"],
     },
     entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
 )
