@@ -67,12 +67,17 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_run(tiny_path: Path, tiny_backbone: Path, tmp_path: Path) -> dict:
+def small_run(small_settings: dict, tmp_path: Path) -> dict:
     """Settings of a RecFound run that takes seconds: override what a test is about."""
+    return small_settings | {"output_dir": str(tmp_path / "runs")}
+
+
+@pytest.fixture(scope="session")
+def small_settings(tiny_path: Path, tiny_backbone: Path) -> dict:
+    """`small_run` without a folder, for runs that several tests share."""
     return {
         "data_path": str(tiny_path),
         "backbone": str(tiny_backbone),
-        "output_dir": str(tmp_path / "runs"),
         "show_progress": False,
         "use_gpu": False,
         "precision": "float32",

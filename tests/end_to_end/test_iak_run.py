@@ -179,16 +179,21 @@ def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
     settings = (
         QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
     )
-    sizes = {}
+    sizes, steps = {}, {}
     for sampling in ("dynamic", "fixed", "mixed"):
         result = run_recfound(
             "IAK", "tiny", config_dict=settings | {"iak_sampling": sampling, "iak_prior": "learned", "iak_beta": 1.0}
         )
-        sizes[sampling] = set(result["comparison"][-1]["batch_sizes"])
+        row = result["comparison"][-1]
+        sizes[sampling], steps[sampling] = set(row["batch_sizes"]), sum(row["domain_steps"])
         bank = load_recfound(result["run_dir"]).model.banks[0]
         assert isinstance(bank.prior_mean, torch.nn.Parameter)
-        assert bank.prior_mean[bank.enabled].any() or not bank.enabled.any()
+        assert bank.enabled.any() and bank.prior_mean[bank.enabled].any(dim=1).all(), (
+            "every kept kernel has learnt its prior"
+        )
+        assert not bank.prior_mean[torch.tensor(row["domain_steps"]) == 0].any()
     assert sizes["fixed"] - {0} == {32} and len(sizes["dynamic"] - {0}) > 1, "0: without training rows"
+    assert steps["mixed"] > 2 * max(steps["fixed"], steps["dynamic"]), "rows as they come have many domains in a batch"
 
 
 def test_recfound_is_a_base(small_run, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.adapter.tmole import TMoLELayer
@@ -72,7 +73,13 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     assert found["history_mode"] == (
         "item" if mode.get("history_mode") == "item" else mode.get("text_form", "positions")
     )
-    assert 0 <= run["test_result"]["ndcg@10"] <= 1 and run["comparison"][-1]["task_metrics"]
+    outcome = results_of(run)["merge"]
+    assert set(outcome["test"]) == {"best", "last", "merged"} and run["test_result"] == outcome["test"][outcome["kept"]]
+    assert set(run["comparison"][-1]["task_metrics"]) == {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}
+    states = (Path(run["run_dir"]) / f"trainer_state/step-{step:07d}/trained.safetensors" for step in (0, 4))
+    before, after = map(load_file, states)
+    moved = {name.partition(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {name.partition(".")[0] for name in before} >= {"backbone"}
 
 
 def test_a_run_goes_on_where_it_was_stopped(small_run):

@@ -197,34 +197,158 @@ def test_damaged_runs_are_told(finished, tmp_path):
             load_recfound(folder)
 
 
-@pytest.mark.parametrize(
-    "mode", [{"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}]
-)
-def test_text_modes_run(small_run, mode):
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | mode | {"max_steps": 2})
-    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+EVERY_TASK = {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}
+PROBED = {"probe_interval": 1, "s2sched_warmup": 1}
+"""Schedulers that watch losses act from the third step on."""
+
+
+class Seen:
+    """What a run left in its folder."""
+
+    def __init__(self, run: dict) -> None:
+        self.run, self.folder = run, Path(run["run_dir"])
+        self.results = json.loads((self.folder / "results.json").read_text())
+        self.history = json.loads((self.folder / "trainer_state" / "history.json").read_text())
+        self.adapter = json.loads((self.folder / "adapter" / "adapter_config.json").read_text())
+        self.untrained = {task["name"]: task["untrained_loss"] for task in self.results["tasks"]}
+        states = sorted((self.folder / "trainer_state").glob("step-*"))
+        self.before, self.after = (load_file(state / "trained.safetensors") for state in (states[0], states[-1]))
+
+    def vectors(self) -> torch.Tensor:
+        return load_file(self.folder / "item_embeddings.safetensors")["item_embeddings"]
+
+    def parts(self) -> set[str]:
+        """The first names of what is trained: backbone, item_table, user_tower."""
+        return {name.partition(".")[0] for name in self.before}
+
+    def moved(self) -> set[str]:
+        return {name for name in self.before if not torch.equal(self.before[name], self.after[name])}
+
+    def changed_from(self, other: "Seen") -> set[str]:
+        """Tasks that begin with another loss."""
+        assert set(self.untrained) == set(other.untrained)
+        return {name for name, loss in self.untrained.items() if loss != pytest.approx(other.untrained[name], rel=1e-5)}
+
+
+def see(settings: dict, **changes) -> Seen:
+    return Seen(run_recfound("RecFound", "tiny", config_dict=settings | changes))
+
+
+@pytest.fixture(scope="module")
+def plain(small_settings, tmp_path_factory) -> Seen:
+    """The run that controls are held against."""
+    return see(small_settings, output_dir=str(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def plain_untrained(small_settings, tmp_path_factory) -> Seen:
+    return see(small_settings, output_dir=str(tmp_path_factory.mktemp("plain")), max_steps=0)
+
+
+@pytest.mark.parametrize("form", ["positions", "prompt"])
+def test_text_modes_run(small_run, plain, form):
+    """Histories as text are scored otherwise; a prompt is held against texts and leaves the item table alone."""
+    seen = see(small_run, history_mode="text", text_form=form, max_steps=2)
+    assert seen.results["run"]["history_mode"] == form and plain.results["run"]["history_mode"] == "item"
+    changed = seen.changed_from(plain)
+    assert "U2I" in changed and not changed & {"SR", "SA", "IP", "AVE"}
+    assert seen.parts() == plain.parts() - ({"item_table", "user_tower"} if form == "prompt" else set())
+    assert {name.partition(".")[0] for name in seen.moved()} == seen.parts()
+
+
+def test_the_adapter_can_be_one_lora(small_run, plain):
+    seen = see(small_run, adapter="lora")
+    assert plain.adapter["peft_type"] == "TMOLE" and seen.adapter["peft_type"] == "LORA"
+    assert plain.results["router"] is not None and seen.results["router"] is None
+    assert any("tmole" in name for name in plain.before) and not any("tmole" in name for name in seen.before)
+    assert any("lora_B" in name for name in seen.moved())
+    assert seen.changed_from(plain) <= {"U2I"}, (
+        "no adapter changes anything before it has learned; ids of items are drawn after it"
+    )
+
+
+def test_without_an_adapter_the_backbone_learns_nothing(small_run, plain):
+    seen = see(small_run, adapter="none")
+    assert seen.parts() == plain.parts() - {"backbone"} and seen.moved()
+    assert seen.run["comparison"][-1]["trainable_parameters"] < plain.run["comparison"][-1]["trainable_parameters"]
+    for run, learned in ((seen, False), (plain, True)):
+        kept = load_file(run.folder / "adapter" / "adapter_model.safetensors")
+        assert any(weight.any() for name, weight in kept.items() if "lora_B" in name) == learned
+    # Tasks without the item table or a reader of histories never change.
+    for task in seen.results["tasks"]:
+        assert (task["final_loss"] == task["untrained_loss"]) == (task["name"] != "U2I"), task["name"]
+
+
+def test_schedulers_sample_and_weigh_as_they_say(small_run):
+    """Proportional shares never change, S2Sched's do; CoBa samples like the first and steps otherwise."""
+    runs = {name: see(small_run | PROBED, scheduler=name, max_steps=5) for name in ("proportional", "s2sched", "coba")}
+    sizes = {task["name"]: task["size"] for task in runs["proportional"].results["tasks"]}
+    pairs = {"U2I", "I2I", "Q2I"}
+    for name, constant in (("proportional", True), ("s2sched", False), ("coba", True)):
+        shares = [record["weights"] for record in runs[name].history]
+        assert (shares[0] == shares[-1]) == constant, name
+        for group in (pairs, EVERY_TASK - pairs):
+            whole = sum(sizes[task] for task in group)
+            assert {task: shares[0][task] for task in group} == pytest.approx(
+                {task: sizes[task] / whole for task in group}
+            )
+    first, other = runs["proportional"], runs["coba"]
+    assert [record["counts"] for record in first.history] == [record["counts"] for record in other.history]
+    assert first.history[0]["losses"] == other.history[0]["losses"]
+    assert any(not torch.equal(first.after[name], other.after[name]) for name in first.after)
+
+
+def test_merging_can_be_off(small_run, plain):
+    seen = see(small_run, merge_method="none")
+    assert set(plain.results["merge"]["test"]) == {"best", "last", "merged"} and plain.results["merge"]["steps"] == [
+        2,
+        4,
+    ]
+    assert set(seen.results["merge"]["test"]) == {"best", "last"} and seen.results["merge"]["steps"] == []
+    assert seen.results["merge"]["reason"] == "merging is off"
+    assert [record["losses"] for record in seen.history] == [record["losses"] for record in plain.history]
+
+
+def test_one_task_alone(small_run, plain):
+    seen = see(small_run, tasks=["U2I"], max_steps=2)
+    assert [set(record["losses"]) for record in seen.history] == [{"U2I"}] * 2 and set(seen.untrained) == {"U2I"}
+    assert set(plain.untrained) == EVERY_TASK
+    assert set(seen.run["comparison"][-1]["task_metrics"]) == {"U2I"}
+    read = {name.partition(".layers.")[2][0] for name in seen.before if ".layers." in name}
+    assert read == {"0", "1"}, "histories go through two layers"
 
 
 @pytest.mark.parametrize(
-    "control",
+    ("control", "changed", "same_vectors"),
     [
-        {"adapter": "lora"},
-        {"adapter": "none"},
-        {"scheduler": "proportional"},
-        {"scheduler": "coba"},
-        {"merge_method": "none"},
-        {"tasks": ["U2I"]},
-        {"backbone_layers": 0},
-        {"user_tower": "small"},
-        {"body": "random"},
-        {"item_features": "random"},
-        {"use_item_text": False},
+        ({"backbone_layers": 0}, {"U2I"}, True),
+        ({"user_tower": "small"}, {"U2I"}, None),
+        ({"body": "random"}, EVERY_TASK, True),
+        ({"item_features": "random"}, {"U2I"}, False),
+        ({"use_item_text": False}, {"U2I"}, False),
     ],
-    ids=str,
+    ids=["backbone_layers", "user_tower", "body", "item_features", "use_item_text"],
 )
-def test_ablations_and_controls_run(small_run, control):
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | control | {"max_steps": 2})
-    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+def test_controls_change_what_they_control(small_run, plain, plain_untrained, control, changed, same_vectors):
+    """Losses of the tasks that read it, before training, and the vectors of items (None: other draws come before theirs)."""
+    seen = see(small_run | control, max_steps=2)
+    assert seen.changed_from(plain) == changed
+    assert {name.partition(".")[0] for name in seen.moved()} >= {"backbone", "item_table"}
+    has_text, has_reader = (
+        ("item_table.text.weight" in seen.before),
+        any(name.startswith("user_tower.small.") for name in seen.before),
+    )
+    assert has_text == ("use_item_text" not in control) and has_reader == ("user_tower" in control)
+    if same_vectors is not None:
+        untrained = see(small_run | control, max_steps=0)
+        assert torch.allclose(untrained.vectors(), plain_untrained.vectors(), atol=1e-5) == same_vectors
+
+
+@pytest.mark.parametrize("control", [{"backbone_layers": 0}, {"user_tower": "small"}], ids=str)
+def test_controls_of_the_reader_leave_the_backbone_out(small_run, control):
+    """Without tasks that read text, nothing of the backbone is trained."""
+    seen = see(small_run | control, tasks=["U2I"], max_steps=2)
+    assert "backbone" not in seen.parts() and seen.moved()
 
 
 def test_recboles_own_model_runs_through_the_same_call(small_run):

@@ -36,7 +36,7 @@ def test_a_domain_without_rows_in_a_batch_and_a_stopped_one_stay_bit_equal(click
         after = weights_of(clicks.model)
         for name in before:
             assert torch.equal(before[name][1], after[name][1]), name
-            assert not torch.equal(before[name][0], after[name][0]) or not before[name][0].any(), name
+            assert not torch.equal(before[name][0], after[name][0]), name
 
 
 def test_training_is_repeatable_and_every_tensor_learns(clicks, tiny_path):
@@ -105,7 +105,7 @@ def test_beta_warms_up_and_the_kl_at_the_end_falls_along_a_sweep(tiny_path):
         ends.append(np.mean([record["kl"] for record in fitted.history[-3:]]))
         used = [record["beta"] for record in fitted.history]
         assert used == sorted(used) and used[-1] == beta and (beta == 0 or used[0] < beta)
-    assert ends[0] > ends[1] > ends[2] >= 0
+    assert ends[0] > 1.05 * ends[1] > 1.05**2 * ends[2]
 
 
 def test_two_phases_train_the_encoder_first(tiny_path):
@@ -225,7 +225,7 @@ def test_several_types_train_and_are_guarded(tiny_path):
         bank.enabled.zero_()
         without = score(number)
         bank.enabled.copy_(on)
-        assert (scores > without)[on.numpy()].all()
+        assert on.any() and (scores > without)[on.numpy()].all()
 
 
 def test_warm_kernels_that_are_better_than_the_base_stay_when_training_makes_them_worse(clicks):
