@@ -50,6 +50,7 @@ def test_importing_the_package_imports_neither_torch_nor_recboles_models():
 def test_run_recbole_gives_what_our_run_gives(settings, small_run, tmp_path):
     from recbole.quick_start import run_recbole
 
+    logging.getLogger().handlers.clear()
     theirs = run_recbole("RecFound", "tiny", config_dict=dict(settings))
     assert set(theirs) == KEYS
     ours = run_recfound("RecFound", "tiny", config_dict=small_run | {"merge_method": "none"})
@@ -150,12 +151,11 @@ def test_checkpoints_go_to_the_checkpoint_folder_and_come_back(settings):
 
 @pytest.fixture(autouse=True)
 def _loggers():
-    """RecBole's logger sets up the root logger only where it has no handlers, and its files are gone after a test."""
+    """RecBole's logger adds handlers to the root logger (where it has none), whose files are gone after a test."""
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
-    root.handlers.clear()
     yield
-    for handler in root.handlers:
+    for handler in set(root.handlers) - set(before):
         handler.close()
     root.handlers[:] = before
     root.setLevel(level)
