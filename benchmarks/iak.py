@@ -126,7 +126,7 @@ def measure(
         torch.nn.init.normal_(weight, std=0.05)
     of_users = LookupDomains("d", tuple(map(str, range(domains))), "user_id", (), torch.zeros(1, dtype=torch.long))
     family = family_of("SASRec", base)
-    model = IAK(base, family, Attachment(base, family.place), [of_users], [bank]).eval()
+    model = IAK.around(base, family, Attachment(base, family.place), [of_users], [bank]).eval()
     domain = torch.randint(0, domains, (rows,), device=device)
     batch = Interaction(
         {

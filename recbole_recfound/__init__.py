@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recbole_recfound import compat
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.config.property_files import defaults_beside_recbole
@@ -12,14 +14,10 @@ __all__ = ["__version__", "load_recfound", "run_recfound"]
 compat.install(OUR_MODELS, defaults_beside_recbole)
 
 
-def __getattr__(name: str):
-    """Imports torch and RecBole only for those who train, not for `--help`."""
-    if name == "run_recfound":
-        from recbole_recfound.quick_start import run_recfound
+def __getattr__(name: str) -> Any:
+    """Import torch and RecBole when a function is first used, not for `--help`."""
+    if name in ("run_recfound", "load_recfound"):
+        from recbole_recfound import quick_start
 
-        return run_recfound
-    if name == "load_recfound":
-        from recbole_recfound.serving import load_recfound
-
-        return load_recfound
+        return getattr(quick_start, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,20 +1,23 @@
-"""RecBole's models on the tiny data set, plugged with kernels, without training them for long."""
+"""RecBole's models on the tiny data set, with kernels attached, without training them for long."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.domain import Domains, build_domains, parse_domain
-from recbole_recfound.data.split.protocol import Splits, build_splits
+from recbole_recfound.data.domain import Domains
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
-from recbole_recfound.system.iak.build import Plug, kernel_rows, make_base, make_model, plug_in
-from recbole_recfound.system.iak.finetune import iak_config
-from recbole_recfound.trainer.iak import IAKOptions, IAKTrainer
+from recbole_recfound.system.iak.system import IAKSystem
+from recbole_recfound.system.request import Request
+from recbole_recfound.trainer.iak import IAKTrainer, collate_of, kernel_rows
+from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining
 
 CLICKS = {
     "threshold": {"rating": 4},
@@ -25,33 +28,48 @@ CLICKS = {
     },
 }
 OPTIONS: dict[str, dict[str, Any]] = {
-    "DeepFM": CLICKS | {"mlp_hidden_size": [16, 16]},
-    "DCNV2": CLICKS | {"mlp_hidden_size": [16, 16]},
-    "AutoInt": CLICKS | {"mlp_hidden_size": [16, 16]},
-    "BPR": {"embedding_size": 16},
-    "LightGCN": {"embedding_size": 16},
-    "SASRec": {"hidden_size": 16, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8},
-    "GRU4Rec": {"embedding_size": 16, "hidden_size": 16, "MAX_ITEM_LIST_LENGTH": 8},
+    "DeepFM": CLICKS | {"base_args": {"mlp_hidden_size": [16, 16]}},
+    "DCNV2": CLICKS | {"base_args": {"mlp_hidden_size": [16, 16]}},
+    "AutoInt": CLICKS | {"base_args": {"mlp_hidden_size": [16, 16]}},
+    "BPR": {"base_args": {"embedding_size": 16}},
+    "LightGCN": {"base_args": {"embedding_size": 16}},
+    "SASRec": {"base_args": {"hidden_size": 16, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8}},
+    "GRU4Rec": {"base_args": {"embedding_size": 16, "hidden_size": 16, "MAX_ITEM_LIST_LENGTH": 8}},
 }
 """Small versions of the models that are named as tested."""
 
 
+def small_base(model: str, **base_args: Any) -> dict[str, Any]:
+    """Settings of a small base, with further settings of its own."""
+    options = OPTIONS[model]
+    return options | {"base_model": model, "base_args": options["base_args"] | base_args}
+
+
 @dataclass(frozen=True)
 class SmallIAK:
-    """What a test needs."""
+    """An IAK model with its data; `config` are the base's settings, `run_config` those of the run."""
 
+    run_config: Config
     config: Config
     splits: Splits
-    plug: Plug
-    domains: list[Domains]
     model: IAK
     scorer: DomainScorer
+
+    @property
+    def domains(self) -> tuple[Domains, ...]:
+        return self.model.domains
+
+    @property
+    def plug(self) -> SimpleNamespace:
+        model = self.model
+        collate = collate_of(self.splits.train_data)
+        return SimpleNamespace(base=model.base, family=model.family, width=model.width, collate=collate)
 
     def batch(self, rows: int = 40):
         """The first training rows as RecBole's trainer gets them."""
         return self.plug.collate(list(range(rows)))
 
-    def trainer(self, **changes) -> IAKTrainer:
+    def trainer(self, **changes) -> KernelTrainer:
         """A trainer of this model."""
         options = {
             "epochs": 3,
@@ -64,16 +82,17 @@ class SmallIAK:
             "least_steps": 0,
             "cold": "base",
         } | changes
-        rows, number = kernel_rows(self.domains, self.splits, self.plug.trainable)
+        train_set = self.splits.train_set
+        drawn = IAKTrainer(self.run_config, self.model).rows_for_kernels(train_set)
+        rows, number = kernel_rows(self.domains, train_set, drawn)
         apart = number - len(self.domains[0])
         sampler = DomainBatchSampler(rows, number, 32, "dynamic", options["epochs"], options["least_steps"], 0, apart)
-        return IAKTrainer(
-            self.model, sampler, self.plug.collate, self.scorer, IAKOptions(**options), torch.device("cpu")
-        )
+        training = KernelTraining(**options)
+        return KernelTrainer(self.model, sampler, self.plug.collate, self.scorer, training, torch.device("cpu"))
 
     def base_scores(self):
-        """What kernels must beat."""
-        collected = self.scorer.collect(self.plug.base, "valid")
+        """The scores that kernels must beat."""
+        collected = self.scorer.collect(self.model.base, "valid")
         return [self.scorer.valid_scores(collected, number) for number in range(len(self.domains))]
 
 
@@ -83,18 +102,16 @@ def build_small_iak(model: str, data_path, **changes) -> SmallIAK:
         "data_path": str(data_path),
         "show_progress": False,
         "use_gpu": False,
-        "base_model": model,
         "domain": ["gender"],
         "checkpoint_dir": "saved",
     }
-    config, _ = iak_config("tiny", None, settings | OPTIONS[model] | changes)
+    config = IAKSystem.configure(Request("IAK", "tiny", settings | small_base(model) | changes))
+    IAKSystem.check(config)
+    splits = IAKSystem.open_data(config)
     init_seed(config["seed"], config["reproducibility"])
-    splits = build_splits(config)
-    plug = plug_in(splits, make_base(splits, None), config["iak_layer"])
-    domains = [build_domains(parse_domain(text), splits) for text in config["domain"]]
-    return SmallIAK(
-        config, splits, plug, domains, make_model(plug, domains, config), DomainScorer(splits, plug.base, domains)
-    )
+    kernels = IAK(config, splits.train_set, make_base(splits.train_set, None))
+    scorer = IAKTrainer(config, kernels).scorer(splits.train_data, valid=splits.valid_data, test=splits.test_data)
+    return SmallIAK(config, splits.config, splits, kernels, scorer)
 
 
 def shake(model: IAK, seed: int = 0, size: float = 0.3) -> None:

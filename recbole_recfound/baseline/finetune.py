@@ -19,7 +19,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.runtime.budget import turn
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
-from recbole_recfound.trainer.iak import IAKOptions
+from recbole_recfound.trainer.kernels import KernelTraining
 
 if TYPE_CHECKING:
     from recbole_recfound.evaluation.domains import Collected, DomainScorer
@@ -125,7 +125,7 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
         return model, loss
     if not family.differentiable:
         raise ConfigError(
-            f"baselines: {type(recipe.base).__name__} as a base gives no gradients; of the baselines only frozen and adapter can be used"
+            f"tuning_baselines: {type(recipe.base).__name__} as a base gives no gradients; only frozen and adapter can be used"
         )
     model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)
@@ -139,7 +139,7 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
         _inject_lora(model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ConfigError(
-            f"baselines: {type(recipe.base).__name__} has nothing that {method} could train; leave {method} out"
+            f"tuning_baselines: {type(recipe.base).__name__} has nothing that {method} could train; leave {method} out"
         )
     return model, lambda interaction: family.loss(model, interaction)
 
@@ -175,7 +175,7 @@ class FineTuner:
     sampler: DomainBatchSampler
     collate: Callable[[list[int]], Any]
     scorer: DomainScorer
-    options: IAKOptions
+    options: KernelTraining
     deadline: float | None = None
 
     def run(self, method: str, show_progress: bool = False) -> dict[str, Any]:
@@ -277,7 +277,7 @@ class FineTuner:
             return float("-inf")
         scorer = self.scorer
         score = scorer.score_of(
-            scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.kept_by)
+            scorer.part_metrics(scorer.collect(model, "valid", valid), "valid", valid, scorer.selected_by)
         )
         return float("-inf") if np.isnan(score) else score
 

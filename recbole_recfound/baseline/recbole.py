@@ -5,33 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, get_trainer, init_seed
+from recbole.utils import EvaluatorType, ModelType, get_trainer, init_seed
 from torch import nn
 
-from recbole_recfound.config.configurator import Config, known_rules
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
+from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_same_rows, check_short_histories
 from recbole_recfound.errors import ConfigError
-
-ALSO_SHARED = (
-    "mask_history",
-    "seed",
-    "reproducibility",
-    "use_gpu",
-    "gpu_id",
-    "worker",
-    "state",
-    "show_progress",
-    "encoding",
-)
-"""What all rows share beside RecBole's own lists of data and evaluation settings."""
-
-NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
-"""Entries of those lists that belong to a model, not to the protocol."""
+from recbole_recfound.evaluation.results import Row
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+"""Types of models that score labelled rows."""
 
 
 class _OutOfTime(Exception):
@@ -47,20 +33,18 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
         checkpoint_dir: where RecBole's trainer saves.
 
     Raises:
-        ConfigError: there is no such model, it does not rank, or a setting of `baseline_args` is wrong.
+        ConfigError: unknown model, one with another kind of evaluation, or a wrong setting in `baseline_args`.
     """
-    if get_model(name).type in WITHOUT_RANKING:
+    ranks, wanted = get_model(name).type not in WITHOUT_RANKING, config["eval_type"] == EvaluatorType.RANKING
+    if ranks != wanted:
+        forms = ("ranks items", "predicts clicks or ratings")
         raise ConfigError(
-            f"baselines: {name} predicts clicks or ratings and does not rank items; run it alone with --model={name}"
+            f"baselines: {name} {forms[not ranks]}, but this run {forms[not wanted]}; run it alone with --model={name}"
         )
-    shared = ({*dataset_arguments, *evaluation_arguments} - NOT_SHARED) | set(ALSO_SHARED)
-    rules = known_rules()
-    protocol = {
-        key: config[key] for key in shared if key in config and (config[key] is not None or rules[key].nullable)
-    }
-    protocol["data_path"] = str(Path(config["data_path"]).parent)
     own = (config["baseline_args"] or {}).get(name) or {}
-    return Config(name, config["dataset"], config_dict={**own, **protocol, "checkpoint_dir": str(checkpoint_dir)})
+    return Config(
+        name, config["dataset"], config_dict={**own, **shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
+    )
 
 
 def check_baselines(names: list[str], config: Config, reference: Splits) -> None:
@@ -86,8 +70,8 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
 
 def run_baseline(
     name: str, config: Config, reference: Splits, checkpoint_dir: str | Path, deadline: float | None = None
-) -> dict[str, Any]:
-    """Trains and tests one of RecBole's models.
+) -> Row:
+    """Train and test one of RecBole's models.
 
     Args:
         name: a RecBole model.
@@ -113,7 +97,7 @@ def run_baseline(
     return fit_and_score(theirs, splits, deadline)
 
 
-def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> dict[str, Any]:
+def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> Row:
     """Trains a RecBole model with RecBole's trainer and tests its best checkpoint.
 
     Args:
@@ -129,7 +113,7 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
     return fit(config, splits, deadline)[0]
 
 
-def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[dict[str, Any], nn.Module]:
+def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[Row, nn.Module]:
     """As `fit_and_score`, and gives the model at its best checkpoint as well."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, splits.train_set).to(config["device"])
@@ -147,16 +131,16 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
     metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
-    row = {
-        "model": config["model"],
-        "metrics": {metric: float(value) for metric, value in metrics.items()},
-        "valid_metrics": {metric: float(value) for metric, value in trainer.best_valid_result.items()},
-        "train_seconds": trained - begin,
-        "eval_seconds": time.monotonic() - trained,
-        "trainable_parameters": 0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "converged": converged,
-        "note": "" if converged else f"not converged: stopped after {len(epochs)} epochs",
-    }
+    row = Row(
+        model=config["model"],
+        metrics={metric: float(value) for metric, value in metrics.items()},
+        valid_metrics={metric: float(value) for metric, value in trainer.best_valid_result.items()},
+        train_seconds=trained - begin,
+        eval_seconds=time.monotonic() - trained,
+        trainable_parameters=0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
+        converged=converged,
+        note="" if converged else f"not converged: stopped after {len(epochs)} epochs",
+    )
     return row, model
 
 

@@ -9,12 +9,17 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.property_files import Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.system.defaults import DEFAULTS
 
 ON_THE_COMMAND_LINE = [
-    ("model", "RecFound", "The model: RecFound, IAK, or any model of RecBole. With --help: whose options are shown."),
+    (
+        "model",
+        DEFAULTS["model"],
+        "The model: one of this package (those in properties/model) or any of RecBole's. With --help: whose options are shown.",
+    ),
     (
         "dataset",
-        "ml-100k",
+        DEFAULTS["dataset"],
         "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone.",
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),

@@ -8,9 +8,11 @@ from recbole_recfound import __version__
 from recbole_recfound.cli.arguments import parse_arguments
 from recbole_recfound.cli.help import help_text
 from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.system.defaults import DEFAULTS
 
-DEFAULTS = {"model": "RecFound", "dataset": "ml-100k"}
-USAGE = "usage: recfound run [--model=RecFound] [--dataset=ml-100k] [--config_files=...] [--baselines=Pop,BPR] [--key=value ...]"
+USAGE = (
+    "usage: recfound run [--model=NAME] [--dataset=NAME] [--config_files=...] [--baselines=Pop,BPR] [--key=value ...]"
+)
 
 
 def command(argv: list[str]) -> int:
@@ -27,9 +29,10 @@ def command(argv: list[str]) -> int:
     """
     request = read_request(argv, USAGE)
     if request and request["config_dict"].pop("list_layers", False):
-        from recbole_recfound.system.iak.finetune import list_layers
+        from recbole_recfound.system.iak.layers import list_layers
+        from recbole_recfound.system.request import Request
 
-        print(list_layers(request["config_file_list"], request["config_dict"]))
+        print(list_layers(Request.of(**request)))
     elif request:
         from recbole_recfound.quick_start import run_recfound
 

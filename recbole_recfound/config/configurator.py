@@ -18,6 +18,7 @@ from recbole_recfound.atomic.find import NO_DATASET, check_columns, columns_of, 
 from recbole_recfound.config.history import settled_history_mode
 from recbole_recfound.config.models import get_model, nearest
 from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.renamed import RENAMED
 from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
@@ -69,6 +70,8 @@ def check_value(key: str, value: Any, origin: str = "") -> Any:
     """
     where = f" ({origin})" if origin else ""
     rules = known_rules()
+    if key in RENAMED:
+        raise ConfigError(f"{key}{where}: renamed; write {RENAMED[key]}")
     if key not in rules:
         raise ConfigError(f"{key}{where}: unknown setting{nearest(key, rules)}")
     wrong = problem(rules[key], value)
@@ -141,7 +144,7 @@ class Config(RecBoleConfig):
             raise
         except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(" ".join(str(error.args[0] if error.args else error).split())) from error
-        self._check_valid_metric()
+        self.check_valid_metric()
 
     def _build_yaml_loader(self) -> type:
         return Loader
@@ -244,16 +247,15 @@ class Config(RecBoleConfig):
         if self["history_mode"] is not None:
             self.final_config_dict["history_mode"] = settled_history_mode(self)
 
-    def _check_valid_metric(self) -> None:
-        for key in ("valid_metric", "iak_valid_metric"):
-            if not self[key]:
-                continue
-            name, at, k = self[key].lower().partition("@")
-            if name not in [metric.lower() for metric in self["metrics"]]:
-                raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
-            if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
-                raise ConfigError(
-                    f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10"
-                )
-            if at and k not in map(str, self["topk"]):
-                raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")
+    def check_valid_metric(self) -> None:
+        """Raise ConfigError if `valid_metric` is not computed in this run."""
+        key = "valid_metric"
+        name, at, k = self[key].lower().partition("@")
+        if name not in [metric.lower() for metric in self["metrics"]]:
+            raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
+        if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
+            raise ConfigError(
+                f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10"
+            )
+        if at and k not in map(str, self["topk"]):
+            raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")

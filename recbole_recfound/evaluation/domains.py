@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, eval_domains
-from recbole_recfound.data.split.protocol import Splits, training_pairs
+from recbole_recfound.data.split.protocol import training_pairs
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -25,55 +25,51 @@ from recbole_recfound.model.iak import DOMAIN_FIELD
 Collected = dict[str, torch.Tensor]
 """RecBole's resources of an evaluation (`rec.topk`, `rec.score`, `data.label`, ...), one entry per row."""
 
-PHASES = ("valid", "test")
-
 
 class DomainScorer:
-    """Scores models on the validation and test rows of a data set, whole and by domain.
+    """Scores models on held-out rows, whole and by domain.
 
     Args:
-        splits: the data.
-        base: a model of this data set; only lends itself to RecBole's Trainer, whose evaluation code is used.
+        base: a model of this data set; lends itself to RecBole's Trainer, whose evaluation code is used.
         domains: one entry for each type of domain.
+        train_data: RecBole's loader of the training rows.
+        loaders: evaluation loader of each phase, such as `valid` and `test`.
+        selected_by: metric that stops and guards a domain; None: the base's `valid_metric`.
     """
 
-    def __init__(self, splits: Splits, base: nn.Module, domains: Sequence[Domains]) -> None:
-        self.config = splits.config
+    def __init__(
+        self,
+        base: nn.Module,
+        domains: Sequence[Domains],
+        train_data: Any,
+        loaders: Mapping[str, Any],
+        selected_by: str | None = None,
+    ) -> None:
+        train_set = train_data._dataset
+        self.config = train_set.config
         self.domains = tuple(domains)
-        self.metric = self.config["valid_metric"].lower()
-        self.bigger: bool = self.config["valid_metric_bigger"]
-        self.kept_by = self._kept_by()
-        self._splits, self._lent = splits, base
+        self.selected_by = (selected_by or self.config["valid_metric"]).lower()
+        self._train_data, self._lent = train_data, base
         self.clicks = self.config["eval_type"] == EvaluatorType.VALUE
-        self.rows = {"valid": EvalRows.of(splits.valid_data), "test": EvalRows.of(splits.test_data)}
-        sets = {"valid": splits.valid_set, "test": splits.test_set}
-        self.domain = {phase: self._domains(self.rows[phase], sets[phase]) for phase in PHASES}
-        for phase in PHASES:
-            self.rows[phase].interaction.interaction[DOMAIN_FIELD] = self.domain[phase]
-        seen = torch.zeros(splits.train_set.user_num, dtype=torch.bool)
-        seen[torch.from_numpy(training_pairs(splits.train_set)[0])] = True
-        users = self.rows["test"].interaction[splits.train_set.uid_field]
-        self.seen_users = seen[users]
-        self.uid_field = splits.train_set.uid_field
+        self.rows = {phase: EvalRows.of(loader) for phase, loader in loaders.items()}
+        self.domain = {phase: self._domains(self.rows[phase], loader._dataset) for phase, loader in loaders.items()}
+        for phase, rows in self.rows.items():
+            rows.interaction.interaction[DOMAIN_FIELD] = self.domain[phase]
+        self.uid_field = train_set.uid_field
+        self._seen = torch.zeros(train_set.user_num, dtype=torch.bool)
+        self._seen[torch.from_numpy(training_pairs(train_set)[0])] = True
 
     @cached_property
     def _engine(self) -> Trainer:
         """Made when it is first needed: a scorer that refuses its settings has made no folder for checkpoints."""
         engine = Trainer(self.config, self._lent)
-        engine.tot_item_num = self._splits.dataset.item_num
-        engine.item_tensor = self._splits.dataset.get_item_feature().to(engine.device)
-        engine.eval_collector.data_collect(self._splits.train_data)
+        train_set = self._train_data._dataset
+        engine.tot_item_num = train_set.item_num
+        engine.item_tensor = train_set.get_item_feature().to(engine.device)
+        engine.eval_collector.data_collect(self._train_data)
         return engine
 
-    def _kept_by(self) -> str:
-        """What stops and guards a domain: for click models the log loss, since a kernel can raise its own domain's AUC and yet be so
-        overconfident that rows of different domains are ordered worse.
-        """
-        metrics = [name.lower() for name in self.config["metrics"]]
-        wanted = self.config["iak_valid_metric"] or ("logloss" if "logloss" in metrics else self.metric)
-        return wanted.lower()
-
-    def _domains(self, rows: EvalRows, held_out) -> torch.Tensor:
+    def _domains(self, rows: EvalRows, held_out: Any) -> torch.Tensor:
         """int64 [N, types]."""
         found = []
         for domains in self.domains:
@@ -165,15 +161,15 @@ class DomainScorer:
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
-        """float64 [D]: each domain's validation score (`iak_valid_metric`), higher is better, NaN where it cannot be computed."""
+        """float64 [D]: each domain's validation score (`selected_by`), higher is better, NaN where it cannot be computed."""
         return np.array(
-            [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.kept_by)]
+            [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.selected_by)]
         )
 
     def score_of(self, metrics: dict[str, float]) -> float:
         """The metric that stops and guards, so that higher is better; NaN where it is missing."""
-        sign = -1.0 if smaller_is_better(self.kept_by) else 1.0
-        return sign * metrics.get(self.kept_by, float("nan"))
+        sign = -1.0 if smaller_is_better(self.selected_by) else 1.0
+        return sign * metrics.get(self.selected_by, float("nan"))
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
         """Everything a row of the table says about a model.
@@ -192,10 +188,11 @@ class DomainScorer:
             }
         first = told["domains"][self.domains[0].text].values()
         told["weighted"] = {name: _weighted(first, name) for name in told["metrics"]}
-        if phase == "test" and 0 < int(self.seen_users.sum()) < len(self.seen_users):
+        seen = self._seen[self.rows[phase].interaction[self.uid_field]]
+        if phase == "test" and 0 < int(seen.sum()) < len(seen):
             told["users"] = {
-                "seen": {"rows": int(self.seen_users.sum()), **self.metrics(collected, phase, self.seen_users)},
-                "new": {"rows": int((~self.seen_users).sum()), **self.metrics(collected, phase, ~self.seen_users)},
+                "seen": {"rows": int(seen.sum()), **self.metrics(collected, phase, seen)},
+                "new": {"rows": int((~seen).sum()), **self.metrics(collected, phase, ~seen)},
             }
         return told
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.data.domain import Domains
-from recbole_recfound.model.kernel import IAKKernelBank, Passed
-from recbole_recfound.model.pretrained import Attachment, Family
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, parse_domain, permuted
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.kernel import IAKKernelBank, Passed, default_sizes, sizes_within
+from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
+from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
+from recbole_recfound.model.pretrained.base_config import base_of
+from recbole_recfound.model.pretrained.make import make_base, training_loader, training_rows
+
+PERMUTED = "permuted_domains"
+"""Value of `control`: domains are dealt out at random, so that they mean nothing."""
 
 DOMAIN_FIELD = "iak_domain"
 """Column of a batch, int64 [B, number of domain types], that overrides what the domains' own rules say."""
@@ -41,11 +51,21 @@ class IAK(AbstractRecommender):
     With several types of domain there is one bank for each, and their residual outputs are added.
 
     Args:
-        base: trained model; frozen here, and kept in eval mode even when RecBole's trainer calls `train()`.
-        family: its place, items and loss.
-        attachment: the place where kernels are plugged in.
+        config: settings of the run: `domain`, `kernel_args`, `iak_args`, `control`, and the base's (see `base_of`).
+        dataset: RecBole's built training set of the base; `dataset.config` are the base's settings.
+        base: trained base; None: as `base_checkpoint` says, or an untrained one that the trainer trains first.
+        fixed: `domains` (names and edges) and `sizes` of an earlier run; None: from the data and the settings.
+
+    Attributes:
+        base: frozen here; stays in eval mode even when RecBole's trainer calls `train()`.
+        base_trained: whether the base has weights from a training.
+        family, attachment: what is known about the base, and the place of the kernels.
+        width: size d of the vectors there.
         domains: one entry for each type of domain.
-        banks: a bank for each type.
+        banks: a bank of kernels for each type.
+
+    Raises:
+        ConfigError: domains, sizes or places that cannot be.
     """
 
     type = ModelType.GENERAL
@@ -53,19 +73,98 @@ class IAK(AbstractRecommender):
 
     def __init__(
         self,
+        config: Config,
+        dataset: Dataset,
+        base: nn.Module | None = None,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        data_config = dataset.config
+        self.device = data_config["device"]
+        self.options = KernelOptions.of(config["kernel_args"], "kernel_args")
+        training = IAKOptions.of(config["iak_args"], "iak_args")
+        checkpoint = None if base is not None else base_of(config)[1]
+        self.base_trained = base is not None or checkpoint is not None
+        base = make_base(dataset, checkpoint) if base is None else base
+        self.base = base.requires_grad_(False).eval()
+        self.family = family_of(data_config["model"], base, self.options.layer)
+        self.attachment = Attachment(base, self.family.place)
+        self.width, self.one_vector_per_row = _probed(self.family, self.attachment, base, dataset)
+        self.domains = build_all_domains(config, dataset, fixed["domains"] if fixed else None)
+        if len(self.domains) > 1 and self.options.combine != "residual":
+            raise ConfigError(
+                f"kernel_args: combine: got {self.options.combine}, but several types of domain add their outputs: residual"
+            )
+        sizes = fixed["sizes"] if fixed else [self._sizes(data_config["model"], training)] * len(self.domains)
+        self.banks = nn.ModuleList(
+            IAKKernelBank(
+                len(domains),
+                self.width,
+                bottleneck,
+                code,
+                self.options.combine,
+                self.options.stochastic,
+                self.options.prior == "learned",
+                aux,
+            )
+            for domains, (bottleneck, code, aux) in zip(self.domains, sizes, strict=True)
+        ).to(self.device)
+        self.items: torch.Tensor | None = None
+
+    @classmethod
+    def around(
+        cls,
         base: nn.Module,
         family: Family,
         attachment: Attachment,
         domains: Sequence[Domains],
         banks: Sequence[IAKKernelBank],
-    ) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False).eval()
-        self.family, self.attachment, self.domains = family, attachment, tuple(domains)
-        self.banks = nn.ModuleList(banks)
-        if len(banks) > 1 and any(bank.combine != "residual" for bank in banks):
-            raise ValueError("several types of domain add their residual outputs: combine must be residual")
-        self.items: torch.Tensor | None = None
+    ) -> IAK:
+        """Put given banks around a base, without settings and data.
+
+        Args:
+            base: frozen here.
+            family, attachment: what is known about the base, and the place of the kernels.
+            domains: one entry for each type of domain.
+            banks: a bank for each type.
+        """
+        model = cls.__new__(cls)
+        AbstractRecommender.__init__(model)
+        model.base = base.requires_grad_(False).eval()
+        model.family, model.attachment, model.domains = family, attachment, tuple(domains)
+        model.banks = nn.ModuleList(banks)
+        model.items = None
+        return model
+
+    def _sizes(self, base_name: str, training: IAKOptions) -> tuple[int, int, int]:
+        """Bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
+        aux = 0
+        if training.lambda_c or training.schedule == "two_phase":
+            if not self.one_vector_per_row:
+                raise ConfigError(
+                    f"iak_args: lambda_c: {self.attachment.place} has several vectors per row, of which none predicts: "
+                    "set it to 0"
+                )
+            if self.family.items is None and not hasattr(self.base, "LABEL"):
+                raise ConfigError(f"iak_args: lambda_c: what {base_name} predicts is not known; set it to 0")
+            aux = 1 if self.family.items is None else self.family.items(self.base).shape[1]
+        return *self._kernel_sizes(aux), aux
+
+    def _kernel_sizes(self, aux: int) -> tuple[int, int]:
+        options = self.options
+        bottleneck, code = default_sizes(self.width)
+        if options.budget is None:
+            return options.bottleneck or bottleneck, options.code_size or code
+        if options.bottleneck or options.code_size:
+            raise ConfigError("kernel_args: budget: give either a budget or sizes (bottleneck, code_size)")
+        whole = sum(weight.numel() for weight in self.base.parameters())
+        prior = 2 if options.prior == "learned" and options.stochastic else 0
+        sizes = sizes_within(options.budget * whole - prior * code, self.width, aux, options.combine)
+        if sizes is None:
+            raise ConfigError(
+                f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too little for any kernel"
+            )
+        return sizes
 
     def train(self, mode: bool = True) -> IAK:
         """Kernels follow `mode`; the base stays in eval: no dropout, fixed BatchNorm statistics."""
@@ -153,3 +252,53 @@ def _rows(hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, tor
 def _added(flat: torch.Tensor, adapted: list[torch.Tensor]) -> torch.Tensor:
     """One bank's vectors, or the sum of the changes of several."""
     return adapted[0] if len(adapted) == 1 else adapted[0] + sum(further - flat for further in adapted[1:])
+
+
+def domain_specs(config: Config) -> list[DomainSpec]:
+    """Parse the setting `domain`.
+
+    Raises:
+        ConfigError: no field is named, one is not of a known form, or one is named twice.
+    """
+    specs = [parse_domain(text) for text in config["domain"] or []]
+    if not specs:
+        raise ConfigError(
+            "domain: name the field that tells domains apart, as in --domain=occupation or --domain=age:25/35/45"
+        )
+    if len({spec.text for spec in specs}) < len(specs):
+        raise ConfigError("domain: the same domain is named twice")
+    return specs
+
+
+def build_all_domains(
+    config: Config, train_set: Dataset, fixed: Sequence[Mapping[str, Any]] | None = None
+) -> tuple[Domains, ...]:
+    """Build every type of domain that the setting `domain` names.
+
+    Args:
+        config: `domain`, `control` and `seed`.
+        train_set: RecBole's built training set.
+        fixed: `names` and `edges` of each type in an earlier run; None: from the data.
+
+    Raises:
+        ConfigError: no field is named, or one does not fit the data.
+    """
+    specs = domain_specs(config)
+    found = [build_domains(spec, train_set, fixed[number] if fixed else None) for number, spec in enumerate(specs)]
+    if config["control"] == PERMUTED:
+        found = [permuted(domains, train_set, config["seed"]) for domains in found]
+    return tuple(found)
+
+
+def _probed(family: Family, attachment: Attachment, base: nn.Module, dataset: Dataset) -> tuple[int, bool]:
+    """Run the base on a few training rows: width of the vectors at the place, and whether there is one per row."""
+    state = np.random.get_state()
+    try:
+        rows = training_rows(base, dataset)
+        batch = training_loader(dataset).collate_fn(np.flatnonzero(rows)[:3].tolist())
+    finally:
+        np.random.set_state(state)  # drawing negatives here must not change those of the training
+    batch = batch.to(dataset.config["device"])
+    width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
+    probe(attachment, lambda: base.predict(batch), len(batch))
+    return width, inner == 1

@@ -12,8 +12,6 @@ from typing import Any
 
 import yaml
 
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.records.files import by_part, paths_in
 from recbole_recfound.errors import ConfigError
 
 CONFIG = "config.yaml"
@@ -29,25 +27,6 @@ _CIRCUMSTANCES = {
     "device",
     "gpu_id",
 }
-
-
-def resolved_settings(config: Config) -> dict[str, Any]:
-    """Every setting of a run that can be written down."""
-    plain = str | int | float | bool | list | dict | None
-    settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
-    # Other data under the same name is another run.
-    files = {file.name: file for file in sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))}
-    records = {
-        part: [str(Path(path).resolve()) for path in paths]
-        for part, paths in by_part(config["task_files"] or []).items()
-    }
-    files |= {path: Path(path) for path in paths_in(records)}
-    # A run is loaded again from anywhere.
-    paths = {
-        "data_path": str(Path(config["data_path"]).resolve()),
-        "task_files": records if any(records.values()) else [],
-    }
-    return {**settings, **paths, "data_files": digests_of(files)}
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:

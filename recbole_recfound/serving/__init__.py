@@ -1,5 +1,1 @@
-"""What a finished run can be asked."""
-
-from recbole_recfound.serving.load import load_recfound
-
-__all__ = ["load_recfound"]
+"""Recommendations and scores of a finished run."""

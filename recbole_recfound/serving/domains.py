@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_recfound.data.domain import build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
-from recbole_recfound.model.pretrained import base_hash, read_base
-from recbole_recfound.serving.data import splits_of
-from recbole_recfound.serving.kernels import load_kernels, read_document
 from recbole_recfound.serving.recommender import Recommender
-from recbole_recfound.system.iak.build import assemble, make_base, plug_in
 
 Names = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
 """Names of the rows' domains: of the first type, or by type (as typed in `domain`)."""
@@ -126,27 +120,3 @@ def _of_row(names: Names, first: str, row: int) -> dict[str, list[str | None]]:
         return {}
     by_type = names if isinstance(names, Mapping) else {first: names}
     return {text: [told[row]] for text, told in by_type.items()}
-
-
-def load_iak(folder: Path) -> DomainRecommender:
-    """Load a finished IAK run with its base.
-
-    Args:
-        folder: the run's folder.
-
-    Raises:
-        ConfigError: the base has changed since the kernels were trained.
-        DataError: data or files are missing or damaged.
-    """
-    document, tensors = read_document(folder)
-    checkpoint = read_base(folder / document["base"], False)
-    splits = splits_of(folder, checkpoint, {**document["settings"], "seed": document["seed"]})
-    config = splits.config
-    plug = plug_in(splits, make_base(splits, checkpoint), config["iak_layer"])
-    specs = [parse_domain(found["text"]) for found in document["domains"]]
-    domains = [build_domains(spec, splits, found) for spec, found in zip(specs, document["domains"])]
-    if config["iak_permute_domains"]:
-        domains = [permuted(found, splits.train_set, config["seed"]) for found in domains]
-    model = assemble(plug, domains, document["sizes"], config)
-    load_kernels(model, document, tensors, base_hash(plug.base, config["model"]))
-    return DomainRecommender(model, splits)

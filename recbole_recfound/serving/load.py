@@ -1,4 +1,4 @@
-"""From a run's folder to something that answers."""
+"""Loading a finished run by its folder."""
 
 from __future__ import annotations
 
@@ -6,30 +6,23 @@ from pathlib import Path
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained import read_base
+from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.serving.data import splits_of
-from recbole_recfound.serving.domains import load_iak
-from recbole_recfound.serving.kernels import CHOSEN
 from recbole_recfound.serving.recommender import Recommender
-from recbole_recfound.system.iak.build import make_base
 
 
-def load_recfound(run_dir: str | Path) -> Recommender:
-    """Load a finished run.
+def load_ranking(folder: Path) -> Recommender:
+    """Load a finished run of RecFound.
 
     Args:
-        run_dir: the folder of a RecFound run, or of an IAK run (then a `DomainRecommender`).
+        folder: the run folder.
 
     Raises:
-        ConfigError: there is no such run, or it cannot be served.
+        ConfigError: the run is not finished, or it ranks nothing.
         DataError: data or files are missing or damaged.
     """
-    folder = Path(run_dir)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder")
-    if (folder / CHOSEN).is_file():
-        return load_iak(folder)
     if not (folder / "adapter").is_dir():
-        raise ConfigError(f"{folder} is not a finished run of RecFound or IAK (it has neither {CHOSEN} nor adapter/)")
+        raise ConfigError(f"{folder} is not a finished run (it has no adapter/)")
     checkpoint = read_base(folder, False)
     splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed})
-    return Recommender(make_base(splits, checkpoint), splits)
+    return Recommender(make_base(splits.train_set, checkpoint), splits)

@@ -10,7 +10,7 @@ from typing import Any
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, build_splits, protocol_of
+from recbole_recfound.data.split.protocol import Protocol, Splits, build_splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import (
@@ -20,36 +20,19 @@ from recbole_recfound.evaluation.report.table import (
     markdown_tasks,
     protocol_line,
 )
-from recbole_recfound.model.history import history_of
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, resolved_settings, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.system.defaults import DEFAULTS
+from recbole_recfound.system.registry import get_system
+from recbole_recfound.system.request import Request
+from recbole_recfound.system.run import resolved_settings
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
-ADAPTER_OFF = "control: adapter off"
-VARIANTS: dict[str, dict[str, Any]] = {
-    "RecFound": {"test_best": True},
-    "- TMoLE (one shared LoRA)": {"adapter": "lora"},
-    "- S2Sched (proportional)": {"scheduler": "proportional"},
-    "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
-    "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "generative_candidates": 0},
-    "control: random body": {"body": "random"},
-    ADAPTER_OFF: {"adapter": "none"},
-    "control: LLM body bypassed": {"backbone_layers": 0, "user_tower": "llm"},
-    "control: small transformer instead of the LLM": {"backbone_layers": None, "user_tower": "small"},
-    "control: random item text": {"item_features": "random"},
-    "control: untrained": {"max_steps": 0},
-}
-IN_ITEM_MODE = {
-    "control: LLM body bypassed",
-    "control: small transformer instead of the LLM",
-    "control: random item text",
-}
-"""Controls of soft tokens; where histories are read as text they mean nothing."""
 NO_MERGE = "- merge (best single checkpoint)"
-"""Not a training of its own: the best checkpoint, by validation, of the RecFound row."""
+"""Not a training of its own: the best checkpoint, by validation, of the first row of ours."""
 SINGLE_TASKS = "- multi-task (a model for each task)"
-"""One training for each task, on as many of its examples as the RecFound row had."""
+"""One training for each task, on as many of its examples as the model of all tasks had."""
 CONSTANT = "control: one answer to all examples"
 """No model at all: for each task with few answers, the one that scores best."""
 
@@ -72,7 +55,8 @@ def compare(
         `rows` and `folder` of the comparison.
     """
     settings = dict(config_dict or {})
-    config = Config("RecFound", dataset, config_file_list, settings)
+    system = get_system(DEFAULTS["model"])
+    config = system.configure(Request.of(system.name, dataset, config_file_list, settings))
     if dataset == NO_DATASET or not all("U2I" in names for names in (config["tasks"], config["only_tasks"] or ["U2I"])):
         raise ConfigError("compare: the table needs a data set and the task U2I; without them use `recfound run`")
     names = config["baselines"] or list(LONG_LIST)
@@ -89,11 +73,7 @@ def compare(
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    mode = history_of(config)
-    without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else {ADAPTER_OFF})
-    variants = {name: change for name, change in VARIANTS.items() if name not in without}
-    for name in VARIANTS.keys() - variants.keys():
-        print(f"left out, histories are read as text: {name}", flush=True)
+    variants = {system.name: {"test_best": True}, **system.variants(config)}
     cap = config["baseline_time_budget"]
     print(
         f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}",
@@ -103,10 +83,10 @@ def compare(
     rows = []
     for number, (name, job) in enumerate(jobs.items(), start=1):
         rows.append(_row(folder, name, job, f"[{number}/{len(jobs)}]"))
-        if name == "RecFound":
+        if name == system.name:
             rows.append(_best_single(rows[-1]))
         _write(config, splits, folder, rows)
-    ours = next(row for row in rows if row["model"] == "RecFound")
+    ours = next(row for row in rows if row["model"] == system.name)
     if len(ours["tasks"]) > 1 and config["adapter"] != "none":
         single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
         rows.append(
@@ -137,11 +117,11 @@ def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place:
 
 
 def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) -> Callable[[], dict[str, Any]]:
-    return lambda: run_baseline(name, config, splits, folder.path / "baselines")
+    return lambda: run_baseline(name, config, splits, folder.path / "baselines").to_json()
 
 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
-    result = run_recfound("RecFound", dataset, files, settings, baselines=[])
+    result = run_recfound(DEFAULTS["model"], dataset, files, settings, baselines=[])
     results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
     merge = results["merge"]
     told = ("seen", "distinct", "step_alone")
@@ -191,7 +171,7 @@ def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[s
         "valid_metrics": ranking["valid_metrics"],
         "task_metrics": {task: found for row in singles for task, found in row["task_metrics"].items()},
         "tasks": tasks,
-        "note": ", ".join([f"{len(singles)} models, as many examples of each task as RecFound", *fewer]),
+        "note": ", ".join([f"{len(singles)} models, as many examples of each task as the model of all tasks", *fewer]),
         "date": max(row["date"] for row in singles),
     }
 
@@ -210,13 +190,13 @@ def _best_single(row: dict[str, Any]) -> dict[str, Any]:
         "metrics": candidates["test"]["best"],
         "valid_metrics": candidates["valid"]["best"],
         "task_metrics": row["task_metrics_of_best"],
-        "note": "same training as RecFound",
+        "note": f"same training as {row['model']}",
     }
 
 
 def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     """Keep table and results after every row."""
-    protocol = protocol_of(config, splits)
+    protocol = Protocol.of(config, splits).to_json()
     days = sorted({row["date"] for row in rows})
     results = {
         "dataset": config["dataset"],
@@ -237,4 +217,4 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
         f"{days_told}; {told}.",
     ]
     write_text(folder.path / "table.md", "\n\n".join(filter(None, parts)) + "\n")
-    write_text(folder.path / "report.html", render_report({"model": "RecFound", **results}))
+    write_text(folder.path / "report.html", render_report({"model": config["model"], **results}))

@@ -17,12 +17,13 @@ from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.system.defaults import DEFAULTS
 
 
 def run_seeds(
     seeds: Sequence[int],
-    model: str = "RecFound",
-    dataset: str = "ml-100k",
+    model: str = DEFAULTS["model"],
+    dataset: str = DEFAULTS["dataset"],
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:

@@ -1,265 +1,236 @@
-"""Trains a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and a guard per domain."""
+"""IAK's trainer as a RecBole Trainer: the base first, where it is untrained, then the kernels."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from recbole.trainer import Trainer
+from recbole.utils import get_trainer
 
-from recbole_recfound.errors import TrainingError
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import training_part
+from recbole_recfound.evaluation.domains import DomainScorer
+from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.kernel.files import save_kernels
+from recbole_recfound.model.kernel.options import IAKOptions
+from recbole_recfound.model.pretrained import forget_cached, rows_of_base
+from recbole_recfound.model.pretrained.base_config import base_of
+from recbole_recfound.model.pretrained.make import training_loader, training_rows
+from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
-from recbole_recfound.trainer.domain_adam import DomainAdam
-
-if TYPE_CHECKING:
-    from recbole_recfound.evaluation.domains import DomainScorer
-
-WARM_UP = 0.25
-"""Part of the planned steps over which beta rises to its value."""
+from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining, TrainingSummary
 
 
-@dataclass(frozen=True)
-class IAKOptions:
-    """How kernels are trained (`iak_*` in properties/model/IAK.yaml)."""
-
-    epochs: int
-    learning_rate: float
-    beta: float
-    lambda_c: float
-    lambda_kd: float
-    schedule: str
-    stopping_step: int
-    least_steps: int
-    cold: str
-
-
-@dataclass
-class Fitted:
-    """What became of a training.
-
-    Attributes:
-        seconds: of training and validation.
-        epochs: epochs begun.
-        converged: every domain stopped early.
-        history: one record per step: `step`, `matching`, `compression`, `kl`, `beta`.
-        steps: int64 [D], steps of each domain of the first type.
-        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base, -1 = the kernel it began from.
-    """
-
-    seconds: float = 0.0
-    epochs: int = 0
-    converged: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
-    steps: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    best_epoch: list[np.ndarray] = field(default_factory=list)
-
-
-class IAKTrainer:
-    """Trains the kernels of a model; nothing of the base reaches the optimiser.
+class IAKTrainer(Trainer):
+    """Trains the kernels of a model for one value of beta; nothing of the base reaches the optimiser.
 
     Args:
-        model: IAK.
-        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further types, of the
-            rows that have a domain of these alone.
-        collate: RecBole's `collate_fn` of the training loader.
-        scorer: validation.
-        options: see `IAKOptions`.
-        device: where the model is.
-        deadline: a time of `time.monotonic()` after which no epoch begins.
+        config: settings of the run.
+        model: IAK; where its base is untrained, `fit` trains it first.
+        beta: weight of the KL; None: the first of `iak_args`.
+        deadline: a time of `time.monotonic()` after which no epoch of the kernels begins; None: `time_budget` from now.
     """
 
-    def __init__(
-        self,
-        model: IAK,
-        sampler: DomainBatchSampler,
-        collate: Callable[[list[int]], Any],
-        scorer: DomainScorer,
-        options: IAKOptions,
-        device: torch.device,
-        deadline: float | None = None,
-    ) -> None:
-        self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
-        self.device, self.deadline = device, deadline
-        self.loader = DataLoader(range(sampler.size), batch_sampler=sampler, collate_fn=collate)
-        self.planned = max(1, options.epochs * sampler.steps_per_epoch())
-        self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
-        self.fitted = Fitted(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
-        # Domains that have had a training row, of each type.
-        self.trained = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
+    def __init__(self, config: Config, model: IAK, beta: float | None = None, deadline: float | None = None) -> None:
+        super().__init__(config, model)
+        self.options = IAKOptions.of(config["iak_args"], "iak_args")
+        self.beta = self.options.betas[0] if beta is None else beta
+        self.late = Budget(config["time_budget"] or 0).deadline() if deadline is None else deadline
+        self.summary: TrainingSummary | None = None
+        self._train_data: Any = None
 
-    def _optimizers(self, phase: str) -> list[DomainAdam]:
-        """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
-        found = []
-        for number, bank in enumerate(self.model.banks):
-            factors = torch.ones(bank.num_domains, device=self.device)
-            if number == 0:
-                factors = torch.as_tensor(
-                    self.sampler.rate_factors[: bank.num_domains], dtype=torch.float32, device=self.device
-                )
-            found.append(DomainAdam(bank.group_of(phase), self.options.learning_rate, factors))
-        return found
+    def _build_optimizer(self, **kwargs: Any) -> None:
+        """Return nothing: every domain has an optimiser state of its own (`DomainAdam`)."""
 
-    def fit(self, base_scores: list[np.ndarray], show_progress: bool = False, warm: bool = False) -> Fitted:
-        """Train until every domain has stopped, the epochs are over, or time is up; keep each domain's best kernel.
+    @property
+    def split_seed(self) -> int:
+        """Seed with which the base's data were split."""
+        checkpoint = base_of(self.config)[1]
+        return self.config["seed"] if checkpoint is None else checkpoint.seed
+
+    def seen_by_base(self, train_set: Any) -> np.ndarray:
+        """Return which training rows the base has learned from, bool [N]."""
+        checkpoint = base_of(self.config)[1]
+        share = self.options.base_share if checkpoint is None else checkpoint.share
+        return rows_of_base(train_set, share, self.split_seed)
+
+    def rows_for_kernels(self, train_set: Any) -> np.ndarray:
+        """Return which training rows the kernels learn from: those that the base has not seen, where there are any."""
+        seen, rows = self.seen_by_base(train_set), training_rows(self.model.base, train_set)
+        return rows if seen.all() else rows & ~seen
+
+    def scorer(self, train_data: Any, **loaders: Any) -> DomainScorer:
+        """Return a scorer of held-out rows by domain.
 
         Args:
-            base_scores: validation scores of the base, [D] for each type: what a kernel must beat.
-            show_progress: a bar over the steps.
-            warm: the kernels have been trained before, and are kept where they are already better than the base.
+            train_data: RecBole's loader of the training rows.
+            loaders: evaluation loader of each phase, such as `valid` and `test`.
+        """
+        return DomainScorer(self.model.base, self.model.domains, train_data, loaders, self.config["valid_metric"])
+
+    def batches(self, train_set: Any, first_type_only: bool = False) -> DomainBatchSampler:
+        """Return the sampler of training rows by domain.
+
+        Args:
+            train_set: RecBole's built training set.
+            first_type_only: leave out rows that have a domain of a further type alone (other ways of fine-tuning).
+        """
+        config, options, domains = self.config, self.options, self.model.domains
+        rows = self.rows_for_kernels(train_set)
+        if first_type_only:
+            numbers, count = training_domains(domains[0], train_set, rows), len(domains[0])
+        else:
+            numbers, count = kernel_rows(domains, train_set, rows)
+        return DomainBatchSampler(
+            numbers,
+            count,
+            config["train_batch_size"],
+            options.sampling,
+            config["epochs"],
+            options.least_steps,
+            config["seed"],
+            count - len(domains[0]),
+        )
+
+    def training(self, beta: float) -> KernelTraining:
+        """Return the hyper-parameters of one training of kernels."""
+        config, options = self.config, self.options
+        return KernelTraining(
+            config["epochs"],
+            config["learning_rate"],
+            beta,
+            options.lambda_c,
+            options.lambda_kd,
+            options.schedule,
+            config["stopping_step"],
+            options.least_steps,
+            options.cold,
+        )
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+        scorer: DomainScorer | None = None,
+        warm: bool = False,
+    ) -> tuple[float, dict[str, float]]:
+        """Train the base where it is untrained, then the kernels.
+
+        Args:
+            train_data: RecBole's loader of the training rows.
+            valid_data: RecBole's loader of the validation rows.
+            verbose: log the result.
+            saved: write the kernels to `saved_model_file` (safetensors).
+            show_progress: show a bar.
+            callback_fn: called once at the end, with the epochs and the validation score.
+            scorer: with the phase `valid`, where the caller has one already.
+            warm: the kernels have been trained before.
+
+        Returns:
+            Best validation score and all validation metrics.
 
         Raises:
             TrainingError: a loss is not finite.
         """
-        started = time.monotonic()
-        best = [np.where(np.isnan(scores), np.inf, scores) for scores in base_scores]
-        kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
-        epochs = [np.zeros(len(scores), dtype=np.int64) for scores in best]
-        if warm:
-            collected = self.scorer.collect(self.model, "valid")
-            for number, scores in enumerate(best):
-                began = self.scorer.valid_scores(collected, number)
-                epochs[number][began > scores] = -1
-                best[number] = np.fmax(scores, began)
-        stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
-        self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
-        self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
-        total = self.options.epochs * self.sampler.steps_per_epoch()
-        half = None if self.deadline is None else started + (self.deadline - started) / 2
-        with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
-            for epoch in range(1, self.options.epochs + 1):
-                if all(stopped.all() for stopped in self.stopped) or self._late(started, epoch):
-                    break
-                phase = self._phase(epoch, half)
-                self._train_epoch(phase, bar)
-                self.fitted.epochs = epoch
-                if phase == "encoder":
-                    continue  # the base's vectors are unchanged so far
-                collected = self.scorer.collect(self.model, "valid")
-                for number, bank in enumerate(self.model.banks):
-                    scores = self.scorer.valid_scores(collected, number)
-                    better = (scores > best[number]) & self.trained[number]
-                    self._keep(bank, kept[number], np.flatnonzero(better))
-                    best[number] = np.where(better, scores, best[number])
-                    epochs[number][better] = epoch
-                    stale[number] = np.where(better, 0, stale[number] + 1)
-                    self._stop(number, stale[number] >= self.options.stopping_step)
-        self._restore(kept)
-        self._guard(epochs)
-        self._cold_start(epochs)
-        self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
-        self.fitted.best_epoch = epochs
-        self.fitted.seconds = time.monotonic() - started
-        return self.fitted
+        train_set, self._train_data = train_data._dataset, train_data
+        if not self.model.base_trained:
+            self._fit_base(train_data, valid_data, show_progress)
+        scorer = scorer or self.scorer(train_data, valid=valid_data)
+        base_valid = scorer.collect(self.model.base, "valid")
+        fitter = KernelTrainer(
+            self.model,
+            self.batches(train_set),
+            collate_of(train_data),
+            scorer,
+            self.training(self.beta),
+            self.device,
+            self.late,
+        )
+        self.sampler = fitter.sampler
+        scores = [scorer.valid_scores(base_valid, number) for number in range(len(self.model.domains))]
+        self.summary = fitter.fit(scores, show_progress, warm)
+        result = scorer.metrics(scorer.collect(self.model, "valid"), "valid")
+        self.best_valid_result = result
+        self.best_valid_score = result.get(self.config["valid_metric"].lower(), float("nan"))
+        if saved:
+            self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
+            save_kernels(self.model, Path(self.saved_model_file))
+        if verbose:
+            self.logger.info(f"kernels: {self.summary.epochs} epochs, {self.summary.seconds:.0f} s: {result}")
+        if callback_fn:
+            callback_fn(self.summary.epochs, self.best_valid_score)
+        self.valid_metric_bigger = not smaller_is_better(self.config["valid_metric"])
+        return self.best_valid_score, result
 
-    def _late(self, started: float, epoch: int) -> bool:
-        """Whether another epoch would probably end after the deadline; the first always begins."""
-        if self.deadline is None or epoch == 1:
-            return False
-        now = time.monotonic()
-        return now + (now - started) / (epoch - 1) > self.deadline
+    def _fit_base(self, train_data: Any, valid_data: Any, show_progress: bool) -> None:
+        """Train the base with RecBole's trainer, on the rows that are the base's, and freeze it again."""
+        train_set, base = train_data._dataset, self.model.base
+        config = train_set.config
+        seen = self.seen_by_base(train_set)
+        rows = train_data if seen.all() else training_part(train_data, seen)
+        base.requires_grad_(True)
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, base)
+        trainer.fit(rows, valid_data, saved=True, show_progress=show_progress)
+        trainer.evaluate(valid_data, load_best_model=True, show_progress=False)
+        forget_cached(base)
+        base.requires_grad_(False).eval()
+        self.model.base_trained = True
 
-    def _phase(self, epoch: int, half: float | None) -> str:
-        """`joint`, or `encoder` for the first half of the epochs (or of the time, where it ends sooner) and `decoder` for the second."""
-        if self.options.schedule == "joint":
-            return "joint"
-        in_time = half is None or epoch == 1 or time.monotonic() < half
-        return "encoder" if epoch <= self.options.epochs // 2 and in_time else "decoder"
+    @torch.no_grad()
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> dict[str, float]:
+        """Score the model, as it is after `fit`, on held-out rows.
 
-    # Steps -----------------------------------------------------------------------------------------------------------
-
-    def _train_epoch(self, phase: str, bar: tqdm) -> None:
-        self.model.train()
-        for interaction in self.loader:
-            self._step(interaction.to(self.device), phase)
-            bar.update()
-
-    def _step(self, interaction, phase: str) -> None:
-        record = self.fitted.history
-        beta = self.options.beta * min(1.0, (len(record) + 1) / (WARM_UP * self.planned))
-        losses = self.model.losses(interaction)
-        if phase == "encoder":
-            loss = losses.compression + beta * losses.kl
-        else:
-            loss = losses.matching + self.options.lambda_c * losses.compression + beta * losses.kl
-            loss = loss + self.options.lambda_kd * losses.distill
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"IAK's loss is {loss.item()} at step {len(record) + 1}; a smaller iak_learning_rate may help"
-            )
-        loss.backward()
-        phases = ("encoder", "decoder") if phase == "joint" else (phase,)
-        domain = self.model.domain_of(interaction)
-        for number, bank in enumerate(self.model.banks):
-            self._move(number, bank, domain[:, number], phases)
-        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist()))
-        record.append({"step": len(record) + 1, "beta": beta, **told})
-
-    def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
-        """One optimiser step of the domains that have rows in the batch and have not stopped."""
-        counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
-        going = torch.as_tensor(~self.stopped[number], device=counts.device)
-        domains = torch.nonzero((counts > 0) & going).squeeze(1)
-        for phase in phases:
-            self.optimizers[phase][number].step(domains, counts[domains] / len(domain))
-        bank.zero_grad(set_to_none=True)
-        self.trained[number][(counts > 0).cpu().numpy()] = True
-        if number == 0:
-            self.fitted.steps[domains.cpu().numpy()] += 1
-
-    # Per domain ------------------------------------------------------------------------------------------------------
-
-    def _stop(self, number: int, stale: np.ndarray) -> None:
-        """Stop stale domains; those of the first type make their least number of steps before.
-
-        With several types the rows of a stopped domain are still drawn, since kernels of another type learn from them.
+        Args:
+            eval_data: RecBole's loader of validation or test rows.
+            load_best_model, model_file: ignored; every domain's best kernel is in place already.
+            show_progress: ignored.
         """
-        if number == 0:
-            stale = stale & (self.fitted.steps >= self.options.least_steps)
-            if len(self.model.banks) == 1:
-                self.sampler.stop(np.flatnonzero(stale))
-        self.stopped[number] |= stale
+        if self._train_data is None:
+            raise RuntimeError("call fit() first: metrics of rankings need counts of the training data")
+        scorer = DomainScorer(self.model.base, self.model.domains, self._train_data, {"held_out": eval_data})
+        return scorer.metrics(scorer.collect(self.model, "held_out"), "held_out")
 
-    @torch.no_grad()
-    def _keep(self, bank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
-        index = torch.from_numpy(domains).to(self.device)
-        for weight, copy in zip(bank.parameters(), kept):
-            copy[index] = weight[index]
 
-    @torch.no_grad()
-    def _restore(self, kept: list[list[torch.Tensor]]) -> None:
-        for bank, copies in zip(self.model.banks, kept):
-            for weight, copy in zip(bank.parameters(), copies):
-                weight.copy_(copy)
+def collate_of(train_data: Any) -> Callable[[list[int]], Any]:
+    """Return what makes a batch of training rows: the base's own loader, or RecBole's."""
+    train_set = train_data._dataset
+    own = training_loader(train_set)
+    return train_data.collate_fn if type(own) is type(train_data) else own.collate_fn
 
-    def _guard(self, epochs: list[np.ndarray]) -> None:
-        """Leave on only kernels with which their domain's validation score is better than without them."""
-        for bank, found in zip(self.model.banks, epochs):
-            bank.enabled.copy_(torch.from_numpy(found != 0))
-        if len(self.model.banks) == 1:
-            return  # the kept kernels have beaten the base already
-        settled = False
-        while not settled:  # what one bank is worth may depend on another that goes off
-            settled = True
-            for number, bank in enumerate(self.model.banks):
-                on = bank.enabled.clone()
-                scores = []
-                for enabled in (on, torch.zeros_like(on)):
-                    bank.enabled.copy_(enabled)
-                    scores.append(self.scorer.valid_scores(self.scorer.collect(self.model, "valid"), number))
-                bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
-                settled = settled and torch.equal(bank.enabled, on)
 
-    def _cold_start(self, epochs: list[np.ndarray]) -> None:
-        """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
-        for bank, seen, found in zip(self.model.banks, self.trained, epochs):
-            cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
-            trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
-            if self.options.cold == "mean" and len(trained) and cold.any():
-                bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))
-                bank.enabled |= cold
+def training_domains(domains: Any, train_set: Any, rows: np.ndarray) -> np.ndarray:
+    """Return the domain of each training row, int64 [N]; -1 for rows that are not drawn (`rows` False)."""
+    found = domains.of(train_set.inter_feat).numpy().copy()
+    found[~rows] = -1
+    return found
+
+
+def kernel_rows(domains: Any, train_set: Any, rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the rows that the kernels of all types are trained on.
+
+    Args:
+        domains: one entry for each type.
+        train_set: RecBole's built training set.
+        rows: bool [N], rows that may be drawn.
+
+    Returns:
+        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type get
+        a number behind these; -1 for rows that are not drawn. And the number of numbers.
+    """
+    found, *further = (training_domains(one, train_set, rows) for one in domains)
+    count = len(domains[0])
+    if not further:
+        return found, count
+    found[(found < 0) & (np.max(further, axis=0) >= 0)] = count
+    return found, count + 1

@@ -65,9 +65,9 @@ def test_settings_of_one_baseline(tiny_path):
 def test_models_without_gradients_train_once(name, tiny_path, tmp_path):
     config = _config(tiny_path)
     row = run_baseline(name, config, build_splits(config), tmp_path / "saved")
-    assert set(row) == KEYS and row["model"] == name
-    assert row["converged"] and not row["note"] and row["trainable_parameters"] == 0
-    assert set(row["metrics"]) == set(row["valid_metrics"]) == {"recall@10", "ndcg@10", "mrr@10", "hit@10"}
+    assert set(row.to_json()) == KEYS and row.model == name
+    assert row.converged and not row.note and row.trainable_parameters == 0
+    assert set(row.metrics) == set(row.valid_metrics) == {"recall@10", "ndcg@10", "mrr@10", "hit@10"}
     assert list((tmp_path / "saved").glob(f"{name}-*.pth"))
 
 
@@ -76,10 +76,10 @@ def test_early_stopping_is_convergence_and_running_out_of_epochs_is_not(tiny_pat
     reference = build_splits(config)
     config["baseline_args"] = {"BPR": {"epochs": 2}}
     row = run_baseline("BPR", config, reference, tmp_path)
-    assert not row["converged"] and row["note"] == "not converged: stopped after 2 epochs"
+    assert not row.converged and row.note == "not converged: stopped after 2 epochs"
     config["baseline_args"] = {"BPR": {"epochs": 60, "stopping_step": 0, "learning_rate": 0.05}}
     row = run_baseline("BPR", config, reference, tmp_path)
-    assert row["converged"] and row["note"] == "" and row["trainable_parameters"] > 0
+    assert row.converged and row.note == "" and row.trainable_parameters > 0
 
 
 @pytest.mark.parametrize("cap", ["deadline", "baseline_time_budget"])
@@ -87,13 +87,13 @@ def test_a_wall_cap_ends_training_after_the_epoch_and_says_so(cap, tiny_path, tm
     config = _config(tiny_path, **({"baseline_time_budget": 1e-6} if cap == "baseline_time_budget" else {}))
     deadline = time.monotonic() if cap == "deadline" else None
     row = run_baseline("BPR", config, build_splits(config), tmp_path, deadline)
-    assert not row["converged"] and row["note"] == "not converged: stopped after 1 epochs" and row["metrics"]
+    assert not row.converged and row.note == "not converged: stopped after 1 epochs" and row.metrics
 
 
 def test_the_same_seed_gives_the_same_row(tiny_path, tmp_path):
     config = _config(tiny_path, baseline_args={"BPR": {"epochs": 2}})
     reference = build_splits(config)
-    first, second = (run_baseline("BPR", config, reference, tmp_path)["metrics"] for _ in range(2))
+    first, second = (run_baseline("BPR", config, reference, tmp_path).metrics for _ in range(2))
     assert first == second
 
 

@@ -103,7 +103,7 @@ def test_metrics_that_collect_numbers_and_counters(tiny_path):
     metrics = ["ItemCoverage", "AveragePopularity", "TailPercentage"]
     settings = {**ONE_EPOCH, "data_path": tiny_path, "metrics": metrics, "valid_metric": "ItemCoverage@10"}
     config = Config("BPR", "tiny", config_dict=settings)
-    assert 0 < fit_and_score(config, build_splits(config))["metrics"]["itemcoverage@10"] <= 1
+    assert 0 < fit_and_score(config, build_splits(config)).metrics["itemcoverage@10"] <= 1
 
 
 def test_a_checkpoint_is_read_in_a_new_process(tiny_path, tmp_path, checkout):

@@ -358,7 +358,7 @@ def test_config_files_that_are_no_text(tmp_path, raw, message):
     ("key", "value", "message"),
     [
         ("n_layers", 3, "is a setting of AutoInt, BERT4Rec, CORE, ...; RecFound does not"),
-        ("iak_epochs", 3, "is a setting of IAK; RecFound does not"),
+        ("base_args", {}, "is a setting of IAK; RecFound does not"),
         ("enable_amp", True, "use precision"),
     ],
 )

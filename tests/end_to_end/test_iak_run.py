@@ -11,19 +11,19 @@ from safetensors.torch import load_file, save_file
 from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
-from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.serving import load_recfound
-from recbole_recfound.system.iak.finetune import CHOSEN_BETA, list_layers
-from tests.small_iak import OPTIONS
+from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.system.iak.layers import list_layers
+from recbole_recfound.system.iak.system import SELECTED_BETA
+from recbole_recfound.system.request import Request
+from tests.small_iak import small_base
 
 QUICK = {
     "show_progress": False,
     "use_gpu": False,
     "time_budget": 0,
     "epochs": 2,
-    "iak_epochs": 2,
-    "iak_least_steps": 4,
-    "iak_batch_size": 32,
+    "iak_args": {"least_steps": 4},
+    "train_batch_size": 32,
 }
 
 
@@ -31,15 +31,13 @@ QUICK = {
 def finished(tmp_path_factory, tiny_path):
     """A run on DeepFM with every baseline and a sweep of beta."""
     settings = (
-        QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
+        QUICK
+        | small_base("DeepFM", epochs=2)
+        | {"data_path": str(tiny_path), "output_dir": str(tmp_path_factory.mktemp("runs"))}
     )
-    settings |= {"domain": ["gender"], "iak_beta": [1e-4, 1e-2]}
-    return run_recfound(
-        "IAK",
-        "tiny",
-        config_dict=settings,
-        baselines=["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch"],
-    )
+    settings |= {"domain": ["gender"], "iak_args": {"least_steps": 4, "beta": [1e-4, 1e-2]}}
+    settings |= {"tuning_baselines": ["frozen", "full", "head", "bitfit", "adapter", "lora", "scratch"]}
+    return run_recfound("IAK", "tiny", config_dict=settings)
 
 
 def test_the_table(finished):
@@ -54,7 +52,7 @@ def test_the_table(finished):
         "scratch",
         "IAK beta=0.0001",
         "IAK beta=0.01",
-        CHOSEN_BETA,
+        SELECTED_BETA,
     ]
     assert "KiB" in format_table(finished["comparison"]).splitlines()[0]
     for row in finished["comparison"]:
@@ -109,7 +107,9 @@ def test_what_is_loaded_is_what_was_tested(finished):
     loaded = load_recfound(finished["run_dir"])
     from recbole_recfound.evaluation.domains import DomainScorer
 
-    scorer = DomainScorer(loaded.splits, loaded.model.base, loaded.model.domains)
+    splits = loaded.splits
+    loaders = {"valid": splits.valid_data, "test": splits.test_data}
+    scorer = DomainScorer(loaded.model.base, loaded.model.domains, splits.train_data, loaders)
     found = scorer.summary(scorer.collect(loaded.model, "test"), "test")
     assert found["metrics"] == {
         key: value for key, value in finished["test_result"].items() if not key.startswith("weighted")
@@ -129,7 +129,7 @@ def test_kernels_of_another_base_are_refused(finished, tmp_path):
     save_file(tensors, folder / "base" / "base.safetensors")
     with pytest.raises(ConfigError, match="the kernels belong to another base"):
         load_recfound(folder)
-    with pytest.raises(ConfigError, match="is not a finished run of RecFound or IAK"):
+    with pytest.raises(ConfigError, match="is not a finished run"):
         load_recfound(tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
         "domain": ["gender"],
         "base_checkpoint": finished["run_dir"],
     }
-    settings |= {"iak_warm_start": finished["run_dir"], "iak_learning_rate": 1e-12}
+    settings |= {"iak_args": {"least_steps": 4, "warm_start": finished["run_dir"]}, "learning_rate": 1e-12}
     again = run_recfound("IAK", "tiny", config_dict=settings)
     assert again["comparison"][0]["metrics"] == finished["comparison"][0]["metrics"], "the same base on the same split"
     first = load_recfound(finished["run_dir"])
@@ -161,10 +161,10 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
 def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
     settings = (
         QUICK
-        | OPTIONS[model]
-        | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": domain, "base_model": model}
+        | small_base(model, epochs=2)
+        | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": domain, "tuning_baselines": ["head"]}
     )
-    result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["head"])
+    result = run_recfound("IAK", "tiny", config_dict=settings)
     frozen, head, ours = result["comparison"]
     assert set(frozen["metrics"]) == set(ours["metrics"]) == set(head["metrics"])
     loaded = load_recfound(result["run_dir"])
@@ -177,12 +177,17 @@ def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
 
 def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
     settings = (
-        QUICK | OPTIONS["DeepFM"] | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
+        QUICK
+        | small_base("DeepFM", epochs=2)
+        | {"data_path": str(tiny_path), "output_dir": str(tmp_path), "domain": ["occupation"]}
     )
     sizes, steps = {}, {}
     for sampling in ("dynamic", "fixed", "mixed"):
         result = run_recfound(
-            "IAK", "tiny", config_dict=settings | {"iak_sampling": sampling, "iak_prior": "learned", "iak_beta": 1.0}
+            "IAK",
+            "tiny",
+            config_dict=settings
+            | {"kernel_args": {"prior": "learned"}, "iak_args": {"least_steps": 4, "sampling": sampling, "beta": 1.0}},
         )
         row = result["comparison"][-1]
         sizes[sampling], steps[sampling] = set(row["batch_sizes"]), sum(row["domain_steps"])
@@ -200,10 +205,10 @@ def test_recfound_is_a_base(small_run, tmp_path):
     base = run_recfound("RecFound", "tiny", config_dict=small_run | {"max_steps": 2})
     settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "use_gpu", "time_budget")}
     settings |= QUICK | {"domain": ["gender"], "base_checkpoint": base["run_dir"]}
-    assert "user_tower" in list_layers(None, {"base_checkpoint": base["run_dir"]})
-    result = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
+    assert "user_tower" in list_layers(Request.of(config_dict={"base_checkpoint": base["run_dir"]}))
+    result = run_recfound("IAK", "tiny", config_dict=settings | {"tuning_baselines": ["adapter"]})
     with pytest.raises(ConfigError, match="only frozen and adapter"):
-        run_recfound("IAK", "tiny", config_dict=settings, baselines=["full"])
+        run_recfound("IAK", "tiny", config_dict=settings | {"tuning_baselines": ["full"]})
     frozen = result["comparison"][0]
     assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"
@@ -223,14 +228,14 @@ def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
         "show_progress": False,
         "use_gpu": False,
         "time_budget": 0,
-        "epochs": 8,
-        "iak_epochs": 15,
-        "iak_learning_rate": 0.005,
+        "epochs": 15,
+        "learning_rate": 0.005,
+        "stopping_step": 5,
         "output_dir": str(tmp_path / "runs"),
-        "mlp_hidden_size": [32, 32],
+        "base_args": {"epochs": 8, "mlp_hidden_size": [32, 32]},
     }
     frozen, ours = run_recfound("IAK", "flipped", config_dict=settings)["comparison"]
     for region in ("north", "south"):
         assert ours["domains"]["region"][region]["auc"] > frozen["domains"]["region"][region]["auc"] + 0.1
-    control = run_recfound("IAK", "flipped", config_dict=settings | {"iak_permute_domains": True})["comparison"]
+    control = run_recfound("IAK", "flipped", config_dict=settings | {"control": "permuted_domains"})["comparison"]
     assert control[1]["metrics"]["auc"] < control[0]["metrics"]["auc"] + 0.05

@@ -10,12 +10,11 @@ from safetensors.torch import load_file
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.adapter.tmole import TMoLELayer
 from recbole_recfound.model.kernel import IAKKernelBank
-from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.serving import load_recfound
+from recbole_recfound.quick_start import load_recfound, run_recfound
 from tests.adapter.models import SMALL, relative_error, tiny_backbone, tokens
 from tests.interrupted import interrupted_after
 from tests.reference.expert_loop import looped, set_tasks, wide_gradients
-from tests.small_iak import OPTIONS
+from tests.small_iak import OPTIONS, small_base
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda", 0)
@@ -95,19 +94,16 @@ def test_a_run_goes_on_where_it_was_stopped(small_run):
 
 @pytest.mark.parametrize("base", sorted(OPTIONS))
 def test_iak_adapts_and_serves(small_run, base):
-    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")} | OPTIONS[
-        base
-    ]
+    settings = {key: small_run[key] for key in ("data_path", "output_dir", "show_progress", "time_budget")}
     settings |= {
         "domain": ["gender"],
         "use_gpu": True,
-        "base_model": base,
-        "epochs": 1,
-        "iak_epochs": 2,
-        "iak_least_steps": 4,
-        "iak_batch_size": 32,
-    }
-    run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["frozen", "full", "lora"])
+        "epochs": 2,
+        "iak_args": {"least_steps": 4},
+        "train_batch_size": 32,
+        "tuning_baselines": ["frozen", "full", "lora"],
+    } | small_base(base, epochs=1)
+    run = run_recfound("IAK", "tiny", config_dict=settings)
     assert [row["model"] for row in run["comparison"]] == ["frozen", "full", "lora", "IAK"]
     loaded = load_recfound(run["run_dir"])
     data = loaded.splits.train_set
@@ -128,11 +124,12 @@ def test_a_recfound_run_of_the_gpu_is_a_base_anywhere(small_run, gpu, precision)
     settings |= {
         "domain": ["gender"],
         "base_checkpoint": base["run_dir"],
-        "iak_epochs": 1,
-        "iak_least_steps": 2,
-        "iak_batch_size": 32,
+        "epochs": 1,
+        "iak_args": {"least_steps": 2},
+        "train_batch_size": 32,
+        "tuning_baselines": ["adapter"],
     }
-    run = run_recfound("IAK", "tiny", config_dict=settings, baselines=["adapter"])
+    run = run_recfound("IAK", "tiny", config_dict=settings)
     assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(
         base["test_result"]["ndcg@10"], abs=1e-3 if precision == "float32" else 0.05
     )

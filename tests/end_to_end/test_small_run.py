@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.serving import load_recfound
+from recbole_recfound.quick_start import load_recfound, run_recfound
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +178,11 @@ def test_what_cannot_be_asked(finished, ask, message):
 
 def test_damaged_runs_are_told(finished, tmp_path):
     for name, text, error, message in (
-        ("results.json", "{", DataError, "a file is missing, damaged"),
+        ("results.json", "{", DataError, "results.json cannot be read"),
         ("head.safetensors", "x", DataError, "a file is missing, damaged"),
         ("config.yaml", "a: [", DataError, "config.yaml cannot be read"),
-        ("results.json", None, ConfigError, "the run is not finished"),
-        ("adapter", None, ConfigError, "not a finished run of RecFound or IAK"),
+        ("results.json", None, ConfigError, "is not a finished run"),
+        ("adapter", None, ConfigError, "not a finished run"),
     ):
         folder = tmp_path / f"{name}-{text is None}"
         shutil.copytree(finished["run_dir"], folder)

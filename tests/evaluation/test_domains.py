@@ -86,18 +86,18 @@ def test_a_single_click_has_a_log_loss(tiny_path):
 
 def test_what_guards_a_domain(tiny_path):
     clicks = build_small_iak("DeepFM", tiny_path).scorer
-    assert (clicks.kept_by, clicks.metric) == ("logloss", "auc")
+    assert clicks.selected_by == "logloss"
     assert clicks.score_of({"logloss": 0.2}) > clicks.score_of({"logloss": 0.3}) and np.isnan(clicks.score_of({}))
-    assert build_small_iak("SASRec", tiny_path).scorer.kept_by == "ndcg@10"
-    assert build_small_iak("DeepFM", tiny_path, iak_valid_metric="AUC").scorer.kept_by == "auc"
+    assert build_small_iak("SASRec", tiny_path).scorer.selected_by == "ndcg@10"
+    assert build_small_iak("DeepFM", tiny_path, valid_metric="AUC").scorer.selected_by == "auc"
     for model, metric, message in [
         ("DeepFM", "MRR@10", "MRR@10 is not among metrics"),
         ("SASRec", "NDCG@20", "NDCG@20, but topk is"),
         ("SASRec", "NDCG", "NDCG: metrics of a ranked list"),
         ("DeepFM", "AUC@10", "AUC@10: metrics of a ranked list"),
     ]:
-        with pytest.raises(ConfigError, match=f"iak_valid_metric: {message}"):
-            build_small_iak(model, tiny_path, iak_valid_metric=metric)
+        with pytest.raises(ConfigError, match=f"valid_metric: {message}"):
+            build_small_iak(model, tiny_path, valid_metric=metric)
 
 
 def test_users_seen_and_new_are_told_apart_in_later_periods(tiny_path):

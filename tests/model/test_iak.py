@@ -9,7 +9,7 @@ from torch import nn
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.iak import DOMAIN_FIELD
 from recbole_recfound.model.pretrained import Attachment, base_hash
-from recbole_recfound.trainer.iak import IAKTrainer
+from recbole_recfound.trainer.kernels import KernelTrainer
 from tests.small_iak import OPTIONS, build_small_iak, shake
 
 MODELS = list(OPTIONS)
@@ -72,7 +72,7 @@ def test_the_base_stays_frozen_through_recboles_train(small):
     small.model.train()
     assert not any(module.training for module in small.plug.base.modules())
     assert all(module.training for module in small.model.banks.modules())
-    assert isinstance(small.trainer(), IAKTrainer)
+    assert isinstance(small.trainer(), KernelTrainer)
     small.trainer(epochs=2).fit(small.base_scores())
     assert all(torch.equal(before[name], tensor) for name, tensor in small.plug.base.state_dict().items())
     assert base_hash(small.plug.base, "x") == digest
@@ -133,13 +133,13 @@ def test_several_types_of_domain_add_their_changes(tiny_path):
     both = small.model.adapt(h, domain)
     parts = [bank(h, domain[:, number]) - h for number, bank in enumerate(small.model.banks)]
     torch.testing.assert_close(both, h + sum(parts))
-    with pytest.raises(ConfigError, match="iak_combine: gated, but several types"):
-        build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"], iak_combine="gated")
+    with pytest.raises(ConfigError, match="kernel_args: combine: got gated, but several types"):
+        build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"], kernel_args={"combine": "gated"})
 
 
 @pytest.mark.parametrize("layer", ["mlp_layers", "input:deep_predict_layer", "method:concat_embed_input_fields"])
 def test_other_places(layer, tiny_path):
-    small = build_small_iak("DeepFM", tiny_path, iak_layer=layer, iak_lambda_c=0)
+    small = build_small_iak("DeepFM", tiny_path, kernel_args={"layer": layer}, iak_args={"lambda_c": 0})
     base = scores(small.plug.base, small)
     assert all(torch.equal(base[key], values) for key, values in scores(small.model, small).items())
     shake(small.model)
@@ -161,14 +161,14 @@ def test_other_places(layer, tiny_path):
 )
 def test_places_that_cannot_be(model, layer, message, tiny_path):
     with pytest.raises(ConfigError, match=message):
-        build_small_iak(model, tiny_path, iak_layer=layer)
+        build_small_iak(model, tiny_path, kernel_args={"layer": layer})
 
 
 def test_budget_sets_the_sizes(tiny_path):
-    small = build_small_iak("DeepFM", tiny_path, iak_budget=0.008)
+    small = build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.008})
     whole = sum(weight.numel() for weight in small.plug.base.parameters())
     assert 0.004 * whole < small.model.banks[0].trained_per_domain() <= 0.008 * whole
     with pytest.raises(ConfigError, match="too little for any kernel"):
-        build_small_iak("DeepFM", tiny_path, iak_budget=1e-5)
+        build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 1e-5})
     with pytest.raises(ConfigError, match="either a budget or sizes"):
-        build_small_iak("DeepFM", tiny_path, iak_budget=0.1, iak_code_size=4)
+        build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.1, "code_size": 4})

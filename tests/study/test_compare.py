@@ -8,10 +8,10 @@ import pytest
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.study import compare as module
 from recbole_recfound.study.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
+from recbole_recfound.system.recfound import variants as room
 
-ALL_VARIANTS = module.VARIANTS
+ALL_VARIANTS = room.VARIANTS
 VARIANTS = {
-    "RecFound": {},
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "control: random item text": {"item_features": "random"},
 }
@@ -21,7 +21,7 @@ VARIANTS = {
 def asked(monkeypatch):
     """Names of the models that were trained, in order."""
     made, ours, theirs = [], module.run_recfound, module.run_baseline
-    monkeypatch.setattr(module, "VARIANTS", VARIANTS)
+    monkeypatch.setattr(room, "VARIANTS", VARIANTS)
     monkeypatch.setattr(module, "run_recfound", lambda *given, **named: (made.append("ours"), ours(*given, **named))[1])
     monkeypatch.setattr(module, "run_baseline", lambda name, *given: (made.append(name), theirs(name, *given))[1])
     return made
@@ -56,7 +56,7 @@ def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, c
 
 
 def test_another_budget_is_another_table(small_run, asked, monkeypatch):
-    monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}})
+    monkeypatch.setattr(room, "VARIANTS", {})
     settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
     folders = {compare("tiny", None, settings | {"time_budget": seconds})["folder"] for seconds in (0, 300)}
     assert len(folders) == 2 and asked == ["Pop", "ours"] * 2
@@ -76,7 +76,7 @@ def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run
 
 
 def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatch):
-    monkeypatch.setattr(module, "VARIANTS", {"RecFound": {}, "control: untrained": {"max_steps": 0}})
+    monkeypatch.setattr(room, "VARIANTS", {"control: untrained": {"max_steps": 0}})
     settings = small_run | {
         "tasks": ["U2I", "SR", "IP"],
         "max_steps": 4,
@@ -110,8 +110,8 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
 @pytest.mark.parametrize("changes", [{"backbone_layers": 1}, {"user_tower": "small"}], ids=str)
 def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, changes):
     """A row that is refused would stop the table, and every later call of it, behind hours of training."""
-    names = ("RecFound", "control: LLM body bypassed", "control: small transformer instead of the LLM")
-    monkeypatch.setattr(module, "VARIANTS", {name: ALL_VARIANTS[name] for name in names})
+    names = ("control: LLM body bypassed", "control: small transformer instead of the LLM")
+    monkeypatch.setattr(room, "VARIANTS", {name: ALL_VARIANTS[name] for name in names})
     settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
     found = [row["model"] for row in compare("tiny", None, settings | changes)["rows"]]
-    assert found == ["Pop", "RecFound", NO_MERGE, *names[1:], SINGLE_TASKS]
+    assert found == ["Pop", "RecFound", NO_MERGE, *names, SINGLE_TASKS]

@@ -8,36 +8,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType, ModelType
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.data.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
-from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.text import read_atomic
 from recbole_recfound.errors import ConfigError, DataError
 
 MOST_DOMAINS = 10_000
 
 
-def build_domains(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None = None) -> Domains:
+def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None = None) -> Domains:
     """Find a domain's field in .inter, .user or .item, and number its values.
 
     Side files are read directly: loading further columns through RecBole would change the ids that a trained base knows.
 
     Args:
         spec: as typed.
-        splits: the data.
+        train: RecBole's built training set.
         fixed: `names` and `edges` of an earlier run, which stay; None: taken from the data.
 
     Raises:
         ConfigError: there is no such field, the field would leak the target, or the rule does not fit it.
         DataError: most values that must be numbers are none.
     """
-    config, train = splits.config, splits.train_set
-    _refuse_leaks(spec, splits)
+    config = train.config
+    _refuse_leaks(spec, train)
     if spec.field in train.inter_feat.columns:
-        return _of_interactions(spec, splits, fixed)
+        return _of_interactions(spec, train, fixed)
     for suffix, id_field in (("user", train.uid_field), ("item", train.iid_field)):
         path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
         if path.is_file():
@@ -56,19 +56,18 @@ def build_domains(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None
     )
 
 
-def _refuse_leaks(spec: DomainSpec, splits: Splits) -> None:
-    config = splits.config
+def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
+    config = train.config
     told_by = {config["LABEL_FIELD"], config["RATING_FIELD"], *(config["threshold"] or {})}
     if spec.field in told_by:
         raise ConfigError(
             f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before"
         )
-    if spec.field == splits.train_set.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
+    if spec.field == train.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
         raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
 
 
-def _of_interactions(spec: DomainSpec, splits: Splits, fixed: dict[str, Any] | None) -> Domains:
-    train = splits.train_set
+def _of_interactions(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None) -> Domains:
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
     # RecBole calls the length of a history a token too, though it has no names for its values.
@@ -177,7 +176,7 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
     """
     if domains.field not in (train.uid_field, train.iid_field):
         raise ConfigError(
-            f"iak_permute_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew"
+            f"control: permuted_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew"
         )
     ids = torch.arange(1, len(domains.table))
     shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -105,35 +106,69 @@ def check_topk(splits: Splits) -> None:
         raise ConfigError(f"topk: {longest}, but there are only {items - 1} items to rank")
 
 
-def protocol_of(config: Config, splits: Splits | None) -> dict[str, Any]:
-    """The rules under which every row of a table is scored, for results and report."""
-    if splits is None:
-        return {"dataset": NO_DATASET, "valid_metric": config["valid_metric"], "seed": config["seed"]}
-    arguments = config["eval_args"]
-    return {
-        "dataset": config["dataset"],
-        "split": str(arguments["split"]),
-        "order": arguments["order"],
-        "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
-        "mask_history": config["mask_history"],
-        "load_col": config["load_col"],
-        "valid_metric": config["valid_metric"],
-        "users": len(np.unique(held_out(splits.test_set)[:, 0])),
-        "items": splits.test_set.item_num - 1,
-        "seed": config["seed"],
-    }
+def check_labels(splits: Splits) -> None:
+    """Click models need a column of labels.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    config = splits.config
+    label = config["LABEL_FIELD"]
+    if config["MODEL_TYPE"] == ModelType.CONTEXT and label not in splits.dataset.inter_feat.columns:
+        raise ConfigError(
+            f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; "
+            "make one from ratings: --threshold={rating: 4}"
+        )
 
 
-def with_training_rows(splits: Splits, rows: np.ndarray) -> Splits:
-    """The same data with a loader of some training rows only.
+@dataclass(frozen=True)
+class Protocol:
+    """The rules under which every row of a table is scored.
+
+    Attributes:
+        dataset: name of the data set.
+        valid_metric: metric that chooses checkpoints.
+        seed: seed of the run.
+        rules: split, order, mode, mask and the numbers of test users and items; empty without atomic files.
+    """
+
+    dataset: str
+    valid_metric: str
+    seed: int
+    rules: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, splits: Splits | None) -> Protocol:
+        """Read the protocol from settings and split data (None: no atomic files)."""
+        if splits is None:
+            return cls(NO_DATASET, config["valid_metric"], config["seed"])
+        arguments = config["eval_args"]
+        rules = {
+            "split": str(arguments["split"]),
+            "order": arguments["order"],
+            "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
+            "mask_history": config["mask_history"],
+            "load_col": config["load_col"],
+            "users": len(np.unique(held_out(splits.test_set)[:, 0])),
+            "items": splits.test_set.item_num - 1,
+        }
+        return cls(config["dataset"], config["valid_metric"], config["seed"], rules)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the protocol as in `results.json`."""
+        return {"dataset": self.dataset, **self.rules, "valid_metric": self.valid_metric, "seed": self.seed}
+
+
+def training_part(train_data: Any, rows: np.ndarray) -> Any:
+    """Return a loader of some training rows only.
 
     Args:
-        splits: the data.
-        rows: bool [N], which of its training rows.
+        train_data: RecBole's loader of all training rows.
+        rows: bool [N], the rows to keep.
     """
-    train_set = splits.train_set.copy(splits.train_set.inter_feat[torch.from_numpy(np.flatnonzero(rows))])
-    loader = _train_loader(splits.config, splits.dataset, train_set, splits.train_data._sampler)
-    return replace(splits, train_set=train_set, train_data=loader)
+    whole = train_data._dataset
+    part = whole.copy(whole.inter_feat[torch.from_numpy(np.flatnonzero(rows))])
+    return _train_loader(whole.config, whole, part, train_data._sampler)
 
 
 def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:

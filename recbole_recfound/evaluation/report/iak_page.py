@@ -33,7 +33,7 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         layer=results["layer"],
         chosen=results["chosen"],
         metric=metric,
-        metrics=list(rows[0]["metrics"]),
+        metrics=list(dict.fromkeys(name for row in rows for name in row["metrics"])),
         rows=rows,
         base_parameters=results["base_parameters"],
         comparison_figure=figures.bars(
@@ -45,8 +45,8 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         loss_figure=figures.curves({key: _points(chosen, key) for key in ("matching", "compression")}, "loss"),
         kl_figure=figures.curves({row["model"]: _points(row, "kl") for row in rows if "curves" in row}, "KL, nats"),
         sweep=results["sweep"],
-        kept_by=results["kept_by"],
-        sweep_figure=figures.retained(results["sweep"], results["kept_by"]) if len(results["sweep"]) > 1 else "",
+        selected_by=results["selected_by"],
+        sweep_figure=figures.retained(results["sweep"], results["selected_by"]) if len(results["sweep"]) > 1 else "",
         facts={
             "seed": results["seed"],
             "seed of the split": results["split_seed"],

@@ -39,16 +39,16 @@ class Attachment:
         match = re.fullmatch(r"(?:(input|method):)?([\w.]+?)(\[0\])?", place)
         kind, name, in_tuple = match.groups() if match else ("", "", None)
         if not match or (in_tuple and kind != "method"):
-            raise ConfigError(f"iak_layer: {place!r} must be NAME, input:NAME or method:NAME")
+            raise ConfigError(f"kernel_args: layer: {place!r} must be NAME, input:NAME or method:NAME")
         if kind == "method":
             if not callable(getattr(base, name, None)):
-                raise ConfigError(f"iak_layer: the base {type(base).__name__} has no method {name!r}")
+                raise ConfigError(f"kernel_args: layer: the base {type(base).__name__} has no method {name!r}")
             self._install = self._rows_of_table if in_tuple else self._method
         else:
             modules = dict(base.named_modules())
             if name not in modules:
                 raise ConfigError(
-                    f"iak_layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)"
+                    f"kernel_args: layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)"
                 )
             self._install = self._input if kind == "input" else self._output
         self._name = name
@@ -85,7 +85,7 @@ class Attachment:
                 else type(vectors).__name__
             )
             raise ConfigError(
-                f"iak_layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)"
+                f"kernel_args: layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)"
             )
         return self._adapt(vectors)
 
@@ -165,10 +165,10 @@ def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tupl
         call()
     if len(shapes) != 1:
         raise ConfigError(
-            f"iak_layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another"
+            f"kernel_args: layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another"
         )
     if shapes[0][0] != rows:
         raise ConfigError(
-            f"iak_layer: {attachment.place} gives {list(shapes[0])} for a batch of {rows} rows: its first dimension must be the rows"
+            f"kernel_args: layer: {attachment.place} gives {list(shapes[0])} for a batch of {rows} rows: its first dimension must be the rows"
         )
     return shapes[0][-1], math.prod(shapes[0][1:-1])

@@ -71,7 +71,7 @@ class BaseCheckpoint:
         settings: the settings that make the same model and the same split again.
         weights: its state dict; {} for a RecFound run, whose parts `base.recfound` loads.
         kept: whether it is a folder that may be named again (not a pickle).
-        share: part of the training rows that it has seen (`iak_base_share`), or None for all.
+        share: part of the training rows that it has seen (`base_share` of `iak_args`), or None for all.
     """
 
     path: Path
@@ -135,7 +135,7 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
         settings = dict(config.final_config_dict)
     except Exception as error:
         raise DataError(f"{path}: not a checkpoint of RecBole ({type(error).__name__}: {error})") from None
-    share = settings.get("iak_base_share")
+    share = (settings.get("iak_args") or {}).get("base_share")
     return BaseCheckpoint(
         path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False, share
     )
@@ -175,8 +175,16 @@ def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
     base.load_state_dict(checkpoint.weights)
 
 
-def save_base(folder: Path, base: nn.Module, config: Config, seed: int) -> None:
-    """Write a trained model without pickles, so that it can be a base again."""
+def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: float | None) -> None:
+    """Write a trained model without pickles, so that it can be a base again.
+
+    Args:
+        folder: created if missing.
+        base: the model.
+        config: its settings.
+        seed: of the split.
+        share: share of the training rows it has seen; None: all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
@@ -184,7 +192,7 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int) -> None:
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": seed,
-        "share": config["iak_base_share"],
+        "share": share,
         "settings": _settings_of(config.final_config_dict),
     }
     (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")

@@ -35,7 +35,7 @@ class Family:
     """What fine-tuning must know about a model.
 
     Attributes:
-        place: where the last representation is, in the form that `iak_layer` takes (see `Attachment`).
+        place: where the last representation is, in the form that `layer` of `kernel_args` takes (see `Attachment`).
         head: sub-modules behind that place, for the baseline `head`.
         items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click models.
         loss: the base's own loss of a batch, a mean over its rows.
@@ -78,7 +78,7 @@ def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
     Args:
         model: the model's name.
         base: the model.
-        layer: the user's `iak_layer`, instead of the family's place.
+        layer: the user's `layer` of `kernel_args`, instead of the family's place.
 
     Raises:
         ConfigError: nothing is known about the model and no layer is named.
@@ -86,7 +86,9 @@ def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
     family = FAMILIES.get(model) or _by_kind(base)
     if family is None:
         if layer is None:
-            raise ConfigError(f"iak_layer: no default place is known for {model}; name one (--list_layers shows them)")
+            raise ConfigError(
+                f"kernel_args: layer: no default place is known for {model}; name one (--list_layers shows them)"
+            )
         family = Family(layer)
     return replace(family, place=layer) if layer else family
 

@@ -26,6 +26,6 @@ def layer_table(model: str, weights: Mapping[str, torch.Tensor]) -> str:
         shapes[module] = ["(sub-modules)"]
     width = max([len(name) for name in shapes] or [0])
     place = FAMILIES[model].place if model in FAMILIES else "found by the model's kind"
-    lines = [f"{model}: sub-modules that --iak_layer can name (their output; input:NAME for their input)"]
+    lines = [f"{model}: sub-modules that `layer` of kernel_args can name (their output; input:NAME for their input)"]
     lines += [f"  {name.ljust(width)}  {', '.join(found)}" for name, found in sorted(shapes.items())]
     return "\n".join([*lines, f"default: {place}"])

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
-from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 
 BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
 """Kinds of models that see training rows through batches alone; others keep graphs or counts of all of them."""
 
 
-def rows_of_base(splits: Splits, share: float | None, seed: int) -> np.ndarray:
+def rows_of_base(train_set: Dataset, share: float | None, seed: int) -> np.ndarray:
     """Training rows that the base learns from: the earliest where the split is by time, else drawn at random.
 
     Args:
-        splits: the data.
-        share: `iak_base_share`; None: all rows, and the kernels learn from the same.
+        train_set: RecBole's built training set.
+        share: `base_share` of `iak_args`; None: all rows, and the kernels learn from the same.
         seed: of the split.
 
     Returns:
@@ -26,20 +26,20 @@ def rows_of_base(splits: Splits, share: float | None, seed: int) -> np.ndarray:
     Raises:
         ConfigError: the model keeps more of the training rows than batches, or no rows are left for one of the two.
     """
-    config, rows = splits.config, len(splits.train_set)
+    config, rows = train_set.config, len(train_set)
     if share is None:
         return np.ones(rows, dtype=bool)
     if config["MODEL_TYPE"] not in BY_BATCHES:
         raise ConfigError(
-            f"iak_base_share: {config['model']} reads all training rows at once; click and sequential models can be given a part"
+            f"iak_args: base_share: {config['model']} reads all training rows at once; click and sequential models can be given a part"
         )
     count = round(share * rows)
     if not 0 < count < rows:
         raise ConfigError(
-            f"iak_base_share: {share} of {rows} training rows leaves none for the base or for the kernels"
+            f"iak_args: base_share: {share} of {rows} training rows leaves none for the base or for the kernels"
         )
     if config["eval_args"]["order"] == "TO":
-        order = np.argsort(splits.train_set.inter_feat[config["TIME_FIELD"]].numpy(), kind="stable")
+        order = np.argsort(train_set.inter_feat[config["TIME_FIELD"]].numpy(), kind="stable")
     else:
         order = np.random.default_rng([seed, 0x5A4E]).permutation(rows)
     chosen = np.zeros(rows, dtype=bool)

@@ -12,8 +12,9 @@ from recbole.data.interaction import Interaction
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.history_dataset import history_fields
-from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits, build_splits, training_pairs
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.device import choose_precision
@@ -66,16 +67,16 @@ class HistoryCollate:
     """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
 
     Args:
-        splits: RecFound's data: interactions in the order of time, without histories.
+        train_set: RecFound's data: interactions in the order of time, without histories.
     """
 
-    def __init__(self, splits: Splits) -> None:
-        config = splits.config
-        self.rows = splits.train_set.inter_feat
+    def __init__(self, train_set) -> None:
+        config = train_set.config
+        self.rows = train_set.inter_feat
         self.longest: int = config["MAX_ITEM_LIST_LENGTH"]
-        self.train_set = splits.train_set
-        self.histories = splits.known_at_valid
-        self.users = self.rows[splits.train_set.uid_field].numpy()
+        self.train_set = train_set
+        self.histories = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
+        self.users = self.rows[train_set.uid_field].numpy()
         order = np.argsort(self.users, kind="stable")
         self.before = np.empty(len(order), dtype=np.int64)
         self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
@@ -87,3 +88,19 @@ class HistoryCollate:
         padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)
         batch.update(history_fields(self.train_set, *padded))
         return batch
+
+
+def _from_run(folder: Path, dataset) -> RecFound:
+    return load_recfound_base(folder, build_splits(dataset.config))
+
+
+class _HistoryLoader:
+    """Training rows with the histories before them, as RecBole's loaders give rows."""
+
+    def __init__(self, dataset) -> None:
+        self._dataset, self.collate_fn = dataset, HistoryCollate(dataset)
+
+
+RecFound.from_run = staticmethod(_from_run)
+RecFound.training_loader = staticmethod(_HistoryLoader)
+RecFound.training_rows = staticmethod(lambda dataset: HistoryCollate(dataset).before > 0)

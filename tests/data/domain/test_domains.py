@@ -41,7 +41,7 @@ def test_malformed(text, message):
 
 
 def test_a_field_of_users_is_read_from_their_file(splits, tiny_path):
-    domains = build_domains(parse_domain("occupation"), splits)
+    domains = build_domains(parse_domain("occupation"), splits.train_set)
     users = dict(line.split("\t")[0:4:3] for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:])
     batch = splits.train_set.inter_feat
     tokens = splits.train_set.id2token("user_id", batch["user_id"].numpy())
@@ -51,7 +51,7 @@ def test_a_field_of_users_is_read_from_their_file(splits, tiny_path):
 
 
 def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
-    domains = build_domains(parse_domain("age:25/40"), splits)
+    domains = build_domains(parse_domain("age:25/40"), splits.train_set)
     assert domains.names == ("<25", "25-40", ">=40")
     ages = {
         line.split("\t")[0]: int(line.split("\t")[1])
@@ -59,7 +59,7 @@ def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
     }
     for user, number in zip(splits.train_set.field2id_token["user_id"][1:], domains.table[1:].tolist()):
         assert number == (ages[user] >= 25) + (ages[user] >= 40)
-    halves = build_domains(parse_domain("age:quantile:2"), splits)
+    halves = build_domains(parse_domain("age:quantile:2"), splits.train_set)
     counts = torch.bincount(halves.table[1:])
     assert len(counts) == 2 and counts.min() > 0.3 * counts.sum()
 
@@ -78,7 +78,7 @@ def test_times_against_python(rule):
 
 
 def test_quantiles_of_time_come_from_training_rows_alone(splits):
-    domains = build_domains(parse_domain("timestamp:quantile:4"), splits)
+    domains = build_domains(parse_domain("timestamp:quantile:4"), splits.train_set)
     counts = torch.bincount(domains.of(splits.train_set.inter_feat), minlength=4)
     assert len(domains) == 4 and counts.max() <= 1.2 * counts.min() + 2
     train = splits.train_set.inter_feat["timestamp"].double()
@@ -107,22 +107,24 @@ def test_times_are_those_of_the_file_though_recbole_normalises_them(write_datase
             ("weekday", [t.weekday() for t in told]),
             ("month", [t.month - 1 for t in told]),
         ):
-            domains = build_domains(parse_domain(f"timestamp:{rule}"), splits)
+            domains = build_domains(parse_domain(f"timestamp:{rule}"), splits.train_set)
             assert domains.of(part.inter_feat).tolist() == wanted
         edge = start + 39_600 * 20 + 20_000
-        assert build_domains(parse_domain(f"timestamp:{edge}"), splits).of(part.inter_feat).tolist() == [
+        assert build_domains(parse_domain(f"timestamp:{edge}"), splits.train_set).of(part.inter_feat).tolist() == [
             int(t.timestamp() > edge) for t in told
         ]
-    quantiles = build_domains(parse_domain("timestamp:quantile:2"), splits)
+    quantiles = build_domains(parse_domain("timestamp:quantile:2"), splits.train_set)
     assert start < quantiles.edges[0] < start + 39_600 * 54
     counts = torch.bincount(quantiles.of(splits.train_set.inter_feat))
     assert len(counts) == 2 and abs(int(counts[0] - counts[1])) <= 1
 
 
 def test_fixed_names_and_edges_stay(splits):
-    domains = build_domains(parse_domain("gender"), splits, {"names": ["X", "M"], "edges": []})
+    domains = build_domains(parse_domain("gender"), splits.train_set, {"names": ["X", "M"], "edges": []})
     assert domains.names == ("X", "M") and set(domains.table[1:].tolist()) == {-1, 1}
-    assert build_domains(parse_domain("timestamp:quantile:2"), splits, {"names": [], "edges": [5.0]}).edges == (5.0,)
+    assert build_domains(
+        parse_domain("timestamp:quantile:2"), splits.train_set, {"names": [], "edges": [5.0]}
+    ).edges == (5.0,)
 
 
 def test_token_column_of_interactions(write_dataset):
@@ -133,19 +135,19 @@ def test_token_column_of_interactions(write_dataset):
     ]
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float", "scene:token"], *rows])
     splits = splits_of("GRU4Rec", path, "shop", load_col={"inter": ["user_id", "item_id", "timestamp", "scene"]})
-    domains = build_domains(parse_domain("scene"), splits)
+    domains = build_domains(parse_domain("scene"), splits.train_set)
     assert domains.names == ("app", "web")
-    with pytest.raises(ConfigError, match="iak_permute_domains: scene is a column of .inter"):
+    with pytest.raises(ConfigError, match="control: permuted_domains: scene is a column of .inter"):
         permuted(domains, splits.train_set, 3)  # dealing names out anew would change nothing but the names
     with pytest.raises(ConfigError, match="scene holds tokens, and hour is a rule for times"):
-        build_domains(parse_domain("scene:hour"), splits)
+        build_domains(parse_domain("scene:hour"), splits.train_set)
     told = splits.test_set.id2token("scene", splits.test_set.inter_feat["scene"].numpy())
     assert [domains.names[number] for number in domains.of(splits.test_set.inter_feat).tolist()] == list(told)
 
 
 def test_the_length_of_a_history_is_a_number(tiny_path):
     splits = splits_of("GRU4Rec", tiny_path, MAX_ITEM_LIST_LENGTH=8)
-    domains = build_domains(parse_domain("item_length:3/6"), splits)
+    domains = build_domains(parse_domain("item_length:3/6"), splits.train_set)
     lengths = splits.train_set.inter_feat["item_length"]
     assert torch.equal(domains.of(splits.train_set.inter_feat), (lengths >= 3).long() + (lengths >= 6).long())
 
@@ -158,7 +160,7 @@ def test_a_few_values_that_are_no_numbers_have_no_domain(write_dataset, capsys):
     rows = [[f"u{user}", f"i{(user + step) % 7}", step] for user in range(9) for step in range(6)]
     path = write_dataset("shop", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows], user=users)
     splits = splits_of("BPR", path, "shop")
-    table = build_domains(parse_domain("age:25"), splits).table
+    table = build_domains(parse_domain("age:25"), splits.train_set).table
     found = {token: int(table[number]) for number, token in enumerate(splits.train_set.field2id_token["user_id"])}
     assert found == {"[PAD]": -1, **{f"u{user}": -1 if user == 3 else int(user >= 5) for user in range(9)}}
     assert "domain age:25: 1 of 9 values are no numbers and belong to no domain: 'unkonwn'" in capsys.readouterr().out
@@ -174,33 +176,33 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
         ("age:hour", "rule for times of interactions"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            build_domains(parse_domain(field), splits)
+            build_domains(parse_domain(field), splits.train_set)
     with pytest.raises(DataError, match="occupation:1/2 needs numbers, but (.*) of \\1 values of occupation are none"):
-        build_domains(parse_domain("occupation:1/2"), splits)
+        build_domains(parse_domain("occupation:1/2"), splits.train_set)
     clicks = splits_of(
         "DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]}
     )
-    assert len(build_domains(parse_domain("release_year"), clicks)) > 3
+    assert len(build_domains(parse_domain("release_year"), clicks.train_set)) > 3
     with pytest.raises(ConfigError, match="what is to be predicted"):
-        build_domains(parse_domain("label"), clicks)
+        build_domains(parse_domain("label"), clicks.train_set)
 
 
 def test_a_permutation_deals_the_same_domains_to_others(splits):
-    domains = build_domains(parse_domain("gender"), splits)
+    domains = build_domains(parse_domain("gender"), splits.train_set)
     train = splits.train_set
     dealt = permuted(domains, train, 3)
     assert torch.equal(dealt.table.sort().values, domains.table.sort().values)
     assert not torch.equal(dealt.table, domains.table) and dealt.table[0] == -1
     assert torch.equal(permuted(domains, train, 3).table, dealt.table)
-    with pytest.raises(ConfigError, match="iak_permute_domains: timestamp:hour is a column of .inter"):
-        permuted(build_domains(parse_domain("timestamp:hour"), splits), train, 3)
+    with pytest.raises(ConfigError, match="control: permuted_domains: timestamp:hour is a column of .inter"):
+        permuted(build_domains(parse_domain("timestamp:hour"), splits.train_set), train, 3)
 
 
 def test_held_out_rows_of_a_user_must_agree(splits):
-    domains = build_domains(parse_domain("timestamp:hour"), splits)
+    domains = build_domains(parse_domain("timestamp:hour"), splits.train_set)
     table = eval_domains(domains, splits.test_set)
     rows = splits.test_set.inter_feat
     assert torch.equal(table[rows["user_id"]], domains.of(rows))
-    assert eval_domains(build_domains(parse_domain("gender"), splits), splits.test_set) is None
+    assert eval_domains(build_domains(parse_domain("gender"), splits.train_set), splits.test_set) is None
     with pytest.raises(ConfigError, match="hold out one row per user"):
         eval_domains(domains, splits.train_set)

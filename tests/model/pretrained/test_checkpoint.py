@@ -13,11 +13,22 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import base_hash, read_base, save_base
-from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.serving import load_recfound
-from recbole_recfound.system.iak.build import make_base
-from recbole_recfound.system.iak.finetune import iak_config
+from recbole_recfound.model.pretrained.base_config import base_of
+from recbole_recfound.model.pretrained.make import make_base
+from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.system.iak.system import IAKSystem
+from recbole_recfound.system.request import Request
 from tests.small_iak import OPTIONS
+
+
+def iak_config(dataset, settings):
+    """The base's settings and its checkpoint, as a run makes them."""
+    return base_of(IAKSystem.configure(Request.of("IAK", dataset, None, settings)))
+
+
+def alone(model):
+    """Settings of a small model as RecBole takes them."""
+    return {key: value for key, value in OPTIONS[model].items() if key != "base_args"} | OPTIONS[model]["base_args"]
 
 
 @pytest.fixture
@@ -32,7 +43,7 @@ def trained(tiny_path, tmp_path):
             "epochs": 1,
             "checkpoint_dir": "saved",
         }
-        config = Config(model, "tiny", config_dict=settings | OPTIONS[model] | changes)
+        config = Config(model, "tiny", config_dict=settings | alone(model) | changes)
         init_seed(config["seed"], config["reproducibility"])
         _, base = fit(config, build_splits(config))
         (path,) = (tmp_path / "saved").glob(f"{model}-*.pth")
@@ -48,7 +59,6 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
         read_base(path, trust=False)
     config, checkpoint = iak_config(
         "tiny",
-        None,
         {
             "base_checkpoint": str(path),
             "trust_checkpoint": True,
@@ -59,9 +69,9 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
         },
     )
     assert (checkpoint.model, checkpoint.seed, config["model"]) == (model, 2020, model)
-    assert all(config[key] == value for key, value in OPTIONS[model].items())
+    assert all(config[key] == value for key, value in alone(model).items())
     init_seed(checkpoint.seed, config["reproducibility"])
-    again = make_base(build_splits(config), checkpoint)
+    again = make_base(build_splits(config).train_set, checkpoint)
     assert base_hash(again, model) == base_hash(base, model)
     with torch.no_grad():
         next(again.parameters()).view(-1)[0] += 1e-6
@@ -70,7 +80,7 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
 
 def test_a_base_is_kept_without_pickles(trained, tmp_path):
     _, base, config = trained("DeepFM")
-    save_base(tmp_path / "run" / "base", base, config, 7)
+    save_base(tmp_path / "run" / "base", base, config, 7, None)
     assert sorted(path.name for path in (tmp_path / "run" / "base").iterdir()) == ["base.json", "base.safetensors"]
     for path in (tmp_path / "run", tmp_path / "run" / "base"):
         read = read_base(path, trust=False)
@@ -90,23 +100,23 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
         "data_path": str(tiny_path),
         "use_gpu": False,
     }
-    with pytest.raises(ConfigError, match="threshold: .*base was trained with.*tested on rows it was trained on"):
-        iak_config("tiny", None, settings | {"threshold": {"rating": 3}})
+    with pytest.raises(ConfigError, match="threshold: .*base was trained with.*test it on rows it was trained on"):
+        iak_config("tiny", settings | {"threshold": {"rating": 3}})
     with pytest.raises(ConfigError, match="eval_args"):
         iak_config(
-            "tiny", None, settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}}
+            "tiny", settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}}
         )
     with pytest.raises(ConfigError, match="user_inter_num_interval: .*another split"):
-        iak_config("tiny", None, settings | {"user_inter_num_interval": "[6,inf)"})
+        iak_config("tiny", settings | {"user_inter_num_interval": "[6,inf)"})
     same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
-    assert iak_config("tiny", None, settings | same)[0]["model"] == "DeepFM"
+    assert iak_config("tiny", settings | same)[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
-        iak_config("ml-100k", None, settings)
+        iak_config("ml-100k", settings)
     config, checkpoint = iak_config(
-        "tiny", None, settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+        "tiny", settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
     )
     with pytest.raises(ConfigError, match="the data, load_col or filters are not those it was trained on"):
-        make_base(build_splits(config), checkpoint)
+        make_base(build_splits(config).train_set, checkpoint)
 
 
 def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
@@ -126,29 +136,36 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_checkpoint=file.pth", "--trust_checkpoint"], "not a checkpoint of RecBole"),
         (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
         (["--domain=gender,gender"], "named twice"),
-        (["--domain=gender", "--baselines=full,BPR"], "there is no 'BPR'"),
-        (["--domain=gender", "--baselines=full", "--baseline_args={head: {learning_rate: 1}}"], "baseline_args: head"),
+        (["--domain=gender", "--tuning_baselines=full,BPR"], "unknown way of fine-tuning 'BPR'"),
         (
-            ["--domain=gender", "--baselines=full", "--baseline_args={full: {epochs: 1}}"],
-            "it can set the learning_rate",
+            ["--domain=gender", "--tuning_baselines=full", "--tuning_args={head: {learning_rate: 1}}"],
+            "tuning_args: head",
+        ),
+        (
+            ["--domain=gender", "--tuning_baselines=full", "--tuning_args={full: {epochs: 1}}"],
+            "expected {learning_rate: number above 0}",
         ),
         (["--domain=gender", "--base_model=RecFound"], "name its folder with --base_checkpoint"),
         (["--domain=gender", "--base_model=Pop"], "Pop"),
-        (["--domain=gender", "--iak_betta=1"], "did you mean iak_beta"),
-        (["--domain=gender", "--iak_combine=sum"], "iak_combine: is 'sum'"),
+        (["--domain=gender", "--iak_args={betta: 1}", "--threshold={rating: 4}"], "did you mean beta"),
+        (["--domain=gender", "--iak_beta=1"], "iak_beta: renamed; write iak_args: {beta: ...}"),
+        (["--domain=gender", "--kernel_args={combine: sum}"], "kernel_args: combine: got 'sum'"),
         (["--domain=colour", "--base_model=BPR"], "no field 'colour'"),
         (["--domain=gender"], "--threshold="),
-        (["--domain=gender", "--base_model=BPR", "--baselines=bitfit"], "nothing that bitfit could train"),
-        (["--domain=gender", "--base_model=BPR", "--iak_warm_start=nowhere"], "nowhere"),
-        (["--domain=gender", "--base_model=BPR", "--iak_valid_metric=NDCG@20"], "iak_valid_metric: NDCG@20, but topk"),
-        (["--domain=gender", "--base_model=BPR", "--iak_beta=[]"], "iak_beta: is []: must hold at least one value"),
+        (["--domain=gender", "--base_model=BPR", "--tuning_baselines=bitfit"], "nothing that bitfit could train"),
+        (["--domain=gender", "--base_model=BPR", "--iak_args={warm_start: nowhere}"], "nowhere"),
+        (["--domain=gender", "--base_model=BPR", "--valid_metric=NDCG@20"], "valid_metric: NDCG@20, but topk"),
+        (
+            ["--domain=gender", "--base_model=BPR", "--iak_args={beta: []}"],
+            "iak_args: beta: got [], expected at least one number",
+        ),
         (
             ["--domain=gender", "--base_model=BPR", "--eval_args={mode: uni100}"],
             "eval_args: IAK is scored by full ranking",
         ),
         (
-            ["--domain=timestamp:hour", "--base_model=BPR", "--iak_permute_domains"],
-            "iak_permute_domains: timestamp:hour",
+            ["--domain=timestamp:hour", "--base_model=BPR", "--control=permuted_domains"],
+            "control: permuted_domains: timestamp:hour",
         ),
         (["--list_layers"], "list_layers: name a checkpoint"),
     ],
@@ -192,8 +209,8 @@ def test_a_checkpoint_is_tested_on_its_own_split_whatever_the_seed(model, traine
         "trust_checkpoint": True,
         "domain": ["gender"],
         "seed": 77,
-        "iak_epochs": 1,
-        "iak_least_steps": 0,
+        "epochs": 1,
+        "iak_args": {"least_steps": 0},
     }
     result = run_recfound("IAK", "tiny", config_dict=settings)
     frozen = result["comparison"][0]["metrics"]

@@ -16,6 +16,8 @@ from recbole_recfound.model.iak import IAK
 
 KERNELS = "kernels.safetensors"
 CHOSEN = "chosen.json"
+OF_THE_KERNELS = ("domain", "kernel_args", "iak_args", "control")
+"""Settings that rebuild a model with kernels around its base."""
 
 
 def save_kernels(model: IAK, path: Path) -> None:
@@ -35,12 +37,11 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
         folder: the run's folder; a base inside of it is named relative to it.
     """
     inside = base.is_relative_to(folder)
-    keys = [key for key in config.final_config_dict if key.startswith("iak_")]
     return {
         "base": os.path.relpath(base, folder) if inside else str(base),
         "base_hash": digest,
         "seed": config["seed"],
-        "settings": {key: config[key] for key in keys},
+        "settings": {key: config[key] for key in OF_THE_KERNELS},
         "sizes": [[bank.encoder_bias.shape[1], bank.code_size, bank.aux_size] for bank in model.banks],
         "domains": [
             {"text": found.text, "names": list(found.names), "edges": list(found.edges)} for found in model.domains
@@ -81,7 +82,7 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
     if document["base_hash"] != digest:
         raise ConfigError(
             f"the kernels belong to another base (hash {document['base_hash'][:12]}, this one is {digest[:12]}): "
-            "train them again, with --iak_warm_start to begin from these"
+            "train them again, with iak_args: {warm_start: FOLDER} to begin from these"
         )
     model.banks.load_state_dict(tensors)
 
@@ -97,7 +98,9 @@ def warm_start(model: IAK, folder: Path) -> None:
     earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
     for number, (domains, bank) in enumerate(zip(model.domains, model.banks)):
         if domains.text not in earlier:
-            raise ConfigError(f"iak_warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}")
+            raise ConfigError(
+                f"iak_args: warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}"
+            )
         source = earlier[domains.text]
         row_of = {name: row for row, name in enumerate(document["domains"][source]["names"])}
         rows = torch.tensor([row_of.get(name, -1) for name in domains.names])
@@ -105,7 +108,7 @@ def warm_start(model: IAK, folder: Path) -> None:
         for name, weight in bank.named_parameters():
             theirs = tensors.get(f"{source}.{name}")
             if theirs is None or theirs.shape[1:] != weight.shape[1:]:
-                raise ConfigError(f"iak_warm_start: {folder} has kernels of other sizes or another kind ({name})")
+                raise ConfigError(f"iak_args: warm_start: {folder} has kernels of other sizes or another kind ({name})")
             mean = theirs[on].mean(0) if on.any() else weight[0].cpu()
             known = (rows >= 0).view(-1, *[1] * (weight.dim() - 1))
             weight.copy_(torch.where(known, theirs[rows.clamp(min=0)], mean).to(weight.device))

@@ -1,8 +1,11 @@
-"""One run of RecFound: train on all tasks together, merge, test; what the table and the report then show."""
+"""RecFound as a system: one LLM trained on embedding and generative tasks, merged and tested."""
 
 import json
 import time
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +18,23 @@ from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
+from recbole_recfound.evaluation.report.page import render_report
+from recbole_recfound.evaluation.report.table import task_lines
+from recbole_recfound.evaluation.results import Row
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.parts import backbone_of
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.device import choose_device, choose_precision
-from recbole_recfound.runtime.run_folder import RunFolder, write_text
+from recbole_recfound.runtime.run_folder import write_text
+from recbole_recfound.serving.load import load_ranking
+from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.recfound import load as _base_hooks  # noqa: F401
 from recbole_recfound.system.recfound.build import Built, build_recfound
+from recbole_recfound.system.recfound.variants import variants
+from recbole_recfound.system.registry import register_system
+from recbole_recfound.system.run import Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -37,108 +48,130 @@ Tests = dict[str, dict[str, Any]]
 """What `run_tests` found, by task."""
 
 
-def check_tasks(config: Config) -> TaskFiles:
-    """Check everything that tasks need besides the atomic files, before anything expensive starts.
+def open_task_files(config: Config) -> TaskFiles:
+    """Read and check the JSON-lines files of a run, and print notes about them.
 
     Raises:
-        ConfigError, DataError: naming the key, or file:line and key.
+        ConfigError, DataError: with the key, or file:line and key.
     """
-    check_bert_score(config["bert_score_model"])
-    counts = config["task_test_examples"]
-    if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
-        raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
     files = TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     for note in files.notes():
         print(note, flush=True)
     return files
 
 
-class MultiTaskRun:
-    """RecFound with its data and trainer. Everything that does not fit together is refused when it is made.
-
-    Args:
-        config: the run's settings.
-        splits: the data set; None: tasks come from files alone.
-        files: JSON-lines files of further tasks.
-        folder: of the run.
-        budget: the run's clock.
+@register_system("RecFound")
+class RecFoundSystem(System):
+    """RecFound's run: train on all tasks together, merge, test.
 
     Raises:
         ConfigError, DataError, BackboneError: settings, data and backbone do not fit together.
     """
 
-    def __init__(
-        self, config: Config, splits: Splits | None, files: TaskFiles, folder: RunFolder, budget: Budget
-    ) -> None:
-        self.config, self.files, self.folder, self.budget = config, files, folder, budget
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        config = self.config = run.config
+        self.budget = run.budget
+        self.files = open_task_files(config)
         self.device = choose_device(config)
         self.precision = choose_precision(config["precision"], self.device)
         self.backbone = backbone_of(config)
         init_seed(config["seed"], config["reproducibility"])
-        self.built = build_recfound(config, splits, self.backbone, files)
+        self.built = build_recfound(config, run.splits, self.backbone, self.files)
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
-        self.splits = splits if self.built.ranks else None
+        self.splits = run.splits if self.built.ranks else None
         tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
-        budget.reserved = min(
-            TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests), TEST_SHARE * budget.seconds
-        )
-        self.store = CheckpointStore(folder.trainer_state, config["merge_last"])
-        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=budget)
+        planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
+        self.budget.reserved = min(planned, TEST_SHARE * self.budget.seconds)
+        self.store = CheckpointStore(run.folder.trainer_state, config["merge_last"])
+        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=self.budget)
 
-    def results(self, saved: bool) -> dict[str, Any]:
-        """Train, merge and test.
+    @classmethod
+    def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
+        """Return ablations and controls for the long table."""
+        return variants(config)
 
-        Args:
-            saved: keep weights and checkpoints.
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse settings of the tasks that cannot work."""
+        check_bert_score(config["bert_score_model"])
+        counts = config["task_test_examples"]
+        if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
+            raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
 
-        Returns:
-            Its rows of the table and what the report shows.
-        """
+    def rows(self) -> Iterator[Job]:
+        """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
+        if self.splits is not None and self.config["generative_candidates"]:
+            yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
+        yield Job(self.config["model"], lambda: self._row, resumable=False)
+
+    @cached_property
+    def _row(self) -> Row:
+        """Train, merge and test."""
         config, trainer, built = self.config, self.trainer, self.built
         # Baselines have drawn in between.
         init_seed(config["seed"], config["reproducibility"])
         print(_tasks_line(built), flush=True)
         trainer.fit(
-            built.loader, self.splits and self.splits.valid_data, saved=True, show_progress=config["show_progress"]
+            built.loader,
+            self.splits and self.splits.valid_data,
+            saved=True,
+            show_progress=config["show_progress"],
         )
         started = time.monotonic()
-        outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
+        outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
         scored = time.monotonic() - started
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
-        share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
-        final = trainer.probes.measure(built.model, list(built.tasks))
-        if saved:
+        self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
+        self.final_losses = trainer.probes.measure(built.model, list(built.tasks))
+        if self.run.saved:
             self._save()
-        write_text(self.folder.trainer_state / "history.json", json.dumps(trainer.history))
-        tested, of_best = self._test_tasks(outcome)
-        row = {
-            **self._row(outcome, scored),
-            "task_metrics": _metrics_of(tested),
-            "task_metrics_of_best": _metrics_of(of_best),
-        }
-        if not saved:
-            self.store.clear()
+        write_text(self.run.folder.trainer_state / "history.json", json.dumps(trainer.history))
+        self.tested, of_best = self._test_tasks(outcome)
+        details = {"task_metrics": _metrics_of(self.tested), "task_metrics_of_best": _metrics_of(of_best)}
+        return self._scored_row(outcome, scored, details)
+
+    def details(self) -> dict[str, Any]:
+        """Return tasks, merging, routers, examples and facts for the report."""
+        trainer, built = self.trainer, self.built
         return {
-            "rows": [*self._by_titles(row), row],
-            "tasks": self._task_rows(final, tested),
+            "tasks": self._task_rows(self.final_losses, self.tested),
             "left_out": built.left_out,
             "task_files": self.files.notes(),
-            "merge": vars(outcome),
+            "merge": vars(self.outcome),
             "router": self._router(),
             "examples": recommend_examples(self.splits, built) if self.splits else [],
             "run": {
                 "steps": trainer.step,
                 "best_step": trainer.best_step,
                 "train_seconds": trainer.trained_seconds,
-                "probe_share_of_step_time": share,
+                "probe_share_of_step_time": self.probe_share,
                 "precision": self.precision,
                 "device": str(self.device),
                 "history_mode": built.model.history.name,
-                "backbone": config["backbone"],
+                "backbone": self.config["backbone"],
                 "backbone_fingerprint": self.backbone.fingerprint,
             },
         }
+
+    def lines(self, results: dict[str, Any]) -> Iterable[str]:
+        """Return one line for each tested task and the share of the probes."""
+        share = results["run"]["probe_share_of_step_time"]
+        return [*task_lines(results["tasks"]), f"probes took {100 * share:.1f}% of the training time"]
+
+    def report(self, results: dict[str, Any]) -> str:
+        """Return the page with loss curves and sampling ratios."""
+        return render_report(results, self.trainer.history)
+
+    @classmethod
+    def load(cls, folder: Path, **options: Any) -> Any:
+        """Load a finished run for serving."""
+        return load_ranking(folder)
+
+    def discard(self) -> None:
+        """Remove the checkpoints; weights have not been written."""
+        self.store.clear()
 
     # Merging ---------------------------------------------------------------------------------------------------------
 
@@ -228,33 +261,33 @@ class MultiTaskRun:
         self._load(kept)
         return tested, of_best
 
-    def _row(self, outcome: MergeOutcome, scored: float) -> dict[str, Any]:
-        """The row of the table, without the tasks' own metrics.
+    def _scored_row(self, outcome: MergeOutcome, scored: float, details: Mapping[str, Any]) -> Row:
+        """Return the row of the table.
 
         Args:
             outcome: of merging.
             scored: seconds that scoring all candidates took.
+            details: metrics of the tasks.
         """
         trainer = self.trainer
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
-        return {
-            "model": self.config["model"],
-            "metrics": outcome.test[outcome.kept],
-            "valid_metrics": outcome.valid[outcome.kept],
-            "train_seconds": trainer.trained_seconds,
-            "eval_seconds": scored / scorings,
-            "trainable_parameters": sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
-            "converged": trainer.stale > trainer.stopping_step,
-            "note": f"{outcome.kept} of best, last, merged"
-            if len(outcome.test) > 2
-            else "untrained" * (not trainer.step),
-        }
+        return Row(
+            model=self.config["model"],
+            metrics=outcome.test[outcome.kept],
+            valid_metrics=outcome.valid[outcome.kept],
+            train_seconds=trainer.trained_seconds,
+            eval_seconds=scored / scorings,
+            trainable_parameters=sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
+            converged=trainer.stale > trainer.stopping_step,
+            note=f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step),
+            details=details,
+        )
 
-    def _by_titles(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The same model with its best items ranked by how likely it writes their titles, as a row of its own."""
+    def _titles_row(self) -> Row:
+        """Rank the best items of the same model by the likelihood of their titles."""
+        row = self._row
+        assert self.splits is not None
         count, trainer, started = self.config["generative_candidates"], self.trainer, time.monotonic()
-        if self.splits is None or not count:
-            return []
         model = trainer.model
         model.rerank = GenerativeRanking(model, self.built.collator, count)
         try:
@@ -264,16 +297,15 @@ class MultiTaskRun:
                 )
         finally:
             model.rerank = None
-        return [
-            {
-                **row,
-                "model": f"{row['model']}, titles ranked",
-                "metrics": {name: float(value) for name, value in metrics.items()},
-                "task_metrics": {},
-                "eval_seconds": time.monotonic() - started,
-                "note": f"the {min(count, model.n_items - 1)} best items of the row below, by likelihood of their titles",
-            }
-        ]
+        best = min(count, model.n_items - 1)
+        return replace(
+            row,
+            model=f"{row.model}, titles ranked",
+            metrics={name: float(value) for name, value in metrics.items()},
+            eval_seconds=time.monotonic() - started,
+            note=f"the {best} best items of the row below, by likelihood of their titles",
+            details={**row.details, "task_metrics": {}},
+        )
 
     # Report ----------------------------------------------------------------------------------------------------------
 
@@ -303,7 +335,7 @@ class MultiTaskRun:
 
     def _save(self) -> None:
         """Adapter in PEFT's format, every other trained tensor, and the item vectors."""
-        model, path = self.built.model, self.folder.path
+        model, path = self.built.model, self.run.folder.path
         model.backbone.save_pretrained(str(path / "adapter"), save_embedding_layers=False)
         head = {name: weight for name, weight in trained_parameters(model).items() if not name.startswith("backbone.")}
         save_file({name: weight.detach().contiguous() for name, weight in head.items()}, path / "head.safetensors")

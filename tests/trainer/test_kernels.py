@@ -9,7 +9,7 @@ import torch
 
 from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from recbole_recfound.errors import ConfigError, TrainingError
-from recbole_recfound.system.iak.build import make_base
+from recbole_recfound.model.pretrained.make import make_base
 from tests.small_iak import build_small_iak, shake
 
 
@@ -109,7 +109,7 @@ def test_beta_warms_up_and_the_kl_at_the_end_falls_along_a_sweep(tiny_path):
 
 
 def test_two_phases_train_the_encoder_first(tiny_path):
-    small = build_small_iak("DeepFM", tiny_path, iak_schedule="two_phase")
+    small = build_small_iak("DeepFM", tiny_path, iak_args={"schedule": "two_phase"})
     bank, before = small.model.banks[0], weights_of(small.model)
     trainer = small.trainer(epochs=4, schedule="two_phase")
     trainer._restore = lambda kept: None
@@ -132,7 +132,7 @@ def test_two_phases_train_the_encoder_first(tiny_path):
 
 
 def test_two_phases_reach_the_second_within_their_time(tiny_path):
-    small = build_small_iak("DeepFM", tiny_path, iak_schedule="two_phase")
+    small = build_small_iak("DeepFM", tiny_path, iak_args={"schedule": "two_phase"})
     trainer = small.trainer(epochs=50, schedule="two_phase")
     phases, now = [], 0.0
 
@@ -143,7 +143,7 @@ def test_two_phases_reach_the_second_within_their_time(tiny_path):
 
     trainer._train_epoch, trainer.deadline = epoch, 8.5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recbole_recfound.trainer.iak.time.monotonic", lambda: now)
+        patch.setattr("recbole_recfound.trainer.kernels.time.monotonic", lambda: now)
         trainer.fit(small.base_scores())
     assert phases == ["encoder"] * 5 + ["decoder"] * 3
 
@@ -268,7 +268,9 @@ def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):
 
 def tuner_of(small, **changes) -> FineTuner:
     trainer = small.trainer(**changes)
-    recipe = Recipe(small.plug.base, small.plug.family, small.plug.width, 4, lambda: make_base(small.splits, None))
+    recipe = Recipe(
+        small.plug.base, small.plug.family, small.plug.width, 4, lambda: make_base(small.splits.train_set, None)
+    )
     return FineTuner(recipe, trainer.sampler, small.plug.collate, small.scorer, trainer.options)
 
 

@@ -1,0 +1,45 @@
+"""Settings that all rows of a table share: the data, their split and their evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import dataset_arguments, evaluation_arguments
+
+from recbole_recfound.config.configurator import Config, known_rules
+
+ALSO_SHARED = (
+    "mask_history",
+    "seed",
+    "reproducibility",
+    "use_gpu",
+    "gpu_id",
+    "worker",
+    "state",
+    "show_progress",
+    "encoding",
+)
+"""Shared settings besides RecBole's own lists of data and evaluation settings."""
+
+NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
+"""Entries of RecBole's lists that belong to a model, not to the protocol."""
+
+
+def shared_keys() -> set[str]:
+    """Return the names of all shared settings."""
+    return ({*dataset_arguments, *evaluation_arguments} - NOT_SHARED) | set(ALSO_SHARED)
+
+
+def shared_settings(config: Config) -> dict[str, Any]:
+    """Return the shared settings of a run, in a form that a new `Config` takes."""
+    settings = without_empty({key: config[key] for key in shared_keys() if key in config})
+    settings["data_path"] = str(Path(config["data_path"]).parent)
+    return settings
+
+
+def without_empty(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without empty values where these are not allowed."""
+    rules = known_rules()
+    return {key: value for key, value in settings.items() if value is not None or rules[key].nullable}

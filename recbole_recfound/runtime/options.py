@@ -1,0 +1,165 @@
+"""Options of a class as a frozen dataclass: defaults, types and bounds stand in its fields.
+
+Example:
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes(Options):
+    ...     width: int = option(8, minimum=1)
+    ...     form: str = option("letters", choices=("letters", "title"))
+    >>> Sizes.of({"width": 4}, "sizes")
+    Sizes(width=4, form='letters')
+    >>> Sizes.problems({"width": 0, "depth": 2}, "sizes")
+    ['sizes: width: got 0, expected a whole number, at least 1', 'sizes: unknown option depth; known: width, form']
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from recbole_recfound.errors import ConfigError
+
+O = TypeVar("O", bound="Options")
+WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+def option(
+    default: Any,
+    *,
+    choices: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    help: str = "",
+) -> Any:
+    """Return a dataclass field with bounds.
+
+    Args:
+        default: value when the user gives none.
+        choices: allowed values, or a function that returns them (a registry is complete only later).
+        minimum, maximum: smallest and largest number allowed; for a list, of each element.
+        above, below: exclusive bounds.
+        help: effect of the option, for the documentation.
+    """
+    metadata = {
+        "choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "below": below, "help": help,
+    }  # fmt: skip
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Base of option classes; values are validated when an instance is made.
+
+    Raises:
+        ConfigError: lists every wrong value.
+    """
+
+    def __post_init__(self) -> None:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if problems := self.problems(values):
+            raise ConfigError("; ".join(problems))
+
+    @classmethod
+    def of(cls: type[O], values: Mapping[str, Any] | None, where: str) -> O:
+        """Build options from the value of a setting.
+
+        Args:
+            values: option -> value; None: all defaults.
+            where: name of the setting, for errors.
+
+        Raises:
+            ConfigError: lists every unknown option and every wrong value.
+        """
+        if problems := cls.problems(values, where):
+            raise ConfigError("; ".join(problems))
+        return cls(**(values or {}))
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any] | None, where: str = "") -> list[str]:
+        """Return one message for each unknown option and each wrong value.
+
+        Args:
+            values: option -> value.
+            where: name of the setting, for the messages.
+        """
+        start = f"{where}: " if where else ""
+        if values is not None and not isinstance(values, Mapping):
+            return [f"{start}got {values!r}, expected a mapping of options"]
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        types = get_type_hints(cls)
+        problems = []
+        for name, value in (values or {}).items():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+                problems.append(f"{start}unknown option {name}; {hint}")
+            elif not _fits(value, types[name], known[name].metadata):
+                expected = _expected(types[name], known[name].metadata)
+                problems.append(f"{start}{name}: got {value!r}, expected {expected}")
+        return problems
+
+
+def _types(annotation: Any) -> tuple[type, ...]:
+    """The plain types of an annotation: `float | list[float] | None` -> (float, list, NoneType)."""
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _types(part))
+    origin = get_origin(annotation) or annotation
+    return (dict,) if origin is Mapping or isinstance(origin, type) and issubclass(origin, Mapping) else (origin,)
+
+
+def _choices(metadata: Mapping[str, Any]) -> Sequence[Any]:
+    choices = metadata.get("choices", ())
+    return choices() if callable(choices) else choices
+
+
+def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
+    types = _types(annotation)
+    if value is None:
+        return NoneType in types
+    allowed = {float: (int, float), list: (list, tuple), dict: (Mapping,)}
+    plain = tuple(kind for each in types for kind in allowed.get(each, (each,)))
+    if isinstance(value, bool) and bool not in types or not isinstance(value, plain):
+        return False
+    if (choices := _choices(metadata)) and value not in choices:
+        return False
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return all(_within(number, metadata) for number in numbers)
+
+
+def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
+    bounds = {name: metadata.get(name) for name in ("minimum", "maximum", "above", "below")}
+    if all(bound is None for bound in bounds.values()):
+        return True
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return False
+    return (
+        (bounds["minimum"] is None or number >= bounds["minimum"])
+        and (bounds["maximum"] is None or number <= bounds["maximum"])
+        and (bounds["above"] is None or number > bounds["above"])
+        and (bounds["below"] is None or number < bounds["below"])
+    )
+
+
+def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
+    if choices := _choices(metadata):
+        return f"one of {', '.join(map(str, choices))}"
+    kinds = [kind for kind in _types(annotation) if kind is not NoneType]
+    words = " or ".join(WORDS.get(kind, kind.__name__) for kind in kinds)
+    if NoneType in _types(annotation):
+        words += " or nothing (~)"
+    named = {"minimum": "at least", "maximum": "at most", "above": "above", "below": "below"}
+    bounds = [f"{word} {metadata[name]:g}" for name, word in named.items() if metadata.get(name) is not None]
+    return ", ".join([words, *bounds])

@@ -1,0 +1,339 @@
+"""IAK as a system: kernels for the domains of a frozen recommender, compared with other ways of fine-tuning it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import init_seed
+
+from recbole_recfound.baseline.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
+from recbole_recfound.baseline.recbole import fit
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.report.iak_page import render_iak_report
+from recbole_recfound.evaluation.results import Row
+from recbole_recfound.model.iak import IAK, PERMUTED, domain_specs
+from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
+from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
+from recbole_recfound.model.pretrained import base_hash, read_base, save_base
+from recbole_recfound.model.pretrained.base_config import base_of
+from recbole_recfound.model.pretrained.make import make_base
+from recbole_recfound.runtime.budget import turn
+from recbole_recfound.runtime.run_folder import write_text
+from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.registry import register_system
+from recbole_recfound.system.request import Request
+from recbole_recfound.system.run import Run
+from recbole_recfound.trainer.iak import IAKTrainer, collate_of, training_domains
+
+SELECTED_BETA = "IAK, beta by validation"
+BASE_SHARE, TUNING_SHARE = 0.5, 0.8
+"""Parts of the time budget after which a base that is trained first, and other ways of fine-tuning, start no epoch."""
+FROZEN = "frozen"
+"""Row of the base itself; always in the table."""
+
+
+@register_system("IAK")
+class IAKSystem(System):
+    """IAK's run: the base (trained first without a checkpoint), other ways of fine-tuning, kernels.
+
+    Raises:
+        ConfigError: sizes, places, domains or methods that do not fit the base.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        assert run.splits is not None
+        self.config, self.splits, self.budget = run.config, run.splits, run.budget
+        self.options = IAKOptions.of(self.config["iak_args"], "iak_args")
+        self.train_set = self.splits.train_set
+        init_seed(self.config["seed"], self.config["reproducibility"])
+        self.checkpoint = base_of(self.config)[1]
+        base = make_base(self.train_set, self.checkpoint)
+        # Everything that can be wrong is refused before the base is trained.
+        self.model = IAK(self.config, self.train_set, base)
+        if self.options.warm_start:
+            warm_start(self.model, Path(self.options.warm_start))
+        trainer = self._trainer(self.model)
+        self.seen = trainer.seen_by_base(self.train_set)
+        self.split_seed = trainer.split_seed
+        self.scorer = trainer.scorer(self.splits.train_data, valid=self.splits.valid_data, test=self.splits.test_data)
+        first = self.model.domains[0]
+        rows = trainer.rows_for_kernels(self.train_set)
+        if not (training_domains(first, self.train_set, rows) >= 0).any():
+            raise ConfigError(f"domain: no training row has a {first.text}")
+        for method in set(self.config["tuning_baselines"]) - {FROZEN}:
+            build_method(method, self._recipe(base, 1))
+        self.sweep: list[dict[str, Any]] = []
+
+    # Settings --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def configure(cls, request: Request) -> Config:
+        """Return the settings of the run, with those that follow from the base."""
+        settings = dict(request.settings)
+        valid_metric = settings.pop("valid_metric", None)
+        config = Config(cls.name, request.dataset, None, settings)
+        domain_specs(config)
+        base_of(config)
+        if valid_metric is not None:
+            # Checked against the base's metrics, which were not known before.
+            config["valid_metric"] = valid_metric
+        config.check_valid_metric()
+        return config
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse options and ways of fine-tuning that do not exist."""
+        problems = [
+            *KernelOptions.problems(config["kernel_args"], "kernel_args"),
+            *IAKOptions.problems(config["iak_args"], "iak_args"),
+        ]
+        problems += [
+            f"tuning_baselines: unknown way of fine-tuning {name!r}; known: {', '.join(METHODS)}"
+            for name in config["tuning_baselines"]
+            if name not in METHODS
+        ]
+        for name, own in (config["tuning_args"] or {}).items():
+            rate = own.get("learning_rate") if isinstance(own, dict) else None
+            single = isinstance(own, dict) and set(own) == {"learning_rate"}
+            if name not in config["tuning_baselines"] or not single or not isinstance(rate, (int, float)) or rate <= 0:
+                problems.append(
+                    f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of one of tuning_baselines"
+                )
+        if config["control"] not in (None, PERMUTED):
+            problems.append(f"control: got {config['control']!r}, expected {PERMUTED} or nothing")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    @classmethod
+    def open_data(cls, config: Config) -> Splits:
+        """Read and split the data as the base's settings say, with the seed of the base's split."""
+        base, checkpoint = base_of(config)
+        init_seed(config["seed"] if checkpoint is None else checkpoint.seed, config["reproducibility"])
+        splits = build_splits(base)
+        check_labels(splits)
+        check_topk(splits)
+        return splits
+
+    # Rows ------------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Job]:
+        """Yield other ways of fine-tuning, then the kernels of each beta, then the beta that validation chose."""
+        self._finish_base()
+        methods = [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
+        for number, method in enumerate(methods):
+            yield Job(method, lambda method=method, left=len(methods) - number: self._tuned(method, left))
+        betas = self.options.betas
+        for number, beta in enumerate(betas):
+            name = self.name if len(betas) == 1 else f"{self.name} beta={beta:g}"
+            left = len(betas) - number
+            yield Job(name, lambda name=name, beta=beta, left=left: self._kernels(name, beta, left))
+            row = self.run.rows[name]
+            metric = self.scorer.selected_by
+            self.sweep.append(
+                {"beta": beta, "kl": row.details["kl"], "valid": row.valid_metrics.get(metric), "model": name}
+            )
+        if len(betas) > 1:
+            chosen = self._selected()
+            yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, f"that of {chosen.model}"), resumable=False)
+
+    def _selected(self) -> Row:
+        """The row of the best beta by validation."""
+        rows = [self.run.rows[point["model"]] for point in self.sweep]
+        return max(rows, key=lambda row: self.scorer.score_of(row.valid_metrics))
+
+    def choose(self, rows: Sequence[Row]) -> Row:
+        """Return the kernels that validation chose, and name them in the run folder for serving."""
+        chosen = self._selected()
+        write_text(self.run.folder.path / CHOSEN, json.dumps({"kernels": chosen.details["kernels"]}))
+        return chosen
+
+    @cached_property
+    def base(self) -> torch.nn.Module:
+        """The trained base, frozen."""
+        return self.model.base
+
+    def _finish_base(self) -> None:
+        """Train the base where it has no checkpoint, or take it from an earlier part of this run; write it down."""
+        folder = self.run.folder.path
+        saved = folder / "base"
+        if self.checkpoint is None:
+            if (saved / "base.json").is_file():
+                base = make_base(self.train_set, read_base(saved, False))
+            else:
+                base = self._trained_base()
+            self.model = IAK(self.config, self.train_set, base)
+        inside = self.checkpoint is None or not self.checkpoint.kept
+        if inside and not (saved / "base.json").is_file():
+            save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share)
+        self.base_folder = saved if inside else self.checkpoint.path.resolve()
+
+    @property
+    def _share(self) -> float | None:
+        return self.options.base_share if self.checkpoint is None else self.checkpoint.share
+
+    def _trained_base(self) -> torch.nn.Module:
+        config = self.splits.config
+        print(f"training the base {config['model']} ...", flush=True)
+        config["checkpoint_dir"] = str(self.run.folder.path / "trainer_state")
+        splits = self.splits
+        if not self.seen.all():
+            part = training_part(splits.train_data, self.seen)
+            splits = dataclasses.replace(splits, train_set=part._dataset, train_data=part)
+        row, base = fit(config, splits, self.budget.deadline(BASE_SHARE))
+        print(f"base: {row.valid_metrics} on validation after {row.train_seconds:.0f} s {row.note}", flush=True)
+        write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
+        return base
+
+    def _trainer(self, model: IAK, beta: float | None = None, deadline: float | None = None) -> IAKTrainer:
+        return IAKTrainer(self.config, model, beta, deadline)
+
+    def _recipe(self, base: torch.nn.Module, bottleneck: int) -> Recipe:
+        return Recipe(base, self.model.family, self.model.width, bottleneck, lambda: make_base(self.train_set, None))
+
+    def _start(self) -> None:
+        """Seed a row: its numbers do not depend on the rows before it."""
+        init_seed(self.config["seed"], self.config["reproducibility"])
+
+    def _tuned(self, method: str, left: int) -> Row:
+        """Fine-tune one model per domain by another method."""
+        model = IAK(self.config, self.train_set, self.base)
+        trainer = self._trainer(model)
+        own = (self.config["tuning_args"] or {}).get(method) or {}
+        usual = self.splits.config["learning_rate"] if method in WHOLE_MODEL else self.config["learning_rate"]
+        training = dataclasses.replace(trainer.training(0.0), learning_rate=own.get("learning_rate", usual))
+        tuner = FineTuner(
+            self._recipe(self.base, model.banks[0].encoder_bias.shape[1]),
+            trainer.batches(self.train_set, first_type_only=True),
+            collate_of(self.splits.train_data),
+            self.scorer,
+            training,
+            turn(self.budget.deadline(TUNING_SHARE), left),
+        )
+        self._start()
+        return self._row(method, tuner.run(method, self.config["show_progress"]))
+
+    def _kernels(self, name: str, beta: float, left: int) -> Row:
+        """Train the kernels with one value of beta, score them and write them down."""
+        self._start()
+        config, scorer = self.config, self.scorer
+        model = IAK(config, self.train_set, self.base)
+        if self.options.warm_start:
+            warm_start(model, Path(self.options.warm_start))
+        trainer = self._trainer(model, beta, turn(self.budget.deadline(), left))
+        _, valid = trainer.fit(
+            self.splits.train_data,
+            verbose=False,
+            saved=False,
+            show_progress=config["show_progress"],
+            scorer=scorer,
+            warm=bool(self.options.warm_start),
+        )
+        summary = trainer.summary
+        assert summary is not None
+        started = time.monotonic()
+        test = scorer.summary(scorer.collect(model, "test"), "test")
+        scored = time.monotonic() - started
+        folder = self.run.folder.path
+        path = folder / f"{name.replace(' ', '-')}.{KERNELS}"
+        save_kernels(model, path)
+        digest = base_hash(self.base, self.splits.config["model"])
+        document = kernel_document(model, config, digest, self.base_folder, folder)
+        write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
+        on = [int(bank.enabled.sum()) for bank in model.banks]
+        note = "; ".join(
+            f"kernels on in {count} of {len(domains)} domains ({domains.text})"
+            for count, domains in zip(on, model.domains, strict=True)
+        )
+        banks = list(zip(model.domains, model.banks, summary.best_epoch, strict=True))
+        return self._row(
+            name,
+            {
+                **test,
+                "valid_metrics": valid,
+                "train_seconds": summary.seconds,
+                "eval_seconds": scored,
+                "trainable_parameters": sum(weight.numel() for weight in model.banks.parameters()),
+                "parameters_per_domain": sum(bank.trained_per_domain() for bank in model.banks),
+                "checkpoint_bytes": path.stat().st_size,
+                "converged": summary.converged,
+                "epochs": summary.epochs,
+                "enabled": {domains.text: bank.enabled.tolist() for domains, bank, _ in banks},
+                "best_epoch": {domains.text: epochs.tolist() for domains, _, epochs in banks},
+                "batch_sizes": trainer.sampler.sizes[: model.banks[0].num_domains].tolist(),
+                "domain_steps": summary.steps.tolist(),
+                "kl": _kl_at_end(summary.history),
+                "curves": _thinned(summary.history),
+                "kernels": path.name,
+                "note": note + ("" if summary.converged else f"; stopped after {summary.epochs} epochs"),
+            },
+        )
+
+    def _row(self, name: str, values: dict[str, Any]) -> Row:
+        """The row of a method, with the metric of the table weighted over domains beside that over all rows."""
+        metric = self.run.protocol.valid_metric.lower()
+        metrics = dict(values["metrics"])
+        if values["weighted"].get(metric) is not None:
+            metrics[f"weighted {metric}"] = values["weighted"][metric]
+        return Row.from_json({**values, "metrics": metrics, "model": name})
+
+    # Results ---------------------------------------------------------------------------------------------------------
+
+    def details(self) -> dict[str, Any]:
+        """Return base, domains, place and the sweep of beta for the report."""
+        return {
+            "base": self.splits.config["model"],
+            "domains": [domains.text for domains in self.model.domains],
+            "layer": self.model.attachment.place,
+            "base_parameters": sum(weight.numel() for weight in self.base.parameters()),
+            "chosen": self._selected().model,
+            "sweep": self.sweep,
+            "selected_by": self.scorer.selected_by,
+            "split_seed": self.split_seed,
+        }
+
+    def report(self, results: dict[str, Any]) -> str:
+        """Return the page with domains, losses and retained information."""
+        return render_iak_report(results)
+
+    def discard(self) -> None:
+        """Remove base, kernels and checkpoints."""
+        folder = self.run.folder.path
+        for path in [*folder.glob(f"*.{KERNELS}"), *folder.glob(f"*.{Path(KERNELS).stem}.json"), folder / CHOSEN]:
+            path.unlink(missing_ok=True)
+        for name in ("base", "trainer_state"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path, **options: Any) -> Any:
+        """Load a finished run for serving."""
+        from recbole_recfound.system.iak.load import load_iak
+
+        return load_iak(folder)
+
+
+def _kl_at_end(history: list[dict[str, float]]) -> float:
+    """Mean KL over the last tenth of the steps, in nats."""
+    last = history[-max(1, len(history) // 10) :]
+    return sum(record["kl"] for record in last) / len(last) if last else 0.0
+
+
+def _thinned(history: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
+    """At most `points` records, each the mean over its steps."""
+    width = -(-len(history) // points) if history else 1
+    thinned = []
+    for start in range(0, len(history), width):
+        part = history[start : start + width]
+        means = {key: sum(record[key] for record in part) / len(part) for key in ("matching", "compression", "kl")}
+        thinned.append({"step": part[-1]["step"], **means})
+    return thinned

@@ -1,0 +1,44 @@
+"""RecBole's own models as systems: RecBole's trainer under the protocol of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.baseline.recbole import fit_and_score
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import get_model
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.results import Row
+from recbole_recfound.system.base import Job, System
+
+
+class RecBoleSystem(System):
+    """One of RecBole's models."""
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse a run without interactions."""
+        if config["dataset"] == NO_DATASET:
+            raise ConfigError(f"dataset: got none, but {cls.name} needs interactions")
+
+    def rows(self) -> Iterator[Job]:
+        """Yield the model's row."""
+
+        def compute() -> Row:
+            run = self.run
+            assert run.splits is not None
+            return fit_and_score(run.config, run.splits, run.budget.deadline())
+
+        self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
+        yield Job(self.name, compute, resumable=False)
+
+
+def recbole_system(model: str) -> type[System]:
+    """Return the system of one of RecBole's models.
+
+    Raises:
+        ConfigError: RecBole has no such model.
+    """
+    get_model(model)
+    return type(model, (RecBoleSystem,), {"name": model})

@@ -1,0 +1,43 @@
+"""Names of systems."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TypeVar
+
+from recbole_recfound import system as package
+from recbole_recfound.system.base import System
+
+SYSTEMS: dict[str, type[System]] = {}
+S = TypeVar("S", bound=type[System])
+
+
+def register_system(name: str) -> Callable[[S], S]:
+    """Register a `System` under the name of its model; the class gets it as `name`."""
+
+    def register(cls: S) -> S:
+        cls.name = name
+        SYSTEMS[name] = cls
+        return cls
+
+    return register
+
+
+def get_system(model: str) -> type[System]:
+    """Return the system of a model; every model without one of its own is one of RecBole's.
+
+    Args:
+        model: name as typed by the user.
+
+    Raises:
+        ConfigError: unknown model.
+    """
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    if model in SYSTEMS:
+        return SYSTEMS[model]
+    from recbole_recfound.system.recbole import recbole_system
+
+    return recbole_system(model)

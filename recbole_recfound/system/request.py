@@ -1,0 +1,56 @@
+"""The request of a run: names of model and data set, YAML files and settings, from the command line or from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
+from recbole_recfound.system.defaults import DEFAULTS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        model: name of a system or of one of RecBole's models.
+        dataset: name of the data set.
+        settings: checked settings of files and dict, without `model` and `dataset`.
+    """
+
+    model: str
+    dataset: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: str | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        baselines: Sequence[str] | None = None,
+    ) -> Request:
+        """Join files, dict and arguments; later ones win. The command line and Python share this rule.
+
+        Args:
+            model: name; None: `model` of the dict or of the files, else the default.
+            dataset: name; likewise.
+            config_file_list: YAML files, weakest first.
+            config_dict: settings by key.
+            baselines: RecBole models for the table; None: as in the settings.
+
+        Raises:
+            ConfigError: unknown keys or wrong values.
+        """
+        settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
+        if baselines is not None:
+            settings["baselines"] = list(baselines)
+        names = {}
+        for key, argument in (("model", model), ("dataset", dataset)):
+            in_settings = settings.pop(key, None)
+            names[key] = argument or in_settings or DEFAULTS[key]
+        return cls(**names, settings=settings)

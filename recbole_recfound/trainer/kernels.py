@@ -1,0 +1,265 @@
+"""Trains a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and a guard per domain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from recbole_recfound.errors import TrainingError
+from recbole_recfound.model.iak import IAK
+from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.trainer.domain_adam import DomainAdam
+
+if TYPE_CHECKING:
+    from recbole_recfound.evaluation.domains import DomainScorer
+
+WARM_UP = 0.25
+"""Part of the planned steps over which beta rises to its value."""
+
+
+@dataclass(frozen=True)
+class KernelTraining:
+    """Hyper-parameters of one training of kernels; see `IAKOptions` and the settings of RecBole's names."""
+
+    epochs: int
+    learning_rate: float
+    beta: float
+    lambda_c: float
+    lambda_kd: float
+    schedule: str
+    stopping_step: int
+    least_steps: int
+    cold: str
+
+
+@dataclass
+class TrainingSummary:
+    """What became of a training.
+
+    Attributes:
+        seconds: of training and validation.
+        epochs: epochs begun.
+        converged: every domain stopped early.
+        history: one record per step: `step`, `matching`, `compression`, `kl`, `beta`.
+        steps: int64 [D], steps of each domain of the first type.
+        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base, -1 = the kernel it began from.
+    """
+
+    seconds: float = 0.0
+    epochs: int = 0
+    converged: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    steps: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    best_epoch: list[np.ndarray] = field(default_factory=list)
+
+
+class KernelTrainer:
+    """Trains the kernels of a model; nothing of the base reaches the optimiser.
+
+    Args:
+        model: IAK.
+        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further types, of the
+            rows that have a domain of these alone.
+        collate: RecBole's `collate_fn` of the training loader.
+        scorer: validation.
+        options: see `KernelTraining`.
+        device: where the model is.
+        deadline: a time of `time.monotonic()` after which no epoch begins.
+    """
+
+    def __init__(
+        self,
+        model: IAK,
+        sampler: DomainBatchSampler,
+        collate: Callable[[list[int]], Any],
+        scorer: DomainScorer,
+        options: KernelTraining,
+        device: torch.device,
+        deadline: float | None = None,
+    ) -> None:
+        self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
+        self.device, self.deadline = device, deadline
+        self.loader = DataLoader(range(sampler.size), batch_sampler=sampler, collate_fn=collate)
+        self.planned = max(1, options.epochs * sampler.steps_per_epoch())
+        self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
+        self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
+        # Domains that have had a training row, of each type.
+        self.trained = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
+
+    def _optimizers(self, phase: str) -> list[DomainAdam]:
+        """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
+        found = []
+        for number, bank in enumerate(self.model.banks):
+            factors = torch.ones(bank.num_domains, device=self.device)
+            if number == 0:
+                factors = torch.as_tensor(
+                    self.sampler.rate_factors[: bank.num_domains], dtype=torch.float32, device=self.device
+                )
+            found.append(DomainAdam(bank.group_of(phase), self.options.learning_rate, factors))
+        return found
+
+    def fit(self, base_scores: list[np.ndarray], show_progress: bool = False, warm: bool = False) -> TrainingSummary:
+        """Train until every domain has stopped, the epochs are over, or time is up; keep each domain's best kernel.
+
+        Args:
+            base_scores: validation scores of the base, [D] for each type: what a kernel must beat.
+            show_progress: a bar over the steps.
+            warm: the kernels have been trained before, and are kept where they are already better than the base.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        started = time.monotonic()
+        best = [np.where(np.isnan(scores), np.inf, scores) for scores in base_scores]
+        kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
+        epochs = [np.zeros(len(scores), dtype=np.int64) for scores in best]
+        if warm:
+            collected = self.scorer.collect(self.model, "valid")
+            for number, scores in enumerate(best):
+                began = self.scorer.valid_scores(collected, number)
+                epochs[number][began > scores] = -1
+                best[number] = np.fmax(scores, began)
+        stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
+        self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
+        self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
+        total = self.options.epochs * self.sampler.steps_per_epoch()
+        half = None if self.deadline is None else started + (self.deadline - started) / 2
+        with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
+            for epoch in range(1, self.options.epochs + 1):
+                if all(stopped.all() for stopped in self.stopped) or self._late(started, epoch):
+                    break
+                phase = self._phase(epoch, half)
+                self._train_epoch(phase, bar)
+                self.fitted.epochs = epoch
+                if phase == "encoder":
+                    continue  # the base's vectors are unchanged so far
+                collected = self.scorer.collect(self.model, "valid")
+                for number, bank in enumerate(self.model.banks):
+                    scores = self.scorer.valid_scores(collected, number)
+                    better = (scores > best[number]) & self.trained[number]
+                    self._keep(bank, kept[number], np.flatnonzero(better))
+                    best[number] = np.where(better, scores, best[number])
+                    epochs[number][better] = epoch
+                    stale[number] = np.where(better, 0, stale[number] + 1)
+                    self._stop(number, stale[number] >= self.options.stopping_step)
+        self._restore(kept)
+        self._guard(epochs)
+        self._cold_start(epochs)
+        self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
+        self.fitted.best_epoch = epochs
+        self.fitted.seconds = time.monotonic() - started
+        return self.fitted
+
+    def _late(self, started: float, epoch: int) -> bool:
+        """Whether another epoch would probably end after the deadline; the first always begins."""
+        if self.deadline is None or epoch == 1:
+            return False
+        now = time.monotonic()
+        return now + (now - started) / (epoch - 1) > self.deadline
+
+    def _phase(self, epoch: int, half: float | None) -> str:
+        """`joint`, or `encoder` for the first half of the epochs (or of the time, where it ends sooner) and `decoder` for the second."""
+        if self.options.schedule == "joint":
+            return "joint"
+        in_time = half is None or epoch == 1 or time.monotonic() < half
+        return "encoder" if epoch <= self.options.epochs // 2 and in_time else "decoder"
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, phase: str, bar: tqdm) -> None:
+        self.model.train()
+        for interaction in self.loader:
+            self._step(interaction.to(self.device), phase)
+            bar.update()
+
+    def _step(self, interaction, phase: str) -> None:
+        record = self.fitted.history
+        beta = self.options.beta * min(1.0, (len(record) + 1) / (WARM_UP * self.planned))
+        losses = self.model.losses(interaction)
+        if phase == "encoder":
+            loss = losses.compression + beta * losses.kl
+        else:
+            loss = losses.matching + self.options.lambda_c * losses.compression + beta * losses.kl
+            loss = loss + self.options.lambda_kd * losses.distill
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"IAK's loss is {loss.item()} at step {len(record) + 1}; a smaller learning_rate may help"
+            )
+        loss.backward()
+        phases = ("encoder", "decoder") if phase == "joint" else (phase,)
+        domain = self.model.domain_of(interaction)
+        for number, bank in enumerate(self.model.banks):
+            self._move(number, bank, domain[:, number], phases)
+        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist()))
+        record.append({"step": len(record) + 1, "beta": beta, **told})
+
+    def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
+        """One optimiser step of the domains that have rows in the batch and have not stopped."""
+        counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
+        going = torch.as_tensor(~self.stopped[number], device=counts.device)
+        domains = torch.nonzero((counts > 0) & going).squeeze(1)
+        for phase in phases:
+            self.optimizers[phase][number].step(domains, counts[domains] / len(domain))
+        bank.zero_grad(set_to_none=True)
+        self.trained[number][(counts > 0).cpu().numpy()] = True
+        if number == 0:
+            self.fitted.steps[domains.cpu().numpy()] += 1
+
+    # Per domain ------------------------------------------------------------------------------------------------------
+
+    def _stop(self, number: int, stale: np.ndarray) -> None:
+        """Stop stale domains; those of the first type make their least number of steps before.
+
+        With several types the rows of a stopped domain are still drawn, since kernels of another type learn from them.
+        """
+        if number == 0:
+            stale = stale & (self.fitted.steps >= self.options.least_steps)
+            if len(self.model.banks) == 1:
+                self.sampler.stop(np.flatnonzero(stale))
+        self.stopped[number] |= stale
+
+    @torch.no_grad()
+    def _keep(self, bank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
+        index = torch.from_numpy(domains).to(self.device)
+        for weight, copy in zip(bank.parameters(), kept):
+            copy[index] = weight[index]
+
+    @torch.no_grad()
+    def _restore(self, kept: list[list[torch.Tensor]]) -> None:
+        for bank, copies in zip(self.model.banks, kept):
+            for weight, copy in zip(bank.parameters(), copies):
+                weight.copy_(copy)
+
+    def _guard(self, epochs: list[np.ndarray]) -> None:
+        """Leave on only kernels with which their domain's validation score is better than without them."""
+        for bank, found in zip(self.model.banks, epochs):
+            bank.enabled.copy_(torch.from_numpy(found != 0))
+        if len(self.model.banks) == 1:
+            return  # the kept kernels have beaten the base already
+        settled = False
+        while not settled:  # what one bank is worth may depend on another that goes off
+            settled = True
+            for number, bank in enumerate(self.model.banks):
+                on = bank.enabled.clone()
+                scores = []
+                for enabled in (on, torch.zeros_like(on)):
+                    bank.enabled.copy_(enabled)
+                    scores.append(self.scorer.valid_scores(self.scorer.collect(self.model, "valid"), number))
+                bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
+                settled = settled and torch.equal(bank.enabled, on)
+
+    def _cold_start(self, epochs: list[np.ndarray]) -> None:
+        """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
+        for bank, seen, found in zip(self.model.banks, self.trained, epochs):
+            cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
+            trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
+            if self.options.cold == "mean" and len(trained) and cold.any():
+                bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))
+                bank.enabled |= cold
