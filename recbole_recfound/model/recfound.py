@@ -1,9 +1,12 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -14,12 +17,16 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.text import TokenTable
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce
 from recbole_recfound.model.parts import RecFoundParts, build_parts, check_built
+from recbole_recfound.model.pretrained.families import FAMILIES, Family
+from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
@@ -147,6 +154,44 @@ class RecFound(GeneralRecommender):
         self._table = None
         return super().train(mode)
 
+    @classmethod
+    def from_run(cls, folder: Path, dataset: Dataset | None = None, backbone: str | None = None) -> "RecFound":
+        """Load the model of a finished run, in eval, without its data set.
+
+        Args:
+            folder: the run folder.
+            dataset: a data set that the model is to be used with; its items must be those of the run.
+            backbone: name or folder of the backbone; None: the one that the run was trained with.
+
+        Raises:
+            BackboneError: the backbone cannot be loaded.
+            ConfigError: no finished run, or another backbone.
+            DataError: a file is missing or damaged, or `dataset` has other items.
+        """
+        return cls.of_saved(read_model(folder, backbone), dataset)
+
+    @classmethod
+    def of_saved(cls, saved: SavedModel, dataset: Dataset | None = None) -> "RecFound":
+        """Put a model together from the files of a run; see `from_run`."""
+        if dataset is not None:
+            theirs = dataset.field2id_token[dataset.iid_field][1:]
+            ours = [saved.items.catalogue.tokens[index] for index in saved.items.item_ids.index_of_id[1:]]
+            if list(map(str, theirs)) != ours:
+                raise DataError(f"{saved.folder} was trained on other items: data, load_col or filters have changed")
+        model = cls(saved.settings, saved.items, parts=saved.parts)
+        saved.restore(model)
+        return model.eval()
+
+    @staticmethod
+    def training_loader(dataset: Dataset) -> HistoryLoader:
+        """Return the loader of training rows with their histories, for kernels on this model."""
+        return HistoryLoader(dataset)
+
+    @staticmethod
+    def training_rows(dataset: Dataset) -> np.ndarray:
+        """Return which training rows have a history, bool [N]."""
+        return HistoryCollate(dataset).before > 0
+
     def apply(self, fn: Callable[[torch.nn.Module], None]) -> "RecFound":
         """Call `fn` once for each module, parents first.
 
@@ -175,7 +220,7 @@ class RecFound(GeneralRecommender):
             if self.random_features:
                 self._frozen_features.copy_(torch.randn(self._frozen_features.shape, generator=self._dice()))
             if self.random_body:
-                self._forget()
+                self._randomize_decoder()
         follows = self.table_route and not (self.random_features or self.random_body or first)
         self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
         self.train(was_training)
@@ -184,13 +229,82 @@ class RecFound(GeneralRecommender):
         """What controls are drawn with: the same numbers whenever the model is built, and on every device."""
         return torch.Generator().manual_seed(self.seed)
 
-    def _forget(self) -> None:
+    def _randomize_decoder(self) -> None:
         """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
         dice = self._dice()
         for name, weight in self._decoder.layers.named_parameters():
             # An adapter that is switched off (`adapter: none`) has frozen weights too: its B must stay zero.
             if not weight.requires_grad and weight.dim() == 2 and "lora_" not in name:
                 weight.copy_(self._decoder.config.initializer_range * torch.randn(weight.shape, generator=dice))
+
+    def item_statistics(self) -> dict[str, torch.Tensor]:
+        """Return what `restore_items` needs beside the item vectors."""
+        return {"text_mean": self.text_mean, **self.item_table.statistics}
+
+    @torch.no_grad()
+    def restore_items(self, vectors: torch.Tensor | None, statistics: Mapping[str, torch.Tensor]) -> None:
+        """Serve with the item vectors of a finished run; nothing is encoded.
+
+        Args:
+            vectors: [num_items, d] as the run wrote them; None where nothing is ranked.
+            statistics: of `item_statistics`.
+
+        Raises:
+            ValueError: vectors of another shape.
+        """
+        if self.random_body:
+            self._randomize_decoder()
+        moved = {name: tensor.to(self.device) for name, tensor in statistics.items()}
+        self.text_mean = moved.pop("text_mean")
+        self.item_table.statistics = moved
+        if vectors is not None:
+            if vectors.shape != (self.n_items, len(self.text_mean)):
+                raise ValueError(f"item vectors of shape {tuple(vectors.shape)} for {self.n_items} items")
+            self.item_table.fixed = vectors.to(self.device)
+        self._table = None
+
+    @torch.no_grad()
+    def vectors_of_texts(self, tokens: TokenTable) -> torch.Tensor:
+        """Return vectors of item texts as users are ranked against them.
+
+        Args:
+            tokens: one text per item.
+
+        Returns:
+            [texts, d], normalised.
+
+        Raises:
+            ConfigError: text takes no part in the item vectors of this model.
+        """
+        if not self.history.uses_item_table:
+            return F.normalize(self._encode_table(tokens, ROUTE) - self.text_mean, dim=-1)
+        if self.item_table.text is None or self.random_features:
+            raise ConfigError(
+                "use_item_text, item_features: this model was trained without item text, so only its own items have vectors"
+            )
+        features = torch.cat(
+            [self._encode_table(tokens, None), *(self._frozen(layer, tokens) for layer in self.frozen_layers)], 1
+        )
+        trained = self._encode_table(tokens, self.table_route) if "trained_mean" in self.item_table.statistics else None
+        with full_precision(self.device):
+            return self.item_table.vectors_of(features, trained)
+
+    def add_item_vectors(self, vectors: torch.Tensor, tokens: TokenTable) -> None:
+        """Add items at the end of the id space.
+
+        Args:
+            vectors: [n, d], normalised.
+            tokens: their sentences.
+
+        Raises:
+            ValueError: the model is not one that is only served.
+        """
+        if self.item_table.fixed is None:
+            raise ValueError("only a loaded model takes further items")
+        self.item_table.fixed = torch.cat([self.item_table.fixed, vectors])
+        self.parts = replace(self.parts, item_tokens=self.parts.item_tokens.joined(tokens))
+        self.n_items += len(vectors)
+        self._table = None
 
     def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
         return self._encode_table(self.parts.item_tokens, task, tower)
@@ -297,7 +411,8 @@ class RecFound(GeneralRecommender):
         if self._table is None:
             with full_precision(self.device):
                 tokens, vectors = self.item_table()
-            self._table = tokens, self.history.item_vectors(self, vectors)
+            fixed = self.item_table.fixed is not None
+            self._table = tokens, vectors if fixed else self.history.item_vectors(self, vectors)
         return self._table
 
     def item_vectors(self) -> torch.Tensor:
@@ -345,3 +460,16 @@ def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
     """Mean loss of each task of a batch, as tensors on its device (read back only when logged)."""
     rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
     return {task: losses[index].mean() for task, index in rows.items()}
+
+
+def _items_of_base(base: RecFound) -> torch.Tensor:
+    return base.item_vectors() / base.temperature
+
+
+def _loss_of_base(base: RecFound, interaction: Interaction) -> torch.Tensor:
+    """Next-item loss over the whole catalogue, from the history that comes with each row."""
+    users = base.user_vectors(interaction[base.history_field], interaction[base.length_field])
+    return F.cross_entropy(users @ _items_of_base(base).T, interaction[base.ITEM_ID])
+
+
+FAMILIES["RecFound"] = Family("method:user_vectors", (), _items_of_base, _loss_of_base, differentiable=False)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recbole_recfound.data.task import RecordPairExample
-from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
+from recbole_recfound.evaluation.task_vectors import TaskVectors
 from tests.small_model import build_small, perturb
 
 SETTINGS = {"metric_decimal_place": 4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -73,3 +74,41 @@ class RecFoundDataset(Dataset):
 def _pairs(part: Dataset) -> tuple[Any, Any]:
     """Users and items of a part, int64 [n] each, in RecBole's order."""
     return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.iid_field].numpy()
+
+
+class HistoryCollate:
+    """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
+
+    Args:
+        train_set: RecFound's data: interactions in the order of time, without histories.
+    """
+
+    def __init__(self, train_set: Dataset) -> None:
+        config = train_set.config
+        self.rows = train_set.inter_feat
+        self.longest: int = config["MAX_ITEM_LIST_LENGTH"]
+        self.train_set = train_set
+        self.histories = Histories.from_pairs(*_pairs(train_set), train_set.user_num)
+        self.users = self.rows[train_set.uid_field].numpy()
+        order = np.argsort(self.users, kind="stable")
+        self.before = np.empty(len(order), dtype=np.int64)
+        self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
+
+    def __call__(self, index: list[int]) -> Interaction:
+        """RecBole's batch of some rows; `item_id_list` int64 [B, L], oldest first, padded with 0 on the right, and `item_length` [B]."""
+        index = np.asarray(index)
+        batch = self.rows[index]
+        padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)
+        batch.update(history_fields(self.train_set, *padded))
+        return batch
+
+
+class HistoryLoader:
+    """Training rows with the histories before them, as RecBole's loaders give rows.
+
+    Args:
+        dataset: training part.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset, self.collate_fn = dataset, HistoryCollate(dataset)

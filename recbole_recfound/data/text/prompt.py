@@ -51,6 +51,7 @@ class PromptTemplate:
         chat: bool = True,
         separator: str = "\n",
     ) -> None:
+        self.text, self.slots, self.chat = text, tuple(slots), chat
         try:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:

@@ -319,7 +319,7 @@ class IAKSystem(System):
         """Load a finished run for serving."""
         from recbole_recfound.system.iak.load import load_iak
 
-        return load_iak(folder)
+        return load_iak(folder, options.get("data_path"))
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from recbole.utils import init_seed
-from safetensors.torch import save_file
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.records.files import TaskFiles
@@ -26,11 +25,12 @@ from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.parts import backbone_of
+from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.run_folder import write_text
-from recbole_recfound.serving.load import load_ranking
+from recbole_recfound.serving.histories import UserHistories
+from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import Job, System
-from recbole_recfound.system.recfound import load as _base_hooks  # noqa: F401
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
@@ -167,7 +167,7 @@ class RecFoundSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
-        return load_ranking(folder)
+        return load_ranking(folder, **options)
 
     def discard(self) -> None:
         """Remove the checkpoints; weights have not been written."""
@@ -334,16 +334,12 @@ class RecFoundSystem(System):
         return {"tasks": names, "similarity": similarity} if similarity else None
 
     def _save(self) -> None:
-        """Adapter in PEFT's format, every other trained tensor, and the item vectors."""
-        model, path = self.built.model, self.run.folder.path
-        model.backbone.save_pretrained(str(path / "adapter"), save_embedding_layers=False)
-        head = {name: weight for name, weight in trained_parameters(model).items() if not name.startswith("backbone.")}
-        save_file({name: weight.detach().contiguous() for name, weight in head.items()}, path / "head.safetensors")
-        if self.built.ranks:
-            save_file(
-                {"item_embeddings": model.eval().item_vectors().float().contiguous()},
-                path / "item_embeddings.safetensors",
-            )
+        """Write everything that serving needs."""
+        model, path = self.built.model.eval(), self.run.folder.path
+        with self.trainer.accelerator.autocast():
+            write_model(path, model, self.built.data, trained_parameters(model))
+        if self.config["save_histories"] and self.splits:
+            UserHistories.of(self.splits).save(path)
 
 
 def _metrics_of(tested: Tests) -> dict[str, dict[str, float]]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
-from recbole_recfound.data.multi_task import catalogue_of
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
