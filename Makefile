@@ -1,5 +1,7 @@
 # make run        train RecFound on ml-100k, compare it with RecBole's models      (DATASET=... DATA_PATH=... for your own data)
 # make test       the test suite
+# make quality    ruff, formatting, mypy and the order of the rooms (import-linter)
+# make docs       the documentation as HTML in site/
 # make compare    the long table: more baselines and every ablation
 # make install    only create .venv;  PYTHON=... and TORCH=... choose the interpreter and the torch
 
@@ -17,7 +19,7 @@ OLD_VENV := .venv-oldest
 STAMP := .installed-$(subst /,_,$(subst =,-,$(TORCH)-$(BACKBONE)))
 DATA := --dataset=$(DATASET) $(if $(DATA_PATH),--data_path=$(DATA_PATH))
 
-.PHONY: install run test compare test-oldest
+.PHONY: install run test quality docs compare test-oldest
 install: $(VENV)/$(STAMP)
 
 run: install
@@ -26,6 +28,23 @@ run: install
 # one thread: the models of the tests are too small to share
 test: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
+
+quality: $(VENV)/.quality
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+$(VENV)/.quality: $(VENV)/$(STAMP)
+	$(VENV)/bin/python -m pip install -e ".[quality]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/$(STAMP)
+	$(VENV)/bin/python -m pip install -e ".[docs]"
+	@touch $@
 
 compare: install
 	$(VENV)/bin/recfound compare $(DATA) $(ARGS)

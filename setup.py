@@ -11,14 +11,14 @@ README = HERE / "README.md"
 setup(
     name="recbole_recfound",
     version=re.search(r'__version__ = "(.+)"', (HERE / "recbole_recfound" / "__init__.py").read_text())[1],
-    description="One LLM for many recommendation tasks, as a plug-in of RecBole",
+    description="An LLM plug-in for RecBole 1.2.1: train one language model on your atomic files, compare it in one table",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     # 3.11: the least that transformers 5 wants, and the last for which ray 2.6.3 (which RecBole 1.2.1 wants) has wheels
     python_requires=">=3.11,<3.12",
     packages=[*find_packages(include=["recbole_recfound", "recbole_recfound.*"]), "recbole_recfound.properties"],
     package_dir={"recbole_recfound.properties": "properties"},
-    package_data={"recbole_recfound": ["**/*.j2"], "recbole_recfound.properties": ["**/*.yaml"]},
+    package_data={"recbole_recfound": ["**/*.j2", "py.typed"], "recbole_recfound.properties": ["**/*.yaml"]},
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6,<3",
@@ -43,6 +43,18 @@ setup(
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
         "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13", "hyperopt>=0.2.7"],
+        "quality": ["ruff>=0.12", "mypy>=1.15", "import-linter>=2.3", "types-PyYAML", "types-tqdm"],
+        "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
     },
+    license="MIT",
+    keywords="recommender systems, large language models, RecBole, multi-task learning, LoRA, mixture of experts",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     entry_points={"console_scripts": ["recfound = recbole_recfound.cli:main"]},
 )

@@ -28,6 +28,7 @@ from transformers import LlamaForCausalLM
 from benchmarks.report import write_report
 from benchmarks.tmole import SHAPE
 from recbole_recfound.adapter import build_adapter
+from recbole_recfound.data.task import task_table
 from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie
 
 MARK = 0.9
@@ -52,7 +53,7 @@ class Bench:
         self.device, self.title = device, title
         SHAPE.num_hidden_layers = layers
         torch.manual_seed(0)
-        adapted = build_adapter(LlamaForCausalLM(SHAPE).to(device, dtype), "tmole").eval()
+        adapted = build_adapter(LlamaForCausalLM(SHAPE).to(device, dtype), "tmole", task_table()).eval()
         self.rng = np.random.default_rng(0)
         self.prompts = [self.rng.integers(3, SHAPE.vocab_size, length) for _ in range(rows)]
         self.batched = Generator(adapted, _EndOnly(), device, batch_rows=rows)

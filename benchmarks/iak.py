@@ -26,11 +26,12 @@ from recbole.model.sequential_recommender import SASRec
 
 import recbole_recfound  # noqa: F401  (repairs RecBole)
 from benchmarks.report import write_report
-from recbole_recfound.config.property_files import read_settings, recbole_dir
+from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.data.domain import LookupDomains
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
 from recbole_recfound.model.pretrained import Attachment, family_of
+from recbole_recfound.runtime.locations import recbole_dir
 
 MARKS = {"bank_over_base": 1.1, "bank_over_loop": 0.5}
 

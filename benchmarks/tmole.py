@@ -35,6 +35,7 @@ from benchmarks.report import write_report
 from recbole_recfound.adapter import build_adapter, export_lora, routing
 from recbole_recfound.adapter.tmole import TMoLELayer
 from recbole_recfound.adapter.tmole.routing import Route, use_route
+from recbole_recfound.data.task import task_table
 from tests.reference.expert_loop import ExpertLoop
 
 SHAPE = LlamaConfig(
@@ -84,7 +85,7 @@ class Bench:
     def model(self, kind: str, **options: object) -> PeftModel:
         """An adapted backbone in training mode, B not zero."""
         torch.manual_seed(1)
-        model = build_adapter(self.backbone(), kind, **options).train()
+        model = build_adapter(self.backbone(), kind, task_table(), **options).train()
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 nn.init.normal_(parameter, std=0.02)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.serving.recommender import Recommender
+from recbole_recfound.system.execute import execute
 from recbole_recfound.system.load import load_run
 from recbole_recfound.system.request import Request
-from recbole_recfound.system.run import execute
 
 
 def run_recfound(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_recfound.config.property_files import recbole_dir
+from recbole_recfound.runtime.locations import recbole_dir
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -47,7 +47,7 @@ def build_small(settings: dict, **changes) -> Small:
     """Build the model of `settings` (the fixture `small_run`) with some of them changed."""
     config = Config("RecFound", "tiny", config_dict=settings | changes)
     init_seed(config["seed"], config["reproducibility"])
-    device = choose_device(config)
+    device = choose_device(config["use_gpu"], config["gpu_id"])
     splits = build_splits(config)
     backbone = load_backbone(config["backbone"], device)
     return Small(config, splits, build_recfound(config, splits, backbone), device)

@@ -14,7 +14,8 @@ LOOK = """
 import sys
 from pathlib import Path
 import recbole_recfound
-from recbole_recfound.config.property_files import properties_dir, read_settings
+from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.runtime.locations import properties_dir
 print(Path(recbole_recfound.__file__).resolve().parent)
 print(properties_dir().resolve())
 print(len(read_settings(properties_dir() / "overall.yaml")), sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))[-1])

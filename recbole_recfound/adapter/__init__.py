@@ -1,9 +1,11 @@
 """Adapters: TMoLE as a PEFT tuner, one shared LoRA beside it, and checks that an adapter does its work."""
 
-from .build import ADAPTERS, accept_tasks, build_adapter, routing, without_adapter
-from .check import check_adapter, check_gradients, record_layers
-from .export import export_lora, save_lora
-from .tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel, checkpoint_context_fn
+from recbole_recfound.adapter.build import accept_tasks, build_adapter, routing, without_adapter
+from recbole_recfound.adapter.check import check_adapter, check_gradients, record_layers
+from recbole_recfound.adapter.export import export_lora, save_lora
+from recbole_recfound.adapter.lora import lora
+from recbole_recfound.adapter.registered import ADAPTERS
+from recbole_recfound.adapter.tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel, checkpoint_context_fn
 
 __all__ = [
     "ADAPTERS",
@@ -17,6 +19,7 @@ __all__ = [
     "check_gradients",
     "checkpoint_context_fn",
     "export_lora",
+    "lora",
     "record_layers",
     "routing",
     "save_lora",

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from .tmole import TASKS_ARGUMENT, Tasks, TMoLEConfig, TMoLEModel
-
-#: Adapters a model can be built with: TMoLE, or one plain LoRA shared by all tasks (the ablation).
-ADAPTERS = {"tmole": TMoLEConfig, "lora": LoraConfig}
-
-_LORA_DEFAULTS = {
-    "r": 16,
-    "lora_alpha": 64,
-    "lora_dropout": 0.1,
-    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
-}
+from recbole_recfound.adapter.registered import ADAPTERS
+from recbole_recfound.adapter.tmole import TASKS_ARGUMENT, Tasks, TMoLEModel
+from recbole_recfound.runtime.options import parameters_of
 
 
-def build_adapter(backbone: PreTrainedModel, kind: str = "tmole", **options: Any) -> PeftModel:
+def build_adapter(
+    backbone: PreTrainedModel, kind: str = "tmole", tasks: Mapping[str, str] | None = None, **options: Any
+) -> PeftModel:
     """Freeze a backbone and put an adapter on it.
 
-    Both kinds are called alike: `model(..., tmole_tasks=[...])`, `model.generate(..., tmole_tasks=[...])` or any part
-    of the backbone inside `with routing(model, tasks):`. The shared LoRA ignores the tasks.
+    All kinds have the same interface: `model(..., tmole_tasks=[...])`, `model.generate(..., tmole_tasks=[...])` or any
+    part of the backbone inside `with routing(model, tasks):`. A shared LoRA ignores the tasks.
 
     Args:
         backbone: the model to adapt, in place.
-        kind: "tmole" or "lora".
-        options: fields of `TMoLEConfig` or `LoraConfig`; both default to r 16, alpha 64, dropout .1 on q, k, v and o.
+        kind: one of `ADAPTERS`: "tmole", or "lora" (one LoRA for all tasks, the ablation).
+        tasks: kinds by task name, in the order of the task table's rows; ignored by an adapter without a task table.
+        options: fields of the adapter's PEFT configuration; both default to r 16, alpha 64, dropout .1 on q, k, v and o.
 
     Raises:
-        ValueError: unknown kind, or an option that is out of range.
+        ConfigError: unknown kind.
+        ValueError: an option that is out of range.
         TypeError: an option the configuration does not have.
     """
-    if kind not in ADAPTERS:
-        raise ValueError(f"unknown adapter {kind!r}: use one of {', '.join(ADAPTERS)}")
-    defaults = {"task_type": "CAUSAL_LM" if backbone.can_generate() else "FEATURE_EXTRACTION"}
-    if kind == "lora":
-        defaults |= _LORA_DEFAULTS
-    model = get_peft_model(backbone, ADAPTERS[kind](**(defaults | options)))
+    configuration = ADAPTERS[kind]
+    options.setdefault("task_type", "CAUSAL_LM" if backbone.can_generate() else "FEATURE_EXTRACTION")
+    if tasks is not None and {"task_names", "task_kinds"} <= set(parameters_of(configuration)):
+        options |= {"task_names": list(tasks), "task_kinds": list(tasks.values())}
+    model = get_peft_model(backbone, configuration(**options))
     accept_tasks(model)
     return model
 

@@ -14,9 +14,9 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from ..errors import TrainingError
-from .build import routing, without_adapter
-from .tmole import TMoLELayer, TMoLEModel
+from recbole_recfound.adapter.build import routing, without_adapter
+from recbole_recfound.adapter.tmole import TMoLELayer, TMoLEModel
+from recbole_recfound.errors import TrainingError
 
 
 @torch.no_grad()

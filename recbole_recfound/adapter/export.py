@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 
-from .tmole import TMoLELayer
+from recbole_recfound.adapter.tmole import TMoLELayer
 
 
 def export_lora(

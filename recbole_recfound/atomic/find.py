@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
-from recbole_recfound.config.property_files import recbole_dir
 from recbole_recfound.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from recbole_recfound.config.configurator import Config
+from recbole_recfound.runtime.locations import recbole_dir
 
 NO_DATASET = "none"
 """Name of the data set that has no atomic files: every task comes from JSON-lines files."""
@@ -45,22 +44,48 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     raise DataError(f"data set {dataset!r} not found: {missing} does not exist; {advice}")
 
 
-def check_columns(folder: Path, dataset: str, config: Config) -> None:
-    """Refuses interaction files that lack the user, item or time column, or a column that `load_col` names, and malformed rows.
+@dataclass(frozen=True)
+class FileFormat:
+    """Form of the atomic files of a data set.
+
+    Attributes:
+        required: column -> reason why interaction files must have it.
+        load_col: columns that are read of each file, by suffix; None: all.
+        separator: between cells.
+        encoding: of the text; None: UTF-8.
+        parts: names of the parts of a data set that comes split (`dataset.PART.inter`).
+    """
+
+    required: Mapping[str, str]
+    load_col: Mapping[str, Sequence[str]] | None
+    separator: str
+    encoding: str | None
+    parts: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> FileFormat:
+        """Read the form from settings with RecBole's names (`USER_ID_FIELD`, `load_col`, `eval_args`, ...)."""
+        required = {settings["USER_ID_FIELD"]: "USER_ID_FIELD", settings["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
+        if settings["eval_args"].get("order") == "TO":
+            required[settings["TIME_FIELD"]] = "TIME_FIELD, for the split by time (eval_args order TO)"
+        parts = tuple(settings["benchmark_filename"] or ())
+        return cls(required, settings["load_col"], settings["field_separator"], settings["encoding"], parts)
+
+
+def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
+    """Refuse interaction files that lack a required column or one of `load_col`, and malformed rows.
 
     Args:
-        folder: where the atomic files lie.
-        dataset: the data set's name.
-        config: gives the names of the fields, `load_col`, `eval_args`, `field_separator` and `benchmark_filename`.
+        folder: of the atomic files.
+        dataset: name of the data set.
+        form: required and loaded columns, separator and encoding.
 
     Raises:
-        ConfigError: `load_col` leaves out a column that the run needs.
-        DataError: a column is missing, or a row is malformed; names file and line.
+        ConfigError: `load_col` leaves out a required column.
+        DataError: a column is missing, or a row is malformed; with file and line.
     """
-    wanted = {config["USER_ID_FIELD"]: "USER_ID_FIELD", config["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
-    if config["eval_args"].get("order") == "TO":
-        wanted[config["TIME_FIELD"]] = "TIME_FIELD, for the split by time (eval_args order TO)"
-    loaded = (config["load_col"] or {}).get("inter")
+    wanted = dict(form.required)
+    loaded = (form.load_col or {}).get("inter")
     unloaded = (
         [] if loaded is None else [f"{field} ({reason})" for field, reason in wanted.items() if field not in loaded]
     )
@@ -68,29 +93,32 @@ def check_columns(folder: Path, dataset: str, config: Config) -> None:
         raise ConfigError(f"load_col: inter does not name {', '.join(unloaded)}")
     for field in loaded or []:
         wanted.setdefault(field, "load_col")
-    parts = config["benchmark_filename"]
-    for name in [f"{dataset}.{part}.inter" for part in parts or []] or [f"{dataset}.inter"]:
-        present = columns_of(folder / name, config)
+    for name in [f"{dataset}.{part}.inter" for part in form.parts] or [f"{dataset}.inter"]:
+        present = columns_of(folder / name, form.separator, form.encoding)
         for field, reason in wanted.items():
-            if field not in present and not (parts and reason.startswith("TIME_FIELD")):
+            if field not in present and not (form.parts and reason.startswith("TIME_FIELD")):
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
         filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
         read = frozenset(present if loaded is None else loaded)
         stamp = (folder / name).stat()
         _check_rows(
             folder / name,
-            config["field_separator"],
-            config["encoding"],
+            form.separator,
+            form.encoding,
             filled,
             read,
             (stamp.st_mtime_ns, stamp.st_size),
         )
-    for suffix in set(config["load_col"] or {}) & {"user", "item"}:
+    for suffix in set(form.load_col or {}) & {"user", "item"}:
         path = folder / f"{dataset}.{suffix}"
-        unknown = sorted(set(config["load_col"][suffix]) - set(columns_of(path, config))) if path.is_file() else []
+        unknown = (
+            sorted(set(form.load_col[suffix]) - set(columns_of(path, form.separator, form.encoding)))
+            if path.is_file()
+            else []
+        )
         if unknown:
             raise DataError(
-                f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, config))}"
+                f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, form.separator, form.encoding))}"
             )
 
 
@@ -150,13 +178,14 @@ def _decoded(line: bytes, encoding: str | None, path: Path, number: int) -> str:
         raise not_in_encoding(path, number, encoding) from None
 
 
-def columns_of(path: Path, config: Config) -> list[str]:
-    """Names of the columns of an atomic file.
+def columns_of(path: Path, separator: str, encoding: str | None) -> list[str]:
+    """Return the names of the columns of an atomic file.
 
     Args:
         path: the file.
-        config: gives `field_separator` and `encoding`.
+        separator: between cells.
+        encoding: of the text; None: UTF-8.
     """
     with open(path, "rb") as file:
-        header = _decoded(file.readline().rstrip(b"\r\n"), config["encoding"], path, 1).split(config["field_separator"])
+        header = _decoded(file.readline().rstrip(b"\r\n"), encoding, path, 1).split(separator)
     return [column.split(":")[0] for column in header]

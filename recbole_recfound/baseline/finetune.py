@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.domains import Collected, DomainScorer
 from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.runtime.budget import turn
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.kernels import KernelTraining
-
-if TYPE_CHECKING:
-    from recbole_recfound.evaluation.domains import Collected, DomainScorer
 
 METHODS = ("frozen", "full", "head", "bitfit", "adapter", "lora", "scratch")
 WHOLE_MODEL = ("full", "scratch")

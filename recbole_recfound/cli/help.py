@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from recbole_recfound.config.property_files import Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.property_files import Setting, read_settings
+from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 from recbole_recfound.system.defaults import DEFAULTS
 
 ON_THE_COMMAND_LINE = [

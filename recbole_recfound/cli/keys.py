@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from recbole_recfound.cli.help import shown_default
-from recbole_recfound.config.property_files import properties_dir, read_settings
+from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.runtime.locations import properties_dir
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 

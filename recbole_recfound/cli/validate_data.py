@@ -80,7 +80,7 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
     from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
-    from recbole_recfound.data.task.answers import can_be_read
+    from recbole_recfound.data.task import TASKS
     from recbole_recfound.data.text import plain_tokens
 
     lengths: dict[tuple[str, str], Counter[int]] = {}
@@ -103,7 +103,7 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
                     listed.append(f"{path}:{number}: {record}")
                 continue
             records[record.task] = records.get(record.task, 0) + 1
-            if isinstance(record, GenerativeRecord) and not can_be_read(record.task, record.answer):
+            if isinstance(record, GenerativeRecord) and not TASKS[record.task].parses(record.answer):
                 unread, first_unread = unread + 1, first_unread or number
             fingerprints.append(fingerprint(record))
             for part, texts in _texts(record).items():

@@ -14,14 +14,15 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.atomic.find import NO_DATASET, check_columns, columns_of, find_dataset
+from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
 from recbole_recfound.config.history import settled_history_mode
 from recbole_recfound.config.models import get_model, nearest
-from recbole_recfound.config.property_files import Loader, Setting, properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.property_files import Loader, Setting, read_settings
 from recbole_recfound.config.renamed import RENAMED
 from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
+from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
 OURS = ("overall.yaml", "model/*.yaml", "dataset/*.yaml")
 RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-100k.yaml", "quick_start_config/*.yaml")
@@ -83,17 +84,28 @@ def check_value(key: str, value: Any, origin: str = "") -> Any:
 def settings_of_files(paths: Iterable[str | Path] | None) -> dict[str, Any]:
     """Checked settings of YAML files, later files over earlier ones. Raises ConfigError with file and line."""
     settings = [setting for path in paths or [] for setting in read_settings(path)]
-    return {s.key: check_value(s.key, s.value, f"{s.file}:{s.line}") for s in settings}
+    return _checked((s.key, s.value, f"{s.file}:{s.line}") for s in settings)
 
 
 def settings_of_dict(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """Checked settings by key; text is read as the setting wants it. Raises ConfigError."""
     rules = known_rules()
-    checked = {}
-    for key, value in (values or {}).items():
-        if isinstance(value, str) and key in rules:
-            value = from_text(rules[key], value)
-        checked[key] = check_value(key, value)
+    return _checked(
+        (key, from_text(rules[key], value) if isinstance(value, str) and key in rules else value, "")
+        for key, value in (values or {}).items()
+    )
+
+
+def _checked(settings: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
+    """Check (key, value, origin) of several settings; all errors are raised in one message."""
+    checked, errors = {}, []
+    for key, value, origin in settings:
+        try:
+            checked[key] = check_value(key, value, origin)
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("; ".join(errors))
     return checked
 
 
@@ -198,7 +210,7 @@ class Config(RecBoleConfig):
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
         self._load_ratings(folder)
-        check_columns(folder, self.dataset, self)
+        check_columns(folder, self.dataset, FileFormat.of(self))
         settings["data_path"] = str(folder)
 
     def _load_ratings(self, folder: Path) -> None:
@@ -208,7 +220,7 @@ class Config(RecBoleConfig):
         file = folder / f"{self.dataset}.inter"
         if "load_col" in self.external_config_dict or any(s.key == "load_col" for s in said) or not file.is_file():
             return
-        if settings["RATING_FIELD"] in columns_of(file, self):
+        if settings["RATING_FIELD"] in columns_of(file, settings["field_separator"], self["encoding"]):
             columns = settings["load_col"]["inter"]
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
 
@@ -238,7 +250,7 @@ class Config(RecBoleConfig):
             self.final_config_dict["train_neg_sample_args"] = None
 
     def _init_device(self) -> None:
-        device = choose_device(self)
+        device = choose_device(self["use_gpu"], self["gpu_id"])
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
         self._settle_history_mode()
 

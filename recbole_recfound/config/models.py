@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Iterable
 
 from recbole_recfound.compat.plugin import Plugin
-from recbole_recfound.config.property_files import recbole_dir
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.locations import recbole_dir
 
 OUR_MODELS = {
     "RecFound": Plugin(

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.property_files import Setting, parse_text
+from recbole_recfound.runtime.registry import ADAPTERS, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS, Registry
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,24 @@ class Rule:
     Args:
         types: allowed types; empty: those of the defaults in the YAML files (and any, where every default is empty).
         nullable: whether an empty value (`~`) is allowed.
-        choices: the only values allowed.
+        choices: the only values allowed, or a function that returns them (registries are complete at the first lookup only).
         minimum: smallest number allowed (in a list: of each element).
         maximum: largest number allowed.
         above: numbers must be larger than this.
         below: numbers must be smaller than this.
         check: returns what is wrong with a value, or None.
+        names: registry of the names that a list or the keys of a mapping may have.
     """
 
     types: tuple[type, ...] = ()
     nullable: bool = False
-    choices: tuple = ()
+    choices: tuple | Callable[[], tuple] = ()
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
     below: float | None = None
     check: Callable[[Any], str | None] | None = None
+    names: Registry[Any] | None = None
 
 
 def _eval_args(value: dict) -> str | None:
@@ -101,10 +104,18 @@ def _not_empty(value: float | list) -> str | None:
 def _task_counts(value: int | dict) -> str | None:
     counts = value.values() if isinstance(value, dict) else [value]
     whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
-    return None if whole else "must be whole numbers, at least 0"
+    if not whole:
+        return "must be whole numbers, at least 0"
+    return _texts(value) if isinstance(value, dict) else None
+
+
+def _texts_by_name(value: dict) -> str | None:
+    return _texts([*value, *value.values()])
 
 
 def _paths_by_part(value: list | dict) -> str | None:
+    if isinstance(value, dict) and (unknown := [str(part) for part in value if part not in PARTS]):
+        return f"unknown part {', '.join(unknown)}, expected {', '.join(PARTS)}"
     parts = value.values() if isinstance(value, dict) else [value]
     lists = [[part] if isinstance(part, str) else part for part in parts if part is not None]
     fits = all(isinstance(paths, list) and all(isinstance(path, str) and path for path in paths) for paths in lists)
@@ -114,6 +125,9 @@ def _paths_by_part(value: list | dict) -> str | None:
         else "must be a list of files, or {train: [...], valid: [...], test: [...]} with a list of files each"
     )
 
+
+PARTS = ("train", "valid", "test")
+"""Parts of `task_files`."""
 
 RULES: dict[str, Rule] = {
     # what to run
@@ -170,7 +184,7 @@ RULES: dict[str, Rule] = {
     "text_layers": Rule((int,), nullable=True, minimum=1),
     "frozen_feature_layers": Rule((list,), minimum=1),
     "body": Rule(choices=("pretrained", "random")),
-    "adapter": Rule(choices=("tmole", "lora", "none")),
+    "adapter": Rule(choices=lambda: (*ADAPTERS, "none")),
     "experts_per_group": Rule(minimum=1, maximum=64),
     "lora_r": Rule(minimum=1),
     "lora_alpha": Rule((int, float), above=0),
@@ -187,10 +201,11 @@ RULES: dict[str, Rule] = {
     "sr_candidates": Rule(minimum=2, maximum=26),
     "max_generative_examples": Rule(minimum=2),
     "task_files": Rule((list, dict), check=_paths_by_part),
-    "task_test_examples": Rule((int, dict), check=_task_counts),
-    "tasks": Rule((list,), check=_texts),
-    "balanced_tasks": Rule((list,), check=_texts),
-    "only_tasks": Rule((list,), check=_texts),
+    "task_test_examples": Rule((int, dict), check=_task_counts, names=TASKS),
+    "tasks": Rule((list,), check=_texts, names=TASKS),
+    "balanced_tasks": Rule((list,), check=_texts, names=TASKS),
+    "only_tasks": Rule((list,), check=_texts, names=TASKS),
+    "prompts": Rule((dict,), check=_texts_by_name, names=TASKS),
     "answer_beams": Rule(minimum=1),
     "bert_score_model": Rule((str,)),
     "hard_negatives": Rule(minimum=0),
@@ -205,7 +220,7 @@ RULES: dict[str, Rule] = {
     "generative_pass_tokens": Rule(minimum=1),
     "gradient_accumulation": Rule(minimum=1),
     "gradient_cache_chunk": Rule(minimum=0),
-    "scheduler": Rule(choices=("s2sched", "proportional", "uniform", "coba")),
+    "scheduler": Rule(choices=lambda: tuple(SCHEDULERS)),
     "s2sched_history": Rule(minimum=2),
     "s2sched_warmup": Rule(minimum=0),
     "s2sched_tau": Rule((int, float), above=0),
@@ -222,9 +237,9 @@ RULES: dict[str, Rule] = {
     "max_steps": Rule((int,), nullable=True, minimum=0),
     "eval_interval": Rule(minimum=1),
     "warmup_steps": Rule(minimum=0),
-    "merge_method": Rule(choices=("linear", "slerp", "ties", "dare_ties", "none")),
+    "merge_method": Rule(choices=lambda: (*MERGE_METHODS, "none")),
     "merge_last": Rule(minimum=2),
-    "merge_sparsify": Rule(choices=("none", "magnitude", "random")),
+    "merge_sparsify": Rule(choices=lambda: ("none", *SPARSIFICATIONS)),
     "merge_density": Rule((int, float), above=0, maximum=1),
     # IAK (properties/model/IAK.yaml)
     "base_checkpoint": Rule((str,)),
@@ -266,14 +281,18 @@ def problem(rule: Rule, value: Any) -> str | None:
         return None if rule.nullable else f"must not be empty, expected {_expected(rule)}"
     if rule.types and not _is_instance(value, rule.types):
         return f"is {value!r}, expected {_expected(rule)}"
-    if rule.choices and value not in rule.choices:
-        return f"is {value!r}, expected one of {', '.join(map(str, rule.choices))}"
+    choices = rule.choices() if callable(rule.choices) else rule.choices
+    if choices and value not in choices:
+        return f"is {value!r}, expected one of {', '.join(map(str, choices))}"
     for number in value if isinstance(value, (list, tuple)) else [value]:
         wrong = _out_of_range(rule, number)
         if wrong:
             return wrong
     wrong = rule.check(value) if rule.check else None
-    return f"is {value!r}: {wrong}" if wrong else None
+    if wrong:
+        return f"is {value!r}: {wrong}"
+    named = rule.names is not None and isinstance(value, (list, tuple, dict))
+    return (rule.names.unknown(value) or None) if named else None
 
 
 def from_text(rule: Rule, text: str) -> Any:

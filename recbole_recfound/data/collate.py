@@ -12,7 +12,7 @@ from recbole_recfound.data.history import HistoryCollator, text_batch
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.data.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
-from recbole_recfound.data.task.generative import LETTERS
+from recbole_recfound.data.task.answers import LETTERS
 from recbole_recfound.data.text import ItemTexts, PromptTemplate, plain_tokens
 
 IGNORED = -100

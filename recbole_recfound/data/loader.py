@@ -36,11 +36,11 @@ class Cursor:
         places, groups = np.divmod(numbers, len(self.groups))
         turns, places = np.divmod(places, self._sizes[groups])
         taken = np.empty(count, dtype=np.int64)
-        for group, turn in sorted(set(zip(groups.tolist(), turns.tolist()))):
+        for group, turn in sorted(set(zip(groups.tolist(), turns.tolist(), strict=True))):
             here = (groups == group) & (turns == turn)
             taken[here] = self.groups[group][self._order(group, turn)[places[here]]]
         self.drawn += count
-        return list(zip(taken.tolist(), numbers.tolist()))
+        return list(zip(taken.tolist(), numbers.tolist(), strict=True))
 
     def _order(self, group: int, turn: int) -> Shuffle:
         if group not in self._rounds or self._rounds[group][0] != turn:
@@ -154,7 +154,7 @@ class MultiTaskLoader:
                 example = task.example(index)
                 rng = np.random.default_rng([self.seed, task.spec.id, number, 1])
                 forms.setdefault(type(example), []).append((name, example, rng))
-        parts = [part for members in forms.values() for part in self.collator(*zip(*members))]
+        parts = [part for members in forms.values() for part in self.collator(*zip(*members, strict=True))]
         return StepBatch(parts, {name: len(pairs) for name, pairs in drawn.items()})
 
     def probe_batch(self, name: str) -> StepBatch:

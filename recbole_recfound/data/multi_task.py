@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import yaml
 from recbole.data.dataset import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from recbole_recfound.config.property_files import properties_dir
+from recbole_recfound.config.options import task_args
 from recbole_recfound.data.collate import RECORD, Collator
 from recbole_recfound.data.history import HistoryCollator, HistorySource
 from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.task import (
-    BUILDERS,
-    NEEDS_RECORDS,
+    GENERATIVE,
     TASKS,
     RecordPairExample,
     Task,
-    TaskOptions,
+    TaskSettings,
     TrainingData,
     build_tasks,
+    record_only_tasks,
 )
 from recbole_recfound.data.text import (
     Catalogue,
@@ -42,7 +41,6 @@ USERS = "U2I"
 """The task whose items are ranked."""
 CENTRE_TEXTS = 256
 """Texts whose mean is the centre of all vectors of a run on records alone."""
-SLOTS = {"U2I": ("history",), "Q2I": ("query",), "I2I": ("item",)}
 
 
 class HistoryMode(HistoryCollator, Protocol):
@@ -117,15 +115,15 @@ def build_data(
     """
     catalogue = catalogue_of(config, train)
     source = TrainingData.of(train, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, train))
-    options = _task_options(config, mode.sequences)
-    tasks, left_out = build_tasks(config["tasks"], source, options)
+    settings = _task_settings(config, mode.sequences)
+    tasks, left_out = build_tasks(config["tasks"], source, settings)
     if USERS in left_out:
         raise ConfigError(
             f"tasks: U2I cannot be built ({left_out[USERS]}), and without it nothing is ranked; leave it out of tasks"
         )
     files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
-    joined = add_record_tasks(tasks, files, config["seed"], options)
-    left_out |= {name: NEEDS_RECORDS for name in TASKS if name not in BUILDERS}
+    joined = add_record_tasks(tasks, files, config["seed"], settings)
+    left_out |= record_only_tasks()
     left_out = {name: why for name, why in left_out.items() if name not in joined} | files.untrained(joined)
     built_here, tasks = tasks, chosen_tasks(config, joined)
     ranks = USERS in built_here and USERS in tasks
@@ -155,7 +153,7 @@ def build_record_data(
     Raises:
         ConfigError: no training file, or settings that need items.
     """
-    joined = add_record_tasks({}, files, config["seed"], TaskOptions(hard_negatives=config["hard_negatives"]))
+    joined = add_record_tasks({}, files, config["seed"], _task_settings(config, sequences=False))
     tasks = chosen_tasks(config, joined)
     if not tasks:
         why = (
@@ -221,9 +219,9 @@ def _queries(config: Any, catalogue: Catalogue) -> list[tuple[str, int]]:
 
 
 def _profiles(config: Any, train: Dataset) -> dict[str, dict[str, str]]:
-    """Short text columns of an optional .user file, by user token; only UP reads them."""
+    """Return short text columns of an optional .user file by user token, where a task reads them."""
     path = Path(config["data_path"]) / f"{config['dataset']}.user"
-    if "UP" not in config["tasks"] or not path.is_file():
+    if not any(TASKS[name].reads_profiles for name in config["tasks"]) or not path.is_file():
         return {}
     key = train.uid_field
     table = read_atomic(path, config["field_separator"], config["encoding"])
@@ -234,19 +232,8 @@ def _profiles(config: Any, train: Dataset) -> dict[str, dict[str, str]]:
     }
 
 
-def _task_options(config: Any, sequences: bool) -> TaskOptions:
-    return TaskOptions(
-        sequences=sequences,
-        history_titles=config["history_titles"],
-        sr_form=config["sr_form"],
-        candidates=config["sr_candidates"],
-        hard_negatives=config["hard_negatives"],
-        negative_source=config["negative_source"],
-        neighbours=config["item_neighbours"],
-        neighbour_window=config["neighbour_window"],
-        max_generative=config["max_generative_examples"],
-        eval_examples=config["task_test_examples"],
-    )
+def _task_settings(config: Any, sequences: bool) -> TaskSettings:
+    return TaskSettings(task_args(config), sequences, config["task_test_examples"])
 
 
 def _collator(
@@ -258,20 +245,16 @@ def _collator(
     item_ids: ItemIds,
     mode: type[HistoryMode],
 ) -> Collator:
-    texts = yaml.safe_load((properties_dir() / "task" / "prompts.yaml").read_text(encoding="utf-8"))
-    unknown = set(config["prompts"]) - set(TASKS)
-    if unknown:
-        raise ConfigError(f"prompts: unknown task '{sorted(unknown)[0]}', known are {', '.join(TASKS)}")
     for name in config["prompts"]:
         if isinstance(tasks.get(name), RecordTask):
             raise ConfigError(f"prompts: {name} comes from task_files, whose records bring their own prompts")
     templates = {
         name: PromptTemplate(
             name,
-            config["prompts"].get(name, texts[task.template]),
-            task.slots or SLOTS[name],
+            config["prompts"].get(name, task.prompt),
+            task.slots,
             tokenizer,
-            name not in SLOTS,
+            chat=task.spec.kind == GENERATIVE,
         )
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from recbole_recfound.data.batches import PairBatch
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task.base import RecordPairExample
+from recbole_recfound.data.task import RecordPairExample
 from recbole_recfound.data.text import plain_tokens
 
 
@@ -25,12 +25,12 @@ def record_pairs(
         max_tokens: length of a text with its instruction.
     """
     items: dict[tuple[str, Text], int] = {}
-    for task, example in zip(tasks, examples):
+    for task, example in zip(tasks, examples, strict=True):
         for text in (example.positive, *example.negatives):
             items.setdefault((task, text), len(items))
     item_tasks = [task for task, _ in items]
     allowed = np.zeros((len(examples), len(items)), dtype=bool)
-    for index, (task, example) in enumerate(zip(tasks, examples)):
+    for index, (task, example) in enumerate(zip(tasks, examples, strict=True)):
         # Another right answer of the same query is no negative of it.
         right = {(task, text) for text in example.known} - {(task, example.positive)}
         allowed[index] = [key[0] == task and key not in right for key in items]
@@ -39,7 +39,9 @@ def record_pairs(
         *text_tensors([example.query for example in examples], tokenizer, max_tokens),
         item_tasks,
         *text_tensors([text for _, text in items], tokenizer, max_tokens),
-        positive=torch.from_numpy(np.array([items[task, example.positive] for task, example in zip(tasks, examples)])),
+        positive=torch.from_numpy(
+            np.array([items[task, example.positive] for task, example in zip(tasks, examples, strict=True)])
+        ),
         allowed=torch.from_numpy(allowed),
     )
 
@@ -55,9 +57,11 @@ def text_tensors(
         row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)
     ]
     contents = plain_tokens([text for _, text in texts], tokenizer)
-    contents = [row[: max_tokens - len(before)] for before, row in zip(instructions, contents)]
+    contents = [row[: max_tokens - len(before)] for before, row in zip(instructions, contents, strict=True)]
     ids, mask = pad_tokens(
-        [[*before, *row] for before, row in zip(instructions, contents)], fill=tokenizer.pad_token_id
+        [[*before, *row] for before, row in zip(instructions, contents, strict=True)], fill=tokenizer.pad_token_id
     )
-    pooled, _ = pad_tokens([[0] * len(before) + [1] * len(row) for before, row in zip(instructions, contents)], fill=0)
+    pooled, _ = pad_tokens(
+        [[0] * len(before) + [1] * len(row) for before, row in zip(instructions, contents, strict=True)], fill=0
+    )
     return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(pooled)

@@ -7,9 +7,8 @@ import numpy as np
 
 from recbole_recfound.data.records.files import MixedTask, TaskFiles
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task.base import Example, Task, most_examples
-from recbole_recfound.data.task.source import HeldOut
-from recbole_recfound.data.task.spec import EMBEDDING
+from recbole_recfound.data.task import EMBEDDING, Example, HeldOut, Task
+from recbole_recfound.data.task.settings import most_examples
 
 OTHERS = 256
 """Records whose right answers are the others that an embedding task's right answer is ranked among."""

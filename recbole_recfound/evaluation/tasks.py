@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS
-from recbole_recfound.data.task.answers import NO_YES, PARSERS, parse_yes_no
+from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
 from recbole_recfound.data.task_tests import TaskTest
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
@@ -133,7 +133,7 @@ def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any
     """Read and score answers, however they were made."""
     references = [example.answer for example in test.examples]
     labels = sorted({*test.choices, *references})
-    parse = PARSERS[test.task]
+    parse = TASKS[test.task].parse
     said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))
     metrics = score_answers(
         test.task, said, wanted, texts, references, settings["bert_score_model"], settings["metric_decimal_place"] or 4

@@ -5,17 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .sparsify import random
-from .ties import merge_agreeing
+from recbole_recfound.merge.method import merge_method
+from recbole_recfound.merge.sparsify import random
+from recbole_recfound.merge.ties import merge_agreeing
 
 
-def dare_ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float, generator: torch.Generator) -> Tensor:
+@merge_method("dare_ties")
+def dare_ties(
+    deltas: Sequence[Tensor], weights: Sequence[float], generator: torch.Generator, density: float = 1.0
+) -> Tensor:
     """Merge deltas by TIES after dropping entries at random and rescaling the rest (DARE, arXiv 2311.03099).
 
     Args:
         deltas: K differences from the common base, of one shape.
         weights: K weights that sum to one.
-        density: chance of an entry to be kept, in (0, 1].
-        generator: source of randomness, on the deltas' device.
+        generator: random generator on the deltas' device.
+        density: probability of an entry to remain, in (0, 1].
     """
     return merge_agreeing([random(delta, density, generator) for delta in deltas], weights)

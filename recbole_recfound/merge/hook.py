@@ -8,6 +8,7 @@ import torch
 
 from recbole_recfound.merge.checks import check_same_base, pairwise_distances
 from recbole_recfound.merge.merging import merge
+from recbole_recfound.merge.method import MERGE_METHODS
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 
 Tensors = dict[str, torch.Tensor]
@@ -43,10 +44,10 @@ def merge_last(
     Args:
         store: the run's checkpoints; step 0 is the common base.
         count: how many.
-        method: `linear`, `slerp` (the last two), `ties`, `dare_ties` or `none`.
-        density: share of each delta kept by ties, dare_ties and a sparsification.
+        method: one of `MERGE_METHODS` (a method of two models merges the last two), or `none`.
+        density: share of each delta that remains, for methods that prune and for a sparsification.
         device: where the tensors go.
-        sparsify: `magnitude` or `random`: what linear and slerp drop from the deltas before they merge; `none`.
+        sparsify: one of `SPARSIFICATIONS`, applied before methods that do not prune; or `none`.
 
     Returns:
         Merged tensors, or None with the reason in the outcome.
@@ -55,7 +56,8 @@ def merge_last(
     if method == "none":
         outcome.reason = "merging is off"
         return None, outcome
-    checkpoints = _distinct(store, 2 if method == "slerp" else count, device)
+    merging = MERGE_METHODS[method]
+    checkpoints = _distinct(store, merging.models or count, device)
     outcome.steps = [checkpoint.step for checkpoint in checkpoints]
     if len(checkpoints) < 2:
         outcome.reason = f"only {len(checkpoints)} distinct checkpoint(s): train longer or lower eval_interval"
@@ -69,12 +71,13 @@ def merge_last(
     states = [checkpoint.trained for checkpoint in checkpoints]
     outcome.distances = pairwise_distances(states).tolist()
     options: dict[str, Any] = {}
-    if method in ("ties", "dare_ties"):
-        options = {"base": base, "density": density}
-    elif sparsify != "none":
-        options = {"base": base, "density": density, "sparsify": sparsify}
-    if method == "slerp":
-        options["t"] = 0.5
+    sparsifies = sparsify != "none" and not merging.on_deltas
+    if merging.on_deltas or sparsifies:
+        options["base"] = base
+    if "density" in merging.options or sparsifies:
+        options["density"] = density
+    if sparsifies:
+        options["sparsify"] = sparsify
     return merge(states, method, **options), outcome
 
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import sparsify as sparsification
-from .checks import State, check_compatible
-from .dare_ties import dare_ties
-from .linear import linear
-from .slerp import slerp
-from .ties import ties
-
-METHODS = ("linear", "slerp", "ties", "dare_ties")
-SPARSIFICATIONS = ("magnitude", "random")
-
-#: These work on differences from the base and prune them themselves.
-_DELTA_METHODS = ("ties", "dare_ties")
+from recbole_recfound.merge.checks import State, check_compatible
+from recbole_recfound.merge.method import MERGE_METHODS, SPARSIFICATIONS, MergeMethod, sparsified
 
 
 def merge(
@@ -30,18 +21,21 @@ def merge(
     density: float = 1.0,
     sparsify: str | None = None,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, Tensor]:
     """Merge the trained tensors of several models into one set (RecFound Model Merge).
 
     Args:
         state_dicts: at least two models with the same tensors.
-        method: "linear" (weighted mean), "slerp" (arc between two models), "ties" or "dare_ties" (sign election).
-        base: the common starting point; needed by ties, dare_ties and every sparsification.
+        method: one of `MERGE_METHODS`: "linear" (weighted mean), "slerp" (arc between two models), "ties" or "dare_ties" (sign
+            election).
+        base: the common starting point; required by methods on deltas (ties, dare_ties) and by every sparsification.
         weights: one per model, not negative, scaled to sum to one; equal when None. Not for slerp.
         t: position on slerp's arc, 0 to 1; .5 when None. For slerp only.
-        density: share of each delta to keep, in (0, 1].
-        sparsify: "magnitude" or "random" sparsification of the deltas before linear or slerp.
-        seed: of random sparsification.
+        density: share of each delta that remains, in (0, 1].
+        sparsify: one of `SPARSIFICATIONS`, applied to the deltas before linear or slerp; None applies none.
+        seed: seed of random sparsification.
+        options: further options of the method.
 
     Returns:
         A new state dict; every tensor keeps the dtype and device it has in the first model.
@@ -50,7 +44,8 @@ def merge(
         ValueError: naming the key for tensors that differ in shape or are missing or not finite; an unknown method or
             sparsification; an argument that is missing, out of range or not for this method.
     """
-    _check_arguments(state_dicts, method, base, weights, t, density, sparsify)
+    merging = MERGE_METHODS[method]
+    _check_arguments(state_dicts, method, base, weights, t, density, sparsify, options)
     check_compatible([*state_dicts, base] if base is not None else state_dicts)
     shares = _shares(weights, len(state_dicts))
     generators: dict[torch.device, torch.Generator] = {}
@@ -64,35 +59,20 @@ def merge(
         if device not in generators:
             generators[device] = torch.Generator(device=device).manual_seed(seed)
         if sparsify is not None:
-            tensors = [start + _sparsified(tensor - start, sparsify, density, generators[device]) for tensor in tensors]
-        result = _merge_tensor(method, tensors, start, shares, 0.5 if t is None else t, density, generators[device])
-        merged[key] = result.to(original.dtype)
+            tensors = [start + sparsified(tensor - start, sparsify, density, generators[device]) for tensor in tensors]
+        given = {"weights": shares, "generator": generators[device], "density": density, **options}
+        if t is not None:
+            given["t"] = t
+        merged[key] = _merge_tensor(merging, tensors, start, given).to(original.dtype)
     return merged
 
 
 def _merge_tensor(
-    method: str,
-    tensors: list[Tensor],
-    start: Tensor | None,
-    shares: list[float],
-    t: float,
-    density: float,
-    generator: torch.Generator,
+    merging: MergeMethod, tensors: list[Tensor], start: Tensor | None, given: Mapping[str, Any]
 ) -> Tensor:
-    if method == "linear":
-        return linear(tensors, shares)
-    if method == "slerp":
-        return slerp(*tensors, t)
-    deltas = [tensor - start for tensor in tensors]
-    if method == "ties":
-        return start + ties(deltas, shares, density)
-    return start + dare_ties(deltas, shares, density, generator)
-
-
-def _sparsified(delta: Tensor, name: str, density: float, generator: torch.Generator) -> Tensor:
-    if name == "magnitude":
-        return sparsification.magnitude(delta, density)
-    return sparsification.random(delta, density, generator)
+    if not merging.on_deltas:
+        return merging(tensors, **given)
+    return start + merging([tensor - start for tensor in tensors], **given)
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
@@ -108,36 +88,37 @@ def _check_arguments(
     t: float | None,
     density: float,
     sparsify: str | None,
+    options: Mapping[str, Any],
 ) -> None:
-    if method not in METHODS:
-        raise ValueError(f"unknown merge method {method!r}: use one of {', '.join(METHODS)}")
-    if len(state_dicts) < 2 or (method == "slerp" and len(state_dicts) != 2):
-        wanted = "two" if method == "slerp" else "two or more"
-        raise ValueError(f"{method} merges {wanted} models, not {len(state_dicts)}")
-    if sparsify is not None and sparsify not in SPARSIFICATIONS:
-        raise ValueError(f"unknown sparsification {sparsify!r}: use one of {', '.join(SPARSIFICATIONS)}")
-    if sparsify is not None and method in _DELTA_METHODS:
+    merging = MERGE_METHODS[method]
+    count = len(state_dicts)
+    if count < 2 or merging.models not in (None, count):
+        expected = {2: "two"}.get(merging.models, merging.models) if merging.models else "two or more"
+        raise ValueError(f"{method} merges {expected} models, not {count}")
+    if sparsify is not None and (unknown := SPARSIFICATIONS.unknown([sparsify])):
+        raise ValueError(unknown)
+    if sparsify is not None and merging.on_deltas:
         raise ValueError(f"{method} prunes by itself: leave sparsify out")
-    if base is None and (sparsify is not None or method in _DELTA_METHODS):
+    if base is None and (sparsify is not None or merging.on_deltas):
         raise ValueError(f"{sparsify or method} works on differences from a base: give the base")
     if not 0 < density <= 1:
         raise ValueError(f"density must be in (0, 1], not {density}")
-    if density < 1 and sparsify is None and method not in _DELTA_METHODS:
+    if density < 1 and sparsify is None and "density" not in merging.options:
         raise ValueError(f"{method} does not prune: a density of {density} needs sparsify")
-    _check_weights(method, weights, t, len(state_dicts))
-
-
-def _check_weights(method: str, weights: Sequence[float] | None, t: float | None, count: int) -> None:
-    if method == "slerp":
-        if weights is not None:
-            raise ValueError("slerp takes t instead of weights")
-        if t is not None and not 0 <= t <= 1:
-            raise ValueError(f"t must be in [0, 1], not {t}")
-        return
-    if t is not None:
+    if wrong := [name for name in options if name not in merging.options]:
+        raise ValueError(f"{method} has no option {', '.join(wrong)}; known: {', '.join(merging.options) or 'none'}")
+    if t is not None and "t" not in merging.options:
         raise ValueError(f"t is for slerp, {method} takes weights")
+    if t is not None and not 0 <= t <= 1:
+        raise ValueError(f"t must be in [0, 1], not {t}")
     if weights is not None:
-        if len(weights) != count:
-            raise ValueError(f"{count} models need as many weights, not {len(weights)}")
-        if not (all(weight >= 0 for weight in weights) and 0 < sum(weights) < float("inf")):
-            raise ValueError(f"weights must not be negative and not all zero, not {list(weights)}")
+        _check_weights(method, merging, weights, count)
+
+
+def _check_weights(method: str, merging: MergeMethod, weights: Sequence[float], count: int) -> None:
+    if not merging.weighted:
+        raise ValueError(f"{method} takes {' and '.join(merging.options) or 'nothing'} instead of weights")
+    if len(weights) != count:
+        raise ValueError(f"{count} models need as many weights, not {len(weights)}")
+    if not (all(weight >= 0 for weight in weights) and 0 < sum(weights) < float("inf")):
+        raise ValueError(f"weights must not be negative and not all zero, not {list(weights)}")

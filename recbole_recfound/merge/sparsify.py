@@ -1,11 +1,14 @@
-"""Dropping most of what a model has learned before merging it: redundant changes only get in each other's way."""
+"""Sparsification of deltas before merging: redundant changes interfere with one another."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from recbole_recfound.merge.method import SPARSIFICATIONS
 
+
+@SPARSIFICATIONS.register("magnitude")
 def magnitude(delta: Tensor, density: float) -> Tensor:
     """Keep the largest entries of a delta, zero the rest (TIES-Merging's trim).
 
@@ -21,6 +24,7 @@ def magnitude(delta: Tensor, density: float) -> Tensor:
     return torch.zeros_like(flat).index_copy(0, indices, flat[indices]).view(delta.shape)
 
 
+@SPARSIFICATIONS.register("random")
 def random(delta: Tensor, density: float, generator: torch.Generator) -> Tensor:
     """Drop entries at random and rescale the rest, which keeps the expectation (DARE).
 

@@ -6,10 +6,12 @@ import torch
 from peft.utils.merge_utils import calculate_majority_sign_mask, disjoint_merge, reshape_weight_task_tensors
 from torch import Tensor
 
-from .sparsify import magnitude
+from recbole_recfound.merge.method import merge_method
+from recbole_recfound.merge.sparsify import magnitude
 
 
-def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float) -> Tensor:
+@merge_method("ties")
+def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float = 1.0) -> Tensor:
     """Merge deltas by TIES (arXiv 2306.01708), each trimmed to its largest entries.
 
     Args:

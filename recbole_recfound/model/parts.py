@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,17 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, load_backbone
+from recbole_recfound.config.options import adapter_args
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.history import HISTORIES, History, history_of
 from recbole_recfound.runtime.device import choose_precision
+from recbole_recfound.runtime.registry import MERGE_METHODS
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def build_parts(
     check_settings(config, backbone, mode, data.ranks)
     collator = data.collator
     return RecFoundParts(
-        build_adapted(config, backbone),
+        build_adapted(config, backbone, data.tasks),
         backbone.fingerprint,
         data.history,
         collator.texts.sentences_by(data.item_ids.index_of_id),
@@ -119,10 +122,9 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
     """
     if config["body"] == "random" and not ranks:
         raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
-    if config["merge_sparsify"] != "none" and config["merge_method"] not in ("linear", "slerp"):
-        raise ConfigError(
-            f"merge_sparsify: is for linear and slerp; merge_method {config['merge_method']} leaves it unused"
-        )
+    method = config["merge_method"]
+    if config["merge_sparsify"] != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
+        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
         raise ConfigError(
             "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
@@ -144,8 +146,13 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         )
 
 
-def build_adapted(config: Any, backbone: Backbone) -> PeftModel:
+def build_adapted(config: Any, backbone: Backbone, tasks: Iterable[str]) -> PeftModel:
     """Put the configured adapter on the backbone.
+
+    Args:
+        config: settings of the run.
+        backbone: frozen language model, adapted in place.
+        tasks: names of the trained tasks.
 
     Raises:
         ConfigError: an option the adapter refuses.
@@ -157,17 +164,10 @@ def build_adapted(config: Any, backbone: Backbone) -> PeftModel:
             raise ConfigError(
                 f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
             )
-    kind = config["adapter"]
-    options = {
-        "r": config["lora_r"],
-        "lora_alpha": config["lora_alpha"],
-        "lora_dropout": config["lora_dropout"],
-        "target_modules": list(config["target_modules"]),
-    }
-    if kind == "tmole":
-        options["experts_per_group"] = config["experts_per_group"]
+    # `none` is a frozen LoRA whose B is zero.
+    kind = "lora" if config["adapter"] == "none" else config["adapter"]
     try:
-        adapted = build_adapter(backbone.model, "lora" if kind == "none" else kind, **options)
+        adapted = build_adapter(backbone.model, kind, task_table(tasks), **adapter_args(config, kind))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter: {error}") from None
     if config["gradient_checkpointing"]:

@@ -159,7 +159,7 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
     settings = read_settings(folder)
     # Where the run was computed says nothing about this machine.
     settings |= {"use_gpu": None, "gpu_id": "0", "gradient_checkpointing": False}
-    settings["device"] = device = choose_device(settings)
+    settings["device"] = device = choose_device(None, "0")
     try:
         document = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         lines = (folder / ITEMS).read_text(encoding="utf-8").splitlines()
@@ -207,7 +207,7 @@ def _put_together(
         items.item_ids,
         HISTORIES[document["history"]],
     )
-    adapted: PeftModel = build_adapted(settings, backbone)
+    adapted: PeftModel = build_adapted(settings, backbone, document["tasks"])
     parts = RecFoundParts(
         adapted,
         backbone.fingerprint,

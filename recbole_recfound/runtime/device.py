@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recbole_recfound.errors import ConfigError
@@ -9,25 +10,23 @@ from recbole_recfound.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from recbole_recfound.config.configurator import Config
 
-
-def choose_device(config: Config) -> torch.device:
-    """Reads `use_gpu` and `gpu_id` and gives the device for every tensor of the run.
+def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] | None) -> torch.device:
+    """Return the device for every tensor of a run.
 
     `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write): none.
     `gpu_id` counts the GPUs that CUDA_VISIBLE_DEVICES leaves visible; of several ids, a single process takes the first.
 
     Args:
-        config: anything that gives None or the value for `config["use_gpu"]` and `config["gpu_id"]`.
+        use_gpu: see above.
+        gpu_id: number of the GPU, or several.
 
     Raises:
         ConfigError: a GPU is demanded and absent, or `gpu_id` is not one of the visible GPUs.
     """
     import torch
 
-    demanded = config["use_gpu"]
-    ids = config["gpu_id"]
+    demanded, ids = use_gpu, gpu_id
     first = (
         str(ids[0] if isinstance(ids, (list, tuple)) and ids else "" if ids in (None, [], ()) else ids)
         .split(",")[0]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -34,8 +35,8 @@ WORDS = {
 
 def option(
     default: Any,
-    *,
     choices: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+    *,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -163,3 +164,13 @@ def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
     named = {"minimum": "at least", "maximum": "at most", "above": "above", "below": "below"}
     bounds = [f"{word} {metadata[name]:g}" for name, word in named.items() if metadata.get(name) is not None]
     return ", ".join([words, *bounds])
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the named parameters of a class or function with their defaults.
+
+    A parameter without a default has `inspect.Parameter.empty`.
+    """
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.kind in named}

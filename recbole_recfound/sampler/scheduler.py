@@ -1,4 +1,4 @@
-"""What every scheduler can do, and the two that watch nothing."""
+"""Base of all schedulers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .allocation import allocate
+from recbole_recfound.runtime import registry
+from recbole_recfound.sampler.allocation import allocate
 
 
 class Scheduler(ABC):
-    """Decides how many examples of each task go into a batch.
+    """Decide how many examples of each task are in a batch.
 
-    The groups (embedding and generative tasks) keep their own share of the batch: a scheduler only divides within them.
+    The groups (embedding and generative tasks) have fixed shares of the batch: a scheduler only divides within them. A subclass
+    defines `shares` and is registered with `SCHEDULERS.register`.
 
     Args:
         task_sizes: training examples of each task.
@@ -39,7 +41,7 @@ class Scheduler(ABC):
         self._carried = np.zeros(len(self.tasks))
 
     def update(self, losses: Mapping[str, float]) -> None:
-        """Take in probe losses; the first call holds the untrained ones. Tasks may be missing.
+        """Record probe losses; the first call has the untrained ones. Tasks may be missing.
 
         Raises:
             ValueError: an unknown task, or a loss that is NaN or infinite.
@@ -51,17 +53,17 @@ class Scheduler(ABC):
                 raise ValueError(f"the probe loss of task {task} is {float(loss)}")
 
     def weights(self) -> dict[str, float]:
-        """Sampling share of each task; sums to one within each group."""
-        return dict(zip(self.tasks, self._shares().tolist(), strict=True))
+        """Return the sampling share of each task; sums to one within each group."""
+        return dict(zip(self.tasks, self.shares().tolist(), strict=True))
 
     def loss_weights(self) -> dict[str, float]:
-        """Factor on each task's loss; 1 unless the scheduler weighs losses instead of examples."""
+        """Return the factor on each task's loss; 1 unless the scheduler weighs losses instead of examples."""
         return dict.fromkeys(self.tasks, 1.0)
 
     def allocate(self, batch_sizes: Mapping[str, int]) -> dict[str, int]:
-        """Number of examples of each task in the next batch.
+        """Return the number of examples of each task in the next batch.
 
-        Fractions are carried over, so that a task with a share of .05 is not forgotten in batches of eight.
+        Fractions are carried over, so that a task with a share of .05 is sampled in batches of eight too.
 
         Args:
             batch_sizes: examples per group; groups that are left out get none.
@@ -73,7 +75,7 @@ class Scheduler(ABC):
             ValueError: an unknown group or a negative size.
         """
         counts = np.zeros(len(self.tasks), dtype=np.int64)
-        shares = self._shares()
+        shares = self.shares()
         for group, size in batch_sizes.items():
             if group not in self.groups:
                 raise ValueError(f"unknown group {group!r}: the scheduler has {', '.join(self.groups)}")
@@ -84,11 +86,11 @@ class Scheduler(ABC):
         return dict(zip(self.tasks, counts.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs to go on exactly; JSON-serialisable."""
+        """Return everything needed to resume exactly; JSON-serialisable."""
         return {"tasks": self.tasks, "carried": self._carried.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`.
+        """Resume from `state_dict()`.
 
         Raises:
             ValueError: the state is of a scheduler with other tasks or settings.
@@ -98,10 +100,10 @@ class Scheduler(ABC):
         self._carried = np.array(state["carried"], dtype=float)
 
     @abstractmethod
-    def _shares(self) -> np.ndarray:
-        """Sampling shares [tasks] in the order of `self.tasks`."""
+    def shares(self) -> np.ndarray:
+        """Return the sampling shares [tasks] in the order of `self.tasks`, positive and summing to one within each group."""
 
-    def _within_groups(self, values: np.ndarray) -> np.ndarray:
+    def within_groups(self, values: np.ndarray) -> np.ndarray:
         """Scale positive values [tasks] to sum to one within each group."""
         shares = np.empty_like(values)
         for members in self.groups.values():
@@ -109,15 +111,5 @@ class Scheduler(ABC):
         return shares
 
 
-class Proportional(Scheduler):
-    """Samples in proportion to the tasks' sizes: every example is seen equally often."""
-
-    def _shares(self) -> np.ndarray:
-        return self._within_groups(self.sizes)
-
-
-class Uniform(Scheduler):
-    """Samples all tasks of a group equally often, whatever their size."""
-
-    def _shares(self) -> np.ndarray:
-        return self._within_groups(np.ones(len(self.tasks)))
+SCHEDULERS: registry.Registry[type[Scheduler]] = registry.SCHEDULERS
+"""All schedulers by name. Options of a scheduler are the parameters of its constructor besides `task_sizes` and `task_groups`."""

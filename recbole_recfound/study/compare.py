@@ -20,10 +20,10 @@ from recbole_recfound.evaluation.report.table import (
     markdown_tasks,
     protocol_line,
 )
-from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.defaults import DEFAULTS
+from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
 from recbole_recfound.system.request import Request
 from recbole_recfound.system.run import resolved_settings
@@ -121,7 +121,7 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
 
 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
-    result = run_recfound(DEFAULTS["model"], dataset, files, settings, baselines=[])
+    result = execute(Request.of(DEFAULTS["model"], dataset, files, settings, baselines=[]))
     results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
     merge = results["merge"]
     told = ("seen", "distinct", "step_alone")

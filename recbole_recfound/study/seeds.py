@@ -14,10 +14,11 @@ from recbole_recfound.config.configurator import settings_of_dict, settings_of_f
 from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import smaller_is_better
-from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.defaults import DEFAULTS
+from recbole_recfound.system.execute import execute
+from recbole_recfound.system.request import Request
 
 
 def run_seeds(
@@ -53,7 +54,7 @@ def run_seeds(
     def run(seed: int) -> dict[str, Any]:
         print(f"seed {seed} ...", flush=True)
         own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
-        return {"rows": run_recfound(model, dataset, None, own)["comparison"]}
+        return {"rows": execute(Request.of(model, dataset, None, own))["comparison"]}
 
     runs: dict[int, list[dict[str, Any]]] = {}
     for seed in seeds:

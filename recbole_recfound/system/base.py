@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from recbole.utils import init_seed
 
@@ -17,24 +16,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.system.request import Request
-
-if TYPE_CHECKING:
-    from recbole_recfound.system.run import Run
-
-
-@dataclass(frozen=True)
-class Job:
-    """A row to be computed.
-
-    Attributes:
-        name: of the row.
-        compute: returns the row.
-        resumable: whether the finished row is written to the run folder, so that a resumed run takes it from there.
-    """
-
-    name: str
-    compute: Callable[[], Row]
-    resumable: bool = True
+from recbole_recfound.system.run import Job, Run
 
 
 class System(ABC):

@@ -10,7 +10,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
-from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.base import System
+from recbole_recfound.system.run import Job
 
 
 class RecBoleSystem(System):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from recbole_recfound import system as package
 from recbole_recfound.system.base import System
+from recbole_recfound.system.recbole import recbole_system
 
 SYSTEMS: dict[str, type[System]] = {}
 S = TypeVar("S", bound=type[System])
@@ -38,6 +39,4 @@ def get_system(model: str) -> type[System]:
         importlib.import_module(module.name)
     if model in SYSTEMS:
         return SYSTEMS[model]
-    from recbole_recfound.system.recbole import recbole_system
-
     return recbole_system(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
+from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.domain_adam import DomainAdam
-
-if TYPE_CHECKING:
-    from recbole_recfound.evaluation.domains import DomainScorer
 
 WARM_UP = 0.25
 """Part of the planned steps over which beta rises to its value."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from recbole.data.dataset import Dataset
 
+from recbole_recfound.config.options import scheduler_args
 from recbole_recfound.data import MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
 from recbole_recfound.data.multi_task import USERS, MultiTaskData
 from recbole_recfound.data.split.protocol import held_out
@@ -34,12 +35,8 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
             raise ConfigError(
                 f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}"
             )
-    options = {"history": config["s2sched_history"], "warmup": config["s2sched_warmup"], "tau": config["s2sched_tau"]}
     scheduler = build_scheduler(
-        config["scheduler"],
-        scheduler_sizes(tasks),
-        scheduler_groups(tasks),
-        **(options if config["scheduler"] in ("s2sched", "coba") else {}),  # those that watch losses
+        config["scheduler"], scheduler_sizes(tasks), scheduler_groups(tasks), **scheduler_args(config)
     )
     return MultiTaskLoader(
         tasks,

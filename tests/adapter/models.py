@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from recbole_recfound.adapter import build_adapter
+from recbole_recfound.data.task import task_table
 
 FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
@@ -34,7 +35,8 @@ SIZES = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
-SMALL = {"r": 4, "lora_alpha": 8, "task_dim": 16, "init_weights": False}
+TABLE = {"task_names": list(task_table()), "task_kinds": list(task_table().values())}
+SMALL = {"r": 4, "lora_alpha": 8, "task_dim": 16, "init_weights": False} | TABLE
 
 
 def tiny_backbone(family: str = "llama", **changes) -> PreTrainedModel:

@@ -5,9 +5,8 @@ import torch
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.adapter.tmole import TMoLELayer
-
-from ..reference.expert_loop import looped, set_tasks, wide_gradients
-from .models import relative_error, tiny_model, tokens
+from tests.adapter.models import relative_error, tiny_model, tokens
+from tests.reference.expert_loop import looped, set_tasks, wide_gradients
 
 EMBEDDING, GENERATIVE, MIXED, ONE, SPARE = [0, 1, 2, 0], [3, 12, 5, 3], [0, 3, 13, 7], [4] * 4, [13] * 4
 
@@ -80,8 +79,7 @@ def test_two_forwards_before_one_backward_under_checkpointing(kwargs, dropout):
 
 def test_checkpointing_enabled_on_the_backbone_before_the_adapter():
     from recbole_recfound.adapter import build_adapter
-
-    from .models import SMALL, tiny_backbone
+    from tests.adapter.models import SMALL, tiny_backbone
 
     backbone = tiny_backbone()
     backbone.gradient_checkpointing_enable()

@@ -3,16 +3,16 @@ import torch
 
 from recbole_recfound.adapter import build_adapter, check_adapter, check_gradients, record_layers, routing
 from recbole_recfound.backbone.depth import decode, first_layers
+from recbole_recfound.data.task import task_table
 from recbole_recfound.errors import TrainingError
-
-from .models import tiny_backbone, tiny_model, tokens
+from tests.adapter.models import tiny_backbone, tiny_model, tokens
 
 KINDS = ["tmole", "lora"]
 TASKS = ["U2I", "SR", "AG"]
 
 
 def fresh(kind="tmole", **options):
-    return build_adapter(tiny_backbone(), kind, **options).train()
+    return build_adapter(tiny_backbone(), kind, task_table(), **options).train()
 
 
 def runner(model):

@@ -1,12 +1,11 @@
 import pytest
 
 from recbole_recfound.adapter import TMoLEConfig
-
-from .models import tiny_model
+from tests.adapter.models import TABLE, tiny_model
 
 
 def test_defaults_are_the_papers():
-    config = TMoLEConfig()
+    config = TMoLEConfig(**TABLE)
     assert (config.num_experts, config.r, config.lora_alpha, config.lora_dropout) == (6, 16, 64, 0.1)
     assert (config.num_tasks, config.task_dim) == (14, 512)
     assert config.target_modules == {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -34,6 +33,7 @@ def test_round_trip(tmp_path):
         {"lora_dropout": 1.0},
         {"lora_dropout": -0.1},
         {"task_names": []},
+        {"task_names": [], "task_kinds": []},
         {"task_names": ["a", "a"], "task_kinds": ["none", "none"]},
         {"task_names": ["a"]},
         {"task_names": ["a"], "task_kinds": ["sparse"]},
@@ -42,7 +42,7 @@ def test_round_trip(tmp_path):
 )
 def test_out_of_range(options):
     with pytest.raises(ValueError):
-        TMoLEConfig(**options)
+        TMoLEConfig(**(TABLE | options))
 
 
 def test_initial_weights():

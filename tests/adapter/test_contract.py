@@ -9,8 +9,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from recbole_recfound.adapter import TMoLEConfig, accept_tasks, build_adapter, routing
-
-from .models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
+from tests.adapter.models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
 
 TASKS = ["U2I", "SR", 2, "spare"]
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -172,7 +171,8 @@ def test_two_adapters():
     first = logits(model)
     torch.manual_seed(7)
     other = TMoLEConfig(
-        task_type="CAUSAL_LM", task_names=["only"], task_kinds=["generative"], **(SMALL | {"experts_per_group": 1})
+        task_type="CAUSAL_LM",
+        **(SMALL | {"experts_per_group": 1, "task_names": ["only"], "task_kinds": ["generative"]}),
     )
     model.add_adapter("other", other)
     model.eval()

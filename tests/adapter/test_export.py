@@ -3,8 +3,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 
 from recbole_recfound.adapter import build_adapter, export_lora, save_lora
-
-from .models import FAMILIES, relative_error, tiny_backbone, tiny_model, tokens
+from tests.adapter.models import FAMILIES, relative_error, tiny_backbone, tiny_model, tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_recfound.adapter.tmole.functional import fold, route, spread, tmole_linear
-
-from .models import relative_error
+from tests.adapter.models import relative_error
 
 sizes = st.fixed_dictionaries(
     {

@@ -11,8 +11,7 @@ from recbole_recfound.adapter.tmole import TMoLELayer, gates
 from recbole_recfound.adapter.tmole.functional import spread
 from recbole_recfound.adapter.tmole.gates import ForwardGates
 from recbole_recfound.backbone.depth import decode, first_layers
-
-from .models import SMALL, relative_error, tiny_backbone, tiny_model, tokens
+from tests.adapter.models import SMALL, relative_error, tiny_backbone, tiny_model, tokens
 
 MIXED, EMBEDDING, ONE = ["U2I", "SR", "U2I", "spare"], ["U2I", "Q2I", "I2I", "Q2I"], ["SR"] * 4
 

@@ -9,7 +9,8 @@ import pytest
 
 from recbole_recfound import __version__
 from recbole_recfound.cli import main
-from recbole_recfound.config.property_files import properties_dir, read_settings, recbole_dir
+from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 

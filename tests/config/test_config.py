@@ -9,9 +9,10 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_recfound.config.configurator import Config, check_value, known_rules
-from recbole_recfound.config.property_files import parse_text, properties_dir, read_settings
+from recbole_recfound.config.property_files import parse_text, read_settings
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.runtime.device import is_gpu
+from recbole_recfound.runtime.locations import properties_dir
 
 
 @pytest.fixture
@@ -21,6 +22,43 @@ def settings_file(tmp_path):
         return tmp_path / name
 
     return write
+
+
+# names of registered things
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"tasks": ["U2I", "QQ", "SRR"]}, ["tasks: unknown task 'QQ'", "'SRR' (did you mean SR?); known: U2I, Q2I"]),
+        ({"tasks": "U2I,QQ"}, ["tasks: unknown task 'QQ'"]),
+        (
+            {"only_tasks": ["XY"], "balanced_tasks": ["YZ"]},
+            ["only_tasks: unknown task 'XY'", "balanced_tasks: unknown"],
+        ),
+        ({"prompts": {"QQ": "{{ item }}", "SR": "x"}}, ["prompts: unknown task 'QQ'"]),
+        ({"prompts": {"SR": 5}}, ["prompts: is {'SR': 5}: must hold text only"]),
+        ({"task_test_examples": {"SR": 2, "XY": 2, "ZZ": 1}}, ["task_test_examples: unknown task 'XY', 'ZZ'"]),
+        ({"task_files": {"tests": ["a.jsonl"]}}, ["unknown part tests, expected train, valid, test"]),
+        ({"scheduler": "s3"}, ["scheduler: is 's3', expected one of ", "s2sched", "coba", "proportional", "uniform"]),
+        ({"adapter": "ia3"}, ["adapter: is 'ia3', expected one of ", "tmole", "lora", "none"]),
+        ({"merge_method": "mean"}, ["merge_method: is 'mean', expected one of ", "slerp", "dare_ties", "none"]),
+        ({"merge_sparsify": "top"}, ["expected one of none, magnitude, random"]),
+        ({"tasks": ["QQ"], "scheduler": "s3", "seeds": 1}, ["unknown task 'QQ'", "'s3'", "seeds: unknown setting"]),
+    ],
+    ids=str,
+)
+def test_unknown_names_are_refused_before_data_and_backbone_are_loaded(settings, messages):
+    nowhere = {"data_path": "/nowhere", "backbone": "/nowhere", "use_gpu": False}
+    with pytest.raises(ConfigError) as error:
+        Config("RecFound", "nothing", config_dict=settings | nowhere)
+    assert not [message for message in messages if message not in str(error.value)], error.value
+
+
+def test_unknown_names_in_a_file_have_their_line(settings_file):
+    file = settings_file("seed: 1\ntasks: [U2I, QQ]\n")
+    with pytest.raises(ConfigError, match=r"tasks \(.*mine.yaml:2\): unknown task 'QQ'"):
+        Config("RecFound", "nothing", [file])
 
 
 # what wins
@@ -263,7 +301,7 @@ def test_every_setting_of_our_files_is_explained_and_fits_its_own_rule():
 
 
 def test_recboles_own_defaults_fit_the_rules():
-    from recbole_recfound.config.property_files import recbole_dir
+    from recbole_recfound.runtime.locations import recbole_dir
 
     for path in (recbole_dir() / "properties" / "model").glob("*.yaml"):
         for setting in read_settings(path):
@@ -271,7 +309,7 @@ def test_recboles_own_defaults_fit_the_rules():
 
 
 def test_recboles_files_are_read_as_recbole_reads_them():
-    from recbole_recfound.config.property_files import recbole_dir
+    from recbole_recfound.runtime.locations import recbole_dir
 
     loader = RecBoleConfig._build_yaml_loader(None)
     for path in (recbole_dir() / "properties").glob("**/*.yaml"):
@@ -394,7 +432,7 @@ def test_a_forgotten_model_of_iak_is_noticed():
 
 @pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "text")])
 def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
-    monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda config: torch.device(device))
+    monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda *_: torch.device(device))
     assert Config("RecFound", "ml-100k")["history_mode"] == mode
     other = "item" if mode == "text" else "text"
     assert Config("RecFound", "ml-100k", config_dict={"history_mode": other})["history_mode"] == other

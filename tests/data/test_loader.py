@@ -8,7 +8,8 @@ import torch
 
 from recbole_recfound.data import MultiTaskLoader, PairBatch, SequenceBatch
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.data.task import PairExample, TaskOptions
+from recbole_recfound.data.task import PairExample
+from tests.data.task.hand_made import task_settings
 from tests.small_model import build_small
 
 
@@ -93,7 +94,7 @@ def test_balanced_groups_share_out_the_training_part_by_answer(tmp_path):
     rows = [{"text": [f"Next? {n}", answer], "task": "Sequential_Recommendation"} for n, answer in enumerate(answers)]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tasks = add_record_tasks({}, TaskFiles.open([str(path)], False), 0, TaskOptions())
+    tasks = add_record_tasks({}, TaskFiles.open([str(path)], False), 0, task_settings())
     loader = MultiTaskLoader(tasks, None, None, {"generative": 4}, 0.1, 300, 0, balanced=["SR"])
     groups = loader.cursors["SR"].groups
     assert [{answers[index].strip() for index in group} for group in groups] == [{"A"}, {"B"}, {"C"}]

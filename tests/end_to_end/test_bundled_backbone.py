@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recbole_recfound.config.property_files import recbole_dir
+from recbole_recfound.runtime.locations import recbole_dir
 
 
 def test_run_recfound_trains_the_bundled_backbone(checkout: Path, tmp_path: Path):

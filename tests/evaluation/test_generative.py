@@ -3,29 +3,34 @@
 import pytest
 from recbole.evaluator.register import metric_information, metric_types, metrics_dict
 
-from recbole_recfound.data.task import GENERATIVE, TASKS
-from recbole_recfound.data.task.answers import PARSERS
+from recbole_recfound.data.task import ANSWER_METRICS, TASKS, WRITTEN, AnswerMetric
+from recbole_recfound.data.task.metrics import register_metrics
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
-from recbole_recfound.evaluation.generative import METRICS, TASK_METRICS, register_metrics, score_answers
+from recbole_recfound.evaluation.generative import score_answers
 
 
 def _score(task, texts, references, labels=(), **options):
-    predicted = [PARSERS[task](text, labels) for text in texts]
-    wanted = [PARSERS[task](text, labels) for text in references]
+    predicted = [TASKS[task].parse(text, labels) for text in texts]
+    wanted = [TASKS[task].parse(text, labels) for text in references]
     return score_answers(task, predicted, wanted, texts, references, **options)
 
 
-def test_every_generative_task_has_a_parser_and_a_metric():
-    generative = {name for name, spec in TASKS.items() if spec.kind == GENERATIVE}
-    assert generative == set(PARSERS) == set(TASK_METRICS) and len(generative) == 10
-
-
 def test_recbole_knows_them():
-    register_metrics()
-    for metric in METRICS:
+    metrics = ANSWER_METRICS.values()
+    register_metrics(metrics)
+    for metric in metrics:
         name = metric.__name__.lower()
         assert metrics_dict[name] is metric and name in metric_types and metric_information[name]
+    assert {"f1_yes", "recall@1", "macro_f1", "micro_f1", "rouge_l", "bleu"} <= set(ANSWER_METRICS)
+
+
+def test_a_metric_of_recbole_is_not_replaced():
+    class Recall(AnswerMetric):
+        metric_need = WRITTEN
+
+    with pytest.raises(ConfigError, match="class Recall is a metric of RecBole"):
+        register_metrics([Recall])
 
 
 def test_f1_of_yes():

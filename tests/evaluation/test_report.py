@@ -7,6 +7,7 @@ import torch
 
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.backbone import load_backbone
+from recbole_recfound.data.task import task_table
 from recbole_recfound.evaluation.report.page import probe_curves, ratio_curves, render_report
 from recbole_recfound.evaluation.report.table import format_table, markdown_table, protocol_line
 from recbole_recfound.evaluation.router import router_similarity
@@ -157,7 +158,7 @@ def test_protocol_line_says_whether_history_is_masked():
 
 def test_router_similarity(tiny_backbone):
     names = ["U2I", "I2I", "SR", "AG"]
-    adapted = build_adapter(load_backbone(str(tiny_backbone), HOST).model, "tmole", r=2)
+    adapted = build_adapter(load_backbone(str(tiny_backbone), HOST).model, "tmole", task_table(), r=2)
     similarity = torch.tensor(router_similarity(adapted, names))
     assert similarity.shape == (4, 4)
     torch.testing.assert_close(similarity, similarity.T)

@@ -11,7 +11,6 @@ from recbole_recfound.data.task import (
     GenerativeExample,
     HeldOut,
     RecordPairExample,
-    TaskOptions,
     TrainingData,
     build_tasks,
 )
@@ -19,7 +18,7 @@ from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.text import Catalogue, PromptTemplate
 from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
 from recbole_recfound.model.generation import Generator
-from tests.data.task.hand_made import training_data
+from tests.data.task.hand_made import task_settings, training_data
 from tests.small_model import build_small, perturb
 
 SETTINGS = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
@@ -37,14 +36,14 @@ def _held_out():
 
 def test_what_is_asked_comes_from_the_held_out_rows():
     source = training_data([[0, 1, 2], [1, 2, 4]], ratings=[5, 1, 5, 5, 1, 5])
-    tasks, _ = build_tasks(["SR", "SA", "U2I"], source, TaskOptions(candidates=3, eval_examples=10))
+    tasks, _ = build_tasks(["SR", "SA", "U2I"], source, task_settings(candidates=3, test_examples=10))
     tests = collect_tests(tasks, _held_out(), TaskFiles(), 10, seed=1)
     assert set(tests) == {"SR", "SA", "U2I"} and all(test.source == "held-out rows" for test in tests.values())
     asked = {e.slots["history"][1]: e.slots["candidates"][1]["ABC".index(e.answer)] for e in tests["SR"].examples}
     assert asked == {(0, 1, 2): 3, (1, 2, 4): 0}
     assert sorted(e.answer for e in tests["SA"].examples) == ["1", "5"] and tests["SA"].choices == ("1", "5")
     assert collect_tests(tasks, _held_out(), TaskFiles(), 0, seed=1) == {}
-    some, _ = build_tasks(["SR", "SA"], source, TaskOptions(candidates=3, eval_examples={"SR": 1}))
+    some, _ = build_tasks(["SR", "SA"], source, task_settings(candidates=3, test_examples={"SR": 1}))
     drawn = collect_tests(some, _held_out(), TaskFiles(), {"SR": 1}, seed=1)
     assert set(drawn) == {"SR"} and len(drawn["SR"].examples) == 1 and drawn["SR"].available == 2
 
@@ -53,7 +52,7 @@ def test_items_of_the_test_are_in_no_training_example():
     values = [{"title": f"Film {row}", "year": str(1900 + row)} for row in range(41)]
     films = Catalogue([f"i{row}" for row in range(41)], ["title", "year"], values, 40, [{}] * 41)
     source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7)
-    tasks, _ = build_tasks(["IP", "AVE"], source, TaskOptions(eval_examples=10))
+    tasks, _ = build_tasks(["IP", "AVE"], source, task_settings(test_examples=10))
     tested = [set(task.test_rows) for task in tasks.values()]
     assert tested[0] == tested[1] and len(tested[0]) == 2
     for task in tasks.values():

@@ -3,8 +3,7 @@ import torch
 
 from recbole_recfound.merge import check_same_base, pairwise_distances
 from recbole_recfound.trainer.checkpoint import base_fingerprint
-
-from .test_merge import BASE, models
+from tests.merge.test_merge import BASE, models
 
 
 def test_pairwise_distances():

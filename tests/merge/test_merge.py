@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils import merge_utils
 
-from recbole_recfound.merge import METHODS, merge
+from recbole_recfound.merge import MERGE_METHODS, merge
 
 SHAPES = {"adapter.A": (4, 6), "adapter.B": (6, 4), "temperature": (), "table": (5, 3)}
 DELTA_METHODS = ("ties", "dare_ties")
-every_method = pytest.mark.parametrize("method", METHODS)
+every_method = pytest.mark.parametrize("method", MERGE_METHODS)
 seeds = st.integers(0, 2**16)
 
 

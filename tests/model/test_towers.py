@@ -5,6 +5,7 @@ import torch
 
 from recbole_recfound.adapter import build_adapter, without_adapter
 from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
+from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.small_reader import SmallReader
@@ -23,7 +24,7 @@ def backbone(tiny_backbone):
 
 @pytest.fixture
 def adapted(backbone):
-    adapted = build_adapter(backbone.model, "tmole", r=2)
+    adapted = build_adapter(backbone.model, "tmole", task_table(), r=2)
     perturb(adapted, std=0.2)
     return adapted.eval()
 

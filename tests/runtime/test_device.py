@@ -22,7 +22,7 @@ def no_gpu(monkeypatch):
 
 
 def _device(use_gpu, gpu_id="0"):
-    return str(choose_device({"use_gpu": use_gpu, "gpu_id": gpu_id}))
+    return str(choose_device(use_gpu, gpu_id))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_recfound.sampler import SCHEDULERS, S2Sched, build_scheduler
-
-from ..reference import s2sched_equations as equations
+from tests.reference import s2sched_equations as equations
 
 RECORDED = json.loads((Path(__file__).parent / "loss_curves.json").read_text())
 SIZES, GROUPS, LOSSES = RECORDED["sizes"], RECORDED["groups"], RECORDED["losses"]

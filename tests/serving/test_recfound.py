@@ -45,7 +45,9 @@ def test_without_data_set_and_record_files(small_run, tiny_path, tmp_path, monke
     data = tmp_path / "data"
     shutil.copytree(tiny_path, data)
     records = tmp_path / "records.jsonl"
-    lines = [{"text": [f"Same? {number}", "yes" if number % 2 else "no"], "task": "Product_Matching"} for number in range(8)]
+    lines = [
+        {"text": [f"Same? {number}", "yes" if number % 2 else "no"], "task": "Product_Matching"} for number in range(8)
+    ]
     records.write_text("\n".join(map(json.dumps, lines)))
     settings = small_run | {"data_path": str(data), "task_files": [str(records)], "generative_batch": 4}
     result, expected = _run(settings, monkeypatch, **MODES[mode])
@@ -139,7 +141,10 @@ def test_answers_are_those_of_a_closed_task(loaded):
     items = list(loaded.item_ids)
     assert loaded.generate("SR", history=items[:3], candidates=items[4:7]) in "ABC"
     answers = loaded.saved.choices["SA"]
-    assert loaded.generate("SA", history=[(items[0], "4"), (items[1], "5")], item=items[2], ratings="1, 2, 3, 4 or 5") in answers
+    assert (
+        loaded.generate("SA", history=[(items[0], "4"), (items[1], "5")], item=items[2], ratings="1, 2, 3, 4 or 5")
+        in answers
+    )
     assert isinstance(loaded.generate("IP", item="a film about fish"), str)
 
 

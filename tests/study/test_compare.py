@@ -20,9 +20,9 @@ VARIANTS = {
 @pytest.fixture
 def asked(monkeypatch):
     """Names of the models that were trained, in order."""
-    made, ours, theirs = [], module.run_recfound, module.run_baseline
+    made, ours, theirs = [], module.execute, module.run_baseline
     monkeypatch.setattr(room, "VARIANTS", VARIANTS)
-    monkeypatch.setattr(module, "run_recfound", lambda *given, **named: (made.append("ours"), ours(*given, **named))[1])
+    monkeypatch.setattr(module, "execute", lambda *given, **named: (made.append("ours"), ours(*given, **named))[1])
     monkeypatch.setattr(module, "run_baseline", lambda name, *given: (made.append(name), theirs(name, *given))[1])
     return made
 

@@ -41,11 +41,12 @@ def test_less_is_better_where_recbole_says_so():
 def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     asked = []
 
-    def run(model, dataset, files, settings):
-        asked.append(settings["seed"])
-        return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + settings["seed"] / 100)]}
+    def run(request):
+        seed = request.settings["seed"]
+        asked.append(seed)
+        return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + seed / 100)]}
 
-    monkeypatch.setattr(module, "run_recfound", run)
+    monkeypatch.setattr(module, "execute", run)
     settings = {"output_dir": str(tmp_path), "epochs": 3}
     first = run_seeds([1, 2], "IAK", "tiny", None, settings)
     again = run_seeds([1, 2, 3], "IAK", "tiny", None, settings)

@@ -7,11 +7,11 @@ Importing this package makes the method known to PEFT: `get_peft_model`, `PeftMo
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import register_peft_method
 
-from .config import TMOLE, TMoLEConfig
-from .layer import Linear, TMoLELayer
-from .model import TASKS_ARGUMENT, TMoLEModel
-from .routing import checkpoint_context_fn
-from .tasks import Tasks
+from recbole_recfound.adapter.tmole.config import TMOLE, TMoLEConfig
+from recbole_recfound.adapter.tmole.layer import Linear, TMoLELayer
+from recbole_recfound.adapter.tmole.model import TASKS_ARGUMENT, TMoLEModel
+from recbole_recfound.adapter.tmole.routing import checkpoint_context_fn
+from recbole_recfound.adapter.tmole.tasks import Tasks
 
 __all__ = ["TASKS_ARGUMENT", "Linear", "TMoLEConfig", "TMoLELayer", "TMoLEModel", "Tasks", "checkpoint_context_fn"]
 

@@ -6,34 +6,18 @@ from dataclasses import dataclass, field
 
 from peft import PeftConfig
 
-from .peft_type import add_peft_type
+from recbole_recfound.adapter.registered import ADAPTERS
+from recbole_recfound.adapter.tmole.peft_type import add_peft_type
 
 TMOLE = add_peft_type("TMOLE")
 
 #: The groups of experts a kind of task opens, as (first, last) in the order embedding | shared | generative.
 OPEN_GROUPS = {"embedding": (0, 2), "generative": (1, 3), "none": (1, 2)}
 
-#: The thirteen tasks of RecFound in the order of its task ids, and one spare that opens the shared experts only.
-RECFOUND_TASKS = {
-    "U2I": "embedding",
-    "Q2I": "embedding",
-    "I2I": "embedding",
-    "QR": "generative",
-    "SR": "generative",
-    "PRP": "generative",
-    "SA": "generative",
-    "AVE": "generative",
-    "PM": "generative",
-    "UP": "generative",
-    "IP": "generative",
-    "AP": "generative",
-    "AG": "generative",
-    "spare": "none",
-}
-
 MAX_EXPERTS_PER_GROUP = 64
 
 
+@ADAPTERS.register("tmole")
 @dataclass
 class TMoLEConfig(PeftConfig):
     """Configuration of a [`TMoLEModel`]: a task-routed mixture of low-rank experts (RecFound TMoLE, arXiv 2506.11999).
@@ -46,8 +30,8 @@ class TMoLEConfig(PeftConfig):
         lora_alpha: each expert's output is scaled by `lora_alpha / r`.
         lora_dropout: dropout on the input of the experts; all experts of a layer share one mask.
         experts_per_group: experts in each of the three groups, 1 to 64.
-        task_names: one name per task id.
-        task_kinds: for each task id `"embedding"`, `"generative"` or `"none"` (shared experts only).
+        task_names: one name per row of the task table; required.
+        task_kinds: for each row `"embedding"`, `"generative"` or `"none"` (shared experts only); required.
         task_dim: width of the task embeddings.
         target_modules: names (or one regex) of the linear maps to adapt, or `"all-linear"`.
         exclude_modules: names (or one regex) of linear maps to leave alone.
@@ -64,12 +48,8 @@ class TMoLEConfig(PeftConfig):
     lora_alpha: float = field(default=64, metadata={"help": "Experts are scaled by lora_alpha / r."})
     lora_dropout: float = field(default=0.1, metadata={"help": "Dropout on the experts' input."})
     experts_per_group: int = field(default=2, metadata={"help": "Experts in each of the three groups."})
-    task_names: list[str] = field(
-        default_factory=lambda: list(RECFOUND_TASKS), metadata={"help": "One name per task id."}
-    )
-    task_kinds: list[str] = field(
-        default_factory=lambda: list(RECFOUND_TASKS.values()), metadata={"help": "One kind per task id."}
-    )
+    task_names: list[str] = field(default_factory=list, metadata={"help": "One name per row of the task table."})
+    task_kinds: list[str] = field(default_factory=list, metadata={"help": "One kind per row of the task table."})
     task_dim: int = field(default=512, metadata={"help": "Width of the task embeddings."})
     target_modules: list[str] | str | None = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -122,7 +102,7 @@ class TMoLEConfig(PeftConfig):
 
     def _check_tasks(self) -> None:
         if not self.task_names or len(set(self.task_names)) != len(self.task_names):
-            raise ValueError(f"task_names must be distinct and at least one, not {self.task_names!r}")
+            raise ValueError(f"task_names: got {self.task_names!r}, expected at least one name, all different")
         if len(self.task_kinds) != len(self.task_names):
             raise ValueError(f"{len(self.task_names)} task_names need as many task_kinds, not {len(self.task_kinds)}")
         unknown = sorted(set(self.task_kinds) - set(OPEN_GROUPS))

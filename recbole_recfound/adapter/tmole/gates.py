@@ -8,18 +8,16 @@ than these take, that is most of what TMoLE adds to plain LoRA. Here they are on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .functional import route, spread
-
-if TYPE_CHECKING:
-    from .layer import TMoLELayer
-    from .tasks import Plan
+from recbole_recfound.adapter.tmole.functional import route, spread
+from recbole_recfound.adapter.tmole.router import RoutedLayer
+from recbole_recfound.adapter.tmole.tasks import Plan
 
 
 class ForwardGates:
@@ -34,11 +32,11 @@ class ForwardGates:
     """
 
     def __init__(
-        self, layers: Sequence[TMoLELayer], first: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype
+        self, layers: Sequence[RoutedLayer], first: RoutedLayer, adapter_name: str, plan: Plan, dtype: torch.dtype
     ) -> None:
         self.adapter_name, self.plan, self.with_gradient = adapter_name, plan, torch.is_grad_enabled()
-        form = _form(first, adapter_name)
-        known = [layer for layer in layers if _form(layer, adapter_name) == form]
+        form = first.gate_form(adapter_name)
+        known = [layer for layer in layers if layer.gate_form(adapter_name) == form]
         # A route may know no layers: a checkpoint's, or one made for a single layer.
         alike = known if any(layer is first for layer in known) else [first]
         routers = [layer.tmole_router[adapter_name] for layer in alike]
@@ -52,9 +50,11 @@ class ForwardGates:
             *(router.weight for router in routers),
             *(router.bias for router in routers),
         )
-        self._left = {id(layer): (gate, _state(layer, adapter_name)) for layer, gate in zip(alike, gates)}
+        self._left = {
+            id(layer): (gate, layer.gate_state(adapter_name)) for layer, gate in zip(alike, gates, strict=True)
+        }
 
-    def take(self, layer: TMoLELayer, plan: Plan) -> Tensor | None:
+    def take(self, layer: RoutedLayer, plan: Plan) -> Tensor | None:
         """The gate [B or 1, n * r] of a layer, times its scaling; None if it has to be worked out anew.
 
         A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
@@ -64,24 +64,7 @@ class ForwardGates:
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
         gate, state = self._left.pop(id(layer), (None, None))
-        return gate if state == _state(layer, self.adapter_name) else None
-
-
-def _state(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...]:
-    """What a gate depends on: which weights, how often they were written to, whether they learn, and the scaling."""
-    router, table = layer.tmole_router[adapter_name], layer.task_table[adapter_name]
-    weights = router.weight, router.bias, table.weight
-    # Tensors that were made for inference are not counted.
-    written = (0 if weight.is_inference() else weight._version for weight in weights)
-    return *map(id, weights), *written, *(weight.requires_grad for weight in weights), layer.scaling[adapter_name]
-
-
-def _form(layer: TMoLELayer, adapter_name: str) -> tuple[Any, ...] | None:
-    """What layers must share to be worked out together."""
-    if adapter_name not in layer.tmole_router:
-        return None
-    weight = layer.tmole_router[adapter_name].weight
-    return weight.shape, weight.dtype, weight.device, layer.scaling[adapter_name], layer.r[adapter_name]
+        return gate if state == layer.gate_state(self.adapter_name) else None
 
 
 class _Gates(torch.autograd.Function):
@@ -137,7 +120,7 @@ class _Gates(torch.autograd.Function):
             weights = F.pad(scores.transpose(1, 2) @ ctx.embedding, (0, 0, *around)).to(ctx.dtypes[1])
             biases = F.pad(scores.sum(1), around).to(ctx.dtypes[1])
         own: list[Tensor | None] = [None] * (2 * count)
-        for number, of_weight, of_bias in zip(ran, weights.unbind(0), biases.unbind(0)):
+        for number, of_weight, of_bias in zip(ran, weights.unbind(0), biases.unbind(0), strict=True):
             own[number], own[count + number] = of_weight, of_bias
         of_table = gate.new_zeros(ctx.table_shape, dtype=ctx.dtypes[0])
         of_table[plan.tasks] = (embedding if plan.rows is not None else embedding[0]).to(of_table.dtype)

@@ -9,14 +9,15 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import nn
 
-from .config import TMoLEConfig
-from .dropout import Dropout
-from .functional import fold, route, tmole_linear
-from .routing import Route, current_route
-from .tasks import Plan, TaskTable
+from recbole_recfound.adapter.tmole.config import TMoLEConfig
+from recbole_recfound.adapter.tmole.dropout import Dropout
+from recbole_recfound.adapter.tmole.functional import fold, tmole_linear
+from recbole_recfound.adapter.tmole.router import RoutedLayer
+from recbole_recfound.adapter.tmole.routing import Route, current_route
+from recbole_recfound.adapter.tmole.tasks import Plan, TaskTable
 
 
-class TMoLELayer(BaseTunerLayer):
+class TMoLELayer(RoutedLayer, BaseTunerLayer):
     """Experts and routers of all adapters on one linear map.
 
     Args:
@@ -30,7 +31,6 @@ class TMoLELayer(BaseTunerLayer):
         self.base_layer = base_layer
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
-        # A plain dict: the table belongs to the model, registering it here would save it once per layer.
         self.task_table: dict[str, TaskTable] = {}
         self.dropout = nn.ModuleDict()
         self.tmole_lora_A = nn.ParameterDict()
@@ -75,12 +75,6 @@ class TMoLELayer(BaseTunerLayer):
             nn.init.uniform_(self.tmole_lora_B[adapter_name], -bound, bound)
         nn.init.normal_(self.tmole_router[adapter_name].weight)
         nn.init.zeros_(self.tmole_router[adapter_name].bias)
-
-    def gate(self, adapter_name: str, plan: Plan) -> torch.Tensor:
-        """Gate [K, n] of the plan's experts for each of its tasks."""
-        router = self.tmole_router[adapter_name]
-        embedding = self.task_table[adapter_name](plan)
-        return route(embedding, router.weight[plan.experts], router.bias[plan.experts], plan.open_experts)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
         """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""

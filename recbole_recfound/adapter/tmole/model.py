@@ -10,10 +10,10 @@ import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
-from .config import TMoLEConfig
-from .layer import Linear, TMoLELayer
-from .routing import Route, current_route, keep_routes, use_route
-from .tasks import Tasks, TaskTable
+from recbole_recfound.adapter.tmole.config import TMoLEConfig
+from recbole_recfound.adapter.tmole.layer import Linear, TMoLELayer
+from recbole_recfound.adapter.tmole.routing import Route, current_route, keep_routes, use_route
+from recbole_recfound.adapter.tmole.tasks import Tasks, TaskTable
 
 #: The keyword that carries the tasks through PEFT's forward and generate. (PEFT swallows one named `task_ids`.)
 TASKS_ARGUMENT = "tmole_tasks"

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from .gates import ForwardGates
-from .tasks import Plan, Tasks, TaskTable
-
-if TYPE_CHECKING:
-    from .layer import TMoLELayer
+from recbole_recfound.adapter.tmole.gates import ForwardGates
+from recbole_recfound.adapter.tmole.router import RoutedLayer
+from recbole_recfound.adapter.tmole.tasks import Plan, Tasks, TaskTable
 
 _T = TypeVar("_T")
 
@@ -36,7 +34,7 @@ class Route:
         layers: of the model, whose gates are worked out together when the first of them asks for its own.
     """
 
-    def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[TMoLELayer] = ()) -> None:
+    def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[RoutedLayer] = ()) -> None:
         self.shared = isinstance(tasks, (int, str))
         self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
         self.generating = generating
@@ -71,7 +69,7 @@ class Route:
             self._alone = Route(self.tasks[0] if self.shared else self.tasks, self.generating)
         return self._alone
 
-    def rank_gate(self, layer: TMoLELayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
+    def rank_gate(self, layer: RoutedLayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
         """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
         key = adapter_name, dtype
         gate = self._gates[key].take(layer, plan) if key in self._gates else None

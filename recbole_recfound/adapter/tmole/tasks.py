@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .config import OPEN_GROUPS, TMoLEConfig
+from recbole_recfound.adapter.tmole.config import OPEN_GROUPS, TMoLEConfig
 
 #: One task for all rows, or one per row: ids or names.
 Tasks = int | str | Sequence[int | str]

@@ -10,11 +10,17 @@ import numpy as np
 from recbole_recfound.data.records.disk_rows import DiskRows
 from recbole_recfound.data.records.questions import Questions
 from recbole_recfound.data.records.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
-from recbole_recfound.data.task.answers import NO_YES, PARSERS, YES_NO_TASKS, can_be_read
-from recbole_recfound.data.task.base import Example, GenerativeExample, RecordPairExample, Task, TaskOptions
-from recbole_recfound.data.task.generative import LETTERS
-from recbole_recfound.data.task.source import HeldOut
-from recbole_recfound.data.task.spec import TASKS
+from recbole_recfound.data.task import (
+    GENERATIVE,
+    TASKS,
+    EmbeddingOptions,
+    Example,
+    GenerativeExample,
+    HeldOut,
+    RecordPairExample,
+    Task,
+    TaskSettings,
+)
 from recbole_recfound.errors import ConfigError, DataError
 
 PARTS = ("train", "valid", "test")
@@ -114,10 +120,6 @@ def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
     return [path for paths in by_part(given).values() for path in paths]
 
 
-CHOSEN = {"SR", "SA", "PRP", "PM", "AP"}
-"""Tasks whose answer is one of few; others are written freely, however few answers the training files happen to have."""
-
-
 class RecordTask(Task):
     """One task from the training records of any number of files.
 
@@ -125,12 +127,14 @@ class RecordTask(Task):
         name: of the task.
         files: where its records stand.
         seed: of the run; decides which of a record's negatives are used.
-        options: `hard_negatives` counts here too.
+        settings: of all tasks; `hard_negatives` applies to records too.
     """
 
-    def __init__(self, name: str, files: Sequence[RecordFile], seed: int, options: TaskOptions) -> None:
+    slots = ("prompt",)
+
+    def __init__(self, name: str, files: Sequence[RecordFile], seed: int, settings: TaskSettings) -> None:
         self.spec = TASKS[name]
-        self.seed, self.options = seed, options
+        self.seed, self.settings, self.options = seed, settings, settings.options(name)
         self.files = [file for file in files if file.size(name)]
         self.ends = list(accumulate(file.size(name) for file in self.files))
         self.note = "from " + ", ".join(file.path.name for file in self.files)
@@ -139,37 +143,30 @@ class RecordTask(Task):
         return self.ends[-1] if self.ends else 0
 
     @property
-    def slots(self) -> tuple[str, ...]:
-        return ("prompt",)
-
-    @property
     def choices(self) -> tuple[str, ...]:
-        if self.spec.name not in CHOSEN:
+        """Answers of a closed task; () for an open one, however few answers the training files have."""
+        if not self.spec.closed or self.spec.answers:
+            return self.spec.answers
+        by_file = [file.choices.get(self.spec.name) for file in self.files]
+        answers: set[str] = set().union(*filter(None, by_file))
+        if None in by_file or len(answers) > MOST_CHOICES:
             return ()
-        if self.spec.name in YES_NO_TASKS:
-            return NO_YES
-        found = [file.choices.get(self.spec.name) for file in self.files]
-        every = set().union(*filter(None, found))
-        if None in found or len(every) > MOST_CHOICES:
-            return ()
-        if self.spec.name == "SR" and every <= set(LETTERS):
-            return tuple(
-                LETTERS[: LETTERS.index(max(every)) + 1]
-            )  # some letter before the last may be no answer in training
-        return tuple(sorted(every))
+        return self.spec.record_choices(answers)
 
     def example(self, index: int) -> Example:
         number = int(np.searchsorted(self.ends, index, side="right"))
         within = index - (self.ends[number - 1] if number else 0)
         rng = np.random.default_rng([self.seed, self.spec.id, index])
-        return example_of(self.files[number], self.spec.name, within, rng, self.options.hard_negatives)
+        negatives = self.options.hard_negatives if isinstance(self.options, EmbeddingOptions) else 0
+        return example_of(self.files[number], self.spec.name, within, rng, negatives)
 
 
 class MixedTask(Task):
     """Examples built from atomic files, followed by those of records of the same task."""
 
     def __init__(self, built: Task, records: RecordTask) -> None:
-        self.spec, self.options = built.spec, built.options
+        self.spec, self.settings, self.options = built.spec, built.settings, built.options
+        self.prompt, self.slots = built.prompt, built.slots
         self.built, self.records = built, records
         self.note = "; ".join(filter(None, (built.note, records.note)))
 
@@ -180,14 +177,6 @@ class MixedTask(Task):
     def targets_per_example(self) -> float:
         targets = len(self.built) * self.built.targets_per_example + len(self.records)
         return targets / len(self)
-
-    @property
-    def template(self) -> str:
-        return self.built.template
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return self.built.slots
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -221,9 +210,9 @@ def example_of(file: RecordFile, name: str, index: int, rng: np.random.Generator
 def _check_answers(file: RecordFile) -> None:
     """Refuse a right answer that cannot be read."""
     for name in file.tasks:
-        for index in range(file.size(name) if name in PARSERS else 0):
+        for index in range(file.size(name) if TASKS[name].kind == GENERATIVE else 0):
             answer = file.read(name, index)[0].answer
-            if not can_be_read(name, answer):
+            if not TASKS[name].parses(answer):
                 raise DataError(
                     f"{file.path}:{file.line(name, index)}: key 'text': no answer of {name}: '{answer[:60]}'"
                 )
@@ -238,7 +227,7 @@ def _pair_example(
     return RecordPairExample(record.query, record.positives[place], chosen, record.positives)
 
 
-def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, options: TaskOptions) -> dict[str, Task]:
+def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, settings: TaskSettings) -> dict[str, Task]:
     """Put the tasks of the training files beside those built from atomic files; a task in both has the examples of both.
 
     Raises:
@@ -246,7 +235,7 @@ def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, opt
     """
     joined = dict(tasks)
     for name in files.tasks("train"):
-        records = RecordTask(name, files.parts["train"], seed, options)
+        records = RecordTask(name, files.parts["train"], seed, settings)
         if name not in joined and len(records) < 2:
             raise ConfigError(f"task_files: {name} has one training record, two are the least")
         joined[name] = MixedTask(joined[name], records) if name in joined else records

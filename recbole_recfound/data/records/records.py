@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,8 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
-from recbole_recfound.data.task.answers import YES_NO_TASKS, parse_yes_no
-from recbole_recfound.data.task.spec import EMBEDDING, TASKS, TaskSpec
+from recbole_recfound.data.task import EMBEDDING, TASKS, Task
 from recbole_recfound.errors import DataError
 
 MAX_LINE_BYTES = 1 << 24
@@ -24,7 +24,6 @@ MOST_CHOICES = 64
 # An embedding record has a row for each of its positives: `place` is which.
 _ROW = np.dtype([("offset", np.int64), ("place", np.int32), ("fingerprint", np.uint64)])
 _EMBEDDING_KEYS = ("query", "pos", "neg")
-_SPECS = {spec.record: spec for spec in TASKS.values()}
 
 Text = tuple[str, str]
 """Instruction and text."""
@@ -89,12 +88,15 @@ def parse_record(line: bytes) -> Record:
         raise BadRecord("key 'text': the prompt is empty")
     if not answer.strip():
         raise BadRecord("key 'text': the answer is empty")
-    if spec.name in YES_NO_TASKS:
-        # One spelling: it is what answers are held to, and what a threshold weighs.
-        said = parse_yes_no(answer)
-        if said is None:
-            raise BadRecord(f"key 'text': an answer of {spec.record} begins with yes or no, not '{_printable(answer)}'")
-        answer = said
+    if spec.answers:
+        # One spelling, to which generation is constrained and on which thresholds are chosen.
+        parsed = spec.parse(answer, spec.answers)
+        if parsed not in spec.answers:
+            expected = " or ".join(reversed(spec.answers))
+            raise BadRecord(
+                f"key 'text': an answer of {spec.record} begins with {expected}, not '{_printable(answer)}'"
+            )
+        answer = str(parsed)
     return GenerativeRecord(spec.name, prompt, answer)
 
 
@@ -107,16 +109,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _spec(row: dict[str, Any]) -> TaskSpec:
+@lru_cache(maxsize=1)
+def _by_record(registered: tuple[str, ...]) -> dict[str, type[Task]]:
+    """Return tasks by their name in records; computed once as long as no task is registered."""
+    return {TASKS[name].record: TASKS[name] for name in registered}
+
+
+def _spec(row: dict[str, Any]) -> type[Task]:
     name = row.get("task")
-    if isinstance(name, str) and name in _SPECS:
-        return _SPECS[name]
+    tasks = _by_record(tuple(TASKS))
+    if isinstance(name, str) and name in tasks:
+        return tasks[name]
     if "task" not in row:
         raise BadRecord("key 'task' is missing")
     if not isinstance(name, str):
         raise BadRecord(f"key 'task': must be text, not {_kind(name)}")
-    near = difflib.get_close_matches(name[:60], _SPECS, n=1)
-    hint = f", did you mean {near[0]}?" if near else f", known are {', '.join(_SPECS)}"
+    near = difflib.get_close_matches(name[:60], tasks, n=1)
+    hint = f", did you mean {near[0]}?" if near else f", known are {', '.join(tasks)}"
     raise BadRecord(f"key 'task': unknown task '{_printable(name)}'{hint}")
 
 

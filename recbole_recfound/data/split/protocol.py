@@ -208,10 +208,10 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
         DataError: ids, items or held-out pairs differ; says how many and what to do.
     """
     name = other.config["model"]
-    for field in (reference.dataset.uid_field, reference.dataset.iid_field):
-        if not np.array_equal(reference.dataset.field2id_token[field], other.dataset.field2id_token[field]):
+    for column in (reference.dataset.uid_field, reference.dataset.iid_field):
+        if not np.array_equal(reference.dataset.field2id_token[column], other.dataset.field2id_token[column]):
             raise DataError(
-                f"{name} sees another set of {field} than {reference.config['model']}: use the same load_col and filters"
+                f"{name} sees another set of {column} than {reference.config['model']}: use the same load_col and filters"
             )
     for phase, ours, theirs in (
         ("validation", reference.valid_set, other.valid_set),

@@ -1,37 +1,79 @@
-"""Tasks: what the model is trained on, built from training rows alone."""
+"""Tasks: training examples for the model, built from training interactions alone. Each task has its own file.
 
-from recbole_recfound.data.task import embedding, generative  # noqa: F401  (registers the builders)
+To add a task, subclass one of the bases and register it with `register_task`; see examples/add_a_task.py.
+"""
+
 from recbole_recfound.data.task.base import (
-    BUILDERS,
+    EMBEDDING,
+    GENERATIVE,
+    HELD_OUT,
+    KEPT,
     NEEDS_RECORDS,
+    RECORDS,
+    TASKS,
+    GenerativeTask,
+    RecordOnlyTask,
+    Task,
+    Unsupported,
+    register_task,
+    task_table,
+)
+from recbole_recfound.data.task.build import build_tasks, record_only_tasks
+from recbole_recfound.data.task.embedding import RANKED, EmbeddingTask
+from recbole_recfound.data.task.examples import (
     Example,
     GenerativeExample,
     PairExample,
     RecordPairExample,
     SequenceExample,
-    Task,
+)
+from recbole_recfound.data.task.interactions import InteractionTask
+from recbole_recfound.data.task.kept import ItemTask, UserTask
+from recbole_recfound.data.task.metrics import ANSWER_METRICS, PARSED, WRITTEN, AnswerMetric
+from recbole_recfound.data.task.settings import (
+    EmbeddingOptions,
+    GenerativeOptions,
+    HistoryOptions,
     TaskOptions,
-    build_tasks,
+    TaskSettings,
 )
 from recbole_recfound.data.task.source import HeldOut, TrainingData
-from recbole_recfound.data.task.spec import EMBEDDING, GENERATIVE, RANKED, TASKS, TaskSpec
 
 __all__ = [
-    "BUILDERS",
+    "ANSWER_METRICS",
     "EMBEDDING",
     "GENERATIVE",
+    "HELD_OUT",
+    "KEPT",
     "NEEDS_RECORDS",
+    "PARSED",
     "RANKED",
+    "RECORDS",
     "TASKS",
+    "WRITTEN",
+    "AnswerMetric",
+    "EmbeddingOptions",
+    "EmbeddingTask",
     "Example",
     "GenerativeExample",
+    "GenerativeOptions",
+    "GenerativeTask",
     "HeldOut",
+    "HistoryOptions",
+    "InteractionTask",
+    "ItemTask",
     "PairExample",
+    "RecordOnlyTask",
     "RecordPairExample",
     "SequenceExample",
     "Task",
     "TaskOptions",
-    "TaskSpec",
+    "TaskSettings",
     "TrainingData",
+    "Unsupported",
+    "UserTask",
     "build_tasks",
+    "record_only_tasks",
+    "register_task",
+    "task_table",
 ]

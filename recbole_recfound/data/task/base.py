@@ -1,61 +1,36 @@
-"""What a task is: numbered examples that can be made one at a time, in any order, always the same."""
+"""Tasks: their definition (class attributes) and their examples from atomic files (instances).
 
+A task's examples are numbered and deterministic: they can be made one at a time and in any order.
+"""
+
+from __future__ import annotations
+
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Hashable
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from recbole_recfound.data.task.answers import parse_text
+from recbole_recfound.data.task.examples import Example
+from recbole_recfound.data.task.metrics import AnswerMetric
+from recbole_recfound.data.task.settings import GenerativeOptions, TaskOptions, TaskSettings
 from recbole_recfound.data.task.source import HeldOut, TrainingData
-from recbole_recfound.data.task.spec import TASKS, TaskSpec
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime import registry
 
+EMBEDDING = "embedding"
+GENERATIVE = "generative"
 
-@dataclass(frozen=True)
-class SequenceExample:
-    """One user's catalogue rows, oldest first; every position after the first is a target."""
+HELD_OUT = "held-out interactions"
+"""Test: interactions of RecBole's test split."""
+KEPT = "items or users without training examples"
+"""Test: items, users or queries that are excluded from training."""
+RECORDS = "records"
+"""Test: records of JSON-lines files only."""
 
-    user: str
-    items: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PairExample:
-    """A query (text, an item, or a history of items) and the item that answers it.
-
-    `known` are further rows that are right answers too: they are never used as negatives of this query.
-    """
-
-    query: str | int | tuple[int, ...]
-    positive: int
-    negatives: tuple[int, ...]
-    known: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class RecordPairExample:
-    """A record's query and one of its positives, all as (instruction, text); `known` are all of its positives."""
-
-    query: tuple[str, str]
-    positive: tuple[str, str]
-    negatives: tuple[tuple[str, str], ...]
-    known: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class GenerativeExample:
-    """Slots of a prompt and the answer.
-
-    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)`, `("lettered", rows)` or
-    `("prompt", str)` (a record's whole prompt): items stay row numbers until the collator fills in tokens made once.
-    """
-
-    slots: dict[str, tuple[str, Any]]
-    answer: str
-
-
-Example = SequenceExample | PairExample | RecordPairExample | GenerativeExample
+NEEDS_RECORDS = "needs JSON-lines records"
 
 
 class Unsupported(Exception):
@@ -63,27 +38,62 @@ class Unsupported(Exception):
 
 
 class Task(ABC):
-    """One task built from training rows.
+    """One task, built from training interactions.
+
+    Class attributes define the task. The methods of an instance give its examples.
+
+    Args:
+        source: training data.
+        settings: settings of all tasks of the run.
 
     Attributes:
-        spec: its fixed description.
-        note: how it was built, when the report should say so.
+        name: short name for configurations and tables; set by `register_task`.
+        id: number that enters the seeds of the task's draws: 0 to 12 for the tasks of the paper, else derived from the name.
+        kind: `embedding` or `generative`; decides which experts are open.
+        title: name for reports.
+        record: its name in the published JSON-lines records; by default `name`.
+        Options: dataclass of its options.
+        prompt: default prompt template (jinja2; each slot stands alone, as in `{{ history }}`).
+        slots: names of the slots its examples fill.
+        metrics: metrics of its answers, the most important first.
+        closed: whether the answer is one of few, so that generation is constrained to them.
+        answers: the answers of a closed task that are the same for all data; () if they come from the data.
+        test: `HELD_OUT`, `KEPT` or `RECORDS`: test examples without test files.
+        from_atomic_files: whether it can be built from atomic files at all.
+        reads_profiles: whether it needs the columns of the .user file.
+        note: how it was built, for the report.
+        spec: the registered class, for instances that join several sources.
     """
 
-    spec: TaskSpec
+    name: ClassVar[str] = ""
+    id: ClassVar[int] = -1
+    kind: ClassVar[str]
+    title: ClassVar[str] = ""
+    record: ClassVar[str] = ""
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+    prompt: str = ""
+    slots: tuple[str, ...] = ()
+    metrics: ClassVar[tuple[type[AnswerMetric], ...]] = ()
+    closed: ClassVar[bool] = False
+    answers: ClassVar[tuple[str, ...]] = ()
+    test: ClassVar[str] = RECORDS
+    from_atomic_files: ClassVar[bool] = True
+    reads_profiles: ClassVar[bool] = False
     note: str = ""
+    spec: type[Task]
 
-    def __init__(self, source: TrainingData, options: "TaskOptions") -> None:
+    def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
         self.source = source
-        self.options = options
+        self.settings = settings
+        self.options = settings.options(self.spec.name)
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of examples."""
+        """Return the number of training examples."""
 
     @abstractmethod
     def example(self, index: int) -> Example:
-        """Example `index`; the same for the same data and seed, whatever was asked before."""
+        """Return training example `index`; it depends on the data, the seed and the index alone."""
 
     @property
     def targets_per_example(self) -> float:
@@ -91,145 +101,121 @@ class Task(ABC):
         return 1.0
 
     @property
-    def slots(self) -> tuple[str, ...]:
-        """Slot names its prompt template may use."""
-        return ()
-
-    @property
-    def template(self) -> str:
-        """Name of its default prompt in properties/task/prompts.yaml."""
-        return self.spec.name
-
-    @property
     def choices(self) -> tuple[str, ...]:
-        """The only answers there are, where there are few; generation is held to them."""
-        return ()
+        """All allowed answers where there are few: generation is constrained to them."""
+        return self.answers
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Examples for the test, none of which was trained on, and how many there are to draw from; none where a test has to come
-        from files.
-        """
+        """Return test examples, none of which is a training example, and how many they were sampled from."""
         return [], 0
 
-    def capped(self, candidates: np.ndarray) -> np.ndarray:
-        """At most `max_generative` of the possible examples, drawn once, in order."""
-        if len(candidates) <= self.options.max_generative:
-            return candidates
-        rng = self.source.draw(self.spec.id, len(candidates), 2)
-        return np.sort(rng.choice(candidates, self.options.max_generative, replace=False))
+    @classmethod
+    def parse(cls, text: str, choices: Collection[str]) -> Hashable | None:
+        """Parse a generated answer.
+
+        Args:
+            text: the answer.
+            choices: the task's classes, where its answers are classes.
+
+        Returns:
+            A comparable value, or None for an unparseable answer.
+        """
+        return parse_text(text)
+
+    @classmethod
+    def parses(cls, answer: str) -> bool:
+        """Return whether a correct answer can be parsed; if not, every prediction for it would count as wrong."""
+        return cls.parse(answer, [answer]) is not None
+
+    @classmethod
+    def record_choices(cls, answers: Collection[str]) -> tuple[str, ...]:
+        """Return the allowed answers of a closed task, given the distinct answers of its training records."""
+        return cls.answers or tuple(sorted(answers))
 
     def draw(self, index: int) -> np.random.Generator:
-        """The generator of one example."""
+        """Return the generator of one example."""
         return self.source.draw(self.spec.id, index)
 
 
-@dataclass(frozen=True)
-class TaskOptions:
-    """Settings of the builders (config keys of the same names).
+class GenerativeTask(Task):
+    """A task whose answer is generated text."""
 
-    Attributes:
-        sequences: U2I examples are whole sequences (every position) instead of one target each.
-        history_titles: most recent items named in a text prompt.
-        sr_form: what SR answers: `letters` of listed candidates, or the `title` of any item.
-        candidates: lettered candidates of SR, the right one included.
-        hard_negatives: negatives per embedding example.
-        negative_source: `random` (unseen) or `title` (nearest titles).
-        neighbours: I2I positives kept per item.
-        neighbour_window: how many later items count as following.
-        max_generative: examples of one generative task, drawn from all it could have.
-        eval_examples: examples of one task in the test; by name, tasks without an entry have none.
-        cache: tables shared by the tasks of a run.
-    """
+    kind = GENERATIVE
+    Options = GenerativeOptions
+    options: GenerativeOptions
 
-    sequences: bool = True
-    history_titles: int = 10
-    sr_form: str = "letters"
-    candidates: int = 20
-    hard_negatives: int = 1
-    negative_source: str = "random"
-    neighbours: int = 10
-    neighbour_window: int = 3
-    max_generative: int = 20_000
-    eval_examples: int | Mapping[str, int] = 0
-    cache: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    def tested(self, name: str) -> int:
-        """Most test examples of one task."""
-        return most_examples(self.eval_examples, name)
+    def capped(self, candidates: np.ndarray) -> np.ndarray:
+        """Sample at most `max_examples` of the possible examples once, in order."""
+        if len(candidates) <= self.options.max_examples:
+            return candidates
+        rng = self.source.draw(self.spec.id, len(candidates), 2)
+        return np.sort(rng.choice(candidates, self.options.max_examples, replace=False))
 
 
-def most_examples(counts: int | Mapping[str, int], name: str) -> int:
-    """Most test examples of one task, by the setting `task_test_examples`."""
-    return counts if isinstance(counts, int) else counts.get(name, 0)
+class RecordOnlyTask(GenerativeTask):
+    """A generative task that atomic files do not support: its examples are JSON-lines records."""
+
+    Options = TaskOptions
+    from_atomic_files = False
+
+    def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
+        raise Unsupported(NEEDS_RECORDS)
+
+    def __len__(self) -> int:
+        raise NotImplementedError(NEEDS_RECORDS)
+
+    def example(self, index: int) -> Example:
+        """Not supported."""
+        raise NotImplementedError(NEEDS_RECORDS)
 
 
-KEPT_SHARE = 0.05
-"""At most this part of all items (users, queries) is kept from training for the test."""
-TESTED_ON_KEPT = ("Q2I", "AVE", "UP", "IP")
-"""Tasks whose test asks what was kept from training, not held-out interactions."""
+TASKS: registry.Registry[type[Task]] = registry.TASKS
+"""All tasks by name, in the order of their ids."""
+
+TaskClass = TypeVar("TaskClass", bound=type[Task])
 
 
-def kept_for_test(source: TrainingData, options: TaskOptions, population: int) -> np.ndarray:
-    """Items (or users, or queries) that nothing is trained on, in random order.
-
-    Drawn before it is asked which task they suit, and for the largest test of all tasks: what one task is tested on, no other
-    task is trained to write.
+def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
+    """Return a decorator that registers a task.
 
     Args:
-        source: its seed decides the draw.
-        options: `eval_examples`.
-        population: how many there are.
+        name: short name for configurations and tables.
+
+    Raises:
+        ConfigError: the name, id or record name belongs to another task, or a generative task has no metric.
     """
-    most = max(options.tested(name) for name in TESTED_ON_KEPT)
-    return source.draw(0x7E57, population).permutation(population)[: min(most, int(KEPT_SHARE * population))]
 
-
-NEEDS_RECORDS = "needs JSON-lines records"
-BUILDERS: dict[str, type[Task]] = {}
-
-
-def builds(name: str) -> Callable[[type[Task]], type[Task]]:
-    """Register a class as the builder of task `name` from atomic files."""
-
-    def register(cls: type[Task]) -> type[Task]:
-        cls.spec = TASKS[name]
-        BUILDERS[name] = cls
+    def register(cls: TaskClass) -> TaskClass:
+        cls.spec = cls
+        if "id" not in vars(cls):
+            # Independent of the order of imports, and never an id of the paper's tasks.
+            cls.id = 1000 + zlib.crc32(name.encode()) % 2**31
+        cls.record = vars(cls).get("record", name)
+        cls.title = cls.title or name
+        if cls.kind == GENERATIVE and not cls.metrics:
+            raise ConfigError(f"task {name}: metrics: got none, expected at least one for generated answers")
+        for other in TASKS.values():
+            if other.name != name and (other.id == cls.id or other.record == cls.record):
+                raise ConfigError(f"task {name}: id {cls.id} or record {cls.record!r} belongs to {other.name}")
+        TASKS.add(name, cls)
         return cls
 
     return register
 
 
-def build_tasks(
-    names: Sequence[str], source: TrainingData, options: TaskOptions
-) -> tuple[dict[str, Task], dict[str, str]]:
-    """Build the tasks the data supports.
+def task_table(trained: Collection[str] = ()) -> dict[str, str]:
+    """Return the rows of TMoLE's task table: kinds by task name.
+
+    The row numbers of the paper's tasks are their ids, followed by a spare that opens the shared experts only. Further tasks
+    have a row only in runs that train them, so registering a task changes no other run.
 
     Args:
-        names: wanted tasks.
-        source: training data.
-        options: builder settings.
-
-    Returns:
-        Built tasks by name, and the reason for each that was left out.
-
-    Raises:
-        ConfigError: an unknown name, or nothing could be built.
+        trained: tasks of the run.
     """
-    tasks: dict[str, Task] = {}
-    left_out: dict[str, str] = {}
-    for name in names:
-        if name not in TASKS:
-            raise ConfigError(f"tasks: unknown task '{name}', known are {', '.join(TASKS)}")
-        if name not in BUILDERS:
-            left_out[name] = NEEDS_RECORDS
-            continue
-        try:
-            task = BUILDERS[name](source, options)
-            if len(task) < 2:
-                raise Unsupported("fewer than two training examples")
-            tasks[name] = task
-        except Unsupported as reason:
-            left_out[name] = str(reason)
-    if not tasks:
-        raise ConfigError("tasks: none can be built: " + "; ".join(f"{k} ({v})" for k, v in left_out.items()))
-    return tasks, left_out
+    paper = {name: task.kind for name, task in TASKS.items() if task.id < PAPER_TASKS}
+    further = {name: TASKS[name].kind for name in trained if name not in paper}
+    return paper | {"spare": "none"} | further
+
+
+PAPER_TASKS = 13
+"""Number of tasks of RecFound (arXiv 2506.11999); their ids are 0 to 12."""

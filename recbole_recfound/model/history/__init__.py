@@ -1,6 +1,5 @@
-"""History modes: how a user's history enters the language model."""
+"""History modes: how a user's history enters the language model. Each mode has its own file."""
 
-from recbole_recfound.model.history import soft_tokens, text_positions, text_prompt
-from recbole_recfound.model.history.base import HISTORIES, History, SequenceHistory, history_of
+from recbole_recfound.model.history.base import HISTORIES, History, SequenceHistory, history_of, register_history
 
-__all__ = ["HISTORIES", "History", "SequenceHistory", "history_of", "soft_tokens", "text_positions", "text_prompt"]
+__all__ = ["HISTORIES", "History", "SequenceHistory", "history_of", "register_history"]

@@ -1,7 +1,7 @@
 """The interface of a history mode, and the registry of modes.
 
 A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that both always
-agree. Register a new one with `@history("name")` and import its file in `recbole_recfound.model.history`.
+agree. A new one is a file of this package with a class under `@register_history("name")`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,20 @@ import torch
 from recbole_recfound.config.history import history_name
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import HistorySource, PairCollator
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.losses import next_item_loss
+from recbole_recfound.runtime import registry
+from recbole_recfound.runtime.registry import Registry
 
 if TYPE_CHECKING:
     from recbole_recfound.model.recfound import RecFound
 
-HISTORIES: dict[str, type[History]] = {}
+HISTORIES: Registry[type[History]] = registry.HISTORIES
 """History modes by name."""
 
 
-def history(name: str) -> Callable[[type[History]], type[History]]:
-    """Register a class as the history mode `name`."""
-
-    def register(cls: type[History]) -> type[History]:
-        cls.name = name
-        HISTORIES[name] = cls
-        return cls
-
-    return register
+def register_history(name: str) -> Callable[[type[History]], type[History]]:
+    """Return a decorator that registers a class as the history mode `name`."""
+    return HISTORIES.register(name)
 
 
 def history_of(config: Any) -> type[History]:
@@ -44,10 +39,7 @@ def history_of(config: Any) -> type[History]:
     Raises:
         ConfigError: no mode has this name.
     """
-    name = history_name(config)
-    if name not in HISTORIES:
-        raise ConfigError(f"history_mode: got {name!r}, expected one of {', '.join(HISTORIES)}")
-    return HISTORIES[name]
+    return HISTORIES[history_name(config)]
 
 
 class History(ABC):

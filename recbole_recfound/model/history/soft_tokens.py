@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
-from recbole_recfound.model.history.base import SequenceHistory, history
+from recbole_recfound.model.history.base import SequenceHistory, register_history
 
 if TYPE_CHECKING:
     from recbole_recfound.model.recfound import RecFound
 
 
-@history("item")
+@register_history("item")
 class SoftTokens(SequenceHistory):
     """One soft token per item of the history."""
 

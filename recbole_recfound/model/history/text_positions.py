@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
-from recbole_recfound.model.history.base import SequenceHistory, history
+from recbole_recfound.model.history.base import SequenceHistory, register_history
 
 if TYPE_CHECKING:
     from recbole_recfound.model.recfound import RecFound
 
 
-@history("positions")
+@register_history("positions")
 class TextPositions(SequenceHistory):
     """The titles of a history in one causal pass."""
 

@@ -11,14 +11,14 @@ import torch
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import PairCollator
 from recbole_recfound.data.task import PairExample
-from recbole_recfound.model.history.base import History, history
+from recbole_recfound.model.history.base import History, register_history
 from recbole_recfound.model.user_tower import ROUTE
 
 if TYPE_CHECKING:
     from recbole_recfound.model.recfound import RecFound
 
 
-@history("prompt")
+@register_history("prompt")
 class TextPrompt(History):
     """A prompt that names the newest items, ranked against the texts of the items."""
 

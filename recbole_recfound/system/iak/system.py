@@ -29,10 +29,11 @@ from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.budget import turn
 from recbole_recfound.runtime.run_folder import write_text
-from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.base import System
+from recbole_recfound.system.iak.load import load_iak
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.request import Request
-from recbole_recfound.system.run import Run
+from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.iak import IAKTrainer, collate_of, training_domains
 
 SELECTED_BETA = "IAK, beta by validation"
@@ -317,8 +318,6 @@ class IAKSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
-        from recbole_recfound.system.iak.load import load_iak
-
         return load_iak(folder, options.get("data_path"))
 
 

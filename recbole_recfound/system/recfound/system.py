@@ -30,11 +30,11 @@ from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
-from recbole_recfound.system.base import Job, System
+from recbole_recfound.system.base import System
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
-from recbole_recfound.system.run import Run
+from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -73,7 +73,7 @@ class RecFoundSystem(System):
         config = self.config = run.config
         self.budget = run.budget
         self.files = open_task_files(config)
-        self.device = choose_device(config)
+        self.device = choose_device(config["use_gpu"], config["gpu_id"])
         self.precision = choose_precision(config["precision"], self.device)
         self.backbone = backbone_of(config)
         init_seed(config["seed"], config["reproducibility"])
@@ -96,9 +96,6 @@ class RecFoundSystem(System):
     def check(cls, config: Config) -> None:
         """Refuse settings of the tasks that cannot work."""
         check_bert_score(config["bert_score_model"])
-        counts = config["task_test_examples"]
-        if isinstance(counts, dict) and (unknown := [name for name in counts if name not in TASKS]):
-            raise ConfigError(f"task_test_examples: unknown task '{unknown[0]}', known are {', '.join(TASKS)}")
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, where it is asked for, and the row of the model itself."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks, paths_in
-from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, TaskOptions, build_tasks
+from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, build_tasks
 from recbole_recfound.errors import ConfigError, DataError
-from tests.data.task.hand_made import training_data
+from tests.data.task.hand_made import task_settings, training_data
 
 
 def _file(tmp_path, name, *rows):
@@ -62,7 +62,7 @@ def test_what_is_refused(tmp_path):
 
 
 def test_files_join_what_the_atomic_files_give(tmp_path):
-    source, options = training_data(), TaskOptions(hard_negatives=1)
+    source, options = training_data(), task_settings(hard_negatives=1)
     built, _ = build_tasks(["U2I", "I2I", "IP"], source, options)
     pairs = _file(tmp_path, "b.jsonl", _pair("x", ["y", "z"], ["n", "m"]))
     answers = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b", "yes"), _pm("c", task="item_profile"))
@@ -90,23 +90,23 @@ def test_free_text_is_never_held_to_the_answers_of_the_training_file(tmp_path):
         _pm("x"),
         _pm("y", "yes"),
     )
-    tasks = add_record_tasks({}, TaskFiles.open([path], False), 0, TaskOptions())
+    tasks = add_record_tasks({}, TaskFiles.open([path], False), 0, task_settings())
     assert tasks["QR"].choices == () and tasks["PM"].choices == ("no", "yes")
 
 
 def test_records_leave_a_task_its_own_test(tmp_path):
     built, _ = build_tasks(
-        ["SR"], training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), TaskOptions(candidates=3, eval_examples=5)
+        ["SR"], training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), task_settings(candidates=3, test_examples=5)
     )
     path = _file(tmp_path, "a.jsonl", *[_pm(str(n), "X", task="Sequential_Recommendation") for n in range(2)])
-    mixed = add_record_tasks(built, TaskFiles.open([path], False), 0, built["SR"].options)["SR"]
+    mixed = add_record_tasks(built, TaskFiles.open([path], False), 0, built["SR"].settings)["SR"]
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
     assert mixed.test_examples(held_out) == built["SR"].test_examples(held_out) != ([], 0)
 
 
 def test_one_record_is_too_few(tmp_path):
     with pytest.raises(ConfigError, match="PM has one training record"):
-        add_record_tasks({}, TaskFiles.open([_file(tmp_path, "a.jsonl", _pm("a"))], False), 0, TaskOptions())
+        add_record_tasks({}, TaskFiles.open([_file(tmp_path, "a.jsonl", _pm("a"))], False), 0, task_settings())
 
 
 def test_yes_and_no_have_one_spelling_and_letters_have_no_gaps(tmp_path):
@@ -117,6 +117,6 @@ def test_yes_and_no_have_one_spelling_and_letters_have_no_gaps(tmp_path):
         _pm("b", "YES"),
         *(_pm(n, n, task="Sequential_Recommendation") for n in "BDB"),
     )
-    tasks = add_record_tasks({}, TaskFiles.open([answers], False), 0, TaskOptions())
+    tasks = add_record_tasks({}, TaskFiles.open([answers], False), 0, task_settings())
     assert {tasks["PM"].example(index).answer for index in range(2)} == {"yes"} and tasks["PM"].choices == ("no", "yes")
     assert tasks["SR"].choices == ("A", "B", "C", "D")

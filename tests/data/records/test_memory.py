@@ -9,8 +9,8 @@ import pytest
 from recbole_recfound.cli import validate_data
 from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
-from recbole_recfound.data.task import TaskOptions
 from recbole_recfound.data.task_tests import collect_tests
+from tests.data.task.hand_made import task_settings
 
 FEW, MANY = 1_200, 5_000
 MOST_GROWTH = 15_000
@@ -59,7 +59,7 @@ def _growth(work, few, many):
 def test_training_and_test_draw_from_any_number_of_records(files):
     def work(given):
         opened = TaskFiles.open(given, False)
-        tasks = add_record_tasks({}, opened, 0, TaskOptions())
+        tasks = add_record_tasks({}, opened, 0, task_settings())
         loaders = [
             MultiTaskLoader(tasks, None, Steps(), {"generative": 16}, 0.05, 20, 0, balanced=names)
             for names in ((), ("PM",))

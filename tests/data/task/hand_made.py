@@ -1,8 +1,11 @@
 """Three users and six films, small enough to check every example by hand."""
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 
-from recbole_recfound.data.task import TrainingData
+from recbole_recfound.data.task import TASKS, TaskSettings, TrainingData, build_tasks
 from recbole_recfound.data.text import Catalogue
 
 TITLES = ["Alien", "Aliens", "Heat", "Heat wave", "Big", "Big fish"]
@@ -28,3 +31,30 @@ def training_data(histories=None, ratings=None, queries=(), described=True, size
         queries=list(queries),
         seed=7,
     )
+
+
+def task_settings(sequences: bool = True, test_examples: int | dict[str, int] = 0, **options: Any) -> TaskSettings:
+    """Settings in which every task that has an option takes its value."""
+    known = {name: {field.name for field in fields(task.Options)} for name, task in TASKS.items()}
+    assert set(options) <= set().union(*known.values())
+    args = {name: {key: options[key] for key in names if key in options} for name, names in known.items()}
+    return TaskSettings(args, sequences, test_examples)
+
+
+def build(name: str, source: TrainingData | None = None, **options: Any):
+    """A task, or None, and the reason why it cannot be built; U2I and Q2I are built beside it."""
+    names = list(dict.fromkeys([name, "U2I", "Q2I"]))
+    tasks, left_out = build_tasks(names, source or training_data(), task_settings(**options))
+    return tasks.get(name), left_out.get(name)
+
+
+def task_of(name: str, source: TrainingData | None = None, **options: Any):
+    """A task that the data supports."""
+    tasks, left_out = build_tasks([name], source or training_data(), task_settings(**options))
+    assert not left_out
+    return tasks[name]
+
+
+def examples_of(task) -> list:
+    """All training examples of a task."""
+    return [task.example(index) for index in range(len(task))]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_recfound.data.task import TASKS
 from recbole_recfound.data.task.answers import (
-    PARSERS,
     parse_attributes,
     parse_label,
     parse_letter,
@@ -96,10 +96,10 @@ def test_attributes():
     labels=st.lists(st.text(max_size=6), max_size=4),
 )
 def test_any_text_is_read_or_is_none(text, labels):
-    for task, parse in PARSERS.items():
-        said = parse(text, labels)
+    for name, task in TASKS.items():
+        said = task.parse(text, labels)
         assert said is None or hash(said) is not None
-        if task in ("SA", "PRP"):
+        if name in ("SA", "PRP"):
             assert said is None or said in labels
 
 

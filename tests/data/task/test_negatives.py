@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.data.task import TaskOptions, build_tasks
+from recbole_recfound.data.task import build_tasks
 from recbole_recfound.data.task.negatives import draw_negatives
-from tests.data.task.hand_made import training_data
+from tests.data.task.hand_made import task_settings, training_data
 
 
 @settings(deadline=None)
@@ -33,7 +33,7 @@ def test_drawn_from_the_pool_and_never_known(seed, count, size, known, rows):
 )
 def test_no_task_draws_a_known_positive(histories, source, sequences):
     data = training_data([*histories, [0, 1, 2]])
-    options = TaskOptions(sequences=sequences, negative_source=source, hard_negatives=2, candidates=4)
+    options = task_settings(sequences=sequences, negative_source=source, hard_negatives=2, candidates=4)
     tasks, _ = build_tasks(["U2I", "I2I", "Q2I", "SR"], data, options)
     for name in set(tasks) & {"U2I", "I2I", "Q2I"}:
         for example in map(tasks[name].example, range(len(tasks[name]))):

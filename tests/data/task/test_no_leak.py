@@ -6,7 +6,8 @@ import pytest
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.protocol import Splits, build_splits
-from recbole_recfound.data.task import TaskOptions, TrainingData, build_tasks
+from recbole_recfound.data.task import TrainingData, build_tasks
+from tests.data.task.hand_made import task_settings
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
 ITEM = [["item_id:token", "title:token_seq", "genre:token"], *([f"i{n}", f"Film {n}", f"g{n % 3}"] for n in range(20))]
@@ -36,8 +37,8 @@ def _examples(path, source_of, sequences: bool) -> bytes:
     splits = build_splits(config)
     examples = []
     for form in ("letters", "title"):
-        options = TaskOptions(
-            sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", sr_form=form, eval_examples=16
+        options = task_settings(
+            sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", form=form, test_examples=16
         )
         tasks, left_out = build_tasks(TASKS, source_of(splits), options)
         assert not left_out

@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from recbole_recfound.adapter import build_adapter, routing
 from recbole_recfound.backbone import load_backbone
+from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from tests.reference.constrained import allowed_tokens, constrained_greedy
@@ -28,7 +29,7 @@ def backbone(tiny_backbone):
 @pytest.fixture(scope="module", params=["tmole", "lora"])
 def adapted(request, tiny_backbone):
     torch.manual_seed(0)
-    model = build_adapter(load_backbone(str(tiny_backbone), HOST).model, request.param, r=2)
+    model = build_adapter(load_backbone(str(tiny_backbone), HOST).model, request.param, task_table(), r=2)
     perturb(model, std=0.5)
     return model
 
@@ -52,7 +53,7 @@ def test_a_batch_writes_what_single_prompts_write(adapted, backbone):
 
 def test_the_route_of_the_task_reaches_generation(tiny_backbone, backbone):
     torch.manual_seed(0)
-    model = build_adapter(load_backbone(str(tiny_backbone), HOST).model, "tmole", r=2)
+    model = build_adapter(load_backbone(str(tiny_backbone), HOST).model, "tmole", task_table(), r=2)
     perturb(model, std=2.0)
     prompt = _prompts(backbone.tokenizer)[0]
     written = {
@@ -166,7 +167,7 @@ def test_margins_are_differences_of_log_probabilities(adapted, backbone):
 def test_margins_are_not_rounded_with_the_weights(tiny_backbone, backbone):
     """A threshold must be able to tell apart answers whose logits are the same in bf16."""
     torch.manual_seed(0)
-    model = build_adapter(load_backbone(str(tiny_backbone), HOST, torch.bfloat16).model, "tmole", r=2)
+    model = build_adapter(load_backbone(str(tiny_backbone), HOST, torch.bfloat16).model, "tmole", task_table(), r=2)
     perturb(model, std=0.5)
     with torch.autocast("cpu", torch.bfloat16):
         found = _generator(model, backbone.tokenizer).margins(_prompts(backbone.tokenizer), TASKS, 70, 71)

@@ -1,0 +1,109 @@
+"""I2I: an item to related items."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from recbole_recfound.data.task.base import HELD_OUT, Unsupported, register_task
+from recbole_recfound.data.task.embedding import EmbeddingTask
+from recbole_recfound.data.task.examples import Example, PairExample
+from recbole_recfound.data.task.settings import EmbeddingOptions, TaskSettings
+from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.runtime.options import option
+
+
+@dataclass(frozen=True)
+class ItemToItemOptions(EmbeddingOptions):
+    """Options of I2I.
+
+    Attributes:
+        neighbours: positives per item.
+        window: number of later items in a history that count as following.
+    """
+
+    neighbours: int = option(10, minimum=1)
+    window: int = option(3, minimum=1)
+
+
+@register_task("I2I")
+class ItemToItem(EmbeddingTask):
+    """Predict items that follow an item or share its users.
+
+    The score of a pair is the number of users in whose history j follows i within a window, plus the number who have
+    both, divided by the root of the two items' popularities; the positives of an item are its best neighbours.
+    """
+
+    id = 2
+    title = "item to item"
+    record = "Emb_item"
+    Options = ItemToItemOptions
+    options: ItemToItemOptions
+    prompt = "{{ item }}"
+    slots = ("item",)
+    test = HELD_OUT
+
+    def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
+        super().__init__(source, settings)
+        if len(self.pairs[0]) == 0:
+            raise Unsupported("no two items share a user in the training rows")
+
+    def __len__(self) -> int:
+        return len(self.pairs[0])
+
+    def example(self, index: int) -> Example:
+        """Return an item with one of its neighbours."""
+        anchors, positives = self.pairs
+        anchor, positive = int(anchors[index]), int(positives[index])
+        left, right = np.searchsorted(anchors, [anchor, anchor + 1])
+        known = np.append(positives[left:right], anchor)
+        negatives = self.negatives(self.draw(index), positive, known)
+        return PairExample(anchor, positive, negatives, tuple(known.tolist()))
+
+    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
+        """Return pairs of a user's test item and the item before it that are no training pairs, and their number."""
+        targets, _ = held_out.drawn(self.spec.id, 1, len(held_out.places))
+        size, items = len(self.source.catalogue), held_out.data.items
+        before, after = items[targets - 1], items[targets]
+        new = (before != after) & ~np.isin(before * size + after, self.pairs[0] * size + self.pairs[1])
+        targets = self.source.draw(self.spec.id, len(targets), 5).permutation(targets[new])
+        examples: list[Example] = []
+        for target in targets[: self.settings.tested(self.spec.name)].tolist():
+            anchor, positive = int(items[target - 1]), int(items[target])
+            left, right = np.searchsorted(self.pairs[0], [anchor, anchor + 1])
+            known = np.append(self.pairs[1][left:right], [anchor, positive])
+            others = self.candidates(self.source.draw(self.spec.id, target, 4), known)
+            examples.append(PairExample(anchor, positive, others, tuple(known.tolist())))
+        return examples, len(targets)
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Anchors (sorted) and positives, [pairs] each."""
+        seen = self.source.seen
+        popularity = np.asarray(seen.sum(0)).ravel()
+        score = ((seen.T @ seen) + self._follows()).tocsr()
+        score.setdiag(0)
+        score.eliminate_zeros()
+        scale = sp.diags(1.0 / np.sqrt(np.maximum(popularity, 1.0)))
+        return _best_per_row((scale @ score @ scale).tocsr(), self.options.neighbours)
+
+    def _follows(self) -> sp.csr_matrix:
+        """[items, items] how often a column's item comes within the window after a row's."""
+        items, size = self.source.items, len(self.source.catalogue)
+        user = np.repeat(np.arange(len(self.source.users)), self.source.lengths)
+        counts = sp.csr_matrix((size, size), dtype=np.float32)
+        for gap in range(1, self.options.window + 1):
+            same = user[:-gap] == user[gap:]
+            ones = np.ones(int(same.sum()), dtype=np.float32)
+            counts = counts + sp.csr_matrix((ones, (items[:-gap][same], items[gap:][same])), shape=(size, size))
+        return counts
+
+
+def _best_per_row(score: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the `count` largest entries of each row; equal scores are kept by column."""
+    rows = np.repeat(np.arange(score.shape[0]), np.diff(score.indptr))
+    order = np.lexsort((score.indices, -score.data, rows))
+    position = np.arange(len(order)) - score.indptr[rows[order]]
+    kept = order[position < count]
+    return rows[kept], score.indices[kept]

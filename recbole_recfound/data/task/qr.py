@@ -1,0 +1,14 @@
+"""QR: query rewriting."""
+
+from recbole_recfound.data.task.base import RecordOnlyTask, register_task
+from recbole_recfound.data.task.metrics import BLEU, RougeL
+
+
+@register_task("QR")
+class QueryRewriting(RecordOnlyTask):
+    """Rewrite a search query, as the records say."""
+
+    id = 3
+    title = "query rewriting"
+    record = "Query_Rewriting"
+    metrics = (RougeL, BLEU)

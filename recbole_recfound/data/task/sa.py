@@ -1,0 +1,63 @@
+"""SA: sentiment analysis, as the prediction of ratings."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from recbole_recfound.data.task.answers import parse_label
+from recbole_recfound.data.task.base import Unsupported, register_task
+from recbole_recfound.data.task.examples import Example, GenerativeExample
+from recbole_recfound.data.task.facts import number
+from recbole_recfound.data.task.interactions import InteractionTask
+from recbole_recfound.data.task.metrics import MacroF1
+from recbole_recfound.data.task.settings import TaskSettings
+from recbole_recfound.data.task.source import TrainingData
+
+
+@register_task("SA")
+class RatingPrediction(InteractionTask):
+    """Predict the rating a user gave an item, from a history of rated items."""
+
+    id = 6
+    title = "sentiment analysis"
+    record = "Sentiment_Analysis"
+    prompt = (
+        "A user rated items:\n{{ history }}\n\n"
+        "How will the user rate this item? Answer with one of {{ ratings }}.\n{{ item }}"
+    )
+    slots = ("history", "item", "ratings")
+    metrics = (MacroF1,)
+    closed = True
+    note = "ratings as sentiment classes"
+    max_classes = 10
+
+    def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
+        super().__init__(source, settings)
+        if source.ratings is None:
+            raise Unsupported("the data set has no rating")
+        self.classes = np.unique(source.ratings)
+        if not 2 <= len(self.classes) <= self.max_classes:
+            raise Unsupported(f"{len(self.classes)} distinct ratings, 2 to {self.max_classes} are needed")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All ratings."""
+        return tuple(number(value) for value in self.classes)
+
+    def example(self, index: int) -> Example:
+        """Return a history of rated items with the next item and its rating."""
+        _, position, start = self.at(index)
+        ratings = self.source.ratings
+        assert ratings is not None
+        history = zip(self.source.items[start:position], ratings[start:position], strict=True)
+        slots = {
+            "history": ("rated", tuple((int(item), number(rating)) for item, rating in history)),
+            "item": ("sentence", int(self.source.items[position])),
+            "ratings": ("text", ", ".join(self.choices)),
+        }
+        return GenerativeExample(slots, number(ratings[position]))
+
+    @classmethod
+    def parse(cls, text: str, choices: Collection[str]) -> str | None:
+        """Parse one of the ratings (the classes, in records)."""
+        return parse_label(text, choices)

@@ -1,0 +1,92 @@
+"""A run from request to table."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from recbole_recfound.evaluation.report.table import format_table, protocol_line
+from recbole_recfound.evaluation.results import Results, Row
+from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.run_folder import RESULTS, write_text
+from recbole_recfound.runtime.versions import versions
+from recbole_recfound.system.base import System
+from recbole_recfound.system.registry import get_system
+from recbole_recfound.system.request import Request
+from recbole_recfound.system.run import Run
+
+
+def execute(request: Request, saved: bool = True) -> dict[str, Any]:
+    """Run a system from request to table.
+
+    Args:
+        request: model, data set and settings.
+        saved: whether weights and checkpoints stay in the run folder.
+
+    Returns:
+        See `finish`.
+    """
+    system = get_system(request.model)
+    config = system.configure(request)
+    system.check(config)
+    budget = Budget(config["time_budget"])
+    run = Run(config, system.open_data(config), budget, saved)
+    run.check_baselines()
+    job = system(run)
+    rows = [run.row(each) for each in chain(job.baselines(), job.rows())]
+    return finish(run, job, rows)
+
+
+def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write `results.json` and `report.html`, print the table, and return RecBole's four results.
+
+    Args:
+        run: the run.
+        job: its system, after its rows were computed.
+        rows: the table.
+
+    Returns:
+        `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`, `comparison` and `run_dir`.
+    """
+    config, chosen, folder = run.config, job.choose(rows), run.folder.path
+    details = job.details()
+    facts = {**details.pop("run", {}), "total_seconds": run.budget.elapsed(), "peak_memory_gib": peak_memory_gib()}
+    results = Results(
+        job.name,
+        config["model"],
+        config["dataset"],
+        run.protocol.to_json(),
+        list(rows),
+        config["seed"],
+        versions(),
+        facts,
+        details,
+    ).to_json()
+    write_text(folder / "report.html", job.report(results))
+    if not run.saved:
+        job.discard()
+    # Last, since its presence says that the run is finished.
+    write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
+    lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
+    lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
+    lines.append(f"report: {folder / 'report.html'}")
+    print("\n" + "\n".join(lines), flush=True)
+    metric = run.protocol.valid_metric.lower()
+    return {
+        "best_valid_score": chosen.valid_metrics.get(metric),
+        "valid_score_bigger": run.data_config["valid_metric_bigger"],
+        "best_valid_result": chosen.valid_metrics,
+        "test_result": chosen.metrics,
+        "comparison": results["rows"],
+        "run_dir": str(folder),
+    }
+
+
+def peak_memory_gib() -> float:
+    """Return the largest resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, KiB elsewhere

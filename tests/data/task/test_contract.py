@@ -1,0 +1,96 @@
+"""What holds for every registered task."""
+
+import re
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from recbole_recfound.data.task import (
+    EMBEDDING,
+    GENERATIVE,
+    HELD_OUT,
+    KEPT,
+    RECORDS,
+    TASKS,
+    HeldOut,
+    TaskSettings,
+    task_table,
+)
+from recbole_recfound.data.task.answers import NO_YES
+from recbole_recfound.errors import ConfigError
+from tests.data.task.hand_made import examples_of, task_of, training_data
+
+every_task = pytest.mark.parametrize("name", TASKS)
+from_atomic_files = pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.from_atomic_files])
+ROWS = [[0, 1, 2, 3], [1, 2, 0], [3, 4, 1]]
+RATINGS = [5, 3.5, 1, 5, 3.5, 1, 5, 5, 1, 3.5]
+
+
+def source():
+    data = training_data(ROWS, RATINGS)
+    return type(data)(**(vars(data) | {"profiles": {"u0": {"age": "24"}, "u1": {"age": "30"}}}))
+
+
+@every_task
+def test_definition(name):
+    task = TASKS[name]
+    assert task.name == name and task.spec is task and task.title and task.record
+    assert task.kind in (EMBEDDING, GENERATIVE) and task.test in (HELD_OUT, KEPT, RECORDS)
+    assert task.from_atomic_files == (task.test != RECORDS)
+    assert bool(task.metrics) == (task.kind == GENERATIVE)
+    assert not task.answers or task.closed
+    if task.from_atomic_files:
+        assert set(re.findall(r"{{ (\w+) }}", task.prompt)) == set(task.slots) != set()
+
+
+@from_atomic_files
+def test_examples_are_deterministic_and_fill_the_prompt(name):
+    tasks = [task_of(name, source(), candidates=3) for _ in range(2)]
+    forwards = examples_of(tasks[0])
+    assert [tasks[1].example(index) for index in reversed(range(len(forwards)))][::-1] == forwards
+    for example in forwards:
+        if TASKS[name].kind == GENERATIVE:
+            assert set(example.slots) == set(tasks[0].slots)
+            assert TASKS[name].parses(example.answer)
+            assert not tasks[0].closed or example.answer in tasks[0].choices
+
+
+@from_atomic_files
+def test_no_test_example_is_a_training_example(name):
+    held_out = HeldOut(
+        training_data([[*row, 2 if index else 4] for index, row in enumerate(ROWS)]), np.array([4, 8, 12])
+    )
+    object.__setattr__(held_out.data, "ratings", np.array([5.0] * 13, dtype=np.float32))
+    task = task_of(name, source(), test_examples=3, candidates=3)
+    tested, available = task.test_examples(held_out)
+    assert len(tested) <= min(3, available) or available == len(tested) == 0
+    assert not [example for example in tested if example in examples_of(task)]
+    assert TaskSettings().tested(name) == 0
+
+
+@every_task
+def test_options_are_validated(name):
+    task = TASKS[name]
+    assert TaskSettings().options(name) == task.Options()
+    with pytest.raises(ConfigError, match=f"task_args: {name}: unknown option colour; known: "):
+        TaskSettings({name: {"colour": 1}}).options(name)
+    for field in fields(task.Options):
+        with pytest.raises(ConfigError, match=f"task_args: {name}: {field.name}: got .*, expected"):
+            TaskSettings({name: {field.name: [None]}}).options(name)
+
+
+@every_task
+def test_answers_of_records(name):
+    task = TASKS[name]
+    if task.answers:
+        assert task.record_choices({"anything"}) == task.answers and all(map(task.parses, task.answers))
+    if task.answers == NO_YES:
+        assert not task.parses("perhaps")
+
+
+def test_ids_are_rows_of_the_table_and_parts_of_seeds():
+    names = ["U2I", "Q2I", "I2I", "QR", "SR", "PRP", "SA", "AVE", "PM", "UP", "IP", "AP", "AG"]
+    assert [TASKS[name].id for name in names] == list(range(13))
+    assert list(TASKS)[:13] == names and list(task_table()) == [*names, "spare"]
+    assert list(task_table().values()) == [EMBEDDING] * 3 + [GENERATIVE] * 10 + ["none"]
