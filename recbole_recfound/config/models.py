@@ -6,11 +6,19 @@ import difflib
 import importlib
 from collections.abc import Iterable
 
+from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.locations import recbole_dir
 
-OUR_MODELS = {"RecFound": "recbole_recfound.model.recfound", "IAK": "recbole_recfound.model.iak"}
-"""Class name -> module, imported when it is asked for."""
+OUR_MODELS = {
+    "RecFound": Plugin(
+        "recbole_recfound.model.recfound",
+        "recbole_recfound.trainer.recfound",
+        "recbole_recfound.data.split.history_dataset",
+    ),
+    "IAK": Plugin("recbole_recfound.model.iak", "recbole_recfound.trainer.iak"),
+}
+"""Class name -> modules of model, trainer and data set, imported when they are looked up."""
 
 
 def recbole_models() -> list[str]:
@@ -35,7 +43,7 @@ def get_model(name: str) -> type:
         ConfigError: there is no such model, or a package that RecBole's model needs is not installed.
     """
     if name in OUR_MODELS:
-        return getattr(importlib.import_module(OUR_MODELS[name]), name)
+        return getattr(importlib.import_module(OUR_MODELS[name].model), name)
     theirs = recbole_models()
     if name not in theirs:
         raise ConfigError(f"model: there is no model {name!r}{nearest(name, [*OUR_MODELS, *theirs])}")

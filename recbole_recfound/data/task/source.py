@@ -9,6 +9,8 @@ import scipy.sparse as sp
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
+from recbole_recfound.data.item_ids import ItemIds
+from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.text.catalogue import Catalogue
 
 
@@ -80,8 +82,6 @@ class TrainingData:
         rank[np.argsort(user_tokens, kind="stable")] = np.arange(train.user_num)
         order = np.argsort(rank[uids], kind="stable")
         present, counts = np.unique(rank[uids], return_counts=True)
-        item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
-        row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
         rated = rating_field in train.inter_feat
         rating = (
             _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
@@ -90,7 +90,7 @@ class TrainingData:
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),
             indptr=np.concatenate([[0], np.cumsum(counts)]),
-            items=row_of_iid[iids[order]],
+            items=ItemIds.of(train, catalogue).to_catalogue(iids[order]),
             ratings=None if rating is None else rating[order].astype(np.float32),
             queries=[(text, row) for text, row in queries if row < catalogue.pool_size],
             seed=seed,
@@ -99,8 +99,13 @@ class TrainingData:
         return grouped, part_of[order]
 
     def history(self, user: int) -> np.ndarray:
-        """Return the catalogue rows of one user, oldest first."""
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
+        """Catalogue rows of one user, oldest first."""
+        return self.histories.of(user)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """The interactions as histories of catalogue indices."""
+        return Histories(self.indptr, self.items)
 
     @cached_property
     def lengths(self) -> np.ndarray:

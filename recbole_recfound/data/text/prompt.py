@@ -50,7 +50,7 @@ class PromptTemplate:
         separator: str = "\n",
         uncut: Collection[str] = (),
     ) -> None:
-        self.uncut = frozenset(uncut)
+        self.text, self.slots, self.chat, self.uncut = text, tuple(slots), chat, frozenset(uncut)
         try:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
