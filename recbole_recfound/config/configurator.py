@@ -15,7 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
-from recbole_recfound.config.history import settled_history_mode
+from recbole_recfound.config.history import history_name
 from recbole_recfound.config.models import get_model, nearest
 from recbole_recfound.config.property_files import Loader, Setting, read_settings
 from recbole_recfound.config.renamed import RENAMED
@@ -71,7 +71,7 @@ def check_value(key: str, value: Any, origin: str = "") -> Any:
     """
     where = f" ({origin})" if origin else ""
     rules = known_rules()
-    if key in RENAMED:
+    if key not in rules and key in RENAMED:
         raise ConfigError(f"{key}{where}: renamed; write {RENAMED[key]}")
     if key not in rules:
         raise ConfigError(f"{key}{where}: unknown setting{nearest(key, rules)}")
@@ -111,7 +111,7 @@ def _checked(settings: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
 
 COUNTED_IN_STEPS = {
     "epochs": "max_steps",
-    "train_batch_size": "embedding_batch and generative_batch",
+    "train_batch_size": "batch_args: embedding and generative",
     "clip_grad_norm": "max_grad_norm",
     "eval_step": "eval_interval",
     "enable_amp": "precision",
@@ -256,8 +256,8 @@ class Config(RecBoleConfig):
 
     def _settle_history_mode(self) -> None:
         """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
-        if self["history_mode"] is not None:
-            self.final_config_dict["history_mode"] = settled_history_mode(self)
+        if self["history"] is not None:
+            self.final_config_dict["history"] = history_name(self)
 
     def check_valid_metric(self) -> None:
         """Raise ConfigError if `valid_metric` is not computed in this run."""

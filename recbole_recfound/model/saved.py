@@ -23,6 +23,7 @@ from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.multi_task import MultiTaskData, make_collator
 from recbole_recfound.data.task import Example, GenerativeExample
 from recbole_recfound.data.text import Catalogue, ItemTexts, PromptTemplate
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.history import HISTORIES
 from recbole_recfound.model.parts import RecFoundParts, build_adapted
@@ -204,7 +205,9 @@ def _put_together(
         settings,
         backbone.tokenizer,
         backbone.context,
-        ItemTexts.of(items.catalogue, backbone.tokenizer, settings["max_item_tokens"]),
+        ItemTexts.of(
+            items.catalogue, backbone.tokenizer, ItemOptions.of(settings["item_args"], "item_args").max_tokens
+        ),
         templates,
         items.item_ids,
         HISTORIES[document["history"]],

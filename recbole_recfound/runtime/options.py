@@ -89,6 +89,11 @@ class Options:
         return cls(**(values or {}))
 
     @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all options."""
+        return [field.name for field in dataclasses.fields(cls)]
+
+    @classmethod
     def problems(cls, values: Mapping[str, Any] | None, where: str = "") -> list[str]:
         """Return one message for each unknown option and each wrong value.
 

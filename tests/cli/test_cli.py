@@ -90,10 +90,10 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
     [
         (["--use_gpu=True"], "no CUDA device"),
         (["--tasks=U2I,SRR"], "'SRR'"),
-        (["--item_text_fields=colour"], "'colour'"),
+        (["--item_args={text_fields: [colour]}"], "'colour'"),
         (["--backbone=/nowhere/llm"], "backbone '/nowhere/llm' not found"),
-        (["--experts_per_group=0"], "experts_per_group"),
-        (["--target_modules=qkv"], "no linear layer 'qkv'"),
+        (["--adapter_args={experts_per_group: 0}"], "experts_per_group"),
+        (["--adapter_args={target_modules: [qkv]}"], "no linear layer 'qkv'"),
         (["--eval_args={split: {RS: [1.0, 0.0, 0.0]}}"], "empty"),
         (["--topk=5000", "--valid_metric=NDCG@5000"], "topk: 5000, but there are only"),
         (["--output_dir=taken/runs"], "output_dir: taken/runs/"),

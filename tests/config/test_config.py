@@ -43,7 +43,7 @@ def settings_file(tmp_path):
         ({"scheduler": "s3"}, ["scheduler: is 's3', expected one of ", "s2sched", "coba", "proportional", "uniform"]),
         ({"adapter": "ia3"}, ["adapter: is 'ia3', expected one of ", "tmole", "lora", "none"]),
         ({"merge_method": "mean"}, ["merge_method: is 'mean', expected one of ", "slerp", "dare_ties", "none"]),
-        ({"merge_sparsify": "top"}, ["expected one of none, magnitude, random"]),
+        ({"merge_args": {"sparsify": "top"}}, ["expected one of none, magnitude, random"]),
         ({"tasks": ["QQ"], "scheduler": "s3", "seeds": 1}, ["unknown task 'QQ'", "'s3'", "seeds: unknown setting"]),
     ],
     ids=str,
@@ -278,7 +278,7 @@ def test_columns_that_are_not_there(write_dataset):
 
 @pytest.mark.parametrize(
     ("given", "ours"),
-    [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "embedding_batch"), ({"eval_step": 2}, "eval_interval")],
+    [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "batch_args"), ({"eval_step": 2}, "eval_interval")],
 )
 def test_what_recfound_does_not_read_is_refused(given, ours):
     with pytest.raises(ConfigError, match=f"{next(iter(given))}: RecFound counts steps .*{ours}"):
@@ -430,9 +430,9 @@ def test_a_forgotten_model_of_iak_is_noticed():
         Config("RecFound", "ml-100k", config_dict={"domain": ["occupation"]})
 
 
-@pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "text")])
+@pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "positions")])
 def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
     monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda *_: torch.device(device))
-    assert Config("RecFound", "ml-100k")["history_mode"] == mode
-    other = "item" if mode == "text" else "text"
-    assert Config("RecFound", "ml-100k", config_dict={"history_mode": other})["history_mode"] == other
+    assert Config("RecFound", "ml-100k")["history"] == mode
+    other = "item" if mode == "positions" else "positions"
+    assert Config("RecFound", "ml-100k", config_dict={"history": other})["history"] == other

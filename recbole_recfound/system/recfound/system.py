@@ -12,9 +12,13 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.options import MergeOptions, scheduler_args, task_args
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.data.task import GENERATIVE, TASKS
+from recbole_recfound.data.task_tests import TestOptions
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.report.page import render_report
@@ -24,6 +28,7 @@ from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
+from recbole_recfound.model.options import CONTROLS, LossOptions, TowerOptions
 from recbole_recfound.model.parts import backbone_of
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
@@ -37,6 +42,7 @@ from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
+from recbole_recfound.trainer.probes import ProbeOptions
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 TEST_SECONDS, TEST_SHARE = 0.7, 0.3
@@ -72,6 +78,7 @@ class RecFoundSystem(System):
         super().__init__(run)
         config = self.config = run.config
         self.budget = run.budget
+        self.testing = TestOptions.of(config["test_args"], "test_args")
         self.files = open_task_files(config)
         self.device = choose_device(config["use_gpu"], config["gpu_id"])
         self.precision = choose_precision(config["precision"], self.device)
@@ -84,7 +91,7 @@ class RecFoundSystem(System):
         tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
         planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
         self.budget.reserved = min(planned, TEST_SHARE * self.budget.seconds)
-        self.store = CheckpointStore(run.folder.trainer_state, config["merge_last"])
+        self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=self.budget)
 
     @classmethod
@@ -95,11 +102,28 @@ class RecFoundSystem(System):
     @classmethod
     def check(cls, config: Config) -> None:
         """Refuse settings of the tasks that cannot work."""
-        check_bert_score(config["bert_score_model"])
+        problems = [
+            *TowerOptions.problems(config["tower_args"], "tower_args"),
+            *LossOptions.problems(config["loss_args"], "loss_args"),
+            *ItemOptions.problems(config["item_args"], "item_args"),
+            *BatchOptions.problems(config["batch_args"], "batch_args"),
+            *ProbeOptions.problems(config["probe_args"], "probe_args"),
+            *TestOptions.problems(config["test_args"], "test_args"),
+        ]
+        for read in (task_args, scheduler_args, MergeOptions.read):
+            try:
+                read(config)
+            except ConfigError as error:
+                problems.append(str(error))
+        if config["control"] not in (None, *CONTROLS):
+            problems.append(f"control: got {config['control']!r}, expected one of {', '.join(CONTROLS)} or nothing")
+        if problems:
+            raise ConfigError("; ".join(problems))
+        check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
-        if self.splits is not None and self.config["generative_candidates"]:
+        if self.splits is not None and self.testing.rank_titles:
             yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
         yield Job(self.config["model"], lambda: self._row, resumable=False)
 
@@ -217,13 +241,15 @@ class RecFoundSystem(System):
 
     def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
         config = self.config
+        merging, further = MergeOptions.read(config)
         return merge_last(
             self.store,
-            config["merge_last"],
+            merging.last,
             config["merge_method"],
-            config["merge_density"],
+            merging.density,
             self.device,
-            config["merge_sparsify"],
+            merging.sparsify,
+            **further,
         )
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -236,7 +262,7 @@ class RecFoundSystem(System):
     def _test_tasks(self, outcome: MergeOutcome) -> tuple[Tests, Tests]:
         """Tests of the kept candidate's tasks, and of the best single checkpoint's if they are asked for (else the same again)."""
         built, config = self.built, self.config
-        generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, config["answer_beams"])
+        generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, self.testing.beams)
 
         def test() -> Tests:
             with self.trainer.accelerator.autocast():
@@ -250,7 +276,7 @@ class RecFoundSystem(System):
                 )
 
         tested = test()
-        if not config["test_best"] or outcome.kept == "best":
+        if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self._load(self.store.load(self.trainer.best_step, self.device).trained)
@@ -284,7 +310,7 @@ class RecFoundSystem(System):
         """Rank the best items of the same model by the likelihood of their titles."""
         row = self._row
         assert self.splits is not None
-        count, trainer, started = self.config["generative_candidates"], self.trainer, time.monotonic()
+        count, trainer, started = self.testing.rank_titles, self.trainer, time.monotonic()
         model = trainer.model
         model.rerank = GenerativeRanking(model, self.built.collator, count)
         try:
