@@ -133,11 +133,16 @@ def _metric_at(value: str) -> str | None:
 
 
 def _paths_by_part(value: list | dict) -> str | None:
+    if isinstance(value, dict) and (unknown := [str(part) for part in value if part not in PARTS]):
+        return f"unknown part {', '.join(unknown)}, expected {', '.join(PARTS)}"
     parts = value.values() if isinstance(value, dict) else [value]
     lists = [[part] if isinstance(part, str) else part for part in parts if part is not None]
     fits = all(isinstance(paths, list) and all(isinstance(path, str) and path for path in paths) for paths in lists)
     return None if fits else "expected files, or {train: [...], valid: [...], test: [...]} with a list of files each"
 
+
+PARTS = ("train", "valid", "test")
+"""Parts of `task_files`."""
 
 RULES: dict[str, Rule] = {
     "model": Rule((str,)),
