@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_recfound import compat
+from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.config.property_files import defaults_beside_recbole
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_recfound", "run_recfound"]
 
-compat.install()
+compat.install(OUR_MODELS, defaults_beside_recbole)
 
 
 def __getattr__(name: str) -> Any:

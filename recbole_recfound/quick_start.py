@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_recfound.serving.recommender import Recommender
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.load import load_run
 from recbole_recfound.system.request import Request
@@ -41,14 +42,16 @@ def run_recfound(
     return execute(Request.of(model, dataset, config_file_list, config_dict, baselines), saved)
 
 
-def load_recfound(run_dir: str | Path) -> Any:
+def load_recfound(run_dir: str | Path, backbone: str | None = None, data_path: str | None = None) -> Recommender:
     """Load a finished run of a system of this package for serving.
 
     Args:
-        run_dir: the run folder.
+        run_dir: the run folder; of a run of RecFound, it and the backbone are enough.
+        backbone: name or folder of the backbone; None: the one that the run was trained with.
+        data_path: where data sets lie, for known users (`user=`) and for IAK; None: where they were for the run.
 
     Raises:
         ConfigError: there is no such run, or it cannot be served.
         DataError: data or files are missing or damaged.
     """
-    return load_run(run_dir)
+    return load_run(run_dir, backbone=backbone, data_path=data_path)

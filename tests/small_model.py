@@ -38,7 +38,9 @@ class Small:
         """A trainer that keeps its checkpoints in `folder`."""
         accelerator = Accelerator(cpu=True, gradient_accumulation_steps=self.config["gradient_accumulation"])
         store = CheckpointStore(folder, self.config["merge_last"])
-        return RecFoundTrainer(self.config, self.model, accelerator, store, budget or Budget(0))
+        return RecFoundTrainer(
+            self.config, self.model, accelerator=accelerator, store=store, budget=budget or Budget(0)
+        )
 
 
 def build_small(settings: dict, **changes) -> Small:
@@ -48,7 +50,7 @@ def build_small(settings: dict, **changes) -> Small:
     device = choose_device(config["use_gpu"], config["gpu_id"])
     splits = build_splits(config)
     backbone = load_backbone(config["backbone"], device)
-    return Small(config, splits, build_recfound(config, splits, backbone, device), device)
+    return Small(config, splits, build_recfound(config, splits, backbone), device)
 
 
 def perturb(model: torch.nn.Module, seed: int = 0, std: float = 0.05) -> None:

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
 
 from recbole_recfound.compat.aliases import set_numpy_aliases
-from recbole_recfound.compat.importing import RepairingFinder
+from recbole_recfound.compat.importing import Repair, RepairingFinder
+from recbole_recfound.compat.plugin import Plugin, add_aliases, plugin_repairs
 from recbole_recfound.compat.repairs import repairs_by_module
 
 SUPPORTED = "1.2.1"
 
 
-def install() -> bool:
-    """Mends RecBole, once per Python process.
+def install(
+    plugins: Mapping[str, Plugin] | None = None, defaults: Callable[[str], Mapping[str, Any]] = lambda model: {}
+) -> bool:
+    """Repair RecBole, once per Python process, and let it look up models of a plug-in by name.
+
+    Args:
+        plugins: by the name of the model's class.
+        defaults: gives the default settings of one of these models.
 
     Returns:
         Whether the repairs are in place; False (with a warning) for every RecBole but 1.2.1, which is left as it is.
@@ -38,7 +49,22 @@ def install() -> bool:
     # nobody can act on the deprecations of a last release
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
-    finder = RepairingFinder(repairs_by_module())
+    repairs = {module: [repair] for module, repair in repairs_by_module().items()}
+    for module, further in plugin_repairs(plugins or {}, defaults).items():
+        repairs.setdefault(module, []).extend(further)
+    add_aliases(plugins or {})
+    finder = RepairingFinder({module: _together(several) for module, several in repairs.items()})
     finder.repair_imported()
     sys.meta_path.insert(0, finder)
     return True
+
+
+def _together(repairs: list[Repair]) -> Repair:
+    @contextmanager
+    def all_of_them(module: ModuleType) -> Iterator[None]:
+        with ExitStack() as stack:
+            for repair in repairs:
+                stack.enter_context(repair(module))
+            yield
+
+    return all_of_them

@@ -146,7 +146,17 @@ REMEMBERING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *REMEMBERING]
+# hyperopt 0.2.6: the search spaces are sampled with a numpy Generator, no longer with a RandomState.
+SEARCHING = [
+    Place(
+        "recbole.trainer.hyper_tuning",
+        "exhaustive_search",
+        "rng = np.random.RandomState(seed)",
+        "rng = np.random.default_rng(seed)",
+    )
+]
+
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *REMEMBERING, *SEARCHING]
 
 
 def repairs_by_module() -> dict[str, Repair]:

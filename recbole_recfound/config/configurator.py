@@ -15,6 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
+from recbole_recfound.config.history import settled_history_mode
 from recbole_recfound.config.models import get_model, nearest
 from recbole_recfound.config.property_files import Loader, Setting, read_settings
 from recbole_recfound.config.renamed import RENAMED
@@ -138,6 +139,8 @@ class Config(RecBoleConfig):
         DataError: the data set or a column that the run needs is missing.
     """
 
+    reads_plugin_files = True
+
     def __init__(
         self,
         model: str | type | None = None,
@@ -253,8 +256,8 @@ class Config(RecBoleConfig):
 
     def _settle_history_mode(self) -> None:
         """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
-        if self.model == "RecFound" and self["history_mode"] == "auto":
-            self.final_config_dict["history_mode"] = "text" if self["use_gpu"] else "item"
+        if self["history_mode"] is not None:
+            self.final_config_dict["history_mode"] = settled_history_mode(self)
 
     def check_valid_metric(self) -> None:
         """Raise ConfigError if `valid_metric` is not computed in this run."""

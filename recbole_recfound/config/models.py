@@ -6,7 +6,9 @@ import difflib
 import importlib
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 
+from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
@@ -20,11 +22,22 @@ def recbole_models() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (recbole_dir() / "properties" / "model").glob("*.yaml")))
 
 
-OUR_MODELS: dict[str, str] = {
-    path.stem: f"recbole_recfound.model.{path.stem.lower()}"
-    for path in sorted((properties_dir() / "model").glob("*.yaml"), reverse=True)
+def _plugin(name: str) -> Plugin:
+    """The modules of a model: `model/name.py`, and where they exist `trainer/name.py` and `model/name_dataset.py`."""
+    package = Path(__file__).resolve().parents[1]
+    files = (f"model/{name.lower()}", f"trainer/{name.lower()}", f"model/{name.lower()}_dataset")
+    modules = [f"{package.name}.{file.replace('/', '.')}" for file in files]
+    trainer, dataset = (
+        module if (package / f"{file}.py").is_file() else None
+        for module, file in zip(modules[1:], files[1:], strict=True)
+    )
+    return Plugin(modules[0], trainer, dataset)
+
+
+OUR_MODELS: dict[str, Plugin] = {
+    path.stem: _plugin(path.stem) for path in sorted((properties_dir() / "model").glob("*.yaml"), reverse=True)
 }
-"""Class name -> module, imported on first use. A model is a file `properties/model/NAME.yaml` and a module `model/name.py`."""
+"""Models with a file `properties/model/NAME.yaml`: class name -> modules, imported when they are looked up."""
 
 ALSO_KNOWN: set[str] = set()
 """Names of models that are registered outside the package."""
@@ -80,7 +93,7 @@ def get_model(name: str) -> type:
         ConfigError: unknown model, or a package that RecBole's model needs is not installed.
     """
     if name in OUR_MODELS:
-        cls: type = getattr(importlib.import_module(OUR_MODELS[name]), name)
+        cls: type = getattr(importlib.import_module(OUR_MODELS[name].model), name)
         return cls
     if name not in recbole_models():
         raise ConfigError(unknown_model(name) or f"model: {name} has no class in this package or RecBole")

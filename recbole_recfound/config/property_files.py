@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
 
 class Loader(yaml.SafeLoader):
@@ -37,6 +38,23 @@ class Setting:
     """What its comment gives in brackets first: the type."""
     effect: str = ""
     """The rest of its comment."""
+
+
+def defaults_beside_recbole(model: str) -> dict[str, Any]:
+    """Return the defaults that RecBole's own `Config` needs for one of our models.
+
+    Args:
+        model: name of the model.
+
+    Returns:
+        The model's file, and the keys of our `overall.yaml` that RecBole does not define.
+    """
+    theirs = recbole_dir() / "properties"
+    files = ("overall.yaml", "dataset/sample.yaml")
+    defined = {setting.key for file in files for setting in read_settings(theirs / file)}
+    ours = {s.key: s.value for s in read_settings(properties_dir() / "overall.yaml") if s.key not in defined}
+    path = properties_dir() / "model" / f"{model}.yaml"
+    return ours | {s.key: s.value for s in read_settings(path)} if path.is_file() else ours
 
 
 def parse_text(text: str) -> Any:

@@ -7,9 +7,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import PairBatch
+from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.records.records import Text
 from recbole_recfound.data.task import RecordPairExample
-from recbole_recfound.data.text import pad_tokens, plain_tokens
+from recbole_recfound.data.text import plain_tokens
 
 
 def record_pairs(

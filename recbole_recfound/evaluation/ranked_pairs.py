@@ -10,11 +10,12 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
+from recbole_recfound.data.task import RANKED, TASKS, PairExample, RecordPairExample
+from recbole_recfound.evaluation.task_vectors import TaskVectors
 
 
 def rank_examples(
-    model: Any,
+    vectors: TaskVectors,
     task: str,
     examples: Sequence[PairExample | RecordPairExample],
     settings: Mapping[str, Any],
@@ -23,7 +24,7 @@ def rank_examples(
     """Rank the right answer of each example among `RANKED` candidates; every distinct text is encoded once.
 
     Args:
-        model: RecFound.
+        vectors: encodes queries and items.
         task: name of the embedding task, whose route is used.
         examples: all of one form.
         settings: `metric_decimal_place`.
@@ -33,9 +34,9 @@ def rank_examples(
         The metric, and the fewest candidates that an example had.
     """
     if isinstance(examples[0], RecordPairExample):
-        scores = _score_records(model, task, examples, others)
+        scores = _score_records(vectors, task, examples, others)
     else:
-        scores = _score_items(model, task, examples)
+        scores = _score_items(vectors, task, examples)
     fewest = int(scores.isfinite().sum(1).min())
     # Of equal scores the right answer has the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
@@ -44,30 +45,26 @@ def rank_examples(
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
-    evaluator = Evaluator(
-        {"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals}
-    )
+    evaluator = Evaluator({"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 
 
-def _score_items(model: Any, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
+def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
     """[B, candidates], the right item first."""
     places, items = _numbered([(e.positive, *e.negatives) for e in examples])
     asked, queries = _numbered([(e.query,) for e in examples])
-    vectors = model.query_vectors(task, queries)
-    return _scores(
-        vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], model.catalogue_vectors(task, items), places
-    )
+    vectors = encoder.queries(task, queries)
+    return _scores(vectors[torch.from_numpy(asked[:, 0]).to(vectors.device)], encoder.items(task, items), places)
 
 
 def _score_records(
-    model: Any, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]
+    encoder: TaskVectors, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]
 ) -> torch.Tensor:
     """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
     others = list(dict.fromkeys(others))
     negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
-    places, texts = _numbered([(e.query, e.positive, *wrong) for e, wrong in zip(examples, negatives)])
-    vectors = model.encode_texts(texts, task)
+    places, texts = _numbered([(e.query, e.positive, *wrong) for e, wrong in zip(examples, negatives, strict=True)])
+    vectors = encoder.texts(texts, task)
     return _scores(vectors[torch.from_numpy(places[:, 0]).to(vectors.device)], vectors, places[:, 1:])
 
 

@@ -7,19 +7,23 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS
 from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
 from recbole_recfound.data.task_tests import TaskTest
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
+from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
+from recbole_recfound.model.recfound import RecFound
 
 FEW = 64
 """Up to so many choices, one answer to all examples is worth a comparison."""
 
 
 def run_tests(
-    model: Any,
+    model: RecFound,
+    collator: Collator,
     generator: Generator,
     tests: Mapping[str, TaskTest],
     settings: Mapping[str, Any],
@@ -29,6 +33,7 @@ def run_tests(
 
     Args:
         model: RecFound.
+        collator: of its data.
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
@@ -44,6 +49,7 @@ def run_tests(
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
     ordered = sorted(tests.values(), key=lambda test: not test.choices)
     slowest = 0.0
+    vectors = TaskVectors(model, collator)
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
@@ -53,10 +59,10 @@ def run_tests(
             if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
-                metrics, fewest = rank_examples(model, test.task, test.examples, settings, test.others)
+                metrics, fewest = rank_examples(vectors, test.task, test.examples, settings, test.others)
                 found[test.task] = {"metrics": metrics, "candidates": fewest, **_about(test)}
             else:
-                found[test.task] = {**answer(model, generator, test, settings), **_about(test)}
+                found[test.task] = {**answer(collator, generator, test, settings), **_about(test)}
                 if 0 < len(test.choices) <= FEW:
                     found[test.task]["constant"] = best_constant(test, settings)
             slowest = max(slowest, (time.monotonic() - started) / asked)
@@ -73,12 +79,11 @@ def _about(test: TaskTest) -> dict[str, Any]:
     return {"examples": len(test.examples), "available": test.available, "source": test.source}
 
 
-def answer(model: Any, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
+def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Generate the answers of one task and score them; few choices are held to, and any other text is free.
 
     With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier answer's.
     """
-    collator = model.inputs.collator
     prompts = [collator.prompt(test.task, example) for example in test.examples]
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)

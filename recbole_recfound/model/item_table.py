@@ -45,6 +45,10 @@ class ItemTable(nn.Module):
         self.token_norm = token_norm
         self.dropout = Dropout(dropout)
         self.moved_size = moved_size
+        self.statistics: dict[str, torch.Tensor] = {}
+        """Mean and deviation of the features: what the vector of a new item needs."""
+        self.fixed: torch.Tensor | None = None
+        """Vectors [num_items, d] of a model that is only served; nothing is computed from features then."""
         width = feature_size + moved_size
         # Standardised text features by item, and how far training has moved them; set by the model.
         self.register_buffer("features", torch.zeros(num_items, width), persistent=False)
@@ -68,15 +72,41 @@ class ItemTable(nn.Module):
             features: [num_items, feature_size] of the plain backbone.
             trained: [num_items, moved_size] the leading ones as the trained text side gives them; None: not moved.
         """
-        parts = [_standard(features)]
+        self.statistics = {"feature_mean": features[1:].mean(0), "feature_deviation": _deviation(features)}
+        if trained is not None:
+            self.statistics |= {"trained_mean": trained[1:].mean(0), "trained_deviation": _deviation(trained)}
+        self.features = self._standardised(features, trained)
+        self.features[0] = 0.0
+
+    def _standardised(self, features: torch.Tensor, trained: torch.Tensor | None) -> torch.Tensor:
+        known = self.statistics
+        parts = [(features - known["feature_mean"]) / known["feature_deviation"]]
         if self.moved_size:
             plain = parts[0][:, : self.moved_size]
-            parts.append(torch.zeros_like(plain) if trained is None else _standard(trained) - plain)
-        self.features = torch.cat(parts, dim=1)
-        self.features[0] = 0.0
+            moved = torch.zeros_like(plain)
+            if trained is not None:
+                moved = (trained - known["trained_mean"]) / known["trained_deviation"] - plain
+            parts.append(moved)
+        return torch.cat(parts, dim=1)
+
+    def vectors_of(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the vectors [n, d], norm 1, of items that are not in the table: from their text alone, the id part is zero.
+
+        Args:
+            features: [n, feature_size] of the plain backbone.
+            trained: [n, moved_size], where the table has been moved by training; else None.
+
+        Raises:
+            ValueError: text features take no part in this table.
+        """
+        if self.text is None:
+            raise ValueError("the item table has no text features")
+        return F.normalize(self.text(self._standardised(features, trained)), dim=-1)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1."""
+        if self.fixed is not None:
+            return self.fixed * self.token_norm, self.fixed
         parts = []
         if self.text is not None:
             parts.append(self.text(self.dropout(self.features)))
@@ -86,6 +116,6 @@ class ItemTable(nn.Module):
         return vectors * self.token_norm, vectors
 
 
-def _standard(features: torch.Tensor) -> torch.Tensor:
-    """Every feature with mean 0 and deviation 1 over the items [num_items, f]; row 0 is padding."""
-    return (features - features[1:].mean(0)) / features[1:].std(0).clamp(min=1e-6)
+def _deviation(features: torch.Tensor) -> torch.Tensor:
+    """Standard deviation [f] of every feature over the items [num_items, f]; row 0 is padding."""
+    return features[1:].std(0).clamp(min=1e-6)

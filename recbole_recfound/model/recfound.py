@@ -1,12 +1,14 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
@@ -14,89 +16,79 @@ from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data import RECORD, Collator, GenerativeBatch, PairBatch, SequenceBatch, StepBatch
-from recbole_recfound.data.record_pairs import text_tensors
-from recbole_recfound.data.records.records import Text
+from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
-from recbole_recfound.data.text import TokenTable, pad
+from recbole_recfound.data.text import TokenTable
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
-from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
+from recbole_recfound.model.losses import answer_loss, info_nce
+from recbole_recfound.model.parts import RecFoundParts, build_parts, check_built
+from recbole_recfound.model.pretrained.families import FAMILIES, Family
+from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 
 
-@dataclass(frozen=True)
-class ModelInputs:
-    """What the model is given besides config and data set; nothing in it is learned.
+class NoInteractions:
+    """What RecBole's models ask of a data set, when there are neither users nor items."""
 
-    Attributes:
-        adapted: backbone with adapter.
-        collator: turns histories into prompts.
-        item_tokens: text of each RecBole item id (row 0 empty).
-        row_of_iid: [num_items] catalogue row of each item id, -1 for padding.
-        tasks: names of the tasks trained.
-        device: where to run.
-        mode: how histories enter the LLM: `item`, `positions` or `prompt` (see `model/build.py`).
-        fingerprint: of the backbone; checkpoints belong to it.
-        targets_per_row: next items to predict in a sequence, on average.
-        ranks: whether users' items are ranked; if not, nothing about users and items is learned.
-    """
-
-    adapted: PeftModel
-    collator: Collator
-    item_tokens: TokenTable
-    row_of_iid: np.ndarray
-    tasks: tuple[str, ...]
-    device: torch.device
-    mode: str
-    fingerprint: str
-    targets_per_row: float = 1.0
-    ranks: bool = True
+    def num(self, field: str) -> int:
+        """Return the number of ids of a field: the padding alone."""
+        return 1
 
 
 class RecFound(GeneralRecommender):
     """One LLM with task-wise low-rank experts: recommends, embeds and answers.
 
     Declared as a general model so that RecBole hands over plain chronological interactions; the evaluation loader adds
-    each user's history in RecBole's usual sequential fields.
+    each user's history in RecBole's usual sequential fields (`RecFoundDataset`).
+
+    Args:
+        config: settings of the run, RecBole's Config or ours.
+        dataset: RecBole's built training part; None trains on `task_files` alone.
+        parts: backbone, adapter and token tables; None builds them from `config` and `dataset`.
+
+    Raises:
+        BackboneError: the backbone cannot be loaded or keeps attending causally.
+        ConfigError: settings that do not fit the data or the backbone.
+        DataError: a malformed data file.
+        TrainingError: the adapter has no effect.
     """
 
     input_type = InputType.POINTWISE
 
-    def __init__(self, config: Config, dataset, inputs: ModelInputs) -> None:
-        super().__init__(config, dataset)
-        self.inputs = inputs
-        self.device = inputs.device
-        self.mode = inputs.mode
+    def __init__(self, config: Any, dataset: Dataset | None, *, parts: RecFoundParts | None = None) -> None:
+        super().__init__(config, dataset or NoInteractions())
+        self.parts = parts or build_parts(config, dataset)
+        self.device = config["device"]
+        self.history = self.parts.history
         self.temperature: float = config["temperature"]
         self.pair_temperature: float = config["pair_temperature"]
         self.sampled_items = config["sampled_items"] if self.n_items > config["full_softmax_items"] else 0
         # What the evaluation leaves out of a user's ranking is no candidate in training either.
         self.masks_history: bool = config["mask_history"]
         self.chunk: int = config["gradient_cache_chunk"]
-        self.backbone = inputs.adapted
+        self.backbone = self.parts.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
         small = config["user_tower"] == "small"
-        user_depth = 0 if small else self._depth(config["backbone_layers"], in_item_mode=2)
-        text_depth = self._depth(config["text_layers"], in_item_mode=8)
-        # A prompt and the items it is held against are encoded alike.
-        self.text_tower = TextTower(inputs.adapted, user_depth if self.mode == "prompt" else text_depth)
         # The default names a layer of the bundled backbone; a shallower one gives its last.
         layers = self._decoder.config.num_hidden_layers
+        user_depth = 0 if small else self.history.user_depth(layers, config["backbone_layers"])
+        self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, config["text_layers"], user_depth))
         self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in config["frozen_feature_layers"]))
         self.history_titles: int = config["history_titles"]
         self.seed = config["seed"]
         self.random_features = config["item_features"] == "random"
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
-        self.table_route = next((task for task in trained if task in inputs.tasks), None)
+        self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
         reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
-        self.user_tower = UserTower(inputs.adapted, user_depth, config["dropout"], reader)
+        self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader)
         self.user_depth = user_depth
         self.item_table = ItemTable(
             self.n_items,
@@ -117,20 +109,29 @@ class RecFound(GeneralRecommender):
         """Changes the scores [B, num_items] of an evaluation, if given."""
         self._frozen_features: torch.Tensor | None = None
         self._table: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.to(self.device)
+        if self.parts.data is not None:
+            check_built(self.backbone, self.parts.tasks, self.device)
+        if config["adapter"] == "none":
+            # B is zero: an adapter that never learns is the frozen backbone.
+            self.backbone.requires_grad_(False)
+        if self.parts.data is not None and dataset is None:
+            self._centre_records()
+
+    @torch.no_grad()
+    def _centre_records(self) -> None:
+        """Centre pairs by the mean of some positives under the plain backbone: without items there is no catalogue to centre by."""
+        texts = self.parts.data.record_texts()
+        if len(texts):
+            self.text_mean = self.eval().text_tower.encode_table(texts, None, self.parts.pad_id, self.device).mean(0)
 
     @property
     def _decoder(self) -> torch.nn.Module:
-        return self.inputs.adapted.get_base_model().base_model
-
-    def _depth(self, configured: int | None, in_item_mode: int) -> int:
-        layers = self._decoder.config.num_hidden_layers
-        if configured is not None:
-            return min(configured, layers)
-        return min(in_item_mode, layers) if self.mode == "item" else layers
+        return self.backbone.get_base_model().base_model
 
     def _freeze_unread(self) -> None:
         """What no task of this run reads is not trained and must not count as trained."""
-        if self.mode == "prompt" or not self.inputs.ranks:
+        if not self.history.uses_item_table or not self.parts.ranks:
             self.user_tower.requires_grad_(False)
             self.item_table.requires_grad_(False)
         deepest = self._deepest_layer()
@@ -141,25 +142,72 @@ class RecFound(GeneralRecommender):
 
     def _deepest_layer(self) -> int:
         """How many of the backbone's layers the tasks of this run go through."""
-        kinds = {TASKS[task].kind for task in self.inputs.tasks}
+        kinds = {TASKS[task].kind for task in self.parts.tasks}
         if GENERATIVE in kinds:
             return self._decoder.config.num_hidden_layers
         # Records of U2I are pairs whatever the mode.
-        records = RECORD in self.inputs.collator.templates
-        pairs = self.mode == "prompt" or records or any(task != ROUTE for task in self.inputs.tasks)
-        return max(self.user_depth if self.inputs.ranks else 0, self.text_tower.depth if pairs else 0)
+        pairs = not self.history.sequences or self.parts.records or any(task != ROUTE for task in self.parts.tasks)
+        return max(self.user_depth if self.parts.ranks else 0, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
         """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
         self._table = None
         return super().train(mode)
 
+    @classmethod
+    def from_run(cls, folder: Path, dataset: Dataset | None = None, backbone: str | None = None) -> "RecFound":
+        """Load the model of a finished run, in eval, without its data set.
+
+        Args:
+            folder: the run folder.
+            dataset: a data set that the model is to be used with; its items must be those of the run.
+            backbone: name or folder of the backbone; None: the one that the run was trained with.
+
+        Raises:
+            BackboneError: the backbone cannot be loaded.
+            ConfigError: no finished run, or another backbone.
+            DataError: a file is missing or damaged, or `dataset` has other items.
+        """
+        return cls.of_saved(read_model(folder, backbone), dataset)
+
+    @classmethod
+    def of_saved(cls, saved: SavedModel, dataset: Dataset | None = None) -> "RecFound":
+        """Put a model together from the files of a run; see `from_run`."""
+        if dataset is not None:
+            theirs = dataset.field2id_token[dataset.iid_field][1:]
+            ours = [saved.items.catalogue.tokens[index] for index in saved.items.item_ids.index_of_id[1:]]
+            if list(map(str, theirs)) != ours:
+                raise DataError(f"{saved.folder} was trained on other items: data, load_col or filters have changed")
+        model = cls(saved.settings, saved.items, parts=saved.parts)
+        saved.restore(model)
+        return model.eval()
+
+    @staticmethod
+    def training_loader(dataset: Dataset) -> HistoryLoader:
+        """Return the loader of training rows with their histories, for kernels on this model."""
+        return HistoryLoader(dataset)
+
+    @staticmethod
+    def training_rows(dataset: Dataset) -> np.ndarray:
+        """Return which training rows have a history, bool [N]."""
+        return HistoryCollate(dataset).before > 0
+
+    def apply(self, fn: Callable[[torch.nn.Module], None]) -> "RecFound":
+        """Call `fn` once for each module, parents first.
+
+        RecBole's count of FLOPs adds buffers this way, which fails for modules that are shared (the task table of the adapted
+        layers) and for those that look attributes up in a child (PEFT's).
+        """
+        for module in self.modules():
+            fn(module)
+        return self
+
     # Item text -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def refresh_items(self) -> None:
         """Encode every item's text with the current adapter; the first call also encodes them with the plain backbone."""
-        embeds = any(TASKS[task].kind == EMBEDDING for task in self.inputs.tasks)
+        embeds = any(TASKS[task].kind == EMBEDDING for task in self.parts.tasks)
         if self.n_items == 1 or not embeds:  # a run on records alone has no items but the padding
             return
         first = self._frozen_features is None
@@ -172,7 +220,7 @@ class RecFound(GeneralRecommender):
             if self.random_features:
                 self._frozen_features.copy_(torch.randn(self._frozen_features.shape, generator=self._dice()))
             if self.random_body:
-                self._forget()
+                self._randomize_decoder()
         follows = self.table_route and not (self.random_features or self.random_body or first)
         self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
         self.train(was_training)
@@ -181,7 +229,7 @@ class RecFound(GeneralRecommender):
         """What controls are drawn with: the same numbers whenever the model is built, and on every device."""
         return torch.Generator().manual_seed(self.seed)
 
-    def _forget(self) -> None:
+    def _randomize_decoder(self) -> None:
         """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
         dice = self._dice()
         for name, weight in self._decoder.layers.named_parameters():
@@ -189,12 +237,89 @@ class RecFound(GeneralRecommender):
             if not weight.requires_grad and weight.dim() == 2 and "lora_" not in name:
                 weight.copy_(self._decoder.config.initializer_range * torch.randn(weight.shape, generator=dice))
 
-    def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
-        tokens, pad_id = self.inputs.item_tokens, self.inputs.collator.tokenizer.pad_token_id
-        return (tower or self.text_tower).encode_table(tokens, task, pad_id, self.device)
+    def item_statistics(self) -> dict[str, torch.Tensor]:
+        """Return what `restore_items` needs beside the item vectors."""
+        return {"text_mean": self.text_mean, **self.item_table.statistics}
 
-    def _frozen(self, layer: int) -> torch.Tensor:
-        return self._encode_items(None, TextTower(self.inputs.adapted, layer))
+    @torch.no_grad()
+    def restore_items(self, vectors: torch.Tensor | None, statistics: Mapping[str, torch.Tensor]) -> None:
+        """Serve with the item vectors of a finished run; nothing is encoded.
+
+        Args:
+            vectors: [num_items, d] as the run wrote them; None where nothing is ranked.
+            statistics: of `item_statistics`.
+
+        Raises:
+            ValueError: vectors of another shape.
+        """
+        if self.random_body:
+            self._randomize_decoder()
+        moved = {name: tensor.to(self.device) for name, tensor in statistics.items()}
+        self.text_mean = moved.pop("text_mean")
+        self.item_table.statistics = moved
+        if vectors is not None:
+            if vectors.shape != (self.n_items, len(self.text_mean)):
+                raise ValueError(f"item vectors of shape {tuple(vectors.shape)} for {self.n_items} items")
+            self.item_table.fixed = vectors.to(self.device)
+        self._table = None
+
+    @torch.no_grad()
+    def vectors_of_texts(self, tokens: TokenTable) -> torch.Tensor:
+        """Return vectors of item texts as users are ranked against them.
+
+        Args:
+            tokens: one text per item.
+
+        Returns:
+            [texts, d], normalised.
+
+        Raises:
+            ConfigError: text takes no part in the item vectors of this model.
+        """
+        if not self.history.uses_item_table:
+            return F.normalize(self._encode_table(tokens, ROUTE) - self.text_mean, dim=-1)
+        if self.item_table.text is None or self.random_features:
+            raise ConfigError(
+                "use_item_text, item_features: this model was trained without item text, so only its own items have vectors"
+            )
+        features = torch.cat(
+            [self._encode_table(tokens, None), *(self._frozen(layer, tokens) for layer in self.frozen_layers)], 1
+        )
+        trained = self._encode_table(tokens, self.table_route) if "trained_mean" in self.item_table.statistics else None
+        with full_precision(self.device):
+            return self.item_table.vectors_of(features, trained)
+
+    def add_item_vectors(self, vectors: torch.Tensor, tokens: TokenTable) -> None:
+        """Add items at the end of the id space.
+
+        Args:
+            vectors: [n, d], normalised.
+            tokens: their sentences.
+
+        Raises:
+            ValueError: the model is not one that is only served.
+        """
+        if self.item_table.fixed is None:
+            raise ValueError("only a loaded model takes further items")
+        self.item_table.fixed = torch.cat([self.item_table.fixed, vectors])
+        self.parts = replace(self.parts, item_tokens=self.parts.item_tokens.joined(tokens))
+        self.n_items += len(vectors)
+        self._table = None
+
+    def _encode_items(self, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
+        return self._encode_table(self.parts.item_tokens, task, tower)
+
+    def _encode_table(self, tokens: TokenTable, task: str | None, tower: TextTower | None = None) -> torch.Tensor:
+        return (tower or self.text_tower).encode_table(tokens, task, self.parts.pad_id, self.device)
+
+    def _frozen(self, layer: int, tokens: TokenTable | None = None) -> torch.Tensor:
+        table = self.parts.item_tokens if tokens is None else tokens
+        return self._encode_table(table, None, TextTower(self.backbone, layer))
+
+    @torch.no_grad()
+    def text_vectors(self, task: str) -> torch.Tensor:
+        """Return the centred vectors of all items' sentences under the route of a task, [num_items, d], normalised."""
+        return F.normalize(self._encode_items(task) - self.text_mean, dim=-1)
 
     # Losses ----------------------------------------------------------------------------------------------------------
 
@@ -227,7 +352,7 @@ class RecFound(GeneralRecommender):
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
         """Loss of each example of one part, [B]."""
         if isinstance(part, SequenceBatch):
-            return self._sequence_losses(part)
+            return self.history.losses(self, part)
         if isinstance(part, PairBatch):
             return self._pair_losses(part)
         with routing(self.backbone, part.tasks):
@@ -237,22 +362,6 @@ class RecFound(GeneralRecommender):
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
         """Whether a part goes through the backbone's layers; histories do not where they are bypassed (`backbone_layers: 0`, `user_tower: small`)."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
-
-    def _sequence_losses(self, part: SequenceBatch) -> torch.Tensor:
-        soft_tokens, items = self.item_table()
-        if part.token_ids is None:
-            states = self.user_tower.over_items(soft_tokens, part.items)
-        else:
-            states = self.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
-        return next_item_loss(
-            states,
-            part.targets,
-            items,
-            self.temperature,
-            self.sampled_items,
-            past=part.items if self.masks_history else None,
-            targets_per_row=self.inputs.targets_per_row if self.training else None,
-        )
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
         queries = represent(
@@ -279,58 +388,18 @@ class RecFound(GeneralRecommender):
         return F.normalize(vectors - self.text_mean, dim=-1)
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[Text], task: str, rows: int = 32) -> torch.Tensor:
-        """Vectors of (instruction, text) pairs under the route of a task, [texts, d], normalised; similar lengths together."""
-        tokenizer, longest = self.inputs.collator.tokenizer, self.inputs.collator.max_prompt_tokens
-        order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
-        vectors = torch.zeros(len(texts), len(self.text_mean), device=self.device)
+    def encode(self, task: str, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Encode texts under the route of one task.
 
-        def encode(part: slice) -> torch.Tensor:
-            return self._encoded(task, text_tensors([texts[index] for index in order[part]], tokenizer, longest))
+        Args:
+            task: name of an embedding task.
+            ids, mask, text: [B, T] tokens, real tokens and tokens to pool, on any device.
 
-        if order:
-            vectors[order] = self._by_rows(len(order), encode, rows)
-        return vectors
-
-    def _encoded(self, task: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Unit vectors of collated texts (tokens, mask, tokens to pool), all under the route of one task."""
-        return self._unit(*(part.to(self.device) for part in parts), [task] * len(parts[0]), slice(None))
-
-    @torch.no_grad()
-    def query_vectors(self, task: str, queries: Sequence[str | int | tuple[int, ...]]) -> torch.Tensor:
-        """Vectors of an embedding task's queries (histories of catalogue rows for U2I), [queries, d], normalised."""
-        collator = self.inputs.collator
-        if task == ROUTE:
-            iids = [collator.iid_of_row[np.asarray(history[-collator.max_history :])] for history in queries]
-            lengths = torch.tensor([len(history) for history in iids], device=self.device)
-            return self._by_rows(
-                len(queries),
-                lambda rows: self.user_vectors(
-                    torch.from_numpy(pad(iids[rows], fill=0)[0]).to(self.device), lengths[rows]
-                ),
-            )
-        return self._by_rows(
-            len(queries), lambda rows: self._encoded(task, collator.queries([task] * len(queries[rows]), queries[rows]))
-        )
-
-    @torch.no_grad()
-    def catalogue_vectors(self, task: str, items: Sequence[int]) -> torch.Tensor:
-        """Vectors of catalogue rows as an embedding task's queries are held against them, [items, d], normalised."""
-        collator = self.inputs.collator
-        if task == ROUTE and self.mode != "prompt":
-            iids = collator.iid_of_row[np.asarray(items)]
-            if not iids.all():
-                raise ValueError("items without interactions have no place in the table of item vectors")
-            return self._by_rows(len(items), lambda rows: self.item_vectors()[iids[rows]])
-        return self._by_rows(len(items), lambda rows: self._encoded(task, collator.item_texts(items[rows])))
-
-    def _by_rows(self, count: int, encode: Callable[[slice], torch.Tensor], rows: int = 32) -> torch.Tensor:
-        """Results of some rows at a time, one under another, without dropout."""
-        was_training = self.training
-        self.eval()
-        found = torch.cat([encode(slice(start, start + rows)).float() for start in range(0, count, rows)])
-        self.train(was_training)
-        return found
+        Returns:
+            [B, d], centred and normalised.
+        """
+        parts = (part.to(self.device) for part in (ids, mask, text))
+        return self._unit(*parts, [task] * len(ids), slice(None))
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 
@@ -342,9 +411,8 @@ class RecFound(GeneralRecommender):
         if self._table is None:
             with full_precision(self.device):
                 tokens, vectors = self.item_table()
-            if self.inputs.mode == "prompt":
-                vectors = F.normalize(self._encode_items(ROUTE) - self.text_mean, dim=-1)
-            self._table = tokens, vectors
+            fixed = self.item_table.fixed is not None
+            self._table = tokens, vectors if fixed else self.history.item_vectors(self, vectors)
         return self._table
 
     def item_vectors(self) -> torch.Tensor:
@@ -362,20 +430,7 @@ class RecFound(GeneralRecommender):
         Returns:
             [B, d], normalised.
         """
-        last = (lengths - 1).clamp(min=0)
-        rows = torch.arange(len(items), device=items.device)
-        if self.mode == "item":
-            return self.user_tower.over_items(self.table()[0], items)[rows, last]
-        row_of, collator = self.inputs.row_of_iid, self.inputs.collator
-        histories = [row_of[ids[:size]].tolist() for ids, size in zip(items.tolist(), lengths.tolist())]
-        if self.mode == "positions":
-            histories = [collator.newest(history) for history in histories]
-            last = torch.tensor([max(len(history) - 1, 0) for history in histories], device=items.device)
-            text = collator.history_text(histories)
-            states = self.user_tower.over_text(*(part.to(self.device) for part in text.values()))
-            return states[rows, last]
-        recent = [tuple(history[-self.history_titles :]) for history in histories]
-        return self._encoded(ROUTE, collator.queries([ROUTE] * len(recent), recent))
+        return self.history.user_vectors(self, items, lengths)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
@@ -405,3 +460,16 @@ def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
     """Mean loss of each task of a batch, as tensors on its device (read back only when logged)."""
     rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
     return {task: losses[index].mean() for task, index in rows.items()}
+
+
+def _items_of_base(base: RecFound) -> torch.Tensor:
+    return base.item_vectors() / base.temperature
+
+
+def _loss_of_base(base: RecFound, interaction: Interaction) -> torch.Tensor:
+    """Next-item loss over the whole catalogue, from the history that comes with each row."""
+    users = base.user_vectors(interaction[base.history_field], interaction[base.length_field])
+    return F.cross_entropy(users @ _items_of_base(base).T, interaction[base.ITEM_ID])
+
+
+FAMILIES["RecFound"] = Family("method:user_vectors", (), _items_of_base, _loss_of_base, differentiable=False)

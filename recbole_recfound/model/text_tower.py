@@ -7,7 +7,8 @@ from peft import PeftModel
 
 from recbole_recfound.adapter import routing, without_adapter
 from recbole_recfound.backbone import decode, first_layers, mean_pool
-from recbole_recfound.data.text import TokenTable, pad_tokens, rounded_up
+from recbole_recfound.data.padding import pad_tokens, rounded_up
+from recbole_recfound.data.text import TokenTable
 
 
 class TextTower:

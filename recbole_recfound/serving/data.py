@@ -16,20 +16,23 @@ from recbole_recfound.model.pretrained import BaseCheckpoint
 from recbole_recfound.runtime.run_folder import CONFIG
 
 
-def splits_of(folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any]) -> Splits:
+def splits_of(
+    folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any], data_path: str | None = None
+) -> Splits:
     """The data sets of a run, with the settings of its model.
 
     Args:
         folder: of the run.
         checkpoint: of its model, or of the base.
         changes: settings of the run over those of the model.
+        data_path: where data sets lie; None: where they were for the run.
 
     Raises:
         DataError: the run's settings, or its data, are missing or damaged.
     """
     try:
         told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        dataset, data_path = told["dataset"], str(Path(told["data_path"]).parent)
+        dataset, data_path = told["dataset"], data_path or str(Path(told["data_path"]).parent)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}

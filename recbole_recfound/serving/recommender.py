@@ -1,115 +1,221 @@
-"""Asking a trained model: scores of users and items, and the best items for a user."""
+"""Answers of a finished run: recommendations and scores, asked for by tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
-from torch import nn
 
-from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 
+Recommendation = tuple[str, str, float]
+"""Item token, text and score."""
+Domains = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
+"""Domains of rows: names of the first type of domain, or names by type (as typed in `domain`)."""
 
-class Recommender:
-    """A model with its data, asked by the tokens of users and items. Histories are whole: validation and test items are part of them.
 
-    Args:
-        model: trained.
-        splits: the data: features and histories of users.
+@dataclass(frozen=True)
+class Rows:
+    """Users or histories of a request.
+
+    Attributes:
+        histories: item ids of each row, oldest first.
+        users: user id of each row; 0 where a history was given.
     """
 
-    def __init__(self, model: nn.Module, splits: Splits) -> None:
-        self.model, self.splits = model.eval(), splits
-        self.device = splits.config["device"]
-        test = splits.test_set
-        held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
-        self.histories = splits.known_at_test.followed_by(*held_out)
+    histories: list[np.ndarray]
+    users: np.ndarray
 
-    @torch.no_grad()
-    def score(self, users: Sequence[str], items: Sequence[str]) -> torch.Tensor:
-        """Score pairs of users and items.
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, row: int) -> Rows:
+        """Return one row."""
+        return Rows([self.histories[row]], self.users[[row]])
+
+
+class Recommender(ABC):
+    """A model that is asked by tokens.
+
+    Args:
+        item_ids: item id of each token, 1 to the number of items.
+        texts: text of each item id (index 0 is the padding).
+        item_field, user_field: names of the columns, for messages.
+        masks_history: leave out of recommendations what a history holds.
+    """
+
+    def __init__(
+        self, item_ids: dict[str, int], texts: list[str], item_field: str, user_field: str, masks_history: bool = True
+    ) -> None:
+        self.item_ids, self.texts = item_ids, texts
+        self.tokens = ["", *item_ids]
+        self.item_field, self.user_field = item_field, user_field
+        self.masks_history = masks_history
+
+    # What a model answers ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _scores(self, rows: Rows, domains: Domains) -> torch.Tensor:
+        """Return the scores of all items, float32 [B, num_items]."""
+
+    @abstractmethod
+    def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
+        """Return the score of one item id per row, float32 [B]."""
+
+    @abstractmethod
+    def _user_id(self, user: str) -> int | None:
+        """Return a user's id, None for an unknown user."""
+
+    @abstractmethod
+    def _history_of(self, user_id: int) -> np.ndarray:
+        """Return the whole history of a user as item ids, oldest first."""
+
+    def _check_histories(self) -> None:
+        """Raise where the model reads users by their ids, so that a history says nothing to it."""
+
+    # Requests ---------------------------------------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        history: Sequence[str] | None = None,
+        *,
+        user: str | None = None,
+        k: int = 10,
+        exclude: Collection[str] = (),
+        candidates: Collection[str] | None = None,
+        domains: str | Mapping[str, str | None] | None = None,
+    ) -> list[Recommendation]:
+        """Recommend items to one user.
 
         Args:
-            users, items: tokens, one pair per row.
+            history: item tokens, oldest first.
+            user: token of a known user, instead of a history.
+            k: most items returned; capped by the number of candidates.
+            exclude: item tokens that are left out, besides those of the history where the run masks them.
+            candidates: item tokens to choose from; None: all items.
+            domains: for IAK, the user's domain, or domains by type.
 
         Returns:
-            float32 [rows]; of RecFound the cosine of user and item.
+            Item token, text and score of each item, best first.
 
         Raises:
-            ConfigError: an unknown user or item, or not as many items as users.
+            ConfigError: unknown tokens, neither or both of `history` and `user`, or an empty list.
         """
-        return self.model.predict(self._batch(self._pairs(users, items)).to(self.device)).float().cpu()
+        if (history is None) == (user is None):
+            raise ConfigError("recommend: give either a history of item tokens or user=TOKEN")
+        named = {kind: [name] for kind, name in domains.items()} if isinstance(domains, Mapping) else domains
+        if isinstance(domains, str):
+            named = [domains]
+        rows = {"users": [user]} if history is None else {"histories": [history]}
+        return self.recommend_batch(**rows, k=k, exclude=exclude, candidates=candidates, domains=named)[0]
 
     @torch.no_grad()
-    def recommend(self, users: Sequence[str], k: int = 10) -> list[list[tuple[str, float]]]:
-        """The best items for each user that the user has not had.
+    def recommend_batch(
+        self,
+        histories: Sequence[Sequence[str]] | None = None,
+        *,
+        users: Sequence[str] | None = None,
+        k: int = 10,
+        exclude: Collection[str] = (),
+        candidates: Collection[str] | None = None,
+        domains: Domains = None,
+    ) -> list[list[Recommendation]]:
+        """Recommend items to several users in one pass; see `recommend`.
 
         Args:
-            users: tokens.
-            k: items per user, at least 1.
-
-        Returns:
-            For each user up to k pairs of item token and score, best first.
+            histories: item tokens of each user, oldest first.
+            users: tokens of known users, instead of histories.
+            k, exclude, candidates: for all rows, as in `recommend`.
+            domains: for IAK, the domain of each row, or a list for each type of domain.
 
         Raises:
-            ConfigError: an unknown user, or no item asked for.
+            ConfigError: see `recommend`.
         """
-        rows = self._users(users)
-        return self._best(rows, self.model.full_sort_predict(self._batch(rows).to(self.device)), k)
-
-    def _pairs(self, users: Sequence[str], items: Sequence[str]) -> Interaction:
-        data = self.splits.train_set
-        found = {data.uid_field: self._ids(data.uid_field, users), data.iid_field: self._ids(data.iid_field, items)}
-        if len(users) != len(items):
-            raise ConfigError(f"score: {len(users)} users and {len(items)} items, one of each is a row")
-        return Interaction(found)
-
-    def _users(self, users: Sequence[str]) -> Interaction:
-        field = self.splits.train_set.uid_field
-        return Interaction({field: self._ids(field, users)})
-
-    def _ids(self, field: str, tokens: Sequence[str]) -> torch.Tensor:
-        if isinstance(tokens, str):
-            raise ConfigError(f"{field}: a list of tokens is wanted, as in [{tokens!r}]")
-        if not len(tokens):
-            raise ConfigError(f"{field}: no token is given")
-        known = self.splits.train_set.field2token_id[field]
-        # The padding has a token and the number 0.
-        unknown = [token for token in tokens if not known.get(token)]
-        if unknown:
-            hint = "" if isinstance(unknown[0], str) else " (tokens are text)"
-            raise ConfigError(f"{field} {unknown[0]!r} is not in the data set{hint}")
-        return torch.tensor([int(known[token]) for token in tokens], dtype=torch.long)
-
-    def _batch(self, rows: Interaction) -> Interaction:
-        """What the model reads of these rows."""
-        data, config = self.splits.train_set, self.splits.config
-        if config["MODEL_TYPE"] == ModelType.CONTEXT:
-            return data.join(rows)
-        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["model"] == "RecFound":
-            users, width = rows[data.uid_field].numpy(), config["MAX_ITEM_LIST_LENGTH"]
-            items, lengths = self.histories.padded(users, width)
-            full = np.zeros((len(users), width), dtype=np.int64)
-            full[:, : items.shape[1]] = items
-            fields = data.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
-            rows.update(Interaction({fields[0]: torch.from_numpy(full), fields[1]: torch.from_numpy(lengths)}))
-        return rows
-
-    def _best(self, rows: Interaction, scores: torch.Tensor, k: int) -> list[list[tuple[str, float]]]:
-        """Tokens and scores of the k best items of each row; `scores` of all items, in RecBole's form."""
-        data = self.splits.train_set
         if k < 1:
-            raise ConfigError(f"recommend: k is {k}, at least 1 item is wanted")
-        scores = scores.view(len(rows), data.item_num).float().cpu()
-        scores[:, 0] = -torch.inf
-        for row, user in enumerate(rows[data.uid_field].tolist()):
-            scores[row, torch.from_numpy(self.histories.of(user))] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+            raise ConfigError(f"recommend: k: got {k}, expected at least 1")
+        if (histories is None) == (users is None):
+            raise ConfigError("recommend: give either histories of item tokens or users=[TOKEN, ...]")
+        rows = self._rows(users if histories is None else histories, by_user=histories is None)
+        allowed = torch.ones(len(self.tokens), dtype=torch.bool)
+        if candidates is not None:
+            allowed.zero_()
+            allowed[self._items(list(candidates))] = True
+        allowed[0] = False
+        if len(exclude):
+            allowed[self._items(list(exclude))] = False
+        scores = self._scores(rows, domains).float().cpu().masked_fill(~allowed, -torch.inf)
+        if self.masks_history:
+            for row, history in enumerate(rows.histories):
+                scores[row, torch.from_numpy(history)] = -torch.inf
+        best = scores.topk(min(k, int(allowed.sum())), dim=1)
         return [
-            [(str(data.id2token(data.iid_field, item)), value) for item, value in zip(*pair) if value > -torch.inf]
-            for pair in zip(best.indices.tolist(), best.values.tolist())
+            [
+                (self.tokens[item], self.texts[item], score)
+                for item, score in zip(items, values, strict=True)
+                if score > -torch.inf
+            ]
+            for items, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+
+    @torch.no_grad()
+    def score(
+        self, users_or_histories: Sequence[str] | Sequence[Sequence[str]], items: Sequence[str], domains: Domains = None
+    ) -> torch.Tensor:
+        """Score pairs of a user and an item.
+
+        Args:
+            users_or_histories: user tokens, or a history of item tokens for each row.
+            items: one item token per row.
+            domains: for IAK, the domain of each row, or a list for each type of domain.
+
+        Returns:
+            float32 [rows].
+
+        Raises:
+            ConfigError: unknown tokens, or lists of different length.
+        """
+        by_user = isinstance(users_or_histories, str) or all(isinstance(row, str) for row in users_or_histories)
+        rows, ids = self._rows(users_or_histories, by_user), self._items(items)
+        if len(rows) != len(ids):
+            raise ConfigError(f"score: got {len(rows)} users and {len(ids)} items, expected one of each per row")
+        return self._pair_scores(rows, ids, domains).float().cpu()
+
+    # Tokens -----------------------------------------------------------------------------------------------------------
+
+    def _rows(self, given: Sequence[Any], by_user: bool) -> Rows:
+        if by_user:
+            users = np.array([self._known_user(user) for user in self._list(self.user_field, given)], dtype=np.int64)
+            return Rows([self._history_of(user) for user in users.tolist()], users)
+        self._check_histories()
+        if not len(given):
+            raise ConfigError(f"{self.item_field}: got no history, expected one per row")
+        histories = [self._items(history, allow_empty=True) for history in given]
+        return Rows(histories, np.zeros(len(histories), dtype=np.int64))
+
+    def _known_user(self, user: str) -> int:
+        found = self._user_id(user)
+        if not found:
+            hint = "" if isinstance(user, str) else " (tokens are text)"
+            raise ConfigError(f"{self.user_field}: unknown token {user!r}{hint}")
+        return found
+
+    def _items(self, tokens: Sequence[str], allow_empty: bool = False) -> np.ndarray:
+        """Item ids of tokens, int64 [n]."""
+        tokens = self._list(self.item_field, tokens, allow_empty)
+        unknown = [token for token in tokens if token not in self.item_ids]
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            hint = "" if isinstance(unknown[0], str) else " (tokens are text)"
+            raise ConfigError(f"{self.item_field}: unknown token {unknown[0]!r}{more}{hint}")
+        return np.array([self.item_ids[token] for token in tokens], dtype=np.int64)
+
+    def _list(self, field: str, tokens: Sequence[str], allow_empty: bool = False) -> Sequence[str]:
+        if isinstance(tokens, str):
+            raise ConfigError(f"{field}: got {tokens!r}, expected a list of tokens, as in [{tokens!r}]")
+        if not len(tokens) and not allow_empty:
+            raise ConfigError(f"{field}: got an empty list, expected at least one token")
+        return tokens

@@ -61,7 +61,7 @@ class CheckpointStore:
 
     def save(self, checkpoint: Checkpoint, best_step: int) -> None:
         """Write a checkpoint beside the others, rename it into place, then drop what is no longer needed."""
-        target = self._path(checkpoint.step)
+        target = self.path_of(checkpoint.step)
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -85,8 +85,13 @@ class CheckpointStore:
         Raises:
             DataError: a file is missing or damaged.
         """
-        folder = self._path(step)
+        return self.read(self.path_of(step), device)
+
+    @staticmethod
+    def read(folder: Path, device: torch.device) -> Checkpoint:
+        """Read the checkpoint in a folder; see `load`."""
         try:
+            step = int(folder.name.removeprefix("step-"))
             trained = load_file(folder / TRAINED, device=str(device))
             # Random states live on the host whatever the device; the optimiser moves its own tensors.
             resume = load_file(folder / RESUME) if (folder / RESUME).is_file() else {}
@@ -98,9 +103,10 @@ class CheckpointStore:
     def clear(self) -> None:
         """Remove all checkpoints."""
         for step in self.steps():
-            shutil.rmtree(self._path(step))
+            shutil.rmtree(self.path_of(step))
 
-    def _path(self, step: int) -> Path:
+    def path_of(self, step: int) -> Path:
+        """Return the folder of a step."""
         return self.folder / f"step-{step:07d}"
 
     def _prune(self, best_step: int) -> None:
@@ -108,9 +114,9 @@ class CheckpointStore:
         recent = steps[-self.keep :]
         for step in steps:
             if step not in recent and step != best_step:
-                shutil.rmtree(self._path(step))
+                shutil.rmtree(self.path_of(step))
             elif step not in (steps[-1], best_step):
-                (self._path(step) / RESUME).unlink(missing_ok=True)
+                (self.path_of(step) / RESUME).unlink(missing_ok=True)
 
 
 def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -3,21 +3,24 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from recbole.trainer import Trainer
-from recbole.utils import dict2str, early_stopping
+from recbole.utils import dict2str, early_stopping, init_seed
 from tqdm import tqdm
 
 from recbole_recfound.adapter import check_gradients, record_layers
-from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.data.task import TASKS
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.device import choose_precision, is_gpu
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -25,6 +28,7 @@ from recbole_recfound.trainer.checkpoint import (
     load_trained,
     trained_tensors,
 )
+from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
     load_optimizer_tensors,
@@ -38,26 +42,54 @@ _SMOOTH = 0.9
 _REPORT_SECONDS = 20.0
 
 
+def build_accelerator(config: Any) -> Accelerator:
+    """Return accelerate's engine for the device and precision of a run.
+
+    Args:
+        config: `device`, `precision` and `gradient_accumulation`.
+    """
+    device = config["device"]
+    if AcceleratorState._shared_state:
+        # accelerate fixes precision and device at a process's first run for all later ones.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if is_gpu(device) and device.index is not None:
+        # accelerate takes the current device, whichever a tensor is on.
+        torch.accelerator.set_device_index(device.index)
+    return Accelerator(
+        mixed_precision=choose_precision(config["precision"], device),
+        cpu=not is_gpu(device),
+        gradient_accumulation_steps=config["gradient_accumulation"],
+    )
+
+
 class RecFoundTrainer(Trainer):
     """Trains on the multi-task loader in optimiser steps, validates through RecBole's evaluator, resumes exactly.
 
     Args:
-        config: the run's config.
-        model: a RecFound model.
-        accelerator: one process or many; owns device, precision and accumulation.
-        store: where checkpoints go.
-        budget: the run's clock.
+        config: settings of the run, RecBole's Config or ours.
+        model: RecFound, built from its data set.
+        accelerator: one process or many; owns device, precision and accumulation. None builds one from the settings.
+        store: where checkpoints go; None: a folder under `checkpoint_dir`.
+        budget: the run's clock; None starts one of `time_budget` seconds.
     """
 
-    def __init__(self, config: Config, model, accelerator: Accelerator, store: CheckpointStore, budget: Budget) -> None:
+    def __init__(
+        self,
+        config: Any,
+        model: RecFound,
+        *,
+        accelerator: Accelerator | None = None,
+        store: CheckpointStore | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         super().__init__(config, model)
-        self.accelerator = accelerator
+        self.accelerator = accelerator = accelerator or build_accelerator(config)
         self.device = accelerator.device
         self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
         self.trains_adapter = any(name.startswith("backbone.") for name in trained_parameters(model))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.store = store
-        self.budget = budget
+        self.store = store or CheckpointStore(Path(self.saved_model_file).with_suffix(""), config["merge_last"])
+        self.budget = budget or Budget(config["time_budget"])
         # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after costs as much.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.step = 0
@@ -80,7 +112,7 @@ class RecFoundTrainer(Trainer):
 
     def fit(
         self,
-        train_data: MultiTaskLoader,
+        train_data: Any,
         valid_data: Any = None,
         verbose: bool = True,
         saved: bool = True,
@@ -89,12 +121,25 @@ class RecFoundTrainer(Trainer):
     ) -> tuple[float, dict[str, float] | None]:
         """Train until the first of `max_steps`, the time budget and early stopping.
 
+        Args:
+            train_data: a `MultiTaskLoader`. For RecBole's loader of the training rows, which the tasks of the model are made from
+                already, one is built and all random states are seeded first.
+            valid_data: loader of the validation part; its rows are U2I's probe, and its ranking chooses the best checkpoint. None:
+                neither.
+            verbose: log every validation.
+            saved: write checkpoints.
+            show_progress: show a bar.
+            callback_fn: called with step and score after every validation.
+
         Returns:
             Best validation score and the metrics it belongs to.
 
         Raises:
             TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter is silent.
         """
+        if not isinstance(train_data, MultiTaskLoader):
+            init_seed(self.config["seed"], self.config["reproducibility"])
+            train_data = build_loader(self.config, self.model.parts.data, valid_data and valid_data._dataset)
         self.loader = train_data
         self.probes = self._build_probes()
         self._begin(saved)
@@ -131,13 +176,47 @@ class RecFoundTrainer(Trainer):
             )
         return self.best_valid_score, self.best_valid_result
 
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """RecBole's evaluation, without its entry in the summary of wandb: of many candidates only the kept one belongs there."""
-        told, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | Path | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """Evaluate as RecBole does, in the run's precision.
+
+        Nothing is entered in the summary of wandb: of many candidates only the chosen one belongs there.
+
+        Args:
+            eval_data: RecBole's evaluation loader or ours.
+            load_best_model: load the best checkpoint of this training first.
+            model_file: folder of another checkpoint to load instead.
+            show_progress: show a bar.
+
+        Raises:
+            DataError: the checkpoint cannot be read or belongs to other settings.
+        """
+        if load_best_model:
+            self.load_checkpoint(Path(model_file) if model_file else None)
+        logs, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
         try:
-            return super().evaluate(*args, **options)
+            with self.accelerator.autocast():
+                return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         finally:
-            self.wandblogger.log_wandb = told
+            self.wandblogger.log_wandb = logs
+
+    def load_checkpoint(self, folder: Path | None = None) -> None:
+        """Give the model the weights of a checkpoint and encode item texts with them.
+
+        Args:
+            folder: of a checkpoint; None: the best one of this training.
+
+        Raises:
+            DataError: it cannot be read or belongs to other settings.
+        """
+        checkpoint = CheckpointStore.read(folder or self.store.path_of(self.best_step), self.device)
+        load_trained(trained_parameters(self.model), checkpoint.trained)
+        self.refresh_items()
 
     def _estimate_validation(self, valid_data: Any) -> None:
         """What a validation will cost, from one of its batches: the first real one may come after the time is up."""
@@ -382,7 +461,7 @@ class RecFoundTrainer(Trainer):
         resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
         resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
         state = {
-            "backbone": self.model.inputs.fingerprint,
+            "backbone": self.model.parts.fingerprint,
             "base": self.base,
             "loader": self.loader.state_dict(),
             "history": self.history,
@@ -401,10 +480,10 @@ class RecFoundTrainer(Trainer):
         """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
         if not checkpoint.resume:
             raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
-        if checkpoint.state["backbone"] != self.model.inputs.fingerprint:
+        if checkpoint.state["backbone"] != self.model.parts.fingerprint:
             raise DataError(
                 f"{self.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
-                f" {self.config['backbone']} ({self.model.inputs.fingerprint}): start a new run (resume: '')"
+                f" {self.config['backbone']} ({self.model.parts.fingerprint}): start a new run (resume: '')"
             )
         self.refresh_items()
         load_trained(trained_parameters(self.model), checkpoint.trained)

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from recbole_recfound.data import IGNORED, Collator
 from recbole_recfound.data.collate import group_by_length
-from recbole_recfound.data.task import GenerativeExample, PairExample, SequenceExample
-from recbole_recfound.data.text import PromptTemplate
-from recbole_recfound.data.text.tokens import WIDTH_STEP
+from recbole_recfound.data.history import HistorySource
+from recbole_recfound.data.item_ids import ItemIds
+from recbole_recfound.data.padding import WIDTH_STEP
+from recbole_recfound.data.task import TASKS, GenerativeExample, PairExample, SequenceExample
+from recbole_recfound.data.text import ItemTexts, PromptTemplate
+from recbole_recfound.model.history import HISTORIES
 from tests.data.task.hand_made import catalogue
 from tests.tiny_backbone import tiny_tokenizer
 
@@ -29,22 +32,21 @@ TEXTS = {
     "SR": "{{ history }}|{{ candidates }}",
     "SA": "{{ history }}|{{ item }}",
 }
-# RecBole numbers items in its own order: row 0 is item 5, ..., and does not know row 5.
-IID = np.array([5, 4, 3, 2, 1, 0])
+# RecBole numbers items in its own order: catalogue index 0 is item 5, ..., and it does not know index 5.
+ITEM_IDS = ItemIds.from_indices(np.array([-1, 4, 3, 2, 1, 0]), 6)
+IID = ITEM_IDS.id_of_index
 
 
-def _collator(**changes):
+def _collator(
+    mode="item", max_item_tokens=30, max_history=3, max_history_tokens=1000, max_prompt_tokens=120, max_pass_tokens=1000
+):
     templates = {
-        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS
+        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA"), uncut=TASKS[name].uncut)
+        for name in TEXTS
     }
-    settings = {
-        "max_item_tokens": 30,
-        "max_prompt_tokens": 120,
-        "max_history": 3,
-        "max_pass_tokens": 1000,
-        "max_history_tokens": 1000,
-    }
-    return Collator(catalogue(), TOKENIZER, templates, IID, **(settings | changes))
+    texts = ItemTexts.of(catalogue(), TOKENIZER, max_item_tokens)
+    source = HistorySource(texts, ITEM_IDS, templates["U2I"], max_prompt_tokens, 5, max_history, max_history_tokens)
+    return Collator(texts, TOKENIZER, templates, HISTORIES[mode](source), max_prompt_tokens, max_pass_tokens)
 
 
 def _draws(count):
@@ -73,7 +75,7 @@ def test_long_histories_show_a_window():
 
 
 def test_text_of_a_history_and_where_its_titles_end():
-    batch = _collator(history_as_text=True).sequences(["U2I"] * 2, [(2, 0, 1), (4, 0)])
+    batch = _collator("positions").history.collate(["U2I"] * 2, [(2, 0, 1), (4, 0)])
     assert TOKENIZER.decode(batch.token_ids[0][batch.token_mask[0] == 1]) == "Heat\nAlien\n"
     assert TOKENIZER.decode(batch.token_ids[1][batch.token_mask[1] == 1]) == "Big\n"
     assert batch.ends.tolist() == [[4, 10], [3, 0]]
@@ -85,11 +87,11 @@ def _sentence(batch, row):
     return TOKENIZER.decode(batch.item_ids[row][batch.item_mask[row] == 1])
 
 
-@pytest.mark.parametrize("sequences", [True, False])
-def test_validation_asks_for_the_answer_alone(sequences):
+@pytest.mark.parametrize("mode", ["item", "prompt"])
+def test_held_out_items_are_the_only_targets(mode):
     histories, answers = [np.array([0, 1, 2]), np.array([3])], np.array([4, 0])
-    batch = _collator().validation(["U2I", "U2I"], histories, answers, sequences)
-    if sequences:
+    batch = _collator(mode).held_out(["U2I", "U2I"], histories, answers)
+    if HISTORIES[mode].sequences:
         assert batch.items.tolist() == [[5, 4, 3], [2, 0, 0]]
         assert batch.targets.tolist() == [[0, 0, 1], [5, 0, 0]]
     else:
@@ -203,17 +205,17 @@ def test_long_candidates_are_shortened_alike_and_leave_room_for_the_history():
 
 
 def test_of_a_history_too_long_for_the_backbone_the_oldest_titles_go():
-    whole = _collator(max_history=50, history_as_text=True)
+    whole = _collator("positions", max_history=50)
     row = [0, 1, 2, 3, 5, 0, 1, 2]
-    size = {item: len(whole.titles[item]) + 1 for item in row}
+    size = {item: len(whole.texts.titles[item]) + 1 for item in row}
     for limit in (1, size[1] + size[0], sum(size[item] for item in row[:-1]), 10**6):
-        short = _collator(max_history=50, history_as_text=True, max_history_tokens=limit)
-        kept = short.newest(row[:-1])
+        short = _collator("positions", max_history=50, max_history_tokens=limit)
+        kept = short.history.visible(row[:-1])
         assert list(kept) == row[:-1][-len(kept) :] and kept
         assert sum(size[item] for item in kept) <= limit or len(kept) == 1
         assert len(kept) == 7 or sum(size[item] for item in row[:-1][-len(kept) - 1 :]) > limit
-        batch = short.sequences(["U2I"], [row])
+        batch = short.history.collate(["U2I"], [row])
         assert batch.items.shape[1] == len(kept) and batch.token_mask.sum() == sum(size[item] for item in kept)
         assert batch.targets[0].tolist() == [int(IID[item]) for item in row[-len(kept) :]]
-        probe = short.validation(["U2I"], [np.array(row[:-1])], np.array([2]), sequences=True)
+        probe = short.held_out(["U2I"], [np.array(row[:-1])], np.array([2]))
         assert probe.targets[0, len(kept) - 1] == IID[2] and (probe.targets > 0).sum() == 1

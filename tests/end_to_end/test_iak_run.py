@@ -97,9 +97,12 @@ def test_serving_scores_mixed_domains_in_one_pass(finished):
     base = loaded.score(users, items, [None] * 20)
     loaded.model.banks[0].enabled.fill_(False)
     assert torch.equal(loaded.score(users, items), base)
-    best = loaded.recommend(users[:3], k=4)
-    assert [len(row) for row in best] == [4, 4, 4] and best[0][0][1] >= best[0][3][1]
-    with pytest.raises(ConfigError, match="user_id 'nobody' is not in the data set"):
+    best = loaded.recommend_batch(users=users[:3], k=4)
+    assert [len(row) for row in best] == [4, 4, 4] and best[0][0][2] >= best[0][3][2]
+    assert loaded.recommend(user=users[0], k=4) == best[0]
+    with pytest.raises(ConfigError, match="reads no histories but users by their ids: give user=TOKEN"):
+        loaded.recommend(items[:3])
+    with pytest.raises(ConfigError, match="user_id: unknown token 'nobody'"):
         loaded.score(["nobody"], items[:1])
 
 
@@ -169,10 +172,14 @@ def test_other_bases_and_domains(model, domain, tiny_path, tmp_path):
     assert set(frozen["metrics"]) == set(ours["metrics"]) == set(head["metrics"])
     loaded = load_recfound(result["run_dir"])
     names = [loaded.model.domains[0].names[0]] * 2
-    assert len(loaded.recommend(["1", "2"], 3, names)[1]) == 3
+    assert len(loaded.recommend_batch(users=["1", "2"], k=3, domains=names)[1]) == 3
+    if loaded.reads_histories:
+        history = [loaded.tokens[item] for item in loaded._history_of(loaded._user_id("1"))]
+        named = {domains.text: domains.names[0] for domains in loaded.model.domains}
+        assert loaded.recommend(history, k=3, domains=named) == loaded.recommend(user="1", k=3, domains=named)
     if "timestamp" in domain:
-        with pytest.raises(ConfigError, match="told by a column"):
-            loaded.recommend(["1"], 3)
+        with pytest.raises(ConfigError, match="depends on a column"):
+            loaded.recommend(user="1", k=3)
 
 
 def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
@@ -212,11 +219,11 @@ def test_recfound_is_a_base(small_run, tmp_path):
     frozen = result["comparison"][0]
     assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"
-    assert len(load_recfound(result["run_dir"]).recommend(["1"], 5)[0]) == 5
+    assert len(load_recfound(result["run_dir"]).recommend(user="1", k=5)) == 5
     kept = Path(base["run_dir"]) / "item_embeddings.safetensors"
     vectors = load_file(kept)["item_embeddings"]
     save_file({"item_embeddings": vectors + 0.01 * torch.randn_like(vectors)}, kept)
-    with pytest.raises(DataError, match="other item vectors than it kept"):
+    with pytest.raises(DataError, match="other item vectors than the run wrote"):
         run_recfound("IAK", "tiny", config_dict=settings)
 
 

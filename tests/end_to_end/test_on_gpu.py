@@ -133,4 +133,4 @@ def test_a_recfound_run_of_the_gpu_is_a_base_anywhere(small_run, gpu, precision)
     assert run["comparison"][0]["metrics"]["ndcg@10"] == pytest.approx(
         base["test_result"]["ndcg@10"], abs=1e-3 if precision == "float32" else 0.05
     )
-    assert len(load_recfound(run["run_dir"]).recommend(["1"], 5)[0]) == 5
+    assert len(load_recfound(run["run_dir"]).recommend(user="1", k=5)) == 5

@@ -8,6 +8,7 @@ import torch
 
 from recbole_recfound.data.task import RecordPairExample
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
+from recbole_recfound.evaluation.task_vectors import TaskVectors
 from tests.small_model import build_small, perturb
 
 SETTINGS = {"metric_decimal_place": 4}
@@ -19,7 +20,7 @@ class _Vectors:
     def __init__(self, vectors):
         self.vectors, self.encoded = vectors, []
 
-    def encode_texts(self, texts, task):
+    def texts(self, texts, task):
         self.encoded += texts
         return torch.tensor([self.vectors[text] for _, text in texts])
 
@@ -71,17 +72,22 @@ def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
     model, tests = small.model.eval(), small.built.tests
     assert set(tests) == {"U2I", "I2I", "Q2I"}
     # Items that only .item knows would all be the padding.
-    iids = model.inputs.collator.iid_of_row
+    iids = model.parts.data.item_ids.id_of_index
+    vectors = TaskVectors(model, model.parts.data.collator)
     assert all(iids[[e.positive, *e.negatives]].all() for e in tests["U2I"].examples)
-    with pytest.raises(ValueError, match="no place") if mode.get("text_form") != "prompt" else contextlib.nullcontext():
-        model.catalogue_vectors("U2I", [int(np.flatnonzero(iids == 0)[0])])
+    with (
+        pytest.raises(ValueError, match="no vector in the item table")
+        if mode.get("text_form") != "prompt"
+        else contextlib.nullcontext()
+    ):
+        vectors.items("U2I", [int(np.flatnonzero(iids == 0)[0])])
     for task, test in tests.items():
         values = []
         for example in test.examples:
-            query = model.query_vectors(task, [example.query])
-            right, *others = model.catalogue_vectors(task, [example.positive, *example.negatives]) @ query[0]
+            query = vectors.queries(task, [example.query])
+            right, *others = vectors.items(task, [example.positive, *example.negatives]) @ query[0]
             values.append(1 + sum(bool(other >= right) for other in others))
         gain = [1 / rank if task != "I2I" else 1 / np.log2(1 + rank) for rank in values]
-        found = rank_examples(model, task, test.examples, SETTINGS)
+        found = rank_examples(vectors, task, test.examples, SETTINGS)
         assert found == ({"ndcg@20" if task == "I2I" else "mrr@20": pytest.approx(np.mean(gain), abs=2e-4)}, 20)
         assert all(19 == len(e.negatives) and not {e.positive, *e.known} & {*e.negatives} for e in test.examples)

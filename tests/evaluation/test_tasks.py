@@ -94,7 +94,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)
     small.model.refresh_items()
-    collator = small.model.inputs.collator
+    collator = small.model.parts.data.collator
     collator.templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), collator.tokenizer)
     generator = Generator(small.model.backbone, collator.tokenizer, small.device)
     pairs = [
@@ -106,7 +106,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
         "PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=rows),
         "Q2I": TaskTest("Q2I", pairs, (), "test files", 3),
     }
-    found = run_tests(small.model, generator, tests, SETTINGS, lambda: 1.0)
+    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 1.0)
     assert set(found) == {"U2I", "SR", "IP", "PM", "Q2I"}
     # Two of three are no: saying yes to all has F1 .5.
     assert found["PM"]["constant"] == {"f1_yes": 0.5} and "constant" not in found["IP"]
@@ -115,7 +115,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     assert found["PM"]["metrics"]["f1_yes"] >= found["PM"]["metrics"]["f1_yes_argmax"]
     # Chosen on examples of which all are yes, it must not know that most tested ones are no.
     other = {"PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=[_asked("Same? F", "yes")])}
-    trusting = run_tests(small.model, generator, other, SETTINGS, lambda: 1.0)["PM"]
+    trusting = run_tests(small.model, small.built.collator, generator, other, SETTINGS, lambda: 1.0)["PM"]
     assert trusting["valid_examples"] == 1 and trusting["threshold"] != found["PM"]["threshold"]
     assert (
         found["SR"]["invalid"] == 0
@@ -127,7 +127,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: float(next(clock)))
     left = iter([9.0, 0.5, 0.5, 9.0, 9.0])
-    some = run_tests(small.model, generator, tests, SETTINGS, lambda: next(left))
+    some = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: next(left))
     assert [set(result) == {"note"} for result in some.values()] == [False, True, True, False, False]
-    late = run_tests(small.model, generator, tests, SETTINGS, lambda: 0.0)
+    late = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 0.0)
     assert all(set(result) == {"note"} for result in late.values())

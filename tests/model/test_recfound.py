@@ -55,7 +55,7 @@ def test_ranks_with_the_state_that_was_trained_to_predict_the_next_item(small_ru
     small = _ready(small_run | mode, use_item_id=False)
     model = small.model
     (part,) = small.loader.probe_batch("U2I").parts
-    if model.mode == "prompt":
+    if not model.history.uses_item_table:
         users = model._unit(part.query_ids, part.query_mask, part.query_text, part.tasks, slice(None))
         known = small.splits.known_at_valid
         by_vector = [model.user_vectors(*_padded(known.of(user))) for user in _probe_users(small)]
@@ -94,16 +94,17 @@ def test_user_without_history_gets_finite_scores(small_run):
         assert model.full_sort_predict(empty).isfinite().all()
 
 
-def test_item_ids_and_catalogue_rows_are_not_mixed_up(small_run):
+def test_item_ids_and_catalogue_indices_are_not_mixed_up(small_run):
     small = _ready(small_run)
-    dataset, catalogue, inputs = small.splits.dataset, small.built.catalogue, small.model.inputs
+    dataset, catalogue, inputs = small.splits.dataset, small.built.catalogue, small.model.parts
+    item_ids, tokenizer = inputs.data.item_ids, inputs.data.collator.tokenizer
     different = 0
     for iid in range(1, dataset.item_num):
-        row = inputs.row_of_iid[iid]
+        row = item_ids.index_of_id[iid]
         assert catalogue.tokens[row] == dataset.id2token("item_id", iid)
-        assert inputs.collator.iid_of_row[row] == iid
+        assert item_ids.id_of_index[row] == iid
         different += row != iid
-        text = inputs.collator.tokenizer.decode(inputs.item_tokens[iid])
+        text = tokenizer.decode(inputs.item_tokens[iid])
         assert text and catalogue.sentence_of(row).startswith(text)
     assert different > 50 and len(inputs.item_tokens[0]) == 0
 
@@ -291,7 +292,8 @@ def test_text_files_may_have_another_encoding(small_run, tmp_path):
     title = items.splitlines()[1].split("\t")[1]
     settings = _with_file(small_run, tmp_path, "item", items.replace(title, "Caf\u00e9", 1).encode("latin-1"))
     small = build_small(settings, encoding="latin-1", tasks=["U2I"])
-    collator = small.model.inputs.collator
+    collator = small.model.parts.data.collator
     assert any(
-        "Caf\u00e9" in collator.tokenizer.decode(collator.titles[row]) for row in range(len(collator.title_lengths))
+        "Caf\u00e9" in collator.tokenizer.decode(collator.texts.titles[row])
+        for row in range(len(collator.texts.titles))
     ), token

@@ -87,12 +87,12 @@ def test_generation(small_run):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)
     small.model.refresh_items()
-    collator = small.model.inputs.collator
+    collator = small.model.parts.data.collator
     settings = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
     with NoHomelessTensors() as mode:
         for beams in (1, 2):
             generator = Generator(small.model.backbone, collator.tokenizer, small.device, beams)
-            found = run_tests(small.model, generator, small.built.tests, settings, lambda: 1.0)
+            found = run_tests(small.model, small.built.collator, generator, small.built.tests, settings, lambda: 1.0)
             assert {"SR", "IP"} <= found.keys()
     assert mode.ours > 5
 

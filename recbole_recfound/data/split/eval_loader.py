@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.interaction import Interaction
 
 from recbole_recfound.data.split.histories import Histories
+from recbole_recfound.data.split.history_dataset import add_histories
 
 
 class FairEvalDataLoader(FullSortEvalDataLoader):
@@ -30,7 +32,11 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
     def __init__(self, config, dataset, sampler, *, known: Histories, with_histories: bool) -> None:
         self.known = known
         self.with_histories = with_histories
-        super().__init__(config, dataset, sampler, shuffle=False)
+        rows = copy.copy(dataset)
+        if with_histories:
+            rows.histories = None  # joined batch by batch: the padded histories of all users need much memory
+        super().__init__(config, rows, sampler, shuffle=False)
+        self._dataset = dataset
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
@@ -43,12 +49,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         users = interaction[self.uid_field].numpy()
         if self.with_histories:
-            items, lengths = self.known.padded(users, self.config["MAX_ITEM_LIST_LENGTH"])
-            list_field = self.iid_field + self.config["LIST_SUFFIX"]
-            length_field = self.config["ITEM_LIST_LENGTH_FIELD"]
-            interaction.update(
-                Interaction({list_field: torch.from_numpy(items), length_field: torch.from_numpy(lengths)})
-            )
+            add_histories(interaction, self.known, self._dataset)
         masked = self._masked(users, positive_u.numpy(), positive_i.numpy()) if self.config["mask_history"] else None
         return interaction, masked, positive_u, positive_i
 

@@ -1,10 +1,12 @@
-"""What each user had, in order, as one flat array."""
+"""Item histories of all users as one flat array."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from recbole_recfound.data.padding import pad_flat
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,25 @@ class Histories:
         return row, self.items[self.indptr[users][row] + within]
 
     def padded(self, users: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """The last items of several users, oldest first, with zeros behind them.
+        """Return the last items of several users, oldest first, padded with 0 on the right.
 
         Args:
             users: int64 [B].
-            longest: how many items are kept at most.
+            longest: most items of a row.
 
         Returns:
-            Items int64 [B, L], where L is the longest history kept (at least 1), and lengths int64 [B].
+            Items int64 [B, L], where L is the longest row (at least 1), and lengths int64 [B].
         """
         lengths = np.minimum(self.lengths[users], longest)
-        column = np.arange(max(int(lengths.max(initial=0)), 1))
-        inside = column < lengths[:, None]
-        position = np.where(inside, (self.indptr[users + 1] - lengths)[:, None] + column, 0)
-        items = self.items[position] if len(self.items) else np.zeros_like(position)
-        return np.where(inside, items, 0), lengths
+        return pad_flat(self.items, self.indptr[users + 1] - lengths, lengths, fill=0)[0], lengths
+
+    def padded_before(self, users: np.ndarray, counts: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `padded`, from the first `counts` items of each history.
+
+        Args:
+            users: int64 [B].
+            counts: int64 [B], items of each history that come before.
+            longest: most items of a row.
+        """
+        lengths = np.minimum(counts, longest)
+        return pad_flat(self.items, self.indptr[users] + counts - lengths, lengths, fill=0)[0], lengths

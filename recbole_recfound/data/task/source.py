@@ -1,4 +1,4 @@
-"""What task builders may look at: the catalogue and the training rows, nothing else."""
+"""Data that tasks are built from: the catalogue and the training interactions, and for tests the held-out ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,8 @@ import scipy.sparse as sp
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
+from recbole_recfound.data.item_ids import ItemIds
+from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.text.catalogue import Catalogue
 
 
@@ -16,17 +18,17 @@ from recbole_recfound.data.text.catalogue import Catalogue
 class TrainingData:
     """Training interactions as catalogue rows, grouped by user (CSR), oldest first.
 
-    Held-out rows never reach this class, so whatever is built from it cannot leak them.
+    Held-out interactions never reach this class, so nothing that is built from it can leak them.
 
     Attributes:
         catalogue: all items.
-        users: user tokens, sorted, so that the order does not depend on held-out rows.
+        users: user tokens, sorted, so that the order does not depend on held-out interactions.
         indptr: [users + 1] offsets into `items`.
         items: [interactions] catalogue rows.
-        ratings: [interactions] float32, or None when the data set has no rating.
+        ratings: [interactions] float32, or None if the data set has no rating.
         queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
-        seed: every random draw derives from it.
-        profiles: recorded fields of users by token, from an optional .user file.
+        seed: seed of all random draws.
+        profiles: columns of an optional .user file by user token.
     """
 
     catalogue: Catalogue
@@ -47,7 +49,15 @@ class TrainingData:
         queries: list[tuple[str, int]] | None = None,
         profiles: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "TrainingData":
-        """Read the training part RecBole built, keeping RecBole's order within each user."""
+        """Return the training interactions of RecBole's split, in RecBole's order within each user.
+
+        Args:
+            train: RecBole's training data set.
+            catalogue: all items.
+            seed: seed of all random draws.
+            queries: (query text, catalogue row) pairs of a .query file.
+            profiles: columns of a .user file by user token.
+        """
         return cls._grouped([train], catalogue, seed, queries or [], profiles or {})[0]
 
     @classmethod
@@ -59,7 +69,7 @@ class TrainingData:
         queries: list[tuple[str, int]],
         profiles: Mapping[str, Mapping[str, str]],
     ) -> tuple["TrainingData", np.ndarray]:
-        """Rows of several parts by user, each user's rows of an earlier part first; and the part each row is from."""
+        """Return the interactions of several parts by user, earlier parts first, and the part of each interaction."""
         train, rating_field = parts[0], parts[0].config["RATING_FIELD"]
         uids, iids = (
             np.concatenate([part.inter_feat[name].numpy() for part in parts])
@@ -72,8 +82,6 @@ class TrainingData:
         rank[np.argsort(user_tokens, kind="stable")] = np.arange(train.user_num)
         order = np.argsort(rank[uids], kind="stable")
         present, counts = np.unique(rank[uids], return_counts=True)
-        item_tokens = train.id2token(train.iid_field, np.arange(train.item_num))
-        row_of_iid = np.array([-1, *(catalogue.row_of[str(token)] for token in item_tokens[1:])])
         rated = rating_field in train.inter_feat
         rating = (
             _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
@@ -82,7 +90,7 @@ class TrainingData:
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),
             indptr=np.concatenate([[0], np.cumsum(counts)]),
-            items=row_of_iid[iids[order]],
+            items=ItemIds.of(train, catalogue).to_catalogue(iids[order]),
             ratings=None if rating is None else rating[order].astype(np.float32),
             queries=[(text, row) for text, row in queries if row < catalogue.pool_size],
             seed=seed,
@@ -92,7 +100,12 @@ class TrainingData:
 
     def history(self, user: int) -> np.ndarray:
         """Catalogue rows of one user, oldest first."""
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
+        return self.histories.of(user)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """The interactions as histories of catalogue indices."""
+        return Histories(self.indptr, self.items)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -101,7 +114,7 @@ class TrainingData:
 
     @cached_property
     def seen(self) -> sp.csr_matrix:
-        """[users, items] 1 where a user has a training interaction."""
+        """Sparse [users, items]: 1 where a user has a training interaction."""
         ones = np.ones(len(self.items), dtype=np.float32)
         matrix = sp.csr_matrix((ones, self.items, self.indptr), shape=(len(self.users), len(self.catalogue)))
         matrix.sum_duplicates()
@@ -109,17 +122,17 @@ class TrainingData:
         return matrix
 
     def draw(self, *key: int) -> np.random.Generator:
-        """A generator that depends on the run's seed and `key` only, not on what was drawn before."""
+        """Return a generator that depends on the run's seed and `key` only, not on earlier draws."""
         return np.random.default_rng([self.seed, *key])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the test may look at: every interaction, and which of them are asked for. No training example is made from it.
+    """All interactions, with the indices of the test interactions. No training example is made from it.
 
     Attributes:
         data: training, validation and test interactions, each user's in this order.
-        places: places of the test interactions in `data.items`.
+        places: indices of the test interactions in `data.items`.
     """
 
     data: TrainingData
@@ -127,16 +140,16 @@ class HeldOut:
 
     @cached_property
     def user(self) -> np.ndarray:
-        """[interactions] user of each."""
+        """User of each interaction, [interactions]."""
         return np.repeat(np.arange(len(self.data.users)), self.data.lengths)
 
     def drawn(self, task: int, earlier: int, count: int) -> tuple[np.ndarray, int]:
-        """Places of some test interactions, sorted, and how many there are to draw from.
+        """Return sorted indices of some test interactions, and the number of suitable ones.
 
         Args:
-            task: number of the task they are for; decides the draw.
-            earlier: interactions of the same user that must come before.
-            count: how many, or all if there are fewer.
+            task: id of the task; enters the seed.
+            earlier: smallest number of earlier interactions of the same user.
+            count: number of indices, or all if there are fewer.
         """
         before = self.places - self.data.indptr[self.user[self.places]]
         suitable = self.places[before >= earlier]
@@ -145,11 +158,19 @@ class HeldOut:
 
     @classmethod
     def of(cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int) -> "HeldOut":
-        """Read the three parts RecBole built."""
+        """Return the interactions of RecBole's three parts.
+
+        Args:
+            train: RecBole's training data set.
+            valid: validation data set.
+            test: test data set.
+            catalogue: all items.
+            seed: seed of all random draws.
+        """
         data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {})
         return cls(data, np.flatnonzero(part == 2))
 
 
 def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:
-    """Ratings as the file has them, where RecBole has put them between 0 and 1."""
+    """Return ratings as in the file, where RecBole has scaled them to 0 to 1."""
     return np.round(as_in_file(ratings.astype(np.float64), raw_range(dataset, dataset.config["RATING_FIELD"])), 4)

@@ -5,10 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-WIDTH_STEP = 8
-"""Widths of token batches are multiples of it. A CPU compiles its products for each new shape, which takes a fifth of a second and
-20 megabytes for a small backbone (gigabytes over a run in which no two batches are alike); a GPU likes multiples of 8 too."""
-
 
 class TokenTable:
     """Token ids of many texts in one flat array (CSR), so that 100,000 items cost two arrays and no Python lists.
@@ -41,6 +37,21 @@ class TokenTable:
     def __getitem__(self, row: int) -> np.ndarray:
         return self.flat[self.offsets[row] : self.offsets[row + 1]]
 
+    def taken(self, rows: np.ndarray) -> "TokenTable":
+        """Return the texts of some rows.
+
+        Args:
+            rows: int64 [n]; -1 gives an empty text.
+        """
+        texts = [self[row] if row >= 0 else self.flat[:0] for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts], dtype=np.int64)])
+        return TokenTable(np.concatenate([self.flat[:0], *texts]), offsets)
+
+    def joined(self, other: "TokenTable") -> "TokenTable":
+        """Return the texts of this table followed by those of another."""
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]])
+        return TokenTable(np.concatenate([self.flat, other.flat]), offsets)
+
     @property
     def lengths(self) -> np.ndarray:
         """Number of tokens of each text."""
@@ -57,39 +68,3 @@ def plain_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
 def template_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokenise trusted template text: special tokens written in it keep their meaning."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"] if text else []
-
-
-def rounded_up(length: int, multiple: int = WIDTH_STEP) -> int:
-    """The next multiple: a width that many batches share."""
-    return -(-length // multiple) * multiple
-
-
-def pad(
-    rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False, multiple: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Stack rows of different lengths.
-
-    Args:
-        rows: token ids.
-        fill: id written into the padding (never used to find it again: a pad id may equal the end token).
-        left: pad on the left, for generation.
-        multiple: round the width up to a multiple of it.
-
-    Returns:
-        ids [B, T] int64 and mask [B, T] int64 (1 = real).
-    """
-    lengths = np.array([len(row) for row in rows])
-    width = rounded_up(max(1, int(lengths.max(initial=0))), multiple)
-    columns = np.arange(width)[None, :]
-    mask = columns >= (width - lengths)[:, None] if left else columns < lengths[:, None]
-    ids = np.full((len(rows), width), fill, dtype=np.int64)
-    if len(rows):
-        ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-    return ids, mask.astype(np.int64)
-
-
-def pad_tokens(
-    rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """`pad` to a width that many batches share (`WIDTH_STEP`): for whatever runs through the backbone."""
-    return pad(rows, fill, left, multiple=WIDTH_STEP)

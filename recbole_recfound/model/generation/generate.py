@@ -10,7 +10,8 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
 from recbole_recfound.backbone import decode, full_precision
-from recbole_recfound.data.text import pad_tokens, plain_tokens
+from recbole_recfound.data.padding import pad_tokens
+from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation.constraint import HoldToTrie
 from recbole_recfound.model.generation.trie import TokenTrie
 

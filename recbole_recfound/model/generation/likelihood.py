@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import TASKS_ARGUMENT
-from recbole_recfound.data.text import pad_tokens
+from recbole_recfound.data.padding import pad_tokens
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_recfound.data import Collator
 from recbole_recfound.data.task import GenerativeExample
 from recbole_recfound.model.generation.likelihood import log_likelihoods
 
@@ -18,14 +19,16 @@ class GenerativeRanking:
 
     Args:
         model: RecFound, trained with `sr_form: title`.
+        collator: makes the prompts of SR.
         candidates: items ranked for each user.
     """
 
-    def __init__(self, model: Any, candidates: int) -> None:
+    def __init__(self, model: Any, collator: Collator, candidates: int) -> None:
         self.model = model
+        self.collator = collator
         self.candidates = candidates
-        collator, row_of_iid = model.inputs.collator, model.inputs.row_of_iid
-        self.titles = [collator.titles[row] if row >= 0 else collator.titles.flat[:0] for row in row_of_iid]
+        self.item_ids = model.history.source.item_ids
+        self.titles = collator.texts.titles_by(self.item_ids.index_of_id)
 
     @torch.no_grad()
     def __call__(self, interaction: Interaction, scores: torch.Tensor) -> torch.Tensor:
@@ -40,7 +43,7 @@ class GenerativeRanking:
         """
         model = self.model
         histories, lengths = interaction[model.history_field].tolist(), interaction[model.length_field].tolist()
-        for row, (history, length) in enumerate(zip(histories, lengths)):
+        for row, (history, length) in enumerate(zip(histories, lengths, strict=True)):
             left = scores[row].clone()
             if model.masks_history:
                 left[
@@ -59,12 +62,11 @@ class GenerativeRanking:
 
     def _likelihoods(self, history: list[int], items: np.ndarray) -> torch.Tensor:
         """Log-likelihood of each item's title after a history; equal titles are scored once."""
-        inputs = self.model.inputs
-        rows = inputs.row_of_iid[np.asarray(history[-self.model.history_titles :], dtype=np.int64)]
-        prompt = inputs.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(rows.tolist()))}, ""))
+        shown = self.item_ids.to_catalogue(history[-self.model.history_titles :])
+        prompt = self.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
         distinct: dict[bytes, int] = {}
         place = [distinct.setdefault(self.titles[item].tobytes(), len(distinct)) for item in items]
         texts = [np.frombuffer(key, dtype=self.titles[items[0]].dtype) for key in distinct]
-        end = inputs.collator.tokenizer.eos_token_id
-        likely = log_likelihoods(inputs.adapted, prompt, texts, "SR", end, self.model.device)
+        end = self.collator.tokenizer.eos_token_id
+        likely = log_likelihoods(self.model.backbone, prompt, texts, "SR", end, self.model.device)
         return likely[place]

@@ -124,7 +124,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path / CONFIG} cannot be read ({error})") from None
-        return BaseCheckpoint(path, "RecFound", told["dataset"], told["seed"], _settings_of(told), {}, True)
+        return BaseCheckpoint(path, told["model"], told["dataset"], told["seed"], _settings_of(told), {}, True)
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from recbole.utils import ModelType
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_recfound.errors import ConfigError
 
@@ -49,16 +48,6 @@ class Family:
     differentiable: bool = True
 
 
-def _recfound_items(base: nn.Module) -> torch.Tensor:
-    return base.item_vectors() / base.temperature
-
-
-def _recfound_loss(base: nn.Module, interaction) -> torch.Tensor:
-    """RecFound's next-item loss over the whole catalogue, from the history that comes with each row."""
-    users = base.user_vectors(interaction[base.history_field], interaction[base.length_field])
-    return F.cross_entropy(users @ _recfound_items(base).T, interaction[base.ITEM_ID])
-
-
 FAMILIES: dict[str, Family] = {
     "DeepFM": Family("input:deep_predict_layer", ("deep_predict_layer",)),
     "DCNV2": Family("input:predict_layer", ("predict_layer",)),
@@ -67,9 +56,8 @@ FAMILIES: dict[str, Family] = {
     "LightGCN": Family("method:forward[0]", ("item_embedding",), _propagated_items),
     "SASRec": Family("method:gather_indexes", ("item_embedding",), _embedded_items),
     "GRU4Rec": Family("method:gather_indexes", ("dense",), _embedded_items),
-    "RecFound": Family("method:user_vectors", (), _recfound_items, _recfound_loss, differentiable=False),
 }
-"""Models whose place is known and tested."""
+"""Models whose place is known and tested; models of this package add themselves."""
 
 
 def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:

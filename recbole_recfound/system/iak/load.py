@@ -13,11 +13,12 @@ from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.domains import DomainRecommender
 
 
-def load_iak(folder: Path) -> DomainRecommender:
+def load_iak(folder: Path, data_path: str | None = None) -> DomainRecommender:
     """Load a finished IAK run with its base.
 
     Args:
         folder: the run folder.
+        data_path: where data sets lie; None: where they were for the run.
 
     Raises:
         ConfigError: the base has changed since the kernels were trained.
@@ -25,7 +26,7 @@ def load_iak(folder: Path) -> DomainRecommender:
     """
     document, tensors = read_document(folder)
     checkpoint = read_base(folder / document["base"], False)
-    splits = splits_of(folder, checkpoint, {"seed": document["seed"]})
+    splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
     base = make_base(splits.train_set, checkpoint)
     shared = {key: splits.config[key] for key in ("use_gpu", "gpu_id", "seed")}
     data_path = str(Path(splits.config["data_path"]).parent)

@@ -318,7 +318,7 @@ class IAKSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
-        return load_iak(folder)
+        return load_iak(folder, options.get("data_path"))
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:

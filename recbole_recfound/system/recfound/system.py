@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from recbole.utils import init_seed
-from safetensors.torch import save_file
 
-from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.protocol import Splits, held_out
@@ -28,13 +24,14 @@ from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
-from recbole_recfound.runtime.device import choose_device, choose_precision, is_gpu
+from recbole_recfound.model.parts import backbone_of
+from recbole_recfound.model.saved import write_model
+from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.run_folder import write_text
-from recbole_recfound.serving.load import load_ranking
+from recbole_recfound.serving.histories import UserHistories
+from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
-from recbole_recfound.system.recfound import load as _base_hooks  # noqa: F401
 from recbole_recfound.system.recfound.build import Built, build_recfound
-from recbole_recfound.system.recfound.build_on_files import build_on_files
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
@@ -78,14 +75,9 @@ class RecFoundSystem(System):
         self.files = open_task_files(config)
         self.device = choose_device(config["use_gpu"], config["gpu_id"])
         self.precision = choose_precision(config["precision"], self.device)
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.backbone = load_backbone(config["backbone"], self.device, dtype)
+        self.backbone = backbone_of(config)
         init_seed(config["seed"], config["reproducibility"])
-        accelerator = self._accelerator()
-        if run.splits:
-            self.built = build_recfound(config, run.splits, self.backbone, self.device, self.files)
-        else:
-            self.built = build_on_files(config, self.files, self.backbone, self.device)
+        self.built = build_recfound(config, run.splits, self.backbone, self.files)
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = run.splits if self.built.ranks else None
@@ -93,7 +85,7 @@ class RecFoundSystem(System):
         planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
         self.budget.reserved = min(planned, TEST_SHARE * self.budget.seconds)
         self.store = CheckpointStore(run.folder.trainer_state, config["merge_last"])
-        self.trainer = RecFoundTrainer(config, self.built.model, accelerator, self.store, self.budget)
+        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=self.budget)
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
@@ -104,19 +96,6 @@ class RecFoundSystem(System):
     def check(cls, config: Config) -> None:
         """Refuse settings of the tasks that cannot work."""
         check_bert_score(config["bert_score_model"])
-
-    def _accelerator(self) -> Accelerator:
-        if AcceleratorState._shared_state:
-            # accelerate keeps the precision and the device of a process's first run for all that follow.
-            AcceleratorState._reset_state(reset_partial_state=True)
-        if is_gpu(self.device):
-            # accelerate's device is the current one, whatever its number.
-            torch.accelerator.set_device_index(self.device.index)
-        return Accelerator(
-            mixed_precision=self.precision,
-            cpu=not is_gpu(self.device),
-            gradient_accumulation_steps=self.config["gradient_accumulation"],
-        )
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
@@ -167,7 +146,7 @@ class RecFoundSystem(System):
                 "probe_share_of_step_time": self.probe_share,
                 "precision": self.precision,
                 "device": str(self.device),
-                "history_mode": built.model.mode,
+                "history_mode": built.model.history.name,
                 "backbone": self.config["backbone"],
                 "backbone_fingerprint": self.backbone.fingerprint,
             },
@@ -185,7 +164,7 @@ class RecFoundSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
-        return load_ranking(folder)
+        return load_ranking(folder, **options)
 
     def discard(self) -> None:
         """Remove the checkpoints; weights have not been written."""
@@ -262,7 +241,12 @@ class RecFoundSystem(System):
         def test() -> Tests:
             with self.trainer.accelerator.autocast():
                 return run_tests(
-                    built.model, generator, built.tests, config, lambda: self.budget.remaining() - WRITE_SECONDS
+                    built.model,
+                    built.collator,
+                    generator,
+                    built.tests,
+                    config,
+                    lambda: self.budget.remaining() - WRITE_SECONDS,
                 )
 
         tested = test()
@@ -302,7 +286,7 @@ class RecFoundSystem(System):
         assert self.splits is not None
         count, trainer, started = self.config["generative_candidates"], self.trainer, time.monotonic()
         model = trainer.model
-        model.rerank = GenerativeRanking(model, count)
+        model.rerank = GenerativeRanking(model, self.built.collator, count)
         try:
             with trainer.accelerator.autocast():
                 metrics = trainer.evaluate(
@@ -347,16 +331,12 @@ class RecFoundSystem(System):
         return {"tasks": names, "similarity": similarity} if similarity else None
 
     def _save(self) -> None:
-        """Adapter in PEFT's format, every other trained tensor, and the item vectors."""
-        model, path = self.built.model, self.run.folder.path
-        model.backbone.save_pretrained(str(path / "adapter"), save_embedding_layers=False)
-        head = {name: weight for name, weight in trained_parameters(model).items() if not name.startswith("backbone.")}
-        save_file({name: weight.detach().contiguous() for name, weight in head.items()}, path / "head.safetensors")
-        if self.built.ranks:
-            save_file(
-                {"item_embeddings": model.eval().item_vectors().float().contiguous()},
-                path / "item_embeddings.safetensors",
-            )
+        """Write everything that serving needs."""
+        model, path = self.built.model.eval(), self.run.folder.path
+        with self.trainer.accelerator.autocast():
+            write_model(path, model, self.built.data, trained_parameters(model))
+        if self.config["save_histories"] and self.splits:
+            UserHistories.of(self.splits).save(path)
 
 
 def _metrics_of(tested: Tests) -> dict[str, dict[str, float]]:
@@ -375,22 +355,22 @@ def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue
-    row_of_iid = model.inputs.row_of_iid
+    index_of_id = built.data.item_ids.index_of_id
     items, lengths = splits.known_at_test.padded(chosen[:, 0], splits.config["MAX_ITEM_LIST_LENGTH"])
     users = model.user_vectors(torch.from_numpy(items).to(model.device), torch.from_numpy(lengths).to(model.device))
     scores = users @ model.item_vectors().T
     scores[:, 0] = float("-inf")
     examples = []
-    for (user, target), score in zip(chosen, scores):
+    for (user, target), score in zip(chosen, scores, strict=True):
         known = splits.known_at_test.of(user)
         score[torch.from_numpy(known[known != target]).to(model.device)] = float("-inf")
-        titles = [catalogue.title_of(row_of_iid[iid]) for iid in score.topk(shown).indices.tolist()]
+        titles = [catalogue.title_of(index_of_id[iid]) for iid in score.topk(shown).indices.tolist()]
         examples.append(
             {
                 "user": str(splits.train_set.id2token(splits.train_set.uid_field, user)),
-                "history": [catalogue.title_of(row_of_iid[iid]) for iid in known[-shown:]],
+                "history": [catalogue.title_of(index_of_id[iid]) for iid in known[-shown:]],
                 "recommended": titles,
-                "held_out": catalogue.title_of(row_of_iid[target]),
+                "held_out": catalogue.title_of(index_of_id[target]),
             }
         )
     return examples

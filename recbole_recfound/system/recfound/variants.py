@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.system.recfound.build import ITEM, PROMPT, history_mode
+from recbole_recfound.model.history import history_of
 
 ADAPTER_OFF = "control: adapter off"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -30,8 +30,8 @@ IN_ITEM_MODE = {
 
 def variants(config: Config) -> dict[str, dict[str, Any]]:
     """Return the changes of settings that make each row; controls that mean nothing in this history mode are left out."""
-    mode = history_mode(config)
-    without = set() if mode == ITEM else IN_ITEM_MODE | ({ADAPTER_OFF} if mode == PROMPT else set())
+    mode = history_of(config)
+    without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else {ADAPTER_OFF})
     for name in VARIANTS:
         if name in without:
             print(f"left out, histories are read as text: {name}", flush=True)

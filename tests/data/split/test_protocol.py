@@ -5,6 +5,7 @@ import pytest
 import torch
 from recbole.trainer import Trainer
 
+from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.config import models
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits, check_same_rows, check_short_histories, held_out
@@ -121,7 +122,7 @@ def test_general_and_sequential_models_hold_out_the_same_rows_of_ml_100k():
 
 
 def test_our_models_get_the_history(tiny_path, monkeypatch):
-    monkeypatch.setitem(models.OUR_MODELS, "BPR", "recbole.model.general_recommender.bpr")
+    monkeypatch.setitem(models.OUR_MODELS, "BPR", Plugin("recbole.model.general_recommender.bpr"))
     splits = _splits("BPR", "tiny", tiny_path, MAX_ITEM_LIST_LENGTH=5, eval_batch_size=7)
     seen = 0
     for data, known in ((splits.valid_data, splits.known_at_valid), (splits.test_data, splits.known_at_test)):
@@ -139,7 +140,7 @@ def test_our_models_get_the_history(tiny_path, monkeypatch):
 
 def test_our_histories_do_not_change_scores(tiny_path, random_scores, monkeypatch):
     theirs = _metrics(_splits("BPR", "tiny", tiny_path), random_scores)
-    monkeypatch.setitem(models.OUR_MODELS, "BPR", "recbole.model.general_recommender.bpr")
+    monkeypatch.setitem(models.OUR_MODELS, "BPR", Plugin("recbole.model.general_recommender.bpr"))
     assert _metrics(_splits("BPR", "tiny", tiny_path), random_scores) == theirs
 
 

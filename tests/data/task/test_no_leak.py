@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.data.task import TrainingData, build_tasks
-from recbole_recfound.system.recfound.build import catalogue_of
 from tests.data.task.hand_made import task_settings
 
 TASKS = ["U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE", "UP"]
@@ -47,12 +47,12 @@ def _examples(path, source_of, sequences: bool) -> bytes:
 
 
 def _source(splits: Splits) -> TrainingData:
-    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
+    return TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), 3, QUERIES, PROFILES)
 
 
 def _planted(splits: Splits) -> TrainingData:
     """What a careless builder would do: look at all interactions."""
-    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits), 3, QUERIES, PROFILES)
+    return TrainingData.of(splits.dataset, catalogue_of(splits.config, splits.train_set), 3, QUERIES, PROFILES)
 
 
 def _same_examples_whatever_is_held_out(write_dataset, source_of, sequences: bool) -> bool:
@@ -77,7 +77,7 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
     """Rows with equal timestamps must never be sorted again: the last of them is held out."""
     settings = {"data_path": str(tiny_path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}}
     splits = build_splits(Config("RecFound", "tiny", config_dict=settings))
-    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), seed=0)
     train = splits.train_set
     tokens_of = {str(train.id2token("user_id", user)): user for user in range(1, train.user_num)}
     assert set(source.users) == {token for token, user in tokens_of.items() if len(splits.known_at_valid.of(user))}
@@ -104,7 +104,7 @@ def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_data
     path = write_dataset("shop", inter=[INTER, *rows])
     splits = build_splits(Config("RecFound", "shop", config_dict={"data_path": str(path), "normalize_all": True}))
     assert splits.train_set.inter_feat["rating"].max() <= 1
-    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits), seed=0)
+    source = TrainingData.of(splits.train_set, catalogue_of(splits.config, splits.train_set), seed=0)
     told = {(user, item): value for user, item, value, _ in rows}
     for index, token in enumerate(source.users):
         start, stop = source.indptr[index], source.indptr[index + 1]
@@ -121,7 +121,7 @@ def _raw_ratings(path):
 def test_queries_for_held_out_items_are_left_out(write_dataset):
     path = write_dataset("films", inter=_interactions(1), item=ITEM)
     splits = build_splits(Config("RecFound", "films", config_dict={"data_path": str(path)}))
-    catalogue = catalogue_of(splits.config, splits)
+    catalogue = catalogue_of(splits.config, splits.train_set)
     source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", 0), ("unseen", catalogue.pool_size)])
     assert len(catalogue) > catalogue.pool_size
     assert source.queries == [("seen", 0)]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.data.text import TokenTable, pad, plain_tokens
+from recbole_recfound.data.padding import pad
+from recbole_recfound.data.text import TokenTable, plain_tokens
 from tests.tiny_backbone import SPECIAL, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

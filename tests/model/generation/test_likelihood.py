@@ -25,13 +25,13 @@ def test_likelihoods_equal_one_pass_per_text(small_run, adapter):
     small = build_small(small_run, **TITLED, adapter=adapter)
     perturb(small.model, std=0.5)
     model = small.model.eval()
-    end = model.inputs.collator.tokenizer.eos_token_id
+    end = model.parts.data.collator.tokenizer.eos_token_id
     prompt, texts = (
         np.array([7, 8, 9, 10]),
         [np.array([5]), np.array([20, 21, 22]), np.array([5, 30]), np.array([20, 21])],
     )
-    found = log_likelihoods(model.inputs.adapted, prompt, texts, "SR", end, small.device, rows=3)
-    expected = [_reference(model.inputs.adapted, prompt, text, "SR", end) for text in texts]
+    found = log_likelihoods(model.backbone, prompt, texts, "SR", end, small.device, rows=3)
+    expected = [_reference(model.backbone, prompt, text, "SR", end) for text in texts]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -47,18 +47,18 @@ def test_a_small_catalogue_is_ranked_whole(small_run):
     model.refresh_items()
     batch = _batch(small)
     plain = model.full_sort_predict(batch).reshape(len(batch), -1)
-    model.rerank = GenerativeRanking(model, model.n_items)
+    model.rerank = GenerativeRanking(model, model.parts.data.collator, model.n_items)
     scores = model.full_sort_predict(batch).reshape(len(batch), -1)
     assert torch.equal(scores[:, 0], plain[:, 0]) and (scores[:, 1:] > 2).all() and (scores[:, 1:] <= 3).all()
     # The best item is the one whose title is likeliest by the reference.
-    inputs, history = model.inputs, batch[model.history_field][0, : batch[model.length_field][0]].tolist()
-    rows = inputs.row_of_iid[history[-model.history_titles :]]
+    data, history = model.parts.data, batch[model.history_field][0, : batch[model.length_field][0]].tolist()
+    shown = data.item_ids.to_catalogue(history[-model.history_titles :])
     from recbole_recfound.data.task import GenerativeExample
 
-    prompt = inputs.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(rows.tolist()))}, ""))
-    end = inputs.collator.tokenizer.eos_token_id
+    prompt = data.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
+    end = data.collator.tokenizer.eos_token_id
     some = scores[0, 1:].argsort(descending=True)[[0, 5, 50]] + 1
-    likely = [_reference(inputs.adapted, prompt, model.rerank.titles[item], "SR", end) for item in some.tolist()]
+    likely = [_reference(model.backbone, prompt, model.rerank.titles[item], "SR", end) for item in some.tolist()]
     assert likely == sorted(likely, reverse=True)
 
 
@@ -68,7 +68,7 @@ def test_of_a_large_catalogue_only_the_best_are_ranked_anew(small_run):
     model.refresh_items()
     batch = _batch(small)
     plain = model.full_sort_predict(batch).reshape(len(batch), -1)
-    model.rerank = GenerativeRanking(model, 5)
+    model.rerank = GenerativeRanking(model, model.parts.data.collator, 5)
     scores = model.full_sort_predict(batch).reshape(len(batch), -1)
     for before, after, history in zip(plain, scores, batch[model.history_field]):
         # What the evaluation masks uses up no candidate.

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from recbole_recfound.adapter import ADAPTERS
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.task import TASKS, TaskSettings
 from recbole_recfound.runtime.options import parameters_of
-from recbole_recfound.sampler import SCHEDULERS
+from recbole_recfound.runtime.registry import ADAPTERS, SCHEDULERS, TASKS
 
 TASK_KEYS = {
     "history_titles": "history_titles",
@@ -36,7 +33,7 @@ ADAPTER_KEYS = {
 """Parameter of an adapter -> key."""
 
 
-def task_args(config: Config) -> dict[str, dict[str, Any]]:
+def task_args(config: Any) -> dict[str, dict[str, Any]]:
     """Return task -> option -> value, for every option of a registered task that has a key."""
     return {
         name: {item.name: config[TASK_KEYS[item.name]] for item in fields(task.Options) if item.name in TASK_KEYS}
@@ -44,22 +41,12 @@ def task_args(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def task_settings(config: Config, sequences: bool) -> TaskSettings:
-    """Return the settings of all tasks.
-
-    Args:
-        config: the run's config.
-        sequences: whether U2I examples are whole sequences.
-    """
-    return TaskSettings(task_args(config), sequences, config["task_test_examples"])
-
-
-def scheduler_args(config: Config) -> dict[str, Any]:
+def scheduler_args(config: Any) -> dict[str, Any]:
     """Return the arguments of the configured scheduler, for every parameter that has a key."""
     return _by_parameter(config, SCHEDULERS[config["scheduler"]], SCHEDULER_KEYS)
 
 
-def adapter_args(config: Config, kind: str) -> dict[str, Any]:
+def adapter_args(config: Any, kind: str) -> dict[str, Any]:
     """Return the arguments of an adapter, for every parameter that has a key.
 
     Args:
@@ -72,5 +59,5 @@ def adapter_args(config: Config, kind: str) -> dict[str, Any]:
     return args
 
 
-def _by_parameter(config: Config, function: Any, keys: Mapping[str, str]) -> dict[str, Any]:
+def _by_parameter(config: Any, function: Any, keys: Mapping[str, str]) -> dict[str, Any]:
     return {name: config[keys[name]] for name in parameters_of(function) if name in keys}

@@ -1,0 +1,182 @@
+"""The interface of a history mode, and the registry of modes.
+
+A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that both always
+agree. A new one is a file of this package with a class under `@register_history("name")`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from recbole_recfound.config.history import history_name
+from recbole_recfound.data.batches import PairBatch, SequenceBatch
+from recbole_recfound.data.history import HistorySource, PairCollator
+from recbole_recfound.model.losses import next_item_loss
+from recbole_recfound.runtime import registry
+from recbole_recfound.runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from recbole_recfound.model.recfound import RecFound
+
+HISTORIES: Registry[type[History]] = registry.HISTORIES
+"""History modes by name."""
+
+
+def register_history(name: str) -> Callable[[type[History]], type[History]]:
+    """Return a decorator that registers a class as the history mode `name`."""
+    return HISTORIES.register(name)
+
+
+def history_of(config: Any) -> type[History]:
+    """Return the history mode that a run's settings name.
+
+    Raises:
+        ConfigError: no mode has this name.
+    """
+    return HISTORIES[history_name(config)]
+
+
+class History(ABC):
+    """One history mode.
+
+    Args:
+        source: tables from which histories are collated.
+
+    Attributes:
+        sequences: examples of U2I are whole sequences, one target per position (True), or a history with one target each (False).
+        soft_tokens: items enter as one soft token each, so that the layers of the LLM can be left out or replaced.
+        uses_item_table: the user tower and the item table take part; if not, users and items are encoded as texts alone.
+        user_layers: default number of decoder layers that read a history; None: all.
+        text_layers: default number of decoder layers that encode the texts of items and queries; None: all.
+    """
+
+    name: ClassVar[str]
+    sequences: ClassVar[bool] = True
+    soft_tokens: ClassVar[bool] = False
+    uses_item_table: ClassVar[bool] = True
+    user_layers: ClassVar[int | None] = None
+    text_layers: ClassVar[int | None] = None
+
+    def __init__(self, source: HistorySource) -> None:
+        self.source = source
+
+    @classmethod
+    def user_depth(cls, layers: int, configured: int | None) -> int:
+        """Return how many decoder layers read a history.
+
+        Args:
+            layers: of the backbone.
+            configured: `backbone_layers`; None: the mode's default.
+        """
+        return _depth(layers, configured, cls.user_layers)
+
+    @classmethod
+    def text_depth(cls, layers: int, configured: int | None, user_depth: int) -> int:
+        """Return how many decoder layers encode the texts of items and queries.
+
+        Args:
+            layers: of the backbone.
+            configured: `text_layers`; None: the mode's default.
+            user_depth: see the method of this name.
+        """
+        return _depth(layers, configured, cls.text_layers)
+
+    @abstractmethod
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+        """Collate training sequences; called for modes with `sequences` only.
+
+        Args:
+            tasks: task of each row.
+            rows: B rows of catalogue indices, two at least, oldest first.
+        """
+
+    @abstractmethod
+    def held_out(
+        self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
+    ) -> SequenceBatch | PairBatch:
+        """Collate histories with one held-out answer each.
+
+        Args:
+            pairs: collates queries with items.
+            tasks: task of each row.
+            histories: B histories of catalogue indices, oldest first.
+            answers: [B] catalogue index of each held-out item.
+        """
+
+    @abstractmethod
+    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+        """Return the loss [B] of each example that `collate` made."""
+
+    @abstractmethod
+    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encode histories for evaluation and serving.
+
+        Args:
+            model: RecFound in eval.
+            items: [B, L] item ids, oldest first, padding 0 on the right.
+            lengths: [B] real items per row; 0 gives a user without history.
+
+        Returns:
+            [B, d], normalised.
+        """
+
+    def item_vectors(self, model: RecFound, vectors: torch.Tensor) -> torch.Tensor:
+        """Return what users are ranked against, [num_items, d], normalised.
+
+        Args:
+            model: RecFound in eval.
+            vectors: [num_items, d] of the item table.
+        """
+        return vectors
+
+
+class SequenceHistory(History):
+    """A mode in which every position of a sequence predicts the next item against the item table."""
+
+    def held_out(
+        self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
+    ) -> SequenceBatch:
+        """Collate sequences of which only the last position has a target."""
+        histories = [self.visible(row) for row in histories]
+        batch = self.collate(tasks, [np.append(row, item) for row, item in zip(histories, answers, strict=True)])
+        last = torch.from_numpy(np.array([[len(row) - 1] for row in histories]))
+        only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
+        return replace(batch, targets=only)
+
+    def visible(self, row: Sequence[int]) -> Sequence[int]:
+        """Return the part of a history that the model can read."""
+        return row
+
+    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+        """Return the mean next-item loss [B] over each sequence's positions."""
+        soft_tokens, items = model.item_table()
+        return next_item_loss(
+            self.states(model, soft_tokens, part),
+            part.targets,
+            items,
+            model.temperature,
+            model.sampled_items,
+            past=part.items if model.masks_history else None,
+            targets_per_row=model.parts.targets_per_row if model.training else None,
+        )
+
+    @abstractmethod
+    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+        """Return the user's vector [B, L, d] at every position, normalised.
+
+        Args:
+            model: RecFound.
+            soft_tokens: [num_items, d] of the item table.
+            part: a batch that `collate` made.
+        """
+
+
+def _depth(layers: int, configured: int | None, default: int | None) -> int:
+    wanted = configured if configured is not None else default
+    return layers if wanted is None else min(wanted, layers)

@@ -1,0 +1,36 @@
+"""Histories as soft tokens: one vector per item, read by the first layers of the LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_recfound.data.batches import SequenceBatch
+from recbole_recfound.model.history.base import SequenceHistory, register_history
+
+if TYPE_CHECKING:
+    from recbole_recfound.model.recfound import RecFound
+
+
+@register_history("item")
+class SoftTokens(SequenceHistory):
+    """One soft token per item of the history."""
+
+    soft_tokens = True
+    user_layers = 2
+    text_layers = 8
+
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+        """Collate sequences of item ids."""
+        return self.source.sequences(tasks, rows)
+
+    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+        """Run the user tower over the soft tokens."""
+        return model.user_tower.over_items(soft_tokens, part.items)
+
+    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the state at the last item of each history."""
+        rows = torch.arange(len(items), device=items.device)
+        return model.user_tower.over_items(model.table()[0], items)[rows, (lengths - 1).clamp(min=0)]

@@ -1,0 +1,40 @@
+"""Histories as one causal text: the end of every title predicts the next item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_recfound.data.batches import SequenceBatch
+from recbole_recfound.model.history.base import SequenceHistory, register_history
+
+if TYPE_CHECKING:
+    from recbole_recfound.model.recfound import RecFound
+
+
+@register_history("positions")
+class TextPositions(SequenceHistory):
+    """The titles of a history in one causal pass."""
+
+    def visible(self, row: Sequence[int]) -> Sequence[int]:
+        """Return the newest items whose titles fit the backbone together."""
+        return self.source.newest(row)
+
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+        """Collate sequences with their text; of a text that is too long the oldest titles are dropped."""
+        rows = [row[-len(self.visible(row[:-1])) - 1 :] for row in rows]
+        return replace(self.source.sequences(tasks, rows), **self.source.titles([row[:-1] for row in rows]))
+
+    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+        """Run the user tower over the text, one state per title."""
+        return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
+
+    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the state at the end of each history's last title."""
+        histories = [self.visible(row) for row in self.source.histories(items, lengths)]
+        last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=items.device)
+        text = {name: part.to(model.device) for name, part in self.source.titles(histories).items()}
+        return model.user_tower.over_text(**text)[torch.arange(len(items), device=items.device), last]

@@ -1,0 +1,65 @@
+"""Histories as prompts: the paper's form, one bidirectional prompt and one target per example (RecFound section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from recbole_recfound.data.batches import PairBatch, SequenceBatch
+from recbole_recfound.data.history import PairCollator
+from recbole_recfound.data.task import PairExample
+from recbole_recfound.model.history.base import History, register_history
+from recbole_recfound.model.user_tower import ROUTE
+
+if TYPE_CHECKING:
+    from recbole_recfound.model.recfound import RecFound
+
+
+@register_history("prompt")
+class TextPrompt(History):
+    """A prompt that names the newest items, ranked against the texts of the items."""
+
+    sequences = False
+    uses_item_table = False
+
+    @classmethod
+    def text_depth(cls, layers: int, configured: int | None, user_depth: int) -> int:
+        """Return the depth at which histories are read: a prompt and the items it is ranked against need the same layers."""
+        return user_depth
+
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+        """Raise: examples of this mode are pairs, which the collator makes for all embedding tasks.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("history mode 'prompt' has no sequences")
+
+    def held_out(
+        self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
+    ) -> PairBatch:
+        """Collate prompts with their held-out item; what the user had is no negative, as in training."""
+        rows = [tuple(row.tolist()) for row in histories]
+        return pairs.pairs(
+            tasks, [PairExample(row, int(item), (), row) for row, item in zip(rows, answers, strict=True)]
+        )
+
+    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+        """Raise, as `collate` does.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("history mode 'prompt' has no sequences")
+
+    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the pooled vector of each history's prompt."""
+        histories = self.source.histories(items, lengths)
+        return model.encode(ROUTE, *self.source.prompts(histories))
+
+    def item_vectors(self, model: RecFound, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the pooled vectors of the items' sentences under the route of U2I."""
+        return model.text_vectors(ROUTE)

@@ -1,0 +1,194 @@
+"""The parts of RecFound: backbone with adapter, history mode and token tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from recbole.data.dataset import Dataset
+
+from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
+from recbole_recfound.backbone import Backbone, check_bidirectional, decode, load_backbone
+from recbole_recfound.config.options import adapter_args
+from recbole_recfound.data.collate import RECORD
+from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
+from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.task import task_table
+from recbole_recfound.data.text import TokenTable
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.model.history import HISTORIES, History, history_of
+from recbole_recfound.runtime.device import choose_precision
+from recbole_recfound.runtime.registry import MERGE_METHODS
+
+
+@dataclass(frozen=True)
+class RecFoundParts:
+    """What RecFound is put together from; nothing in it is trained by itself.
+
+    Attributes:
+        adapted: backbone with adapter.
+        fingerprint: of the backbone; checkpoints belong to it.
+        history: history mode.
+        item_tokens: sentence of each item id (row 0 empty).
+        tasks: names of the tasks trained.
+        records: whether records of JSON-lines files are trained on.
+        ranks: whether users' items are ranked; if not, nothing about users and items is trained.
+        targets_per_row: next items to predict in a sequence, on average.
+        data: tasks and collator, which the trainer reads; None in a model that is only served.
+    """
+
+    adapted: PeftModel
+    fingerprint: str
+    history: History
+    item_tokens: TokenTable
+    tasks: tuple[str, ...]
+    records: bool = False
+    ranks: bool = True
+    targets_per_row: float = 1.0
+    data: MultiTaskData | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """Token that fills the padding."""
+        return self.history.source.texts.pad_id
+
+
+def build_parts(
+    config: Any, dataset: Dataset | None, backbone: Backbone | None = None, files: TaskFiles | None = None
+) -> RecFoundParts:
+    """Build catalogue, tasks and adapter.
+
+    Args:
+        config: settings of the run.
+        dataset: RecBole's built training part; None: tasks come from `files` alone.
+        backbone: frozen language model, adapted in place; None loads the one that the settings name.
+        files: the run's `task_files`, checked; None checks them here.
+
+    Raises:
+        BackboneError: the backbone cannot be loaded.
+        ConfigError: settings that do not fit the data or the backbone.
+        DataError: a malformed data file.
+    """
+    backbone = backbone or backbone_of(config)
+    if dataset is None:
+        mode = HISTORIES[RECORDS_MODE]
+        files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
+        data = build_record_data(config, mode, backbone.tokenizer, backbone.context, files)
+    else:
+        mode = history_of(config)
+        data = build_data(config, dataset, mode, backbone.tokenizer, backbone.context, files)
+    check_settings(config, backbone, mode, data.ranks)
+    collator = data.collator
+    return RecFoundParts(
+        build_adapted(config, backbone, data.tasks),
+        backbone.fingerprint,
+        data.history,
+        collator.texts.sentences_by(data.item_ids.index_of_id),
+        tuple(data.tasks),
+        RECORD in collator.templates,
+        data.ranks,
+        data.targets_per_row,
+        data,
+    )
+
+
+RECORDS_MODE = "prompt"
+"""Without interactions every embedding example is a pair."""
+
+
+def backbone_of(config: Any) -> Backbone:
+    """Load the backbone that the settings name; random states stay as they are.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+    """
+    device = config["device"]
+    state = random_state(device)
+    bf16 = choose_precision(config["precision"], device) == "bf16"
+    backbone = load_backbone(config["backbone"], device, torch.bfloat16 if bf16 else torch.float32)
+    set_random_state(state, device)
+    return backbone
+
+
+def check_settings(config: Any, backbone: Backbone, history: type[History], ranks: bool) -> None:
+    """Refuse settings that are fine one by one and make no model together.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if config["body"] == "random" and not ranks:
+        raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
+    method = config["merge_method"]
+    if config["merge_sparsify"] != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
+        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {method} leaves it unused")
+    if not ranks and config["max_steps"] is None and not config["time_budget"]:
+        raise ConfigError(
+            "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
+        )
+    if not history.soft_tokens and config["backbone_layers"] == 0:
+        raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
+    if config["user_tower"] == "small" and not (history.soft_tokens and ranks and config["backbone_layers"] is None):
+        raise ConfigError(
+            "user_tower: small is a control of rankings with soft tokens (history_mode: item), where no LLM layers (backbone_layers) "
+            "read a history"
+        )
+    if config["adapter"] == "none" and (not history.uses_item_table or not ranks):
+        raise ConfigError("adapter: none leaves nothing to train with text_form: prompt, or without U2I on a data set")
+    if not (config["use_item_text"] or config["use_item_id"]):
+        raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
+    if config["max_prompt_tokens"] > backbone.context:
+        raise ConfigError(
+            f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most"
+        )
+
+
+def build_adapted(config: Any, backbone: Backbone, tasks: Iterable[str]) -> PeftModel:
+    """Put the configured adapter on the backbone.
+
+    Args:
+        config: settings of the run.
+        backbone: frozen language model, adapted in place.
+        tasks: names of the trained tasks.
+
+    Raises:
+        ConfigError: an option the adapter refuses.
+    """
+    linear = [name for name, module in backbone.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    for wanted in config["target_modules"]:
+        if not any(f".{name}".endswith(f".{wanted}") for name in linear):
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+            raise ConfigError(
+                f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
+            )
+    # `none` is a frozen LoRA whose B is zero.
+    kind = "lora" if config["adapter"] == "none" else config["adapter"]
+    try:
+        adapted = build_adapter(backbone.model, kind, task_table(tasks), **adapter_args(config, kind))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"adapter: {error}") from None
+    if config["gradient_checkpointing"]:
+        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return adapted
+
+
+def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) -> None:
+    """Reject an adapter that does not run, and a backbone that cannot attend to a whole row.
+
+    Args:
+        adapted: backbone with adapter, on `device`.
+        tasks: names of the tasks trained.
+        device: of the backbone.
+
+    Raises:
+        TrainingError: the adapter is silent.
+        BackboneError: attention stays causal.
+    """
+    decoder = adapted.get_base_model().base_model
+    ids = torch.arange(8, device=device).unsqueeze(0)
+    with without_adapter(adapted):
+        check_bidirectional(decoder, ids)
+    check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))

@@ -1,0 +1,68 @@
+"""Histories of known users, for a run that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from recbole.data.dataset import Dataset
+from safetensors.torch import load_file, save_file
+
+from recbole_recfound.data.split.histories import Histories
+from recbole_recfound.data.split.protocol import Splits
+
+FILE = "histories.safetensors"
+
+
+@dataclass(frozen=True)
+class UserHistories:
+    """Whole histories: training, validation and test items, as item ids.
+
+    Attributes:
+        histories: by user id.
+        users: user id of each token.
+    """
+
+    histories: Histories
+    users: dict[str, int]
+
+    @classmethod
+    def of(cls, splits: Splits) -> UserHistories:
+        """Join the three parts of a data set."""
+        test = splits.test_set
+        held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
+        return cls(splits.known_at_test.followed_by(*held_out), user_ids(test))
+
+    def save(self, folder: Path) -> None:
+        """Write `histories.safetensors`: the histories, and the users' tokens as text."""
+        tokens = "\n".join(self.users).encode("utf-8")
+        tensors = {
+            "indptr": torch.from_numpy(self.histories.indptr),
+            "items": torch.from_numpy(self.histories.items),
+            "users": torch.frombuffer(bytearray(tokens), dtype=torch.uint8),
+        }
+        save_file(tensors, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> UserHistories:
+        """Read what `save` wrote."""
+        tensors = load_file(folder / FILE)
+        tokens = tensors["users"].numpy().tobytes().decode("utf-8").split("\n")
+        histories = Histories(tensors["indptr"].numpy(), tensors["items"].numpy())
+        return cls(histories, _numbered(tokens))
+
+
+def user_ids(dataset: Dataset) -> dict[str, int]:
+    """Return the id of each user token; the padding has none."""
+    return _numbered(list(map(str, dataset.field2id_token[dataset.uid_field][1:])))
+
+
+def item_ids(dataset: Dataset) -> dict[str, int]:
+    """Return the id of each item token; the padding has none."""
+    return _numbered(list(map(str, dataset.field2id_token[dataset.iid_field][1:])))
+
+
+def _numbered(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: number for number, token in enumerate(tokens, start=1)}

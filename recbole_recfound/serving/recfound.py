@@ -1,0 +1,282 @@
+"""RecFound behind an interface of tokens: recommendations, embeddings and generated answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_recfound.backbone import full_precision
+from recbole_recfound.data.collate import RECORD
+from recbole_recfound.data.multi_task import USERS
+from recbole_recfound.data.padding import pad
+from recbole_recfound.data.record_pairs import text_tensors
+from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample
+from recbole_recfound.data.text import Catalogue, ItemTexts, TokenTable
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.model.generation import Generator, trie_of
+from recbole_recfound.model.pretrained import read_base
+from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.saved import SavedModel, read_model
+from recbole_recfound.serving.data import splits_of
+from recbole_recfound.serving.histories import FILE, UserHistories
+from recbole_recfound.serving.recommender import Domains, Recommender, Rows
+
+BATCH = 64
+"""Histories or texts encoded at once."""
+
+
+class RecFoundRecommender(Recommender):
+    """A finished run of RecFound.
+
+    Args:
+        saved: the files of the run.
+        data_path: where data sets lie, for histories of known users; None: where they were for the run.
+    """
+
+    def __init__(self, saved: SavedModel, data_path: str | None = None) -> None:
+        self.saved, self.data_path = saved, data_path
+        self.model, self.collator = RecFound.of_saved(saved), saved.collator
+        self.device = self.model.device
+        self.catalogue: Catalogue = saved.items.catalogue
+        settings = saved.settings
+        indices = saved.items.item_ids.index_of_id[1:].tolist()
+        super().__init__(
+            {self.catalogue.tokens[index]: number for number, index in enumerate(indices, start=1)},
+            ["", *(self.catalogue.sentence_of(index) for index in indices)],
+            settings["ITEM_ID_FIELD"],
+            settings["USER_ID_FIELD"],
+            bool(settings["mask_history"]),
+        )
+        self._known: UserHistories | None = None
+        self._generator: Generator | None = None
+
+    # Ranking ----------------------------------------------------------------------------------------------------------
+
+    def _scores(self, rows: Rows, domains: Domains) -> torch.Tensor:
+        self._refuse_domains(domains)
+        users = self._user_vectors(rows.histories)
+        with full_precision(self.device):
+            return users @ self.model.item_vectors().T
+
+    def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
+        self._refuse_domains(domains)
+        return (self._user_vectors(rows.histories) * self.model.item_vectors()[items]).sum(-1)
+
+    def _user_vectors(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
+        longest = self.collator.max_history
+        recent = [history[-longest:] for history in histories]
+        vectors = []
+        for start in range(0, len(recent), BATCH):
+            some = recent[start : start + BATCH]
+            items = torch.from_numpy(pad(some, fill=0)[0]).to(self.device)
+            lengths = torch.tensor([len(history) for history in some], device=self.device)
+            vectors.append(self.model.user_vectors(items, lengths).float())
+        return torch.cat(vectors)
+
+    def _check_histories(self) -> None:
+        if not self.model.parts.ranks:
+            raise ConfigError(f"{self.saved.folder}: the run was trained without U2I on a data set and ranks nothing")
+
+    def _user_id(self, user: str) -> int | None:
+        self._check_histories()
+        return self._users().users.get(user)
+
+    def _history_of(self, user_id: int) -> np.ndarray:
+        return self._users().histories.of(user_id)
+
+    def _users(self) -> UserHistories:
+        if self._known is None:
+            self._known = self._read_users()
+        return self._known
+
+    def _read_users(self) -> UserHistories:
+        folder = self.saved.folder
+        if (folder / FILE).is_file():
+            return UserHistories.load(folder)
+        checkpoint = read_base(folder, False)
+        try:
+            splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
+        except DataError as error:
+            raise ConfigError(
+                f"user: the run has no {FILE} and its data set cannot be read ({error}); load with data_path=, train with "
+                "--save_histories, or give a history of item tokens"
+            ) from None
+        if list(map(str, splits.train_set.field2id_token[self.item_field][1:])) != self._trained_tokens():
+            raise DataError(f"user: the data set has other items than {folder} was trained on")
+        return UserHistories.of(splits)
+
+    def _trained_tokens(self) -> list[str]:
+        return [self.catalogue.tokens[index] for index in self.saved.items.item_ids.index_of_id[1:]]
+
+    def _refuse_domains(self, domains: Domains) -> None:
+        if domains is not None:
+            raise ConfigError("domains: RecFound has no kernels of domains; fine-tune it with --model=IAK")
+
+    # Embeddings -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def embed_user(self, history: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
+        """Embed one history, or several.
+
+        Args:
+            history: item tokens, oldest first, or a list of such lists.
+
+        Returns:
+            float32 [n, d], l2-normalised; n is 1 for one history.
+
+        Raises:
+            ConfigError: unknown tokens.
+        """
+        one = not len(history) or isinstance(history[0], str)
+        rows = self._rows([history] if one else history, by_user=False)
+        return self._user_vectors(rows.histories).cpu()
+
+    @torch.no_grad()
+    def embed_items(self, texts: Sequence[str], task: str = USERS) -> torch.Tensor:
+        """Embed texts of items as the queries of an embedding task are ranked against them.
+
+        Args:
+            texts: one text per item, as `title, field: value, ...`.
+            task: U2I (comparable with `embed_user`), I2I or Q2I.
+
+        Returns:
+            float32 [n, d], l2-normalised.
+
+        Raises:
+            ConfigError: not an embedding task of the run, or no texts.
+        """
+        if task not in self.model.parts.tasks or TASKS[task].kind != EMBEDDING:
+            known = ", ".join(name for name in self.model.parts.tasks if TASKS[name].kind == EMBEDDING)
+            raise ConfigError(f"embed_items: task: got {task!r}, expected one of {known or 'none (no embedding task)'}")
+        texts = list(self._list("texts", texts))
+        if task == USERS and self.model.parts.ranks:
+            return self.model.vectors_of_texts(self._tokenized(texts)).float().cpu()
+        vectors = []
+        for start in range(0, len(texts), BATCH):
+            some = [("", text) for text in texts[start : start + BATCH]]
+            batch = text_tensors(some, self.collator.tokenizer, self.collator.texts.max_tokens)
+            vectors.append(self.model.encode(task, *batch).float())
+        return torch.cat(vectors).cpu()
+
+    def _tokenized(self, texts: Sequence[str]) -> TokenTable:
+        return TokenTable.of(texts, self.collator.tokenizer, self.collator.texts.max_tokens)
+
+    # New items --------------------------------------------------------------------------------------------------------
+
+    def add_items(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add items, which can be recommended at once; nothing is trained.
+
+        Their vectors come from their text alone: where items also have a trained id vector, that part is zero.
+
+        Args:
+            records: the id field and columns of `.item` for each item; columns that describe no item in this run are ignored.
+
+        Raises:
+            ConfigError: a record without an id, a known token, or a model that was trained without item text.
+        """
+        self._check_histories()
+        tokens = [str(record[self.item_field]) for record in records if record.get(self.item_field)]
+        known = [token for token in tokens if token in self.item_ids]
+        if len(tokens) != len(records) or known or len(set(tokens)) != len(tokens):
+            problem = f"token {known[0]!r} is known already" if known else "each record needs an id of its own"
+            raise ConfigError(f"add_items: {self.item_field}: {problem}")
+        if not records:
+            return
+        fields = self.catalogue.fields
+        values = [
+            {name: str(record[name]).strip() for name in fields if str(record.get(name) or "").strip()}
+            for record in records
+        ]
+        new = Catalogue(tokens, fields, values, len(tokens))
+        titles, sentences = (
+            [text_of(index) for index in range(len(tokens))] for text_of in (new.title_of, new.sentence_of)
+        )
+        table = self._tokenized(sentences)
+        vectors = self.model.vectors_of_texts(table)
+        texts: ItemTexts = self.collator.texts.extended(titles, sentences, self.collator.tokenizer)
+        self.model.add_item_vectors(vectors, table)
+        self.collator.texts = texts
+        self.model.history.source = self.model.history.source.extended(texts, len(tokens))
+        for token, sentence in zip(tokens, sentences, strict=True):
+            self.item_ids[token] = len(self.tokens)
+            self.tokens.append(token)
+            self.texts.append(sentence)
+
+    # Answers ----------------------------------------------------------------------------------------------------------
+
+    def generate(self, task: str, **fields: Any) -> str:
+        """Generate the answer of a generative task.
+
+        Args:
+            task: name of the task, as SR.
+            fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item tokens), `item`
+                (a token, else any text), and texts; `prompt` for a task that was trained on records.
+
+        Returns:
+            The answer; of a task with few answers, one of these.
+
+        Raises:
+            ConfigError: not a generative task of the run, or other slots than those of its prompt.
+        """
+        if task not in self.model.parts.tasks or TASKS[task].kind == EMBEDDING:
+            known = ", ".join(name for name in self.model.parts.tasks if TASKS[name].kind != EMBEDDING)
+            raise ConfigError(f"generate: task: got {task!r}, expected one of {known or 'none (no generative task)'}")
+        name = RECORD if "prompt" in fields else task
+        template = self.collator.templates.get(name)
+        slots = sorted(template.slots) if template else ["prompt"]
+        if template is None or sorted(fields) != slots:
+            raise ConfigError(
+                f"generate: {task}: got {', '.join(sorted(fields)) or 'no fields'}, expected {', '.join(slots)}"
+            )
+        # A task may be trained on both, examples from atomic files and records.
+        forms = {"prompt": "prompt"} if name == RECORD else self.saved.forms[task]
+        example = GenerativeExample(
+            {slot: self._slot(forms.get(slot, "text"), value) for slot, value in fields.items()}, ""
+        )
+        choices = self.saved.choices.get(task, ())
+        if "candidates" in fields:
+            choices = choices[: len(fields["candidates"])]
+        generator = self._writer()
+        trie = trie_of(choices, self.collator.tokenizer, self.device) if choices else None
+        prompt = self.collator.prompt(task, example)
+        return generator.answers([prompt], [task], self.saved.settings["max_answer_tokens"], trie)[0]
+
+    def _writer(self) -> Generator:
+        if self._generator is None:
+            beams = self.saved.settings["answer_beams"] or 1
+            self._generator = Generator(self.model.backbone, self.collator.tokenizer, self.device, beams)
+        return self._generator
+
+    def _slot(self, form: str, value: Any) -> tuple[str, Any]:
+        """The value of a slot in the form in which examples have it; an item may also be any text."""
+        if form in ("titles", "lettered"):
+            return form, tuple(self._indices(value))
+        if form == "rated":
+            indices = self._indices([item for item, _ in value])
+            return form, tuple(zip(indices, (rating for _, rating in value), strict=True))
+        if form in ("title", "sentence") and str(value) in self.item_ids:
+            return form, self._indices([str(value)])[0]
+        return "prompt" if form == "prompt" else "text", str(value)
+
+    def _indices(self, tokens: Sequence[str]) -> list[int]:
+        return self.model.history.source.item_ids.to_catalogue(self._items(tokens)).tolist()
+
+
+def load_ranking(folder: Path, backbone: str | None = None, data_path: str | None = None) -> RecFoundRecommender:
+    """Load a finished run of RecFound: the run folder and the backbone are enough.
+
+    Args:
+        folder: the run folder.
+        backbone: name or folder of the backbone; None: the one that the run was trained with.
+        data_path: where data sets lie, for histories of known users; None: where they were for the run.
+
+    Raises:
+        BackboneError: the backbone cannot be loaded.
+        ConfigError: no finished run, or another backbone.
+        DataError: a file is missing or damaged.
+    """
+    return RecFoundRecommender(read_model(folder, backbone), data_path)

@@ -1,0 +1,72 @@
+"""The multi-task loader of a run, with its scheduler and the validation probe of U2I."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from recbole.data.dataset import Dataset
+
+from recbole_recfound.config.options import scheduler_args
+from recbole_recfound.data import MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.data.multi_task import USERS, MultiTaskData
+from recbole_recfound.data.split.protocol import held_out
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.sampler import build_scheduler
+
+
+def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None) -> MultiTaskLoader:
+    """Put the configured scheduler over the examples of all tasks.
+
+    Args:
+        config: settings of the run.
+        data: tasks and collator.
+        valid: validation part with histories (`RecFoundDataset`), which gives U2I its probe; tasks without a probe of this kind set
+            examples aside for one.
+
+    Raises:
+        ConfigError: `balanced_tasks` names a task without a few answers.
+    """
+    tasks = data.tasks
+    probes = {USERS: validation_probe(config, data, valid)} if data.ranks and valid is not None else {}
+    for name in config["balanced_tasks"]:
+        if name not in tasks or not tasks[name].choices:
+            known = ", ".join(name for name, task in tasks.items() if task.choices)
+            raise ConfigError(
+                f"balanced_tasks: {name} is not trained or has no few answers; those that are: {known or 'none'}"
+            )
+    scheduler = build_scheduler(
+        config["scheduler"], scheduler_sizes(tasks), scheduler_groups(tasks), **scheduler_args(config)
+    )
+    return MultiTaskLoader(
+        tasks,
+        data.collator,
+        scheduler,
+        {"embedding": config["embedding_batch"], "generative": config["generative_batch"]},
+        probe_share=config["probe_share"],
+        probe_size=config["probe_size"],
+        contrastive_batch=config["contrastive_batch"],
+        generative_chunk=config["generative_chunk"],
+        sequence_targets=config["sequence_targets"],
+        seed=config["seed"],
+        balanced=config["balanced_tasks"],
+        fixed_probes=probes,
+    )
+
+
+def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBatch:
+    """Collate U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss.
+
+    Args:
+        config: settings of the run.
+        data: tasks and collator.
+        valid: validation part with histories.
+    """
+    pairs, known = held_out(valid), valid.histories
+    pairs = pairs[known.lengths[pairs[:, 0]] > 0]
+    chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
+    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else config["history_titles"]
+    histories = [data.item_ids.to_catalogue(known.of(user))[-longest:] for user, _ in pairs[chosen]]
+    answers = data.item_ids.to_catalogue(pairs[chosen, 1])
+    part = data.collator.held_out([USERS] * len(chosen), histories, answers)
+    return StepBatch([part], {USERS: len(chosen)})

@@ -1,0 +1,241 @@
+"""A finished run of RecFound is enough by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.system.recfound.system import RecFoundSystem
+
+MODES = {
+    "item": {},
+    "positions": {"history_mode": "text", "text_form": "positions"},
+    "prompt": {"history_mode": "text", "text_form": "prompt"},
+}
+
+
+def _run(settings, monkeypatch, **changes):
+    """A run, and the scores [users, num_items] of its final model with the histories that it had in the test."""
+    scores = {}
+    save = RecFoundSystem._save
+
+    def watched(self):
+        save(self)
+        model = self.built.model.eval()
+        for interaction, *_ in self.splits.test_data:
+            rows = model.full_sort_predict(interaction).view(len(interaction), -1)
+            users = self.splits.test_set.id2token("user_id", interaction["user_id"])
+            scores.update(zip(map(str, users), rows, strict=True))
+
+    monkeypatch.setattr(RecFoundSystem, "_save", watched)
+    return run_recfound("RecFound", "tiny", config_dict=settings | changes), scores
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_data_set_and_record_files(small_run, tiny_path, tmp_path, monkeypatch, mode):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_path, data)
+    records = tmp_path / "records.jsonl"
+    lines = [
+        {"text": [f"Same? {number}", "yes" if number % 2 else "no"], "task": "Product_Matching"} for number in range(8)
+    ]
+    records.write_text("\n".join(map(json.dumps, lines)))
+    settings = small_run | {"data_path": str(data), "task_files": [str(records)], "generative_batch": 4}
+    result, expected = _run(settings, monkeypatch, **MODES[mode])
+    splits = build_splits(Config("RecFound", "tiny", config_dict=settings))
+    histories = {
+        user: [str(splits.test_set.id2token("item_id", item)) for item in splits.known_at_test.of(number)]
+        for user in expected
+        for number in [splits.test_set.token2id("user_id", user)]
+    }
+    tokens = [str(token) for token in splits.test_set.field2id_token["item_id"]]
+    shutil.rmtree(data)
+    records.unlink()
+
+    loaded = load_recfound(result["run_dir"])
+    users = list(expected)[:5]
+    for user, row in zip(users, loaded.recommend_batch([histories[user] for user in users], k=10_000), strict=True):
+        found = {token: score for token, _, score in row}
+        assert set(found) == set(tokens[1:]) - set(histories[user]), "k is capped by the catalogue"
+        for token, score in found.items():
+            assert abs(score - expected[user][tokens.index(token)].item()) <= 1e-5
+    assert loaded.generate("PM", prompt="Same? red shoe; red shoe") in ("yes", "no")
+    with pytest.raises(ConfigError, match="user: the run has no histories.safetensors and its data set cannot be read"):
+        loaded.recommend(user="1")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_path, tiny_backbone, tmp_path_factory):
+    """A finished run with histories of its users."""
+    folder = tmp_path_factory.mktemp("served")
+    settings = {
+        "data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(folder), "show_progress": False,
+        "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 4, "eval_interval": 2, "refresh_interval": 3,
+        "probe_interval": 4, "probe_size": 2, "frozen_feature_layers": [3], "lora_r": 2, "embedding_batch": 4,
+        "sequence_targets": 1, "generative_batch": 2, "contrastive_batch": 2, "generative_chunk": 2,
+        "max_generative_examples": 30, "sr_candidates": 4, "history_titles": 3, "max_item_tokens": 24,
+        "max_prompt_tokens": 400, "max_answer_tokens": 8, "task_test_examples": 0,
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "save_histories": True,
+    }  # fmt: skip
+    return run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
+
+
+@pytest.fixture
+def loaded(finished):
+    return load_recfound(finished)
+
+
+def test_known_users_from_stored_histories(loaded, finished, tiny_path, tmp_path):
+    user = next(iter(loaded._users().users))
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "histories.safetensors").unlink()
+    from_data = load_recfound(copy, data_path=str(tiny_path))
+    assert loaded.recommend(user=user) == from_data.recommend(user=user)
+    history = [loaded.tokens[item] for item in loaded._history_of(loaded._user_id(user))]
+    assert loaded.recommend(user=user) == loaded.recommend(history)
+    torch.testing.assert_close(loaded.score([user], history[:1]), loaded.score([history], history[:1]))
+
+
+def test_recommendations_have_texts_and_obey_their_limits(loaded):
+    history = list(loaded.item_ids)[:3]
+    best = loaded.recommend(history, k=4)
+    assert len(best) == 4 and [score for *_, score in best] == sorted((score for *_, score in best), reverse=True)
+    assert all(text.startswith(json.loads(line)["title"]) for token, text, _ in best for line in _lines(loaded, token))
+    first = best[0][0]
+    assert loaded.recommend(history, k=3, exclude=[first]) == best[1:]
+    chosen = [token for token, *_ in best[1:3]]
+    assert loaded.recommend(history, candidates=chosen) == best[1:3]
+    pairs = loaded.score([history] * 2, chosen)
+    torch.testing.assert_close(pairs, torch.tensor([score for *_, score in best[1:3]]))
+    assert len(loaded.recommend([], k=2)) == 2, "a user without history"
+
+
+def _lines(loaded, token):
+    lines = (loaded.saved.folder / "items.jsonl").read_text().splitlines()
+    return [line for line in lines if json.loads(line)["token"] == token]
+
+
+def test_embeddings(loaded):
+    history = list(loaded.item_ids)[:3]
+    one, several = loaded.embed_user(history), loaded.embed_user([history, history[:1]])
+    assert one.shape == (1, several.shape[1]) and one.dtype == torch.float32
+    torch.testing.assert_close(one[0], several[0])
+    for task in ("U2I", "I2I", "Q2I"):
+        vectors = loaded.embed_items([loaded.texts[1], "a film about fish"], task=task)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    scores = loaded.score([history], [loaded.tokens[1]])
+    torch.testing.assert_close(one @ loaded.model.item_vectors()[1], scores)
+
+
+def test_answers_are_those_of_a_closed_task(loaded):
+    items = list(loaded.item_ids)
+    assert loaded.generate("SR", history=items[:3], candidates=items[4:7]) in "ABC"
+    answers = loaded.saved.choices["SA"]
+    assert (
+        loaded.generate("SA", history=[(items[0], "4"), (items[1], "5")], item=items[2], ratings="1, 2, 3, 4 or 5")
+        in answers
+    )
+    assert isinstance(loaded.generate("IP", item="a film about fish"), str)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_new_items_are_recommended_at_once(small_run, mode):
+    loaded = load_recfound(run_recfound("RecFound", "tiny", config_dict=small_run | MODES[mode])["run_dir"])
+    history = list(loaded.item_ids)[:3]
+    before = loaded.recommend(history, k=10_000)
+    title = loaded.catalogue.title
+    loaded.add_items([{"item_id": "new", title: "A Grand Day Out", "unknown": 1}, {"item_id": "newer", title: "Babe"}])
+    after = loaded.recommend(history, k=10_000)
+    assert [row for row in after if row[0] not in ("new", "newer")] == before and len(after) == len(before) + 2
+    assert {text for token, text, _ in after if token == "new"} == {"A Grand Day Out"}
+    vectors = loaded.embed_items(["A Grand Day Out"])
+    scores = {token: score for token, _, score in after}
+    assert scores["new"] == pytest.approx((loaded.embed_user(history) @ vectors.T).item(), abs=1e-5)
+    assert loaded.recommend([*history, "new"], candidates=["newer"])[0][0] == "newer"
+    with pytest.raises(ConfigError, match="'new' is known already"):
+        loaded.add_items([{"item_id": "new"}])
+    with pytest.raises(ConfigError, match="each record needs an id"):
+        loaded.add_items([{title: "no id"}])
+
+
+def test_text_vectors_of_known_items_are_theirs_where_ids_take_no_part(small_run):
+    run = run_recfound("RecFound", "tiny", config_dict=small_run | {"use_item_id": False, "max_steps": 4})
+    loaded = load_recfound(run["run_dir"])
+    indices = loaded.saved.items.item_ids.index_of_id[1:6]
+    texts = [loaded.catalogue.sentence_of(index) for index in indices]
+    torch.testing.assert_close(loaded.embed_items(texts), loaded.model.item_vectors()[1:6], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (lambda run: run.recommend(["nothing"]), "item_id: unknown token 'nothing'"),
+        (lambda run: run.recommend(["nothing", "more"]), "unknown token 'nothing' and 1 more"),
+        (lambda run: run.recommend([1]), r"item_id: unknown token 1 \(tokens are text\)"),
+        (lambda run: run.recommend("12"), r"item_id: got '12', expected a list of tokens, as in \['12'\]"),
+        (lambda run: run.recommend(user="nobody"), "user_id: unknown token 'nobody'"),
+        (lambda run: run.recommend(user="[PAD]"), r"user_id: unknown token '\[PAD\]'"),
+        (lambda run: run.recommend(), "either a history of item tokens or user="),
+        (lambda run: run.recommend(["1"], user="1"), "either a history of item tokens or user="),
+        (lambda run: run.recommend(["1"], k=0), "k: got 0, expected at least 1"),
+        (lambda run: run.recommend(["1"], domains="F"), "no kernels of domains"),
+        (lambda run: run.recommend(["1"], candidates=[]), "got an empty list"),
+        (lambda run: run.score(["1", "2"], ["1"]), "got 2 users and 1 items"),
+        (lambda run: run.embed_items(["x"], task="SR"), "expected one of U2I"),
+        (lambda run: run.generate("U2I"), "task: got 'U2I', expected one of SR"),
+        (lambda run: run.generate("SR", history=["1"]), "SR: got history, expected candidates, history"),
+    ],
+)
+def test_wrong_requests(loaded, request_, message):
+    with pytest.raises(ConfigError, match=message):
+        request_(loaded)
+
+
+def test_damaged_runs(finished, tmp_path, tiny_backbone):
+    for name, text, error, message in (
+        ("results.json", "{", DataError, "results.json cannot be read"),
+        ("head.safetensors", "x", DataError, "a file is missing, damaged"),
+        ("item_embeddings.safetensors", "x", DataError, "other item vectors than the run wrote"),
+        ("model.json", "[]", DataError, "a file is missing, damaged"),
+        ("items.jsonl", "{", DataError, "a file is missing, damaged"),
+        ("config.yaml", "a: [", DataError, "config.yaml cannot be read"),
+        ("results.json", None, ConfigError, "not a finished run"),
+        ("adapter", None, ConfigError, "not a finished run"),
+    ):
+        folder = tmp_path / f"{name}-{text is None}"
+        shutil.copytree(finished, folder)
+        if text is not None:
+            (folder / name).write_text(text)
+        elif name == "adapter":
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink()
+        with pytest.raises(error, match=message):
+            load_recfound(folder)
+
+
+def test_another_backbone_is_refused(finished, tiny_backbone, tmp_path):
+    from tests.tiny_backbone import write_tiny_backbone
+
+    (tmp_path / "other").mkdir()
+    other = write_tiny_backbone(tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1.0
+    from safetensors.torch import save_file
+
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="backbone: got .*other"):
+        load_recfound(finished, backbone=str(other))
+    assert load_recfound(finished, backbone=str(tiny_backbone)).recommend([], k=1)
+    assert not list(Path(finished).glob("*.partial"))
