@@ -14,12 +14,13 @@ The hint is the only place where type and bounds of a top-level key stand:
     clause  = bounds | names | options
     bounds  = bound { "," bound }            bound = (">=" | "<=" | ">" | "<") number
     names   = name { "," name }              name  = word | "any " noun of a registry (runtime/registry.py) | "any RecBole model"
-    options = "options of " ( class | key | "each " noun )
+    options = "options of " ( class | key | "each " noun | "RecBole" )
 
 Bounds hold for a number, each element of a list and each value of a mapping. Names hold for a text, each element of a list and
 each key of a mapping. `options of CLASS` names a subclass of `runtime.options.Options` (relative to recbole_recfound, or a full
 dotted path); `options of scheduler` means the options of the entry that the key `scheduler` chooses; `options of each task` means
-a mapping from task to its options.
+a mapping from task to its options; `options of RecBole` means settings of one of RecBole's models (`base_args`), and
+`options of each RecBole model` a mapping from model to such settings (`baseline_args`).
 """
 
 from __future__ import annotations
