@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_recfound.config.merging import merged
+from recbole_recfound.config.settings import merged
 
 
 class Settings(dict):

@@ -24,14 +24,14 @@ ON_THE_COMMAND_LINE = [
         "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone.",
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
-    ("list_layers", "", "IAK: print the sub-modules of --base_checkpoint, where kernels can go, and load no data."),
+    ("list_layers", "", "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data."),
     ("help", "", "This text."),
     ("version", "", "The version."),
 ]
 
 
 def help_text(usage: str, model: str, dataset: str) -> str:
-    """Every option that a run of this model on this data set knows.
+    """Return every option that a run of this model on this data set knows.
 
     Args:
         usage: the first line.
@@ -56,7 +56,7 @@ def help_text(usage: str, model: str, dataset: str) -> str:
         shown.update(setting.key for setting in settings)
         lines += ["", title] if settings else []
         for setting in settings:
-            lines += _option(setting.key, setting.value, setting.effect)
+            lines += _option(setting.key, setting.value, setting.effect, setting.hint if ours in path.parents else "")
     return "\n".join(lines)
 
 
@@ -64,13 +64,17 @@ def _read(path: Path) -> list[Setting]:
     return read_settings(path) if path.is_file() else []
 
 
-def _option(key: str, default: Any, effect: str) -> list[str]:
+def _option(key: str, default: Any, effect: str, hint: str = "") -> list[str]:
     shown = "" if default is None else f"={shown_default(default)}"
-    return [f"  --{key}{shown}", *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    allowed = f"  ({hint})" if hint else ""
+    return [
+        f"  --{key}{shown}{allowed}",
+        *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
 
 
 def shown_default(value: Any) -> str:
-    """A default on one line, as one would type it; empty for an empty value."""
+    """Return a default on one line, in the form of the command line; "" for an empty value."""
     if value is None:
         return ""
     if isinstance(value, str):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_recfound.cli.arguments import parse_arguments
-from recbole_recfound.config.property_files import parse_text
+from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def command(argv: list[str]) -> int:
     if options.pop("help", False):
         print(USAGE)
         return 0
-    skip_typed = str(options.pop("skip_bad_rows", False))
+    skip_bad_rows = options.pop("skip_bad_rows", False)
     backbone = str(options.pop("backbone", DEFAULT_BACKBONE))
     if options:
         raise ConfigError(
@@ -54,9 +53,9 @@ def command(argv: list[str]) -> int:
     if len(set(real)) < len(real):
         raise ConfigError(f"validate-data: {next(path for path in real if real.count(path) > 1)} is given twice")
     from recbole_recfound.backbone.load import load_tokenizer
-    from recbole_recfound.config.configurator import check_value
+    from recbole_recfound.config.settings import check_value
 
-    skip = check_value("skip_bad_rows", parse_text(skip_typed))
+    skip = check_value("skip_bad_rows", read_values({"skip_bad_rows": skip_bad_rows})["skip_bad_rows"])
     tokenizer = load_tokenizer(backbone)
     asked = {}
     for path in files:

@@ -1,4 +1,4 @@
-"""Names of settings that have changed: a refused old name is answered with the new one."""
+"""Keys that have another name today: ours that were renamed, and RecBole's that version 1.2.1 no longer reads."""
 
 from __future__ import annotations
 
@@ -65,4 +65,39 @@ RENAMED: dict[str, str] = {
     },
     **{f"merge_{name}": f"merge_args: {{{name}: ...}}" for name in ("last", "density", "sparsify")},
 }  # fmt: skip
-"""Old key -> how it is written now."""
+"""Old key of ours -> how it is written now."""
+
+_SPLIT = 'eval_args: {split: {RS: [0.8, 0.1, 0.1]}, order: RO or TO, group_by: user, mode: full}'  # fmt: skip
+
+OF_OLDER_RECBOLE: dict[str, str] = {
+    "neg_sampling": "train_neg_sample_args: {distribution: uniform, sample_num: 1}",
+    "training_neg_sample_num": "train_neg_sample_args: {distribution: uniform, sample_num: ...}",
+    "training_neg_sample_distribution": "train_neg_sample_args: {distribution: ..., sample_num: 1}",
+    "eval_setting": _SPLIT,
+    "split_ratio": _SPLIT,
+    "group_by_user": "eval_args: {group_by: user}",
+    "leave_one_num": "eval_args: {split: {LS: valid_and_test}}",
+    "eval_neg_sample_args": "eval_args: {mode: uni100} (or pop100, full)",
+    "min_user_inter_num": 'user_inter_num_interval: "[N,inf)"',
+    "max_user_inter_num": 'user_inter_num_interval: "[0,N]"',
+    "min_item_inter_num": 'item_inter_num_interval: "[N,inf)"',
+    "max_item_inter_num": 'item_inter_num_interval: "[0,N]"',
+    "lowest_val": 'val_interval: {rating: "[N,inf)"}',
+    "highest_val": 'val_interval: {rating: "(-inf,N]"}',
+    "equal_val": 'val_interval: {rating: "[N,N]"}',
+    "not_equal_val": 'val_interval: {rating: "(-inf,N);(N,inf)"}',
+    "fields_in_same_space": "alias_of_user_id, alias_of_item_id, alias_of_entity_id or alias_of_relation_id",
+    "drop_filter_field": "nothing (leave it out)",
+    "drop_preload_weight": "nothing (leave it out)",
+    "real_time_process": "nothing (leave it out)",
+}
+"""Key of an older RecBole, silently ignored by RecBole 1.2.1 -> how it is written now."""
+
+
+def renamed(key: str) -> str:
+    """Return how a former key is written today, as the end of an error message; "" if the key is not a former one."""
+    if key in RENAMED:
+        return f"renamed; write {RENAMED[key]}"
+    if key in OF_OLDER_RECBOLE:
+        return f"a key of an older RecBole, not read by 1.2.1; write {OF_OLDER_RECBOLE[key]}"
+    return ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +68,16 @@ class RecFound(GeneralRecommender):
         DataError: a malformed data file.
         TrainingError: the adapter has no effect.
     """
+
+    reads_instead: ClassVar[dict[str, str]] = {
+        "epochs": "max_steps (it counts steps of all tasks together)",
+        "train_batch_size": "batch_args: {embedding: ..., generative: ...}",
+        "clip_grad_norm": "max_grad_norm",
+        "eval_step": "eval_interval (in steps)",
+        "enable_amp": "precision",
+        "enable_scaler": "precision",
+    }
+    """RecBole's training keys that this model does not read -> the keys to use."""
 
     input_type = InputType.POINTWISE
 

@@ -71,7 +71,7 @@ class Options:
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if problems := self.problems(values):
-            raise ConfigError("; ".join(problems))
+            raise ConfigError(problems)
 
     @classmethod
     def of(cls: type[O], values: Mapping[str, Any] | None, where: str) -> O:
@@ -85,7 +85,7 @@ class Options:
             ConfigError: lists every unknown option and every wrong value.
         """
         if problems := cls.problems(values, where):
-            raise ConfigError("; ".join(problems))
+            raise ConfigError(problems)
         return cls(**(values or {}))
 
     @classmethod

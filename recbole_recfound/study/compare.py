@@ -10,7 +10,7 @@ from typing import Any
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.merging import merged
+from recbole_recfound.config.settings import merged
 from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.data.split.protocol import Protocol, Splits, build_splits
 from recbole_recfound.errors import ConfigError

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from recbole_recfound import system as package
+from recbole_recfound.config.models import ALSO_KNOWN
 from recbole_recfound.system.base import System
 from recbole_recfound.system.recbole import recbole_system
 
@@ -21,6 +22,7 @@ def register_system(name: str) -> Callable[[S], S]:
     def register(cls: S) -> S:
         cls.name = name
         SYSTEMS[name] = cls
+        ALSO_KNOWN.add(name)
         return cls
 
     return register

@@ -38,3 +38,10 @@ def test_one_epoch(model, arguments, metric, tiny_path, tmp_path, capsys):
     assert all(metric in row["metrics"] for row in rows)
     told = capsys.readouterr().out
     assert metric in told and "report: " in told, "without progress bars the table is printed all the same"
+
+
+def test_our_keys_that_a_recbole_model_does_not_read_are_one_note(tiny_path, tmp_path, capsys):
+    words = ["--model=Pop", "--max_steps=0", "--lora_r=2", "--dataset=tiny", f"--data_path={tiny_path}", "--epochs=1"]
+    assert main(["run", *words, "--output_dir=out", "--show_progress=False"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("note: ") == 1 and "note: max_steps, lora_r: not read by Pop, only by RecFound\n" in printed
