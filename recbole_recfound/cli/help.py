@@ -67,7 +67,10 @@ def _read(path: Path) -> list[Setting]:
 def _option(key: str, default: Any, effect: str, hint: str = "") -> list[str]:
     shown = "" if default is None else f"={shown_default(default)}"
     allowed = f"  ({hint})" if hint else ""
-    return [f"  --{key}{shown}{allowed}", *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return [
+        f"  --{key}{shown}{allowed}",
+        *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
 
 
 def shown_default(value: Any) -> str:

@@ -21,6 +21,7 @@ from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.runtime.locations import properties_dir
 
+
 class Config(RecBoleConfig):
     """The settings of a run.
 

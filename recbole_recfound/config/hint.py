@@ -82,7 +82,9 @@ def parse_hint(text: str) -> Hint:
     for kind in kinds.split(" or "):
         match = TYPE.fullmatch(kind.strip())
         if match is None:
-            raise ValueError(f"hint ({text}): unknown type {kind.strip()!r}, expected {', '.join(TYPES)}, None or 'list of ...'")
+            raise ValueError(
+                f"hint ({text}): unknown type {kind.strip()!r}, expected {', '.join(TYPES)}, None or 'list of ...'"
+            )
         if match["plain"] == "None":
             nullable = True
             continue

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from recbole_recfound.config.known import known_rules
 from recbole_recfound.config.schema import NAMES
-from recbole_recfound.runtime.options import Options, parameters_of
+from recbole_recfound.runtime.options import Options, parameters_of, plain_types
 
+ANYTHING = object | bool | None
+"""Type of an option whose parameter has no annotation that can be checked."""
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -27,17 +29,31 @@ def options_of(entry: Any) -> type[Options]:
     own = getattr(entry, "Options", None)
     if isinstance(own, type) and issubclass(own, Options):
         return own
+    entry = getattr(entry, "function", entry)
     named = {name: value for name, value in parameters_of(entry).items() if value is not inspect.Parameter.empty}
-    hints = get_type_hints(getattr(entry, "function", entry.__init__ if isinstance(entry, type) else entry))
+    # Annotations of a dataclass are read where they stand: its bases may come from modules with names of their own.
+    plain_class = isinstance(entry, type) and not dataclasses.is_dataclass(entry)
+    hints = _hints_of(entry.__init__ if plain_class else entry)
     fields = [
-        (name, hints.get(name, Any), dataclasses.field(default_factory=lambda value=value: value))
+        (name, hints.get(name, ANYTHING), dataclasses.field(default_factory=lambda value=value: value))
         for name, value in named.items()
     ]
     cls: type[Options] = dataclasses.make_dataclass(
         f"{getattr(entry, '__name__', 'Entry')}Options", fields, bases=(Options,), frozen=True
     )
-    cls.__doc__ = inspect.getdoc(entry)
+    classes = reversed(entry.__mro__) if isinstance(entry, type) else [entry]
+    documents = [each.__doc__ for each in classes if each is not object and each.__doc__]
+    cls.__doc__ = "\n".join(map(inspect.cleandoc, documents))
     return cls
+
+
+def _hints_of(function: Any) -> dict[str, Any]:
+    """Annotations of a function whose types can be checked."""
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # names that exist for type checkers alone
+        return {}
+    return {name: hint for name, hint in hints.items() if all(isinstance(kind, type) for kind in plain_types(hint))}
 
 
 def option_classes(options: str, settings: Mapping[str, Any] | None = None) -> dict[str, type[Options]]:

@@ -21,7 +21,10 @@ from recbole_recfound.runtime import registry as registries
 
 NAMES: dict[str, Any] = {
     entry.noun: entry
-    for entry in (*(each for each in vars(registries).values() if isinstance(each, registries.Registry)), RecBoleModels())
+    for entry in (
+        *(each for each in vars(registries).values() if isinstance(each, registries.Registry)),
+        RecBoleModels(),
+    )
 }
 """Noun in a hint (`any task`) -> registry."""
 

@@ -145,7 +145,7 @@ def settings_of(
         _put(settings, problems, key, value, getattr(values, "origins", {}).get(key, ""))
     name = model or settings.get("model") or default_model
     name = name.__name__ if isinstance(name, type) else name
-    if isinstance(model, str) or model is None and name:
+    if isinstance(model, str) or (model is None and name):
         problems.add(WRONG_VALUES, *filter(None, [unknown_model(str(name))]))
     _check_options(settings, str(name), problems)
     if strict and name:

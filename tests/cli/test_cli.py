@@ -110,7 +110,9 @@ def test_several_problems_are_printed_in_groups_with_exit_code_2(tmp_path, capsy
     argv = ["--config_files=a.yaml nowhere.yaml", "--learning_rte=1", "--seed=x", "--tasks=U2I,QQ"]
     assert main(["run", *argv]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: 7 problems in the settings\nfiles:\n  config file nowhere.yaml does not exist\n")
+    assert captured.err.startswith(
+        "error: 7 problems in the settings\nfiles:\n  config file nowhere.yaml does not exist\n"
+    )
     for message in (
         "unknown keys:\n  learning_rte: unknown setting; did you mean learning_rate?\n",
         "renamed keys:\n  neg_sampling (a.yaml:1): a key of an older RecBole",

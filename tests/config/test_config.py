@@ -15,7 +15,6 @@ from recbole_recfound.config.schema import from_text
 from recbole_recfound.config.settings import check_value
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.runtime.locations import properties_dir
 
 
 @pytest.fixture

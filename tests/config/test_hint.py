@@ -46,7 +46,18 @@ def test_hints_say_what_is_allowed(hint, allowed, rejected):
 
 @pytest.mark.parametrize(
     "hint",
-    ["", "integer", "int | None", "None", "int of str", "list of lists", "int; >= ", "int; >= x", "int; at least 1", "str; any colour"],
+    [
+        "",
+        "integer",
+        "int | None",
+        "None",
+        "int of str",
+        "list of lists",
+        "int; >= ",
+        "int; >= x",
+        "int; at least 1",
+        "str; any colour",
+    ],
 )
 def test_malformed_hints_are_errors(hint):
     with pytest.raises(ValueError, match="hint"):
@@ -61,7 +72,9 @@ def test_hints_of_all_our_yaml_files_are_well_formed():
 
 
 def test_option_classes_of_all_our_yaml_files_exist():
-    options = {key: rule.options for key, rule in known_rules().items() if rule.options not in ("", OF_RECBOLE, OF_EACH_MODEL)}
+    options = {
+        key: rule.options for key, rule in known_rules().items() if rule.options not in ("", OF_RECBOLE, OF_EACH_MODEL)
+    }
     assert {"kernel_args", "iak_args"} <= set(options)
     for key, text in options.items():
         assert option_classes(text), key
@@ -81,5 +94,17 @@ def test_two_hints_for_one_key_are_an_error(tmp_path):
 
 def test_rules_in_code_are_for_recboles_keys_alone():
     assert not set(RULES) & set(our_lines())
-    listed = {"model", "dataset", "encoding", "token_num_threshold", "xgb_early_stopping_rounds", "tail_ratio", "TIME_FIELD"}
-    assert set(RULES) - listed <= set(recbole_lines()) | {"benchmark_filename", "rm_dup_inter", "additional_feat_suffix"}
+    listed = {
+        "model",
+        "dataset",
+        "encoding",
+        "token_num_threshold",
+        "xgb_early_stopping_rounds",
+        "tail_ratio",
+        "TIME_FIELD",
+    }
+    assert set(RULES) - listed <= set(recbole_lines()) | {
+        "benchmark_filename",
+        "rm_dup_inter",
+        "additional_feat_suffix",
+    }

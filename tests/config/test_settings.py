@@ -56,21 +56,39 @@ def test_all_mistakes_of_a_recbole_file_in_one_error_in_groups(write):
     assert list(keys) == ["unknown keys", "renamed keys", "not read by RecFound", "wrong values"]
     assert keys == {
         "unknown keys": ["max_stps"],
-        "renamed keys": ["min_user_inter_num", "neg_sampling", "eval_setting", "group_by_user", "split_ratio", "iak_epochs"],
+        "renamed keys": [
+            "min_user_inter_num",
+            "neg_sampling",
+            "eval_setting",
+            "group_by_user",
+            "split_ratio",
+            "iak_epochs",
+        ],
         "not read by RecFound": ["epochs", "train_batch_size", "eval_step", "n_layers", "hidden_act"],
         "wrong values": ["topk", "valid_metric", "learner", "scheduler"],
     }
     text = str(caught.value)
-    assert text.startswith("16 problems in the settings\nunknown keys:\n  max_stps: unknown setting; did you mean max_steps?\n")
+    assert text.startswith(
+        "16 problems in the settings\nunknown keys:\n  max_stps: unknown setting; did you mean max_steps?\n"
+    )
     assert len(caught.value.problems) == 16 and text.count("\n") == 16 + 4
     assert re.search(r"  epochs \(.*mine.yaml:5\): not read by RecFound; use max_steps", text)
-    assert re.search(r"  n_layers \(.*mine.yaml:15\): a setting of .*; for a baseline write baseline_args: {\w+: {n_layers: 2}}", text)
-    assert re.search(r"  neg_sampling \(.*mine.yaml:11\): a key of an older RecBole, .*; write train_neg_sample_args: {", text)
+    assert re.search(
+        r"  n_layers \(.*mine.yaml:15\): a setting of .*; for a baseline write baseline_args: {\w+: {n_layers: 2}}",
+        text,
+    )
+    assert re.search(
+        r"  neg_sampling \(.*mine.yaml:11\): a key of an older RecBole, .*; write train_neg_sample_args: {", text
+    )
     assert re.search(r"  topk \(.*mine.yaml:18\): got \[10, 0\], expected a list of whole numbers", text)
 
 
 def test_files_dict_options_models_and_prompts_come_together(write):
-    files = [write("kernel_args: {combine: sum}\nseed: x\n", "a.yaml"), "nowhere.yaml", write("seed: 1\nseed: 2\n", "c.yaml")]
+    files = [
+        write("kernel_args: {combine: sum}\nseed: x\n", "a.yaml"),
+        "nowhere.yaml",
+        write("seed: 1\nseed: 2\n", "c.yaml"),
+    ]
     given = {
         "iak_args": {"beta": -1, "lambda": 1},
         "baseline_args": {"BPR": {"epohs": 1, "learning_rate": 0, "n_layers": 2}},
@@ -168,7 +186,9 @@ def test_a_base_may_have_keys_that_it_does_not_read():
 
 
 def test_options_merge_key_by_key_from_weak_to_strong(write):
-    first = write("kernel_args: {combine: gated, code_size: 4}\nbaseline_args: {BPR: {epochs: 1}, Pop: {epochs: 2}}\n", "a.yaml")
+    first = write(
+        "kernel_args: {combine: gated, code_size: 4}\nbaseline_args: {BPR: {epochs: 1}, Pop: {epochs: 2}}\n", "a.yaml"
+    )
     second = write("kernel_args: {code_size: 8}\nbaseline_args: {BPR: {learning_rate: 0.1}}\n", "b.yaml")
     settings = settings_of([first, second], {"kernel_args": {"prior": "learned"}, "eval_args": {"mode": "uni5"}}, "IAK")
     assert settings["kernel_args"] == {"combine": "gated", "code_size": 8, "prior": "learned"}
@@ -177,8 +197,14 @@ def test_options_merge_key_by_key_from_weak_to_strong(write):
 
 
 def test_recboles_mappings_are_replaced(write):
-    first = write("eval_args: {split: {RS: [0.8, 0.1, 0.1]}, mode: full}\nbaseline_args: {BPR: {eval_args: {order: RO}}}\n")
-    given = {"eval_args": {"order": "TO"}, "baseline_args": {"BPR": {"eval_args": {"mode": "full"}}}, "load_col": {"inter": ["a"]}}
+    first = write(
+        "eval_args: {split: {RS: [0.8, 0.1, 0.1]}, mode: full}\nbaseline_args: {BPR: {eval_args: {order: RO}}}\n"
+    )
+    given = {
+        "eval_args": {"order": "TO"},
+        "baseline_args": {"BPR": {"eval_args": {"mode": "full"}}},
+        "load_col": {"inter": ["a"]},
+    }
     settings = settings_of([first], given, "BPR")
     assert settings["eval_args"] == {"order": "TO"} and settings["load_col"] == {"inter": ["a"]}
     assert settings["baseline_args"] == {"BPR": {"eval_args": {"mode": "full"}}}
@@ -212,7 +238,9 @@ def test_text_given_as_a_python_object_is_never_parsed(text):
     given = {"wandb_project": text, "seq_separator": text, "output_dir": text}
     config = Config("BPR", "ml-100k", config_dict=given)
     assert {key: config[key] for key in given} == given
-    baseline = baseline_config("Pop", Config("BPR", "ml-100k", config_dict=given | {"baseline_args": {"Pop": {"wandb_project": text}}}), text)
+    baseline = baseline_config(
+        "Pop", Config("BPR", "ml-100k", config_dict=given | {"baseline_args": {"Pop": {"wandb_project": text}}}), text
+    )
     assert {baseline["seq_separator"], baseline["wandb_project"], baseline["checkpoint_dir"]} == {text}
 
 
@@ -255,7 +283,10 @@ def test_options_of_a_chosen_entry_and_of_each_task(monkeypatch):
     rules = known.known_rules()
     monkeypatch.setitem(rules, "scheduler_args", Rule.of_hint(parse_hint("dict; options of scheduler")))
     monkeypatch.setitem(rules, "task_args", Rule.of_hint(parse_hint("dict; options of each task")))
-    given = {"scheduler_args": {"tau": "x", "tua": 1}, "task_args": {"SR": {"form": "x"}, "XX": {}, "I2I": {"window": 0, "y": 1}}}
+    given = {
+        "scheduler_args": {"tau": "x", "tua": 1},
+        "task_args": {"SR": {"form": "x"}, "XX": {}, "I2I": {"window": 0, "y": 1}},
+    }
     with pytest.raises(ConfigError) as caught:
         settings_of(None, given, "RecFound")
     text = str(caught.value)
