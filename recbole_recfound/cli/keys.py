@@ -33,8 +33,8 @@ command line. Keys of RecBole work as well (`recfound run --help` lists all of t
 
 * Mappings of options (`*_args`) of this package are merged key by key with weaker sources; RecBole's own mappings (`eval_args`,
   `train_neg_sample_args`, `load_col`) are replaced, as in RecBole.
-* On the command line a text key takes its value literally (`--data_path='/data/my data #1'`), a list may be typed with commas
-  (`--topk=5,10`), and everything else is YAML. Values of YAML files and `config_dict` are never parsed again.
+* On the command line a text key takes its value literally (`--data_path='/data/my data #1'`), a list may be typed with
+  commas (`--topk=5,10`), and everything else is YAML. Values of YAML files and `config_dict` are never parsed again.
 * All mistakes of a configuration are reported together, and the command line exits with status 2.
 * A key of this package that the chosen model does not read is reported in a note.
 """

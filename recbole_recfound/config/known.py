@@ -116,7 +116,7 @@ def own_keys(model: str) -> set[str]:
 def merge_depth(key: str) -> int:
     """Return how many levels of a mapping are merged with weaker sources instead of replacing them.
 
-    0 for keys of RecBole (its rule is to replace) and for all but mappings of options (`*_args`); 2 for mappings of mappings.
+    0 for keys of RecBole (it replaces) and for all but mappings of options (`*_args`); 2 for mappings of mappings.
     """
     if not key.endswith("_args") or key in recbole_lines() or key not in our_lines():
         return 0

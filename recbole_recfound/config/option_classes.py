@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from recbole_recfound.config.known import known_rules
 from recbole_recfound.config.schema import NAMES
-from recbole_recfound.runtime.options import Options, parameters_of, plain_types
+from recbole_recfound.runtime.options import Options, option, parameters_of, plain_types
 
 ANYTHING = object | bool | None
 """Type of an option whose parameter has no annotation that can be checked."""
@@ -21,8 +21,8 @@ def options_of(entry: Any) -> type[Options]:
     """Return the option class of a class or function.
 
     Args:
-        entry: an `Options` subclass; something with an attribute `Options`; or a class or function, whose parameters with a
-            default are its options.
+        entry: an `Options` subclass; something with an attribute `Options`; or a class or function, whose parameters
+            with a default are its options.
     """
     if isinstance(entry, type) and issubclass(entry, Options):
         return entry
@@ -34,10 +34,7 @@ def options_of(entry: Any) -> type[Options]:
     # Annotations of a dataclass are read where they stand: its bases may come from modules with names of their own.
     plain_class = isinstance(entry, type) and not dataclasses.is_dataclass(entry)
     hints = _hints_of(entry.__init__ if plain_class else entry)
-    fields = [
-        (name, hints.get(name, ANYTHING), dataclasses.field(default_factory=lambda value=value: value))
-        for name, value in named.items()
-    ]
+    fields = [(name, hints.get(name, ANYTHING), option(value)) for name, value in named.items()]
     cls: type[Options] = dataclasses.make_dataclass(
         f"{getattr(entry, '__name__', 'Entry')}Options", fields, bases=(Options,), frozen=True
     )
@@ -80,7 +77,7 @@ def option_classes(options: str, settings: Mapping[str, Any] | None = None) -> d
     if rule is None or not rule.registry:
         raise ValueError(f"options of {options}: expected a class, a key that chooses from a registry, or 'each NOUN'")
     registry = NAMES[rule.registry]
-    names = list(registry) if settings is None else [settings.get(options)]
+    names = list(registry) if settings is None else [str(settings.get(options))]
     return {name: options_of(registry[name]) for name in names if name in registry}
 
 

@@ -258,7 +258,7 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
 
 
 def _means_another_thing(key: str, own: set[str]) -> bool:
-    """Whether a key of one of our models is also one of RecBole's trainer or models, and not part of the common protocol."""
+    """Whether a key of one of our models is also a key of RecBole's, outside the protocol that all rows share."""
     return key in own and key in recbole_lines() and key not in shared_keys()
 
 

@@ -139,8 +139,8 @@ def describe(cls: type[Options]) -> list[OptionInfo]:
     types = get_type_hints(cls)
     infos = []
     for field in dataclasses.fields(cls):
-        made = field.default_factory is not dataclasses.MISSING
-        default = field.default_factory() if made else field.default  # type: ignore[misc]
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
         effect = field.metadata.get("help") or effects.get(field.name, "")
         infos.append(OptionInfo(field.name, default, _expected(types[field.name], field.metadata), effect))
     return infos

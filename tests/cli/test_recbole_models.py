@@ -8,7 +8,8 @@ from recbole_recfound.cli import main
 
 CLICKS = [
     "--threshold={rating: 4}",
-    "--load_col={inter: [user_id, item_id, rating, timestamp], user: [user_id, age], item: [item_id, release_year, class]}",
+    "--load_col={inter: [user_id, item_id, rating, timestamp], user: [user_id, age], "
+    "item: [item_id, release_year, class]}",
 ]
 
 

@@ -14,7 +14,7 @@ from recbole_recfound.config.settings import Settings, merged, refuse, settings_
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained.base_config import base_config
 
-# A file of RecBole's own quick start, as it stands in many repositories (keys of 0.2 to 1.0), with the values of BPR and SASRec.
+# As in many repositories that run RecBole 0.2 to 1.0: keys of old versions beside those of BPR and SASRec.
 RECBOLE_YAML = """\
 USER_ID_FIELD: user_id
 load_col:
@@ -167,8 +167,8 @@ def test_keys_that_mean_another_thing_for_a_baseline_are_a_note(write):
     file = write("learning_rate: 0.003\nweight_decay: 0.0001\nstopping_step: 12\ntopk: [10]\nseed: 1\n")
     (note,) = settings_of([file], None, "RecFound").notes
     assert re.fullmatch(
-        r"learning_rate \(.*mine.yaml:1\), weight_decay \(.*:2\), stopping_step \(.*:3\): set for RecFound, not for baselines; "
-        r"for a baseline write baseline_args: {BPR: {learning_rate: 0.003}}",
+        r"learning_rate \(.*mine.yaml:1\), weight_decay \(.*:2\), stopping_step \(.*:3\): set for RecFound, "
+        r"not for baselines; for a baseline write baseline_args: {BPR: {learning_rate: 0.003}}",
         note,
     )
     (note,) = settings_of(None, {"learning_rate": 0.003}, "RecFound").notes
