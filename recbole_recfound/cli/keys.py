@@ -14,10 +14,10 @@ from typing import Any
 
 from recbole_recfound.cli.help import shown_default
 from recbole_recfound.config.known import known_rules, our_files
-from recbole_recfound.config.models import RecBoleModels
+from recbole_recfound.config.models import ModelNames
 from recbole_recfound.config.option_classes import option_classes
 from recbole_recfound.config.property_files import Setting, read_settings
-from recbole_recfound.config.schema import expected
+from recbole_recfound.config.schema import NAMES, expected
 from recbole_recfound.config.settings import OF_EACH_MODEL, OF_RECBOLE
 from recbole_recfound.runtime.locations import properties_dir
 from recbole_recfound.runtime.options import Options, describe
@@ -27,12 +27,12 @@ INTRODUCTION = """# Configuration
 
 <!-- Generated: python -m recbole_recfound.cli.keys docs/configuration.md -->
 
-Settings come from these sources, from weakest to strongest: RecBole's YAML files, `properties/overall.yaml`, `properties/model/<model>.yaml`,
-`properties/dataset/<dataset>.yaml`, your YAML files (`--config_files="a.yaml b.yaml"`, later ones win), `config_dict` or the
-command line. Keys of RecBole work as well (`recfound run --help` lists all of them).
+Settings come from these sources, from weakest to strongest: RecBole's YAML files, `properties/overall.yaml`,
+`properties/model/<model>.yaml`, `properties/dataset/<dataset>.yaml`, your YAML files (`--config_files="a.yaml b.yaml"`,
+later ones win), `config_dict` or the command line. Keys of RecBole work as well (`recfound run --help` lists all).
 
-* Mappings of options (`*_args`) of this package are merged key by key with weaker sources; RecBole's own mappings (`eval_args`,
-  `train_neg_sample_args`, `load_col`) are replaced, as in RecBole.
+* Mappings of options (`*_args`) of this package are merged key by key with weaker sources; RecBole's own mappings
+  (`eval_args`, `train_neg_sample_args`, `load_col`) are replaced, as in RecBole.
 * On the command line a text key takes its value literally (`--data_path='/data/my data #1'`), a list may be typed with
   commas (`--topk=5,10`), and everything else is YAML. Values of YAML files and `config_dict` are never parsed again.
 * All mistakes of a configuration are reported together, and the command line exits with status 2.
@@ -82,7 +82,7 @@ def _options(setting: Setting) -> list[str]:
 def _allowed(setting: Setting) -> str:
     """The allowed values of a key in words; names of RecBole's models are too many to list."""
     rule = known_rules()[setting.key]
-    named = f"any {rule.registry}" if rule.registry == RecBoleModels.noun else ""
+    named = f"any {rule.registry}" if isinstance(NAMES.get(rule.registry), ModelNames) else ""
     return ", ".join(filter(None, [expected(replace(rule, registry="") if named else rule), named]))
 
 

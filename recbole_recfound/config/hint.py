@@ -21,7 +21,7 @@ The hint is the only place where type and bounds of a top-level key stand:
 
 Bounds hold for a number, each element of a list and each value of a mapping. Names hold for a text, each element of a
 list and each key of a mapping. A noun is that of a registry in runtime/registry.py (`any scheduler`, `any merge
-method`), or `RecBole model`.
+method`), `model` or `RecBole model`.
 
     options of CLASS                a subclass of `runtime.options.Options`; its path begins in recbole_recfound or in
                                     another package

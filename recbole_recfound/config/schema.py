@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.hint import Hint
-from recbole_recfound.config.models import RecBoleModels
+from recbole_recfound.config.models import ModelNames, model_names, recbole_models
 from recbole_recfound.config.property_files import Setting, parse_text
 from recbole_recfound.runtime import registry as registries
 
 _REGISTRIES = [entry for entry in vars(registries).values() if isinstance(entry, registries.Registry)]
-NAMES: dict[str, Any] = {registry.noun: registry for registry in _REGISTRIES} | {RecBoleModels.noun: RecBoleModels()}
+NAMES: dict[str, Any] = {registry.noun: registry for registry in _REGISTRIES}
+NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames("RecBole model", recbole_models)}
 """Noun in a hint (`any task`) -> registry."""
 
 
@@ -327,7 +328,7 @@ def _unknown_names(rule: Rule, value: Any) -> str | None:
     given = list(value) if several else [value]
     if not [name for name in given if name not in rule.names]:
         return None
-    if rule.registry and not rule.choices and (several or rule.registry == RecBoleModels.noun):
+    if rule.registry and not rule.choices and (several or isinstance(NAMES[rule.registry], ModelNames)):
         return str(NAMES[rule.registry].unknown(given))
     allowed = ", ".join(map(str, rule.names))
     return f"got {value!r}, expected {'names among' if several else 'one of'} {allowed}"

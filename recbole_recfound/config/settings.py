@@ -18,7 +18,7 @@ from recbole_recfound.config.known import (
     readers,
     recbole_lines,
 )
-from recbole_recfound.config.models import get_model, nearest, unknown_model
+from recbole_recfound.config.models import ALSO_KNOWN, get_model, nearest, unknown_model
 from recbole_recfound.config.option_classes import option_problems
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.renamed import renamed
@@ -239,7 +239,8 @@ def _check_readers(settings: Settings, model: str, problems: Problems) -> None:
 
 def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
     heading = f"not read by {model}"
-    instead: Mapping[str, str] = getattr(get_model(model), "reads_instead", {})
+    cls = ALSO_KNOWN[model].cls if model in ALSO_KNOWN else get_model(model)
+    instead: Mapping[str, str] = getattr(cls, "reads_instead", {})
     for key, value in settings.items():
         where, models = f"{key}{settings.place(key)}", readers(key)
         if key in instead:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.baseline.recbole import baseline_config
-from recbole_recfound.config import known, renamed
+from recbole_recfound.config import known, models, renamed
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.hint import parse_hint
 from recbole_recfound.config.schema import Rule
@@ -105,7 +105,7 @@ def test_files_dict_options_models_and_prompts_come_together(write):
         "baseline_args: BPR: epohs: unknown setting; did you mean epochs?",
         "a.yaml:2): got 'x'",
         "baselines: unknown RecBole model 'Popp'; did you mean Pop?",
-        "base_model: unknown RecBole model 'DeepFn'; did you mean DeepFM?",
+        "base_model: unknown model 'DeepFn'; did you mean DeepFM?",
         "model: unknown model 'IAQ'; did you mean IAK?",
         "a.yaml:1): combine: got 'sum', expected one of residual, replace, gated",
         "iak_args: beta: got -1, expected",
@@ -301,3 +301,24 @@ def test_options_of_a_chosen_entry_and_of_each_task(monkeypatch):
         assert message in text, text
     with pytest.raises(ConfigError, match="scheduler_args: unknown option tau; known: none"):
         settings_of(None, {"scheduler": "uniform", "scheduler_args": {"tau": 1}}, "RecFound")
+
+
+def test_a_model_from_outside_has_keys_in_its_own_file(write, monkeypatch, tiny_path):
+    from recbole.model.general_recommender import Pop
+
+    monkeypatch.setattr("recbole_recfound.config.models.ALSO_KNOWN", {})
+    for module in ("known", "settings"):
+        monkeypatch.setattr(f"recbole_recfound.config.{module}.ALSO_KNOWN", models.ALSO_KNOWN)
+    properties = write("toy_size: 3  # (int; >= 1) Size of the toy.\ntoy_args: {a: 1}  # (dict) Options.\n", "Toy.yaml")
+    known.add_model("Toy", Pop, properties)
+    try:
+        config = Config("Toy", "tiny", config_dict={"data_path": str(tiny_path), "toy_args": {"b": 2}})
+        assert config["toy_size"] == 3 and config["toy_args"] == {"a": 1, "b": 2} and config.model_class is Pop
+        with pytest.raises(ConfigError, match="toy_size: got 0, expected a whole number, at least 1"):
+            Config("Toy", "tiny", config_dict={"toy_size": 0})
+        assert settings_of(None, {"toy_size": 2}, "Pop").notes == ["toy_size: not read by Pop, only by Toy"]
+        with pytest.raises(ConfigError, match="n_layers: a setting of .*, not read by Toy"):
+            settings_of(None, {"n_layers": 2}, "Toy")
+    finally:
+        for cached in (known.our_lines, known.known_rules):
+            cached.cache_clear()
