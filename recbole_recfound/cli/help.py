@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from recbole_recfound.config.models import model_file
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 from recbole_recfound.system.defaults import DEFAULTS
@@ -16,12 +17,13 @@ ON_THE_COMMAND_LINE = [
     (
         "model",
         DEFAULTS["model"],
-        "The model: one of this package (those in properties/model) or any of RecBole's. With --help: whose options are shown.",
+        "The model: one of this package (properties/model) or any of RecBole's. With --help: whose options are shown.",
     ),
     (
         "dataset",
         DEFAULTS["dataset"],
-        "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone.",
+        "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: only "
+        "task_files.",
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
     ("list_layers", "", "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data."),
@@ -41,7 +43,7 @@ def help_text(usage: str, model: str, dataset: str) -> str:
     ours, theirs = properties_dir(), recbole_dir() / "properties"
     sections = [
         ("One protocol for all rows, and the run", ours / "overall.yaml"),
-        (f"{model}", ours / "model" / f"{model}.yaml"),
+        (f"{model}", model_file(model) or ours / "model" / f"{model}.yaml"),
         (f"{model} (RecBole)", theirs / "model" / f"{model}.yaml"),
         (f"Data set {dataset}", ours / "dataset" / f"{dataset}.yaml"),
         ("RecBole: run, training, evaluation", theirs / "overall.yaml"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from recbole_recfound.cli.run import read_request
 from recbole_recfound.errors import ConfigError
 
-USAGE = "usage: recfound seeds --seeds=2020,2021,2022 [--model=NAME] [--dataset=NAME] [--config_files=...] [--key=value ...]"
+USAGE = (
+    "usage: recfound seeds --seeds=2020,2021,2022 [--model=NAME] [--dataset=NAME] [--config_files=...] "
+    "[--key=value ...]"
+)
 
 
 def command(argv: list[str]) -> int:

@@ -14,7 +14,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
 from recbole_recfound.config.history import history_name
-from recbole_recfound.config.models import get_model
+from recbole_recfound.config.models import get_model, model_file
 from recbole_recfound.config.property_files import Loader, read_settings
 from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
@@ -25,9 +25,10 @@ from recbole_recfound.runtime.locations import properties_dir
 class Config(RecBoleConfig):
     """The settings of a run.
 
-    From weakest to strongest: RecBole's and our `overall.yaml`, the model's file, the data set's file, what RecBole sets for the kind
-    of model (context-aware, sequential, ...), the user's files in their order, `config_dict`. Everything the user gives is checked
-    before data or model are touched. `sys.argv` is never read: the command line hands its values over in `config_dict`.
+    From weakest to strongest: RecBole's and our `overall.yaml`, the model's file, the data set's file, RecBole's
+    defaults for the type of model (context-aware, sequential, ...), the user's files in their order, `config_dict`. All
+    settings of the user are checked before data or model are loaded. `sys.argv` is never read: the command line passes
+    `config_dict`.
 
     Args:
         model: name of one of our models or of RecBole's, or a model class; None: `model` in the files or the dict.
@@ -93,10 +94,10 @@ class Config(RecBoleConfig):
         self._kind_defaults: dict[str, Any] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
         ours = properties_dir()
-        for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
-            if (ours / name).is_file():
-                values = {setting.key: setting.value for setting in read_settings(ours / name)}
-                self.internal_config_dict = merged(self.internal_config_dict, values)
+        for path in (ours / "overall.yaml", model_file(model), ours / "dataset" / f"{dataset}.yaml"):
+            if path is not None and path.is_file():
+                values = {setting.key: setting.value for setting in read_settings(path)}
+                self.internal_config_dict.update(merged(self.internal_config_dict, values))
         self.internal_config_dict.update(self._kind_defaults)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class Config(RecBoleConfig):
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
 
     def _drop_unusable_negatives(self) -> None:
-        """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""
+        """Drop RecBole's default negatives where RecBole itself rejects them (sequential models, softmax loss)."""
         sequential = self.model_class.type == ModelType.SEQUENTIAL
         softmax = (
             getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"

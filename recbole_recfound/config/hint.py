@@ -10,17 +10,25 @@ The hint is the only place where type and bounds of a top-level key stand:
 
     hint    = "(" types { ";" clause } ")"
     types   = type { " or " type }
-    type    = "int" | "float" | "str" | "bool" | "None" | ("list" | "dict") [ " of " ("int" | "float" | "str" | "bool" | "dict") ]
+    type    = scalar | "None" | ("list" | "dict") [ " of " (scalar | "dict") ]
+    scalar  = "int" | "float" | "str" | "bool"
     clause  = bounds | names | options
-    bounds  = bound { "," bound }            bound = (">=" | "<=" | ">" | "<") number
-    names   = name { "," name }              name  = word | "any " noun of a registry (runtime/registry.py) | "any RecBole model"
+    bounds  = bound { "," bound }
+    bound   = (">=" | "<=" | ">" | "<") number
+    names   = name { "," name }
+    name    = word | "any " noun
     options = "options of " ( class | key | "each " noun | "RecBole" )
 
-Bounds hold for a number, each element of a list and each value of a mapping. Names hold for a text, each element of a list and
-each key of a mapping. `options of CLASS` names a subclass of `runtime.options.Options` (relative to recbole_recfound, or a full
-dotted path); `options of scheduler` means the options of the entry that the key `scheduler` chooses; `options of each task` means
-a mapping from task to its options; `options of RecBole` means settings of one of RecBole's models (`base_args`), and
-`options of each RecBole model` a mapping from model to such settings (`baseline_args`).
+Bounds hold for a number, each element of a list and each value of a mapping. Names hold for a text, each element of a
+list and each key of a mapping. A noun is that of a registry in runtime/registry.py (`any scheduler`, `any merge
+method`), `model` or `RecBole model`.
+
+    options of CLASS                a subclass of `runtime.options.Options`; its path begins in recbole_recfound or in
+                                    another package
+    options of scheduler            options of the entry that the key `scheduler` chooses
+    options of each task            mapping from task to its options
+    options of RecBole              settings of one of RecBole's models (`base_args`)
+    options of each RecBole model   mapping from model to its settings (`baseline_args`)
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from recbole_recfound.config.hint import parse_hint
-from recbole_recfound.config.models import OUR_MODELS, recbole_models
+from recbole_recfound.config.models import ALSO_KNOWN, OUR_MODELS, Registered, model_file, recbole_models
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.schema import CHECKS, RULES, Rule, rule_of_recbole
 from recbole_recfound.errors import ConfigError
@@ -19,8 +19,24 @@ LISTS = ("general_arguments", "training_arguments", "evaluation_arguments", "dat
 
 
 def our_files() -> list[Path]:
-    """Return our YAML files that define keys: those of all models and those of single ones."""
-    return [properties_dir() / "overall.yaml", *sorted((properties_dir() / "model").glob("*.yaml"))]
+    """Return the YAML files that define keys beside RecBole's: that of all models and those of single ones."""
+    registered = [entry.properties for entry in ALSO_KNOWN.values() if entry.properties]
+    return [properties_dir() / "overall.yaml", *sorted((properties_dir() / "model").glob("*.yaml")), *registered]
+
+
+def add_model(name: str, cls: type | None = None, properties: Path | None = None) -> None:
+    """Make a model from outside the package known by name.
+
+    Args:
+        name: for `--model`.
+        cls: its class, where it is one of RecBole's kind.
+        properties: YAML file with its own keys, defaults and hints; its name must be `<name>.yaml`.
+    """
+    if name in OUR_MODELS:
+        return
+    ALSO_KNOWN[name] = Registered(cls, properties)
+    for cached in (our_lines, known_rules):
+        cached.cache_clear()
 
 
 @cache
@@ -92,31 +108,32 @@ def readers(key: str) -> list[str]:
     """Return the models whose own files name a key; empty where a file of all models does."""
     files = [setting.file for setting in (*recbole_lines().get(key, ()), *our_lines().get(key, ()))]
     listed = any(key in keys for keys in argument_lists().values())
-    if listed or not all(file.parent.name == "model" for file in files):
+    registered = [entry.properties for entry in ALSO_KNOWN.values()]
+    if listed or not all(file.parent.name == "model" or file in registered for file in files):
         return []
     return list(dict.fromkeys(file.stem for file in files))
 
 
 def is_plugin_model(name: str) -> bool:
-    """Whether a model is one of this package, with a file of its own keys."""
-    return name in OUR_MODELS
+    """Whether a model has a file of its own keys, in this package or registered with it."""
+    return name in OUR_MODELS or (name in ALSO_KNOWN and model_file(name) is not None)
 
 
 def is_recbole_model(name: str) -> bool:
     """Whether a model is one of RecBole's."""
-    return name not in OUR_MODELS and name in recbole_models()
+    return name not in OUR_MODELS and name not in ALSO_KNOWN and name in recbole_models()
 
 
 def own_keys(model: str) -> set[str]:
     """Return the keys in the file of one of our models."""
-    path = properties_dir() / "model" / f"{model}.yaml"
-    return {setting.key for setting in read_settings(path)} if path.is_file() else set()
+    path = model_file(model)
+    return {setting.key for setting in read_settings(path)} if path else set()
 
 
 def merge_depth(key: str) -> int:
     """Return how many levels of a mapping are merged with weaker sources instead of replacing them.
 
-    0 for keys of RecBole (its rule is to replace) and for all but mappings of options (`*_args`); 2 for mappings of mappings.
+    0 for keys of RecBole (it replaces) and for all but mappings of options (`*_args`); 2 for mappings of mappings.
     """
     if not key.endswith("_args") or key in recbole_lines() or key not in our_lines():
         return 0

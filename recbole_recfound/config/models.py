@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
@@ -39,8 +40,29 @@ OUR_MODELS: dict[str, Plugin] = {
 }
 """Models with a file `properties/model/NAME.yaml`: class name -> modules, imported when they are looked up."""
 
-ALSO_KNOWN: set[str] = set()
-"""Names of models that are registered outside the package."""
+
+class Registered(NamedTuple):
+    """A model from outside the package.
+
+    Attributes:
+        cls: its class, where it is one of RecBole's kind.
+        properties: YAML file of its own keys, with hints.
+    """
+
+    cls: type | None = None
+    properties: Path | None = None
+
+
+ALSO_KNOWN: dict[str, Registered] = {}
+"""Models that are registered outside the package, by name; see `known.add_model`."""
+
+
+def model_file(name: str) -> Path | None:
+    """Return the YAML file of a model's own keys, or None for RecBole's models and those without one."""
+    if name in ALSO_KNOWN:
+        return ALSO_KNOWN[name].properties
+    path = properties_dir() / "model" / f"{name}.yaml"
+    return path if path.is_file() else None
 
 
 def model_names() -> list[str]:
@@ -68,18 +90,24 @@ def unknown_model(name: str) -> str:
     return f"model: unknown model {name!r}{nearest(name, model_names(), NEAR_MODEL)}"
 
 
-class RecBoleModels:
-    """RecBole's models in the form of a `runtime.registry.Registry`, for hints (`any RecBole model`)."""
+class ModelNames:
+    """Names of models in the form of a `runtime.registry.Registry`, for hints (`any RecBole model`).
 
-    noun = "RecBole model"
+    Args:
+        noun: singular name for error messages.
+        names: returns all names.
+    """
+
+    def __init__(self, noun: str, names: Callable[[], Iterable[str]]) -> None:
+        self.noun, self._names = noun, names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(recbole_models())
+        return iter(self._names())
 
     def unknown(self, names: Iterable[str]) -> str:
         """Return one message about all unknown names, or "" if all are known."""
-        wrong = [name for name in names if name not in recbole_models()]
-        near = [f"{name!r}{nearest(name, recbole_models(), NEAR_MODEL)}" for name in wrong]
+        wrong = [name for name in names if name not in self._names()]
+        near = [f"{name!r}{nearest(name, self._names(), NEAR_MODEL)}" for name in wrong]
         return f"unknown {self.noun} {', '.join(near)}" if wrong else ""
 
 
@@ -95,6 +123,9 @@ def get_model(name: str) -> type:
     if name in OUR_MODELS:
         cls: type = getattr(importlib.import_module(OUR_MODELS[name].model), name)
         return cls
+    registered = ALSO_KNOWN[name].cls if name in ALSO_KNOWN else None
+    if registered is not None:
+        return registered
     if name not in recbole_models():
         raise ConfigError(unknown_model(name) or f"model: {name} has no class in this package or RecBole")
     from recbole.utils import get_model as recbole_model

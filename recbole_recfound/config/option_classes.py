@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from recbole_recfound.config.known import known_rules
 from recbole_recfound.config.schema import NAMES
-from recbole_recfound.runtime.options import Options, parameters_of
+from recbole_recfound.runtime.options import Options, option, parameters_of, plain_types
 
+ANYTHING = object | bool | None
+"""Type of an option whose parameter has no annotation that can be checked."""
 PACKAGE = __name__.partition(".")[0]
 ALL = "*"
 """In a mapping from entries to their options (`task_args`): every entry that has the option."""
@@ -21,25 +23,48 @@ def options_of(entry: Any) -> type[Options]:
     """Return the option class of a class or function.
 
     Args:
-        entry: an `Options` subclass; something with an attribute `Options`; or a class or function, whose parameters with a
-            default are its options.
+        entry: an `Options` subclass; something with an attribute `Options`; or a class or function, whose parameters
+            with a default are its options.
     """
     if isinstance(entry, type) and issubclass(entry, Options):
         return entry
     own = getattr(entry, "Options", None)
     if isinstance(own, type) and issubclass(own, Options):
         return own
-    named = {name: value for name, value in parameters_of(entry).items() if value is not inspect.Parameter.empty}
-    hints = get_type_hints(getattr(entry, "function", entry.__init__ if isinstance(entry, type) else entry))
-    fields = [
-        (name, hints.get(name, Any), dataclasses.field(default_factory=lambda value=value: value))
-        for name, value in named.items()
-    ]
+    entry = getattr(entry, "function", entry)
+    named = _defaults(entry)
+    # Annotations of a dataclass are read where they stand: its bases may come from modules with names of their own.
+    plain_class = isinstance(entry, type) and not dataclasses.is_dataclass(entry)
+    hints = _hints_of(entry.__init__ if plain_class else entry)
+    fields = [(name, hints.get(name, ANYTHING), option(value)) for name, value in named.items()]
     cls: type[Options] = dataclasses.make_dataclass(
         f"{getattr(entry, '__name__', 'Entry')}Options", fields, bases=(Options,), frozen=True
     )
-    cls.__doc__ = inspect.getdoc(entry)
+    classes = reversed(entry.__mro__) if isinstance(entry, type) else [entry]
+    documents = [each.__doc__ for each in classes if each is not object and each.__doc__]
+    cls.__doc__ = "\n".join(map(inspect.cleandoc, documents))
     return cls
+
+
+def _defaults(entry: Any) -> dict[str, Any]:
+    """Default of each option of a class or function; of a dataclass, its own fields, not those of its bases."""
+    if isinstance(entry, type) and dataclasses.is_dataclass(entry):
+        own = [field for field in dataclasses.fields(entry) if field.name in vars(entry).get("__annotations__", {})]
+        return {
+            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            for field in own
+            if not field.metadata.get("of_tasks")
+        }
+    return {name: value for name, value in parameters_of(entry).items() if value is not inspect.Parameter.empty}
+
+
+def _hints_of(function: Any) -> dict[str, Any]:
+    """Annotations of a function whose types can be checked."""
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # names that exist for type checkers alone
+        return {}
+    return {name: hint for name, hint in hints.items() if all(isinstance(kind, type) for kind in plain_types(hint))}
 
 
 def option_classes(options: str, settings: Mapping[str, Any] | None = None) -> dict[str, type[Options]]:
@@ -69,7 +94,7 @@ def option_classes(options: str, settings: Mapping[str, Any] | None = None) -> d
     if rule is None or not rule.registry:
         raise ValueError(f"options of {options}: expected a class, a key that chooses from a registry, or 'each NOUN'")
     registry = NAMES[rule.registry]
-    names = list(registry) if settings is None else [settings.get(options)]
+    names = list(registry) if settings is None else [str(settings.get(options))]
     return {name: options_of(registry[name]) for name in names if name in registry}
 
 

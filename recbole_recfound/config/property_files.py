@@ -138,5 +138,6 @@ def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
         if continued is None or not words:
             break
         words.append(continued.group(1).strip())
-    hint, effect = re.match(r"(?:\(([^)]*)\)\s*)?(.*)$", " ".join(words)).groups()
-    return hint or "", effect
+    comment = " ".join(words)
+    match = re.match(r"\(([^)]*)\)\s*", comment)
+    return (match[1], comment[match.end() :]) if match else ("", comment)

@@ -65,7 +65,7 @@ RENAMED: dict[str, str] = {
     },
     **{f"merge_{name}": f"merge_args: {{{name}: ...}}" for name in ("last", "density", "sparsify")},
 }  # fmt: skip
-"""Old key of ours -> how it is written now."""
+"""Old key of ours -> how it is written now. RecBole has models that read a key of the same name (temperature)."""
 
 _SPLIT = 'eval_args: {split: {RS: [0.8, 0.1, 0.1]}, order: RO or TO, group_by: user, mode: full}'  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Rules of values: types, bounds and names.
 
-The rule of a key of ours is the hint in its YAML line (`hint.py`). `RULES` holds RecBole's own keys, as far as their default in
-RecBole's YAML files does not say it, and `CHECKS` what needs code.
+The rule of a key of ours is the hint in its YAML line (`hint.py`). `RULES` holds what the defaults of RecBole's own
+keys do not say, and `CHECKS` what needs code.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.hint import Hint
-from recbole_recfound.config.models import RecBoleModels
+from recbole_recfound.config.models import ModelNames, model_names, recbole_models
 from recbole_recfound.config.property_files import Setting, parse_text
 from recbole_recfound.runtime import registry as registries
 
-NAMES: dict[str, Any] = {
-    entry.noun: entry
-    for entry in (
-        *(each for each in vars(registries).values() if isinstance(each, registries.Registry)),
-        RecBoleModels(),
-    )
-}
+_REGISTRIES = [entry for entry in vars(registries).values() if isinstance(entry, registries.Registry)]
+NAMES: dict[str, Any] = {registry.noun: registry for registry in _REGISTRIES}
+NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames("RecBole model", recbole_models)}
 """Noun in a hint (`any task`) -> registry."""
 
 
@@ -218,8 +214,8 @@ def problem(rule: Rule, value: Any) -> str | None:
 def from_text(rule: Rule, text: str) -> Any:
     """Read a value typed on the command line.
 
-    A text key takes it literally (`~`, `None` and `null` are empty where that is allowed). A list may be typed with commas
-    alone. Everything else is YAML; text that is not, or does not fit, is returned as it is, for `problem` to reject.
+    A text key takes it literally (`~`, `None` and `null` are empty where that is allowed). A list may be typed with
+    commas alone. Everything else is YAML; text that is not, or does not fit, is returned unchanged, for `problem`.
     """
     if rule.nullable and text in ("~", "None", "null"):
         return None
@@ -236,7 +232,7 @@ def from_text(rule: Rule, text: str) -> Any:
 
 
 def normal(rule: Rule, value: Any) -> Any:
-    """Return a value in the form that is checked and stored: paths as text, a single text as a list of one for a list of text."""
+    """Return a value in the form that is stored: a path as text, a single text as a list of one where a list is due."""
     if isinstance(value, Path):
         value = str(value)
     return [value] if rule.is_text_list and isinstance(value, str) else value
@@ -332,7 +328,7 @@ def _unknown_names(rule: Rule, value: Any) -> str | None:
     given = list(value) if several else [value]
     if not [name for name in given if name not in rule.names]:
         return None
-    if rule.registry and not rule.choices and (several or rule.registry == RecBoleModels.noun):
+    if rule.registry and not rule.choices and (several or isinstance(NAMES[rule.registry], ModelNames)):
         return str(NAMES[rule.registry].unknown(given))
     allowed = ", ".join(map(str, rule.names))
     return f"got {value!r}, expected {'names among' if several else 'one of'} {allowed}"

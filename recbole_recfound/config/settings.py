@@ -18,7 +18,7 @@ from recbole_recfound.config.known import (
     readers,
     recbole_lines,
 )
-from recbole_recfound.config.models import get_model, nearest, unknown_model
+from recbole_recfound.config.models import ALSO_KNOWN, get_model, nearest, unknown_model
 from recbole_recfound.config.option_classes import option_problems
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.renamed import renamed
@@ -145,7 +145,7 @@ def settings_of(
         _put(settings, problems, key, value, getattr(values, "origins", {}).get(key, ""))
     name = model or settings.get("model") or default_model
     name = name.__name__ if isinstance(name, type) else name
-    if isinstance(model, str) or model is None and name:
+    if isinstance(model, str) or (model is None and name):
         problems.add(WRONG_VALUES, *filter(None, [unknown_model(str(name))]))
     _check_options(settings, str(name), problems)
     if strict and name:
@@ -175,7 +175,7 @@ def _put(settings: Settings, problems: Problems, key: str, value: Any, origin: s
     """Check one value by itself and store it."""
     rules = known_rules()
     where = f"{key} ({origin})" if origin and origin != COMMAND_LINE else key
-    if former := renamed(key):
+    if key not in rules and (former := renamed(key)):
         problems.add(RENAMED, f"{where}: {former}")
     elif key not in rules:
         problems.add(UNKNOWN, f"{where}: unknown setting{nearest(key, rules)}")
@@ -239,7 +239,8 @@ def _check_readers(settings: Settings, model: str, problems: Problems) -> None:
 
 def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
     heading = f"not read by {model}"
-    instead: Mapping[str, str] = getattr(get_model(model), "reads_instead", {})
+    cls = ALSO_KNOWN[model].cls if model in ALSO_KNOWN else get_model(model)
+    instead: Mapping[str, str] = getattr(cls, "reads_instead", {})
     for key, value in settings.items():
         where, models = f"{key}{settings.place(key)}", readers(key)
         if key in instead:
@@ -250,15 +251,16 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
         elif models and model not in models and not all(map(is_plugin_model, models)):
             theirs = [name for name in models if is_recbole_model(name)]
             names = ", ".join(theirs[:3]) + ", ..." * (len(theirs) > 3)
+            ours = f"for {model} it was {renamed(key)}; " if renamed(key) else ""
             problems.add(
                 heading,
-                f"{where}: a setting of {names}, not read by {model}; "
+                f"{where}: a setting of {names}, not read by {model}; {ours}"
                 f"for a baseline write baseline_args: {{{theirs[0]}: {{{key}: {value}}}}}",
             )
 
 
 def _means_another_thing(key: str, own: set[str]) -> bool:
-    """Whether a key of one of our models is also one of RecBole's trainer or models, and not part of the common protocol."""
+    """Whether a key of one of our models is also a key of RecBole's, outside the protocol that all rows share."""
     return key in own and key in recbole_lines() and key not in shared_keys()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from recbole_recfound import system as package
-from recbole_recfound.config.models import ALSO_KNOWN
+from recbole_recfound.config.known import add_model
 from recbole_recfound.system.base import System
 from recbole_recfound.system.recbole import recbole_system
 
@@ -16,13 +17,18 @@ SYSTEMS: dict[str, type[System]] = {}
 S = TypeVar("S", bound=type[System])
 
 
-def register_system(name: str) -> Callable[[S], S]:
-    """Register a `System` under the name of its model; the class gets it as `name`."""
+def register_system(name: str, properties: Path | None = None) -> Callable[[S], S]:
+    """Register a `System` under the name of its model; the class gets it as `name`.
+
+    Args:
+        name: of the model.
+        properties: YAML file with the keys of a system from outside the package; None: `properties/model/<name>.yaml`.
+    """
 
     def register(cls: S) -> S:
         cls.name = name
         SYSTEMS[name] = cls
-        ALSO_KNOWN.add(name)
+        add_model(name, properties=properties)
         return cls
 
     return register

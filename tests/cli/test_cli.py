@@ -205,7 +205,7 @@ def test_help_lists_every_option_with_default_and_effect(capsys):
         for setting in read_settings(path):
             assert f"--{setting.key}" in text, setting.key
             assert path not in files or " ".join(setting.effect.split()[:4]) in text, setting.key
-    assert "--lora_r=16  (int; >= 1)" in text
+    assert "--warmup_steps=30  (int; >= 0)" in text
     assert "--seed=2020" in text and "--valid_metric=NDCG@10" in text and "--metrics=[Recall, NDCG, MRR, Hit]" in text
 
 

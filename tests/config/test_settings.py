@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.baseline.recbole import baseline_config
-from recbole_recfound.config import known, renamed
+from recbole_recfound.config import known, models, renamed
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.hint import parse_hint
-from recbole_recfound.config.schema import Rule
 from recbole_recfound.config.settings import Settings, merged, refuse, settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained.base_config import base_config
 
-# A file of RecBole's own quick start, as it stands in many repositories (keys of 0.2 to 1.0), with the values of BPR and SASRec.
+# As in many repositories that run RecBole 0.2 to 1.0: keys of old versions beside those of BPR and SASRec.
 RECBOLE_YAML = """\
 USER_ID_FIELD: user_id
 load_col:
@@ -105,7 +103,7 @@ def test_files_dict_options_models_and_prompts_come_together(write):
         "baseline_args: BPR: epohs: unknown setting; did you mean epochs?",
         "a.yaml:2): got 'x'",
         "baselines: unknown RecBole model 'Popp'; did you mean Pop?",
-        "base_model: unknown RecBole model 'DeepFn'; did you mean DeepFM?",
+        "base_model: unknown model 'DeepFn'; did you mean DeepFM?",
         "model: unknown model 'IAQ'; did you mean IAK?",
         "a.yaml:1): combine: got 'sum', expected one of residual, replace, gated",
         "iak_args: beta: got -1, expected",
@@ -141,7 +139,7 @@ def test_no_hint_without_a_near_name(key):
 def test_renamed_keys_lead_to_keys_that_exist():
     for table in (renamed.RENAMED, renamed.OF_OLDER_RECBOLE):
         for old, new in table.items():
-            assert old not in known.known_rules(), old
+            assert old not in known.known_rules() or old in known.recbole_lines(), old
             word = new.replace(" or ", ", ").split(",")[0].split(":")[0].split(" ")[0]
             assert word in known.known_rules() or word == "nothing", (old, new)
 
@@ -153,7 +151,11 @@ def test_renamed_keys_lead_to_keys_that_exist():
     ("model", "given", "notes"),
     [
         ("Pop", {"max_steps": 0}, ["max_steps: not read by Pop, only by RecFound"]),
-        ("Pop", {"max_steps": 0, "lora_r": 2}, ["max_steps, lora_r: not read by Pop, only by RecFound"]),
+        (
+            "Pop",
+            {"max_steps": 0, "merge_method": "none"},
+            ["max_steps, merge_method: not read by Pop, only by RecFound"],
+        ),
         ("IAK", {"max_steps": 0}, ["max_steps: not read by IAK, only by RecFound"]),
         ("RecFound", {"max_steps": 0, "baselines": ["Pop"], "topk": [5]}, []),
         ("Pop", {"epochs": 3, "n_layers": 2, "learning_rate": 0.1}, []),
@@ -167,8 +169,8 @@ def test_keys_that_mean_another_thing_for_a_baseline_are_a_note(write):
     file = write("learning_rate: 0.003\nweight_decay: 0.0001\nstopping_step: 12\ntopk: [10]\nseed: 1\n")
     (note,) = settings_of([file], None, "RecFound").notes
     assert re.fullmatch(
-        r"learning_rate \(.*mine.yaml:1\), weight_decay \(.*:2\), stopping_step \(.*:3\): set for RecFound, not for baselines; "
-        r"for a baseline write baseline_args: {BPR: {learning_rate: 0.003}}",
+        r"learning_rate \(.*mine.yaml:1\), weight_decay \(.*:2\), stopping_step \(.*:3\): set for RecFound, "
+        r"not for baselines; for a baseline write baseline_args: {BPR: {learning_rate: 0.003}}",
         note,
     )
     (note,) = settings_of(None, {"learning_rate": 0.003}, "RecFound").notes
@@ -279,10 +281,7 @@ def test_no_model_of_ours_is_named_in_config_and_cli(checkout):
             assert not names.search(path.read_text()), path
 
 
-def test_options_of_a_chosen_entry_and_of_each_task(monkeypatch):
-    rules = known.known_rules()
-    monkeypatch.setitem(rules, "scheduler_args", Rule.of_hint(parse_hint("dict; options of scheduler")))
-    monkeypatch.setitem(rules, "task_args", Rule.of_hint(parse_hint("dict; options of each task")))
+def test_options_of_a_chosen_entry_and_of_each_task():
     given = {
         "scheduler_args": {"tau": "x", "tua": 1},
         "task_args": {"SR": {"form": "x"}, "XX": {}, "I2I": {"window": 0, "y": 1}},
@@ -299,5 +298,46 @@ def test_options_of_a_chosen_entry_and_of_each_task(monkeypatch):
         "task_args: I2I: window: got 0",
     ):
         assert message in text, text
-    with pytest.raises(ConfigError, match="scheduler_args: unknown option tau; known: none"):
-        settings_of(None, {"scheduler": "uniform", "scheduler_args": {"tau": 1}}, "RecFound")
+    swapped = settings_of(None, {"scheduler": "uniform", "scheduler_args": {"tau": 1}}, "RecFound")
+    assert swapped["scheduler_args"] == {"tau": 1}, "options of another scheduler are ignored"
+
+
+def test_options_of_every_task_and_of_a_class_and_the_entry_beside_it():
+    given = {
+        "task_args": {"*": {"max_examples": 0, "form": "title", "oops": 1}},
+        "merge_method": "slerp",
+        "merge_args": {"t": 2.5, "last": 1, "tt": 1},
+    }
+    with pytest.raises(ConfigError) as caught:
+        settings_of(None, given, "RecFound")
+    text = str(caught.value)
+    for message in (
+        "task_args: *: max_examples: got 0",
+        "task_args: *: unknown option oops",
+        "merge_args: last: got 1",
+        "merge_args: unknown option tt",
+    ):
+        assert message in text, text
+    assert "form" not in text and "merge_args: t:" not in text
+    assert settings_of(None, {"merge_args": {"t": 0.2}}, "RecFound")["merge_args"] == {"t": 0.2}
+
+
+def test_a_model_from_outside_has_keys_in_its_own_file(write, monkeypatch, tiny_path):
+    from recbole.model.general_recommender import Pop
+
+    monkeypatch.setattr("recbole_recfound.config.models.ALSO_KNOWN", {})
+    for module in ("known", "settings"):
+        monkeypatch.setattr(f"recbole_recfound.config.{module}.ALSO_KNOWN", models.ALSO_KNOWN)
+    properties = write("toy_size: 3  # (int; >= 1) Size of the toy.\ntoy_args: {a: 1}  # (dict) Options.\n", "Toy.yaml")
+    known.add_model("Toy", Pop, properties)
+    try:
+        config = Config("Toy", "tiny", config_dict={"data_path": str(tiny_path), "toy_args": {"b": 2}})
+        assert config["toy_size"] == 3 and config["toy_args"] == {"a": 1, "b": 2} and config.model_class is Pop
+        with pytest.raises(ConfigError, match="toy_size: got 0, expected a whole number, at least 1"):
+            Config("Toy", "tiny", config_dict={"toy_size": 0})
+        assert settings_of(None, {"toy_size": 2}, "Pop").notes == ["toy_size: not read by Pop, only by Toy"]
+        with pytest.raises(ConfigError, match="n_layers: a setting of .*, not read by Toy"):
+            settings_of(None, {"n_layers": 2}, "Toy")
+    finally:
+        for cached in (known.our_lines, known.known_rules):
+            cached.cache_clear()

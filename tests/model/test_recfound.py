@@ -182,7 +182,8 @@ def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
     [(["U2I"], 1, {0}), (["U2I", "I2I"], 1, {0, 1}), (["U2I", "SR"], 1, {0, 1, 2}), (["U2I"], 0, set())],
 )
 def test_only_layers_that_run_are_trained(small_run, tmp_path, tasks, layers, trained):
-    small = build_small(small_run, tasks=tasks, tower_args={"user_layers": layers, "text_layers": 2}, max_steps=2)
+    depth = {"tower_args": {"user_layers": layers or None, "text_layers": 2}, "control": None if layers else "no_body"}
+    small = build_small(small_run, tasks=tasks, max_steps=2, **depth)
     names = [name for name in trained_parameters(small.model) if name.startswith("backbone.")]
     found = {int(name.split(".layers.")[1].split(".")[0]) for name in names if ".layers." in name}
     assert found == trained and bool(names) == bool(trained)

@@ -7,7 +7,7 @@ RATINGS = [5, 3.5, 1, 5, 3.5, 1, 5]
 
 
 def test_sa_asks_for_the_rating():
-    task, _ = build("SA", training_data(HISTORIES, RATINGS), task_args={"*": {"history_titles": 2}})
+    task, _ = build("SA", training_data(HISTORIES, RATINGS), history_titles=2)
     assert task.note == "ratings as sentiment classes"
     examples = [task.example(index) for index in range(len(task))]
     assert [(e.slots["history"][1], e.slots["item"], e.answer) for e in examples] == [

@@ -11,7 +11,7 @@ HISTORIES = [[0, 1, 2, 3], [1, 2, 0]]
 
 
 def test_sr_asks_for_the_letter_of_the_next_item():
-    task, _ = build("SR", training_data(HISTORIES), candidates=3, task_args={"*": {"history_titles": 2}})
+    task, _ = build("SR", training_data(HISTORIES), candidates=3, history_titles=2)
     # A target needs two earlier items: 2 and 3 of the first user, 0 of the second.
     expected = [((0, 1), 2, {4}), ((1, 2), 3, {4}), ((1, 2), 0, {3, 4})]
     assert len(task) == 3
