@@ -52,7 +52,7 @@ def test_a_small_catalogue_is_ranked_whole(small_run):
     assert torch.equal(scores[:, 0], plain[:, 0]) and (scores[:, 1:] > 2).all() and (scores[:, 1:] <= 3).all()
     # The best item is the one whose title is likeliest by the reference.
     data, history = model.parts.data, batch[model.history_field][0, : batch[model.length_field][0]].tolist()
-    shown = data.item_ids.to_catalogue(history[-5:])
+    shown = data.item_ids.to_catalogue(history[-data.tasks["SR"].options.history_titles :])
     from recbole_recfound.data.task import GenerativeExample
 
     prompt = data.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
