@@ -97,9 +97,21 @@ def test_files_alone(small_run, files):
         ({"task_files": {"test": ["a.jsonl"]}}, ConfigError, "there is no training file"),
         ({"baselines": ["Pop"]}, ConfigError, "dataset: none has no interactions"),
         ({"bert_score_model": "absent"}, ConfigError, "bert_score_model: absent"),
-        ({"task_files": {"train": 3}}, ConfigError, "task_files: .*must be a list of files, or {train"),
-        ({"task_files": [["a.jsonl"]]}, ConfigError, "task_files: .*must be a list of files, or {train"),
-        ({"task_files": [""]}, ConfigError, "task_files: .*must be a list of files, or {train"),
+        (
+            {"task_files": {"train": 3}},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
+        (
+            {"task_files": [["a.jsonl"]]},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
+        (
+            {"task_files": [""]},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
         (
             {"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}},
             ConfigError,
@@ -251,7 +263,7 @@ def test_validate_data(files, tiny_backbone, capsys):
         [["absent", *options], "absent cannot be read"],
         [["a", "b", "a"], "a is given twice"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
-        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
+        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: got 3"],
     ):
         assert main(["validate-data", *argv]) == 2
         assert message in capsys.readouterr().err, argv
@@ -296,7 +308,7 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
         ({"merge_sparsify": "random", "merge_method": "ties"}, "merge_sparsify: is for linear and slerp"),
         ({"generative_candidates": 2}, "generative_candidates: a ranking by titles needs"),
         ({"task_test_examples": {"XY": 2}}, "task_test_examples: unknown task 'XY'"),
-        ({"task_test_examples": {"SR": -2}}, "must be whole numbers, at least 0"),
+        ({"task_test_examples": {"SR": -2}}, "expected a whole number or a mapping of whole numbers, at least 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             run_recfound("RecFound", "tiny", config_dict=settings | changes)
