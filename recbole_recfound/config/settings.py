@@ -256,7 +256,7 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
 
 
 def _meant_for_a_baseline(settings: Settings, model: str) -> list[str]:
-    """Keys of a file or dict that one of our models reads as its own, and that RecBole's trainer or models have as well.
+    """Keys of a file or dict that one of our models reads as its own, and that RecBole's trainer or models have too.
 
     Excluded are keys of the protocol that all rows share, keys typed on the command line, and default values.
     """
