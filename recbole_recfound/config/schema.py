@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.hint import Hint
-from recbole_recfound.config.models import ModelNames, model_names, recbole_models
+from recbole_recfound.config.models import ModelNames, model_names, nearest, recbole_models
 from recbole_recfound.config.property_files import Setting, parse_text
 from recbole_recfound.runtime import registry as registries
 
@@ -251,6 +251,9 @@ def expected(rule: Rule) -> str:
     return ", ".join([" or ".join(words) or "another value", *limits])
 
 
+NEAR_NAME = registries.NEAR
+"""Least similarity of a name that an error message suggests."""
+
 WORDS: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -331,4 +334,5 @@ def _unknown_names(rule: Rule, value: Any) -> str | None:
     if rule.registry and not rule.choices and (several or isinstance(NAMES[rule.registry], ModelNames)):
         return str(NAMES[rule.registry].unknown(given))
     allowed = ", ".join(map(str, rule.names))
-    return f"got {value!r}, expected {'names among' if several else 'one of'} {allowed}"
+    near = "" if several else nearest(str(value), map(str, rule.names), NEAR_NAME)
+    return f"got {value!r}, expected {'names among' if several else 'one of'} {allowed}{near}"

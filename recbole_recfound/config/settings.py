@@ -13,7 +13,6 @@ from recbole_recfound.config.known import (
     known_rules,
     merge_depth,
     our_files,
-    our_lines,
     own_keys,
     readers,
     recbole_lines,
@@ -219,11 +218,9 @@ def _defaults(model: Any) -> dict[str, Any]:
 def _check_readers(settings: Settings, model: str, problems: Problems) -> None:
     """Refuse RecBole's keys that one of our models does not read, and write notes."""
     ignored: dict[str, list[str]] = {}
-    own = own_keys(model)
     if is_plugin_model(model):
         _refuse_unread(settings, model, problems)
-        adopted = [key for key in settings if _means_another_thing(key, own) and _is_from_file_or_dict(settings, key)]
-        if adopted:
+        if adopted := _meant_for_a_baseline(settings, model):
             names = ", ".join(f"{key}{settings.place(key)}" for key in adopted)
             settings.notes.append(
                 f"{names}: set for {model}, not for baselines; for a baseline write "
@@ -245,7 +242,7 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
         where, models = f"{key}{settings.place(key)}", readers(key)
         if key in instead:
             # A run's own config.yaml names these keys with RecBole's defaults.
-            defaults = [line.value for line in recbole_lines()[key] if line.file.name == "overall.yaml"]
+            defaults = [line.value for line in recbole_lines().get(key, ()) if line.file.name == "overall.yaml"]
             if value is not None and value not in defaults:
                 problems.add(heading, f"{where}: not read by {model}; use {instead[key]}")
         elif models and model not in models and not all(map(is_plugin_model, models)):
@@ -259,10 +256,15 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
             )
 
 
-def _means_another_thing(key: str, own: set[str]) -> bool:
-    """Whether a key of one of our models is also a key of RecBole's, outside the protocol that all rows share."""
-    return key in own and key in recbole_lines() and key not in shared_keys()
+def _meant_for_a_baseline(settings: Settings, model: str) -> list[str]:
+    """Keys of a file or dict that one of our models reads as its own, and that RecBole's trainer or models have too.
 
-
-def _is_from_file_or_dict(settings: Settings, key: str) -> bool:
-    return settings.origins.get(key, "") != COMMAND_LINE and key in our_lines()
+    Excluded are keys of the protocol that all rows share, keys typed on the command line, and default values.
+    """
+    own, defaults = own_keys(model), _defaults(model)
+    return [
+        key
+        for key, value in settings.items()
+        if key in own and key in recbole_lines() and key not in shared_keys()
+        if settings.origins.get(key, "") != COMMAND_LINE and value != defaults.get(key)
+    ]

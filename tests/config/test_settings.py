@@ -176,6 +176,7 @@ def test_keys_that_mean_another_thing_for_a_baseline_are_a_note(write):
     (note,) = settings_of(None, {"learning_rate": 0.003}, "RecFound").notes
     assert note.startswith("learning_rate: set for RecFound")
     assert settings_of([file], None, "BPR").notes == []
+    assert settings_of(None, {"learning_rate": Config("RecFound", "ml-100k")["learning_rate"]}, "RecFound").notes == []
     typed = Settings({"learning_rate": 0.003}, {"learning_rate": "command line"})
     assert settings_of(None, typed, "RecFound").notes == []
 
