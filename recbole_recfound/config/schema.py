@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.property_files import Setting, parse_text
-from recbole_recfound.runtime.registry import ADAPTERS, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS, Registry
+from recbole_recfound.runtime.registry import ADAPTERS, HISTORIES, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS, Registry
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ RULES: dict[str, Rule] = {
     # RecFound (properties/model/RecFound.yaml)
     "backbone": Rule((str,)),
     "precision": Rule((str,), choices=("auto", "bf16", "float32")),
-    "history_mode": Rule(choices=("auto", "item", "text")),
+    "history_mode": Rule(choices=lambda: ("auto", "text", *HISTORIES)),
     "text_form": Rule(choices=("positions", "prompt")),
     "backbone_layers": Rule((int,), nullable=True, minimum=0),
     "user_tower": Rule(choices=("llm", "small")),
