@@ -1,7 +1,7 @@
 """Add a task, a scheduler, a merge method and a metric of answers: everything that a new one of each needs.
 
-Importing this file registers all four; no file of the package is edited. Their names can then be used in YAML files and on the
-command line, as in examples/add_a_task.yaml:
+Importing this file registers all four; no file of the package is edited. Their names can then be used in YAML files and
+on the command line, as in examples/add_a_task.yaml:
 
     python examples/add_a_task.py --config_files=examples/add_a_task.yaml
 
@@ -56,7 +56,7 @@ class ReleaseYearOptions(GenerativeOptions):
 
 @register_task("YR")
 class ReleaseYear(ItemTask):
-    """Name the year in which an item was released, given its title. Some items are excluded from training for the test."""
+    """Name the year in which an item was released, given its title; tested on items that are excluded from training."""
 
     title = "release year"
     Options = ReleaseYearOptions

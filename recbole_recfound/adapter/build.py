@@ -26,7 +26,8 @@ def build_adapter(
         backbone: the model to adapt, in place.
         kind: one of `ADAPTERS`: "tmole", or "lora" (one LoRA for all tasks, the ablation).
         tasks: kinds by task name, in the order of the task table's rows; ignored by an adapter without a task table.
-        options: fields of the adapter's PEFT configuration; both default to r 16, alpha 64, dropout .1 on q, k, v and o.
+        options: fields of the adapter's PEFT configuration; both default to r 16, alpha 64, dropout .1 on q, k, v and
+            o.
 
     Raises:
         ConfigError: unknown kind.

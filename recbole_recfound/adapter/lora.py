@@ -26,4 +26,10 @@ def lora(
         options: further fields of `LoraConfig`.
     """
     modules = target_modules if isinstance(target_modules, str) else list(target_modules)
-    return LoraConfig(r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=modules, **options)
+    return LoraConfig(
+        r=r,
+        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # peft divides by r; a float is as good
+        lora_dropout=lora_dropout,
+        target_modules=modules,
+        **options,
+    )

@@ -255,6 +255,7 @@ def _collator(
             task.slots,
             tokenizer,
             chat=task.spec.kind == GENERATIVE,
+            uncut=task.spec.uncut,
         )
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)

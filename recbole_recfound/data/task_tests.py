@@ -7,7 +7,7 @@ import numpy as np
 
 from recbole_recfound.data.records.files import MixedTask, TaskFiles
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task import EMBEDDING, Example, HeldOut, Task
+from recbole_recfound.data.task import EMBEDDING, Example, HeldOut, RecordPairExample, Task
 from recbole_recfound.data.task.settings import most_examples
 
 OTHERS = 256
@@ -65,9 +65,8 @@ def collect_tests(
             # The same, however many examples are asked.
             others = np.random.default_rng([seed, task.spec.id, 0x07E5])
             records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
-            tests[name] = TaskTest(
-                name, examples, choices, source, available, valid, [record.positive for record in records]
-            )
+            positives = [record.positive for record in records if isinstance(record, RecordPairExample)]
+            tests[name] = TaskTest(name, examples, choices, source, available, valid, positives)
     return tests
 
 

@@ -10,7 +10,7 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.data.records.records import Text
-from recbole_recfound.data.task import RANKED, PairExample, RecordPairExample
+from recbole_recfound.data.task import RANKED, TASKS, PairExample, RecordPairExample
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 
 
@@ -45,9 +45,7 @@ def rank_examples(
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
-    evaluator = Evaluator(
-        {"metrics": ["NDCG" if task == "I2I" else "MRR"], "topk": [RANKED], "metric_decimal_place": decimals}
-    )
+    evaluator = Evaluator({"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
 
 

@@ -1,4 +1,4 @@
-"""What must hold of checkpoints before merging them makes sense."""
+"""Checks of checkpoints before they are merged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ State = Mapping[str, Tensor]
 
 
 def check_compatible(states: Sequence[State]) -> None:
-    """All states have the same keys and shapes and hold finite floating-point values.
+    """Raise unless all states have the same keys and shapes and finite floating-point values.
 
     Raises:
         ValueError: naming the key that differs, or the one that holds NaN, infinity or integers.
@@ -33,7 +33,7 @@ def check_compatible(states: Sequence[State]) -> None:
 
 
 def pairwise_distances(states: Sequence[State]) -> Tensor:
-    """Euclidean distances [K, K] float64 between models, each taken as one long vector."""
+    """Return Euclidean distances [K, K] float64 between models, each taken as one long vector."""
     check_compatible(states)
     device = next(iter(states[0].values())).device
     squares = torch.zeros(len(states), len(states), dtype=torch.float64, device=device)
@@ -45,7 +45,7 @@ def pairwise_distances(states: Sequence[State]) -> Tensor:
 
 
 def check_same_base(fingerprints: Sequence[str]) -> None:
-    """All models were trained from one base: the difference of unrelated initial weights is noise.
+    """Raise unless all models were trained from one base: the difference of unrelated initial weights is noise.
 
     Args:
         fingerprints: `base_fingerprint` of each model's base.

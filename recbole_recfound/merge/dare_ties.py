@@ -14,7 +14,7 @@ from recbole_recfound.merge.ties import merge_agreeing
 def dare_ties(
     deltas: Sequence[Tensor], weights: Sequence[float], generator: torch.Generator, density: float = 1.0
 ) -> Tensor:
-    """Merge deltas by TIES after dropping entries at random and rescaling the rest (DARE, arXiv 2311.03099).
+    """Return deltas merged by TIES after DARE (arXiv 2311.03099): random dropping of entries, rescaling of the rest.
 
     Args:
         deltas: K differences from the common base, of one shape.

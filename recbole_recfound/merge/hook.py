@@ -1,4 +1,4 @@
-"""After training: merge the last checkpoints, score best, last and merged on validation, keep what is best."""
+"""Merging after training: score best, last and merged checkpoint on validation and keep the best of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,15 +16,16 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass
 class MergeOutcome:
-    """What the hook found.
+    """Result of merging.
 
     Attributes:
         kept: `best`, `last` or `merged`: the candidate with the best validation score.
         method: merge method.
-        steps: checkpoints that were merged.
-        distances: pairwise distances of what was merged, in the order of `steps`.
-        reason: why nothing was merged, if so.
-        valid, test: metrics of each candidate.
+        steps: steps of the merged checkpoints.
+        distances: pairwise distances of the merged checkpoints, in the order of `steps`.
+        reason: reason why nothing was merged, or "".
+        valid: validation metrics of each candidate.
+        test: test metrics of each candidate.
     """
 
     kept: str
@@ -43,10 +44,10 @@ def merge_last(
 
     Args:
         store: the run's checkpoints; step 0 is the common base.
-        count: how many.
+        count: number of checkpoints.
         method: one of `MERGE_METHODS` (a method of two models merges the last two), or `none`.
         density: share of each delta that remains, for methods that prune and for a sparsification.
-        device: where the tensors go.
+        device: device of the merged tensors.
         sparsify: one of `SPARSIFICATIONS`, applied before methods that do not prune; or `none`.
 
     Returns:
@@ -82,15 +83,15 @@ def merge_last(
 
 
 def _distinct(store: CheckpointStore, count: int, device: torch.device) -> list[Checkpoint]:
-    """The last `count` checkpoints that differ from one another, oldest first."""
-    found: list[Checkpoint] = []
+    """Return the last `count` checkpoints that differ from one another, oldest first."""
+    distinct: list[Checkpoint] = []
     for step in reversed([step for step in store.steps() if step > 0]):
         checkpoint = store.load(step, device)
-        if not any(_equal(checkpoint.trained, other.trained) for other in found):
-            found.append(checkpoint)
-        if len(found) == count:
+        if not any(_equal(checkpoint.trained, other.trained) for other in distinct):
+            distinct.append(checkpoint)
+        if len(distinct) == count:
             break
-    return found[::-1]
+    return distinct[::-1]
 
 
 def _equal(first: Tensors, second: Tensors) -> bool:
@@ -106,17 +107,18 @@ def choose(
     metric: str,
     bigger: bool = True,
 ) -> MergeOutcome:
-    """Score every candidate, keep the best on validation, and leave the model holding it.
+    """Score every candidate and load the best on validation into the model.
 
-    Test metrics are reported for all and never used to choose.
+    Test metrics are reported for all candidates and never used to choose.
 
     Args:
         candidates: name -> trained tensors; ties go to the first. One object under two names is scored once.
-        outcome: filled in and returned.
-        load: puts tensors into the model.
-        validate, test: metrics of the model as it is, through RecBole's evaluator.
-        metric: the validation metric that decides.
-        bigger: whether more of it is better.
+        outcome: completed and returned.
+        load: loads tensors into the model.
+        validate: returns the validation metrics of the model.
+        test: returns its test metrics.
+        metric: validation metric for the choice.
+        bigger: whether bigger values are better.
     """
     sign = 1.0 if bigger else -1.0
     names: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Merging checkpoints, tensor by tensor."""
+"""Merging of checkpoints, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def merge(
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """Merge the trained tensors of several models into one set (RecFound Model Merge).
+    """Return the trained tensors of several models merged into one set (RecFound Model Merge).
 
     Args:
         state_dicts: at least two models with the same tensors.
-        method: one of `MERGE_METHODS`: "linear" (weighted mean), "slerp" (arc between two models), "ties" or "dare_ties" (sign
-            election).
+        method: one of `MERGE_METHODS`: "linear" (weighted mean), "slerp" (arc between two models), "ties" or
+            "dare_ties" (sign election).
         base: the common starting point; required by methods on deltas (ties, dare_ties) and by every sparsification.
         weights: one per model, not negative, scaled to sum to one; equal when None. Not for slerp.
         t: position on slerp's arc, 0 to 1; .5 when None. For slerp only.
@@ -38,11 +38,13 @@ def merge(
         options: further options of the method.
 
     Returns:
-        A new state dict; every tensor keeps the dtype and device it has in the first model.
+        A new state dict; every tensor has the dtype and device of the first model's.
 
     Raises:
-        ValueError: naming the key for tensors that differ in shape or are missing or not finite; an unknown method or
-            sparsification; an argument that is missing, out of range or not for this method.
+        ConfigError: unknown method.
+        ValueError: tensors that differ in shape, are missing or not finite (with their key); an unknown sparsification;
+        an
+            argument that is missing, out of range or not for this method.
     """
     merging = MERGE_METHODS[method]
     _check_arguments(state_dicts, method, base, weights, t, density, sparsify, options)
@@ -58,7 +60,7 @@ def merge(
         start = base[key].to(device, dtype) if base is not None else None
         if device not in generators:
             generators[device] = torch.Generator(device=device).manual_seed(seed)
-        if sparsify is not None:
+        if sparsify is not None and start is not None:
             tensors = [start + sparsified(tensor - start, sparsify, density, generators[device]) for tensor in tensors]
         given = {"weights": shares, "generator": generators[device], "density": density, **options}
         if t is not None:
@@ -72,6 +74,7 @@ def _merge_tensor(
 ) -> Tensor:
     if not merging.on_deltas:
         return merging(tensors, **given)
+    assert start is not None  # see _check_arguments
     return start + merging([tensor - start for tensor in tensors], **given)
 
 

@@ -21,9 +21,9 @@ class MergeMethod:
     """A merge method.
 
     Attributes:
-        function: merges one tensor of all models. Its first parameter is `tensors` (K tensors of one shape) or `deltas` (their
-            differences from the base); it may have `weights` (K weights that sum to one), `generator` (a random generator on the
-            tensors' device) and options with defaults.
+        function: merges one tensor of all models. Its first parameter is `tensors` (K tensors of one shape) or `deltas`
+            (their differences from the base); it may have `weights` (K weights that sum to one), `generator` (a random
+            generator on the tensors' device) and options with defaults.
         models: number of models it merges; None for two or more.
     """
 

@@ -10,11 +10,11 @@ from recbole_recfound.merge.method import SPARSIFICATIONS
 
 @SPARSIFICATIONS.register("magnitude")
 def magnitude(delta: Tensor, density: float) -> Tensor:
-    """Keep the largest entries of a delta, zero the rest (TIES-Merging's trim).
+    """Return a delta with its largest entries; the rest is zero (TIES-Merging's trim).
 
     Args:
         delta: difference from the base, any shape.
-        density: share to keep, in (0, 1]; rounded up, so that a single number (a temperature, say) survives.
+        density: share that remains, in (0, 1]; rounded up, so that a single number (a temperature, say) remains.
     """
     kept = math.ceil(density * delta.numel() - 1e-6)
     if kept >= delta.numel():
@@ -26,12 +26,12 @@ def magnitude(delta: Tensor, density: float) -> Tensor:
 
 @SPARSIFICATIONS.register("random")
 def random(delta: Tensor, density: float, generator: torch.Generator) -> Tensor:
-    """Drop entries at random and rescale the rest, which keeps the expectation (DARE).
+    """Return a delta with entries dropped at random and the rest rescaled, which preserves the expectation (DARE).
 
     Args:
-        delta: difference from the base, any shape; a single number is kept as it is.
-        density: chance to be kept, in (0, 1].
-        generator: source of randomness, on delta's device.
+        delta: difference from the base, any shape; a single number is never dropped.
+        density: probability of an entry to remain, in (0, 1].
+        generator: random generator on delta's device.
     """
     if density == 1 or delta.numel() == 1:
         return delta

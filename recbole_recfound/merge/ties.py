@@ -12,18 +12,18 @@ from recbole_recfound.merge.sparsify import magnitude
 
 @merge_method("ties")
 def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float = 1.0) -> Tensor:
-    """Merge deltas by TIES (arXiv 2306.01708), each trimmed to its largest entries.
+    """Return deltas merged by TIES (arXiv 2306.01708), each trimmed to its largest entries.
 
     Args:
         deltas: K differences from the common base, of one shape.
         weights: K weights that sum to one.
-        density: share of entries to keep, in (0, 1].
+        density: share of entries that remain, in (0, 1].
     """
     return merge_agreeing([magnitude(delta, density) for delta in deltas], weights)
 
 
 def merge_agreeing(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Elect the sign with the larger total per entry and average the deltas that have it; zeros do not vote.
+    """Return the mean of the deltas with the elected sign of each entry, that of the larger total; zeros do not vote.
 
     Args:
         deltas: K trimmed deltas of one shape.

@@ -131,7 +131,7 @@ def write_model(folder: Path, model: nn.Module, data: MultiTaskData, trained: Ma
         "item_embeddings": digest,
         "item_fields": data.catalogue.fields,
         "prompts": {
-            name: {"text": prompt.text, "slots": list(prompt.slots), "chat": prompt.chat}
+            name: {"text": prompt.text, "slots": list(prompt.slots), "chat": prompt.chat, "uncut": sorted(prompt.uncut)}
             for name, prompt in data.collator.templates.items()
         },
         "forms": {name: _forms(task.example(0)) for name, task in data.tasks.items()},
@@ -195,7 +195,9 @@ def _put_together(
     folder: Path, settings: RunSettings, items: SavedItems, document: Mapping[str, Any], backbone: Backbone
 ) -> SavedModel:
     templates = {
-        name: PromptTemplate(name, prompt["text"], prompt["slots"], backbone.tokenizer, prompt["chat"])
+        name: PromptTemplate(
+            name, prompt["text"], prompt["slots"], backbone.tokenizer, prompt["chat"], uncut=prompt["uncut"]
+        )
         for name, prompt in document["prompts"].items()
     }
     collator = make_collator(

@@ -1,7 +1,7 @@
 """Registries of everything that is chosen by name: tasks, schedulers, adapters, merge methods, metrics of answers.
 
-A class or function is registered where it is defined, by a decorator. A registry imports the modules of its package on the first
-lookup, so it is complete whoever asks first; a module outside the package registers when it is imported.
+A class or function is registered where it is defined, by a decorator. A registry imports the modules of its package on
+the first lookup, so it is complete whoever asks first; a module outside the package registers when it is imported.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Registry(Generic[T]):
         """Return a decorator that registers a class or function.
 
         Args:
-            name: non-empty name for configurations and tables. Defining the same object again (a notebook cell that is run
-                twice) replaces the entry.
+            name: non-empty name for configurations and tables. Defining the same object again (a notebook cell that is
+                run twice) replaces the entry.
 
         Raises:
             ConfigError: another class or function has this name.
@@ -147,7 +147,8 @@ def _origin(entry: Any) -> str:
     return f"{getattr(entry, '__module__', '')}.{getattr(entry, '__qualname__', repr(entry))}"
 
 
-# Typed aliases of these are defined beside the classes they hold; here they are reachable for config/, which checks names.
+# Typed aliases of these are defined beside the classes they hold; here they are reachable for config/, which checks
+# names.
 TASKS: Registry[Any] = Registry("task", "recbole_recfound.data.task", "name", order=lambda task: task.id)
 ANSWER_METRICS: Registry[Any] = Registry("answer metric", "recbole_recfound.data.task", "key")
 SCHEDULERS: Registry[Any] = Registry("scheduler", "recbole_recfound.sampler")

@@ -1,4 +1,4 @@
-"""Turning fractional shares into whole numbers of examples, batch after batch."""
+"""Allocation of whole examples by fractional shares, over many batches."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ import numpy as np
 def allocate(weights: np.ndarray, batch_size: int, carried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split a batch by weights, carrying the fractions over to the next batch.
 
-    Each task gets at least its whole part and at most one more; the extras go to the tasks that would be the first to
-    fall a whole example behind. Handing them to the largest remainders instead lets tasks drift by more than one
-    example when weights change from batch to batch.
+    Each task gets at least its whole part and at most one more; the extra examples go to the tasks that would be the
+    first to fall a whole example behind. With the largest-remainder rule instead, tasks drift by more than one example
+    when weights change from batch to batch.
 
     Args:
         weights: [K] positive, summing to one.
-        batch_size: examples to hand out.
-        carried: [K], what earlier batches owe each task (negative: what it had too much); sums to zero.
+        batch_size: number of examples.
+        carried: [K] balance of earlier batches: positive for tasks with too few examples; sums to zero.
 
     Returns:
         Counts [K] (int64) that sum to batch_size, and the new carried fractions [K].

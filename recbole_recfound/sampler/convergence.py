@@ -1,4 +1,4 @@
-"""How a group of tasks converges (CoBa, arXiv 2410.06741, as RecFound S2Sched uses it)."""
+"""Convergence scores of a group of tasks (CoBa, arXiv 2410.06741, as used by RecFound S2Sched)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 def relative_convergence_scores(slopes: np.ndarray) -> np.ndarray:
-    """CoBa RCS: slow tasks of the group get more. Slopes [K] -> scores [K] that sum to one."""
+    """Return scores [K] that sum to one, larger for tasks that converge slowly, from slopes [K] (CoBa RCS)."""
     return softmax(len(slopes) * _relative(slopes, np.abs(slopes).sum()))
 
 
 def absolute_convergence_scores(window: np.ndarray) -> np.ndarray:
-    """CoBa ACS: tasks that diverge against their own past get less.
+    """Return scores that are smaller for tasks that diverge compared with their past (CoBa ACS).
 
     Args:
         window: [K, n] the last n slopes of each task, newest last.
@@ -26,7 +26,7 @@ def absolute_convergence_scores(window: np.ndarray) -> np.ndarray:
 
 
 def divergence_factor(slopes: np.ndarray, tau: float) -> float:
-    """CoBa DF: 1 while the worst task of the group improves as ever, towards 0 when it turns round.
+    """Return 1 while the worst task of the group improves steadily, towards 0 when it diverges (CoBa DF).
 
     Args:
         slopes: [N] slopes of the group's largest relative loss over the whole run, newest last.
@@ -38,13 +38,13 @@ def divergence_factor(slopes: np.ndarray, tau: float) -> float:
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
-    """Softmax of a vector."""
+    """Return the softmax of a vector."""
     exponentials = np.exp(values - values.max())
     return exponentials / exponentials.sum()
 
 
 class GroupConvergence:
-    """The state of one group: recent slopes of its tasks, and the curve of its worst task.
+    """State of one group: recent slopes of its tasks, and slopes of its worst task.
 
     Args:
         num_tasks: K.
@@ -65,7 +65,7 @@ class GroupConvergence:
         return self._worst_slopes[: self._count]
 
     def add(self, slopes: np.ndarray, worst_slope: float) -> None:
-        """Take in one update after warm-up: slopes [K] of the tasks and that of the group's largest loss."""
+        """Record one update after warm-up: slopes [K] of the tasks and the slope of the group's largest loss."""
         self.window = np.concatenate([self.window, slopes[:, None]], axis=1)[:, -self.history :]
         if self._count == len(self._worst_slopes):
             self._worst_slopes = np.concatenate([self._worst_slopes, np.zeros(self._count)])
@@ -73,23 +73,23 @@ class GroupConvergence:
         self._count += 1
 
     def mixed_scores(self) -> np.ndarray:
-        """`DF * RCS + (1 - DF) * ACS` [K], summing to one."""
+        """Return `DF * RCS + (1 - DF) * ACS` [K], summing to one."""
         factor = divergence_factor(self.worst_slopes, self.tau)
         relative = relative_convergence_scores(self.window[:, -1])
         return factor * relative + (1 - factor) * absolute_convergence_scores(self.window)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-serialisable state."""
+        """Return the state, JSON-serialisable."""
         return {"window": self.window.tolist(), "worst_slopes": self.worst_slopes.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Resume from `state_dict()`."""
         self.window = np.array(state["window"], dtype=float).reshape(len(self.window), -1)
         self._worst_slopes = np.array(state["worst_slopes"] + [0.0] * 64)
         self._count = len(state["worst_slopes"])
 
 
 def _relative(values: np.ndarray, total: np.ndarray | float) -> np.ndarray:
-    """Values / total, 0 where the total is: a flat history favours nobody."""
+    """Return values / total, and 0 where the total is 0: a flat history favours no task."""
     total = np.broadcast_to(total, values.shape)
     return np.divide(values, total, out=np.zeros(values.shape), where=total > 0)

@@ -1,4 +1,4 @@
-"""Loss curves of all tasks and the slopes of their latest stretch."""
+"""Loss curves of all tasks and the slopes of their latest values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGEST = 1e30
 
 
 class LossCurves:
-    """The last values of every task's probe loss, relative to its untrained loss (RecFound S2Sched).
+    """Latest values of every task's probe loss, relative to its untrained loss (RecFound S2Sched).
 
     Args:
         num_tasks: number of tasks.
@@ -32,7 +32,7 @@ class LossCurves:
         self._values = np.full((num_tasks, history), np.nan)
 
     def add(self, losses: Mapping[int, float]) -> None:
-        """Take in the losses of one update by task index; a task's first one is its untrained loss."""
+        """Record the losses of one update by task index; a task's first one is its untrained loss."""
         self.updates += 1
         for task, loss in losses.items():
             if np.isnan(self.untrained[task]):
@@ -41,11 +41,11 @@ class LossCurves:
                 self._append(task, min(max(loss / float(self.untrained[task]), -LARGEST), LARGEST))
 
     def slopes(self) -> np.ndarray:
-        """Slope per update [tasks] of the least-squares line through each task's values; 0 below two values."""
+        """Return slopes per update [tasks] of the least-squares line through each task's values; 0 below two values."""
         return least_squares_slopes(self._steps, self._values)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-serialisable state."""
+        """Return the state, JSON-serialisable."""
         seen = ~np.isnan(self._steps)
         return {
             "updates": self.updates,
@@ -55,7 +55,7 @@ class LossCurves:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Resume from `state_dict()`."""
         num_tasks, history = self._steps.shape
         self.__init__(num_tasks, history)
         self.updates = state["updates"]
@@ -74,7 +74,7 @@ class LossCurves:
 
 
 def least_squares_slopes(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Slopes of the least-squares lines through the points of each row.
+    """Return the slopes of the least-squares lines through the points of each row.
 
     Args:
         steps: [rows, H] abscissae, NaN where a row has no point.

@@ -16,8 +16,8 @@ from recbole_recfound.sampler.allocation import allocate
 class Scheduler(ABC):
     """Decide how many examples of each task are in a batch.
 
-    The groups (embedding and generative tasks) have fixed shares of the batch: a scheduler only divides within them. A subclass
-    defines `shares` and is registered with `SCHEDULERS.register`.
+    The groups (embedding and generative tasks) have fixed shares of the batch: a scheduler only divides within them. A
+    subclass defines `shares` and is registered with `SCHEDULERS.register`.
 
     Args:
         task_sizes: training examples of each task.
@@ -101,10 +101,10 @@ class Scheduler(ABC):
 
     @abstractmethod
     def shares(self) -> np.ndarray:
-        """Return the sampling shares [tasks] in the order of `self.tasks`, positive and summing to one within each group."""
+        """Return sampling shares [tasks] in the order of `self.tasks`: positive, summing to one within each group."""
 
     def within_groups(self, values: np.ndarray) -> np.ndarray:
-        """Scale positive values [tasks] to sum to one within each group."""
+        """Return positive values [tasks] scaled to sum to one within each group."""
         shares = np.empty_like(values)
         for members in self.groups.values():
             shares[members] = values[members] / values[members].sum()
@@ -112,4 +112,4 @@ class Scheduler(ABC):
 
 
 SCHEDULERS: registry.Registry[type[Scheduler]] = registry.SCHEDULERS
-"""All schedulers by name. Options of a scheduler are the parameters of its constructor besides `task_sizes` and `task_groups`."""
+"""All schedulers by name; options are the parameters of the constructor besides `task_sizes` and `task_groups`."""

@@ -11,7 +11,7 @@ from recbole_recfound.data.collate import group_by_length
 from recbole_recfound.data.history import HistorySource
 from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.padding import WIDTH_STEP
-from recbole_recfound.data.task import GenerativeExample, PairExample, SequenceExample
+from recbole_recfound.data.task import TASKS, GenerativeExample, PairExample, SequenceExample
 from recbole_recfound.data.text import ItemTexts, PromptTemplate
 from recbole_recfound.model.history import HISTORIES
 from tests.data.task.hand_made import catalogue
@@ -41,7 +41,8 @@ def _collator(
     mode="item", max_item_tokens=30, max_history=3, max_history_tokens=1000, max_prompt_tokens=120, max_pass_tokens=1000
 ):
     templates = {
-        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA")) for name in TEXTS
+        name: PromptTemplate(name, TEXTS[name], SLOTS[name], TOKENIZER, name in ("SR", "SA"), uncut=TASKS[name].uncut)
+        for name in TEXTS
     }
     texts = ItemTexts.of(catalogue(), TOKENIZER, max_item_tokens)
     source = HistorySource(texts, ITEM_IDS, templates["U2I"], max_prompt_tokens, 5, max_history, max_history_tokens)

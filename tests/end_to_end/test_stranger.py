@@ -97,7 +97,8 @@ def test_files_a_stranger_edits(checkout, tmp_path):
     assert not edited and set(digests(package)) - set(before) == set(new)
     look = (
         "from recbole_recfound.runtime.registry import *; import recbole_recfound as r; print(r.__file__); "
-        "print('YR' in TASKS, 'square_root' in SCHEDULERS, 'median' in MERGE_METHODS, 'within_a_decade' in ANSWER_METRICS)"
+        "print('YR' in TASKS, 'square_root' in SCHEDULERS, 'median' in MERGE_METHODS); "
+        "print('within_a_decade' in ANSWER_METRICS)"
     )
     told = run("-c", look, cwd=tmp_path, package=package.parent)
     assert told.stdout.split() == [str(package / "__init__.py"), *["True"] * 4], told.stderr

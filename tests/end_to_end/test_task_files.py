@@ -70,7 +70,7 @@ def test_files_beside_a_data_set(small_run, files):
         results["rows"][-1]["task_metrics"]["PM"] == tasks["PM"]["test"]["metrics"]
         and "ndcg@10" in result["test_result"]
     )
-    assert any("2 records left out" in note for note in results["task_files"])
+    assert any("2 records excluded" in note for note in results["task_files"])
     assert any("train.jsonl:27: not JSON" in note for note in results["task_files"])
     page = (Path(result["run_dir"]) / "report.html").read_text()
     assert "Test of the tasks" in page and "f1_yes" in page and "train.jsonl:27" in page
@@ -134,9 +134,9 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
         "RecFound", "none", config_dict=small_run | {"task_files": given, "skip_bad_rows": True, "max_steps": 1}
     )
     assert _results(result)["left_out"] == {
-        "SA": "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"
+        "SA": "no training record of it besides those of validation or test files: neither trained nor tested"
     }
-    assert "left out: SA: no training file has records of it" in capsys.readouterr().out
+    assert "left out: SA: no training record of it" in capsys.readouterr().out
 
 
 def test_few_candidates_are_told(small_run, files, capsys):

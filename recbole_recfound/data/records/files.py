@@ -28,20 +28,20 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """The checked files of a run by their use: `train`, `valid`, `test`."""
+    """Validated files of a run by part: `train`, `valid`, `test`."""
 
     parts: dict[str, list[RecordFile]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, given: Sequence[str] | Mapping[str, Sequence[str]], skip_bad_rows: bool) -> "TaskFiles":
-        """Check all files; what validation or test files ask is left out of the training files.
+        """Validate all files; records with questions of validation or test files are excluded from training files.
 
         Args:
-            given: files to train on, or lists of files under `train`, `valid` and `test`.
+            given: training files, or lists of files under `train`, `valid` and `test`.
             skip_bad_rows: see `RecordFile`.
 
         Raises:
-            ConfigError: another part than these three, or the same file twice.
+            ConfigError: an unknown part, or the same file twice.
             DataError: see `RecordFile`.
         """
         wanted = by_part(given)
@@ -50,11 +50,11 @@ class TaskFiles:
         paths = [Path(path).resolve() for path in paths_in(given)]
         if len(set(paths)) < len(paths):
             twice = next(path for path in paths if paths.count(path) > 1)
-            raise ConfigError(f"task_files: {twice} is given twice")
+            raise ConfigError(f"task_files: {twice} is specified more than once")
         parts: dict[str, list[RecordFile]] = {}
         held_out = Questions()
         for part in reversed(PARTS):
-            # Test first: validation may not ask what the test asks, training may ask neither.
+            # Test first: validation must not share questions with the test, training must share none with either.
             parts[part] = [RecordFile(path, skip_bad_rows, held_out) for path in wanted.get(part, [])]
             if part != "train":
                 held_out = _asked([file for files in parts.values() for file in files])
@@ -63,11 +63,11 @@ class TaskFiles:
         return cls(parts)
 
     def count(self, part: str, name: str) -> int:
-        """Examples of one task in one part."""
+        """Return the number of examples of one task in one part."""
         return sum(file.size(name) for file in self.parts.get(part, []))
 
     def example(self, part: str, name: str, index: int) -> Example:
-        """One of these, with all of its negatives."""
+        """Return one example of a task in a part, with all of its negatives."""
         for file in self.parts[part]:
             if index < file.size(name):
                 return example_of(file, name, index, None, 0)
@@ -75,17 +75,17 @@ class TaskFiles:
         raise IndexError(f"{part} has fewer examples of {name}")
 
     def tasks(self, part: str) -> list[str]:
-        """Tasks with records in one part, in the order of the task table."""
+        """Return the tasks with records in one part, in the order of their ids."""
         return [name for name in TASKS if any(file.size(name) for file in self.parts.get(part, []))]
 
     def untrained(self, trained: Container[str]) -> dict[str, str]:
-        """Tasks of validation or test files that nothing is trained on, each with the reason."""
+        """Return the tasks of validation or test files without training examples, each with the reason."""
         held_out = dict.fromkeys(name for part in PARTS[1:] for name in self.tasks(part))
-        why = "no training file has records of it that validation or test files do not ask: it is neither trained nor tested"
+        why = "no training record of it besides those of validation or test files: neither trained nor tested"
         return {name: why for name in held_out if name not in trained}
 
     def notes(self) -> list[str]:
-        """What was skipped or left out, one line each."""
+        """Return one line for each skipped or excluded record, or a summary of many."""
         lines = []
         for file in (file for part in PARTS for file in self.parts.get(part, [])):
             if file.bad:
@@ -94,7 +94,9 @@ class TaskFiles:
                 if file.bad > len(file.skipped):
                     lines.append(f"{file.path}: only the first {len(file.skipped)} of them are listed")
             if file.excluded:
-                lines.append(f"{file.path}: {file.excluded} records left out, validation or test files ask the same")
+                lines.append(
+                    f"{file.path}: {file.excluded} records excluded: their questions are in validation or test files"
+                )
         return lines
 
 
@@ -107,7 +109,7 @@ def _asked(files: Sequence[RecordFile]) -> Questions:
 
 
 def by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Paths by part: a bare list is for training, a single path needs no list."""
+    """Return paths by part: a bare list is for training, a single path needs no list."""
     parts = given if isinstance(given, Mapping) else {"train": given}
     return {
         part: [paths] if isinstance(paths, str) else [str(path) for path in paths or []]
@@ -116,7 +118,7 @@ def by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, lis
 
 
 def paths_in(given: Sequence[str] | Mapping[str, Sequence[str]]) -> list[str]:
-    """All paths that `task_files` names."""
+    """Return all paths of `task_files`."""
     return [path for paths in by_part(given).values() for path in paths]
 
 
@@ -124,9 +126,9 @@ class RecordTask(Task):
     """One task from the training records of any number of files.
 
     Args:
-        name: of the task.
-        files: where its records stand.
-        seed: of the run; decides which of a record's negatives are used.
+        name: name of the task.
+        files: files with its records.
+        seed: seed of the run; decides which of a record's negatives are used.
         settings: of all tasks; `hard_negatives` applies to records too.
     """
 
@@ -154,6 +156,7 @@ class RecordTask(Task):
         return self.spec.record_choices(answers)
 
     def example(self, index: int) -> Example:
+        """Return training example `index`, with `hard_negatives` of its negatives."""
         number = int(np.searchsorted(self.ends, index, side="right"))
         within = index - (self.ends[number - 1] if number else 0)
         rng = np.random.default_rng([self.seed, self.spec.id, index])
@@ -175,31 +178,34 @@ class MixedTask(Task):
 
     @property
     def targets_per_example(self) -> float:
+        """Mean number of targets of built examples and records."""
         targets = len(self.built) * self.built.targets_per_example + len(self.records)
         return targets / len(self)
 
     @property
     def choices(self) -> tuple[str, ...]:
+        """Answers of both parts, if both are closed."""
         parts = (self.built.choices, self.records.choices)
         return tuple(sorted({*parts[0], *parts[1]})) if all(parts) else ()
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Those of the part built from atomic files; test files go before them."""
+        """Return those of the part that is built from atomic files; test files take precedence."""
         return self.built.test_examples(held_out)
 
     def example(self, index: int) -> Example:
+        """Return training example `index`: a built one, or behind these a record."""
         return self.built.example(index) if index < len(self.built) else self.records.example(index - len(self.built))
 
 
 def example_of(file: RecordFile, name: str, index: int, rng: np.random.Generator | None, negatives: int) -> Example:
-    """One record as an example.
+    """Return one record as an example.
 
     Args:
-        file: where it stands.
-        name: its task.
-        index: which of the file's examples of this task.
-        rng: draws `negatives` of the record's negatives; None takes all of them (evaluation).
-        negatives: how many.
+        file: file of the record.
+        name: name of the task.
+        index: index among the file's examples of this task.
+        rng: samples `negatives` of the record's negatives; None takes all of them (evaluation).
+        negatives: number of negatives.
     """
     record, place = file.read(name, index)
     if isinstance(record, GenerativeRecord):
@@ -208,14 +214,13 @@ def example_of(file: RecordFile, name: str, index: int, rng: np.random.Generator
 
 
 def _check_answers(file: RecordFile) -> None:
-    """Refuse a right answer that cannot be read."""
+    """Raise DataError for a reference answer that its task cannot parse."""
     for name in file.tasks:
         for index in range(file.size(name) if TASKS[name].kind == GENERATIVE else 0):
-            answer = file.read(name, index)[0].answer
-            if not TASKS[name].parses(answer):
-                raise DataError(
-                    f"{file.path}:{file.line(name, index)}: key 'text': no answer of {name}: '{answer[:60]}'"
-                )
+            record, _ = file.read(name, index)
+            if isinstance(record, GenerativeRecord) and not TASKS[name].parses(record.answer):
+                line, answer = file.line(name, index), record.answer[:60]
+                raise DataError(f"{file.path}:{line}: key 'text': no answer of {name}: '{answer}'")
 
 
 def _pair_example(
@@ -228,7 +233,13 @@ def _pair_example(
 
 
 def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, settings: TaskSettings) -> dict[str, Task]:
-    """Put the tasks of the training files beside those built from atomic files; a task in both has the examples of both.
+    """Return the tasks of atomic files and of training files; a task in both has the examples of both.
+
+    Args:
+        tasks: tasks built from atomic files.
+        files: validated files.
+        seed: seed of the run.
+        settings: settings of all tasks.
 
     Raises:
         ConfigError: a task of the files has fewer than two training examples.
@@ -237,6 +248,6 @@ def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, set
     for name in files.tasks("train"):
         records = RecordTask(name, files.parts["train"], seed, settings)
         if name not in joined and len(records) < 2:
-            raise ConfigError(f"task_files: {name} has one training record, two are the least")
+            raise ConfigError(f"task_files: {name} has one training record, expected at least two")
         joined[name] = MixedTask(joined[name], records) if name in joined else records
     return {name: joined[name] for name in TASKS if name in joined}

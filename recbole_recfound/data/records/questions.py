@@ -1,4 +1,4 @@
-"""What the records of some files ask: which questions, how many, and which two sets of files share, all in constant memory."""
+"""Questions of records: membership, number and overlap of two sets of files, in constant memory."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ class Questions:
     """Fingerprints of questions, sorted on disk.
 
     Args:
-        fingerprints: uint64 [n], of all records (`records.fingerprint`), in any order; None: of no record.
+        fingerprints: uint64 [n] of all records (`records.fingerprint`), in any order; None for no record.
     """
 
     def __init__(self, fingerprints: DiskRows | None = None) -> None:
@@ -19,30 +19,30 @@ class Questions:
         self._sorted.sort()  # in place: numpy takes no second array for it
 
     def __len__(self) -> int:
-        """Records, repeated questions counted."""
+        """Return the number of records, repeated questions included."""
         return len(self._sorted)
 
-    def __contains__(self, fingerprint: int) -> bool:
+    def __contains__(self, fingerprint: object) -> bool:
         # As uint64: for a plain number numpy would turn all of them into floats.
-        wanted = np.uint64(fingerprint)
-        place = self._sorted.searchsorted(wanted)
-        return bool(place < len(self._sorted) and self._sorted[place] == wanted)
+        value = np.uint64(fingerprint)  # type: ignore[arg-type]  # an int; a container takes any object
+        index = self._sorted.searchsorted(value)
+        return bool(index < len(self._sorted) and self._sorted[index] == value)
 
     def distinct(self) -> int:
-        """Different questions."""
-        return sum(map(len, self._different()))
+        """Return the number of distinct questions."""
+        return sum(map(len, self._distinct()))
 
     def shared(self, other: "Questions") -> int:
-        """Different questions that `other` asks too."""
-        found = 0
-        for wanted in self._different():
-            places = other._sorted.searchsorted(wanted)
-            within = places < len(other._sorted)
-            found += int((other._sorted[places[within]] == wanted[within]).sum())
-        return found
+        """Return the number of distinct questions that `other` has as well."""
+        count = 0
+        for block in self._distinct():
+            indices = other._sorted.searchsorted(block)
+            within = indices < len(other._sorted)
+            count += int((other._sorted[indices[within]] == block[within]).sum())
+        return count
 
-    def _different(self) -> Iterator[np.ndarray]:
-        """Each question once, block by block."""
+    def _distinct(self) -> Iterator[np.ndarray]:
+        """Yield each question once, block by block."""
         for start in range(0, len(self._sorted), BLOCK):
             block = self._sorted[start : start + BLOCK]
             first = np.ones(len(block), dtype=bool)

@@ -1,6 +1,7 @@
-"""The published JSON-lines records: every line checked once, then read again one at a time.
+"""The published JSON-lines records: every line is validated once, then read again when it is needed.
 
-A file is indexed in one pass. The index is on disk (`disk_rows`), so that memory grows neither with the texts nor with their number.
+A file is indexed in one pass. The index is on disk (`disk_rows`), so that memory grows neither with the texts nor with
+their number.
 """
 
 import difflib
@@ -21,7 +22,7 @@ from recbole_recfound.errors import DataError
 MAX_LINE_BYTES = 1 << 24
 MOST_LISTED = 1000
 MOST_CHOICES = 64
-# An embedding record has a row for each of its positives: `place` is which.
+# An embedding record has an entry for each of its positives: `place` is the index of the positive.
 _ROW = np.dtype([("offset", np.int64), ("place", np.int32), ("fingerprint", np.uint64)])
 _EMBEDDING_KEYS = ("query", "pos", "neg")
 
@@ -52,11 +53,11 @@ Record = GenerativeRecord | EmbeddingRecord
 
 
 class BadRecord(ValueError):
-    """A line that is no record; the message names the offending key."""
+    """A line that is not a record; the message names the offending key."""
 
 
 def parse_record(line: bytes) -> Record:
-    """Read one line.
+    """Parse one line.
 
     Raises:
         BadRecord: not UTF-8, not JSON, or not one of the two published forms.
@@ -101,12 +102,12 @@ def parse_record(line: bytes) -> Record:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key that comes twice would hide the first value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+    """Return a JSON object; raise BadRecord for a repeated key, whose first value would be lost."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key in row if sum(key == other for other, _ in pairs) > 1)
         raise BadRecord(f"key '{_printable(twice)}' appears twice")
-    return found
+    return row
 
 
 @lru_cache(maxsize=1)
@@ -167,15 +168,15 @@ def _printable(text: str) -> str:
 
 
 def fingerprint(record: Record) -> int:
-    """A number of eight bytes that stands for what a record asks (its prompt, or its query): equal questions have equal ones."""
-    asked = record.prompt if isinstance(record, GenerativeRecord) else "\0".join(record.query)
-    return int.from_bytes(blake2b(f"{record.task}\0{asked}".encode(), digest_size=8).digest(), "big")
+    """Return a digest (8 bytes, as a number) of a record's question: its prompt, or its query."""
+    question = record.prompt if isinstance(record, GenerativeRecord) else "\0".join(record.query)
+    return int.from_bytes(blake2b(f"{record.task}\0{question}".encode(), digest_size=8).digest(), "big")
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
-    """Every filled line of a file: its number, its offset, and the record or what is wrong with it.
+    """Yield number, offset and record (or error) of every non-empty line of a file.
 
-    No more than one line is in memory; one longer than `MAX_LINE_BYTES` is a bad record.
+    At most one line is in memory; one longer than `MAX_LINE_BYTES` is a bad record.
     """
     number, offset = 0, 0
     while line := file.readline(MAX_LINE_BYTES + 1):
@@ -200,18 +201,18 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
 
 
 class RecordFile:
-    """A checked file: which examples each task has, and where they stand.
+    """A validated file: the examples of each task, with their offsets.
 
     Args:
         path: a JSON-lines file.
-        skip_bad_rows: leave out lines that are no record (they are counted and listed) instead of refusing the file.
-        without: fingerprints of questions to leave out (those of the test files).
+        skip_bad_rows: skip lines that are not records (they are counted and listed) instead of refusing the file.
+        without: fingerprints of excluded questions (those of the test files).
 
     Attributes:
         skipped: (line, reason) of bad lines, at most `MOST_LISTED` of them.
-        bad: how many bad lines there are.
-        excluded: how many records `without` left out.
-        choices: distinct answers of each generative task, or None where there are more than `MOST_CHOICES`.
+        bad: number of bad lines.
+        excluded: number of records excluded by `without`.
+        choices: distinct answers of each generative task, or None if there are more than `MOST_CHOICES`.
 
     Raises:
         DataError: the file cannot be read, has no record, or has a bad line (file:line and key).
@@ -239,20 +240,20 @@ class RecordFile:
 
     def _leave_out(self, number: int, bad: BadRecord, skip: bool) -> None:
         if not skip:
-            raise DataError(f"{self.path}:{number}: {bad} (skip_bad_rows leaves such lines out)")
+            raise DataError(f"{self.path}:{number}: {bad} (skip_bad_rows skips such lines)")
         self.bad += 1
         if len(self.skipped) < MOST_LISTED:
             self.skipped.append((number, str(bad)))
 
     def _add(self, rows: dict[str, DiskRows], offset: int, record: Record, without: Container[int]) -> None:
-        asked = fingerprint(record)
-        if asked in without:
+        question = fingerprint(record)
+        if question in without:
             self.excluded += 1
             return
         if record.task not in rows:
             rows[record.task] = DiskRows(_ROW)
         for place in range(len(record.positives) if isinstance(record, EmbeddingRecord) else 1):
-            rows[record.task].append((offset, place, asked))
+            rows[record.task].append((offset, place, question))
         if isinstance(record, GenerativeRecord):
             known = self.choices.setdefault(record.task, set())
             if known is not None:
@@ -266,11 +267,11 @@ class RecordFile:
         return list(self._rows)
 
     def size(self, task: str) -> int:
-        """Examples of a task."""
+        """Return the number of examples of a task."""
         return len(self._rows.get(task, ()))
 
     def read(self, task: str, index: int) -> tuple[Record, int]:
-        """One example: the record, and which of its positives is meant.
+        """Return the record of one example and the index of its positive.
 
         Raises:
             DataError: the file has changed since it was checked.
@@ -283,7 +284,7 @@ class RecordFile:
             raise DataError(f"{self.path}: the file has changed since it was checked; start again") from None
 
     def line(self, task: str, index: int) -> int:
-        """The line an example stands on; counted anew, for messages."""
+        """Return the line number of an example, for messages; counted from the beginning of the file."""
         self._file.seek(0)
         left, number = int(self._rows[task][index]["offset"]), 1
         while left > 0 and (block := self._file.read(min(left, 1 << 20))):
@@ -292,7 +293,7 @@ class RecordFile:
         return number
 
     def fingerprints(self) -> Iterator[np.ndarray]:
-        """Fingerprints of all records, a block uint64 [n] at a time."""
+        """Yield the fingerprints of all records in blocks, uint64 [n]."""
         for rows in self._rows.values():
             for start in range(0, len(rows), BLOCK):
                 block = rows[start : start + BLOCK]

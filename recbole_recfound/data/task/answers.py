@@ -34,7 +34,7 @@ def parse_next_item(text: str, choices: Collection[str]) -> str | None:
 
 
 def _is_lettered(answer: str) -> bool:
-    """Return whether an answer names a candidate by its letter: `C`, `(C)` or `C. Alien`, but not a title that begins with a word."""
+    """Return whether an answer is a letter, as in `C`, `(C)` or `C. Alien`; a title that begins with a word is not."""
     return re.match(r"\W*[A-Z](?:[.):]|\W*$)", answer) is not None
 
 
@@ -57,8 +57,8 @@ LIST = re.compile(r"\[\s*[{\]]")
 def parse_attributes(text: str) -> frozenset[Attribute] | None:
     """Return the triples of a JSON list of `{"attribute", "value", "source"}`, ignoring text around the list.
 
-    Case and surrounding spaces are ignored, values may be numbers. A list that is cut off, or an entry of another form, makes the
-    whole answer unparseable.
+    Case and surrounding spaces are ignored, values may be numbers. A list that is cut off, or an entry of another form,
+    makes the whole answer unparseable.
     """
     start = LIST.search(text)
     if start is None:
@@ -67,13 +67,14 @@ def parse_attributes(text: str) -> frozenset[Attribute] | None:
         rows, _ = json.JSONDecoder().raw_decode(text, start.start())
     except (ValueError, RecursionError):
         return None
-    triples = set()
+    triples: set[Attribute] = set()
     for row in rows:
         if not isinstance(row, dict) or set(row) != {"attribute", "value", "source"}:
             return None
         if not all(isinstance(part, (str, int, float)) for part in row.values()):
             return None
-        triples.add(tuple(str(row[key]).strip().casefold() for key in ("attribute", "value", "source")))
+        attribute, value, source = (str(row[key]).strip().casefold() for key in ("attribute", "value", "source"))
+        triples.add((attribute, value, source))
     return frozenset(triples)
 
 

@@ -16,8 +16,8 @@ from recbole_recfound.data.text.fields import readable
 class AttributeExtraction(ItemTask):
     """Extract attribute values from an item's text: a JSON list of attribute, value and the source that contains it.
 
-    If a value occurs in the title or a description, that is its source. Otherwise the short fields are listed without their
-    names (source `details`) and the model has to say which value belongs to which attribute.
+    If a value occurs in the title or a description, that is its source. Otherwise the short fields are listed without
+    their names (source `details`) and the model has to say which value belongs to which attribute.
     """
 
     id = 7

@@ -48,14 +48,17 @@ class Task(ABC):
 
     Attributes:
         name: short name for configurations and tables; set by `register_task`.
-        id: number that enters the seeds of the task's draws: 0 to 12 for the tasks of the paper, else derived from the name.
+        id: number that enters the seeds of the task's draws: 0 to 12 for the tasks of the paper, else derived from the
+            name.
         kind: `embedding` or `generative`; decides which experts are open.
         title: name for reports.
         record: its name in the published JSON-lines records; by default `name`.
         Options: dataclass of its options.
         prompt: default prompt template (jinja2; each slot stands alone, as in `{{ history }}`).
         slots: names of the slots its examples fill.
-        metrics: metrics of its answers, the most important first.
+        uncut: slots that are never cut to fit a prompt: those with the candidates of an answer.
+        metrics: metrics of its generated answers, the most important first.
+        ranking_metric: RecBole's metric of its ranked candidates, for an embedding task.
         closed: whether the answer is one of few, so that generation is constrained to them.
         answers: the answers of a closed task that are the same for all data; () if they come from the data.
         test: `HELD_OUT`, `KEPT` or `RECORDS`: test examples without test files.
@@ -73,7 +76,9 @@ class Task(ABC):
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     prompt: str = ""
     slots: tuple[str, ...] = ()
+    uncut: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[tuple[type[AnswerMetric], ...]] = ()
+    ranking_metric: ClassVar[str] = "MRR"
     closed: ClassVar[bool] = False
     answers: ClassVar[tuple[str, ...]] = ()
     test: ClassVar[str] = RECORDS
@@ -152,10 +157,10 @@ class GenerativeTask(Task):
         return np.sort(rng.choice(candidates, self.options.max_examples, replace=False))
 
 
-class RecordOnlyTask(GenerativeTask):
+class RecordOnlyTask(Task):
     """A generative task that atomic files do not support: its examples are JSON-lines records."""
 
-    Options = TaskOptions
+    kind = GENERATIVE
     from_atomic_files = False
 
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
@@ -191,7 +196,7 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
             # Independent of the order of imports, and never an id of the paper's tasks.
             cls.id = 1000 + zlib.crc32(name.encode()) % 2**31
         cls.record = vars(cls).get("record", name)
-        cls.title = cls.title or name
+        cls.title = vars(cls).get("title", name)
         if cls.kind == GENERATIVE and not cls.metrics:
             raise ConfigError(f"task {name}: metrics: got none, expected at least one for generated answers")
         for other in TASKS.values():
@@ -206,8 +211,8 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
 def task_table(trained: Collection[str] = ()) -> dict[str, str]:
     """Return the rows of TMoLE's task table: kinds by task name.
 
-    The row numbers of the paper's tasks are their ids, followed by a spare that opens the shared experts only. Further tasks
-    have a row only in runs that train them, so registering a task changes no other run.
+    The row numbers of the paper's tasks are their ids, followed by a spare that opens the shared experts only. Further
+    tasks have a row only in runs that train them, so registering a task changes no other run.
 
     Args:
         trained: tasks of the run.

@@ -13,7 +13,7 @@ RANKED = 20
 
 
 class EmbeddingTask(Task):
-    """A task with a query (a user, an item or a text) whose answer is an item; it is trained by contrast with negatives."""
+    """A task whose query (a user, an item or a text) has an item as its answer, trained by contrast with negatives."""
 
     kind = EMBEDDING
     Options = EmbeddingOptions
@@ -35,7 +35,12 @@ class EmbeddingTask(Task):
         return draw_negatives(rng, self.options.hard_negatives, pool, known)
 
     def candidates(self, rng: np.random.Generator, known: np.ndarray) -> tuple[int, ...]:
-        """Return the other candidates of a test example: random items with training interactions that are no positives."""
+        """Return the other candidates of a test example: random items of the training interactions, no positives.
+
+        Args:
+            rng: generator of the example.
+            known: int64 [n] rows of all positives.
+        """
         return draw_negatives(rng, RANKED - 1, self._trained_items, known)
 
     @cached_property

@@ -39,9 +39,9 @@ class RecordPairExample:
 class GenerativeExample:
     """Slots of a prompt and the answer.
 
-    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)`, `("rated", ((row, rating), ...))`,
-    `("lettered", rows)` or `("prompt", str)` (a record's whole prompt): items stay catalogue rows until the collator inserts
-    their tokens, which are computed once.
+    A slot is `("text", str)`, `("title", row)`, `("sentence", row)`, `("titles", rows)`, `("rated", ((row, rating),
+    ...))`, `("lettered", rows)` or `("prompt", str)` (a record's whole prompt): items stay catalogue rows until the
+    collator inserts their tokens, which are computed once.
     """
 
     slots: dict[str, tuple[str, Any]]

@@ -14,11 +14,12 @@ def details(source: TrainingData, row: int) -> dict[str, str]:
 
 def has_title(source: TrainingData, row: int) -> bool:
     """Return whether an item has a title of its own."""
-    return bool(source.catalogue.values[row].get(source.catalogue.title))
+    title = source.catalogue.title
+    return title is not None and bool(source.catalogue.values[row].get(title))
 
 
 def sentences(fields: Mapping[str, str]) -> str:
-    """Return fields as sentences: `Year: 1979. Genre: horror.`"""
+    """Return fields as sentences, as in `Year: 1979. Genre: horror`."""
     return " ".join(f"{readable(name).capitalize()}: {value}." for name, value in fields.items())
 
 

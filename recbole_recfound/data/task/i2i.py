@@ -43,6 +43,7 @@ class ItemToItem(EmbeddingTask):
     prompt = "{{ item }}"
     slots = ("item",)
     test = HELD_OUT
+    ranking_metric = "NDCG"
 
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
         super().__init__(source, settings)
@@ -92,7 +93,7 @@ class ItemToItem(EmbeddingTask):
         """[items, items] how often a column's item comes within the window after a row's."""
         items, size = self.source.items, len(self.source.catalogue)
         user = np.repeat(np.arange(len(self.source.users)), self.source.lengths)
-        counts = sp.csr_matrix((size, size), dtype=np.float32)
+        counts = sp.csr_matrix((size, size), dtype=np.float32)  # type: ignore[arg-type]  # a shape
         for gap in range(1, self.options.window + 1):
             same = user[:-gap] == user[gap:]
             ones = np.ones(int(same.sum()), dtype=np.float32)

@@ -49,7 +49,7 @@ class InteractionTask(GenerativeTask):
         return [tested.example(index) for index in range(len(tested.positions))], available
 
     def at(self, index: int) -> tuple[int, int, int]:
-        """Return the user, the target's index in the flat interactions, and the first index of the history in the prompt."""
+        """Return the user, the target's index in the flat interactions, and that of the prompt's first item."""
         target = int(self.positions[index])
         user = int(self.user[target])
         return user, target, max(int(self.source.indptr[user]), target - self.options.history_titles)

@@ -16,8 +16,8 @@ KEPT_SHARE = 0.05
 def kept_for_test(source: TrainingData, settings: TaskSettings, population: int) -> np.ndarray:
     """Return items (users, queries) without training examples, in random order.
 
-    The draw does not depend on the task and covers the largest test of all tasks: no task is trained to write the test answers
-    of another.
+    The draw does not depend on the task and covers the largest test of all tasks: no task is trained to write the test
+    answers of another.
 
     Args:
         source: its seed decides the draw.

@@ -1,7 +1,7 @@
 """Metrics of generated answers, as classes of RecBole's evaluator.
 
-They read four lists of the evaluator's data: `gen.predicted` and `gen.wanted` (parsed answers and references; None for an
-unparseable answer) and `gen.texts` and `gen.references` (the same as written).
+They read four lists of the evaluator's data: `gen.predicted` and `gen.wanted` (parsed answers and references; None for
+an unparseable answer) and `gen.texts` and `gen.references` (the same as written).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Hard negatives, drawn blind to held-out rows and never among known training positives."""
+"""Hard negatives: drawn without knowledge of held-out interactions, never among known training positives."""
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -8,16 +8,16 @@ from recbole_recfound.data.text.catalogue import Catalogue
 
 
 def draw_negatives(rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray) -> tuple[int, ...]:
-    """Draw different items that are not known positives.
+    """Return distinct items that are not known positives.
 
     Args:
         rng: generator of the example.
-        count: how many.
+        count: number of items.
         pool: number of leading catalogue rows to draw from, or the rows themselves.
-        known: rows never to draw (training positives and the target).
+        known: excluded rows (training positives and the target).
 
     Returns:
-        Up to `count` rows, fewer only when the pool has no more.
+        Up to `count` rows, fewer only if the pool has no more.
     """
     size = pool if isinstance(pool, int) else len(pool)
     if size > 20 * (count + len(known)):
@@ -29,7 +29,7 @@ def draw_negatives(rng: np.random.Generator, count: int, pool: int | np.ndarray,
 
 
 def _by_rejection(rng: np.random.Generator, count: int, pool: int | np.ndarray, known: np.ndarray) -> tuple[int, ...]:
-    """Draw more than needed from a large pool and drop what is known; repeats until enough are left."""
+    """Draw more than needed from a large pool and drop known rows, until enough remain."""
     kept: list[int] = []
     while len(kept) < count:
         drawn = rng.integers(pool, size=2 * count) if isinstance(pool, int) else rng.choice(pool, size=2 * count)
@@ -39,7 +39,11 @@ def _by_rejection(rng: np.random.Generator, count: int, pool: int | np.ndarray, 
 
 
 def nearest_titles(catalogue: Catalogue, count: int = 20) -> np.ndarray:
-    """For each pool item the `count` items with the most similar titles (TF-IDF of words, cosine).
+    """Return for each pool item the `count` items with the most similar titles (TF-IDF of words, cosine).
+
+    Args:
+        catalogue: all items.
+        count: neighbours per item.
 
     Returns:
         [pool_size, count] catalogue rows.
@@ -50,7 +54,7 @@ def nearest_titles(catalogue: Catalogue, count: int = 20) -> np.ndarray:
     wanted = min(count + 1, catalogue.pool_size)
     near = NearestNeighbors(n_neighbors=wanted, metric="cosine", algorithm="brute").fit(words)
     rows = near.kneighbors(words, return_distance=False)
-    own = rows == np.arange(len(rows))[:, None]
-    # Twins with the same title may push an item out of its own list: then the farthest one is dropped instead.
-    own[~own.any(1), -1] = True
-    return rows[~own].reshape(len(rows), wanted - 1)
+    itself = rows == np.arange(len(rows))[:, None]
+    # Items with equal titles may push an item out of its list of neighbours: then the farthest one is dropped instead.
+    itself[~itself.any(1), -1] = True
+    return rows[~itself].reshape(len(rows), wanted - 1)

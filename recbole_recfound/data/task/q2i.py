@@ -34,9 +34,9 @@ class QueryToItem(EmbeddingTask):
             for text, row in source.queries:
                 self.positives.setdefault(text, []).append(row)
             texts = sorted(self.positives)
-            kept = [texts[number] for number in kept_for_test(source, settings, len(texts))]
-            self.kept = [(text, row) for text in kept for row in self.positives[text]]
-            self.trained = [pair for pair in source.queries if pair[0] not in set(kept)]
+            kept_texts = [texts[number] for number in kept_for_test(source, settings, len(texts))]
+            self.kept = [(text, row) for text in kept_texts for row in self.positives[text]]
+            self.trained = [pair for pair in source.queries if pair[0] not in set(kept_texts)]
             return
         self.note = "keyword queries from the items' own fields"
         rows = [row for row in range(catalogue.pool_size) if catalogue.values[row]]

@@ -26,6 +26,7 @@ class RatingPrediction(InteractionTask):
         "How will the user rate this item? Answer with one of {{ ratings }}.\n{{ item }}"
     )
     slots = ("history", "item", "ratings")
+    uncut = ("ratings",)
     metrics = (MacroF1,)
     closed = True
     note = "ratings as sentiment classes"

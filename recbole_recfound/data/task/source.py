@@ -1,4 +1,4 @@
-"""What task builders may look at: the catalogue and the training rows, nothing else."""
+"""Data that tasks are built from: the catalogue and the training interactions, and for tests the held-out ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ from recbole_recfound.data.text.catalogue import Catalogue
 class TrainingData:
     """Training interactions as catalogue rows, grouped by user (CSR), oldest first.
 
-    Held-out rows never reach this class, so whatever is built from it cannot leak them.
+    Held-out interactions never reach this class, so nothing that is built from it can leak them.
 
     Attributes:
         catalogue: all items.
-        users: user tokens, sorted, so that the order does not depend on held-out rows.
+        users: user tokens, sorted, so that the order does not depend on held-out interactions.
         indptr: [users + 1] offsets into `items`.
         items: [interactions] catalogue rows.
-        ratings: [interactions] float32, or None when the data set has no rating.
+        ratings: [interactions] float32, or None if the data set has no rating.
         queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
-        seed: every random draw derives from it.
-        profiles: recorded fields of users by token, from an optional .user file.
+        seed: seed of all random draws.
+        profiles: columns of an optional .user file by user token.
     """
 
     catalogue: Catalogue
@@ -49,7 +49,15 @@ class TrainingData:
         queries: list[tuple[str, int]] | None = None,
         profiles: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "TrainingData":
-        """Read the training part RecBole built, keeping RecBole's order within each user."""
+        """Return the training interactions of RecBole's split, in RecBole's order within each user.
+
+        Args:
+            train: RecBole's training data set.
+            catalogue: all items.
+            seed: seed of all random draws.
+            queries: (query text, catalogue row) pairs of a .query file.
+            profiles: columns of a .user file by user token.
+        """
         return cls._grouped([train], catalogue, seed, queries or [], profiles or {})[0]
 
     @classmethod
@@ -61,7 +69,7 @@ class TrainingData:
         queries: list[tuple[str, int]],
         profiles: Mapping[str, Mapping[str, str]],
     ) -> tuple["TrainingData", np.ndarray]:
-        """Rows of several parts by user, each user's rows of an earlier part first; and the part each row is from."""
+        """Return the interactions of several parts by user, earlier parts first, and the part of each interaction."""
         train, rating_field = parts[0], parts[0].config["RATING_FIELD"]
         uids, iids = (
             np.concatenate([part.inter_feat[name].numpy() for part in parts])
@@ -106,7 +114,7 @@ class TrainingData:
 
     @cached_property
     def seen(self) -> sp.csr_matrix:
-        """[users, items] 1 where a user has a training interaction."""
+        """Sparse [users, items]: 1 where a user has a training interaction."""
         ones = np.ones(len(self.items), dtype=np.float32)
         matrix = sp.csr_matrix((ones, self.items, self.indptr), shape=(len(self.users), len(self.catalogue)))
         matrix.sum_duplicates()
@@ -114,17 +122,17 @@ class TrainingData:
         return matrix
 
     def draw(self, *key: int) -> np.random.Generator:
-        """A generator that depends on the run's seed and `key` only, not on what was drawn before."""
+        """Return a generator that depends on the run's seed and `key` only, not on earlier draws."""
         return np.random.default_rng([self.seed, *key])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the test may look at: every interaction, and which of them are asked for. No training example is made from it.
+    """All interactions, with the indices of the test interactions. No training example is made from it.
 
     Attributes:
         data: training, validation and test interactions, each user's in this order.
-        places: places of the test interactions in `data.items`.
+        places: indices of the test interactions in `data.items`.
     """
 
     data: TrainingData
@@ -132,16 +140,16 @@ class HeldOut:
 
     @cached_property
     def user(self) -> np.ndarray:
-        """[interactions] user of each."""
+        """User of each interaction, [interactions]."""
         return np.repeat(np.arange(len(self.data.users)), self.data.lengths)
 
     def drawn(self, task: int, earlier: int, count: int) -> tuple[np.ndarray, int]:
-        """Places of some test interactions, sorted, and how many there are to draw from.
+        """Return sorted indices of some test interactions, and the number of suitable ones.
 
         Args:
-            task: number of the task they are for; decides the draw.
-            earlier: interactions of the same user that must come before.
-            count: how many, or all if there are fewer.
+            task: id of the task; enters the seed.
+            earlier: smallest number of earlier interactions of the same user.
+            count: number of indices, or all if there are fewer.
         """
         before = self.places - self.data.indptr[self.user[self.places]]
         suitable = self.places[before >= earlier]
@@ -150,11 +158,19 @@ class HeldOut:
 
     @classmethod
     def of(cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int) -> "HeldOut":
-        """Read the three parts RecBole built."""
+        """Return the interactions of RecBole's three parts.
+
+        Args:
+            train: RecBole's training data set.
+            valid: validation data set.
+            test: test data set.
+            catalogue: all items.
+            seed: seed of all random draws.
+        """
         data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {})
         return cls(data, np.flatnonzero(part == 2))
 
 
 def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:
-    """Ratings as the file has them, where RecBole has put them between 0 and 1."""
+    """Return ratings as in the file, where RecBole has scaled them to 0 to 1."""
     return np.round(as_in_file(ratings.astype(np.float64), raw_range(dataset, dataset.config["RATING_FIELD"])), 4)

@@ -45,7 +45,8 @@ class SequentialRecommendation(InteractionTask):
     title_prompt = (
         "A user chose these items, oldest first:\n{{ history }}\n\nWhich item comes next? Answer with its title."
     )
-    slots = ("history", "candidates")
+    slots: tuple[str, ...] = ("history", "candidates")
+    uncut = ("candidates",)
     metrics = (LetterRecall,)
     closed = True
     minimum = 2

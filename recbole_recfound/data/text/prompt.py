@@ -5,7 +5,7 @@ template's text: it cannot open a jinja expression, end a chat turn or add a spe
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jinja2 import StrictUndefined, TemplateError
@@ -19,9 +19,6 @@ from recbole_recfound.errors import ConfigError
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _SLOT = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-
-CHOICES = ("candidates", "ratings")
-"""Slots that hold what an answer is chosen from: cut, they might lose the right one."""
 
 # One text is a tuple or an array of token ids; a list holds several texts.
 Tokens = tuple[int, ...] | np.ndarray
@@ -37,6 +34,7 @@ class PromptTemplate:
         tokenizer: of the backbone.
         chat: wrap in the backbone's chat template where it has one, ending where the answer begins.
         separator: between the entries of a list slot (a history).
+        uncut: slots that are never cut: the candidates of an answer, which would lose the correct one.
 
     Raises:
         ConfigError: the template does not parse, uses a slot the task does not fill, or changes a slot with a filter.
@@ -50,8 +48,9 @@ class PromptTemplate:
         tokenizer: PreTrainedTokenizerBase,
         chat: bool = True,
         separator: str = "\n",
+        uncut: Collection[str] = (),
     ) -> None:
-        self.text, self.slots, self.chat = text, tuple(slots), chat
+        self.text, self.slots, self.chat, self.uncut = text, tuple(slots), chat, frozenset(uncut)
         try:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
@@ -80,14 +79,16 @@ class PromptTemplate:
 
         Args:
             data: slot -> token ids, or a list of token ids, oldest first.
-            max_tokens: length limit of the whole prompt. Fixed text and `CHOICES` are never cut, whatever the limit.
+            max_tokens: length limit of the whole prompt. Fixed text and uncut slots are never cut, whatever the limit.
 
         Returns:
             Token ids (int64) and a mask of the same length, 1 where a token is data rather than instruction.
         """
         filled = [piece for piece in self.pieces if isinstance(piece, str)]
-        singles = [len(data[piece]) for piece in filled if piece not in CHOICES and not isinstance(data[piece], list)]
-        room = max_tokens - self.fixed_length - sum(len(data[piece]) for piece in filled if piece in CHOICES)
+        singles = [
+            len(data[piece]) for piece in filled if piece not in self.uncut and not isinstance(data[piece], list)
+        ]
+        room = max_tokens - self.fixed_length - sum(len(data[piece]) for piece in filled if piece in self.uncut)
         longest = _longest(singles, room)
         room -= sum(min(length, longest) for length in singles)
         tokens: list[int] = []
@@ -98,7 +99,7 @@ class PromptTemplate:
             elif isinstance(data[piece], list):
                 added, flag = self._joined(data[piece], room), 1
             else:
-                added, flag = data[piece] if piece in CHOICES else data[piece][:longest], 1
+                added, flag = data[piece] if piece in self.uncut else data[piece][:longest], 1
             tokens.extend(added)
             is_data.extend([flag] * len(added))
         return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)

@@ -48,14 +48,14 @@ def test_what_the_test_asks_is_never_trained_on(tmp_path):
         for part in ("train", "valid", "test")
     }
     assert asked == {"train": ["a", "d"], "valid": ["b", "e"], "test": ["c"]}
-    assert any("train.jsonl: 2 records left out" in note for note in files.notes())
+    assert any("train.jsonl: 2 records excluded" in note for note in files.notes())
 
 
 def test_what_is_refused(tmp_path):
     path = _file(tmp_path, "a.jsonl", _pm("a"), _pm("b"), _pm("c", "maybe", task="Attribute_Value_Extraction"))
     with pytest.raises(ConfigError, match="task_files: unknown part 'tests', use train, valid, test"):
         TaskFiles.open({"tests": [path]}, False)
-    with pytest.raises(ConfigError, match="given twice"):
+    with pytest.raises(ConfigError, match="specified more than once"):
         TaskFiles.open({"train": [path], "test": [path]}, False)
     with pytest.raises(DataError, match=r"a.jsonl:3: key 'text': no answer of AVE: 'maybe'"):
         TaskFiles.open({"test": [path]}, False)
