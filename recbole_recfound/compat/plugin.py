@@ -57,7 +57,8 @@ class AliasFinder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Let the alias look its names up in the plug-in's module."""
         plugin = self._plugin(module.__name__)
-        module.__getattr__ = lambda name: getattr(importlib.import_module(plugin.model), name)
+        if plugin is not None:
+            vars(module)["__getattr__"] = lambda name: getattr(importlib.import_module(plugin.model), name)
 
 
 def plugin_repairs(
@@ -76,7 +77,7 @@ def plugin_repairs(
         @contextmanager
         def repair(module: ModuleType) -> Iterator[None]:
             yield
-            module.__getattr__ = _lookup(module, modules)
+            vars(module)["__getattr__"] = _lookup(module, modules)
 
         return repair
 

@@ -11,7 +11,15 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.property_files import Setting, parse_text
-from recbole_recfound.runtime.registry import ADAPTERS, HISTORIES, MERGE_METHODS, SCHEDULERS, SPARSIFICATIONS, TASKS, Registry
+from recbole_recfound.runtime.registry import (
+    ADAPTERS,
+    HISTORIES,
+    MERGE_METHODS,
+    SCHEDULERS,
+    SPARSIFICATIONS,
+    TASKS,
+    Registry,
+)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,6 @@ CENTRE_TEXTS = 256
 class HistoryMode(HistoryCollator, Protocol):
     """A class of histories (`model.history.History`)."""
 
-    sequences: bool
-
     def __init__(self, source: HistorySource) -> None: ...
 
 

@@ -398,8 +398,8 @@ class RecFound(GeneralRecommender):
         Returns:
             [B, d], centred and normalised.
         """
-        parts = (part.to(self.device) for part in (ids, mask, text))
-        return self._unit(*parts, [task] * len(ids), slice(None))
+        ids, mask, text = ids.to(self.device), mask.to(self.device), text.to(self.device)
+        return self._unit(ids, mask, text, [task] * len(ids), slice(None))
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 

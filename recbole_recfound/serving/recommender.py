@@ -107,11 +107,13 @@ class Recommender(ABC):
         """
         if (history is None) == (user is None):
             raise ConfigError("recommend: give either a history of item tokens or user=TOKEN")
-        named = {kind: [name] for kind, name in domains.items()} if isinstance(domains, Mapping) else domains
-        if isinstance(domains, str):
-            named = [domains]
-        rows = {"users": [user]} if history is None else {"histories": [history]}
-        return self.recommend_batch(**rows, k=k, exclude=exclude, candidates=candidates, domains=named)[0]
+        named: Domains = [domains] if isinstance(domains, str) else None
+        if isinstance(domains, Mapping):
+            named = {kind: [name] for kind, name in domains.items()}
+        histories, users = None if history is None else [history], None if user is None else [user]
+        return self.recommend_batch(histories, users=users, k=k, exclude=exclude, candidates=candidates, domains=named)[
+            0
+        ]
 
     @torch.no_grad()
     def recommend_batch(
@@ -139,7 +141,7 @@ class Recommender(ABC):
             raise ConfigError(f"recommend: k: got {k}, expected at least 1")
         if (histories is None) == (users is None):
             raise ConfigError("recommend: give either histories of item tokens or users=[TOKEN, ...]")
-        rows = self._rows(users if histories is None else histories, by_user=histories is None)
+        rows = self._rows(histories or users or [], by_user=histories is None)
         allowed = torch.ones(len(self.tokens), dtype=torch.bool)
         if candidates is not None:
             allowed.zero_()

@@ -88,7 +88,7 @@ class History(ABC):
         return _depth(layers, configured, cls.text_layers)
 
     @abstractmethod
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int] | np.ndarray]) -> SequenceBatch:
         """Collate training sequences; called for modes with `sequences` only.
 
         Args:
@@ -143,13 +143,13 @@ class SequenceHistory(History):
         self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
     ) -> SequenceBatch:
         """Collate sequences of which only the last position has a target."""
-        histories = [self.visible(row) for row in histories]
-        batch = self.collate(tasks, [np.append(row, item) for row, item in zip(histories, answers, strict=True)])
-        last = torch.from_numpy(np.array([[len(row) - 1] for row in histories]))
+        shown = [self.visible(row) for row in histories]
+        batch = self.collate(tasks, [np.append(row, item) for row, item in zip(shown, answers, strict=True)])
+        last = torch.from_numpy(np.array([[len(row) - 1] for row in shown]))
         only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
         return replace(batch, targets=only)
 
-    def visible(self, row: Sequence[int]) -> Sequence[int]:
+    def visible(self, row: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
         """Return the part of a history that the model can read."""
         return row
 
