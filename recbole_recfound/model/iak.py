@@ -85,7 +85,10 @@ class IAK(AbstractRecommender):
         training = IAKOptions.of(config["iak_args"], "iak_args")
         checkpoint = None if base is not None else base_of(config)[1]
         self.base_trained = base is not None or checkpoint is not None
-        base = make_base(dataset, checkpoint) if base is None else base
+        if base is None:
+            # The kernels start the same whether the base is built here or given.
+            with torch.random.fork_rng():
+                base = make_base(dataset, checkpoint)
         self.base = base.requires_grad_(False).eval()
         self.family = family_of(data_config["model"], base, self.options.layer)
         self.attachment = Attachment(base, self.family.place)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recbole_recfound import run_recfound
+from tests.small_iak import small_base
 
 KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
 PROTOCOL = {
@@ -159,3 +160,73 @@ def _loggers():
         handler.close()
     root.handlers[:] = before
     root.setLevel(level)
+
+
+@pytest.fixture
+def iak_settings(tiny_path, tmp_path, monkeypatch):
+    """Settings of a small IAK run for RecBole's own Config."""
+    monkeypatch.setattr(sys, "argv", ["recbole"])
+    return {
+        "data_path": str(tiny_path),
+        "checkpoint_dir": str(tmp_path / "saved"),
+        "gpu_id": "",
+        "show_progress": False,
+        "domain": ["gender"],
+        "epochs": 2,
+        "train_batch_size": 32,
+        "iak_args": {"least_steps": 4},
+        "time_budget": 0,
+    }
+
+
+@pytest.mark.parametrize("base", ["DeepFM", "SASRec", "BPR"])
+def test_run_recbole_trains_a_base_and_its_kernels(iak_settings, base):
+    from recbole.quick_start import run_recbole
+
+    found = run_recbole("IAK", "tiny", config_dict=iak_settings | small_base(base, epochs=1))
+    assert set(found) == KEYS
+    metric = "auc" if base == "DeepFM" else "ndcg@10"
+    assert metric in found["test_result"] and metric in found["best_valid_result"]
+    kernels = list(Path(iak_settings["checkpoint_dir"]).glob("IAK-*.safetensors"))
+    assert len(kernels) == 1
+
+
+def test_recboles_trainer_tests_iak_as_our_run_does(iak_settings, tmp_path):
+    """The same base on the same split; kernels that were trained in the same way."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
+    ours = run_recfound(
+        "IAK",
+        "tiny",
+        config_dict=iak_settings | small_base("DeepFM", epochs=1) | {"output_dir": str(tmp_path / "runs"), "use_gpu": False},
+    )
+    checkpoint = {"base_checkpoint": ours["run_dir"], "load_col": small_base("DeepFM")["load_col"]}
+    config = Config("IAK", "tiny", config_dict=iak_settings | checkpoint)
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, test = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train._dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid)
+    theirs = trainer.evaluate(test)
+    assert theirs == pytest.approx({k: v for k, v in ours["test_result"].items() if not k.startswith("weighted")}, abs=1e-4)
+
+
+def test_recboles_tuning_searches_settings_of_iak(iak_settings, tmp_path):
+    from recbole.quick_start import objective_function
+    from recbole.trainer import HyperTuning
+
+    (tmp_path / "params.test").write_text("learning_rate choice [0.001,0.01]")
+
+    def objective(config_dict=None, config_file_list=None):
+        return objective_function(
+            iak_settings | small_base("DeepFM", epochs=1) | dict(config_dict or {}) | {"model": "IAK", "dataset": "tiny"},
+            config_file_list,
+            saved=False,
+        )
+
+    tuning = HyperTuning(objective, algo="exhaustive", max_evals=2, params_file=str(tmp_path / "params.test"))
+    tuning.run()
+    assert tuning.best_params["learning_rate"] in (0.001, 0.01) and len(tuning.params2result) == 2

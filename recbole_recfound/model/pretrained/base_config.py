@@ -41,10 +41,10 @@ ADOPTED = (
 )
 """Settings that RecBole derives from the model; those of IAK are its base's."""
 
-_bases: WeakKeyDictionary[RecBoleConfig, tuple[RecBoleConfig, BaseCheckpoint | None]] = WeakKeyDictionary()
+_bases: WeakKeyDictionary[RecBoleConfig, tuple[Config, BaseCheckpoint | None]] = WeakKeyDictionary()
 
 
-def base_of(config: RecBoleConfig) -> tuple[RecBoleConfig, BaseCheckpoint | None]:
+def base_of(config: RecBoleConfig) -> tuple[Config, BaseCheckpoint | None]:
     """Return the base's settings and its checkpoint (None: the base is trained first).
 
     The settings of IAK get those that follow from the base: type of model, data, evaluation.
@@ -56,9 +56,7 @@ def base_of(config: RecBoleConfig) -> tuple[RecBoleConfig, BaseCheckpoint | None
         ConfigError: wrong settings, or ones that contradict the checkpoint.
     """
     if config not in _bases:
-        base, checkpoint = base_config(
-            config.dataset, config.external_config_dict, dict(config.final_config_dict), type(config)
-        )
+        base, checkpoint = base_config(config.dataset, config.external_config_dict, dict(config.final_config_dict))
         given = config.external_config_dict
         for key in shared_keys() - {"valid_metric"}:
             if key in base:
@@ -82,15 +80,14 @@ def default_valid_metric(base: RecBoleConfig) -> str:
 
 
 def base_config(
-    dataset: str, given: Mapping[str, Any], settings: Mapping[str, Any], kind: type[RecBoleConfig] = Config
-) -> tuple[RecBoleConfig, BaseCheckpoint | None]:
+    dataset: str, given: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[Config, BaseCheckpoint | None]:
     """Build the settings of the base.
 
     Args:
         dataset: name of the data set.
         given: settings typed by the user; shared ones win over those of a checkpoint.
         settings: all settings of the run: `base_checkpoint`, `trust_checkpoint`, `base_model`, `base_args` and `OF_THE_RUN`.
-        kind: class of the result.
 
     Raises:
         ConfigError: wrong settings, or ones that contradict the checkpoint.
@@ -106,9 +103,7 @@ def base_config(
     shared = {key: value for key, value in given.items() if key in shared_names}
     run = without_empty({key: settings[key] for key in OF_THE_RUN if key in settings})
     own = {**(checkpoint.settings if checkpoint else {}), **shared, **(settings["base_args"] or {}), **run}
-    if kind is Config:
-        return Config(name, dataset, None, own, is_base=True), checkpoint
-    return kind(name, dataset, None, own), checkpoint
+    return Config(name, dataset, None, own, is_base=True), checkpoint
 
 
 def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCheckpoint) -> None:
