@@ -1,8 +1,8 @@
 """Models of a plug-in under the names by which RecBole looks them up.
 
 RecBole's `get_model`, `get_trainer`, `create_dataset` and `Config` know no models but RecBole's: they import
-`recbole.model.*.<name>`, read `recbole.trainer.<Name>Trainer` and `recbole.data.dataset.<Name>Dataset`, and open a file of defaults
-inside RecBole. All four get ours here, and import them only when they are asked for.
+`recbole.model.*.<name>`, read `recbole.trainer.<Name>Trainer` and `recbole.data.dataset.<Name>Dataset`, and open a file
+of defaults inside RecBole. All four get ours here, and import them on their first lookup.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from recbole_recfound.runtime.device import is_gpu
 
 
 def settled_history_mode(config: Any) -> str:
-    """Return the value of `history_mode` with `auto` replaced by its meaning on this device: `text` on a GPU, else `item`.
+    """Return `history_mode` with `auto` replaced by its meaning on this device: `text` on a GPU, else `item`.
 
     Args:
         config: settings, with `device`.

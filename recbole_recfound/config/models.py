@@ -16,9 +16,7 @@ OUR_MODELS = {
         "recbole_recfound.trainer.recfound",
         "recbole_recfound.data.split.history_dataset",
     ),
-    "IAK": Plugin(
-        "recbole_recfound.model.iak", "recbole_recfound.trainer.iak", "recbole_recfound.model.iak_dataset"
-    ),
+    "IAK": Plugin("recbole_recfound.model.iak", "recbole_recfound.trainer.iak", "recbole_recfound.model.iak_dataset"),
 }
 """Class name -> modules of model, trainer and data set, imported when they are looked up."""
 

@@ -145,7 +145,10 @@ def build_record_data(
     """Build tasks from the training files alone, without items and users.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         files: the run's `task_files`, checked.
 
     Raises:
@@ -285,7 +288,10 @@ def make_collator(
     """Join token tables, templates and the history mode to a collator.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         texts: of the items.
         templates: compiled prompts by task.
         item_ids: mapping of the two id spaces.

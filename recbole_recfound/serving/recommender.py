@@ -131,7 +131,9 @@ class Recommender(ABC):
         Args:
             histories: item tokens of each user, oldest first.
             users: tokens of known users, instead of histories.
-            k, exclude, candidates: for all rows, as in `recommend`.
+            k: most items returned for each row.
+            exclude: item tokens that are left out of every row.
+            candidates: item tokens to choose from; None: all items.
             domains: for IAK, the domain of each row, or a list for each type of domain.
 
         Raises:
@@ -199,11 +201,11 @@ class Recommender(ABC):
         return Rows(histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
-        found = self._user_id(user)
-        if not found:
+        user_id = self._user_id(user)
+        if not user_id:
             hint = "" if isinstance(user, str) else " (tokens are text)"
             raise ConfigError(f"{self.user_field}: unknown token {user!r}{hint}")
-        return found
+        return user_id
 
     def _items(self, tokens: Sequence[str], allow_empty: bool = False) -> np.ndarray:
         """Item ids of tokens, int64 [n]."""
