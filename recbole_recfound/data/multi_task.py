@@ -49,8 +49,6 @@ CENTRE_TEXTS = 256
 class HistoryMode(HistoryCollator, Protocol):
     """A class of histories (`model.history.History`)."""
 
-    sequences: bool
-
     def __init__(self, source: HistorySource) -> None: ...
 
 
@@ -150,7 +148,10 @@ def build_record_data(
     """Build tasks from the training files alone, without items and users.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         files: the run's `task_files`, checked.
 
     Raises:
@@ -290,7 +291,10 @@ def make_collator(
     """Join token tables, templates and the history mode to a collator.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         texts: of the items.
         templates: compiled prompts by task.
         item_ids: mapping of the two id spaces.

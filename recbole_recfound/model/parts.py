@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -87,7 +87,7 @@ def build_parts(
     return RecFoundParts(
         build_adapted(config, backbone, data.tasks),
         backbone.fingerprint,
-        data.history,
+        cast(History, data.history),
         collator.texts.sentences_by(data.item_ids.index_of_id),
         tuple(data.tasks),
         RECORD in collator.templates,
@@ -153,7 +153,7 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         )
 
 
-def build_adapted(config: Any, backbone: Backbone, tasks: Iterable[str]) -> PeftModel:
+def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> PeftModel:
     """Put the configured adapter on the backbone.
 
     Args:

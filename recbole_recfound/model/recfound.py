@@ -173,7 +173,7 @@ class RecFound(GeneralRecommender):
         return max(self.user_depth if self.parts.ranks else 0, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
-        """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
+        """Switch between training and evaluation; cached item vectors are dropped."""
         self._table = None
         return super().train(mode)
 
@@ -357,7 +357,7 @@ class RecFound(GeneralRecommender):
         """
         sums = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
-        found: list[tuple[list[str], torch.Tensor]] = []
+        by_part: list[tuple[list[str], torch.Tensor]] = []
         for part in batch.parts:
             losses = self.example_losses(part)
             kind = TASKS[part.tasks[0]].kind
@@ -365,10 +365,10 @@ class RecFound(GeneralRecommender):
             weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
             sums[kind].append((losses * torch.tensor(weights, device=losses.device)).sum())
             sizes[kind] += len(part)
-            found.append((part.tasks, losses.detach()))
+            by_part.append((part.tasks, losses.detach()))
         # Prompts of one task may come in several parts, by length.
         self.task_losses = _by_task(
-            [task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found])
+            [task for tasks, _ in by_part for task in tasks], torch.cat([losses for _, losses in by_part])
         )
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
@@ -421,8 +421,8 @@ class RecFound(GeneralRecommender):
         Returns:
             [B, d], centred and normalised.
         """
-        parts = (part.to(self.device) for part in (ids, mask, text))
-        return self._unit(*parts, [task] * len(ids), slice(None))
+        ids, mask, text = ids.to(self.device), mask.to(self.device), text.to(self.device)
+        return self._unit(ids, mask, text, [task] * len(ids), slice(None))
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 
@@ -475,8 +475,8 @@ class RecFound(GeneralRecommender):
 
 def _layer_of(name: str) -> int | None:
     """Number of the decoder layer a parameter belongs to, by its name."""
-    found = re.search(r"\.layers\.(\d+)\.", name)
-    return int(found[1]) if found else None
+    match = re.search(r"\.layers\.(\d+)\.", name)
+    return int(match[1]) if match else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

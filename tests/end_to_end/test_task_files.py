@@ -312,7 +312,10 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
         ({"control": "random_body"}, "control: random_body is one of rankings"),
         ({"control": "no_adapter"}, "control: no_adapter leaves nothing to train"),
         ({"max_steps": None}, "max_steps: without a ranking there is no early stopping"),
-        ({"merge_args": {"sparsify": "random"}, "merge_method": "ties"}, "merge_args: sparsify is for linear and slerp"),
+        (
+            {"merge_args": {"sparsify": "random"}, "merge_method": "ties"},
+            "merge_args: sparsify is for linear and slerp",
+        ),
         ({"test_args": {"rank_titles": 2}}, "test_args: rank_titles needs"),
         ({"task_test_examples": {"XY": 2}}, "task_test_examples: unknown task 'XY'"),
         ({"task_test_examples": {"SR": -2}}, "expected a whole number or a mapping of whole numbers, at least 0"),
