@@ -143,9 +143,9 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         device = choose_device(self["use_gpu"], self["gpu_id"])
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
-        self._settle_history_mode()
+        self._settle_history()
 
-    def _settle_history_mode(self) -> None:
+    def _settle_history(self) -> None:
         """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
         if self["history"] is not None:
             self.final_config_dict["history"] = history_name(self)

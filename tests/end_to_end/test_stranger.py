@@ -36,7 +36,7 @@ def finished(checkout, small_run, tmp_path):
     before = digests(checkout / "recbole_recfound")
     shutil.copy(checkout / EXAMPLE, tmp_path / "strange.py")
     small = small_run | {"dataset": "tiny", "max_steps": 6, "task_test_examples": 4, "item_args": {"text_fields": None}}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(dict(small)))
     files = f"--config_files={(checkout / EXAMPLE).with_suffix('.yaml')} small.yaml"
     result = run("strange.py", files, cwd=tmp_path, package=checkout)
     assert result.returncode == 0, result.stderr

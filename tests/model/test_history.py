@@ -39,7 +39,7 @@ class MeanOfSoftTokens(SequenceHistory):
 
 
 def test_a_strangers_mode_is_trained_evaluated_and_served(small_run):
-    settings = small_run | {"history_mode": "mean of soft tokens", "adapter": "lora", "tasks": ["U2I", "I2I"]}
+    settings = small_run | {"history": "mean of soft tokens", "adapter": "lora", "tasks": ["U2I", "I2I"]}
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     assert result["test_result"]["ndcg@10"] >= 0
     loaded = load_recfound(result["run_dir"])
@@ -49,16 +49,15 @@ def test_a_strangers_mode_is_trained_evaluated_and_served(small_run):
 
 def test_modes_are_named_by_the_settings(small_run):
     for name, changes in (
-        ("item", {"history_mode": "item"}),
-        ("positions", {"history_mode": "text"}),
-        ("prompt", {"history_mode": "text", "text_form": "prompt"}),
-        ("prompt", {"history_mode": "prompt"}),
-        ("item", {"history_mode": "auto"}),
+        ("item", {"history": "item"}),
+        ("positions", {"history": "positions"}),
+        ("prompt", {"history": "prompt"}),
+        ("item", {"history": "auto"}),
     ):
         config = Config("RecFound", "tiny", config_dict=small_run | changes)
         assert history_name(config) == history_of(config).name == name
-    with pytest.raises(ConfigError, match="history_mode: is 'items'"):
-        Config("RecFound", "tiny", config_dict=small_run | {"history_mode": "items"})
+    with pytest.raises(ConfigError, match="history: got 'items'"):
+        Config("RecFound", "tiny", config_dict=small_run | {"history": "items"})
 
 
 def test_depths_are_those_of_the_mode_or_of_the_settings():
@@ -72,7 +71,7 @@ def test_depths_are_those_of_the_mode_or_of_the_settings():
 
 def test_no_other_file_asks_for_a_mode_by_name():
     root = Path(recbole_recfound.__file__).parent
-    asks = re.compile(r"""(mode|history_mode|text_form|history\.name)["')\]]*\s*(==|!=|in|not in)\s*[("'\[A-Z]""")
+    asks = re.compile(r"""(mode|history\.name)["')\]]*\s*(==|!=|in|not in)\s*[("'\[A-Z]""")
     # The mode of RecBole's evaluation and that of IAK's batches are other things.
     others = ("sampler/domain_batches.py", "evaluation/report/table.py")
     allowed = {root / "config" / "history.py", *(root / name for name in others)}
