@@ -17,18 +17,19 @@ SYSTEMS: dict[str, type[System]] = {}
 S = TypeVar("S", bound=type[System])
 
 
-def register_system(name: str, properties: Path | None = None) -> Callable[[S], S]:
+def register_system(name: str, model: type | None = None, properties: Path | None = None) -> Callable[[S], S]:
     """Register a `System` under the name of its model; the class gets it as `name`.
 
     Args:
         name: of the model.
+        model: class of RecBole's kind for a system from outside the package; None: `model/<name>.py` of the package.
         properties: YAML file with the keys of a system from outside the package; None: `properties/model/<name>.yaml`.
     """
 
     def register(cls: S) -> S:
         cls.name = name
         SYSTEMS[name] = cls
-        add_model(name, properties=properties)
+        add_model(name, model, properties)
         return cls
 
     return register
