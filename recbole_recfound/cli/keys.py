@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.cli.help import shown_default
-from recbole_recfound.config.known import known_rules, our_files
+from recbole_recfound.config.known import known_rules, our_files, rule_of_hint
 from recbole_recfound.config.models import ModelNames
 from recbole_recfound.config.option_classes import option_classes
 from recbole_recfound.config.property_files import Setting, read_settings
@@ -81,7 +81,7 @@ def _options(setting: Setting) -> list[str]:
 
 def _allowed(setting: Setting) -> str:
     """The allowed values of a key in words; names of RecBole's models are too many to list."""
-    rule = known_rules()[setting.key]
+    rule = rule_of_hint([setting])
     named = f"any {rule.registry}" if isinstance(NAMES.get(rule.registry), ModelNames) else ""
     return ", ".join(filter(None, [expected(replace(rule, registry="") if named else rule), named]))
 

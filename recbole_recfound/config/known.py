@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from recbole_recfound.config.hint import parse_hint
+from recbole_recfound.config.hint import Hint, parse_hint
 from recbole_recfound.config.models import ALSO_KNOWN, OUR_MODELS, Registered, model_file, recbole_models
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.schema import CHECKS, RULES, Rule, rule_of_recbole
@@ -75,7 +76,7 @@ def known_rules() -> dict[str, Rule]:
     """Return the rule of every key that a run may set, ours and RecBole's.
 
     Raises:
-        ConfigError: a malformed hint in one of our files, or two different hints for one key.
+        ConfigError: a malformed hint in one of our files, or hints of different types for one key.
     """
     listed = {key for keys in argument_lists().values() for key in keys}
     theirs = {*recbole_lines(), *listed, *RULES} - set(our_lines())
@@ -86,22 +87,36 @@ def known_rules() -> dict[str, Rule]:
 def rule_of_hint(lines: list[Setting]) -> Rule:
     """Return the rule of one of our keys.
 
+    Models may allow different values of one key (`control`), but not different types; the rule has the types then, and
+    `settings.settings_of` applies the hint of the model.
+
     Args:
         lines: the key in each of our files that has it.
 
     Raises:
-        ConfigError: a malformed hint, or two different ones; names file and line.
+        ConfigError: a malformed hint, or different types; names file and line.
     """
     first, *others = lines
-    where = f"{first.file}:{first.line}: {first.key}"
+    hint = _hint(first)
     for other in others:
-        if other.hint != first.hint:
-            raise ConfigError(f"{where}: hint ({first.hint}) differs from ({other.hint}) in {other.file}:{other.line}")
+        theirs = _hint(other)
+        if (theirs.types, theirs.nullable) != (hint.types, hint.nullable):
+            raise ConfigError(
+                f"{first.file}:{first.line}: {first.key}: types of the hint ({first.hint}) differ from "
+                f"({other.hint}) in {other.file}:{other.line}"
+            )
+    if any(other.hint != first.hint for other in others):
+        return Rule(hint.types, hint.nullable, check=CHECKS.get(first.key))
+    return replace(Rule.of_hint(hint), check=CHECKS.get(first.key))
+
+
+def _hint(line: Setting) -> Hint:
     try:
-        rule = Rule.of_hint(parse_hint(first.hint))
+        hint = parse_hint(line.hint)
+        Rule.of_hint(hint)
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    return Rule(**{**vars(rule), "check": CHECKS.get(first.key)})
+        raise ConfigError(f"{line.file}:{line.line}: {line.key}: {error}") from None
+    return hint
 
 
 def readers(key: str) -> list[str]:

@@ -13,11 +13,13 @@ from recbole_recfound.config.known import (
     known_rules,
     merge_depth,
     our_files,
+    our_lines,
     own_keys,
     readers,
     recbole_lines,
+    rule_of_hint,
 )
-from recbole_recfound.config.models import ALSO_KNOWN, get_model, nearest, unknown_model
+from recbole_recfound.config.models import ALSO_KNOWN, get_model, model_file, nearest, unknown_model
 from recbole_recfound.config.option_classes import option_problems
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.renamed import renamed
@@ -146,6 +148,7 @@ def settings_of(
     name = name.__name__ if isinstance(name, type) else name
     if isinstance(model, str) or (model is None and name):
         problems.add(WRONG_VALUES, *filter(None, [unknown_model(str(name))]))
+    _check_own_hints(settings, str(name), problems)
     _check_options(settings, str(name), problems)
     if strict and name:
         _check_readers(settings, str(name), problems)
@@ -184,6 +187,15 @@ def _put(settings: Settings, problems: Problems, key: str, value: Any, origin: s
             problems.add(WRONG_VALUES, f"{where}: {wrong}")
         else:
             settings.put(key, value, origin)
+
+
+def _check_own_hints(settings: Settings, model: str, problems: Problems) -> None:
+    """Check keys of which several models allow different values."""
+    path = model_file(model)
+    for line in read_settings(path) if path else ():
+        if line.key in settings and any(other.hint != line.hint for other in our_lines()[line.key]):
+            if wrong := problem(rule_of_hint([line]), settings[line.key]):
+                problems.add(WRONG_VALUES, f"{line.key}{settings.place(line.key)}: {wrong}")
 
 
 def _check_options(settings: Settings, model: str, problems: Problems) -> None:

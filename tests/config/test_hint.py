@@ -7,7 +7,7 @@ from recbole_recfound.config.known import known_rules, our_files, our_lines, rec
 from recbole_recfound.config.option_classes import option_classes
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.schema import RULES, Rule, problem
-from recbole_recfound.config.settings import OF_EACH_MODEL, OF_RECBOLE
+from recbole_recfound.config.settings import OF_EACH_MODEL, OF_RECBOLE, settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.locations import properties_dir
 
@@ -86,10 +86,25 @@ def test_a_malformed_hint_names_file_and_line(tmp_path):
         rule_of_hint([line])
 
 
-def test_two_hints_for_one_key_are_an_error(tmp_path):
+def test_hints_of_two_types_for_one_key_are_an_error(tmp_path):
     lines = [Setting("paint", 1, tmp_path / "x.yaml", 7, "int"), Setting("paint", 1, tmp_path / "y.yaml", 8, "float")]
-    with pytest.raises(ConfigError, match=r"x.yaml:7: paint: hint \(int\) differs from \(float\) in .*y.yaml:8"):
+    with pytest.raises(
+        ConfigError, match=r"x.yaml:7: paint: types of the hint \(int\) differ from \(float\) in .*y.yaml:8"
+    ):
         rule_of_hint(lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "control", "known"),
+    [
+        ("RecFound", "permuted_domains", "random_body, no_adapter"),
+        ("IAK", "no_body", "permuted_domains"),
+    ],
+)
+def test_models_may_allow_different_values_of_one_key(model, control, known):
+    with pytest.raises(ConfigError, match=f"control: got '{control}', expected one of {known}"):
+        settings_of(None, {"control": control}, model)
+    assert settings_of(None, {"control": None}, model)["control"] is None
 
 
 def test_rules_in_code_are_for_recboles_keys_alone():
