@@ -1,12 +1,58 @@
-"""Errors a user can mend: one clear line each, exit code 2, no traceback."""
+"""User-facing errors. The CLI prints them without a traceback and exits with status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+WRONG_VALUES = "wrong values"
+"""Heading of problems that belong to no other group."""
 
 
 class RecFoundError(Exception):
-    """Base of every error that the command line prints as one line."""
+    """Base of every error that the command line prints without a traceback."""
 
 
 class ConfigError(RecFoundError, ValueError):
-    """A configuration key or value is wrong: names the key, what was found and what to do."""
+    """One or several settings are wrong; each problem names the key, its value and what is expected.
+
+    Args:
+        problems: one problem, several, or heading -> problems.
+
+    Attributes:
+        groups: heading -> problems.
+
+    Example:
+        >>> print(ConfigError("seed: got 'x', expected a whole number"))
+        seed: got 'x', expected a whole number
+        >>> print(ConfigError({"unknown keys": ["sed: unknown setting"], "wrong values": ["topk: got 0"]}))
+        2 problems in the settings
+        unknown keys:
+          sed: unknown setting
+        wrong values:
+          topk: got 0
+    """
+
+    def __init__(self, problems: str | Sequence[str] | Mapping[str, Sequence[str]]) -> None:
+        super().__init__(problems)
+        if isinstance(problems, str):
+            problems = [problems]
+        if not isinstance(problems, Mapping):
+            problems = {WRONG_VALUES: problems}
+        self.groups = {heading: list(lines) for heading, lines in problems.items() if lines}
+
+    @property
+    def problems(self) -> list[str]:
+        """All problems, one line each."""
+        return [line for lines in self.groups.values() for line in lines]
+
+    def __str__(self) -> str:
+        problems = self.problems
+        if len(problems) == 1:
+            return problems[0]
+        lines = [f"{len(problems)} problems in the settings"]
+        for heading, group in self.groups.items():
+            lines += [f"{heading}:", *(f"  {line}" for line in group)]
+        return "\n".join(lines)
 
 
 class DataError(RecFoundError, ValueError):
@@ -14,8 +60,8 @@ class DataError(RecFoundError, ValueError):
 
 
 class BackboneError(RecFoundError, ValueError):
-    """A backbone cannot be found or used: names it and gives the command that mends it."""
+    """A backbone is missing or unusable: names it and gives the command that repairs it."""
 
 
 class TrainingError(RecFoundError, RuntimeError):
-    """Training cannot go on (NaN or infinite loss, a silent adapter): names task and batch."""
+    """Training cannot continue (NaN or infinite loss, an adapter without effect): names task and batch."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.runtime.locations import recbole_dir
+from tests.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -67,42 +68,42 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_run(small_settings: dict, tmp_path: Path) -> dict:
+def small_run(small_settings: Settings, tmp_path: Path) -> Settings:
     """Settings of a RecFound run that takes seconds: override what a test is about."""
     return small_settings | {"output_dir": str(tmp_path / "runs")}
 
 
 @pytest.fixture(scope="session")
-def small_settings(tiny_path: Path, tiny_backbone: Path) -> dict:
+def small_settings(tiny_path: Path, tiny_backbone: Path) -> Settings:
     """`small_run` without a folder, for runs that several tests share."""
-    return {
-        "data_path": str(tiny_path),
-        "backbone": str(tiny_backbone),
-        "show_progress": False,
-        "use_gpu": False,
-        "precision": "float32",
-        "time_budget": 0,
-        "max_steps": 4,
-        "eval_interval": 2,
-        "refresh_interval": 3,
-        "probe_interval": 4,
-        "probe_size": 2,
-        "frozen_feature_layers": [3],
-        "lora_r": 2,
-        "embedding_batch": 4,
-        "sequence_targets": 1,
-        "generative_batch": 2,
-        "contrastive_batch": 2,
-        "generative_chunk": 2,
-        "max_generative_examples": 30,
-        "sr_candidates": 4,
-        "history_titles": 3,
-        "max_item_tokens": 24,
-        "max_prompt_tokens": 400,
-        "max_answer_tokens": 24,
-        "task_test_examples": 2,
-        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-    }
+    return Settings(
+        {
+            "data_path": str(tiny_path),
+            "backbone": str(tiny_backbone),
+            "show_progress": False,
+            "use_gpu": False,
+            "precision": "float32",
+            "time_budget": 0,
+            "max_steps": 4,
+            "eval_interval": 2,
+            "item_args": {"refresh_interval": 3, "max_tokens": 24},
+            "probe_args": {"interval": 4, "size": 2},
+            "tower_args": {"feature_layers": [3]},
+            "adapter_args": {"r": 2},
+            "batch_args": {
+                "embedding": 4,
+                "sequence_targets": 1,
+                "generative": 2,
+                "contrastive": 2,
+                "generative_chunk": 2,
+            },
+            "task_args": {"*": {"max_examples": 30, "history_titles": 3}, "SR": {"candidates": 4}},
+            "max_prompt_tokens": 400,
+            "test_args": {"max_answer_tokens": 24},
+            "task_test_examples": 2,
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        }
+    )
 
 
 @pytest.fixture(autouse=True)

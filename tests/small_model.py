@@ -9,12 +9,15 @@ from recbole.utils import init_seed
 
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.options import MergeOptions
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
+from tests.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,10 @@ class Small:
 
     def trainer(self, folder: Path, budget: Budget | None = None) -> RecFoundTrainer:
         """A trainer that keeps its checkpoints in `folder`."""
-        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=self.config["gradient_accumulation"])
-        store = CheckpointStore(folder, self.config["merge_last"])
+        accelerator = Accelerator(
+            cpu=True, gradient_accumulation_steps=BatchOptions.of(self.config["batch_args"], "batch_args").accumulation
+        )
+        store = CheckpointStore(folder, MergeOptions.read(self.config)[0].last)
         return RecFoundTrainer(
             self.config, self.model, accelerator=accelerator, store=store, budget=budget or Budget(0)
         )
@@ -45,7 +50,7 @@ class Small:
 
 def build_small(settings: dict, **changes) -> Small:
     """Build the model of `settings` (the fixture `small_run`) with some of them changed."""
-    config = Config("RecFound", "tiny", config_dict=settings | changes)
+    config = Config("RecFound", "tiny", config_dict=Settings(settings) | changes)
     init_seed(config["seed"], config["reproducibility"])
     device = choose_device(config["use_gpu"], config["gpu_id"])
     splits = build_splits(config)

@@ -18,25 +18,26 @@ VERBS = {
     "validate-data": ("recbole_recfound.cli.validate_data", "check JSON-lines files of records without training"),
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }
-"""Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported when their verb is called."""
+"""Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported on first use."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Args:
         argv: the words after the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0, 2 for what the user can mend (one line on stderr), 130 after Ctrl-C.
+        The exit code: 0, 2 for errors of the user (a line on stderr for each), 130 after Ctrl-C.
     """
-    # Idle threads that spin take the cores that other threads need: where something else runs, a step can take 50 times as long.
-    # Read when torch is first imported.
+    # Idle threads that spin take the cores that other threads need: beside another process, a step can take 50 times
+    # as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except RecFoundError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        several = isinstance(error, ConfigError) and len(error.problems) > 1
+        print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
@@ -52,11 +53,12 @@ def _dispatch(argv: list[str]) -> int:
         print(f"recbole_recfound {__version__}")
         return 0
     if verb not in VERBS:
-        raise ConfigError(f"there is no command {verb!r}; commands: {', '.join(VERBS)} (recfound --help)")
+        raise ConfigError(f"unknown command {verb!r}; commands: {', '.join(VERBS)} (recfound --help)")
     module, _ = VERBS[verb]
     return importlib.import_module(module).command(rest)
 
 
 def _usage() -> str:
     verbs = "\n".join(f"  {verb:<14}{line}" for verb, (_, line) in VERBS.items())
-    return f"usage: recfound COMMAND [--key=value ...]\n\ncommands:\n{verbs}\n\nrecfound COMMAND --help lists every option."
+    usage = "usage: recfound COMMAND [--key=value ...]"
+    return f"{usage}\n\ncommands:\n{verbs}\n\nrecfound COMMAND --help lists every option."

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_recfound.config.known import known_rules
+from recbole_recfound.config.schema import from_text
+from recbole_recfound.config.settings import COMMAND_LINE, Settings
 from recbole_recfound.errors import ConfigError
 
 
 def parse_arguments(argv: list[str]) -> dict[str, str | bool]:
-    """Splits the words of a command line into settings; the values stay text.
+    """Split the words of a command line into settings; the values stay text.
 
     Args:
         argv: `--key=value` (split at the first `=`), `--key value`, or `--key` alone, which is True.
@@ -30,6 +36,23 @@ def parse_arguments(argv: list[str]) -> dict[str, str | bool]:
         if not separator and words and not words[0].startswith("--"):
             text = words.pop(0)
         if given.get(key, text) != text:
-            raise ConfigError(f"{key}: given twice, as {given[key]} and {text}")
+            raise ConfigError(f"{key}: specified more than once, as {given[key]} and {text}")
         given[key] = text
     return given
+
+
+def read_values(given: Mapping[str, str | bool]) -> Settings:
+    """Read the text of a command line as the rule of each key says: text keys take it literally, other keys read YAML.
+
+    Args:
+        given: key -> text, or True for a bare key.
+
+    Returns:
+        Settings as Python objects; values of unknown keys stay text.
+    """
+    rules = known_rules()
+    values: dict[str, Any] = {
+        key: from_text(rules[key], text) if isinstance(text, str) and key in rules else text
+        for key, text in given.items()
+    }
+    return Settings(values, dict.fromkeys(values, COMMAND_LINE))

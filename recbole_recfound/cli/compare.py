@@ -10,7 +10,7 @@ USAGE = (
 
 
 def command(argv: list[str]) -> int:
-    """Fills the long table; rows that are there already are not computed again.
+    """Fill the long table; finished rows are not computed again.
 
     Args:
         argv: the words after the verb.
@@ -19,7 +19,7 @@ def command(argv: list[str]) -> int:
         0.
 
     Raises:
-        RecFoundError: what the user can mend.
+        RecFoundError: wrong settings, data or backbone.
     """
     request = read_request(argv, USAGE)
     if request:

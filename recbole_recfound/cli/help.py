@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from recbole_recfound.config.models import model_file
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 from recbole_recfound.system.defaults import DEFAULTS
@@ -16,22 +17,23 @@ ON_THE_COMMAND_LINE = [
     (
         "model",
         DEFAULTS["model"],
-        "The model: one of this package (those in properties/model) or any of RecBole's. With --help: whose options are shown.",
+        "The model: one of this package (properties/model) or any of RecBole's. With --help: whose options are shown.",
     ),
     (
         "dataset",
         DEFAULTS["dataset"],
-        "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: task_files alone.",
+        "The data set: its folder below data_path, with RecBole's atomic files. ml-100k comes with RecBole; none: only "
+        "task_files.",
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
-    ("list_layers", "", "IAK: print the sub-modules of --base_checkpoint, where kernels can go, and load no data."),
+    ("list_layers", "", "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data."),
     ("help", "", "This text."),
     ("version", "", "The version."),
 ]
 
 
 def help_text(usage: str, model: str, dataset: str) -> str:
-    """Every option that a run of this model on this data set knows.
+    """Return every option that a run of this model on this data set knows.
 
     Args:
         usage: the first line.
@@ -41,7 +43,7 @@ def help_text(usage: str, model: str, dataset: str) -> str:
     ours, theirs = properties_dir(), recbole_dir() / "properties"
     sections = [
         ("One protocol for all rows, and the run", ours / "overall.yaml"),
-        (f"{model}", ours / "model" / f"{model}.yaml"),
+        (f"{model}", model_file(model) or ours / "model" / f"{model}.yaml"),
         (f"{model} (RecBole)", theirs / "model" / f"{model}.yaml"),
         (f"Data set {dataset}", ours / "dataset" / f"{dataset}.yaml"),
         ("RecBole: run, training, evaluation", theirs / "overall.yaml"),
@@ -56,7 +58,7 @@ def help_text(usage: str, model: str, dataset: str) -> str:
         shown.update(setting.key for setting in settings)
         lines += ["", title] if settings else []
         for setting in settings:
-            lines += _option(setting.key, setting.value, setting.effect)
+            lines += _option(setting.key, setting.value, setting.effect, setting.hint if ours in path.parents else "")
     return "\n".join(lines)
 
 
@@ -64,13 +66,17 @@ def _read(path: Path) -> list[Setting]:
     return read_settings(path) if path.is_file() else []
 
 
-def _option(key: str, default: Any, effect: str) -> list[str]:
+def _option(key: str, default: Any, effect: str, hint: str = "") -> list[str]:
     shown = "" if default is None else f"={shown_default(default)}"
-    return [f"  --{key}{shown}", *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    allowed = f"  ({hint})" if hint else ""
+    return [
+        f"  --{key}{shown}{allowed}",
+        *textwrap.wrap(effect, width=110, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
 
 
 def shown_default(value: Any) -> str:
-    """A default on one line, as one would type it; empty for an empty value."""
+    """Return a default on one line, in the form of the command line; "" for an empty value."""
     if value is None:
         return ""
     if isinstance(value, str):

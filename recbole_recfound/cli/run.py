@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from recbole_recfound import __version__
-from recbole_recfound.cli.arguments import parse_arguments
+from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.cli.help import help_text
 from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.system.defaults import DEFAULTS
 
 USAGE = (
@@ -16,7 +18,7 @@ USAGE = (
 
 
 def command(argv: list[str]) -> int:
-    """Trains, evaluates and compares.
+    """Train, evaluate and compare.
 
     Args:
         argv: the words after the verb.
@@ -25,7 +27,7 @@ def command(argv: list[str]) -> int:
         0.
 
     Raises:
-        RecFoundError: what the user can mend.
+        RecFoundError: wrong settings, data or backbone.
     """
     request = read_request(argv, USAGE)
     if request and request["config_dict"].pop("list_layers", False):
@@ -41,14 +43,14 @@ def command(argv: list[str]) -> int:
 
 
 def read_request(argv: list[str], usage: str) -> dict[str, Any] | None:
-    """Reads what a verb is asked to run, or answers `--help` and `--version` itself.
+    """Read the request of a verb, or answer `--help` and `--version`.
 
     Args:
         argv: the words after the verb.
         usage: first line of the help text.
 
     Returns:
-        `model`, `dataset`, `config_file_list` and `config_dict` (values still text), or None when there is nothing to run.
+        `model`, `dataset`, `config_file_list` and `config_dict` (Python objects), or None when there is nothing to run.
     """
     settings = parse_arguments(argv)
     if settings.pop("version", False):
@@ -56,9 +58,20 @@ def read_request(argv: list[str], usage: str) -> dict[str, Any] | None:
         return None
     asked_for_help = settings.pop("help", False)
     files = str(settings.pop("config_files", "")).split()
-    in_files = {setting.key: setting.value for path in files for setting in read_settings(path)}
-    names = {key: settings.pop(key, None) or in_files.get(key) or default for key, default in DEFAULTS.items()}
+    in_files = _names_in(files)
+    names: dict[str, Any] = {
+        key: settings.pop(key, None) or in_files.get(key) or default for key, default in DEFAULTS.items()
+    }
     if asked_for_help:
         print(help_text(usage, names["model"], names["dataset"]))
         return None
-    return {**names, "config_file_list": files, "config_dict": settings}
+    return {**names, "config_file_list": files, "config_dict": read_values(settings)}
+
+
+def _names_in(paths: list[str]) -> dict[str, Any]:
+    """The names of model and data set in YAML files; files with errors are reported later, with all other problems."""
+    names = {}
+    for path in paths:
+        with suppress(ConfigError):
+            names.update({setting.key: setting.value for setting in read_settings(path) if setting.key in DEFAULTS})
+    return names

@@ -5,11 +5,14 @@ from __future__ import annotations
 from recbole_recfound.cli.run import read_request
 from recbole_recfound.errors import ConfigError
 
-USAGE = "usage: recfound seeds --seeds=2020,2021,2022 [--model=RecFound] [--dataset=ml-100k] [--config_files=...] [--key=value ...]"
+USAGE = (
+    "usage: recfound seeds --seeds=2020,2021,2022 [--model=NAME] [--dataset=NAME] [--config_files=...] "
+    "[--key=value ...]"
+)
 
 
 def command(argv: list[str]) -> int:
-    """Runs every seed; seeds that are there already are not run again.
+    """Run every seed; finished seeds are not run again.
 
     Args:
         argv: the words after the verb.
@@ -18,14 +21,14 @@ def command(argv: list[str]) -> int:
         0.
 
     Raises:
-        RecFoundError: what the user can mend.
+        RecFoundError: wrong settings, data or backbone.
     """
     request = read_request(argv, USAGE)
     if request:
         text = str(request["config_dict"].pop("seeds", ""))
         words = text.split(",") if text else []
         if not all(word.strip().isdigit() for word in words):
-            raise ConfigError(f"seeds: is {text!r}, expected whole numbers separated by commas")
+            raise ConfigError(f"seeds: got {text!r}, expected whole numbers separated by commas")
         from recbole_recfound.study.seeds import run_seeds
 
         run_seeds([int(word) for word in words], **request)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_recfound.cli.arguments import parse_arguments
-from recbole_recfound.config.property_files import parse_text
+from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 
 USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
 
-Checks every line of JSON-lines files of records and prints, without training: examples of each task, lengths in tokens of the
-backbone's tokenizer (median, 90%, 99%, longest), records that ask the same within a file, and between files (train and test).
-Ends with code 2 at the first line that is no record, or with --skip_bad_rows counts such lines, lists the first 1,000 and goes on."""
+Checks every line of JSON-lines files of records and prints, without training: examples of each task, lengths in tokens
+of the backbone's tokenizer (median, 90%, 99%, longest), duplicate questions within a file and between files (train and
+test). Exits with status 2 at the first line that is not a record; with --skip_bad_rows, counts such lines and lists the
+first 1,000."""
 PERCENTILES = (50, 90, 99, 100)
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
@@ -42,7 +42,7 @@ def command(argv: list[str]) -> int:
     if options.pop("help", False):
         print(USAGE)
         return 0
-    skip_typed = str(options.pop("skip_bad_rows", False))
+    skip_bad_rows = options.pop("skip_bad_rows", False)
     backbone = str(options.pop("backbone", DEFAULT_BACKBONE))
     if options:
         raise ConfigError(
@@ -54,9 +54,9 @@ def command(argv: list[str]) -> int:
     if len(set(real)) < len(real):
         raise ConfigError(f"validate-data: {next(path for path in real if real.count(path) > 1)} is given twice")
     from recbole_recfound.backbone.load import load_tokenizer
-    from recbole_recfound.config.configurator import check_value
+    from recbole_recfound.config.settings import check_value
 
-    skip = check_value("skip_bad_rows", parse_text(skip_typed))
+    skip = check_value("skip_bad_rows", read_values({"skip_bad_rows": skip_bad_rows})["skip_bad_rows"])
     tokenizer = load_tokenizer(backbone)
     asked = {}
     for path in files:
@@ -67,8 +67,9 @@ def command(argv: list[str]) -> int:
 
 def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
     """Files and options; a word after `--backbone` is its value, one after any other option is a file."""
-    files, words = [], []
-    for before, word in zip(["", *argv], argv):
+    files: list[str] = []
+    words: list[str] = []
+    for before, word in zip(["", *argv], argv, strict=False):
         (words if word.startswith("-") or before == "--backbone" else files).append(word)
     return files, parse_arguments(words)
 
@@ -114,13 +115,14 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
         raise DataError(f"{path}:1: no record in this file" + (f" ({bad} bad lines)" if bad else ""))
     print(f"{path}: {sum(records.values())} records" + "".join(f", {name} {count}" for name, count in records.items()))
     for (name, part), counts in sorted(lengths.items(), key=lambda found: list(records).index(found[0][0])):
-        told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts)))
+        told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts), strict=True))
         print(f"  {name} {part}, tokens: {told}")
     asked = Questions(fingerprints)
     print(f"  {len(asked) - asked.distinct()} records ask what an earlier one asks")
     if unread:
         print(
-            f"  {unread} answers are none of their task (refused in validation and test files), the first: {path}:{first_unread}"
+            f"  {unread} answers are none of their task (refused in validation and test files), "
+            f"the first: {path}:{first_unread}"
         )
     for line in listed:
         print(f"  skipped {line}")

@@ -1,8 +1,8 @@
 """Models of a plug-in under the names by which RecBole looks them up.
 
 RecBole's `get_model`, `get_trainer`, `create_dataset` and `Config` know no models but RecBole's: they import
-`recbole.model.*.<name>`, read `recbole.trainer.<Name>Trainer` and `recbole.data.dataset.<Name>Dataset`, and open a file of defaults
-inside RecBole. All four get ours here, and import them only when they are asked for.
+`recbole.model.*.<name>`, read `recbole.trainer.<Name>Trainer` and `recbole.data.dataset.<Name>Dataset`, and open a file
+of defaults inside RecBole. All four get ours here, and import them on their first lookup.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class AliasFinder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Let the alias look its names up in the plug-in's module."""
         plugin = self._plugin(module.__name__)
-        module.__getattr__ = lambda name: getattr(importlib.import_module(plugin.model), name)
+        if plugin is not None:
+            vars(module)["__getattr__"] = lambda name: getattr(importlib.import_module(plugin.model), name)
 
 
 def plugin_repairs(
@@ -76,7 +77,7 @@ def plugin_repairs(
         @contextmanager
         def repair(module: ModuleType) -> Iterator[None]:
             yield
-            module.__getattr__ = _lookup(module, modules)
+            vars(module)["__getattr__"] = _lookup(module, modules)
 
         return repair
 

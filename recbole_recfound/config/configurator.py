@@ -1,10 +1,8 @@
-"""RecBole's Config with our files, checked keys and values, and a device that means what it says."""
+"""RecBole's `Config` with strict validation of keys, values and device."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,124 +13,32 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
-from recbole_recfound.config.history import settled_history_mode
-from recbole_recfound.config.models import get_model, nearest
-from recbole_recfound.config.property_files import Loader, Setting, read_settings
-from recbole_recfound.config.renamed import RENAMED
-from recbole_recfound.config.schema import RULES, Rule, from_text, problem, rule_for
+from recbole_recfound.config.history import history_name
+from recbole_recfound.config.models import get_model, model_file
+from recbole_recfound.config.property_files import Loader, read_settings
+from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
-from recbole_recfound.runtime.locations import properties_dir, recbole_dir
-
-OURS = ("overall.yaml", "model/*.yaml", "dataset/*.yaml")
-RECBOLES = ("overall.yaml", "model/*.yaml", "dataset/sample.yaml", "dataset/ml-100k.yaml", "quick_start_config/*.yaml")
-
-
-@cache
-def _defaults() -> dict[str, list[Setting]]:
-    """Every key with its lines in RecBole's and our YAML files."""
-    found: dict[str, list[Setting]] = defaultdict(list)
-    for root, patterns in ((recbole_dir() / "properties", RECBOLES), (properties_dir(), OURS)):
-        for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
-            for setting in read_settings(path):
-                found[setting.key].append(setting)
-    return found
-
-
-def _models_that_read(key: str) -> list[str]:
-    """The models whose own files name a key; empty where a common file does."""
-    files = [setting.file for setting in _defaults().get(key, ())]
-    return [file.stem for file in files] if all(file.parent.name == "model" for file in files) else []
-
-
-@cache
-def known_rules() -> dict[str, Rule]:
-    """Every key that a run may set, ours and RecBole's, with the rule of its value."""
-    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
-
-    defaults = _defaults()
-    listed = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-    return {key: rule_for(key, defaults.get(key, ())) for key in {*defaults, *listed, *RULES}}
-
-
-def check_value(key: str, value: Any, origin: str = "") -> Any:
-    """Checks one key and its value.
-
-    Args:
-        key: the name of the setting.
-        value: what it is set to.
-        origin: file and line it comes from, for the message.
-
-    Returns:
-        The value; paths become text.
-
-    Raises:
-        ConfigError: one line that names the key, its place and what is expected.
-    """
-    where = f" ({origin})" if origin else ""
-    rules = known_rules()
-    if key in RENAMED:
-        raise ConfigError(f"{key}{where}: renamed; write {RENAMED[key]}")
-    if key not in rules:
-        raise ConfigError(f"{key}{where}: unknown setting{nearest(key, rules)}")
-    wrong = problem(rules[key], value)
-    if wrong:
-        raise ConfigError(f"{key}{where}: {wrong}")
-    return str(value) if isinstance(value, Path) else value
-
-
-def settings_of_files(paths: Iterable[str | Path] | None) -> dict[str, Any]:
-    """Checked settings of YAML files, later files over earlier ones. Raises ConfigError with file and line."""
-    settings = [setting for path in paths or [] for setting in read_settings(path)]
-    return _checked((s.key, s.value, f"{s.file}:{s.line}") for s in settings)
-
-
-def settings_of_dict(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Checked settings by key; text is read as the setting wants it. Raises ConfigError."""
-    rules = known_rules()
-    return _checked(
-        (key, from_text(rules[key], value) if isinstance(value, str) and key in rules else value, "")
-        for key, value in (values or {}).items()
-    )
-
-
-def _checked(settings: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
-    """Check (key, value, origin) of several settings; all errors are raised in one message."""
-    checked, errors = {}, []
-    for key, value, origin in settings:
-        try:
-            checked[key] = check_value(key, value, origin)
-        except ConfigError as error:
-            errors.append(str(error))
-    if errors:
-        raise ConfigError("; ".join(errors))
-    return checked
-
-
-COUNTED_IN_STEPS = {
-    "epochs": "max_steps",
-    "train_batch_size": "embedding_batch and generative_batch",
-    "clip_grad_norm": "max_grad_norm",
-    "eval_step": "eval_interval",
-    "enable_amp": "precision",
-    "enable_scaler": "precision",
-}
-"""RecBole's training keys -> ours."""
+from recbole_recfound.runtime.locations import properties_dir
 
 
 class Config(RecBoleConfig):
     """The settings of a run.
 
-    From weakest to strongest: RecBole's and our `overall.yaml`, the model's file, the data set's file, what RecBole sets for the kind
-    of model (context-aware, sequential, ...), the user's files in their order, `config_dict`. Everything the user gives is checked
-    before data or model are touched. `sys.argv` is never read: the command line hands its values over in `config_dict`.
+    From weakest to strongest: RecBole's and our `overall.yaml`, the model's file, the data set's file, RecBole's
+    defaults for the type of model (context-aware, sequential, ...), the user's files in their order, `config_dict`. All
+    settings of the user are checked before data or model are loaded. `sys.argv` is never read: the command line passes
+    `config_dict`.
 
     Args:
         model: name of one of our models or of RecBole's, or a model class; None: `model` in the files or the dict.
         dataset: name of the data set; None: `dataset` in the files or the dict.
         config_file_list: YAML files.
-        config_dict: settings; text is read as YAML where the setting is not text, never evaluated.
-        is_base: the model is a base that IAK fine-tunes: settings of IAK belong to it, and those of its own training are history.
+        config_dict: settings as Python objects; text stays text.
+        is_base: the model is a base that another model fine-tunes: keys that it does not read are accepted.
+
+    Attributes:
+        notes: lines for the user, see `settings.Settings`.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit, an unknown model, a GPU that is demanded and absent.
@@ -149,9 +55,10 @@ class Config(RecBoleConfig):
         config_dict: Mapping[str, Any] | None = None,
         is_base: bool = False,
     ) -> None:
-        self._is_base = is_base
+        given = settings_of(config_file_list, config_dict, model, strict=not is_base)
+        self.notes = given.notes
         try:
-            super().__init__(model, dataset, config_file_list, config_dict)
+            super().__init__(model, dataset, None, given)
         except RecFoundError:
             raise
         except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -161,11 +68,8 @@ class Config(RecBoleConfig):
     def _build_yaml_loader(self) -> type:
         return Loader
 
-    def _load_config_files(self, file_list: Iterable[str | Path] | None) -> dict[str, Any]:
-        return settings_of_files(file_list)
-
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
-        return settings_of_dict(config_dict)
+        return dict(config_dict or {})
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}
@@ -190,14 +94,17 @@ class Config(RecBoleConfig):
         self._kind_defaults: dict[str, Any] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
         ours = properties_dir()
-        for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
-            if (ours / name).is_file():
-                self._update_internal_config_dict(ours / name)
+        for path in (ours / "overall.yaml", model_file(model), ours / "dataset" / f"{dataset}.yaml"):
+            if path is not None and path.is_file():
+                values = {setting.key: setting.value for setting in read_settings(path)}
+                self.internal_config_dict.update(merged(self.internal_config_dict, values))
         self.internal_config_dict.update(self._kind_defaults)
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        return merged(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self) -> None:
         settings = self.final_config_dict
-        self._refuse_unread()
         if settings["log_wandb"] and find_spec("wandb") is None:
             raise ConfigError("log_wandb: pip install wandb")
         self._drop_unusable_negatives()
@@ -224,24 +131,8 @@ class Config(RecBoleConfig):
             columns = settings["load_col"]["inter"]
             settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
 
-    def _refuse_unread(self) -> None:
-        """What RecFound would not read must not be typed in vain; a run's own settings name these keys with RecBole's defaults."""
-        if self.model != "RecFound" or self._is_base:
-            return
-        for key, ours in COUNTED_IN_STEPS.items():
-            value = self.external_config_dict.get(key)
-            if value is not None and value != self.internal_config_dict.get(key):
-                raise ConfigError(
-                    f"{key}: RecFound counts steps of all tasks together and does not read it; use {ours}"
-                )
-        for key in self.external_config_dict:
-            if (models := _models_that_read(key)) and "RecFound" not in models:
-                raise ConfigError(
-                    f"{key}: is a setting of {', '.join(models[:3])}{', ...' * (len(models) > 3)}; RecFound does not read it"
-                )
-
     def _drop_unusable_negatives(self) -> None:
-        """RecBole refuses its own default negatives for sequential models with a softmax loss; only the user's are refused here."""
+        """Drop RecBole's default negatives where RecBole itself rejects them (sequential models, softmax loss)."""
         sequential = self.model_class.type == ModelType.SEQUENTIAL
         softmax = (
             getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"
@@ -252,12 +143,12 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         device = choose_device(self["use_gpu"], self["gpu_id"])
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
-        self._settle_history_mode()
+        self._settle_history()
 
-    def _settle_history_mode(self) -> None:
+    def _settle_history(self) -> None:
         """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
-        if self["history_mode"] is not None:
-            self.final_config_dict["history_mode"] = settled_history_mode(self)
+        if self["history"] is not None:
+            self.final_config_dict["history"] = history_name(self)
 
     def check_valid_metric(self) -> None:
         """Raise ConfigError if `valid_metric` is not computed in this run."""

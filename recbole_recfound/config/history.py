@@ -1,4 +1,4 @@
-"""The history mode that a run's settings name."""
+"""The history mode that the settings of a run name."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from typing import Any
 
 from recbole_recfound.runtime.device import is_gpu
 
-
-def settled_history_mode(config: Any) -> str:
-    """Return the value of `history_mode` with `auto` replaced by its meaning on this device: `text` on a GPU, else `item`.
-
-    Args:
-        config: settings, with `device`.
-    """
-    mode = config["history_mode"]
-    return mode if mode != "auto" else "text" if is_gpu(config["device"]) else "item"
+AUTO, ON_GPU, ON_CPU = "auto", "positions", "item"
 
 
 def history_name(config: Any) -> str:
-    """Return the name of the history mode, as modes register it: `item`, `positions` or `prompt`.
+    """Return the name of the history mode; `auto` is `positions` on a GPU and `item` elsewhere.
 
     Args:
-        config: settings, with `device`.
+        config: `history` and `device`.
     """
-    mode = settled_history_mode(config)
-    return config["text_form"] if mode == "text" else mode
+    name = config["history"]
+    if name != AUTO:
+        return name
+    return ON_GPU if is_gpu(config["device"]) else ON_CPU

@@ -4,51 +4,130 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.runtime.locations import recbole_dir
+from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
-OUR_MODELS = {
-    "RecFound": Plugin(
-        "recbole_recfound.model.recfound",
-        "recbole_recfound.trainer.recfound",
-        "recbole_recfound.data.split.history_dataset",
-    ),
-    "IAK": Plugin(
-        "recbole_recfound.model.iak", "recbole_recfound.trainer.iak", "recbole_recfound.model.iak_dataset"
-    ),
+NEAR_KEY, NEAR_MODEL = 0.8, 0.6
+"""Least similarity (difflib's ratio) of a key and of a model's name that an error message suggests."""
+
+
+@cache
+def recbole_models() -> tuple[str, ...]:
+    """Return the names of RecBole's own models (each has a file of defaults)."""
+    return tuple(sorted(path.stem for path in (recbole_dir() / "properties" / "model").glob("*.yaml")))
+
+
+def _plugin(name: str) -> Plugin:
+    """The modules of a model: `model/name.py`, and where they exist `trainer/name.py` and `model/name_dataset.py`."""
+    package = Path(__file__).resolve().parents[1]
+    files = (f"model/{name.lower()}", f"trainer/{name.lower()}", f"model/{name.lower()}_dataset")
+    modules = [f"{package.name}.{file.replace('/', '.')}" for file in files]
+    trainer, dataset = (
+        module if (package / f"{file}.py").is_file() else None
+        for module, file in zip(modules[1:], files[1:], strict=True)
+    )
+    return Plugin(modules[0], trainer, dataset)
+
+
+OUR_MODELS: dict[str, Plugin] = {
+    path.stem: _plugin(path.stem) for path in sorted((properties_dir() / "model").glob("*.yaml"), reverse=True)
 }
-"""Class name -> modules of model, trainer and data set, imported when they are looked up."""
+"""Models with a file `properties/model/NAME.yaml`: class name -> modules, imported when they are looked up."""
 
 
-def recbole_models() -> list[str]:
-    """The names of RecBole's own models (each has a file of defaults)."""
-    return sorted(path.stem for path in (recbole_dir() / "properties" / "model").glob("*.yaml"))
+class Registered(NamedTuple):
+    """A model from outside the package.
+
+    Attributes:
+        cls: its class, where it is one of RecBole's kind.
+        properties: YAML file of its own keys, with hints.
+    """
+
+    cls: type | None = None
+    properties: Path | None = None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name that looks most like `name`, or nothing."""
+ALSO_KNOWN: dict[str, Registered] = {}
+"""Models that are registered outside the package, by name; see `known.add_model`."""
+
+
+def model_file(name: str) -> Path | None:
+    """Return the YAML file of a model's own keys, or None for RecBole's models and those without one."""
+    if name in ALSO_KNOWN:
+        return ALSO_KNOWN[name].properties
+    path = properties_dir() / "model" / f"{name}.yaml"
+    return path if path.is_file() else None
+
+
+def model_names() -> list[str]:
+    """Return the names of all models."""
+    return [*OUR_MODELS, *ALSO_KNOWN, *recbole_models()]
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = NEAR_KEY) -> str:
+    """Return the end of an error message with the known name that resembles `name`; "" if none does.
+
+    Args:
+        name: an unknown name.
+        known: all known names.
+        cutoff: least similarity, from 0 to 1.
+    """
     by_lower = {word.lower(): word for word in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[found[0]]}?" if found else ""
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def unknown_model(name: str) -> str:
+    """Return an error message about a model, or "" if it is known."""
+    if name in OUR_MODELS or name in ALSO_KNOWN or name in recbole_models():
+        return ""
+    return f"model: unknown model {name!r}{nearest(name, model_names(), NEAR_MODEL)}"
+
+
+class ModelNames:
+    """Names of models in the form of a `runtime.registry.Registry`, for hints (`any RecBole model`).
+
+    Args:
+        noun: singular name for error messages.
+        names: returns all names.
+    """
+
+    def __init__(self, noun: str, names: Callable[[], Iterable[str]]) -> None:
+        self.noun, self._names = noun, names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def unknown(self, names: Iterable[str]) -> str:
+        """Return one message about all unknown names, or "" if all are known."""
+        wrong = [name for name in names if name not in self._names()]
+        near = [f"{name!r}{nearest(name, self._names(), NEAR_MODEL)}" for name in wrong]
+        return f"unknown {self.noun} {', '.join(near)}" if wrong else ""
 
 
 def get_model(name: str) -> type:
-    """Looks a model class up by name.
+    """Return a model class.
 
     Args:
-        name: `RecFound` or another of ours, or one of RecBole's.
+        name: one of our models or of RecBole's.
 
     Raises:
-        ConfigError: there is no such model, or a package that RecBole's model needs is not installed.
+        ConfigError: unknown model, or a package that RecBole's model needs is not installed.
     """
     if name in OUR_MODELS:
-        return getattr(importlib.import_module(OUR_MODELS[name].model), name)
-    theirs = recbole_models()
-    if name not in theirs:
-        raise ConfigError(f"model: there is no model {name!r}{nearest(name, [*OUR_MODELS, *theirs])}")
+        cls: type = getattr(importlib.import_module(OUR_MODELS[name].model), name)
+        return cls
+    registered = ALSO_KNOWN[name].cls if name in ALSO_KNOWN else None
+    if registered is not None:
+        return registered
+    if name not in recbole_models():
+        raise ConfigError(unknown_model(name) or f"model: {name} has no class in this package or RecBole")
     from recbole.utils import get_model as recbole_model
 
     try:

@@ -1,4 +1,4 @@
-"""The YAML files with every setting and its default: where they lie, and how they are read (with the line of each key)."""
+"""YAML files of settings, read with the line and the comment of each key."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Setting:
-    """One top-level key of a YAML file."""
+    """One top-level key of a YAML file.
+
+    Attributes:
+        key: name of the setting.
+        value: its value.
+        file, line: where it stands.
+        hint: text between the brackets at the start of its comment; see `hint.py`.
+        effect: the rest of its comment.
+    """
 
     key: str
     value: Any
     file: Path
     line: int
     hint: str = ""
-    """What its comment gives in brackets first: the type."""
     effect: str = ""
-    """The rest of its comment."""
 
 
 def defaults_beside_recbole(model: str) -> dict[str, Any]:
@@ -58,12 +64,12 @@ def defaults_beside_recbole(model: str) -> dict[str, Any]:
 
 
 def parse_text(text: str) -> Any:
-    """One value as typed by the user: YAML, never evaluated. Raises yaml.YAMLError."""
+    """Read one YAML value without evaluating it. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=Loader)
 
 
 def read_settings(path: str | Path) -> list[Setting]:
-    """Reads a YAML file of settings.
+    """Read a YAML file of settings.
 
     Args:
         path: a YAML file whose top level maps keys to values.
@@ -83,7 +89,7 @@ def read_settings(path: str | Path) -> list[Setting]:
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         place = error.start if isinstance(error, UnicodeDecodeError) else error.position
         line = path.read_bytes()[:place].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: not a text in UTF-8: {error.reason}") from None
+        raise ConfigError(f"{path}:{line}: not UTF-8 text: {error.reason}") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -112,11 +118,14 @@ def read_settings(path: str | Path) -> list[Setting]:
 
 def _refuse_doubles(settings: list[Setting]) -> None:
     first: dict[str, int] = {}
+    problems = []
     for setting in settings:
         if setting.key in first:
             where = f"{setting.file}:{setting.line}"
-            raise ConfigError(f"{setting.key} ({where}) is given twice, first in line {first[setting.key]}")
-        first[setting.key] = setting.line
+            problems.append(f"{setting.key} ({where}): specified more than once, first in line {first[setting.key]}")
+        first.setdefault(setting.key, setting.line)
+    if problems:
+        raise ConfigError(problems)
 
 
 def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
@@ -129,5 +138,6 @@ def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
         if continued is None or not words:
             break
         words.append(continued.group(1).strip())
-    hint, effect = re.match(r"(?:\(([^)]*)\)\s*)?(.*)$", " ".join(words)).groups()
-    return hint or "", effect
+    comment = " ".join(words)
+    match = re.match(r"\(([^)]*)\)\s*", comment)
+    return (match[1], comment[match.end() :]) if match else ("", comment)

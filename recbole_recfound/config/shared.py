@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recbole.utils import dataset_arguments, evaluation_arguments
+from recbole_recfound.config.known import argument_lists, known_rules
 
-from recbole_recfound.config.configurator import Config, known_rules
+if TYPE_CHECKING:
+    from recbole_recfound.config.configurator import Config
 
 ALSO_SHARED = (
     "mask_history",
@@ -29,7 +30,8 @@ NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_me
 
 def shared_keys() -> set[str]:
     """Return the names of all shared settings."""
-    return ({*dataset_arguments, *evaluation_arguments} - NOT_SHARED) | set(ALSO_SHARED)
+    lists = argument_lists()
+    return ({*lists["dataset_arguments"], *lists["evaluation_arguments"]} - NOT_SHARED) | set(ALSO_SHARED)
 
 
 def shared_settings(config: Config) -> dict[str, Any]:

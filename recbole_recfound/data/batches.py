@@ -4,6 +4,34 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from recbole_recfound.runtime.options import Options, option
+
+
+@dataclass(frozen=True)
+class BatchOptions(Options):
+    """Sizes of training batches (`batch_args`).
+
+    Attributes:
+        embedding: embedding examples per step; short histories are bundled into one example.
+        sequence_targets: next items to predict that count as one example of U2I, in one or several histories.
+        generative: generative examples per step.
+        contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
+        generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few rows is
+            slow).
+        pass_tokens: tokens, padding included, of one pass over generative examples; bounds the memory.
+        accumulation: batches per optimiser step.
+        cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0: all.
+    """
+
+    embedding: int = option(16, minimum=1)
+    sequence_targets: int = option(64, minimum=1)
+    generative: int = option(2, minimum=1)
+    contrastive: int = option(16, minimum=1)
+    generative_chunk: int = option(12, minimum=1)
+    pass_tokens: int = option(1152, minimum=1)
+    accumulation: int = option(1, minimum=1)
+    cache_chunk: int = option(0, minimum=0)
+
 
 @dataclass(frozen=True)
 class _OnDevice:

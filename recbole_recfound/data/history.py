@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -139,6 +139,7 @@ class HistoryCollator(Protocol):
     """The side of a history mode that the collator calls (`model.history.History`)."""
 
     source: HistorySource
+    sequences: ClassVar[bool]
 
     def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
         """Collate training sequences of catalogue indices."""

@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.config.options import task_args
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD, Collator
 from recbole_recfound.data.history import HistoryCollator, HistorySource
 from recbole_recfound.data.item_ids import ItemIds
@@ -26,6 +27,7 @@ from recbole_recfound.data.task import (
     build_tasks,
     record_only_tasks,
 )
+from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import (
     Catalogue,
     ItemTexts,
@@ -35,6 +37,7 @@ from recbole_recfound.data.text import (
     choose_fields,
     read_atomic,
 )
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
 
 USERS = "U2I"
@@ -45,8 +48,6 @@ CENTRE_TEXTS = 256
 
 class HistoryMode(HistoryCollator, Protocol):
     """A class of histories (`model.history.History`)."""
-
-    sequences: bool
 
     def __init__(self, source: HistorySource) -> None: ...
 
@@ -127,10 +128,10 @@ def build_data(
     left_out = {name: why for name, why in left_out.items() if name not in joined} | files.untrained(joined)
     built_here, tasks = tasks, chosen_tasks(config, joined)
     ranks = USERS in built_here and USERS in tasks
-    by_titles = ranks and config["sr_form"] == "title" and "SR" in built_here and "SR" in tasks
-    if config["generative_candidates"] and not by_titles:
+    by_titles = ranks and "SR" in built_here and "SR" in tasks and tasks["SR"].options.form == "title"
+    if TestOptions.of(config["test_args"], "test_args").rank_titles and not by_titles:
         raise ConfigError(
-            "generative_candidates: a ranking by titles needs the tasks U2I and SR of the data set, with sr_form: title"
+            "test_args: rank_titles needs the tasks U2I and SR of the data set, with task_args: {SR: {form: title}}"
         )
     item_ids = ItemIds.of(train, catalogue)
     collator = _collator(config, tokenizer, context, catalogue, tasks, item_ids, mode)
@@ -147,7 +148,10 @@ def build_record_data(
     """Build tasks from the training files alone, without items and users.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         files: the run's `task_files`, checked.
 
     Raises:
@@ -193,7 +197,7 @@ def catalogue_of(config: Any, train: Dataset) -> Catalogue:
         train.iid_field,
         map(str, tokens),
         map(str, known),
-        config["item_text_fields"],
+        ItemOptions.of(config["item_args"], "item_args").text_fields,
         config["field_separator"],
         config["encoding"],
     )
@@ -266,7 +270,7 @@ def _collator(
         config,
         tokenizer,
         context,
-        ItemTexts.of(catalogue, tokenizer, config["max_item_tokens"]),
+        ItemTexts.of(catalogue, tokenizer, ItemOptions.of(config["item_args"], "item_args").max_tokens),
         templates,
         item_ids,
         mode,
@@ -287,7 +291,10 @@ def make_collator(
     """Join token tables, templates and the history mode to a collator.
 
     Args:
-        config, mode, tokenizer, context: see `build_data`.
+        config: settings of the run.
+        mode: class of the history mode.
+        tokenizer: of the backbone.
+        context: tokens the backbone can read.
         texts: of the items.
         templates: compiled prompts by task.
         item_ids: mapping of the two id spaces.
@@ -297,12 +304,17 @@ def make_collator(
         item_ids,
         templates.get(USERS),
         config["max_prompt_tokens"],
-        config["history_titles"],
+        task_args(config)[USERS].get("history_titles", TASKS[USERS].Options().history_titles),
         config["MAX_ITEM_LIST_LENGTH"],
         context,
     )
     return Collator(
-        texts, tokenizer, templates, mode(source), config["max_prompt_tokens"], config["generative_pass_tokens"]
+        texts,
+        tokenizer,
+        templates,
+        mode(source),
+        config["max_prompt_tokens"],
+        BatchOptions.of(config["batch_args"], "batch_args").pass_tokens,
     )
 
 

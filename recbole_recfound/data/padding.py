@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 WIDTH_STEP = 8
-"""Widths of token batches are multiples of it. A CPU compiles its products for each new shape, which takes a fifth of a second and
-20 megabytes for a small backbone (gigabytes over a run in which no two batches are alike); a GPU likes multiples of 8 too."""
+"""Widths of token batches are multiples of it. A CPU compiles its products for each new shape, which takes a fifth of a
+second and 20 megabytes for a small backbone (gigabytes over a run whose batches all differ); a GPU likes multiples of 8 too."""
 
 
 def rounded_up(length: int, multiple: int = WIDTH_STEP) -> int:
@@ -48,7 +48,9 @@ def pad(
 
     Args:
         rows: B rows of integers.
-        fill, left, multiple: see `pad_flat`.
+        fill: value of the padding.
+        left: pad on the left.
+        multiple: round the width up to a multiple of it.
 
     Returns:
         Values [B, T] int64 and mask [B, T] int64 (1 = real), T at least 1.

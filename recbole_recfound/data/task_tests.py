@@ -9,9 +9,32 @@ from recbole_recfound.data.records.files import MixedTask, TaskFiles
 from recbole_recfound.data.records.records import Text
 from recbole_recfound.data.task import EMBEDDING, Example, HeldOut, RecordPairExample, Task
 from recbole_recfound.data.task.settings import most_examples
+from recbole_recfound.runtime.options import Options, option
 
 OTHERS = 256
 """Records whose right answers are the others that an embedding task's right answer is ranked among."""
+
+
+@dataclass(frozen=True)
+class TestOptions(Options):
+    """Generation and scoring in the test of the tasks (`test_args`).
+
+    Attributes:
+        max_answer_tokens: length of a generated answer; answers in training are never cut.
+        beams: beams of the generation; 1 is greedy.
+        rank_titles: adds a row that ranks this many best items by the likelihood of their titles (task_args: {SR: {form:
+            title}}). 0: no such row; on a CPU it takes minutes on top of time_budget.
+        best_checkpoint: also test the tasks with the best single checkpoint where another candidate was chosen.
+        bert_score_model: folder of a model that scores free text by BERTScore F1 instead of ROUGE-L and BLEU.
+    """
+
+    __test__ = False  # not a test class of pytest
+
+    max_answer_tokens: int = option(96, minimum=2)
+    beams: int = option(1, minimum=1)
+    rank_titles: int = option(0, minimum=0)
+    best_checkpoint: bool = option(False)
+    bert_score_model: str = option("")
 
 
 @dataclass(frozen=True)

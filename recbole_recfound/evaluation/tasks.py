@@ -10,7 +10,7 @@ from tqdm import tqdm
 from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS
 from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
-from recbole_recfound.data.task_tests import TaskTest
+from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
 from recbole_recfound.evaluation.task_vectors import TaskVectors
@@ -36,7 +36,7 @@ def run_tests(
         collator: of its data.
         generator: writes its answers.
         tests: see `collect_tests`.
-        settings: `max_answer_tokens`, `bert_score_model`, `metric_decimal_place` and `show_progress`.
+        settings: `test_args`, `metric_decimal_place` and `show_progress`.
         seconds_left: a test is not begun when it would end later, by the slowest examples so far.
 
     Returns:
@@ -88,7 +88,9 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
-    texts = generator.answers(prompts, [test.task] * len(prompts), settings["max_answer_tokens"], trie)
+    texts = generator.answers(
+        prompts, [test.task] * len(prompts), TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, trie
+    )
     return score_texts(test, texts, settings)
 
 
@@ -136,6 +138,12 @@ def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any
     parse = TASKS[test.task].parse
     said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))
     metrics = score_answers(
-        test.task, said, wanted, texts, references, settings["bert_score_model"], settings["metric_decimal_place"] or 4
+        test.task,
+        said,
+        wanted,
+        texts,
+        references,
+        TestOptions.of(settings["test_args"], "test_args").bert_score_model,
+        settings["metric_decimal_place"] or 4,
     )
     return {"metrics": metrics, "invalid": sum(value is None for value in said)}

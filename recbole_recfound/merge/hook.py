@@ -38,7 +38,13 @@ class MergeOutcome:
 
 
 def merge_last(
-    store: CheckpointStore, count: int, method: str, density: float, device: torch.device, sparsify: str = "none"
+    store: CheckpointStore,
+    count: int,
+    method: str,
+    density: float,
+    device: torch.device,
+    sparsify: str = "none",
+    **further: Any,
 ) -> tuple[Tensors | None, MergeOutcome]:
     """Merge the last `count` distinct checkpoints of a run.
 
@@ -49,6 +55,7 @@ def merge_last(
         density: share of each delta that remains, for methods that prune and for a sparsification.
         device: device of the merged tensors.
         sparsify: one of `SPARSIFICATIONS`, applied before methods that do not prune; or `none`.
+        further: options of the method itself.
 
     Returns:
         Merged tensors, or None with the reason in the outcome.
@@ -71,7 +78,7 @@ def merge_last(
         return None, outcome
     states = [checkpoint.trained for checkpoint in checkpoints]
     outcome.distances = pairwise_distances(states).tolist()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = dict(further)
     sparsifies = sparsify != "none" and not merging.on_deltas
     if merging.on_deltas or sparsifies:
         options["base"] = base

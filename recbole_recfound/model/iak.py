@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,12 @@ class IAK(AbstractRecommender):
     Raises:
         ConfigError: domains, sizes or places that cannot be.
     """
+
+    reads_instead: ClassVar[dict[str, str]] = {
+        key: f"base_args: {{{key}: ...}} (of a base that is trained first)"
+        for key in ("learner", "weight_decay", "clip_grad_norm", "eval_step", "enable_amp", "enable_scaler")
+    }
+    """RecBole's training keys that this model does not read -> the keys to use."""
 
     type = ModelType.GENERAL
     input_type = InputType.POINTWISE

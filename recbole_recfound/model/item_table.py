@@ -22,7 +22,7 @@ class ItemTable(nn.Module):
         hidden_size: width d of the backbone.
         token_norm: norm of a soft token, the mean norm of the backbone's token embeddings.
         use_text: text features take part.
-        use_item_id: a learned vector per item takes part.
+        use_id: a learned vector per item takes part.
         id_scale: initial size of an id vector's entries, where the text's are about 1.
         dropout: on the text features, in training.
     """
@@ -34,13 +34,13 @@ class ItemTable(nn.Module):
         hidden_size: int,
         token_norm: float,
         use_text: bool = True,
-        use_item_id: bool = True,
+        use_id: bool = True,
         id_scale: float = 0.02,
         dropout: float = 0.2,
         moved_size: int = 0,
     ) -> None:
         super().__init__()
-        if not (use_text or use_item_id):
+        if not (use_text or use_id):
             raise ValueError("an item needs its text, its id, or both")
         self.token_norm = token_norm
         self.dropout = Dropout(dropout)
@@ -53,7 +53,7 @@ class ItemTable(nn.Module):
         # Standardised text features by item, and how far training has moved them; set by the model.
         self.register_buffer("features", torch.zeros(num_items, width), persistent=False)
         self.text = nn.Linear(width, hidden_size) if use_text else None
-        self.ids = nn.Embedding(num_items, hidden_size) if use_item_id else None
+        self.ids = nn.Embedding(num_items, hidden_size) if use_id else None
         if self.text is not None:
             nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(feature_size))
             # The first time features move, nothing may jump: the change is read with weights that start at zero.

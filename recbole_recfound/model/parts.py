@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, load_backbone
-from recbole_recfound.config.options import adapter_args
+from recbole_recfound.config.options import MergeOptions, adapter_args
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
@@ -21,6 +21,7 @@ from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.history import HISTORIES, History, history_of
+from recbole_recfound.model.options import CONTROLS, NO_ADAPTER, NO_BODY, RANDOM_BODY, SMALL_READER, TowerOptions
 from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.runtime.registry import MERGE_METHODS
 
@@ -86,7 +87,7 @@ def build_parts(
     return RecFoundParts(
         build_adapted(config, backbone, data.tasks),
         backbone.fingerprint,
-        data.history,
+        cast(History, data.history),
         collator.texts.sentences_by(data.item_ids.index_of_id),
         tuple(data.tasks),
         RECORD in collator.templates,
@@ -120,33 +121,39 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
     Raises:
         ConfigError: naming them.
     """
-    if config["body"] == "random" and not ranks:
-        raise ConfigError("body: random is a control of rankings, and nothing is ranked without U2I on a data set")
+    control = config["control"]
+    if control not in (None, *CONTROLS):
+        raise ConfigError(f"control: got {control!r}, expected one of {', '.join(CONTROLS)} or nothing")
+    if control == RANDOM_BODY and not ranks:
+        raise ConfigError(f"control: {control} is one of rankings, and nothing is ranked without U2I on a data set")
     method = config["merge_method"]
-    if config["merge_sparsify"] != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
-        raise ConfigError(f"merge_sparsify: is for linear and slerp; merge_method {method} leaves it unused")
+    merging, _ = MergeOptions.read(config)
+    if merging.sparsify != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
+        raise ConfigError(f"merge_args: sparsify is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
         raise ConfigError(
             "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
         )
-    if not history.soft_tokens and config["backbone_layers"] == 0:
-        raise ConfigError("backbone_layers: 0 bypasses the LLM, which needs soft tokens (history_mode: item)")
-    if config["user_tower"] == "small" and not (history.soft_tokens and ranks and config["backbone_layers"] is None):
+    if not history.soft_tokens and control == NO_BODY:
+        raise ConfigError(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")
+    if control == SMALL_READER:
+        if not (history.soft_tokens and ranks):
+            raise ConfigError(f"control: {control} is one of rankings with soft tokens (history: item)")
+        if TowerOptions.of(config["tower_args"], "tower_args").user_layers is not None:
+            raise ConfigError(
+                f"control: {control} reads histories instead of LLM layers: leave tower_args: user_layers out"
+            )
+    if control == NO_ADAPTER and (not history.uses_item_table or not ranks):
         raise ConfigError(
-            "user_tower: small is a control of rankings with soft tokens (history_mode: item), where no LLM layers (backbone_layers) "
-            "read a history"
+            f"control: {control} leaves nothing to train with history: prompt, or without U2I on a data set"
         )
-    if config["adapter"] == "none" and (not history.uses_item_table or not ranks):
-        raise ConfigError("adapter: none leaves nothing to train with text_form: prompt, or without U2I on a data set")
-    if not (config["use_item_text"] or config["use_item_id"]):
-        raise ConfigError("use_item_id: False, but use_item_text is False too: an item needs its text, its id, or both")
     if config["max_prompt_tokens"] > backbone.context:
         raise ConfigError(
             f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most"
         )
 
 
-def build_adapted(config: Any, backbone: Backbone, tasks: Iterable[str]) -> PeftModel:
+def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> PeftModel:
     """Put the configured adapter on the backbone.
 
     Args:
@@ -158,18 +165,20 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Iterable[str]) -> Peft
         ConfigError: an option the adapter refuses.
     """
     linear = [name for name, module in backbone.model.named_modules() if isinstance(module, torch.nn.Linear)]
-    for wanted in config["target_modules"]:
+    # Without an adapter: a frozen LoRA whose B is zero.
+    kind = "lora" if config["control"] == NO_ADAPTER else config["adapter"]
+    arguments = adapter_args(config, kind)
+    modules = arguments.get("target_modules", ())
+    for wanted in [] if isinstance(modules, str) else modules:
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
             known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
             raise ConfigError(
-                f"target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
+                f"adapter_args: target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
             )
-    # `none` is a frozen LoRA whose B is zero.
-    kind = "lora" if config["adapter"] == "none" else config["adapter"]
     try:
-        adapted = build_adapter(backbone.model, kind, task_table(tasks), **adapter_args(config, kind))
+        adapted = build_adapter(backbone.model, kind, task_table(tasks), **arguments)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"adapter: {error}") from None
+        raise ConfigError(f"adapter_args: {error}") from None
     if config["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return adapted

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +17,24 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import decode, full_precision
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.text import TokenTable
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import answer_loss, info_nce
+from recbole_recfound.model.options import (
+    NO_ADAPTER,
+    NO_BODY,
+    RANDOM_BODY,
+    RANDOM_ITEM_TEXT,
+    SMALL_READER,
+    LossOptions,
+    TowerOptions,
+)
 from recbole_recfound.model.parts import RecFoundParts, build_parts, check_built
 from recbole_recfound.model.pretrained.families import FAMILIES, Family
 from recbole_recfound.model.saved import SavedModel, read_model
@@ -58,6 +69,16 @@ class RecFound(GeneralRecommender):
         TrainingError: the adapter has no effect.
     """
 
+    reads_instead: ClassVar[dict[str, str]] = {
+        "epochs": "max_steps (it counts steps of all tasks together)",
+        "train_batch_size": "batch_args: {embedding: ..., generative: ...}",
+        "clip_grad_norm": "max_grad_norm",
+        "eval_step": "eval_interval (in steps)",
+        "enable_amp": "precision",
+        "enable_scaler": "precision",
+    }
+    """RecBole's training keys that this model does not read -> the keys to use."""
+
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Dataset | None, *, parts: RecFoundParts | None = None) -> None:
@@ -65,26 +86,28 @@ class RecFound(GeneralRecommender):
         self.parts = parts or build_parts(config, dataset)
         self.device = config["device"]
         self.history = self.parts.history
-        self.temperature: float = config["temperature"]
-        self.pair_temperature: float = config["pair_temperature"]
-        self.sampled_items = config["sampled_items"] if self.n_items > config["full_softmax_items"] else 0
+        losses = LossOptions.of(config["loss_args"], "loss_args")
+        towers = TowerOptions.of(config["tower_args"], "tower_args")
+        items = ItemOptions.of(config["item_args"], "item_args")
+        control = config["control"]
+        self.temperature, self.pair_temperature = losses.temperature, losses.pair_temperature
+        self.sampled_items = losses.sampled_items if self.n_items > losses.full_softmax_items else 0
         # What the evaluation leaves out of a user's ranking is no candidate in training either.
         self.masks_history: bool = config["mask_history"]
-        self.chunk: int = config["gradient_cache_chunk"]
+        self.chunk = BatchOptions.of(config["batch_args"], "batch_args").cache_chunk
         self.backbone = self.parts.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
-        small = config["user_tower"] == "small"
+        small = control == SMALL_READER
         # The default names a layer of the bundled backbone; a shallower one gives its last.
         layers = self._decoder.config.num_hidden_layers
-        user_depth = 0 if small else self.history.user_depth(layers, config["backbone_layers"])
-        self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, config["text_layers"], user_depth))
-        self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in config["frozen_feature_layers"]))
-        self.history_titles: int = config["history_titles"]
+        user_depth = 0 if control in (SMALL_READER, NO_BODY) else self.history.user_depth(layers, towers.user_layers)
+        self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, towers.text_layers, user_depth))
+        self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in towers.feature_layers))
         self.seed = config["seed"]
-        self.random_features = config["item_features"] == "random"
+        self.random_features = control == RANDOM_ITEM_TEXT
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
-        trained = ("I2I", "Q2I") if config["refresh_interval"] else ()
+        trained = ("I2I", "Q2I") if items.refresh_interval else ()
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
         reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
@@ -95,15 +118,15 @@ class RecFound(GeneralRecommender):
             width * (1 + len(self.frozen_layers)),
             width,
             self._decoder.embed_tokens.weight.float().norm(dim=-1).mean().item(),
-            config["use_item_text"],
-            config["use_item_id"],
-            config["id_scale"],
+            items.use_text,
+            items.use_id,
+            items.id_scale,
             config["dropout"],
             moved_size=width if self.table_route else 0,
         )
         self._freeze_unread()
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
-        self.random_body = config["body"] == "random"
+        self.random_body = control == RANDOM_BODY
         self.task_weights: dict[str, float] = {}
         self.rerank: Callable[[Interaction, torch.Tensor], torch.Tensor] | None = None
         """Changes the scores [B, num_items] of an evaluation, if given."""
@@ -112,7 +135,7 @@ class RecFound(GeneralRecommender):
         self.to(self.device)
         if self.parts.data is not None:
             check_built(self.backbone, self.parts.tasks, self.device)
-        if config["adapter"] == "none":
+        if control == NO_ADAPTER:
             # B is zero: an adapter that never learns is the frozen backbone.
             self.backbone.requires_grad_(False)
         if self.parts.data is not None and dataset is None:
@@ -150,7 +173,7 @@ class RecFound(GeneralRecommender):
         return max(self.user_depth if self.parts.ranks else 0, self.text_tower.depth if pairs else 0)
 
     def train(self, mode: bool = True) -> "RecFound":
-        """Soft tokens and item vectors of an evaluation are good until training goes on or item texts change."""
+        """Switch between training and evaluation; cached item vectors are dropped."""
         self._table = None
         return super().train(mode)
 
@@ -280,7 +303,7 @@ class RecFound(GeneralRecommender):
             return F.normalize(self._encode_table(tokens, ROUTE) - self.text_mean, dim=-1)
         if self.item_table.text is None or self.random_features:
             raise ConfigError(
-                "use_item_text, item_features: this model was trained without item text, so only its own items have vectors"
+                "item_args, control: this model was trained without item text, so only its own items have vectors"
             )
         features = torch.cat(
             [self._encode_table(tokens, None), *(self._frozen(layer, tokens) for layer in self.frozen_layers)], 1
@@ -334,7 +357,7 @@ class RecFound(GeneralRecommender):
         """
         sums = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
-        found: list[tuple[list[str], torch.Tensor]] = []
+        by_part: list[tuple[list[str], torch.Tensor]] = []
         for part in batch.parts:
             losses = self.example_losses(part)
             kind = TASKS[part.tasks[0]].kind
@@ -342,10 +365,10 @@ class RecFound(GeneralRecommender):
             weights = [self.task_weights.get(task, 1.0) for task in part.tasks]
             sums[kind].append((losses * torch.tensor(weights, device=losses.device)).sum())
             sizes[kind] += len(part)
-            found.append((part.tasks, losses.detach()))
+            by_part.append((part.tasks, losses.detach()))
         # Prompts of one task may come in several parts, by length.
         self.task_losses = _by_task(
-            [task for tasks, _ in found for task in tasks], torch.cat([losses for _, losses in found])
+            [task for tasks, _ in by_part for task in tasks], torch.cat([losses for _, losses in by_part])
         )
         return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
 
@@ -360,7 +383,7 @@ class RecFound(GeneralRecommender):
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
-        """Whether a part goes through the backbone's layers; histories do not where they are bypassed (`backbone_layers: 0`, `user_tower: small`)."""
+        """Whether a part goes through the backbone's layers; histories do not with `control: no_body` or `small_reader`."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
@@ -398,8 +421,8 @@ class RecFound(GeneralRecommender):
         Returns:
             [B, d], centred and normalised.
         """
-        parts = (part.to(self.device) for part in (ids, mask, text))
-        return self._unit(*parts, [task] * len(ids), slice(None))
+        ids, mask, text = ids.to(self.device), mask.to(self.device), text.to(self.device)
+        return self._unit(ids, mask, text, [task] * len(ids), slice(None))
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 
@@ -452,8 +475,8 @@ class RecFound(GeneralRecommender):
 
 def _layer_of(name: str) -> int | None:
     """Number of the decoder layer a parameter belongs to, by its name."""
-    found = re.search(r"\.layers\.(\d+)\.", name)
-    return int(found[1]) if found else None
+    match = re.search(r"\.layers\.(\d+)\.", name)
+    return int(match[1]) if match else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import yaml
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from recbole_recfound.backbone import Backbone, load_backbone
 from recbole_recfound.data.collate import RECORD, Collator
@@ -23,11 +22,15 @@ from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.multi_task import MultiTaskData, make_collator
 from recbole_recfound.data.task import Example, GenerativeExample
 from recbole_recfound.data.text import Catalogue, ItemTexts, PromptTemplate
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.model.history import HISTORIES
+from recbole_recfound.model.history import HISTORIES, History
 from recbole_recfound.model.parts import RecFoundParts, build_adapted
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.runtime.run_folder import CONFIG, RESULTS, write_text
+
+if TYPE_CHECKING:
+    from recbole_recfound.model.recfound import RecFound
 
 ADAPTER = "adapter"
 HEAD, VECTORS, STATISTICS = "head.safetensors", "item_embeddings.safetensors", "statistics.safetensors"
@@ -85,7 +88,7 @@ class SavedModel:
     forms: Mapping[str, Mapping[str, str]]
 
     @torch.no_grad()
-    def restore(self, model: nn.Module) -> None:
+    def restore(self, model: RecFound) -> None:
         """Give a RecFound that was built from these parts its weights, item vectors and statistics.
 
         Raises:
@@ -105,7 +108,7 @@ class SavedModel:
             ) from None
 
 
-def write_model(folder: Path, model: nn.Module, data: MultiTaskData, trained: Mapping[str, torch.Tensor]) -> None:
+def write_model(folder: Path, model: RecFound, data: MultiTaskData, trained: Mapping[str, torch.Tensor]) -> None:
     """Write everything that loading needs.
 
     Args:
@@ -204,7 +207,9 @@ def _put_together(
         settings,
         backbone.tokenizer,
         backbone.context,
-        ItemTexts.of(items.catalogue, backbone.tokenizer, settings["max_item_tokens"]),
+        ItemTexts.of(
+            items.catalogue, backbone.tokenizer, ItemOptions.of(settings["item_args"], "item_args").max_tokens
+        ),
         templates,
         items.item_ids,
         HISTORIES[document["history"]],
@@ -213,7 +218,7 @@ def _put_together(
     parts = RecFoundParts(
         adapted,
         backbone.fingerprint,
-        collator.history,
+        cast(History, collator.history),
         collator.texts.sentences_by(items.item_ids.index_of_id),
         tuple(document["tasks"]),
         RECORD in templates,

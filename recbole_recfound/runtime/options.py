@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -71,7 +72,7 @@ class Options:
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if problems := self.problems(values):
-            raise ConfigError("; ".join(problems))
+            raise ConfigError(problems)
 
     @classmethod
     def of(cls: type[O], values: Mapping[str, Any] | None, where: str) -> O:
@@ -85,8 +86,13 @@ class Options:
             ConfigError: lists every unknown option and every wrong value.
         """
         if problems := cls.problems(values, where):
-            raise ConfigError("; ".join(problems))
+            raise ConfigError(problems)
         return cls(**(values or {}))
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all options."""
+        return [field.name for field in dataclasses.fields(cls)]
 
     @classmethod
     def problems(cls, values: Mapping[str, Any] | None, where: str = "") -> list[str]:
@@ -113,12 +119,60 @@ class Options:
         return problems
 
 
-def _types(annotation: Any) -> tuple[type, ...]:
-    """The plain types of an annotation: `float | list[float] | None` -> (float, list, NoneType)."""
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """Documentation of one option.
+
+    Attributes:
+        name: of the option.
+        default: its default value.
+        expected: allowed values, in words.
+        effect: from `option(help=...)` or the docstring of the class.
+    """
+
+    name: str
+    default: Any
+    expected: str
+    effect: str
+
+
+def describe(cls: type[Options]) -> list[OptionInfo]:
+    """Return the documentation of every option of a class, from its fields and the `Attributes:` of its docstrings."""
+    effects: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        effects |= documented(inspect.cleandoc(base.__doc__ or ""))
+    types = get_type_hints(cls)
+    infos = []
+    for field in dataclasses.fields(cls):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        effect = field.metadata.get("help") or effects.get(field.name, "")
+        infos.append(OptionInfo(field.name, default, _expected(types[field.name], field.metadata), effect))
+    return infos
+
+
+def documented(docstring: str) -> dict[str, str]:
+    """Return name -> text of the `Args:` and `Attributes:` sections of a docstring in Google style."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    inside = False
+    for line in docstring.splitlines():
+        if line and not line.startswith(" "):
+            inside = line.strip() in ("Args:", "Attributes:")
+        elif inside and (match := re.match(r" {4}(\*{0,2}\w+(?:, \w+)*)(?: \([^)]*\))?:\s*(.*)$", line)):
+            names = match[1].split(", ")
+            texts |= dict.fromkeys(names, match[2])
+        elif inside and line.strip():
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
+    return texts
+
+
+def plain_types(annotation: Any) -> tuple[type, ...]:
+    """Return the plain types of an annotation: `float | list[float] | None` -> (float, list, NoneType)."""
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(kind for part in get_args(annotation) for kind in _types(part))
+        return tuple(kind for part in get_args(annotation) for kind in plain_types(part))
     origin = get_origin(annotation) or annotation
-    return (dict,) if origin is Mapping or isinstance(origin, type) and issubclass(origin, Mapping) else (origin,)
+    return (dict,) if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)) else (origin,)
 
 
 def _choices(metadata: Mapping[str, Any]) -> Sequence[Any]:
@@ -127,12 +181,12 @@ def _choices(metadata: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
-    types = _types(annotation)
+    types = plain_types(annotation)
     if value is None:
         return NoneType in types
     allowed = {float: (int, float), list: (list, tuple), dict: (Mapping,)}
     plain = tuple(kind for each in types for kind in allowed.get(each, (each,)))
-    if isinstance(value, bool) and bool not in types or not isinstance(value, plain):
+    if (isinstance(value, bool) and bool not in types) or not isinstance(value, plain):
         return False
     if (choices := _choices(metadata)) and value not in choices:
         return False
@@ -157,9 +211,11 @@ def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
 def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
     if choices := _choices(metadata):
         return f"one of {', '.join(map(str, choices))}"
-    kinds = [kind for kind in _types(annotation) if kind is not NoneType]
+    kinds = [kind for kind in plain_types(annotation) if kind is not NoneType]
+    if object in kinds:
+        return "any value"
     words = " or ".join(WORDS.get(kind, kind.__name__) for kind in kinds)
-    if NoneType in _types(annotation):
+    if NoneType in plain_types(annotation):
         words += " or nothing (~)"
     named = {"minimum": "at least", "maximum": "at most", "above": "above", "below": "below"}
     bounds = [f"{word} {metadata[name]:g}" for name, word in named.items() if metadata.get(name) is not None]

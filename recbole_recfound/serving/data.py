@@ -31,8 +31,8 @@ def splits_of(
         DataError: the run's settings, or its data, are missing or damaged.
     """
     try:
-        told = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        dataset, data_path = told["dataset"], data_path or str(Path(told["data_path"]).parent)
+        record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        dataset, data_path = record["dataset"], data_path or str(Path(record["data_path"]).parent)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}

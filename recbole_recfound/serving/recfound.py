@@ -15,6 +15,7 @@ from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.data.padding import pad
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample
+from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import Catalogue, ItemTexts, TokenTable
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.generation import Generator, trie_of
@@ -243,12 +244,15 @@ class RecFoundRecommender(Recommender):
         generator = self._writer()
         trie = trie_of(choices, self.collator.tokenizer, self.device) if choices else None
         prompt = self.collator.prompt(task, example)
-        return generator.answers([prompt], [task], self.saved.settings["max_answer_tokens"], trie)[0]
+        return generator.answers([prompt], [task], self._testing.max_answer_tokens, trie)[0]
+
+    @property
+    def _testing(self) -> TestOptions:
+        return TestOptions.of(self.saved.settings["test_args"], "test_args")
 
     def _writer(self) -> Generator:
         if self._generator is None:
-            beams = self.saved.settings["answer_beams"] or 1
-            self._generator = Generator(self.model.backbone, self.collator.tokenizer, self.device, beams)
+            self._generator = Generator(self.model.backbone, self.collator.tokenizer, self.device, self._testing.beams)
         return self._generator
 
     def _slot(self, form: str, value: Any) -> tuple[str, Any]:

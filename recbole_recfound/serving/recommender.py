@@ -107,11 +107,13 @@ class Recommender(ABC):
         """
         if (history is None) == (user is None):
             raise ConfigError("recommend: give either a history of item tokens or user=TOKEN")
-        named = {kind: [name] for kind, name in domains.items()} if isinstance(domains, Mapping) else domains
-        if isinstance(domains, str):
-            named = [domains]
-        rows = {"users": [user]} if history is None else {"histories": [history]}
-        return self.recommend_batch(**rows, k=k, exclude=exclude, candidates=candidates, domains=named)[0]
+        named: Domains = [domains] if isinstance(domains, str) else None
+        if isinstance(domains, Mapping):
+            named = {kind: [name] for kind, name in domains.items()}
+        histories, users = None if history is None else [history], None if user is None else [user]
+        return self.recommend_batch(histories, users=users, k=k, exclude=exclude, candidates=candidates, domains=named)[
+            0
+        ]
 
     @torch.no_grad()
     def recommend_batch(
@@ -129,7 +131,9 @@ class Recommender(ABC):
         Args:
             histories: item tokens of each user, oldest first.
             users: tokens of known users, instead of histories.
-            k, exclude, candidates: for all rows, as in `recommend`.
+            k: most items returned for each row.
+            exclude: item tokens that are left out of every row.
+            candidates: item tokens to choose from; None: all items.
             domains: for IAK, the domain of each row, or a list for each type of domain.
 
         Raises:
@@ -139,7 +143,7 @@ class Recommender(ABC):
             raise ConfigError(f"recommend: k: got {k}, expected at least 1")
         if (histories is None) == (users is None):
             raise ConfigError("recommend: give either histories of item tokens or users=[TOKEN, ...]")
-        rows = self._rows(users if histories is None else histories, by_user=histories is None)
+        rows = self._rows(histories or users or [], by_user=histories is None)
         allowed = torch.ones(len(self.tokens), dtype=torch.bool)
         if candidates is not None:
             allowed.zero_()
@@ -197,11 +201,11 @@ class Recommender(ABC):
         return Rows(histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
-        found = self._user_id(user)
-        if not found:
+        user_id = self._user_id(user)
+        if not user_id:
             hint = "" if isinstance(user, str) else " (tokens are text)"
             raise ConfigError(f"{self.user_field}: unknown token {user!r}{hint}")
-        return found
+        return user_id
 
     def _items(self, tokens: Sequence[str], allow_empty: bool = False) -> np.ndarray:
         """Item ids of tokens, int64 [n]."""

@@ -10,6 +10,8 @@ from typing import Any
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baselines, run_baseline
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.settings import merged
+from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.data.split.protocol import Protocol, Splits, build_splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.page import render_report
@@ -20,6 +22,7 @@ from recbole_recfound.evaluation.report.table import (
     markdown_tasks,
     protocol_line,
 )
+from recbole_recfound.model.options import NO_ADAPTER
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.defaults import DEFAULTS
@@ -69,11 +72,16 @@ def compare(
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        own = {**settings, **change, "output_dir": str(folder.path / "runs"), "resume": "auto", "baseline_args": {}}
+        own = {
+            **merged(settings, change),
+            "output_dir": str(folder.path / "runs"),
+            "resume": "auto",
+            "baseline_args": {},
+        }
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    variants = {system.name: {"test_best": True}, **system.variants(config)}
+    variants = {system.name: {"test_args": {"best_checkpoint": True}}, **system.variants(config)}
     cap = config["baseline_time_budget"]
     print(
         f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}",
@@ -87,7 +95,7 @@ def compare(
             rows.append(_best_single(rows[-1]))
         _write(config, splits, folder, rows)
     ours = next(row for row in rows if row["model"] == system.name)
-    if len(ours["tasks"]) > 1 and config["adapter"] != "none":
+    if len(ours["tasks"]) > 1 and config["control"] != NO_ADAPTER:
         single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
         rows.append(
             _together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()], ours)
@@ -145,8 +153,8 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         "only_tasks": [name],
         "balanced_tasks": [task for task in config["balanced_tasks"] if task == name],
-        "user_tower": config["user_tower"] if name == "U2I" else "llm",
-        "generative_candidates": 0,
+        "control": config["control"] if name == USERS else None,
+        "test_args": {"rank_titles": 0},
         "max_steps": steps,
         "time_budget": 0,
         # Fewer steps with the same course: as many validations, as large a part of warm-up.

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
+from recbole_recfound.config.settings import settings_of
 from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import smaller_is_better
@@ -42,7 +42,7 @@ def run_seeds(
     """
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: {list(seeds)}: name at least two different ones, as in --seeds=2020,2021,2022")
-    settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
+    settings = settings_of(config_file_list, config_dict, model)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
     # What `identity_of` takes for circumstances decides here which rows are there already.

@@ -30,6 +30,8 @@ def execute(request: Request, saved: bool = True) -> dict[str, Any]:
     Returns:
         See `finish`.
     """
+    for note in request.settings.notes:
+        print(f"note: {note}", flush=True)
     system = get_system(request.model)
     config = system.configure(request)
     system.check(config)

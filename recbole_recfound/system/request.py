@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.config.configurator import settings_of_dict, settings_of_files
+from recbole_recfound.config.settings import Settings, settings_of
 from recbole_recfound.system.defaults import DEFAULTS
 
 
@@ -18,12 +18,12 @@ class Request:
     Attributes:
         model: name of a system or of one of RecBole's models.
         dataset: name of the data set.
-        settings: checked settings of files and dict, without `model` and `dataset`.
+        settings: checked settings of files and dict, without `model` and `dataset`, and notes about them.
     """
 
     model: str
     dataset: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def of(
@@ -46,9 +46,10 @@ class Request:
         Raises:
             ConfigError: unknown keys or wrong values.
         """
-        settings = settings_of_files(config_file_list) | settings_of_dict(config_dict)
+        given = Settings(config_dict)
         if baselines is not None:
-            settings["baselines"] = list(baselines)
+            given.put("baselines", list(baselines))
+        settings = settings_of(config_file_list, given, model, DEFAULTS["model"])
         names = {}
         for key, argument in (("model", model), ("dataset", dataset)):
             in_settings = settings.pop(key, None)

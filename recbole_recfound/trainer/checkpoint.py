@@ -1,5 +1,7 @@
 """Checkpoints of a run: trained tensors for merging, and all that an exact resume needs. Safetensors and JSON only."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil

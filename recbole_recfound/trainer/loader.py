@@ -9,10 +9,12 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.config.options import scheduler_args
 from recbole_recfound.data import MultiTaskLoader, StepBatch, scheduler_groups, scheduler_sizes
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.multi_task import USERS, MultiTaskData
 from recbole_recfound.data.split.protocol import held_out
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.sampler import build_scheduler
+from recbole_recfound.trainer.probes import ProbeOptions
 
 
 def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None) -> MultiTaskLoader:
@@ -38,16 +40,18 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
     scheduler = build_scheduler(
         config["scheduler"], scheduler_sizes(tasks), scheduler_groups(tasks), **scheduler_args(config)
     )
+    batches = BatchOptions.of(config["batch_args"], "batch_args")
+    probing = ProbeOptions.of(config["probe_args"], "probe_args")
     return MultiTaskLoader(
         tasks,
         data.collator,
         scheduler,
-        {"embedding": config["embedding_batch"], "generative": config["generative_batch"]},
-        probe_share=config["probe_share"],
-        probe_size=config["probe_size"],
-        contrastive_batch=config["contrastive_batch"],
-        generative_chunk=config["generative_chunk"],
-        sequence_targets=config["sequence_targets"],
+        {"embedding": batches.embedding, "generative": batches.generative},
+        probe_share=probing.share,
+        probe_size=probing.size,
+        contrastive_batch=batches.contrastive,
+        generative_chunk=batches.generative_chunk,
+        sequence_targets=batches.sequence_targets,
         seed=config["seed"],
         balanced=config["balanced_tasks"],
         fixed_probes=probes,
@@ -62,10 +66,11 @@ def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBa
         data: tasks and collator.
         valid: validation part with histories.
     """
+    size = ProbeOptions.of(config["probe_args"], "probe_args").size
     pairs, known = held_out(valid), valid.histories
     pairs = pairs[known.lengths[pairs[:, 0]] > 0]
-    chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * config["probe_size"]]
-    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else config["history_titles"]
+    chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * size]
+    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else data.tasks[USERS].options.history_titles
     histories = [data.item_ids.to_catalogue(known.of(user))[-longest:] for user, _ in pairs[chosen]]
     answers = data.item_ids.to_catalogue(pairs[chosen, 1])
     part = data.collator.held_out([USERS] * len(chosen), histories, answers)

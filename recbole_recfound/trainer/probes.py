@@ -2,12 +2,29 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from recbole_recfound.data import StepBatch
 from recbole_recfound.model.gradient_cache import as_random, random_state
+from recbole_recfound.runtime.options import Options, option
+
+
+@dataclass(frozen=True)
+class ProbeOptions(Options):
+    """Validation probes of the scheduler (`probe_args`).
+
+    Attributes:
+        interval: steps within which every task is probed at least once.
+        size: examples in a probe.
+        share: share of a task's examples set aside for its probe.
+    """
+
+    interval: int = option(63, minimum=1)
+    size: int = option(4, minimum=1)
+    share: float = option(0.05, above=0, below=1)
 
 
 class Probes:

@@ -14,8 +14,11 @@ from recbole.utils import dict2str, early_stopping, init_seed
 from tqdm import tqdm
 
 from recbole_recfound.adapter import check_gradients, record_layers
+from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.task import TASKS
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
@@ -35,7 +38,7 @@ from recbole_recfound.trainer.optimizer import (
     optimizer_tensors,
     trained_parameters,
 )
-from recbole_recfound.trainer.probes import Probes
+from recbole_recfound.trainer.probes import ProbeOptions, Probes
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 _SMOOTH = 0.9
@@ -46,7 +49,7 @@ def build_accelerator(config: Any) -> Accelerator:
     """Return accelerate's engine for the device and precision of a run.
 
     Args:
-        config: `device`, `precision` and `gradient_accumulation`.
+        config: `device`, `precision` and `batch_args`.
     """
     device = config["device"]
     if AcceleratorState._shared_state:
@@ -58,7 +61,7 @@ def build_accelerator(config: Any) -> Accelerator:
     return Accelerator(
         mixed_precision=choose_precision(config["precision"], device),
         cpu=not is_gpu(device),
-        gradient_accumulation_steps=config["gradient_accumulation"],
+        gradient_accumulation_steps=BatchOptions.of(config["batch_args"], "batch_args").accumulation,
     )
 
 
@@ -88,10 +91,13 @@ class RecFoundTrainer(Trainer):
         self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
         self.trains_adapter = any(name.startswith("backbone.") for name in trained_parameters(model))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.store = store or CheckpointStore(Path(self.saved_model_file).with_suffix(""), config["merge_last"])
+        self.store = store or CheckpointStore(
+            Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
+        )
         self.budget = budget or Budget(config["time_budget"])
         # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after costs as much.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
+        self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
         self.best_step = 0
         self.stale = 0
@@ -159,11 +165,11 @@ class RecFoundTrainer(Trainer):
                 self.trained_seconds = time.perf_counter() - started
                 bar.update()
                 bar.set_postfix_str(self._postfix(), refresh=False)
-                if self._due("refresh_interval") and self.config["item_features"] == "text":
+                if self._due(self.refresh_interval) and not self.model.random_features:
                     self._refresh()
                 # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a step.
                 over = self._progress() >= 1.0
-                if self._due("eval_interval") or over:
+                if self._due(self.config["eval_interval"]) or over:
                     self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
@@ -253,8 +259,7 @@ class RecFoundTrainer(Trainer):
         after += self.budget.reserved
         self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)
 
-    def _due(self, key: str) -> bool:
-        interval = self.config[key]
+    def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
 
     def _progress(self) -> float:
@@ -432,7 +437,7 @@ class RecFoundTrainer(Trainer):
             with self.accelerator.autocast():
                 return self.model.example_losses(part)
 
-        return Probes(batches, losses, self.config["probe_interval"], self.device)
+        return Probes(batches, losses, ProbeOptions.of(self.config["probe_args"], "probe_args").interval, self.device)
 
     @property
     def probe_share(self) -> float:

@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_refused_before_training(tiny_path, write_dat
     check_baselines(["Pop", "SASRec", "LightGCN"], config, reference)
     with pytest.raises(ConfigError, match="baselines: DeepFM predicts clicks or ratings"):
         check_baselines(["Pop", "DeepFM"], config, reference)
-    with pytest.raises(ConfigError, match="no model 'Popp'; did you mean Pop"):
+    with pytest.raises(ConfigError, match="unknown model 'Popp'; did you mean Pop"):
         check_baselines(["Popp"], config, reference)
     config["baseline_args"] = {"BPR": {}}
     with pytest.raises(ConfigError, match="baseline_args: BPR is not among the baselines: Pop"):

@@ -33,7 +33,7 @@ def test_forms(argv, expected):
         (["seed=1"], "unexpected argument 'seed=1': options are typed --key=value"),
         (["--seed=1", "2"], "unexpected argument '2'"),
         (["-seed", "1"], "unexpected argument '-seed'"),
-        (["--seed=1", "--seed=2"], "seed: given twice, as 1 and 2"),
+        (["--seed=1", "--seed=2"], "seed: specified more than once, as 1 and 2"),
         (["--"], "unexpected argument '--'"),
     ],
 )

@@ -24,6 +24,11 @@ def calls(monkeypatch):
     return recorded
 
 
+def typed(settings: dict) -> list[str]:
+    """Settings as words of a command line."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+
+
 def test_defaults(calls):
     assert main(["run"]) == 0
     assert calls == [{"model": "RecFound", "dataset": "ml-100k", "config_file_list": [], "config_dict": {}}]
@@ -48,7 +53,7 @@ def test_what_is_handed_over(calls, tmp_path):
             "model": "BPR",
             "dataset": "mine",
             "config_file_list": ["a.yaml", "b.yaml"],
-            "config_dict": {"seed": "5", "mask_history": True, "baselines": "Pop,BPR"},
+            "config_dict": {"seed": 5, "mask_history": True, "baselines": ["Pop", "BPR"]},
         }
     ]
 
@@ -62,20 +67,20 @@ def test_model_and_data_set_named_in_a_file(calls, tmp_path):
 
 def test_the_process_arguments_are_read_only_without_others(calls, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recfound", "run", "--seed=9"])
-    assert main() == 0 and calls[0]["config_dict"] == {"seed": "9"}
+    assert main() == 0 and calls[0]["config_dict"] == {"seed": 9}
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["run", "--learning_rte=1"], "learning_rte: unknown setting; did you mean learning_rate?"),
-        (["run", "--epochs=many"], "epochs: is 'many', expected a whole number"),
-        (["run", "--model=RecFind"], "model: there is no model 'RecFind'; did you mean RecFound?"),
+        (["run", "--epochs=many"], "epochs: got 'many', expected a whole number"),
+        (["run", "--model=RecFind"], "model: unknown model 'RecFind'; did you mean RecFound?"),
         (["run", "--dataset=nowhere"], "data set 'nowhere' not found"),
-        (["run", "--baselines=Popp"], "model: there is no model 'Popp'; did you mean Pop?"),
+        (["run", "--baselines=Popp"], "baselines: unknown RecBole model 'Popp'; did you mean Pop?"),
         (["run", "--config_files=nowhere.yaml"], "config file nowhere.yaml does not exist"),
         (["run", "junk"], "unexpected argument 'junk'"),
-        (["train"], "there is no command 'train'; commands: run"),
+        (["train"], "unknown command 'train'; commands: run"),
     ],
 )
 def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
@@ -85,15 +90,50 @@ def test_every_error_is_one_line_and_exit_code_2(argv, message, capsys):
     assert "Traceback" not in captured.out + captured.err
 
 
+def test_text_values_arrive_as_they_were_typed(calls):
+    argv = ["--data_path=/data/my data #1", "--seq_separator=|", "--wandb_project", "1e-3", "--resume=", "--topk=5,10"]
+    assert main(["run", *argv, "--kernel_args={code_size: 4}", "--max_steps=~", "--control=None"]) == 0
+    assert calls[0]["config_dict"] == {
+        "data_path": "/data/my data #1",
+        "seq_separator": "|",
+        "wandb_project": "1e-3",
+        "resume": "",
+        "topk": [5, 10],
+        "kernel_args": {"code_size": 4},
+        "max_steps": None,
+        "control": None,
+    }
+
+
+def test_several_problems_are_printed_in_groups_with_exit_code_2(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("neg_sampling: {uniform: 1}\nepochs: 500\nlearning_rate: high\n")
+    argv = ["--config_files=a.yaml nowhere.yaml", "--learning_rte=1", "--seed=x", "--tasks=U2I,QQ"]
+    assert main(["run", *argv]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        "error: 7 problems in the settings\nfiles:\n  config file nowhere.yaml does not exist\n"
+    )
+    for message in (
+        "unknown keys:\n  learning_rte: unknown setting; did you mean learning_rate?\n",
+        "renamed keys:\n  neg_sampling (a.yaml:1): a key of an older RecBole",
+        "not read by RecFound:\n  epochs (a.yaml:2): not read by RecFound; use max_steps",
+        "wrong values:\n  learning_rate (a.yaml:3): got 'high', expected a number, above 0\n",
+        "  seed: got 'x', expected a whole number",
+        "  tasks: unknown task 'QQ'; known: U2I",
+    ):
+        assert message in captured.err, captured.err
+    assert captured.out == "" and "Traceback" not in captured.err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (["--use_gpu=True"], "no CUDA device"),
         (["--tasks=U2I,SRR"], "'SRR'"),
-        (["--item_text_fields=colour"], "'colour'"),
+        (["--item_args={text_fields: [colour]}"], "'colour'"),
         (["--backbone=/nowhere/llm"], "backbone '/nowhere/llm' not found"),
-        (["--experts_per_group=0"], "experts_per_group"),
-        (["--target_modules=qkv"], "no linear layer 'qkv'"),
+        (["--adapter_args={experts_per_group: 0}"], "experts_per_group"),
+        (["--adapter_args={target_modules: [qkv]}"], "no linear layer 'qkv'"),
         (["--eval_args={split: {RS: [1.0, 0.0, 0.0]}}"], "empty"),
         (["--topk=5000", "--valid_metric=NDCG@5000"], "topk: 5000, but there are only"),
         (["--output_dir=taken/runs"], "output_dir: taken/runs/"),
@@ -109,7 +149,7 @@ def test_every_mistake_about_recfound_is_one_line_before_training(
     monkeypatch.setattr("recbole_recfound.config.configurator.find_spec", lambda name: None)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     changed = {word.partition("=")[0] for word in changes}
-    settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items() if f"--{key}" not in changed]
+    settings = [word for word in typed(small_run) if word.partition("=")[0] not in changed]
     assert main(["run", "--dataset=tiny", *settings, *changes]) == 2
     captured = capsys.readouterr()
     *_, last = captured.err.splitlines()  # before it, perhaps, what transformers says of loading weights
@@ -121,7 +161,7 @@ def test_a_loss_that_is_not_finite_is_one_line(small_run, capsys, monkeypatch):
     monkeypatch.setattr(
         "recbole_recfound.model.recfound.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan")
     )
-    settings = [f"--{key}={json.dumps(value)}" for key, value in small_run.items()]
+    settings = typed(small_run)
     assert main(["run", "--dataset=tiny", "--tasks=U2I,SR", *settings]) == 2
     captured = capsys.readouterr()
     assert (
@@ -165,6 +205,7 @@ def test_help_lists_every_option_with_default_and_effect(capsys):
         for setting in read_settings(path):
             assert f"--{setting.key}" in text, setting.key
             assert path not in files or " ".join(setting.effect.split()[:4]) in text, setting.key
+    assert "--warmup_steps=30  (int; >= 0)" in text
     assert "--seed=2020" in text and "--valid_metric=NDCG@10" in text and "--metrics=[Recall, NDCG, MRR, Hit]" in text
 
 
@@ -189,4 +230,4 @@ except SystemExit as end:
     assert done.stdout.splitlines()[-1] == "exit 0 False", done.stderr
     script = [sys.executable, str(checkout / "run_recfound.py"), "--seed=1", "--seed=2"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr == "error: seed: given twice, as 1 and 2\n"
+    assert done.returncode == 2 and done.stderr == "error: seed: specified more than once, as 1 and 2\n"

@@ -8,7 +8,8 @@ from recbole_recfound.cli import main
 
 CLICKS = [
     "--threshold={rating: 4}",
-    "--load_col={inter: [user_id, item_id, rating, timestamp], user: [user_id, age], item: [item_id, release_year, class]}",
+    "--load_col={inter: [user_id, item_id, rating, timestamp], user: [user_id, age], "
+    "item: [item_id, release_year, class]}",
 ]
 
 
@@ -38,3 +39,19 @@ def test_one_epoch(model, arguments, metric, tiny_path, tmp_path, capsys):
     assert all(metric in row["metrics"] for row in rows)
     told = capsys.readouterr().out
     assert metric in told and "report: " in told, "without progress bars the table is printed all the same"
+
+
+def test_our_keys_that_a_recbole_model_does_not_read_are_one_note(tiny_path, tmp_path, capsys):
+    words = [
+        "--model=Pop",
+        "--max_steps=0",
+        "--merge_method=none",
+        "--dataset=tiny",
+        f"--data_path={tiny_path}",
+        "--epochs=1",
+    ]
+    assert main(["run", *words, "--output_dir=out", "--show_progress=False"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        printed.count("note: ") == 1 and "note: max_steps, merge_method: not read by Pop, only by RecFound\n" in printed
+    )

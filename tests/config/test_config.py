@@ -8,11 +8,13 @@ import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 
-from recbole_recfound.config.configurator import Config, check_value, known_rules
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.known import known_rules, our_files
 from recbole_recfound.config.property_files import parse_text, read_settings
+from recbole_recfound.config.schema import from_text
+from recbole_recfound.config.settings import check_value
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.runtime.locations import properties_dir
 
 
 @pytest.fixture
@@ -31,19 +33,22 @@ def settings_file(tmp_path):
     ("settings", "messages"),
     [
         ({"tasks": ["U2I", "QQ", "SRR"]}, ["tasks: unknown task 'QQ'", "'SRR' (did you mean SR?); known: U2I, Q2I"]),
-        ({"tasks": "U2I,QQ"}, ["tasks: unknown task 'QQ'"]),
+        ({"tasks": "QQ"}, ["tasks: unknown task 'QQ'"]),
         (
             {"only_tasks": ["XY"], "balanced_tasks": ["YZ"]},
             ["only_tasks: unknown task 'XY'", "balanced_tasks: unknown"],
         ),
         ({"prompts": {"QQ": "{{ item }}", "SR": "x"}}, ["prompts: unknown task 'QQ'"]),
-        ({"prompts": {"SR": 5}}, ["prompts: is {'SR': 5}: must hold text only"]),
+        ({"prompts": {"SR": 5}}, ["prompts: got {'SR': 5}, expected a mapping of text"]),
         ({"task_test_examples": {"SR": 2, "XY": 2, "ZZ": 1}}, ["task_test_examples: unknown task 'XY', 'ZZ'"]),
         ({"task_files": {"tests": ["a.jsonl"]}}, ["unknown part tests, expected train, valid, test"]),
-        ({"scheduler": "s3"}, ["scheduler: is 's3', expected one of ", "s2sched", "coba", "proportional", "uniform"]),
-        ({"adapter": "ia3"}, ["adapter: is 'ia3', expected one of ", "tmole", "lora", "none"]),
-        ({"merge_method": "mean"}, ["merge_method: is 'mean', expected one of ", "slerp", "dare_ties", "none"]),
-        ({"merge_sparsify": "top"}, ["expected one of none, magnitude, random"]),
+        ({"scheduler": "s3"}, ["scheduler: got 's3', expected one of ", "s2sched", "coba", "proportional", "uniform"]),
+        ({"adapter": "ia3"}, ["adapter: got 'ia3', expected one of ", "tmole", "lora"]),
+        ({"merge_method": "mean"}, ["merge_method: got 'mean', expected one of ", "slerp", "dare_ties", "none"]),
+        (
+            {"merge_args": {"sparsify": "top"}},
+            ["merge_args: sparsify: got 'top', expected one of none, magnitude, random"],
+        ),
         ({"tasks": ["QQ"], "scheduler": "s3", "seeds": 1}, ["unknown task 'QQ'", "'s3'", "seeds: unknown setting"]),
     ],
     ids=str,
@@ -127,6 +132,21 @@ def test_model_and_dataset_may_stand_in_a_file(settings_file):
         ("mask_history", "False", False),
         ("mask_history", "true", True),
         ("rm_dup_inter", "~", None),
+        ("data_path", "/data/my data #1", "/data/my data #1"),
+        ("data_path", "1e-3", "1e-3"),
+        ("seq_separator", "|", "|"),
+        ("seq_separator", " ", " "),
+        ("field_separator", ", ", ", "),
+        ("resume", "", ""),
+        ("backbone", "None", "None"),
+        ("gpu_id", "0", 0),
+        ("gpu_id", "0,1", [0, 1]),
+        ("only_tasks", "U2I", ["U2I"]),
+        ("only_tasks", "[U2I, SR]", ["U2I", "SR"]),
+        ("domain", "age:25/35,timestamp:hour", ["age:25/35", "timestamp:hour"]),
+        ("max_steps", "~", None),
+        ("task_test_examples", "{SR: 5}", {"SR": 5}),
+        ("kernel_args", "{code_size: 4}", {"code_size": 4}),
         ("clip_grad_norm", "None", None),
         ("clip_grad_norm", "{'max_norm': 5, 'norm_type': 2}", {"max_norm": 5, "norm_type": 2}),
         ("wandb_project", "2024", "2024"),
@@ -136,12 +156,9 @@ def test_model_and_dataset_may_stand_in_a_file(settings_file):
         ("weight_decay", "1e-05", 1e-05),
     ],
 )
-def test_text_is_read_as_the_setting_wants_it(key, text, value):
-    settings = {key: text}
-    if key in ("topk", "metrics"):
-        settings["valid_metric"] = "NDCG@10"
-    found = Config("BPR", "ml-100k", config_dict=settings)[key]
-    assert found == value and type(found) is type(value)
+def test_the_command_line_reads_text_by_the_rule_of_its_key(key, text, value):
+    read = from_text(known_rules()[key], text)
+    assert read == value and type(read) is type(value)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "-2.5e+4", "1.", ".5", "3.0"])
@@ -160,26 +177,26 @@ WRONG = [
     ({"learning_rte": 1}, "learning_rte: unknown setting; did you mean learning_rate?"),
     ({"mask_histroy": True}, "mask_histroy: unknown setting; did you mean mask_history?"),
     ({"zzzzqqqq": 1}, "zzzzqqqq: unknown setting"),
-    ({"epochs": "many"}, "epochs: is 'many', expected a whole number"),
-    ({"epochs": 1.5}, "epochs: is 1.5, expected a whole number"),
-    ({"epochs": 0}, "epochs: is 0, must be at least 1"),
-    ({"epochs": None}, "epochs: must not be empty, expected a whole number"),
-    ({"seed": True}, "seed: is True, expected a whole number"),
-    ({"learning_rate": 0}, "learning_rate: is 0, must be above 0"),
-    ({"learner": "adm"}, "learner: is 'adm': expected one of adam, adamw"),
-    ({"state": "loud"}, "state: is 'loud': expected one of debug, info"),
-    ({"save_dataloaders": True}, "save_dataloaders: is True, expected one of False"),
-    ({"mask_history": "maybe"}, "mask_history: is 'maybe', expected True or False"),
-    ({"topk": [10, 0]}, "topk: is 0, must be at least 1"),
-    ({"topk": [[1]]}, r"topk: is \[1\], expected a number"),
-    ({"load_col": ["user_id"]}, r"load_col: is \['user_id'\], expected a mapping or nothing"),
+    ({"epochs": "many"}, "epochs: got 'many', expected a whole number, at least 1"),
+    ({"epochs": 1.5}, "epochs: got 1.5, expected a whole number"),
+    ({"epochs": 0}, "epochs: got 0, expected a whole number, at least 1"),
+    ({"epochs": None}, "epochs: got nothing, expected a whole number"),
+    ({"seed": True}, "seed: got True, expected a whole number"),
+    ({"learning_rate": 0}, "learning_rate: got 0, expected a number, above 0"),
+    ({"learner": "adm"}, "learner: got 'adm': expected one of adam, adamw"),
+    ({"state": "loud"}, "state: got 'loud': expected one of debug, info"),
+    ({"save_dataloaders": True}, "save_dataloaders: got True, expected one of False"),
+    ({"mask_history": "maybe"}, "mask_history: got 'maybe', expected True or False"),
+    ({"topk": [10, 0]}, "topk: got .10, 0., expected a list of whole numbers or a whole number, at least 1"),
+    ({"topk": [[1]]}, r"topk: got \[\[1\]\], expected a list of whole numbers"),
+    ({"load_col": ["user_id"]}, r"load_col: got \['user_id'\], expected a mapping or nothing"),
     ({"eval_args": {"spilt": {}}}, "eval_args: .* has no part 'spilt'"),
     ({"eval_args": {"split": {"XX": 1}}}, "eval_args: .*split must be one of"),
     ({"eval_args": {"split": {"LS": "nope"}}}, "eval_args: .*split LS must be one of valid_and_test"),
     ({"eval_args": {"split": {"RS": "all"}}}, "eval_args: .*split RS must be a list of numbers"),
-    ({"load_col": {"inter": None}}, "load_col: .*must name a list of columns for each file"),
-    ({"baselines": [1]}, "baselines: .*must hold text only"),
-    ({"baseline_args": {"BPR": 3}}, "baseline_args: .*must hold a mapping of settings for each name"),
+    ({"load_col": {"inter": None}}, "load_col: .*expected a list of columns for each file"),
+    ({"baselines": [1]}, "baselines: got .1., expected a list of text"),
+    ({"baseline_args": {"BPR": 3}}, "baseline_args: got .*, expected a mapping of mappings"),
     ({"eval_args": {"order": "XX"}}, "eval_args: .*order must be TO"),
     ({"eval_args": {"mode": "some"}}, "eval_args: .*mode 'some' must be full"),
     ({"user_inter_num_interval": "5"}, "user_inter_num_interval: .*interval such as"),
@@ -202,8 +219,8 @@ def test_wrong_settings_are_one_clear_line(settings, message):
     ("text", "message"),
     [
         ("seed: 1\n\nepohcs: 3\n", r"epohcs \(.*mine.yaml:3\): unknown setting; did you mean epochs\?"),
-        ("# comment\nepochs: many\n", r"epochs \(.*mine.yaml:2\): is 'many'"),
-        ("seed: 1\nseed: 2\n", r"seed \(.*mine.yaml:2\) is given twice, first in line 1"),
+        ("# comment\nepochs: many\n", r"epochs \(.*mine.yaml:2\): got 'many'"),
+        ("seed: 1\nseed: 2\n", r"seed \(.*mine.yaml:2\): specified more than once, first in line 1"),
         ("seed: [1\n", r"mine.yaml:\d: not valid YAML"),
         ("- seed\n", r"mine.yaml:1: expected `key: value` lines"),
         ("seed: !!python/object/apply:os.getcwd []\n", "mine.yaml:1: not valid YAML"),
@@ -229,7 +246,7 @@ def test_everything_wrong_is_wrong_before_model_and_data_are_looked_for():
     ("name", "advice"), [("BRP", "BPR"), ("bpr", "BPR"), ("recfound", "RecFound"), ("LightGNC", "LightGCN")]
 )
 def test_unknown_model(name, advice):
-    with pytest.raises(ConfigError, match=f"model: there is no model '{name}'; did you mean {advice}"):
+    with pytest.raises(ConfigError, match=f"model: unknown model '{name}'; did you mean {advice}"):
         Config(name, "ml-100k")
 
 
@@ -278,10 +295,10 @@ def test_columns_that_are_not_there(write_dataset):
 
 @pytest.mark.parametrize(
     ("given", "ours"),
-    [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "embedding_batch"), ({"eval_step": 2}, "eval_interval")],
+    [({"epochs": 5}, "max_steps"), ({"train_batch_size": 64}, "batch_args"), ({"eval_step": 2}, "eval_interval")],
 )
 def test_what_recfound_does_not_read_is_refused(given, ours):
-    with pytest.raises(ConfigError, match=f"{next(iter(given))}: RecFound counts steps .*{ours}"):
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: not read by RecFound; use {ours}"):
         Config("RecFound", "ml-100k", config_dict=given)
     assert Config("BPR", "ml-100k", config_dict=given)[next(iter(given))] == next(iter(given.values()))
     defaults = Config("RecFound", "ml-100k")
@@ -294,7 +311,7 @@ def test_what_recfound_does_not_read_is_refused(given, ours):
 
 
 def test_every_setting_of_our_files_is_explained_and_fits_its_own_rule():
-    for path in sorted(properties_dir().glob("overall.yaml")) + sorted(properties_dir().glob("model/*.yaml")):
+    for path in our_files():
         for setting in read_settings(path):
             assert setting.hint and setting.effect, f"{path.name}:{setting.line} {setting.key} has no `# (type) effect`"
             check_value(setting.key, setting.value, f"{path}:{setting.line}")
@@ -384,7 +401,7 @@ def test_unknown_columns_of_items_are_refused(tiny_path):
 
 @pytest.mark.parametrize(
     ("raw", "message"),
-    [(b"seed: 1\n# caf\xe9\n", "odd.yaml:2: not a text in UTF-8"), (b"seed: 1\n# \x00\n", "odd.yaml:2: not a text")],
+    [(b"seed: 1\n# caf\xe9\n", "odd.yaml:2: not UTF-8 text"), (b"seed: 1\n# \x00\n", "odd.yaml:2: not UTF-8")],
 )
 def test_config_files_that_are_no_text(tmp_path, raw, message):
     (tmp_path / "odd.yaml").write_bytes(raw)
@@ -395,8 +412,7 @@ def test_config_files_that_are_no_text(tmp_path, raw, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("n_layers", 3, "is a setting of AutoInt, BERT4Rec, CORE, ...; RecFound does not"),
-        ("base_args", {}, "is a setting of IAK; RecFound does not"),
+        ("n_layers", 3, "a setting of AutoInt, BERT4Rec, CORE, ..., not read by RecFound; for a baseline write"),
         ("enable_amp", True, "use precision"),
     ],
 )
@@ -426,13 +442,13 @@ def test_metrics_of_a_list_and_only_these_name_its_length(metric, fits):
 
 
 def test_a_forgotten_model_of_iak_is_noticed():
-    with pytest.raises(ConfigError, match="domain: is a setting of IAK; RecFound does not read it"):
-        Config("RecFound", "ml-100k", config_dict={"domain": ["occupation"]})
+    config = Config("RecFound", "ml-100k", config_dict={"domain": ["occupation"]})
+    assert config.notes == ["domain: not read by RecFound, only by IAK"]
 
 
-@pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "text")])
+@pytest.mark.parametrize(("device", "mode"), [("cpu", "item"), ("cuda", "positions")])
 def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
     monkeypatch.setattr("recbole_recfound.config.configurator.choose_device", lambda *_: torch.device(device))
-    assert Config("RecFound", "ml-100k")["history_mode"] == mode
-    other = "item" if mode == "text" else "text"
-    assert Config("RecFound", "ml-100k", config_dict={"history_mode": other})["history_mode"] == other
+    assert Config("RecFound", "ml-100k")["history"] == mode
+    other = "item" if mode == "positions" else "positions"
+    assert Config("RecFound", "ml-100k", config_dict={"history": other})["history"] == other

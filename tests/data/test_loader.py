@@ -15,7 +15,7 @@ from tests.small_model import build_small
 
 @pytest.fixture
 def small(small_run):
-    return build_small(small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4)
+    return build_small(small_run, batch_args={"contrastive": 3, "embedding": 5, "generative": 3, "generative_chunk": 4})
 
 
 def _tensors(batch):
@@ -67,9 +67,7 @@ def test_all_forms_take_their_turn(small):
 
 
 def test_long_waits_do_not_recurse(small_run):
-    small = build_small(
-        small_run, tasks=["U2I"], history_mode="text", text_form="prompt", embedding_batch=1, contrastive_batch=1100
-    )
+    small = build_small(small_run, tasks=["U2I"], history="prompt", batch_args={"embedding": 1, "contrastive": 1100})
     (part,) = small.loader.next_batch().parts
     assert isinstance(part, PairBatch) and len(part) == 1100
 
@@ -82,7 +80,7 @@ def test_state_round_trip_gives_the_same_batches(small, small_run):
     following = [small.loader.next_batch() for _ in range(8)]
     assert json.loads(json.dumps(kept)) == state, "a state must not change with its loader"
     other = build_small(
-        small_run, contrastive_batch=3, embedding_batch=5, generative_batch=3, generative_chunk=4
+        small_run, batch_args={"contrastive": 3, "embedding": 5, "generative": 3, "generative_chunk": 4}
     ).loader
     other.load_state_dict(state)
     for batch in following:

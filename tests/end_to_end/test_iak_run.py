@@ -157,7 +157,7 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
     [
         ("AutoInt", "timestamp:weekday"),
         ("BPR", "timestamp:hour"),
-        ("GRU4Rec", "gender,age:25/40"),
+        ("GRU4Rec", ["gender", "age:25/40"]),
         ("SASRec", "occupation"),
     ],
 )

@@ -55,12 +55,12 @@ def test_bank_equals_itself_on_the_host(monkeypatch, gathered):
     "mode",
     [
         {},
-        {"history_mode": "item"},
-        {"history_mode": "text", "text_form": "prompt"},
-        {"gradient_cache_chunk": 1, "gradient_checkpointing": True},
+        {"history": "item"},
+        {"history": "prompt"},
+        {"batch_args": {"cache_chunk": 1}, "gradient_checkpointing": True},
         {"scheduler": "coba", "adapter": "lora"},
-        {"generative_candidates": 3, "sr_form": "title"},
-        {"history_mode": "item", "user_tower": "small"},
+        {"test_args": {"rank_titles": 3}, "task_args": {"SR": {"form": "title"}}},
+        {"history": "item", "control": "small_reader"},
     ],
     ids=str,
 )
@@ -69,9 +69,7 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     run = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "BPR"])
     found = results_of(run)["run"]
     assert found["device"] == "cuda:0" and found["precision"] == "bf16"
-    assert found["history_mode"] == (
-        "item" if mode.get("history_mode") == "item" else mode.get("text_form", "positions")
-    )
+    assert found["history_mode"] == mode.get("history", "positions")
     outcome = results_of(run)["merge"]
     assert set(outcome["test"]) == {"best", "last", "merged"} and run["test_result"] == outcome["test"][outcome["kept"]]
     assert set(run["comparison"][-1]["task_metrics"]) == {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}

@@ -76,7 +76,7 @@ def test_unsaved_models_are_evaluated_as_they_are(settings):
 def test_histories_as_text(settings, form):
     from recbole.quick_start import run_recbole
 
-    changes = {"history_mode": "text", "text_form": form, "max_steps": 2}
+    changes = {"history": form, "max_steps": 2}
     assert set(run_recbole("RecFound", "tiny", config_dict=settings | changes)) == KEYS
 
 
@@ -200,7 +200,9 @@ def test_recboles_trainer_tests_iak_as_our_run_does(iak_settings, tmp_path):
     ours = run_recfound(
         "IAK",
         "tiny",
-        config_dict=iak_settings | small_base("DeepFM", epochs=1) | {"output_dir": str(tmp_path / "runs"), "use_gpu": False},
+        config_dict=iak_settings
+        | small_base("DeepFM", epochs=1)
+        | {"output_dir": str(tmp_path / "runs"), "use_gpu": False},
     )
     checkpoint = {"base_checkpoint": ours["run_dir"], "load_col": small_base("DeepFM")["load_col"]}
     config = Config("IAK", "tiny", config_dict=iak_settings | checkpoint)
@@ -211,7 +213,9 @@ def test_recboles_trainer_tests_iak_as_our_run_does(iak_settings, tmp_path):
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, valid)
     theirs = trainer.evaluate(test)
-    assert theirs == pytest.approx({k: v for k, v in ours["test_result"].items() if not k.startswith("weighted")}, abs=1e-4)
+    assert theirs == pytest.approx(
+        {k: v for k, v in ours["test_result"].items() if not k.startswith("weighted")}, abs=1e-4
+    )
 
 
 def test_recboles_tuning_searches_settings_of_iak(iak_settings, tmp_path):
@@ -222,7 +226,10 @@ def test_recboles_tuning_searches_settings_of_iak(iak_settings, tmp_path):
 
     def objective(config_dict=None, config_file_list=None):
         return objective_function(
-            iak_settings | small_base("DeepFM", epochs=1) | dict(config_dict or {}) | {"model": "IAK", "dataset": "tiny"},
+            iak_settings
+            | small_base("DeepFM", epochs=1)
+            | dict(config_dict or {})
+            | {"model": "IAK", "dataset": "tiny"},
             config_file_list,
             saved=False,
         )

@@ -25,18 +25,13 @@ def finished(tmp_path_factory, tiny_path, tiny_backbone):
         "time_budget": 0,
         "max_steps": 6,
         "eval_interval": 2,
-        "probe_interval": 3,
-        "probe_size": 2,
-        "frozen_feature_layers": [3],
-        "lora_r": 2,
-        "embedding_batch": 4,
-        "contrastive_batch": 2,
-        "generative_chunk": 2,
-        "max_generative_examples": 30,
-        "sr_candidates": 4,
-        "history_titles": 3,
+        "probe_args": {"interval": 3, "size": 2},
+        "tower_args": {"feature_layers": [3]},
+        "adapter_args": {"r": 2},
+        "batch_args": {"embedding": 4, "contrastive": 2, "generative_chunk": 2},
+        "task_args": {"*": {"max_examples": 30, "history_titles": 3}, "SR": {"candidates": 4}},
         "task_test_examples": 3,
-        "max_answer_tokens": 12,
+        "test_args": {"max_answer_tokens": 12},
         "weight_decay": 0.0,
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
     }
@@ -126,7 +121,9 @@ def _hits(loaded):
     return sum(hits) / len(hits)
 
 
-@pytest.mark.parametrize("control", [{"body": "random"}, {"item_features": "random"}, {"user_tower": "small"}], ids=str)
+@pytest.mark.parametrize(
+    "control", [{"control": "random_body"}, {"control": "random_item_text"}, {"control": "small_reader"}], ids=str
+)
 def test_controls_are_loaded_as_they_were(small_run, control, tmp_path_factory, monkeypatch):
     """What is drawn is drawn the same again; and from another folder."""
     result = run_recfound("RecFound", "tiny", config_dict=small_run | control | {"max_steps": 2, "output_dir": "here"})
@@ -137,7 +134,7 @@ def test_controls_are_loaded_as_they_were(small_run, control, tmp_path_factory, 
 
 
 EVERY_TASK = {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}
-PROBED = {"probe_interval": 1, "s2sched_warmup": 1}
+PROBED = {"probe_args": {"interval": 1}, "scheduler_args": {"warmup": 1}}
 """Schedulers that watch losses act from the third step on."""
 
 
@@ -187,7 +184,7 @@ def plain_untrained(small_settings, tmp_path_factory) -> Seen:
 @pytest.mark.parametrize("form", ["positions", "prompt"])
 def test_text_modes_run(small_run, plain, form):
     """Histories as text are scored otherwise; a prompt is held against texts and leaves the item table alone."""
-    seen = see(small_run, history_mode="text", text_form=form, max_steps=2)
+    seen = see(small_run, history=form, max_steps=2)
     assert seen.results["run"]["history_mode"] == form and plain.results["run"]["history_mode"] == "item"
     changed = seen.changed_from(plain)
     assert "U2I" in changed and not changed & {"SR", "SA", "IP", "AVE"}
@@ -207,7 +204,7 @@ def test_the_adapter_can_be_one_lora(small_run, plain):
 
 
 def test_without_an_adapter_the_backbone_learns_nothing(small_run, plain):
-    seen = see(small_run, adapter="none")
+    seen = see(small_run, control="no_adapter")
     assert seen.parts() == plain.parts() - {"backbone"} and seen.moved()
     assert seen.run["comparison"][-1]["trainable_parameters"] < plain.run["comparison"][-1]["trainable_parameters"]
     for run, learned in ((seen, False), (plain, True)):
@@ -260,13 +257,13 @@ def test_one_task_alone(small_run, plain):
 @pytest.mark.parametrize(
     ("control", "changed", "same_vectors"),
     [
-        ({"backbone_layers": 0}, {"U2I"}, True),
-        ({"user_tower": "small"}, {"U2I"}, None),
-        ({"body": "random"}, EVERY_TASK, True),
-        ({"item_features": "random"}, {"U2I"}, False),
-        ({"use_item_text": False}, {"U2I"}, False),
+        ({"control": "no_body"}, {"U2I"}, True),
+        ({"control": "small_reader"}, {"U2I"}, None),
+        ({"control": "random_body"}, EVERY_TASK, True),
+        ({"control": "random_item_text"}, {"U2I"}, False),
+        ({"item_args": {"use_text": False}}, {"U2I"}, False),
     ],
-    ids=["backbone_layers", "user_tower", "body", "item_features", "use_item_text"],
+    ids=["no_body", "small_reader", "random_body", "random_item_text", "without_text"],
 )
 def test_controls_change_what_they_control(small_run, plain, plain_untrained, control, changed, same_vectors):
     """Losses of the tasks that read it, before training, and the vectors of items (None: other draws come before theirs)."""
@@ -277,13 +274,13 @@ def test_controls_change_what_they_control(small_run, plain, plain_untrained, co
         ("item_table.text.weight" in seen.before),
         any(name.startswith("user_tower.small.") for name in seen.before),
     )
-    assert has_text == ("use_item_text" not in control) and has_reader == ("user_tower" in control)
+    assert has_text == ("item_args" not in control) and has_reader == (control.get("control") == "small_reader")
     if same_vectors is not None:
         untrained = see(small_run | control, max_steps=0)
         assert torch.allclose(untrained.vectors(), plain_untrained.vectors(), atol=1e-5) == same_vectors
 
 
-@pytest.mark.parametrize("control", [{"backbone_layers": 0}, {"user_tower": "small"}], ids=str)
+@pytest.mark.parametrize("control", [{"control": "no_body"}, {"control": "small_reader"}], ids=str)
 def test_controls_of_the_reader_leave_the_backbone_out(small_run, control):
     """Without tasks that read text, nothing of the backbone is trained."""
     seen = see(small_run | control, tasks=["U2I"], max_steps=2)
@@ -299,7 +296,9 @@ def test_recboles_own_model_runs_through_the_same_call(small_run):
 def test_bf16_runs_and_keeps_vectors_in_full(small_run):
     """bf16 weights under autocast, as on processors with AMX and on GPUs; scores stay float32."""
     result = run_recfound(
-        "RecFound", "tiny", config_dict=small_run | {"precision": "bf16", "gradient_cache_chunk": 1, "max_steps": 2}
+        "RecFound",
+        "tiny",
+        config_dict=small_run | {"precision": "bf16", "batch_args": {"cache_chunk": 1}, "max_steps": 2},
     )
     vectors = load_file(Path(result["run_dir"]) / "item_embeddings.safetensors")["item_embeddings"]
     assert vectors.dtype == torch.float32 and not torch.equal(vectors, vectors.bfloat16().float())

@@ -1,4 +1,4 @@
-"""A task, a scheduler, a merge method and a metric from a file of somebody else: examples/add_a_task.py."""
+"""A task, a scheduler, a merge method, a metric and a system from files outside the package: examples/add_a_*.py."""
 
 import hashlib
 import json
@@ -35,8 +35,8 @@ def finished(checkout, small_run, tmp_path):
     """The folder of a run whose settings come from the example's YAML file and one more."""
     before = digests(checkout / "recbole_recfound")
     shutil.copy(checkout / EXAMPLE, tmp_path / "strange.py")
-    small = small_run | {"dataset": "tiny", "max_steps": 6, "task_test_examples": 4, "item_text_fields": None}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    small = small_run | {"dataset": "tiny", "max_steps": 6, "task_test_examples": 4, "item_args": {"text_fields": None}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(dict(small)))
     files = f"--config_files={(checkout / EXAMPLE).with_suffix('.yaml')} small.yaml"
     result = run("strange.py", files, cwd=tmp_path, package=checkout)
     assert result.returncode == 0, result.stderr
@@ -76,8 +76,8 @@ def test_a_misspelt_name_is_refused_before_anything_is_loaded(checkout, tmp_path
     shutil.copy(checkout / EXAMPLE, tmp_path / "strange.py")
     wrong = ["--tasks=[U2I,YQ,YR]", "--scheduler=squareroot", "--data_path=/nowhere", "--backbone=/nowhere"]
     result = run("strange.py", *wrong, "--use_gpu=False", cwd=tmp_path, package=checkout)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "unknown task 'YQ'" in result.stderr and "square_root" in result.stderr
+    assert result.returncode == 2 and result.stderr.startswith("error: 2 problems in the settings\n")
+    assert "unknown task 'YQ'" in result.stderr and "did you mean square_root?" in result.stderr
 
 
 def test_files_a_stranger_edits(checkout, tmp_path):
@@ -102,3 +102,40 @@ def test_files_a_stranger_edits(checkout, tmp_path):
     )
     told = run("-c", look, cwd=tmp_path, package=package.parent)
     assert told.stdout.split() == [str(package / "__init__.py"), *["True"] * 4], told.stderr
+
+
+def test_a_system_from_another_file_runs_from_a_yaml_file(checkout, tiny_path, tmp_path):
+    before = digests(checkout / "recbole_recfound")
+    code = """
+import json, pathlib, add_a_system
+from recbole_recfound import run_recfound
+result = run_recfound(config_file_list=["add_a_system.yaml", "small.yaml"])
+pathlib.Path("result.json").write_text(json.dumps(result))
+"""
+    for name in ("add_a_system.py", "add_a_system.yaml", "RecentPop.yaml"):
+        shutil.copy(checkout / "examples" / name, tmp_path)
+    (tmp_path / "small.yaml").write_text(
+        f"dataset: tiny\ndata_path: {tiny_path}\nshow_progress: False\nuse_gpu: False\n"
+    )
+    done = run("-c", code, cwd=tmp_path, package=f"{checkout}{os.pathsep}{tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert digests(checkout / "recbole_recfound") == before
+    result = json.loads((tmp_path / "result.json").read_text())
+    folder = tmp_path / result["run_dir"]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["system"] == "RecentPop" and results["recent_parts"] == [0.1, 1.0]
+    assert (folder / "report.html").is_file()
+    rows = {row["model"]: row for row in results["rows"]}
+    assert list(rows) == ["Pop", "RecentPop 10%", "RecentPop 100%"]
+    own = [row for name, row in rows.items() if name != "Pop"]
+    best = max(own, key=lambda row: row["valid_metrics"]["ndcg@10"])
+    assert result["test_result"] == best["metrics"] and own[0]["metrics"] != own[1]["metrics"]
+
+
+def test_keys_of_a_system_from_another_file_are_checked_like_ours(checkout, tmp_path):
+    for name in ("add_a_system.py", "RecentPop.yaml"):
+        shutil.copy(checkout / "examples" / name, tmp_path)
+    wrong = ["--model=RecentPop", "--recent_parts=[0.5, 2]", "--recent_part=1"]
+    done = run("add_a_system.py", *wrong, cwd=tmp_path, package=checkout)
+    assert done.returncode == 2 and "recent_part: unknown setting; did you mean recent_parts?" in done.stderr
+    assert "recent_parts: got [0.5, 2], expected a list of numbers, at most 1, above 0" in done.stderr

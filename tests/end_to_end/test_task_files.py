@@ -96,10 +96,22 @@ def test_files_alone(small_run, files):
         ({"task_files": []}, ConfigError, "dataset: none has no atomic files"),
         ({"task_files": {"test": ["a.jsonl"]}}, ConfigError, "there is no training file"),
         ({"baselines": ["Pop"]}, ConfigError, "dataset: none has no interactions"),
-        ({"bert_score_model": "absent"}, ConfigError, "bert_score_model: absent"),
-        ({"task_files": {"train": 3}}, ConfigError, "task_files: .*must be a list of files, or {train"),
-        ({"task_files": [["a.jsonl"]]}, ConfigError, "task_files: .*must be a list of files, or {train"),
-        ({"task_files": [""]}, ConfigError, "task_files: .*must be a list of files, or {train"),
+        ({"test_args": {"bert_score_model": "absent"}}, ConfigError, "bert_score_model: absent"),
+        (
+            {"task_files": {"train": 3}},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
+        (
+            {"task_files": [["a.jsonl"]]},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
+        (
+            {"task_files": [""]},
+            ConfigError,
+            "task_files: got .*, expected a list of text or a mapping|task_files: got .*: expected files, or {train",
+        ),
         (
             {"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}},
             ConfigError,
@@ -174,11 +186,11 @@ def test_records_of_titles_make_no_ranking_by_titles(small_run):
     Path("titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = small_run | {
         "tasks": ["U2I"],
-        "sr_form": "title",
-        "generative_candidates": 5,
+        "task_args": {"SR": {"form": "title"}},
+        "test_args": {"rank_titles": 5},
         "task_files": ["titles.jsonl"],
     }
-    with pytest.raises(ConfigError, match="generative_candidates: .* needs the tasks U2I and SR of the data set"):
+    with pytest.raises(ConfigError, match="test_args: rank_titles needs the tasks U2I and SR of the data set"):
         run_recfound("RecFound", "tiny", config_dict=settings)
 
 
@@ -188,7 +200,9 @@ def test_records_of_users_wait_beside_sequences(small_run):
         {"query": ["Who:", f"user {n}"], "pos": [["", f"item {n}"]], "neg": [], "task": "Emb_user"} for n in range(200)
     ]
     Path("users.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    small = build_small(small_run, tasks=["U2I"], task_files=["users.jsonl"], contrastive_batch=3, embedding_batch=2)
+    small = build_small(
+        small_run, tasks=["U2I"], task_files=["users.jsonl"], batch_args={"contrastive": 3, "embedding": 2}
+    )
     seen = {"SequenceBatch": [], "PairBatch": []}
     for _ in range(8):
         for part in small.loader.next_batch().parts:
@@ -199,7 +213,12 @@ def test_records_of_users_wait_beside_sequences(small_run):
 
 
 def test_titles_are_ranked_in_a_row_of_their_own(small_run):
-    settings = small_run | {"tasks": ["U2I", "SR"], "sr_form": "title", "generative_candidates": 3, "max_steps": 2}
+    settings = small_run | {
+        "tasks": ["U2I", "SR"],
+        "task_args": {"SR": {"form": "title"}},
+        "test_args": {"rank_titles": 3},
+        "max_steps": 2,
+    }
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     titles, own = result["comparison"]
     assert titles["model"] == "RecFound, titles ranked" and own["model"] == "RecFound"
@@ -251,7 +270,7 @@ def test_validate_data(files, tiny_backbone, capsys):
         [["absent", *options], "absent cannot be read"],
         [["a", "b", "a"], "a is given twice"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
-        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: is 3"],
+        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: got 3"],
     ):
         assert main(["validate-data", *argv]) == 2
         assert message in capsys.readouterr().err, argv
@@ -290,13 +309,16 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
             "only_tasks: AG is not among the tasks that data and files give: U2I, Q2I, SR, PM, IP",
         ),
         ({"baselines": ["Pop"]}, "baselines: nothing is ranked without U2I"),
-        ({"body": "random"}, "body: random is a control of rankings"),
-        ({"adapter": "none"}, "adapter: none leaves nothing to train"),
+        ({"control": "random_body"}, "control: random_body is one of rankings"),
+        ({"control": "no_adapter"}, "control: no_adapter leaves nothing to train"),
         ({"max_steps": None}, "max_steps: without a ranking there is no early stopping"),
-        ({"merge_sparsify": "random", "merge_method": "ties"}, "merge_sparsify: is for linear and slerp"),
-        ({"generative_candidates": 2}, "generative_candidates: a ranking by titles needs"),
+        (
+            {"merge_args": {"sparsify": "random"}, "merge_method": "ties"},
+            "merge_args: sparsify is for linear and slerp",
+        ),
+        ({"test_args": {"rank_titles": 2}}, "test_args: rank_titles needs"),
         ({"task_test_examples": {"XY": 2}}, "task_test_examples: unknown task 'XY'"),
-        ({"task_test_examples": {"SR": -2}}, "must be whole numbers, at least 0"),
+        ({"task_test_examples": {"SR": -2}}, "expected a whole number or a mapping of whole numbers, at least 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             run_recfound("RecFound", "tiny", config_dict=settings | changes)

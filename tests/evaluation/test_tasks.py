@@ -21,7 +21,11 @@ from recbole_recfound.model.generation import Generator
 from tests.data.task.hand_made import task_settings, training_data
 from tests.small_model import build_small, perturb
 
-SETTINGS = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
+SETTINGS = {
+    "test_args": {"max_answer_tokens": 4, "bert_score_model": ""},
+    "metric_decimal_place": 4,
+    "show_progress": False,
+}
 
 
 def _asked(prompt, answer):

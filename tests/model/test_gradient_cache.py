@@ -95,7 +95,7 @@ def test_as_random_goes_on_as_if_nothing_had_run():
 
 
 def _model_gradients(settings, chunk):
-    small = build_small(settings, gradient_cache_chunk=chunk, dropout=0.0)
+    small = build_small(settings, batch_args={"cache_chunk": chunk}, dropout=0.0)
     perturb(small.model)
     small.model.refresh_items()
     small.model.train()
@@ -104,9 +104,7 @@ def _model_gradients(settings, chunk):
     return {name: weight.grad for name, weight in small.model.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"history_mode": "text", "text_form": "prompt"}, {"gradient_checkpointing": True}], ids=str
-)
+@pytest.mark.parametrize("changes", [{}, {"history": "prompt"}, {"gradient_checkpointing": True}], ids=str)
 def test_the_model_gives_the_same_gradients_in_chunks(small_run, changes):
     whole, chunks = (_model_gradients(small_run | changes, chunk) for chunk in (0, 3))
     assert whole.keys() == chunks.keys() and any("router" in name for name in whole)

@@ -13,7 +13,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.trainer.optimizer import trained_parameters
 from tests.small_model import build_small, perturb
 
-MODES = [{}, {"history_mode": "text", "text_form": "positions"}, {"history_mode": "text", "text_form": "prompt"}]
+MODES = [{}, {"history": "positions"}, {"history": "prompt"}]
 
 
 def _ready(settings, **changes):
@@ -52,7 +52,7 @@ def test_full_ranking_equals_predict_and_ignores_the_rest_of_the_batch(small_run
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_ranks_with_the_state_that_was_trained_to_predict_the_next_item(small_run, mode):
     """The validation probe's loss, recomputed from the scores of a full ranking."""
-    small = _ready(small_run | mode, use_item_id=False)
+    small = _ready(small_run | mode | {"item_args": {"use_id": False}})
     model = small.model
     (part,) = small.loader.probe_batch("U2I").parts
     if not model.history.uses_item_table:
@@ -82,7 +82,7 @@ def _padded(items):
 def _probe_users(small):
     pairs = held_out(small.splits.valid_set)
     order = np.random.default_rng([small.config["seed"], 0xA11]).permutation(len(pairs))
-    return pairs[order[: 4 * small.config["probe_size"]], 0]
+    return pairs[order[: 4 * small.config["probe_args"]["size"]], 0]
 
 
 def test_user_without_history_gets_finite_scores(small_run):
@@ -141,7 +141,7 @@ def test_refreshed_items_follow_the_adapter(small_run):
 
 def test_random_controls_differ_and_keep_the_texts_centre(small_run):
     plain, body, features = (
-        build_small(small_run, **change) for change in ({}, {"body": "random"}, {"item_features": "random"})
+        build_small(small_run, **change) for change in ({}, {"control": "random_body"}, {"control": "random_item_text"})
     )
     before = [weight.clone() for weight in body.model._decoder.layers.parameters()]
     for small in (plain, body, features):
@@ -158,7 +158,7 @@ def test_random_controls_differ_and_keep_the_texts_centre(small_run):
 
 
 def test_adapter_none_trains_no_adapter_and_keeps_it_silent(small_run):
-    small = build_small(small_run, adapter="none", body="random")
+    small = build_small(small_run, control="no_adapter")
     small.model.refresh_items()
     assert trained_parameters(small.model) and not any(
         name.startswith("backbone.") for name in trained_parameters(small.model)
@@ -182,7 +182,8 @@ def test_only_what_a_mode_reads_is_trained(small_run, mode, absent):
     [(["U2I"], 1, {0}), (["U2I", "I2I"], 1, {0, 1}), (["U2I", "SR"], 1, {0, 1, 2}), (["U2I"], 0, set())],
 )
 def test_only_layers_that_run_are_trained(small_run, tmp_path, tasks, layers, trained):
-    small = build_small(small_run, tasks=tasks, backbone_layers=layers, text_layers=2, max_steps=2)
+    depth = {"tower_args": {"user_layers": layers or None, "text_layers": 2}, "control": None if layers else "no_body"}
+    small = build_small(small_run, tasks=tasks, max_steps=2, **depth)
     names = [name for name in trained_parameters(small.model) if name.startswith("backbone.")]
     found = {int(name.split(".layers.")[1].split(".")[0]) for name in names if ".layers." in name}
     assert found == trained and bool(names) == bool(trained)
@@ -218,24 +219,27 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"backbone_layers": 0} | MODES[1], "backbone_layers: 0"),
-        ({"user_tower": "small"} | MODES[1], "user_tower: small"),
-        ({"user_tower": "small", "backbone_layers": 1}, "user_tower: small"),
-        ({"adapter": "none"} | MODES[2], "adapter: none"),
-        ({"use_item_text": False, "use_item_id": False}, "use_item_id: False"),
+        ({"control": "no_body"} | MODES[1], "control: no_body .* needs soft tokens"),
+        ({"control": "small_reader"} | MODES[1], "control: small_reader .* soft tokens"),
         (
-            {"target_modules": ["q_proj", "embed_tokens"]},
+            {"control": "small_reader", "tower_args": {"user_layers": 1}},
+            "control: small_reader .* leave tower_args: user_layers out",
+        ),
+        ({"control": "no_adapter"} | MODES[2], "control: no_adapter leaves nothing to train"),
+        ({"item_args": {"use_text": False, "use_id": False}}, "item_args: use_text and use_id"),
+        (
+            {"adapter_args": {"target_modules": ["q_proj", "embed_tokens"]}},
             "target_modules: .* no linear layer 'embed_tokens', it has q_proj",
         ),
-        ({"target_modules": ["nothing"]}, "target_modules: .* no linear layer 'nothing'"),
+        ({"adapter_args": {"target_modules": ["nothing"]}}, "target_modules: .* no linear layer 'nothing'"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
         (
-            {"max_prompt_tokens": 200, "sr_candidates": 20},
+            {"max_prompt_tokens": 200, "task_args": {"SR": {"candidates": 20}}},
             "max_prompt_tokens: 200 leaves no room for data in the prompt of SR",
         ),
-        ({"tasks": ["I2I"], "body": "random"}, "body: random is a control of rankings"),
+        ({"tasks": ["I2I"], "control": "random_body"}, "control: random_body is one of rankings"),
     ],
 )
 def test_settings_that_make_no_model(small_run, changes, said):
@@ -244,7 +248,7 @@ def test_settings_that_make_no_model(small_run, changes, said):
 
 
 def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
-    small = build_small(small_run, frozen_feature_layers=[2, 30, 40])
+    small = build_small(small_run, tower_args={"feature_layers": [2, 30, 40]})
     small.model.refresh_items()
     assert small.model.frozen_layers == [2, 3]
     assert small.model.item_table.features.shape[1] == 4 * len(small.model.text_mean)

@@ -164,6 +164,6 @@ def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
 
 def test_item_table_of_text_or_ids_alone():
     assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"ids.weight"}
-    assert not any("ids" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_item_id=False).named_parameters())
+    assert not any("ids" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_id=False).named_parameters())
     with pytest.raises(ValueError, match="its text, its id"):
-        ItemTable(5, 3, 4, 1.0, use_text=False, use_item_id=False)
+        ItemTable(5, 3, 4, 1.0, use_text=False, use_id=False)

@@ -12,33 +12,33 @@ STEPS = 5
 QUICK = {
     "max_steps": STEPS,
     "eval_interval": STEPS,
-    "refresh_interval": 3,
-    "probe_interval": STEPS,
+    "item_args": {"refresh_interval": 3},
+    "probe_args": {"interval": STEPS},
     "task_test_examples": 0,
     "warmup_steps": 2,
     "merge_method": "none",
     "dropout": 0.0,
-    "max_generative_examples": 30,
+    "task_args": {"*": {"max_examples": 30}},
 }
 MODES = {
-    "item": {"history_mode": "item"},
-    "positions": {"history_mode": "text", "text_form": "positions"},
-    "prompt": {"history_mode": "text", "text_form": "prompt"},
+    "item": {"history": "item"},
+    "positions": {"history": "positions"},
+    "prompt": {"history": "prompt"},
 }
 VARIANTS = {
     "lora": {"adapter": "lora"},
-    "coba": {"scheduler": "coba", "s2sched_warmup": 1},
-    "s2sched": {"s2sched_warmup": 1, "probe_interval": 1},
-    "dropout": {"dropout": 0.1, "lora_dropout": 0.1},
-    "no refresh": {"refresh_interval": 0},
-    "gradient cache": {"gradient_cache_chunk": 1, "gradient_accumulation": 2},
-    "sampled softmax": {"full_softmax_items": 10, "sampled_items": 20},
-    "small tower": {"history_mode": "item", "user_tower": "small"},
-    "title negatives": {"negative_source": "title", "hard_negatives": 2},
+    "coba": {"scheduler": "coba", "scheduler_args": {"warmup": 1}},
+    "s2sched": {"scheduler_args": {"warmup": 1}, "probe_args": {"interval": 1}},
+    "dropout": {"dropout": 0.1, "adapter_args": {"lora_dropout": 0.1}},
+    "no refresh": {"item_args": {"refresh_interval": 0}},
+    "gradient cache": {"batch_args": {"cache_chunk": 1, "accumulation": 2}},
+    "sampled softmax": {"loss_args": {"full_softmax_items": 10, "sampled_items": 20}},
+    "small tower": {"history": "item", "control": "small_reader"},
+    "title negatives": {"task_args": {"*": {"negative_source": "title", "hard_negatives": 2}}},
 }
 ATOMIC = {name: {"tasks": [name]} for name in ("U2I", "I2I", "Q2I", "SA", "IP", "AVE", "UP")} | {
     "SR letters": {"tasks": ["SR"]},
-    "SR title": {"tasks": ["SR"], "sr_form": "title"},
+    "SR title": {"tasks": ["SR"], "task_args": {"SR": {"form": "title"}}},
 }
 ANSWERS = {"PRP": "substitute", "SA": "4", "PM": "yes", "AP": "no"}
 """Answers of the tasks that have few; the others are asked for free text."""
@@ -75,7 +75,7 @@ def test_variants(variant, small_run, pins):
 
 @pytest.mark.parametrize("task", ATOMIC)
 def test_tasks_of_atomic_files(task, small_run, pins):
-    settings = small_run | QUICK | {"generative_chunk": 1} | ATOMIC[task]
+    settings = small_run | QUICK | {"batch_args": {"generative_chunk": 1}} | ATOMIC[task]
     steps = first_steps(run_recfound("RecFound", "tiny", config_dict=settings))
     (name,) = ATOMIC[task]["tasks"]
     assert all(list(step["losses"]) == [name] for step in steps)
@@ -104,7 +104,9 @@ def records(task: str, count: int = 12) -> list[dict]:
 @pytest.mark.parametrize("task", TASKS)
 def test_tasks_of_records(task, small_run, tmp_path, pins):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records(task)))
-    settings = small_run | QUICK | {"task_files": [str(tmp_path / "train.jsonl")], "generative_chunk": 1}
+    settings = (
+        small_run | QUICK | {"task_files": [str(tmp_path / "train.jsonl")], "batch_args": {"generative_chunk": 1}}
+    )
     settings.pop("load_col")
     steps = first_steps(run_recfound("RecFound", "none", config_dict=settings))
     assert all(list(step["losses"]) == [task] for step in steps)

@@ -9,7 +9,9 @@ from recbole_recfound.quick_start import run_recfound
 def test_metrics(small_run, pins):
     """Metrics of the row, of the candidates of merging, and of the tasks."""
     result = run_recfound(
-        "RecFound", "tiny", config_dict=small_run | {"max_steps": 5, "warmup_steps": 2, "max_answer_tokens": 12}
+        "RecFound",
+        "tiny",
+        config_dict=small_run | {"max_steps": 5, "warmup_steps": 2, "test_args": {"max_answer_tokens": 12}},
     )
     results = json.loads((Path(result["run_dir"]) / "results.json").read_text())
     (row,) = result["comparison"]
@@ -36,8 +38,8 @@ def test_metrics(small_run, pins):
 def test_ranking_by_titles(small_run, pins):
     settings = small_run | {
         "tasks": ["U2I", "SR"],
-        "sr_form": "title",
-        "generative_candidates": 3,
+        "task_args": {"SR": {"form": "title"}},
+        "test_args": {"rank_titles": 3},
         "max_steps": 2,
         "task_test_examples": 0,
     }

@@ -65,15 +65,17 @@ class NoHomelessTensors(TorchFunctionMode):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gradient_cache_chunk": 2, "full_softmax_items": 10, "sampled_items": 20},
+        {"batch_args": {"cache_chunk": 2}, "loss_args": {"full_softmax_items": 10, "sampled_items": 20}},
         {"adapter": "lora", "scheduler": "coba"},
-        {"history_mode": "text", "text_form": "positions"},
-        {"history_mode": "text", "text_form": "prompt", "gradient_checkpointing": True},
+        {"history": "positions"},
+        {"history": "prompt", "gradient_checkpointing": True},
     ],
     ids=str,
 )
 def test_training_and_evaluation(small_run, tmp_path, changes):
-    small = build_small(small_run, **changes, max_steps=3, refresh_interval=2, lora_dropout=0.1)
+    small = build_small(
+        small_run, **changes, max_steps=3, item_args={"refresh_interval": 2}, adapter_args={"lora_dropout": 0.1}
+    )
     perturb(small.model)
     trainer = small.trainer(tmp_path)
     with NoHomelessTensors() as mode:
@@ -88,7 +90,11 @@ def test_generation(small_run):
     perturb(small.model)
     small.model.refresh_items()
     collator = small.model.parts.data.collator
-    settings = {"max_answer_tokens": 4, "bert_score_model": "", "metric_decimal_place": 4, "show_progress": False}
+    settings = {
+        "test_args": {"max_answer_tokens": 4, "bert_score_model": ""},
+        "metric_decimal_place": 4,
+        "show_progress": False,
+    }
     with NoHomelessTensors() as mode:
         for beams in (1, 2):
             generator = Generator(small.model.backbone, collator.tokenizer, small.device, beams)

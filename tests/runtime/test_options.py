@@ -24,7 +24,7 @@ def test_values_and_defaults():
 def test_all_errors_in_one_message():
     with pytest.raises(ConfigError) as error:
         Paint.of({"colour": "green", "layers": True, "gloss": -0.5, "dry": "yes"}, "paint")
-    assert str(error.value).split("; ") == [
+    assert error.value.problems == [
         "paint: colour: got 'green', expected one of red, blue",
         "paint: layers: got True, expected a whole number, at least 1, at most 5",
         "paint: gloss: got -0.5, expected a number, at least 0",

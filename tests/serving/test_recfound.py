@@ -18,8 +18,8 @@ from recbole_recfound.system.recfound.system import RecFoundSystem
 
 MODES = {
     "item": {},
-    "positions": {"history_mode": "text", "text_form": "positions"},
-    "prompt": {"history_mode": "text", "text_form": "prompt"},
+    "positions": {"history": "positions"},
+    "prompt": {"history": "prompt"},
 }
 
 
@@ -49,7 +49,7 @@ def test_without_data_set_and_record_files(small_run, tiny_path, tmp_path, monke
         {"text": [f"Same? {number}", "yes" if number % 2 else "no"], "task": "Product_Matching"} for number in range(8)
     ]
     records.write_text("\n".join(map(json.dumps, lines)))
-    settings = small_run | {"data_path": str(data), "task_files": [str(records)], "generative_batch": 4}
+    settings = small_run | {"data_path": str(data), "task_files": [str(records)], "batch_args": {"generative": 4}}
     result, expected = _run(settings, monkeypatch, **MODES[mode])
     splits = build_splits(Config("RecFound", "tiny", config_dict=settings))
     histories = {
@@ -77,15 +77,7 @@ def test_without_data_set_and_record_files(small_run, tiny_path, tmp_path, monke
 def finished(tiny_path, tiny_backbone, tmp_path_factory):
     """A finished run with histories of its users."""
     folder = tmp_path_factory.mktemp("served")
-    settings = {
-        "data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(folder), "show_progress": False,
-        "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 4, "eval_interval": 2, "refresh_interval": 3,
-        "probe_interval": 4, "probe_size": 2, "frozen_feature_layers": [3], "lora_r": 2, "embedding_batch": 4,
-        "sequence_targets": 1, "generative_batch": 2, "contrastive_batch": 2, "generative_chunk": 2,
-        "max_generative_examples": 30, "sr_candidates": 4, "history_titles": 3, "max_item_tokens": 24,
-        "max_prompt_tokens": 400, "max_answer_tokens": 8, "task_test_examples": 0,
-        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "save_histories": True,
-    }  # fmt: skip
+    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(folder), "show_progress": False, "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 4, "eval_interval": 2, "item_args": {"refresh_interval": 3, "max_tokens": 24}, "probe_args": {"interval": 4, "size": 2}, "tower_args": {"feature_layers": [3]}, "adapter_args": {"r": 2}, "batch_args": {"embedding": 4, "sequence_targets": 1, "generative": 2, "contrastive": 2, "generative_chunk": 2}, "task_args": {"*": {"max_examples": 30, "history_titles": 3}, "SR": {"candidates": 4}}, "max_prompt_tokens": 400, "test_args": {"max_answer_tokens": 8}, "task_test_examples": 0, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "save_histories": True}  # fmt: skip
     return run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
 
 
@@ -169,7 +161,7 @@ def test_new_items_are_recommended_at_once(small_run, mode):
 
 
 def test_text_vectors_of_known_items_are_theirs_where_ids_take_no_part(small_run):
-    run = run_recfound("RecFound", "tiny", config_dict=small_run | {"use_item_id": False, "max_steps": 4})
+    run = run_recfound("RecFound", "tiny", config_dict=small_run | {"item_args": {"use_id": False}, "max_steps": 4})
     loaded = load_recfound(run["run_dir"])
     indices = loaded.saved.items.item_ids.index_of_id[1:6]
     texts = [loaded.catalogue.sentence_of(index) for index in indices]

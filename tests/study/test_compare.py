@@ -13,7 +13,7 @@ from recbole_recfound.system.recfound import variants as room
 ALL_VARIANTS = room.VARIANTS
 VARIANTS = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
-    "control: random item text": {"item_features": "random"},
+    "control: random item text": {"control": "random_item_text"},
 }
 
 
@@ -68,7 +68,7 @@ def test_controls_of_soft_tokens_are_left_out_where_histories_are_text(small_run
         "max_steps": 1,
         "task_test_examples": 0,
         "baselines": ["Pop"],
-        "history_mode": "text",
+        "history": "positions",
     }
     names = [row["model"] for row in compare("tiny", None, settings)["rows"]]
     assert "control: random item text" not in names and "- TMoLE (one shared LoRA)" in names
@@ -82,7 +82,7 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
         "max_steps": 4,
         "task_test_examples": 2,
         "baselines": ["Pop"],
-        "gradient_accumulation": 2,
+        "batch_args": {"accumulation": 2},
     }
     found = compare("tiny", None, settings)
     rows = {row["model"]: row for row in found["rows"]}
@@ -107,7 +107,7 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
         compare("tiny", None, settings | {"only_tasks": ["SR"]})
 
 
-@pytest.mark.parametrize("changes", [{"backbone_layers": 1}, {"user_tower": "small"}], ids=str)
+@pytest.mark.parametrize("changes", [{"tower_args": {"user_layers": 1}}, {"control": "small_reader"}], ids=str)
 def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, changes):
     """A row that is refused would stop the table, and every later call of it, behind hours of training."""
     names = ("control: LLM body bypassed", "control: small transformer instead of the LLM")

@@ -75,7 +75,7 @@ def test_schedule_of_the_rates(small_run, tmp_path, monkeypatch):
 
 
 def test_every_task_is_probed_in_every_interval(small_run, tmp_path):
-    trainer = _fit(small_run, tmp_path, max_steps=8, probe_interval=4)
+    trainer = _fit(small_run, tmp_path, max_steps=8, probe_args={"interval": 4})
     assert set(trainer.untrained) == set(trainer.loader.tasks)
     for start in range(5):
         window = trainer.history[start : start + 4]
@@ -93,7 +93,7 @@ def test_early_stopping(small_run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "probe"])
 def test_not_a_number_stops_and_keeps_the_last_checkpoint(small_run, tmp_path, monkeypatch, where):
-    small = build_small(small_run, max_steps=9, eval_interval=2, probe_interval=1)
+    small = build_small(small_run, max_steps=9, eval_interval=2, probe_args={"interval": 1})
     trainer = small.trainer(tmp_path)
     answer = small.model.example_losses
 
@@ -134,8 +134,8 @@ def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path
         "learning_rate": 0.1,
         "adapter_rate": 0.1,
     }
-    whole = _fit(small_run, tmp_path / "a", embedding_batch=8, **changes)
-    halves = _fit(small_run, tmp_path / "b", embedding_batch=4, gradient_accumulation=2, **changes)
+    whole = _fit(small_run, tmp_path / "a", batch_args={"embedding": 8}, **changes)
+    halves = _fit(small_run, tmp_path / "b", batch_args={"embedding": 4, "accumulation": 2}, **changes)
     assert (
         [record["counts"] for record in halves.history]
         == [record["counts"] for record in whole.history]
@@ -156,9 +156,7 @@ def test_tasks_that_come_in_one_of_the_accumulated_batches_only(small_run, tmp_p
         tmp_path,
         max_steps=6,
         eval_interval=6,
-        gradient_accumulation=2,
-        contrastive_batch=3,
-        generative_chunk=3,
+        batch_args={"accumulation": 2, "contrastive": 3, "generative_chunk": 3},
     )
     assert all(record["counts"].keys() == record["losses"].keys() for record in trainer.history)
     counted = {name: sum(record["counts"].get(name, 0) for record in trainer.history) for name in trainer.loader.tasks}
@@ -178,7 +176,12 @@ def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_r
 def test_bypassed_layers_are_no_silent_adapter(small_run, tmp_path):
     """Histories go past the backbone, and the first batches hold nothing else: pairs and prompts wait."""
     trainer = _fit(
-        small_run, tmp_path, max_steps=8, eval_interval=8, backbone_layers=0, contrastive_batch=8, generative_chunk=8
+        small_run,
+        tmp_path,
+        max_steps=8,
+        eval_interval=8,
+        control="no_body",
+        batch_args={"contrastive": 8, "generative_chunk": 8},
     )
     assert set(trainer.history[0]["counts"]) == {"U2I"} and len(trainer.checked) >= 1
 
@@ -200,7 +203,7 @@ def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypa
 
 
 def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tmp_path):
-    small = build_small(small_run, dropout=0.0, generative_chunk=1, contrastive_batch=1, scheduler="coba")
+    small = build_small(small_run, dropout=0.0, batch_args={"generative_chunk": 1, "contrastive": 1}, scheduler="coba")
     perturb(small.model)
     trainer = small.trainer(tmp_path)
     trainer.loader = small.loader
@@ -244,7 +247,7 @@ def test_an_adapter_without_gradients_is_found_in_the_first_step(small_run, tmp_
 
 
 def test_training_without_an_adapter_leaves_none(small_run, tmp_path):
-    trainer = _fit(small_run, tmp_path, adapter="none", max_steps=6, gradient_cache_chunk=1)
+    trainer = _fit(small_run, tmp_path, control="no_adapter", max_steps=6, batch_args={"cache_chunk": 1})
     assert not any(name.startswith("backbone.") for name in trained_parameters(trainer.model))
     assert all(not weight.any() for name, weight in trainer.model.named_parameters() if "lora_B" in name)
 
@@ -273,7 +276,13 @@ def test_a_resumed_run_has_what_is_left_of_its_time(small_run, tmp_path):
 
 def test_a_small_model_learns(small_run, tmp_path):
     trainer = _fit(
-        small_run, tmp_path, max_steps=40, eval_interval=40, embedding_batch=16, learning_rate=0.01, warmup_steps=2
+        small_run,
+        tmp_path,
+        max_steps=40,
+        eval_interval=40,
+        batch_args={"embedding": 16},
+        learning_rate=0.01,
+        warmup_steps=2,
     )
     final = trainer.probes.measure(trainer.model, ["U2I"])
     first, last = (

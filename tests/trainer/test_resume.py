@@ -39,15 +39,12 @@ def test_killed_and_continued_equals_uninterrupted(small_run, checkout):
     settings = small_run | {
         "max_steps": 12,
         "eval_interval": 3,
-        "refresh_interval": 4,
+        "item_args": {"refresh_interval": 4},
         "resume": "auto",
-        "lora_dropout": 0.1,
-        "s2sched_warmup": 2,
-        "full_softmax_items": 10,
-        "sampled_items": 30,
-        "gradient_cache_chunk": 2,
-        "generative_chunk": 3,
-        "contrastive_batch": 3,
+        "adapter_args": {"lora_dropout": 0.1},
+        "scheduler_args": {"warmup": 2},
+        "loss_args": {"full_softmax_items": 10, "sampled_items": 30},
+        "batch_args": {"cache_chunk": 2, "generative_chunk": 3, "contrastive": 3},
     }
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     died = subprocess.run(

@@ -48,8 +48,12 @@ class TMoLEConfig(PeftConfig):
     lora_alpha: float = field(default=64, metadata={"help": "Experts are scaled by lora_alpha / r."})
     lora_dropout: float = field(default=0.1, metadata={"help": "Dropout on the experts' input."})
     experts_per_group: int = field(default=2, metadata={"help": "Experts in each of the three groups."})
-    task_names: list[str] = field(default_factory=list, metadata={"help": "One name per row of the task table."})
-    task_kinds: list[str] = field(default_factory=list, metadata={"help": "One kind per row of the task table."})
+    task_names: list[str] = field(
+        default_factory=list, metadata={"help": "One name per row of the task table.", "of_tasks": True}
+    )
+    task_kinds: list[str] = field(
+        default_factory=list, metadata={"help": "One kind per row of the task table.", "of_tasks": True}
+    )
     task_dim: int = field(default=512, metadata={"help": "Width of the task embeddings."})
     target_modules: list[str] | str | None = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"],

@@ -23,7 +23,7 @@ class ItemToItemOptions(EmbeddingOptions):
         window: number of later items in a history that count as following.
     """
 
-    neighbours: int = option(10, minimum=1)
+    neighbours: int = option(3, minimum=1)
     window: int = option(3, minimum=1)
 
 

@@ -36,7 +36,7 @@ class GenerativeOptions(TaskOptions):
         max_examples: training examples, sampled from all the data has.
     """
 
-    max_examples: int = option(20_000, minimum=2)
+    max_examples: int = option(1500, minimum=2)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class HistoryOptions(GenerativeOptions):
         history_titles: most recent items named in the prompt.
     """
 
-    history_titles: int = option(10, minimum=1)
+    history_titles: int = option(5, minimum=1)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class UserToItemOptions(EmbeddingOptions):
         history_titles: most recent items of a history that is read as a prompt.
     """
 
-    history_titles: int = option(10, minimum=1)
+    history_titles: int = option(5, minimum=1)
 
 
 @register_task("U2I")

@@ -28,6 +28,7 @@ class GenerativeRanking:
         self.collator = collator
         self.candidates = candidates
         self.item_ids = model.history.source.item_ids
+        self.history_titles = model.parts.data.tasks["SR"].options.history_titles
         self.titles = collator.texts.titles_by(self.item_ids.index_of_id)
 
     @torch.no_grad()
@@ -62,7 +63,7 @@ class GenerativeRanking:
 
     def _likelihoods(self, history: list[int], items: np.ndarray) -> torch.Tensor:
         """Log-likelihood of each item's title after a history; equal titles are scored once."""
-        shown = self.item_ids.to_catalogue(history[-self.model.history_titles :])
+        shown = self.item_ids.to_catalogue(history[-self.history_titles :])
         prompt = self.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
         distinct: dict[bytes, int] = {}
         place = [distinct.setdefault(self.titles[item].tobytes(), len(distinct)) for item in items]

@@ -1,7 +1,7 @@
 """The interface of a history mode, and the registry of modes.
 
-A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that both always
-agree. A new one is a file of this package with a class under `@register_history("name")`.
+A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that
+both always agree. A new one is a file of this package with a class under `@register_history("name")`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class History(ABC):
         source: tables from which histories are collated.
 
     Attributes:
-        sequences: examples of U2I are whole sequences, one target per position (True), or a history with one target each (False).
+        sequences: examples of U2I are whole sequences with one target per position; False: histories with one target.
         soft_tokens: items enter as one soft token each, so that the layers of the LLM can be left out or replaced.
-        uses_item_table: the user tower and the item table take part; if not, users and items are encoded as texts alone.
+        uses_item_table: user tower and item table take part; if not, users and items are encoded as texts alone.
         user_layers: default number of decoder layers that read a history; None: all.
         text_layers: default number of decoder layers that encode the texts of items and queries; None: all.
     """
@@ -88,7 +88,7 @@ class History(ABC):
         return _depth(layers, configured, cls.text_layers)
 
     @abstractmethod
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Sequence[int] | np.ndarray]) -> SequenceBatch:
         """Collate training sequences; called for modes with `sequences` only.
 
         Args:
@@ -143,13 +143,13 @@ class SequenceHistory(History):
         self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
     ) -> SequenceBatch:
         """Collate sequences of which only the last position has a target."""
-        histories = [self.visible(row) for row in histories]
-        batch = self.collate(tasks, [np.append(row, item) for row, item in zip(histories, answers, strict=True)])
-        last = torch.from_numpy(np.array([[len(row) - 1] for row in histories]))
+        shown = [self.visible(row) for row in histories]
+        batch = self.collate(tasks, [np.append(row, item) for row, item in zip(shown, answers, strict=True)])
+        last = torch.from_numpy(np.array([[len(row) - 1] for row in shown]))
         only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
         return replace(batch, targets=only)
 
-    def visible(self, row: Sequence[int]) -> Sequence[int]:
+    def visible(self, row: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
         """Return the part of a history that the model can read."""
         return row
 

@@ -27,7 +27,7 @@ class TextPrompt(History):
 
     @classmethod
     def text_depth(cls, layers: int, configured: int | None, user_depth: int) -> int:
-        """Return the depth at which histories are read: a prompt and the items it is ranked against need the same layers."""
+        """Return `user_depth`: a prompt and the items it is ranked against need the same layers."""
         return user_depth
 
     def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:

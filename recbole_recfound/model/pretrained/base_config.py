@@ -124,7 +124,7 @@ def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCh
                 "would test it on rows it was trained on; leave it out"
             )
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError(problems)
 
 
 def _same_split(key: str, value: Any, theirs: Any) -> bool:

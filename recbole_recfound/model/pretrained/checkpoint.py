@@ -14,7 +14,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from recbole_recfound.config.configurator import Config, check_value
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.settings import check_value
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.runtime.run_folder import CONFIG, RESULTS
 

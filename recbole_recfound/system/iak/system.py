@@ -14,16 +14,17 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 
-from recbole_recfound.baseline.finetune import METHODS, WHOLE_MODEL, FineTuner, Recipe, build_method
+from recbole_recfound.baseline.finetune import WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.iak_page import render_iak_report
 from recbole_recfound.evaluation.results import Row
-from recbole_recfound.model.iak import IAK, PERMUTED, domain_specs
+from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
-from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
+from recbole_recfound.model.kernel.options import IAKOptions
 from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
@@ -94,16 +95,8 @@ class IAKSystem(System):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse options and ways of fine-tuning that do not exist."""
-        problems = [
-            *KernelOptions.problems(config["kernel_args"], "kernel_args"),
-            *IAKOptions.problems(config["iak_args"], "iak_args"),
-        ]
-        problems += [
-            f"tuning_baselines: unknown way of fine-tuning {name!r}; known: {', '.join(METHODS)}"
-            for name in config["tuning_baselines"]
-            if name not in METHODS
-        ]
+        """Refuse options of ways of fine-tuning that are not in the table."""
+        problems = []
         for name, own in (config["tuning_args"] or {}).items():
             rate = own.get("learning_rate") if isinstance(own, dict) else None
             single = isinstance(own, dict) and set(own) == {"learning_rate"}
@@ -111,10 +104,7 @@ class IAKSystem(System):
                 problems.append(
                     f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of one of tuning_baselines"
                 )
-        if config["control"] not in (None, PERMUTED):
-            problems.append(f"control: got {config['control']!r}, expected {PERMUTED} or nothing")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        refuse(problems)
 
     @classmethod
     def open_data(cls, config: Config) -> Splits:

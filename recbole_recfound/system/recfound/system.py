@@ -12,9 +12,11 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.data.task import GENERATIVE, TASKS
+from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.report.page import render_report
@@ -72,6 +74,7 @@ class RecFoundSystem(System):
         super().__init__(run)
         config = self.config = run.config
         self.budget = run.budget
+        self.testing = TestOptions.of(config["test_args"], "test_args")
         self.files = open_task_files(config)
         self.device = choose_device(config["use_gpu"], config["gpu_id"])
         self.precision = choose_precision(config["precision"], self.device)
@@ -84,7 +87,7 @@ class RecFoundSystem(System):
         tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
         planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
         self.budget.reserved = min(planned, TEST_SHARE * self.budget.seconds)
-        self.store = CheckpointStore(run.folder.trainer_state, config["merge_last"])
+        self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=self.budget)
 
     @classmethod
@@ -94,12 +97,12 @@ class RecFoundSystem(System):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse settings of the tasks that cannot work."""
-        check_bert_score(config["bert_score_model"])
+        """Refuse a test that needs a package or model that is not there."""
+        check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
-        if self.splits is not None and self.config["generative_candidates"]:
+        if self.splits is not None and self.testing.rank_titles:
             yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
         yield Job(self.config["model"], lambda: self._row, resumable=False)
 
@@ -217,13 +220,15 @@ class RecFoundSystem(System):
 
     def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
         config = self.config
+        merging, further = MergeOptions.read(config)
         return merge_last(
             self.store,
-            config["merge_last"],
+            merging.last,
             config["merge_method"],
-            config["merge_density"],
+            merging.density,
             self.device,
-            config["merge_sparsify"],
+            merging.sparsify,
+            **further,
         )
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -236,7 +241,7 @@ class RecFoundSystem(System):
     def _test_tasks(self, outcome: MergeOutcome) -> tuple[Tests, Tests]:
         """Tests of the kept candidate's tasks, and of the best single checkpoint's if they are asked for (else the same again)."""
         built, config = self.built, self.config
-        generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, config["answer_beams"])
+        generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, self.testing.beams)
 
         def test() -> Tests:
             with self.trainer.accelerator.autocast():
@@ -250,7 +255,7 @@ class RecFoundSystem(System):
                 )
 
         tested = test()
-        if not config["test_best"] or outcome.kept == "best":
+        if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self._load(self.store.load(self.trainer.best_step, self.device).trained)
@@ -284,7 +289,7 @@ class RecFoundSystem(System):
         """Rank the best items of the same model by the likelihood of their titles."""
         row = self._row
         assert self.splits is not None
-        count, trainer, started = self.config["generative_candidates"], self.trainer, time.monotonic()
+        count, trainer, started = self.testing.rank_titles, self.trainer, time.monotonic()
         model = trainer.model
         model.rerank = GenerativeRanking(model, self.built.collator, count)
         try:

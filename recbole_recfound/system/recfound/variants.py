@@ -6,18 +6,19 @@ from typing import Any
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.model.history import history_of
+from recbole_recfound.model.options import NO_ADAPTER, NO_BODY, RANDOM_BODY, RANDOM_ITEM_TEXT, SMALL_READER
 
 ADAPTER_OFF = "control: adapter off"
 VARIANTS: dict[str, dict[str, Any]] = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
     "- TMoLE - S2Sched (one LoRA, proportional)": {"adapter": "lora", "scheduler": "proportional"},
-    "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "generative_candidates": 0},
-    "control: random body": {"body": "random"},
-    ADAPTER_OFF: {"adapter": "none"},
-    "control: LLM body bypassed": {"backbone_layers": 0, "user_tower": "llm"},
-    "control: small transformer instead of the LLM": {"backbone_layers": None, "user_tower": "small"},
-    "control: random item text": {"item_features": "random"},
+    "- all tasks but U2I": {"only_tasks": ["U2I"], "balanced_tasks": [], "test_args": {"rank_titles": 0}},
+    "control: random body": {"control": RANDOM_BODY},
+    ADAPTER_OFF: {"control": NO_ADAPTER},
+    "control: LLM body bypassed": {"control": NO_BODY},
+    "control: small transformer instead of the LLM": {"control": SMALL_READER, "tower_args": {"user_layers": None}},
+    "control: random item text": {"control": RANDOM_ITEM_TEXT},
     "control: untrained": {"max_steps": 0},
 }
 IN_ITEM_MODE = {

@@ -9,7 +9,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.generation import GenerativeRanking, log_likelihoods
 from tests.small_model import build_small, perturb
 
-TITLED = {"tasks": ["U2I", "SR"], "sr_form": "title"}
+TITLED = {"tasks": ["U2I", "SR"], "task_args": {"SR": {"form": "title"}}}
 
 
 def _reference(model, prompt, text, task, end):
@@ -52,7 +52,7 @@ def test_a_small_catalogue_is_ranked_whole(small_run):
     assert torch.equal(scores[:, 0], plain[:, 0]) and (scores[:, 1:] > 2).all() and (scores[:, 1:] <= 3).all()
     # The best item is the one whose title is likeliest by the reference.
     data, history = model.parts.data, batch[model.history_field][0, : batch[model.length_field][0]].tolist()
-    shown = data.item_ids.to_catalogue(history[-model.history_titles :])
+    shown = data.item_ids.to_catalogue(history[-data.tasks["SR"].options.history_titles :])
     from recbole_recfound.data.task import GenerativeExample
 
     prompt = data.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
@@ -81,5 +81,5 @@ def test_of_a_large_catalogue_only_the_best_are_ranked_anew(small_run):
 
 
 def test_a_ranking_by_titles_needs_titles(small_run):
-    with pytest.raises(ConfigError, match="generative_candidates: .* sr_form: title"):
-        build_small(small_run, generative_candidates=5)
+    with pytest.raises(ConfigError, match="test_args: rank_titles .*form: title"):
+        build_small(small_run, test_args={"rank_titles": 5})

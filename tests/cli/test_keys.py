@@ -1,0 +1,32 @@
+"""The generated reference of all settings."""
+
+from recbole_recfound.cli import keys
+from recbole_recfound.config.known import known_rules, our_lines
+from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
+from recbole_recfound.runtime.options import describe
+
+
+def test_the_page_lists_every_key_and_every_option():
+    page = keys.reference_markdown()
+    for key in our_lines():
+        assert f"| `{key}` |" in page, key
+    for cls in (KernelOptions, IAKOptions):
+        for info in describe(cls):
+            assert info.effect, info.name
+            assert f"| `{info.name}` |" in page and info.effect.replace("|", "/") in page
+    assert "| `learning_rate` | `0.006` | a number, above 0 |" in page
+    assert known_rules()["kernel_args"].options and "### Options of `kernel_args`" in page
+
+
+def test_the_page_in_docs_is_current(checkout):
+    text = (checkout / "docs" / "configuration.md").read_text()
+    assert text == keys.reference_markdown(), "run: python -m recbole_recfound.cli.keys docs/configuration.md"
+
+
+def test_a_page_is_written_whole_and_a_file_with_marks_keeps_the_rest(tmp_path):
+    keys.main(tmp_path / "docs" / "configuration.md")
+    assert (tmp_path / "docs" / "configuration.md").read_text() == keys.reference_markdown()
+    marked = tmp_path / "README.md"
+    marked.write_text(f"before\n{keys.BEGIN}\nold\n{keys.END}\nafter\n")
+    keys.main(marked)
+    assert marked.read_text() == f"before\n{keys.BEGIN}\n{keys.keys_markdown()}\n{keys.END}\nafter\n"

@@ -1,0 +1,21 @@
+"""Settings of a run in tests: joining them merges `*_args` option by option, as configuration files do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_recfound.config.settings import merged
+
+
+class Settings(dict):
+    """A dict whose `|` keeps the options that the right side does not name."""
+
+    def __or__(self, other: Mapping[str, Any]) -> Settings:
+        return Settings(merged(self, other))
+
+    def __ror__(self, other: Mapping[str, Any]) -> Settings:
+        return Settings(merged(other, self))
+
+    def __ior__(self, other: Mapping[str, Any]) -> Settings:
+        return self | other
