@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_recfound.config.known import argument_lists, known_rules
 
 if TYPE_CHECKING:
-    from recbole_recfound.config.configurator import Config
+    from recbole.config.configurator import Config
 
 ALSO_SHARED = (
     "mask_history",
