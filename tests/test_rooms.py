@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import recbole_recfound
+from recbole_recfound.config.known import recbole_lines
+from recbole_recfound.config.renamed import RENAMED
 
 PACKAGE = Path(recbole_recfound.__file__).parent
 SYSTEMS = {path.stem for path in (PACKAGE.parent / "properties" / "model").glob("*.yaml")}
@@ -45,3 +47,36 @@ def test_no_import_inside_a_function_gets_around_the_layers(path):
         if isinstance(node, ast.ImportFrom)
     ]
     assert not [name for name in inside if name.startswith("recbole_recfound")]
+
+
+def test_messages_name_no_former_key():
+    # Names of options today, of keys in results.json, and of weights.
+    identifiers = {
+        "history_mode",
+        "user_tower",
+        "body",
+        "item_features",
+        "lora_alpha",
+        "lora_dropout",
+        "experts_per_group",
+        "target_modules",
+    }
+    now = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in re.findall(r"^    (\w+): .* = option\(", path.read_text(), re.M)
+    }
+    former = re.compile(rf"\b({'|'.join(sorted(set(RENAMED) - now - identifiers - set(recbole_lines())))})\b")
+    found = []
+    for path in modules():
+        if path.name == "renamed.py":
+            continue
+        tree = ast.parse(path.read_text())
+        documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents
+            if former.search(node.value)
+        ]
+    assert not found

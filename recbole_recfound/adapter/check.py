@@ -105,7 +105,7 @@ def check_gradients(model: PeftModel, layers: Collection[str] | None = None, ada
         more = f" and {len(silent) - 3} more layers" if len(silent) > 3 else ""
         raise TrainingError(
             f"no gradient reached the adapter in {first}{more}: it does not run, or no loss depends on it, as when embedding examples have"
-            " no other text beside them to be told from (contrastive_batch, hard_negatives, or records with neg)"
+            " no other text beside them to be told from (batch_args: contrastive; task_args: hard_negatives; or records with neg)"
         )
 
 

@@ -84,7 +84,7 @@ def build_catalogue(
     table, fields, rows = None, [], {}
     if item_file is not None:
         table = read_atomic(item_file, separator, encoding)
-        fields = choose_fields(table, item_field, text_fields, "item_text_fields")
+        fields = choose_fields(table, item_field, text_fields, "item_args: text_fields")
         rows = table.by_key(item_field)
     tokens = list(dict.fromkeys([*rows, *training_tokens]))
     pool_size = len(tokens)

@@ -18,7 +18,7 @@ class GenerativeRanking:
     ranked anew; all others follow in their old order.
 
     Args:
-        model: RecFound, trained with `sr_form: title`.
+        model: RecFound, trained with SR as titles (`task_args: {SR: {form: title}}`).
         collator: makes the prompts of SR.
         candidates: items ranked for each user.
     """

@@ -72,7 +72,7 @@ class History(ABC):
 
         Args:
             layers: of the backbone.
-            configured: `backbone_layers`; None: the mode's default.
+            configured: `user_layers` of `tower_args`; None: the mode's default.
         """
         return _depth(layers, configured, cls.user_layers)
 
@@ -82,7 +82,7 @@ class History(ABC):
 
         Args:
             layers: of the backbone.
-            configured: `text_layers`; None: the mode's default.
+            configured: `text_layers` of `tower_args`; None: the mode's default.
             user_depth: see the method of this name.
         """
         return _depth(layers, configured, cls.text_layers)

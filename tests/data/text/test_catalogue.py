@@ -31,16 +31,19 @@ def item_file(tmp_path):
 
 def test_default_fields_are_the_title_then_short_text(item_file):
     table = read_atomic(item_file)
-    assert choose_fields(table, "item_id", None, "item_text_fields") == ["movie_title", "release_year", "class"]
+    assert choose_fields(table, "item_id", None, "item_args: text_fields") == ["movie_title", "release_year", "class"]
 
 
 def test_configured_fields_win(item_file):
     table = read_atomic(item_file)
-    assert choose_fields(table, "item_id", ["description", "price"], "item_text_fields") == ["description", "price"]
+    assert choose_fields(table, "item_id", ["description", "price"], "item_args: text_fields") == [
+        "description",
+        "price",
+    ]
     with pytest.raises(
-        ConfigError, match="item_text_fields: field 'genre' is not in .*films.item .it has release_year, movie"
+        ConfigError, match="item_args: text_fields: field 'genre' is not in .*films.item .it has release_year, movie"
     ):
-        choose_fields(table, "item_id", ["genre"], "item_text_fields")
+        choose_fields(table, "item_id", ["genre"], "item_args: text_fields")
 
 
 def test_names_of_fields():
