@@ -126,6 +126,24 @@ LOADING = [
     ]
 ]
 
+# Every library: Pop counts an item once per batch, however often it stands there, and sampled negatives as well. It ranks by the
+# training interactions instead.
+COUNTING = [
+    Place(
+        MODELS + "general_recommender.pop",
+        "Pop.__init__",
+        "self.max_cnt = None",
+        "self.max_cnt = None; "
+        "self.item_cnt[:, 0] = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items).to(self.device)",
+    ),
+    Place(
+        MODELS + "general_recommender.pop",
+        "Pop.calculate_loss",
+        "self.item_cnt[item, :] = self.item_cnt[item, :] + 1",
+        "self.item_cnt",
+    ),
+]
+
 # ItemCoverage, AveragePopularity and TailPercentage collect a number and a Counter, which have no `.cpu()`.
 COLLECTING = [
     Place(
@@ -156,7 +174,7 @@ SEARCHING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *REMEMBERING, *SEARCHING]
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *COUNTING, *REMEMBERING, *SEARCHING]
 
 
 def repairs_by_module() -> dict[str, Repair]:

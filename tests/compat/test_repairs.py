@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.utils import create_dataset
 
-from recbole_recfound.baseline.recbole import fit_and_score
+from recbole_recfound.baseline.recbole import fit, fit_and_score
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 
@@ -104,6 +104,16 @@ def test_metrics_that_collect_numbers_and_counters(tiny_path):
     settings = {**ONE_EPOCH, "data_path": tiny_path, "metrics": metrics, "valid_metric": "ItemCoverage@10"}
     config = Config("BPR", "tiny", config_dict=settings)
     assert 0 < fit_and_score(config, build_splits(config)).metrics["itemcoverage@10"] <= 1
+
+
+def test_pop_counts_every_training_interaction(tiny_path):
+    """Many interactions of one item stand in one batch."""
+    settings = {"data_path": str(tiny_path), "train_batch_size": 64, "epochs": 1, "show_progress": False}
+    config = Config("Pop", "tiny", config_dict=settings)
+    splits = build_splits(config)
+    _, model = fit(config, splits)
+    counts = np.bincount(splits.train_set.inter_feat["item_id"].numpy(), minlength=splits.train_set.item_num)
+    assert counts.max() > len(splits.train_data) and model.item_cnt[:, 0].tolist() == counts.tolist()
 
 
 def test_a_checkpoint_is_read_in_a_new_process(tiny_path, tmp_path, checkout):
