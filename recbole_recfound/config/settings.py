@@ -259,12 +259,13 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
                 problems.add(heading, f"{where}: not read by {model}; use {instead[key]}")
         elif models and model not in models and not all(map(is_plugin_model, models)):
             theirs = [name for name in models if is_recbole_model(name)]
+            example = EXAMPLE_BASELINE if EXAMPLE_BASELINE in theirs else theirs[0]
             names = ", ".join(theirs[:3]) + ", ..." * (len(theirs) > 3)
             ours = f"for {model} it was {renamed(key)}; " if renamed(key) else ""
             problems.add(
                 heading,
                 f"{where}: a setting of {names}, not read by {model}; {ours}"
-                f"for a baseline write baseline_args: {{{theirs[0]}: {{{key}: {value}}}}}",
+                f"for a baseline write baseline_args: {{{example}: {{{key}: {value}}}}}",
             )
 
 
