@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from recbole_recfound.config.known import (
 )
 from recbole_recfound.config.models import ALSO_KNOWN, get_model, model_file, nearest, unknown_model
 from recbole_recfound.config.option_classes import option_problems
-from recbole_recfound.config.property_files import read_settings
+from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.renamed import renamed
 from recbole_recfound.config.schema import normal, problem
 from recbole_recfound.config.shared import shared_keys
@@ -29,6 +30,9 @@ from recbole_recfound.errors import WRONG_VALUES, ConfigError
 
 FILES, UNKNOWN, RENAMED = "files", "unknown keys", "renamed keys"
 """Headings of groups of problems; `not read by MODEL` and `WRONG_VALUES` follow."""
+
+OF_A_RUN = {"identity", "data_files", "single_spec", "local_rank", "valid_neg_sample_args", "test_neg_sample_args"}
+"""Keys that a run adds to its `config.yaml`; see `_written_by_user`."""
 
 COMMAND_LINE = "command line"
 """Origin of a value typed as `--key=value`."""
@@ -140,7 +144,7 @@ def settings_of(
         except ConfigError as error:
             problems.add(FILES, *error.problems)
             continue
-        for line in lines:
+        for line in _written_by_user(lines):
             _put(settings, problems, line.key, line.value, f"{line.file}:{line.line}")
     for key, value in (values or {}).items():
         _put(settings, problems, key, value, getattr(values, "origins", {}).get(key, ""))
@@ -154,6 +158,24 @@ def settings_of(
         _check_readers(settings, str(name), problems)
     problems.refuse()
     return settings
+
+
+def _written_by_user(lines: list[Setting]) -> list[Setting]:
+    """Return the lines of a file; those of a run's `config.yaml` as a user would write them, so that the run can be repeated."""
+    if not any(line.key == "data_files" for line in lines):
+        return lines
+    written = []
+    for line in lines:
+        value = line.value
+        if line.key == "data_path":  # RecBole adds the name of the data set
+            value = str(Path(value).parent)
+        if (
+            line.key == "train_neg_sample_args" and value and value["distribution"] == "none"
+        ):  # RecBole's form of nothing
+            value = None
+        if line.key not in OF_A_RUN:
+            written.append(replace(line, value=value))
+    return written
 
 
 def check_value(key: str, value: Any, place: str = "") -> Any:

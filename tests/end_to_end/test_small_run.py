@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -321,3 +322,12 @@ def test_tensorboard_has_losses_and_validations(small_run, tmp_path, monkeypatch
     events.Reload()
     assert {"Loss/U2I", "Loss/SR", "Vaild_score"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("Vaild_score")] == [2, 4]
+
+
+def test_the_settings_of_a_run_repeat_it(small_run, tmp_path):
+    """`config.yaml` of the run folder is a settings file like any other."""
+    first = run_recfound("RecFound", "tiny", config_dict=small_run | {"max_steps": 2, "task_test_examples": 0})
+    path = Path(first["run_dir"]) / "config.yaml"
+    again = run_recfound(config_file_list=[path], config_dict={"output_dir": str(tmp_path / "again")})
+    assert again["run_dir"] != first["run_dir"] and again["test_result"] == first["test_result"]
+    assert yaml.safe_load((Path(again["run_dir"]) / "config.yaml").read_text())["batch_args"] == small_run["batch_args"]
