@@ -1,7 +1,7 @@
 """Add a system: models of your own in the table, from the settings in a YAML file to the report.
 
-Importing this file registers the system; no file of the package is edited. Its keys stand in examples/RecentPop.yaml, with
-their hints. It is then used like any other:
+Importing this file registers the system; no file of the package is edited. Its keys stand in examples/RecentPop.yaml,
+with their hints. It is then used like any other:
 
     python examples/add_a_system.py --config_files=examples/add_a_system.yaml
 
@@ -56,7 +56,7 @@ class RecentPop(GeneralRecommender):
 
 @register_system("RecentPop", model=RecentPop, properties=Path(__file__).with_name("RecentPop.yaml"))
 class RecentPopSystem(System):
-    """Popularity in several parts of the training interactions; the one that is best on the validation part gives the results of the run."""
+    """Popularity in several parts of the training interactions; validation chooses the one that counts."""
 
     def rows(self) -> Iterator[Job]:
         """Yield one row for each value of the setting `recent_parts`."""

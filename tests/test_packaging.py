@@ -22,6 +22,20 @@ print(len(read_settings(properties_dir() / "overall.yaml")), sorted(p.name for p
 """
 
 
+FILES = (
+    "setup.py",
+    "MANIFEST.in",
+    "Makefile",
+    "mkdocs.yml",
+    "pyproject.toml",
+    "run_recfound.py",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+)
+
+
 def _python(*arguments, cwd, path=None):
     environment = {**os.environ, "PYTHONPATH": str(path or ""), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, *map(str, arguments)]
@@ -41,10 +55,9 @@ def source(checkout, tmp_path_factory):
     """A copy of the checkout, so that building leaves nothing in it."""
     copy = tmp_path_factory.mktemp("source") / "checkout"
     copy.mkdir()
-    for name in ("setup.py", "MANIFEST.in", "Makefile", "pyproject.toml", "run_recfound.py", "README.md"):
-        if (checkout / name).is_file():
-            shutil.copy(checkout / name, copy)
-    for name in ("recbole_recfound", "properties", "tests", "benchmarks"):
+    for name in FILES:
+        shutil.copy(checkout / name, copy)
+    for name in ("recbole_recfound", "properties", "tests", "benchmarks", "docs", "examples"):
         shutil.copytree(checkout / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -98,6 +111,8 @@ def test_console_script(site_packages, tmp_path):
 
 def test_sdist_is_a_checkout(sdist, tmp_path):
     assert (sdist / "run_recfound.py").is_file() and (sdist / "tests" / "conftest.py").is_file()
+    inside = ("docs/index.md", "docs/images/sampling.svg", "examples/RecentPop.yaml", "recbole_recfound/py.typed")
+    assert all((sdist / name).is_file() for name in (*FILES[2:], *inside))
     package, properties = _look(tmp_path, sdist)
     assert properties == str(sdist / "properties")
 

@@ -1,7 +1,6 @@
-"""Every key of our YAML files as Markdown.
+"""Every key of our YAML files and every option as a page of Markdown.
 
-python -m recbole_recfound.cli.keys README.md                 the tables between the two marks of a file that has them
-python -m recbole_recfound.cli.keys docs/configuration.md     a page of its own
+python -m recbole_recfound.cli.keys docs/configuration.md
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from recbole_recfound.config.settings import OF_EACH_MODEL, OF_RECBOLE
 from recbole_recfound.runtime.locations import properties_dir
 from recbole_recfound.runtime.options import Options, describe
 
-BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 INTRODUCTION = """# Configuration
 
 <!-- Generated: python -m recbole_recfound.cli.keys docs/configuration.md -->
@@ -38,15 +36,6 @@ later ones win), `config_dict` or the command line. Keys of RecBole work as well
 * All mistakes of a configuration are reported together, and the command line exits with status 2.
 * A key of this package that the chosen model does not read is reported in a note.
 """
-
-
-def keys_markdown() -> str:
-    """Return one table per YAML file: key, default, effect."""
-    sections = []
-    for path in our_files():
-        rows = [(f"`{each.key}`", f"`{shown_default(each.value) or ' '}`", each.effect) for each in read_settings(path)]
-        sections.append(f"### {_title(path)}\n\n{_table(('key', 'default', 'effect'), rows)}")
-    return "\n\n".join(sections)
 
 
 def reference_markdown() -> str:
@@ -99,18 +88,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])
 
 
-def with_keys(text: str) -> str:
-    """Return `text` with the part between the two marks replaced by the current keys."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{keys_markdown()}\n{END}{after}"
-
-
 def main(path: Path) -> None:
-    """Write the keys into a file: between its marks, or as a page."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    """Write the page into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(with_keys(text) if BEGIN in text else reference_markdown(), encoding="utf-8")
+    path.write_text(reference_markdown(), encoding="utf-8")
 
 
 if __name__ == "__main__":
