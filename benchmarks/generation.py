@@ -2,9 +2,10 @@
 
     python -m benchmarks.generation --json generation.json
 
-Every ratio is a median over rounds in which both sides are timed one after the other. On a CPU one thread is used and its CPU
-time is counted; on another device, wall time after synchronisation. The backbone has SmolLM2-135M's shape and random
-weights, with TMoLE; the catalogue's texts have random tokens and one length, so that both sides write equally many tokens.
+Every ratio is a median over rounds in which both sides are timed one after the other. On a CPU one thread is used and
+its CPU time is counted; on another device, wall time after synchronisation. The backbone has SmolLM2-135M's shape and
+random weights, with TMoLE; the catalogue's texts have random tokens and one length, so that both sides write equally
+many tokens.
 
 Ratios:
     constrained_over_free  tokens per second when held to the catalogue, over free `generate`      (mark: >= 0.9)

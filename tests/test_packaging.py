@@ -111,7 +111,8 @@ def test_editable_install(source, tmp_path):
     target = tmp_path / "site"
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--target", target]
     _python("-m", "pip", "install", *flags, "-e", source, cwd=tmp_path)
-    # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a file too: not read
+    # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a
+    # file too: not read
     look = (
         f"import site, sys; site.addsitedir({str(target)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n"
         + LOOK

@@ -44,7 +44,7 @@ class AtomicTable:
         for line, row in enumerate(self.rows, start=2):
             if row[index] in table:
                 raise DataError(f"{self.path}:{line}: {name} '{row[index]}' appears twice; keep one row per {name}")
-            table[row[index]] = dict(zip(names, row))
+            table[row[index]] = dict(zip(names, row, strict=True))
         return table
 
 
@@ -57,8 +57,8 @@ def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) 
         encoding: of the text; None: UTF-8.
 
     Raises:
-        DataError: not in that encoding, an empty file, a header cell without a known type, or a row with too many or too few cells;
-            always with file:line.
+        DataError: not in that encoding, an empty file, a header cell without a known type, or a row with too many or
+            too few cells; always with file:line.
     """
     lines = _lines(path, encoding)
     kinds = header_kinds(path, lines[0], separator)

@@ -157,8 +157,8 @@ def _inject_lora(model: nn.Module) -> None:
 class FineTuner:
     """Fine-tunes one model per domain of the first type, under the conditions of IAK's kernels.
 
-    Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does not improve on
-    the base, the domain keeps the base. `scratch` has no base to keep.
+    Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does
+    not improve on the base, the domain keeps the base. `scratch` has no base to keep.
 
     Attributes:
         recipe: the base and sizes.
@@ -184,8 +184,8 @@ class FineTuner:
             show_progress: a bar over the domains.
 
         Returns:
-            The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all domains),
-            `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
+            The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all
+            domains), `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
 
         Raises:
             ConfigError: the base has nothing that the method could train.

@@ -103,12 +103,13 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
     Args:
         config: the model's settings.
         splits: its data.
-        deadline: a time of `time.monotonic()`; an epoch that would probably end after it is not begun (the first always is).
+        deadline: a time of `time.monotonic()`; an epoch that would probably end after it is not begun (the first always
+            is).
 
     Returns:
-        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it), `eval_seconds` (test),
-        `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early stopping ended training, or there is
-        nothing to repeat) and `note`.
+        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),
+        `eval_seconds` (test), `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early
+        stopping ended training, or there is nothing to repeat) and `note`.
     """
     return fit(config, splits, deadline)[0]
 

@@ -19,7 +19,8 @@ ALIASES = {
 def set_numpy_aliases() -> None:
     """Adds the missing names to numpy, as every RecBole `Config` does on old numpy; names numpy has are left alone.
 
-    RecBole's metrics and layers use them without a `Config` too, for instance when a checkpoint is evaluated in a new process.
+    RecBole's metrics and layers use them without a `Config` too, for instance when a checkpoint is evaluated in a new
+    process.
     """
     for name, kind in ALIASES.items():
         if name not in vars(np):  # not hasattr: numpy 1 answers it with an error that names the removal

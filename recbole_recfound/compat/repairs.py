@@ -93,8 +93,8 @@ SPARSE = [
     ]
 ]
 
-# torch 2.6: `torch.load` refuses pickles unless told otherwise. RecBole's checkpoints are pickles (they hold the Config). Only the
-# calls that read the file which this run wrote, or which the user named, are told.
+# torch 2.6: `torch.load` refuses pickles unless told otherwise. RecBole's checkpoints are pickles (they hold the
+# Config). Only the calls that read the file which this run wrote, or which the user named, are told.
 LOADING = [
     Place(module, function, call, call[:-1] + ", weights_only=False)", count)
     for module, function, call, count in [

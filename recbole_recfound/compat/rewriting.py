@@ -19,9 +19,9 @@ class PlaceNotFound(LookupError):
 def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
     """Replaces text in the source of a function and gives the function the code compiled from it.
 
-    The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and tracebacks keep
-    the file and line of the original. All replacements of a function go into one call: the source that Python finds is always the
-    original one.
+    The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and
+    tracebacks keep the file and line of the original. All replacements of a function go into one call: the source that
+    Python finds is always the original one.
 
     Args:
         function: a plain function, or one wrapped by decorators that set `__wrapped__`.

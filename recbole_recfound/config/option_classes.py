@@ -136,8 +136,8 @@ def _joint_problems(values: Any, chosen: list[type[Options]], every: list[type[O
     Args:
         values: option -> value.
         chosen: classes that read the options.
-        every: further classes that could be chosen instead; an option that only these have is ignored, so that a scheduler or
-            adapter can be swapped without touching its options.
+        every: further classes that could be chosen instead; an option that only these have is ignored, so that a
+            scheduler or adapter can be swapped without touching its options.
         where: name of the setting.
     """
     speaker = (chosen or every)[0]

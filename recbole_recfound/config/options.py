@@ -18,8 +18,8 @@ class MergeOptions(Options):
     Attributes:
         last: number of last distinct checkpoints that are merged.
         density: share of each delta that remains, for methods that prune and for `sparsify`.
-        sparsify: sparsification of the deltas before methods that do not prune (linear, slerp): magnitude keeps the largest,
-            random rescales the rest.
+        sparsify: sparsification of the deltas before methods that do not prune (linear, slerp): magnitude keeps the
+            largest, random rescales the rest.
     """
 
     last: int = option(4, minimum=2)

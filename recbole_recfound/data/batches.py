@@ -16,11 +16,12 @@ class BatchOptions(Options):
         sequence_targets: next items to predict that count as one example of U2I, in one or several histories.
         generative: generative examples per step.
         contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
-        generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few rows is
-            slow).
+        generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few
+            rows is slow).
         pass_tokens: tokens, padding included, of one pass over generative examples; bounds the memory.
         accumulation: batches per optimiser step.
-        cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0: all.
+        cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0:
+            all.
     """
 
     embedding: int = option(16, minimum=1)
@@ -80,7 +81,8 @@ class PairBatch(_OnDevice):
         item_tasks: task of each of the U distinct items; it decides the item's route.
         item_ids, item_mask, item_text: [U, S].
         positive: [B] index of the right item.
-        allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right answer.
+        allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right
+            answer.
     """
 
     query_ids: torch.Tensor

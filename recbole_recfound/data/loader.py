@@ -62,9 +62,10 @@ class MultiTaskLoader:
         probe_size: examples in a probe.
         seed: of the order and of the windows.
         contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
-        generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few rows.
-        sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as many
-            targets whether histories are long or short.
+        generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few
+            rows.
+        sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as
+            many targets whether histories are long or short.
         balanced: tasks whose few answers (`Task.choices`) are drawn in turn.
         fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
     """

@@ -15,10 +15,11 @@ reaches a small part of all orders. 32 kB do not grow with the data."""
 class Shuffle:
     """A random order of `range(size)` in constant memory.
 
-    A number is written as two digits of base ceil(sqrt(size)), which a Feistel network mixes: each round adds a random function
-    of one digit to the other, so that every round can be undone and the whole is a permutation. What falls outside of `size` is
-    put through the network again until it falls inside ("cycle walking"). Black & Rogaway 2002, "Ciphers with Arbitrary Finite
-    Domains", methods 2 and 3. Close to uniform, as a shuffle for training has to be, and no cipher.
+    A number is written as two digits of base ceil(sqrt(size)), which a Feistel network mixes: each round adds a random
+    function of one digit to the other, so that every round can be undone and the whole is a permutation. What falls
+    outside of `size` is put through the network again until it falls inside ("cycle walking"). Black & Rogaway 2002,
+    "Ciphers with Arbitrary Finite Domains", methods 2 and 3. Close to uniform, as a shuffle for training has to be, and
+    no cipher.
 
     Args:
         size: how many numbers.

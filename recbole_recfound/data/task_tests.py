@@ -22,8 +22,8 @@ class TestOptions(Options):
     Attributes:
         max_answer_tokens: length of a generated answer; answers in training are never cut.
         beams: beams of the generation; 1 is greedy.
-        rank_titles: adds a row that ranks this many best items by the likelihood of their titles (task_args: {SR: {form:
-            title}}). 0: no such row; on a CPU it takes minutes on top of time_budget.
+        rank_titles: adds a row that ranks this many best items by the likelihood of their titles (task_args: {SR:
+            {form: title}}). 0: no such row; on a CPU it takes minutes on top of time_budget.
         best_checkpoint: also test the tasks with the best single checkpoint where another candidate was chosen.
         bert_score_model: folder of a model that scores free text by BERTScore F1 instead of ROUGE-L and BLEU.
     """

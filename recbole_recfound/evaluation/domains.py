@@ -175,8 +175,9 @@ class DomainScorer:
         """Everything a row of the table says about a model.
 
         Returns:
-            `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`, for each type,
-            name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and of new ones, where there are both.
+            `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`,
+            for each type, name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and
+            of new ones, where there are both.
         """
         told: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
         for number, domains in enumerate(self.domains):
@@ -184,7 +185,9 @@ class DomainScorer:
             counts = torch.bincount(of_rows[of_rows >= 0], minlength=len(domains)).tolist()
             found = self.by_domain(collected, phase, number)
             told["domains"][domains.text] = {
-                name: {"rows": rows, **metrics} for name, rows, metrics in zip(domains.names, counts, found) if rows
+                name: {"rows": rows, **metrics}
+                for name, rows, metrics in zip(domains.names, counts, found, strict=True)
+                if rows
             }
         first = told["domains"][self.domains[0].text].values()
         told["weighted"] = {name: _weighted(first, name) for name in told["metrics"]}

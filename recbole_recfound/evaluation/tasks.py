@@ -40,10 +40,10 @@ def run_tests(
         seconds_left: a test is not begun when it would end later, by the slowest examples so far.
 
     Returns:
-        By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an answer was
-        ranked among; for generated answers `invalid`, how many could not be read, and
-        where there are few choices `constant`, the metrics of the best single answer to all examples.
-        A task that time did not allow has only a `note`.
+        By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
+        answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
+        choices `constant`, the metrics of the best single answer to all examples. A task that time did not allow has
+        only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
@@ -82,7 +82,8 @@ def _about(test: TaskTest) -> dict[str, Any]:
 def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Generate the answers of one task and score them; few choices are held to, and any other text is free.
 
-    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier answer's.
+    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
+    answer's.
     """
     prompts = [collator.prompt(test.task, example) for example in test.examples]
     if test.valid and tuple(sorted(test.choices)) == NO_YES:

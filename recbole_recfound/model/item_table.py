@@ -12,8 +12,8 @@ from recbole_recfound.adapter.tmole.dropout import Dropout
 class ItemTable(nn.Module):
     """Items as the user tower reads and ranks them.
 
-    Both take the same vectors: what an item's users teach about it as a target holds for it in a history, and on ml-100k
-    the user tower learned faster than with two tables.
+    Both take the same vectors: what an item's users teach about it as a target holds for it in a history, and on
+    ml-100k the user tower learned faster than with two tables.
 
     Args:
         num_items: RecBole's item number, row 0 is padding.

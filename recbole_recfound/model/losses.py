@@ -28,8 +28,8 @@ def next_item_loss(
         sampled: 0 for the full softmax; else the number of items drawn at random beside the batch's own targets.
         past: [B, L] item ids read so far, 0 = padding: left out of the softmax of their and all later positions, unless
             they are the target. None: every item is a candidate.
-        targets_per_row: a row's loss is its sum over this constant, so that every position of a batch weighs alike, however
-            the batch is cut. None: the mean over the row's own targets.
+        targets_per_row: a row's loss is its sum over this constant, so that every position of a batch weighs alike,
+            however the batch is cut. None: the mean over the row's own targets.
 
     Returns:
         Loss of each row, [B]; rows without a target give 0.

@@ -218,8 +218,8 @@ class RecFound(GeneralRecommender):
     def apply(self, fn: Callable[[torch.nn.Module], None]) -> "RecFound":
         """Call `fn` once for each module, parents first.
 
-        RecBole's count of FLOPs adds buffers this way, which fails for modules that are shared (the task table of the adapted
-        layers) and for those that look attributes up in a child (PEFT's).
+        RecBole's count of FLOPs adds buffers this way, which fails for modules that are shared (the task table of the
+        adapted layers) and for those that look attributes up in a child (PEFT's).
         """
         for module in self.modules():
             fn(module)

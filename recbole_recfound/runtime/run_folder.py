@@ -64,7 +64,8 @@ class RunFolder:
             model, dataset: name the folder.
             settings: everything the user can set, as resolved.
             output_dir: parent of all runs.
-            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a folder.
+            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a
+                folder.
 
         Raises:
             ConfigError: the named folder is not an unfinished run of these settings.

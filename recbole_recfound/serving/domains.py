@@ -22,9 +22,9 @@ from recbole_recfound.serving.recommender import Domains, Recommender, Rows
 class DomainRecommender(Recommender):
     """A base with its kernels.
 
-    `domains` of a request names for each row a domain of the first type, or maps each type (as typed in the setting `domain`) to
-    such names; None or an unknown name: the base answers. Where nothing is named, the domain's rule decides by the user (or, for
-    click models, the item).
+    `domains` of a request names for each row a domain of the first type, or maps each type (as typed in the setting
+    `domain`) to such names; None or an unknown name: the base answers. Where nothing is named, the domain's rule
+    decides by the user (or, for click models, the item).
 
     Args:
         model: IAK, in eval.

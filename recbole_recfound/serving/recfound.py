@@ -174,7 +174,8 @@ class RecFoundRecommender(Recommender):
         Their vectors come from their text alone: where items also have a trained id vector, that part is zero.
 
         Args:
-            records: the id field and columns of `.item` for each item; columns that describe no item in this run are ignored.
+            records: the id field and columns of `.item` for each item; columns that describe no item in this run are
+                ignored.
 
         Raises:
             ConfigError: a record without an id, a known token, or a model that was trained without item text.
@@ -214,8 +215,8 @@ class RecFoundRecommender(Recommender):
 
         Args:
             task: name of the task, as SR.
-            fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item tokens), `item`
-                (a token, else any text), and texts; `prompt` for a task that was trained on records.
+            fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item
+                tokens), `item` (a token, else any text), and texts; `prompt` for a task that was trained on records.
 
         Returns:
             The answer; of a task with few answers, one of these.

@@ -47,7 +47,8 @@ def compare(
 ) -> dict[str, Any]:
     """Fill the long table of a data set; call it again to go on where it was stopped.
 
-    `time_budget` counts for each row of ours, `baseline_time_budget` for each baseline (0: until RecBole's early stopping).
+    `time_budget` counts for each row of ours, `baseline_time_budget` for each baseline (0: until RecBole's early
+    stopping).
 
     Args:
         dataset: RecBole data set name.

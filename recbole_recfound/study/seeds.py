@@ -95,8 +95,9 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         runs: seed -> rows of its table; only rows that every seed has are kept.
 
     Returns:
-        For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`, `difference` to the first
-        row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than the first row's).
+        For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`,
+        `difference` to the first row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than
+        the first row's).
     """
     tables = [{row["model"]: row for row in rows} for rows in runs.values()]
     names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
@@ -108,7 +109,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             first = [table[names[0]]["metrics"].get(metric) for table in tables]
             if None in values or None in first:
                 continue
-            differences = [value - other for value, other in zip(values, first)]
+            differences = [value - other for value, other in zip(values, first, strict=True)]
             metrics[metric] = {
                 "mean": statistics.fmean(values),
                 "sd": statistics.stdev(values),

@@ -225,8 +225,8 @@ def kernel_rows(domains: Any, train_set: Any, rows: np.ndarray) -> tuple[np.ndar
         rows: bool [N], rows that may be drawn.
 
     Returns:
-        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type get
-        a number behind these; -1 for rows that are not drawn. And the number of numbers.
+        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type
+        get a number behind these; -1 for rows that are not drawn. And the number of numbers.
     """
     found, *further = (training_domains(one, train_set, rows) for one in domains)
     count = len(domains[0])

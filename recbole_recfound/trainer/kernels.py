@@ -63,8 +63,8 @@ class KernelTrainer:
 
     Args:
         model: IAK.
-        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further types, of the
-            rows that have a domain of these alone.
+        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further
+            types, of the rows that have a domain of these alone.
         collate: RecBole's `collate_fn` of the training loader.
         scorer: validation.
         options: see `KernelTraining`.
@@ -195,7 +195,7 @@ class KernelTrainer:
         domain = self.model.domain_of(interaction)
         for number, bank in enumerate(self.model.banks):
             self._move(number, bank, domain[:, number], phases)
-        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist()))
+        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
         record.append({"step": len(record) + 1, "beta": beta, **told})
 
     def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
@@ -226,18 +226,18 @@ class KernelTrainer:
     @torch.no_grad()
     def _keep(self, bank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
         index = torch.from_numpy(domains).to(self.device)
-        for weight, copy in zip(bank.parameters(), kept):
+        for weight, copy in zip(bank.parameters(), kept, strict=True):
             copy[index] = weight[index]
 
     @torch.no_grad()
     def _restore(self, kept: list[list[torch.Tensor]]) -> None:
-        for bank, copies in zip(self.model.banks, kept):
-            for weight, copy in zip(bank.parameters(), copies):
+        for bank, copies in zip(self.model.banks, kept, strict=True):
+            for weight, copy in zip(bank.parameters(), copies, strict=True):
                 weight.copy_(copy)
 
     def _guard(self, epochs: list[np.ndarray]) -> None:
         """Leave on only kernels with which their domain's validation score is better than without them."""
-        for bank, found in zip(self.model.banks, epochs):
+        for bank, found in zip(self.model.banks, epochs, strict=True):
             bank.enabled.copy_(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:
             return  # the kept kernels have beaten the base already
@@ -255,7 +255,7 @@ class KernelTrainer:
 
     def _cold_start(self, epochs: list[np.ndarray]) -> None:
         """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
-        for bank, seen, found in zip(self.model.banks, self.trained, epochs):
+        for bank, seen, found in zip(self.model.banks, self.trained, epochs, strict=True):
             cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
             if self.options.cold == "mean" and len(trained) and cold.any():

@@ -23,8 +23,8 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
     Args:
         config: settings of the run.
         data: tasks and collator.
-        valid: validation part with histories (`RecFoundDataset`), which gives U2I its probe; tasks without a probe of this kind set
-            examples aside for one.
+        valid: validation part with histories (`RecFoundDataset`), which gives U2I its probe; tasks without a probe of
+            this kind set examples aside for one.
 
     Raises:
         ConfigError: `balanced_tasks` names a task without a few answers.

@@ -95,7 +95,8 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after costs as much.
+        # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after
+        # costs as much.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -128,10 +129,10 @@ class RecFoundTrainer(Trainer):
         """Train until the first of `max_steps`, the time budget and early stopping.
 
         Args:
-            train_data: a `MultiTaskLoader`. For RecBole's loader of the training rows, which the tasks of the model are made from
-                already, one is built and all random states are seeded first.
-            valid_data: loader of the validation part; its rows are U2I's probe, and its ranking chooses the best checkpoint. None:
-                neither.
+            train_data: a `MultiTaskLoader`. For RecBole's loader of the training rows, which the tasks of the model are
+                made from already, one is built and all random states are seeded first.
+            valid_data: loader of the validation part; its rows are U2I's probe, and its ranking chooses the best
+                checkpoint. None: neither.
             verbose: log every validation.
             saved: write checkpoints.
             show_progress: show a bar.
@@ -167,7 +168,8 @@ class RecFoundTrainer(Trainer):
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due(self.refresh_interval) and not self.model.random_features:
                     self._refresh()
-                # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a step.
+                # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a
+                # step.
                 over = self._progress() >= 1.0
                 if self._due(self.config["eval_interval"]) or over:
                     self._refuse_diverged()
@@ -361,7 +363,8 @@ class RecFoundTrainer(Trainer):
         for part in batch.parts:
             kind = TASKS[part.tasks[0]].kind
             sizes[kind] = sizes.get(kind, 0) + len(part)
-        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of gradients.
+        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of
+        # gradients.
         found: list[tuple[str, int, torch.Tensor]] = []
         for part in batch.parts:
             with self.accelerator.autocast():

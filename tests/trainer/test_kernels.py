@@ -204,7 +204,7 @@ def test_cold_domains_of_every_type_get_the_mean_kernel(tiny_path):
     trainer = small.trainer(cold="mean", epochs=1)
     # The guard of several types may turn any of these barely trained kernels off, which is not what this test is about.
     trainer._guard = lambda epochs: [
-        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs)
+        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs, strict=True)
     ]
     trainer.fit([scores - 1 for scores in small.base_scores()])
     bank = small.model.banks[1]

@@ -17,8 +17,8 @@ class RoutedLayer:
     Attributes:
         r: rank of an expert, by adapter.
         scaling: factor on an expert's output, by adapter.
-        task_table: task embeddings, by adapter. A plain dict: the table belongs to the model, and registering it here would
-            save it once per layer.
+        task_table: task embeddings, by adapter. A plain dict: the table belongs to the model, and registering it here
+            would save it once per layer.
         tmole_router: linear map from a task embedding [D] to one score per expert [N], by adapter.
     """
 

@@ -23,7 +23,8 @@ MOST_DOMAINS = 10_000
 def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None = None) -> Domains:
     """Find a domain's field in .inter, .user or .item, and number its values.
 
-    Side files are read directly: loading further columns through RecBole would change the ids that a trained base knows.
+    Side files are read directly: loading further columns through RecBole would change the ids that a trained base
+    knows.
 
     Args:
         spec: as typed.
@@ -48,7 +49,7 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None
                         f"domain: {spec.field} is a field of items: for a model that ranks items it would tell which item "
                         f"is asked for; it can only be used for models that predict clicks"
                     )
-                by_token = dict(zip(table.column(id_field), table.column(spec.field)))
+                by_token = dict(zip(table.column(id_field), table.column(spec.field), strict=True))
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
     raise ConfigError(
         f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns read from .inter "
@@ -172,7 +173,8 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
         seed: of the deal.
 
     Raises:
-        ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename them.
+        ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename
+            them.
     """
     if domains.field not in (train.uid_field, train.iid_field):
         raise ConfigError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_recfound.errors import ConfigError
+import itertools
 
 CLOCK = {
     "hour": [f"{hour:02d}h" for hour in range(24)],
@@ -82,4 +83,4 @@ def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
 def bucket_names(edges: Sequence[float]) -> list[str]:
     """Names of the buckets between edges; a value equal to an edge belongs to the bucket above it."""
     told = [f"{edge:.10g}" for edge in edges]
-    return [f"<{told[0]}", *(f"{low}-{high}" for low, high in zip(told, told[1:])), f">={told[-1]}"]
+    return [f"<{told[0]}", *(f"{low}-{high}" for low, high in itertools.pairwise(told)), f">={told[-1]}"]

@@ -15,18 +15,18 @@ from recbole_recfound.data.split.history_dataset import add_histories
 class FairEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking loader with `mask_history` for general and sequential models alike.
 
-    RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor of 1.6 to 5.
-    Here all that the user is known to have had at this phase is masked, also what lies before a truncated sequence, except the
-    right answers themselves.
+    RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor
+    of 1.6 to 5. Here all that the user is known to have had at this phase is masked, also what lies before a truncated
+    sequence, except the right answers themselves.
 
     Args:
         config: the run's settings; `mask_history` turns the mask on or off.
         dataset: built validation or test set.
         sampler: RecBole's sampler of this phase.
         known: what each user had before this phase.
-        with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L], right-padded
-            with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches are then `eval_batch_size`
-            users; else they are as large as RecBole makes them.
+        with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L],
+            right-padded with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches
+            are then `eval_batch_size` users; else they are as large as RecBole makes them.
     """
 
     def __init__(self, config, dataset, sampler, *, known: Histories, with_histories: bool) -> None:

@@ -43,8 +43,8 @@ def history_fields(dataset: Dataset, items: Any, lengths: Any) -> Interaction:
 class RecFoundDataset(Dataset):
     """RecBole's `Dataset` for models that read histories, so that RecBole's own evaluation loaders can feed them.
 
-    `build` gives the validation and the test part each user's history before that phase, and `join` adds it to rows of users as
-    `item_id_list` and `item_length` (see `add_histories`). The training part carries the training histories.
+    `build` gives the validation and the test part each user's history before that phase, and `join` adds it to rows of
+    users as `item_id_list` and `item_length` (see `add_histories`). The training part carries the training histories.
 
     Attributes:
         histories: of this part; None before `build`.

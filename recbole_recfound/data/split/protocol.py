@@ -252,7 +252,7 @@ def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_empty(config: Config, built: list[Dataset]) -> None:
-    for part, rows in zip(("training", "validation", "test"), built):
+    for part, rows in zip(("training", "validation", "test"), built, strict=True):
         if len(rows) == 0:
             raise DataError(
                 f"the {part} split of {config['dataset']} is empty (eval_args split {config['eval_args']['split']}); "

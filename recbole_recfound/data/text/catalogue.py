@@ -14,8 +14,8 @@ from recbole_recfound.data.text.fields import choose_fields, readable, title_fie
 class Catalogue:
     """Items by row number: first the rows of .item, then training items absent from it, then any others.
 
-    Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items by
-    row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
+    Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items
+    by row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
 
     Attributes:
         tokens: item token of each row, as written in the data.
@@ -23,7 +23,8 @@ class Catalogue:
         values: one dict (field -> string, empty ones left out) per row; {} for items without a row in .item.
         pool_size: number of leading rows that do not depend on held-out interactions.
         row_of: token -> row.
-        long_values: per row, the text columns that are too long to describe an item by default (for attribute extraction).
+        long_values: per row, the text columns that are too long to describe an item by default (for attribute
+            extraction).
     """
 
     tokens: list[str]

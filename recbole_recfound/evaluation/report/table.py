@@ -25,7 +25,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Align rows of the comparison for a terminal.
 
     Args:
-        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note; perhaps checkpoint_bytes.
+        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note; perhaps
+            checkpoint_bytes.
 
     Returns:
         Lines of text; the best value of every metric is marked with *.
@@ -50,7 +51,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "  ".join(
             cell.ljust(width) if column in (0, len(header) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [header, ["-" * width for width in widths], *body]
     ]
@@ -68,7 +69,10 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         values = [row["metrics"].get(name) for name in metrics]
         scores = ["-" if value is None else f"{value:.4f}" for value in values]
-        scores = [f"**{text}**" if value == best[name] else text for name, value, text in zip(metrics, values, scores)]
+        scores = [
+            f"**{text}**" if value == best[name] else text
+            for name, value, text in zip(metrics, values, scores, strict=True)
+        ]
         cost = f"{row['train_seconds']:.0f} | {row['eval_seconds']:.1f} | {row['trainable_parameters']:,}"
         lines.append(f"| {row['model']} | {' | '.join(scores)} | {cost} | {row.get('note', '')} |")
     return "\n".join(lines)

@@ -9,8 +9,8 @@ from recbole_recfound.model.generation.trie import TokenTrie
 class HoldToTrie(LogitsProcessor):
     """Leaves only the tokens that go on with a text of the trie, in every row of every step.
 
-    A step costs a few gathers on [rows, widest node] and one mask on [rows, vocabulary], whatever the catalogue's size. Rows
-    are walked from the root each time, since beam search moves them about.
+    A step costs a few gathers on [rows, widest node] and one mask on [rows, vocabulary], whatever the catalogue's size.
+    Rows are walked from the root each time, since beam search moves them about.
 
     Args:
         trie: the texts.

@@ -73,7 +73,7 @@ class Generator:
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
                 batch = self._batch([prompts[row] for row in rows], [tasks[row] for row in rows], max_new_tokens, trie)
-                for row, tokens in zip(rows, batch):
+                for row, tokens in zip(rows, batch, strict=True):
                     written[row] = tokens
         return written
 
@@ -119,7 +119,8 @@ class Generator:
         if trie:
             # The longest text, and the end token that follows it.
             max_new_tokens = len(trie.widths)
-        # Of given texts the beams' likeliest wins, however long; a free text's score is its mean per token. Greedy has no score.
+        # Of given texts the beams' likeliest wins, however long; a free text's score is its mean per token. Greedy has
+        # no score.
         length_penalty = 0.0 if trie and self.beams > 1 else 1.0
         output = self.adapted.generate(
             input_ids=ids,
@@ -144,7 +145,7 @@ class Generator:
             yield
         finally:
             self.adapted.train(training)
-            for model, config in zip(models, own):
+            for model, config in zip(models, own, strict=True):
                 model.generation_config = config
 
 

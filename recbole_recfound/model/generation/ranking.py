@@ -14,8 +14,8 @@ from recbole_recfound.model.generation.likelihood import log_likelihoods
 class GenerativeRanking:
     """Scores items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
 
-    A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding ranking are
-    ranked anew; all others follow in their old order.
+    A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding
+    ranking are ranked anew; all others follow in their old order.
 
     Args:
         model: RecFound, trained with `sr_form: title`.

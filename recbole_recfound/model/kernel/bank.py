@@ -41,8 +41,8 @@ class IAKKernelBank(nn.Module):
         z    = mu + exp(logvar / 2) eps (training)      Ghat = z P + relu(z W3 + b3) W4 + b4
         h'   = h + s Ghat  |  Ghat  |  (1 - g) h + g Ghat        (residual | replace | gated)
 
-    All domains start with the same random weights, so that the mean of trained kernels is a kernel too. With `residual`, P, W4 and b4
-    start at zero: the bank changes no bit of h before training.
+    All domains start with the same random weights, so that the mean of trained kernels is a kernel too. With
+    `residual`, P, W4 and b4 start at zero: the bank changes no bit of h before training.
 
     Args:
         num_domains: D.

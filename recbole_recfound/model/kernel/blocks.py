@@ -68,7 +68,8 @@ class EachRow(Layout):
 class Blocks(Layout):
     """The rows that have a domain, laid out as [N, size]; blocks that are not full are padded.
 
-    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal the domains are.
+    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal
+    the domains are.
 
     Attributes:
         rows: int64 [K], rows of the batch that have a domain, grouped by domain.

@@ -96,7 +96,7 @@ def warm_start(model: IAK, folder: Path) -> None:
     """
     document, tensors = read_document(folder)
     earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
-    for number, (domains, bank) in enumerate(zip(model.domains, model.banks)):
+    for number, (domains, bank) in enumerate(zip(model.domains, model.banks, strict=True)):
         if domains.text not in earlier:
             raise ConfigError(
                 f"iak_args: warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}"

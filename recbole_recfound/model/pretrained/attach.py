@@ -1,8 +1,8 @@
 """Plugs a function into a model that knows nothing of it: at a sub-module's input or output, or at what a method returns.
 
-RecBole's trainer calls `calculate_loss` and `predict`, which call `self.forward` directly: hooks on the model itself never fire, and
-the last vector often comes from a method (`gather_indexes`) or inside a tuple (LightGCN's `forward`). So methods of the instance are
-wrapped as well, for the time of one call, and the model is as it was afterwards.
+RecBole's trainer calls `calculate_loss` and `predict`, which call `self.forward` directly: hooks on the model itself
+never fire, and the last vector often comes from a method (`gather_indexes`) or inside a tuple (LightGCN's `forward`).
+So methods of the instance are wrapped as well, for the time of one call, and the model is as it was afterwards.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Attachment:
 
     Args:
         base: the model; its parameters must not change (tables that it computes from them alone are kept).
-        place: `NAME` (output of a sub-module), `input:NAME` (its first input), `method:NAME` (what a method of the model returns)
-            or `method:NAME[0]` (a table in a tuple, of which the batch's rows are taken later).
+        place: `NAME` (output of a sub-module), `input:NAME` (its first input), `method:NAME` (what a method of the
+            model returns) or `method:NAME[0]` (a table in a tuple, of which the batch's rows are taken later).
 
     Raises:
         ConfigError: there is no such sub-module or method.

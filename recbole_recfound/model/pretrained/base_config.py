@@ -87,7 +87,8 @@ def base_config(
     Args:
         dataset: name of the data set.
         given: settings typed by the user; shared ones win over those of a checkpoint.
-        settings: all settings of the run: `base_checkpoint`, `trust_checkpoint`, `base_model`, `base_args` and `OF_THE_RUN`.
+        settings: all settings of the run: `base_checkpoint`, `trust_checkpoint`, `base_model`, `base_args` and
+            `OF_THE_RUN`.
 
     Raises:
         ConfigError: wrong settings, or ones that contradict the checkpoint.

@@ -89,7 +89,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     """Read a checkpoint without touching any data set.
 
     Args:
-        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a RecFound run.
+        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a
+            RecFound run.
         trust: whether a pickle may be opened: opening one runs whatever code it holds.
 
     Raises:

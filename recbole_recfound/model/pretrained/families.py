@@ -36,7 +36,8 @@ class Family:
     Attributes:
         place: where the last representation is, in the form that `layer` of `kernel_args` takes (see `Attachment`).
         head: sub-modules behind that place, for the baseline `head`.
-        items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click models.
+        items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click
+            models.
         loss: the base's own loss of a batch, a mean over its rows.
         differentiable: whether that loss reaches the base's own parameters; kernels do not need it.
     """

@@ -70,7 +70,8 @@ def build_recfound(
 
     Args:
         config: settings of the run.
-        splits: RecBole's built data sets; only their training part reaches the tasks. None: tasks come from `task_files` alone.
+        splits: RecBole's built data sets; only their training part reaches the tasks. None: tasks come from
+            `task_files` alone.
         backbone: frozen language model, adapted in place; None loads the one that the settings name.
         files: the run's `task_files`, checked; None checks them here.
 

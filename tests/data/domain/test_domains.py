@@ -57,7 +57,7 @@ def test_numbers_stored_as_tokens_fall_into_buckets(splits, tiny_path):
         line.split("\t")[0]: int(line.split("\t")[1])
         for line in (tiny_path / "tiny" / "tiny.user").read_text().splitlines()[1:]
     }
-    for user, number in zip(splits.train_set.field2id_token["user_id"][1:], domains.table[1:].tolist()):
+    for user, number in zip(splits.train_set.field2id_token["user_id"][1:], domains.table[1:].tolist(), strict=True):
         assert number == (ages[user] >= 25) + (ages[user] >= 40)
     halves = build_domains(parse_domain("age:quantile:2"), splits.train_set)
     counts = torch.bincount(halves.table[1:])
@@ -71,7 +71,7 @@ def test_times_against_python(rule):
     )
     found = ColumnDomains("t", (), "t", (), rule).of_values(torch.from_numpy(seconds)).tolist()
     epoch = datetime.datetime(1970, 1, 1)
-    for moment, number in zip(seconds.tolist(), found):
+    for moment, number in zip(seconds.tolist(), found, strict=True):
         time = epoch + datetime.timedelta(seconds=moment)
         assert number == {"hour": time.hour, "weekday": time.weekday(), "month": time.month - 1}[rule], time
     assert ColumnDomains("t", (), "t", (), rule).of_values(torch.tensor([float("nan")])).tolist() == [-1]
@@ -100,7 +100,9 @@ def test_times_are_those_of_the_file_though_recbole_normalises_them(write_datase
         "BPR", path, "shop", normalize_all=normalize_all, load_col={"inter": ["user_id", "item_id", "timestamp"]}
     )
     for part in (splits.train_set, splits.test_set):
-        pairs = zip(*(part.id2token(field, part.inter_feat[field].numpy()) for field in ("user_id", "item_id")))
+        pairs = zip(
+            *(part.id2token(field, part.inter_feat[field].numpy()) for field in ("user_id", "item_id")), strict=True
+        )
         told = [datetime.datetime.fromtimestamp(moments[pair], datetime.UTC) for pair in pairs]
         for rule, wanted in (
             ("hour", [t.hour for t in told]),

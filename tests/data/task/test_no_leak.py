@@ -89,7 +89,7 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
         start, stop = source.indptr[index], source.indptr[index + 1]
         found = [
             (source.catalogue.tokens[row], value)
-            for row, value in zip(source.items[start:stop], source.ratings[start:stop])
+            for row, value in zip(source.items[start:stop], source.ratings[start:stop], strict=True)
         ]
         assert all(rating[token, item] == value for item, value in found)
 
@@ -108,7 +108,7 @@ def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_data
     told = {(user, item): value for user, item, value, _ in rows}
     for index, token in enumerate(source.users):
         start, stop = source.indptr[index], source.indptr[index + 1]
-        for row, value in zip(source.items[start:stop], source.ratings[start:stop]):
+        for row, value in zip(source.items[start:stop], source.ratings[start:stop], strict=True):
             assert value == told[token, source.catalogue.tokens[row]]
 
 
