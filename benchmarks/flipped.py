@@ -1,4 +1,4 @@
-"""A data set in which two domains like opposite things: what kernels per domain must be able to learn, and a base cannot.
+"""A data set whose two domains like opposite items: kernels per domain can learn it, a shared base cannot.
 
     python -m benchmarks.flipped FOLDER [--seed=0]
 

@@ -18,7 +18,8 @@ from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.runtime.locations import properties_dir
 print(Path(recbole_recfound.__file__).resolve().parent)
 print(properties_dir().resolve())
-print(len(read_settings(properties_dir() / "overall.yaml")), sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))[-1])
+names = sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))
+print(len(read_settings(properties_dir() / "overall.yaml")), names[-1])
 """
 
 
@@ -98,7 +99,7 @@ def test_console_script(site_packages, tmp_path):
 
 def test_sdist_is_a_checkout(sdist, tmp_path):
     assert (sdist / "run_recfound.py").is_file() and (sdist / "tests" / "conftest.py").is_file()
-    package, properties = _look(tmp_path, sdist)
+    _, properties = _look(tmp_path, sdist)
     assert properties == str(sdist / "properties")
 
 

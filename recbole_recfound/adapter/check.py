@@ -104,8 +104,8 @@ def check_gradients(model: PeftModel, layers: Collection[str] | None = None, ada
         first = ", ".join(sorted(silent)[:3]) or "any adapted layer (none ran)"
         more = f" and {len(silent) - 3} more layers" if len(silent) > 3 else ""
         raise TrainingError(
-            f"no gradient reached the adapter in {first}{more}: it does not run, or no loss depends on it, as when embedding examples have"
-            " no other text beside them to be told from (contrastive_batch, hard_negatives, or records with neg)"
+            f"adapter: no gradient reached {first}{more}: the layers do not run, or no loss depends on them. Embedding "
+            "examples need negatives: raise batch_args: contrastive or hard_negatives, or add neg to the records"
         )
 
 

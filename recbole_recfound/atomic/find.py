@@ -1,4 +1,4 @@
-"""Finds the atomic files of a data set and checks that the columns a run needs are there, before RecBole would try to download."""
+"""Search for a data set's atomic files and validation of their columns, before RecBole tries to download them."""
 
 from __future__ import annotations
 
@@ -117,9 +117,8 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             else []
         )
         if unknown:
-            raise DataError(
-                f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, form.separator, form.encoding))}"
-            )
+            present = ", ".join(columns_of(path, form.separator, form.encoding))
+            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {present}")
 
 
 @lru_cache(maxsize=64)
@@ -131,16 +130,17 @@ def _check_rows(
     read: frozenset[str],
     stamp: tuple[int, int],
 ) -> None:
-    """Refuses rows that RecBole would read as something else: cells too many or too few, text where numbers belong, no id or time.
+    """Reject rows that RecBole would misread: a wrong number of cells, text in a numeric column, no id or time.
 
-    Every row is looked at once per file and process, one line in memory.
+    Every file is read once per process, one line in memory at a time.
 
     Args:
         path: an interaction file.
-        separator, encoding: of the file.
+        separator: between cells.
+        encoding: of the file; None: UTF-8.
         filled: columns that must not be empty.
         read: columns that are read.
-        stamp: of the file; another one is looked at anew.
+        stamp: of the file (size and time); a changed file is checked again.
     """
     ends = separator.encode()
     with open(path, "rb") as file:

@@ -107,7 +107,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def _attention(device: torch.device) -> str:
-    """Attention kernel: on CPUs the fused one is slower in backward (bf16, rows of 100 to 300 tokens: 1.15 times a step)."""
+    """Return the attention kernel; on CPUs the fused one is slower in backward (bf16, 100-300 tokens: 1.15x a step)."""
     return "sdpa" if is_gpu(device) else "eager"
 
 

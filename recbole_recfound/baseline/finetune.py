@@ -123,7 +123,8 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
         return model, loss
     if not family.differentiable:
         raise ConfigError(
-            f"tuning_baselines: {type(recipe.base).__name__} as a base gives no gradients; only frozen and adapter can be used"
+            f"tuning_baselines: the base {type(recipe.base).__name__} has no gradients; only frozen and adapter can "
+            "be used"
         )
     model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)

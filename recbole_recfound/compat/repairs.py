@@ -195,8 +195,10 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
 
 @contextmanager
 def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
-    """SINE's file turns on autograd's anomaly detection for the whole process as soon as any sequential model is imported: every
-    training beside it takes up to twice as long, and a NaN becomes an exception in the middle of backward.
+    """Restore autograd's anomaly mode after SINE's module is imported.
+
+    That module turns anomaly detection on for the whole process, and importing any sequential model imports it:
+    training takes up to twice as long, and a NaN raises in the middle of backward.
     """
     import torch  # that file imports it anyway
 

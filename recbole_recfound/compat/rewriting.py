@@ -13,7 +13,7 @@ from types import CodeType
 
 
 class PlaceNotFound(LookupError):
-    """The text to replace is not (or not as often) in the function: this is not the RecBole the repair was written for."""
+    """The function does not contain the expected text: the repair was written for another version of RecBole."""
 
 
 def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
@@ -41,7 +41,7 @@ def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
 
 
 def _compile_like(source: str, original: CodeType) -> CodeType:
-    """Compiles one function with the file, lines and free variables (`__class__` where it calls `super()`) of the original."""
+    """Compile a function with the original's file, lines and free variables (`__class__` where it calls `super()`)."""
     tree = ast.parse(source)
     if original.co_freevars:
         scope = ast.parse(f"def scope({', '.join(original.co_freevars)}): pass")

@@ -130,7 +130,7 @@ class Collator:
         return torch.from_numpy(ids), mask, mask
 
     def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> list[GenerativeBatch]:
-        """Prompts followed by answers; only the answer and its end token are learned. Rows of a batch have similar lengths."""
+        """Collate prompts followed by answers, in batches of similar length; only answer and end token have targets."""
         end = self.tokenizer.eos_token_id
         rows, labels = [], []
         for task, example in zip(tasks, examples, strict=True):
@@ -168,7 +168,7 @@ class Collator:
         return self._lettered(value)
 
     def _record_prompt(self, text: str) -> np.ndarray:
-        """A record's prompt; of a long one the middle is left out: it begins with the instruction and ends with the question."""
+        """Return a record's prompt; a long one loses its middle: the instruction comes first and the question last."""
         tokens = np.asarray(plain_tokens([text], self.tokenizer)[0], dtype=np.int64)
         room = self.max_prompt_tokens - self.templates[RECORD].fixed_length
         if len(tokens) <= room:
@@ -176,7 +176,7 @@ class Collator:
         return np.concatenate([tokens[: room // 2], tokens[len(tokens) - (room - room // 2) :]])
 
     def _lettered(self, rows: Sequence[int]) -> np.ndarray:
-        """All candidates, one a line. Long titles are shortened alike, so that half of the prompt is left for the rest."""
+        """Return all candidates, one per line; long titles are cut evenly, leaving half of the prompt for the rest."""
         marks = [self.text_tokens(f"{LETTERS[index]}. ") for index in range(len(rows))]
         titles = [self.texts.titles[row] for row in rows]
         fixed = sum(len(mark) + len(self.separator) for mark in marks)

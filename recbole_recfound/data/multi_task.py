@@ -327,6 +327,6 @@ def _check_lengths(collator: Collator, tasks: Mapping[str, Task]) -> None:
             needed = max(needed, len(collator.prompt(name, tasks[name].example(0))) - 1)
         if needed >= most:
             raise ConfigError(
-                f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and choices alone have"
-                f" {needed} tokens"
+                f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and "
+                f"choices alone have {needed} tokens"
             )

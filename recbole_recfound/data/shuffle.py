@@ -8,8 +8,8 @@ import numpy as np
 
 ROUNDS = 6
 WRITTEN_DOWN = 4096
-"""The longest order that is kept as an array. A network over so few numbers is a poor shuffle: it has few different rounds, and
-reaches a small part of all orders. 32 kB do not grow with the data."""
+"""Longest order stored as an array (32 kB). A Feistel network over fewer numbers is a poor shuffle: it has few distinct
+rounds and reaches a small part of all orders."""
 
 
 class Shuffle:

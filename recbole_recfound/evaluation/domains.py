@@ -161,7 +161,7 @@ class DomainScorer:
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
-        """float64 [D]: each domain's validation score (`selected_by`), higher is better, NaN where it cannot be computed."""
+        """Return each domain's validation score (`selected_by`), float64 [D]: higher is better, NaN where undefined."""
         return np.array(
             [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.selected_by)]
         )
@@ -217,7 +217,9 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
 
     Args:
         config: gives `metric_decimal_place`.
-        scores, labels, users: [n].
+        scores: [n] predicted scores.
+        labels: [n] 0 or 1.
+        users: [n] user ids.
 
     Returns:
         {"gauc": value}, or {} where no user has both kinds of labels.

@@ -1,4 +1,4 @@
-"""All rows of an evaluation at once, so that any part of them can be scored by any model through RecBole's evaluator."""
+"""All rows of an evaluation at once; any subset can be scored by any model through RecBole's evaluator."""
 
 from __future__ import annotations
 

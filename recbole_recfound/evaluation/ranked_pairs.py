@@ -1,4 +1,4 @@
-"""Ranking the right answer of an embedding example among others: MRR@20, NDCG@20 for item to item (RecFound table of tasks)."""
+"""Ranking of an embedding example's target among candidates: MRR@20, NDCG@20 for item to item (RecFound's task table)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -102,7 +102,8 @@ class IAK(AbstractRecommender):
         self.domains = build_all_domains(config, dataset, fixed["domains"] if fixed else None)
         if len(self.domains) > 1 and self.options.combine != "residual":
             raise ConfigError(
-                f"kernel_args: combine: got {self.options.combine}, but several types of domain add their outputs: residual"
+                f"kernel_args: combine: got {self.options.combine}, expected residual: several domain types add "
+                "their outputs"
             )
         sizes = fixed["sizes"] if fixed else [self._sizes(data_config["model"], training)] * len(self.domains)
         self.banks = nn.ModuleList(
@@ -133,7 +134,8 @@ class IAK(AbstractRecommender):
 
         Args:
             base: frozen here.
-            family, attachment: what is known about the base, and the place of the kernels.
+            family: how to read losses, vectors and scores from the base.
+            attachment: where the kernels are attached.
             domains: one entry for each type of domain.
             banks: a bank for each type.
         """
@@ -218,7 +220,7 @@ class IAK(AbstractRecommender):
         return Losses(matching, sum(compression, zero), kl, F.mse_loss(adapted, hidden))
 
     def _compression(self, read: torch.Tensor, interaction) -> torch.Tensor:
-        """The task's loss of what the auxiliary head reads from the code: a click's logit, or a vector among the frozen items."""
+        """Return the auxiliary head's task loss on the code: of a click's logit, or of a vector among frozen items."""
         if self.family.items is None:
             return F.binary_cross_entropy_with_logits(read.squeeze(-1), interaction[self.base.LABEL].float())
         positive = interaction[self.base.ITEM_ID]

@@ -1,4 +1,4 @@
-"""The item table: one vector per item, made from its text and, if asked, its id; read as a soft token and ranked against."""
+"""Item table: one vector per item, from its text and optionally its id; a soft token and a ranking target."""
 
 import math
 
@@ -63,7 +63,7 @@ class ItemTable(nn.Module):
             nn.init.normal_(self.ids.weight, std=id_scale)
 
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
-        """Set the text features, centred and scaled: without centring all texts point the same way. Row 0 stays padding.
+        """Set the text features, centred (otherwise all texts point the same way) and scaled; row 0 remains padding.
 
         Training moves all texts together far more than one against another. What is the same for all is left out: both
         versions are standardised by themselves.
@@ -90,7 +90,7 @@ class ItemTable(nn.Module):
         return torch.cat(parts, dim=1)
 
     def vectors_of(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors [n, d], norm 1, of items that are not in the table: from their text alone, the id part is zero.
+        """Return the vectors [n, d], norm 1, of items outside the table, from their text alone; the id part is zero.
 
         Args:
             features: [n, feature_size] of the plain backbone.

@@ -57,10 +57,12 @@ def next_item_loss(
 def _seen(
     past: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None, width: int
 ) -> torch.Tensor:
-    """Columns that each target's history has been through, the target itself left out; [targets, width] bool.
+    """Return a mask [targets, width] of the items in each target's history, except the target itself.
 
     Args:
-        past, targets, wanted: [B, L], see `next_item_loss`.
+        past: [B, L], see `next_item_loss`.
+        targets: [B, L], see `next_item_loss`.
+        wanted: [B, L], see `next_item_loss`.
         columns: [width] item id of each column, ascending; None: column c is item c + 1.
         width: number of columns.
     """

@@ -132,7 +132,8 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         raise ConfigError(f"merge_args: sparsify is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
         raise ConfigError(
-            "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
+            "max_steps: without a ranking there is no early stopping and this run would never end. Set it, or "
+            "time_budget"
         )
     if not history.soft_tokens and control == NO_BODY:
         raise ConfigError(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")
@@ -149,7 +150,8 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         )
     if config["max_prompt_tokens"] > backbone.context:
         raise ConfigError(
-            f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most"
+            f"max_prompt_tokens: got {config['max_prompt_tokens']}, expected at most {backbone.context}, the "
+            f"context of {backbone.name}"
         )
 
 
@@ -173,7 +175,7 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
             known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
             raise ConfigError(
-                f"adapter_args: target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
+                f"adapter_args: target_modules: backbone {backbone.name!r} has no linear layer {wanted!r}, only {known}"
             )
     try:
         adapted = build_adapter(backbone.model, kind, task_table(tasks), **arguments)

@@ -143,7 +143,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def _centre_records(self) -> None:
-        """Centre pairs by the mean of some positives under the plain backbone: without items there is no catalogue to centre by."""
+        """Centre pairs by the mean of some positives under the plain backbone (without items there is no catalogue)."""
         texts = self.parts.data.record_texts()
         if len(texts):
             self.text_mean = self.eval().text_tower.encode_table(texts, None, self.parts.pad_id, self.device).mean(0)
@@ -229,7 +229,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def refresh_items(self) -> None:
-        """Encode every item's text with the current adapter; the first call also encodes them with the plain backbone."""
+        """Encode every item's text with the current adapter; the first call also encodes it with the plain backbone."""
         embeds = any(TASKS[task].kind == EMBEDDING for task in self.parts.tasks)
         if self.n_items == 1 or not embeds:  # a run on records alone has no items but the padding
             return
@@ -383,7 +383,7 @@ class RecFound(GeneralRecommender):
         return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
-        """Whether a part goes through the backbone's layers; histories do not with `control: no_body` or `small_reader`."""
+        """Return whether a part runs the backbone's layers; histories skip them under `no_body` and `small_reader`."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
@@ -416,7 +416,9 @@ class RecFound(GeneralRecommender):
 
         Args:
             task: name of an embedding task.
-            ids, mask, text: [B, T] tokens, real tokens and tokens to pool, on any device.
+            ids: [B, T] token ids, on any device.
+            mask: [B, T] 1 at real tokens.
+            text: [B, T] 1 at tokens to pool.
 
         Returns:
             [B, d], centred and normalised.

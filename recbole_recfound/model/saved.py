@@ -176,8 +176,8 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
     loaded = load_backbone(backbone or settings["backbone"], device)
     if loaded.fingerprint != document["backbone_fingerprint"]:
         raise ConfigError(
-            f"backbone: got {loaded.name} (fingerprint {loaded.fingerprint}), expected the backbone that {folder} was trained "
-            f"with (fingerprint {document['backbone_fingerprint']})"
+            f"backbone: got {loaded.name} (fingerprint {loaded.fingerprint}), expected the backbone that {folder} was "
+            f"trained with (fingerprint {document['backbone_fingerprint']})"
         )
     return _put_together(folder, settings, items, document, loaded)
 

@@ -38,7 +38,8 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
     if not torch.cuda.is_available():
         if demanded:
             raise ConfigError(
-                "use_gpu: True, but torch finds no CUDA device; leave use_gpu empty or set it to False to run without one"
+                "use_gpu: got True, but torch finds no CUDA device. Leave use_gpu empty or set it to False to run "
+                "on the CPU"
             )
         return torch.device("cpu")
     if not first.isdigit():

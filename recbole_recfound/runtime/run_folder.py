@@ -61,7 +61,8 @@ class RunFolder:
         """Make a new folder, or find the one to go on with.
 
         Args:
-            model, dataset: name the folder.
+            model: first part of the folder's name.
+            dataset: second part of the folder's name.
             settings: everything the user can set, as resolved.
             output_dir: parent of all runs.
             resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a

@@ -14,7 +14,7 @@ SMALLEST, WIDEST = 16, 4
 
 
 def dynamic_batch_sizes(counts: Sequence[int], batch_size: int) -> np.ndarray:
-    """B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ), in [16, 4 B]: large domains take large steps, but not in proportion.
+    """Return B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ) in [16, 4 B]: batches grow sublinearly.
 
     Args:
         counts: N_d, training rows of each domain; 0 is allowed and left out of the median.
@@ -117,7 +117,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         yield from self._packed(random, active)
 
     def _packed(self, random: np.random.Generator, active: np.ndarray) -> Iterator[list[int]]:
-        """The chunks of all domains in the order of their places in the epoch, packed so that no batch has two of one domain."""
+        """Pack the chunks of all domains into batches, in epoch order, with at most one chunk of a domain per batch."""
         chunks = [(place, domain, rows) for domain in active for place, rows in self._chunks(random, domain)]
         chunks.sort(key=lambda chunk: chunk[0])
         batch: list[int] = []

@@ -122,8 +122,8 @@ class DomainRecommender(Recommender):
                 columns.append(domains.of(rows))
             else:
                 raise ConfigError(
-                    f"domains: {domains.text} depends on a column of the interaction: name the domain of each row, as in "
-                    f"{{{domains.text!r}: [...]}}"
+                    f"domains: {domains.text} depends on a column of the interaction. Name the domain of each row, as "
+                    f"in {{{domains.text!r}: [...]}}"
                 )
         return torch.stack(columns, dim=1)
 

@@ -103,8 +103,8 @@ class RecFoundRecommender(Recommender):
             splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
         except DataError as error:
             raise ConfigError(
-                f"user: the run has no {FILE} and its data set cannot be read ({error}); load with data_path=, train with "
-                "--save_histories, or give a history of item tokens"
+                f"user: the run has no {FILE} and its data set cannot be read ({error}). Load with data_path=, train "
+                "with --save_histories, or pass a history of item tokens"
             ) from None
         if list(map(str, splits.train_set.field2id_token[self.item_field][1:])) != self._trained_tokens():
             raise DataError(f"user: the data set has other items than {folder} was trained on")

@@ -1,4 +1,4 @@
-"""The long table: RecBole's baselines, RecFound, its ablations and its controls, each row kept as soon as it is there."""
+"""The long table: RecBole's baselines, RecFound, its ablations and controls. Each row is saved when it is complete."""
 
 import json
 import time

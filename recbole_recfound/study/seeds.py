@@ -1,4 +1,4 @@
-"""The same run with several seeds: means, spread and paired differences, since a single seed says little on small data."""
+"""Runs over several seeds: means, standard deviations and paired differences (one seed says little on small data)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def run_seeds(
 
     Args:
         seeds: at least two.
-        model, dataset, config_file_list, config_dict: as for `run_recfound`; `seed` itself must not be among them.
+        model: name of the model, as for `run_recfound`.
+        dataset: name of the data set.
+        config_file_list: YAML files.
+        config_dict: settings, which override those of the files; `seed` must not be among them.
 
     Returns:
         `rows` (see `summarise`), `runs` (the table of every seed) and `folder`.
@@ -153,7 +156,6 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
             cells.append(
                 "" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})"
             )
-        lines.append(
-            f"| {row['model']} | {' | '.join(cells)} | {row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f} |"
-        )
+        cost = f"{row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f}"
+        lines.append(f"| {row['model']} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines)

@@ -193,7 +193,8 @@ class IAKTrainer(Trainer):
 
         Args:
             eval_data: RecBole's loader of validation or test rows.
-            load_best_model, model_file: ignored; every domain's best kernel is in place already.
+            load_best_model: ignored; every domain already has its best kernel.
+            model_file: ignored.
             show_progress: ignored.
         """
         if self._train_data is None:

@@ -163,7 +163,7 @@ class KernelTrainer:
         return now + (now - started) / (epoch - 1) > self.deadline
 
     def _phase(self, epoch: int, half: float | None) -> str:
-        """`joint`, or `encoder` for the first half of the epochs (or of the time, where it ends sooner) and `decoder` for the second."""
+        """Return `joint`, or `encoder` for the first half of the epochs (or of the time) and `decoder` after it."""
         if self.options.schedule == "joint":
             return "joint"
         in_time = half is None or epoch == 1 or time.monotonic() < half
@@ -254,7 +254,7 @@ class KernelTrainer:
                 settled = settled and torch.equal(bank.enabled, on)
 
     def _cold_start(self, epochs: list[np.ndarray]) -> None:
-        """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
+        """Disable domains without training rows or give them the mean kernel, unless their warm start beats the base."""
         for bank, seen, found in zip(self.model.banks, self.trained, epochs, strict=True):
             cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)

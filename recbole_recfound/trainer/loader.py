@@ -59,7 +59,7 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
 
 
 def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBatch:
-    """Collate U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss.
+    """Collate U2I's probe: some users' training histories and validation items. Only the scheduler reads its loss.
 
     Args:
         config: settings of the run.

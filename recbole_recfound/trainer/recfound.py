@@ -348,8 +348,8 @@ class RecFoundTrainer(Trainer):
 
     def _advice(self) -> str:
         return (
-            f"the last good checkpoint is step {max(self.store.steps(), default=0)}; start a new run with a lower learning_rate or"
-            " adapter_rate, or with precision: float32"
+            f"the last good checkpoint is step {max(self.store.steps(), default=0)}. Start a new run with a lower "
+            "learning_rate or adapter_rate, or with precision: float32"
         )
 
     def _backward(self, batch: StepBatch) -> dict[str, float]:

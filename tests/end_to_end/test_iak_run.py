@@ -230,7 +230,7 @@ def test_recfound_is_a_base(small_run, tmp_path):
 
 
 def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
-    """Two domains that like opposite things: the base cannot serve both, kernels can, and only if domains mean something."""
+    """Two domains like opposite items: the base cannot serve both, kernels can, and permuted domains cannot."""
     path = write_flipped(tmp_path / "data", seed=1, users=1500)
     settings = SETTINGS | {
         "data_path": str(path),

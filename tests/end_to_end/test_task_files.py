@@ -152,7 +152,7 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
 
 
 def test_few_candidates_are_told(small_run, files, capsys):
-    """Three items and one other text are no nineteen rivals; and how many there are does not depend on how many are asked."""
+    """Three items and one text are fewer than 19 candidates; their number does not depend on the number of tests."""
     for asked in (1, 4):
         settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 1, "task_test_examples": asked}
         result = run_recfound("RecFound", "none", config_dict=settings)

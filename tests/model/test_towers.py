@@ -12,8 +12,6 @@ from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import UserTower
 from tests.small_model import perturb
-import functools
-import operator
 
 HOST = torch.get_default_device()
 IDS = torch.arange(5, 17).unsqueeze(0)
@@ -111,9 +109,8 @@ def test_text_tower_gives_every_row_its_route(adapted):
 
 def test_a_table_is_encoded_as_its_rows_one_by_one(adapted):
     rows = [[7, 8, 9], [], [10, 11], [12] * 9]
-    table = TokenTable(
-        torch.tensor(functools.reduce(operator.iadd, rows, [])).int().numpy(), torch.tensor([0, 3, 3, 5, 14]).numpy()
-    )
+    tokens = [token for row in rows for token in row]
+    table = TokenTable(torch.tensor(tokens).int().numpy(), torch.tensor([0, 3, 3, 5, 14]).numpy())
     tower = TextTower(adapted, 2)
     vectors = tower.encode_table(table, "I2I", 2, HOST, batch_tokens=8)
     assert vectors[1].abs().sum() == 0

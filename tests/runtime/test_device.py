@@ -73,6 +73,5 @@ def test_no_other_file_names_a_device(checkout):
                 and isinstance(node.value, str)
                 and re.fullmatch(r"(cpu|cuda)(:\d*)?", node.value)
             ):
-                pytest.fail(
-                    f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config"
-                )
+                place = f"{path.relative_to(checkout)}:{node.lineno}"
+                pytest.fail(f"{place} names the device {node.value!r}: take it from the config")

@@ -58,7 +58,7 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """The task table goes along: PEFT reads a saved adapter to the GPU, wherever the backbone is, and moves back layers alone."""
+        """Move the task table too: PEFT loads a saved adapter on the GPU and moves only the layers back."""
         super()._move_adapter_to_device_of_base_layer(adapter_name, device)
         table = self.task_table.get(adapter_name)
         if table is not None and not table.weight.is_meta:

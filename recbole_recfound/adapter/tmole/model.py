@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -37,7 +37,7 @@ class TMoLEModel(BaseTuner):
     uses_shared_state: bool = True
     prefix: str = "tmole_"
     tuner_layer_cls = TMoLELayer
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def routing(self, tasks: Tasks) -> AbstractContextManager[None]:
         """Context in which the rows of every forward belong to `tasks`.

@@ -62,15 +62,16 @@ class Route:
         return Route(self.tasks[0] if self.shared else self.tasks, generating=True, layers=self.layers)
 
     def layer_by_layer(self) -> Route:
-        """The same tasks for a checkpoint: run again during backward, a part of the model must do what it did the first time, so that
-        each of its layers works out its own gate.
+        """Return a route for gradient checkpointing, in which every layer computes its own gate.
+
+        A checkpointed part runs again during backward and must repeat exactly what it did in forward.
         """
         if self._alone is None:
             self._alone = Route(self.tasks[0] if self.shared else self.tasks, self.generating)
         return self._alone
 
     def rank_gate(self, layer: RoutedLayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
-        """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
+        """Return a layer's gates over the wide rank, scaled: [B, n * r], or [1, n * r] if the batch has one task."""
         key = adapter_name, dtype
         gate = self._gates[key].take(layer, plan) if key in self._gates else None
         if gate is None:
@@ -144,6 +145,7 @@ class RoutedCheckpoint:
         route = _layer_by_layer()
 
         def routed(*inputs: Any, **named: Any) -> Any:
+            """Call the function under the recorded route."""
             with use_route(route):
                 return function(*inputs, **named)
 

@@ -88,6 +88,7 @@ class TaskTable(nn.Module):
         return self.weight.index_select(0, plan.tasks)
 
     def extra_repr(self) -> str:
+        """Return number and width of the embeddings, for `print(model)`."""
         return f"num_tasks={len(self.names)}, task_dim={self.weight.shape[1]}"
 
     def _id(self, task: int | str) -> int:

@@ -54,6 +54,7 @@ class LookupDomains(Domains):
     table: torch.Tensor
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the domain of each id; see `Domains.of_values`."""
         return self.table.to(values.device)[values]
 
 
@@ -70,6 +71,7 @@ class ColumnDomains(Domains):
     raw_range: tuple[float, float] | None = None
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the domain of each number; see `Domains.of_values`."""
         numbers = as_in_file(values.double(), self.raw_range)
         if self.clock:
             return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().round().long()), -1)

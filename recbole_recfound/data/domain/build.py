@@ -1,4 +1,4 @@
-"""Builds domains from a data set: names and edges come from training rows and the side files, never from held-out rows."""
+"""Domains of a data set. Names and edges come from training rows and side files, never from held-out rows."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None
             if spec.field in table.kinds:
                 if suffix == "item" and config["MODEL_TYPE"] != ModelType.CONTEXT:
                     raise ConfigError(
-                        f"domain: {spec.field} is a field of items: for a model that ranks items it would tell which item "
-                        f"is asked for; it can only be used for models that predict clicks"
+                        f"domain: got {spec.field}, a field of items, which would leak the target to a model that "
+                        f"ranks items. Use it with models that predict clicks"
                     )
                 by_token = dict(zip(table.column(id_field), table.column(spec.field), strict=True))
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
     raise ConfigError(
-        f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns read from .inter "
-        f"({', '.join(train.inter_feat.columns)}); load_col names those"
+        f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns loaded from "
+        f".inter ({', '.join(train.inter_feat.columns)}). Add it to load_col"
     )
 
 
@@ -127,11 +127,13 @@ def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> 
             odd.append(text)
     if 2 * len(odd) > len(of_id):
         raise DataError(
-            f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are none: {odd[0]!r}"
+            f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are not "
+            f"numbers, such as {odd[0]!r}"
         )
     if odd and tell:
         print(
-            f"domain {spec.text}: {len(odd)} of {len(of_id)} values are no numbers and belong to no domain: {odd[0]!r}",
+            f"domain {spec.text}: {len(odd)} of {len(of_id)} values are not numbers and get no domain, such as "
+            f"{odd[0]!r}",
             flush=True,
         )
     return numbers
@@ -178,7 +180,8 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
     """
     if domains.field not in (train.uid_field, train.iid_field):
         raise ConfigError(
-            f"control: permuted_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew"
+            f"control: got permuted_domains with {domains.text}, a column of .inter; expected a domain of users or "
+            "items"
         )
     ids = torch.arange(1, len(domains.table))
     shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))
@@ -207,7 +210,7 @@ def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
     table[users] = found
     if not torch.equal(table[users], found):
         raise ConfigError(
-            f"domain: {domains.text} puts held-out rows of one user into several domains, and this model ranks once per user; "
-            f"hold out one row per user (eval_args: {{split: {{LS: valid_and_test}}}})"
+            f"domain: {domains.text} puts held-out rows of one user into several domains, but this model ranks once "
+            f"per user. Hold out one row per user (eval_args: {{split: {{LS: valid_and_test}}}})"
         )
     return table

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recbole_recfound.errors import ConfigError
-import itertools
 
 CLOCK = {
     "hour": [f"{hour:02d}h" for hour in range(24)],
@@ -70,7 +70,7 @@ def parse_domain(text: str) -> DomainSpec:
 
 
 def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
-    """Edges of a numeric rule, float64; quantiles are those of `values` (training data only), without repeated edges."""
+    """Return the edges of a numeric rule, float64; quantiles of `values` (training data only) without repetitions."""
     if spec.edges:
         return np.array(spec.edges)
     known = values[np.isfinite(values)]

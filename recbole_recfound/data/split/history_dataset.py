@@ -95,7 +95,7 @@ class HistoryCollate:
         self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
 
     def __call__(self, index: list[int]) -> Interaction:
-        """RecBole's batch of some rows; `item_id_list` int64 [B, L], oldest first, padded with 0 on the right, and `item_length` [B]."""
+        """Add `item_id_list` (int64 [B, L], oldest first, right-padded with 0) and `item_length` ([B]) to a batch."""
         index = np.asarray(index)
         batch = self.rows[index]
         padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)

@@ -22,7 +22,7 @@ from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.errors import ConfigError, DataError
 
 SHORTEST_FOR_SEQUENTIAL = 4
-"""RecBole turns n interactions into n - 1 sequences before it holds two out; with fewer than 4 it holds out other rows."""
+"""RecBole makes n - 1 sequences of n interactions before it holds two out; below 4 it holds out different rows."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,8 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
     for column in (reference.dataset.uid_field, reference.dataset.iid_field):
         if not np.array_equal(reference.dataset.field2id_token[column], other.dataset.field2id_token[column]):
             raise DataError(
-                f"{name} sees another set of {column} than {reference.config['model']}: use the same load_col and filters"
+                f"{name}: its set of {column} differs from that of {reference.config['model']}. Use the same "
+                "load_col and filters"
             )
     for phase, ours, theirs in (
         ("validation", reference.valid_set, other.valid_set),
@@ -221,13 +222,15 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
         if not np.array_equal(expected, found):
             same = len(set(map(tuple, expected)) & set(map(tuple, found)))
             raise DataError(
-                f"{name} holds out other {phase} rows than {reference.config['model']}: {same} of {len(expected)} are the same; "
-                f'users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: user_inter_num_interval: "[4,inf)"'
+                f"{name}: its {phase} rows differ from those of {reference.config['model']}: {same} of "
+                f"{len(expected)} are "
+                f"the same. Users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: set "
+                'user_inter_num_interval: "[4,inf)"'
             )
 
 
 def check_short_histories(reference: Splits, names: list[str]) -> None:
-    """Refuses sequential models beside general ones on data where RecBole holds out other rows for them.
+    """Reject sequential models beside general ones on data where RecBole holds out different rows for them.
 
     Args:
         reference: the splits of a general model (ours are).
@@ -242,8 +245,10 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
     short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
     if names and short:
         raise DataError(
-            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions: RecBole holds out other rows of them for sequential "
-            f'models ({", ".join(names)}); set user_inter_num_interval: "[4,inf)" or leave these models out'
+            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions, of which RecBole holds out "
+            "different "
+            f'rows for sequential models ({", ".join(names)}). Set user_inter_num_interval: "[4,inf)" or leave these '
+            "models out"
         )
 
 

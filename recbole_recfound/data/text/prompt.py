@@ -75,7 +75,7 @@ class PromptTemplate:
         self.fixed_length = sum(len(piece) for piece in self.pieces if not isinstance(piece, str))
 
     def render(self, data: Mapping[str, Tokens | list[Tokens]], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fill the slots; what is too long for `max_tokens` is cut: a list loses its oldest entries, a single slot its end, choices nothing.
+        """Fill the slots; a prompt beyond `max_tokens` is cut: lists lose their oldest entries, single slots their end.
 
         Args:
             data: slot -> token ids, or a list of token ids, oldest first.

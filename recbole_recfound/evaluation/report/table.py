@@ -99,7 +99,7 @@ def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
-    """Training examples of each task that a row has seen (distinct ones in brackets), as a Markdown table; empty if no row tells."""
+    """Return each row's training examples per task (distinct ones in brackets) as a Markdown table, or ""."""
     told = [row for row in rows if row.get("tasks")]
     names = list(dict.fromkeys(name for row in told for name in row["tasks"]))
     cells = lambda row: [  # noqa: E731
@@ -135,9 +135,8 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: there are no others"
         if constant := test.get("constant"):
             remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
-        lines.append(
-            f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{remarks}"
-        )
+        tested = f"{test['examples']} of {test['available']} examples from {test['source']}"
+        lines.append(f"{task['name']}: {scores} on {tested}{remarks}")
     return lines
 
 

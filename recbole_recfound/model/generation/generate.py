@@ -84,7 +84,8 @@ class Generator:
         Args:
             prompts: token ids of each.
             tasks: task of each prompt.
-            first, second: the two tokens.
+            first: id of the first token.
+            second: id of the token to compare with.
 
         Returns:
             [prompts] log p(first) - log p(second), float32.

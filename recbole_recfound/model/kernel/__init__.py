@@ -1,4 +1,4 @@
-"""The kernel of IAK (arXiv 2501.14268) as plain torch: a bank of small encoder-decoders, one per domain, evaluated together."""
+"""The kernel of IAK (arXiv 2501.14268) in plain torch: a bank of small encoder-decoders, one per domain."""
 
 from recbole_recfound.model.kernel.bank import IAKKernelBank, Passed
 from recbole_recfound.model.kernel.blocks import each_row, group_rows

@@ -15,7 +15,7 @@ from recbole_recfound.runtime.device import is_gpu
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)
 GATHERED = 1 << 24
-"""Up to so many weights, all rows taken together, a GPU reads one matrix for each row: sorting them would take longer."""
+"""Up to this many weights over all rows, a GPU reads one matrix per row; sorting the rows would take longer."""
 
 
 class Passed(NamedTuple):
@@ -126,7 +126,7 @@ class IAKKernelBank(nn.Module):
         return blocks.join(self._combine(blocks, x, self._decode(blocks, self._mean(blocks, x)[0])), h)
 
     def _layout(self, domain: torch.Tensor, block: int | None = None) -> Layout:
-        """The rows of a batch, laid out for batched products; `block` rows in a block, or None: chosen from the batch."""
+        """Lay out the rows of a batch for batched products, `block` rows per block (None: chosen from the batch)."""
         if block is None and is_gpu(domain.device):
             block = 1 if len(domain) * self.weights_per_domain <= GATHERED else None
         active = self.active(domain)
@@ -190,7 +190,7 @@ class IAKKernelBank(nn.Module):
         return sum(weight.numel() for weight in self.parameters() if weight.requires_grad) // max(1, self.num_domains)
 
     def group_of(self, phase: str) -> list[nn.Parameter]:
-        """Parameters of a phase of the two-phase schedule: `encoder` (knowledge compression) or `decoder` (matching)."""
+        """Return the parameters of a phase: `encoder` (knowledge compression) or `decoder` (knowledge matching)."""
         first = ("encoder_", "mean_", "logvar_", "prior_", "aux_")
         return [weight for name, weight in self.named_parameters() if name.startswith(first) == (phase == "encoder")]
 

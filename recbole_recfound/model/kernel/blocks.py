@@ -56,7 +56,7 @@ class EachRow(Layout):
     known: torch.Tensor
 
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [B, 1, c]; rows without a domain are zero, or a value that is not finite would reach a kernel's gradient."""
+        """Reshape [B, c] to [B, 1, c] and zero rows without a domain: their NaN or inf would reach the gradients."""
         return values.where(self.known.unsqueeze(1), 0).unsqueeze(1)
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:

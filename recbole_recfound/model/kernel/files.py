@@ -73,8 +73,9 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
 
     Args:
         model: with banks of the same sizes.
-        document, tensors: from `read_document`.
-        digest: hash of the base that the model has.
+        document: metadata from `read_document`.
+        tensors: weights from `read_document`.
+        digest: hash of the model's base.
 
     Raises:
         ConfigError: the kernels belong to another base.
@@ -89,14 +90,18 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
 
 @torch.no_grad()
 def warm_start(model: IAK, folder: Path) -> None:
-    """Begin from the kernels of an earlier run, also one on an older base: by the domains' names, and from their mean for new domains.
+    """Start from an earlier run's kernels, matched by domain name; new domains start from their mean.
+
+    Args:
+        model: its banks are initialised in place; its base may differ from the earlier run's.
+        folder: the earlier run.
 
     Raises:
-        ConfigError: its domains or sizes are others.
+        ConfigError: the domains or sizes differ.
     """
     document, tensors = read_document(folder)
     earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
-    for number, (domains, bank) in enumerate(zip(model.domains, model.banks, strict=True)):
+    for domains, bank in zip(model.domains, model.banks, strict=True):
         if domains.text not in earlier:
             raise ConfigError(
                 f"iak_args: warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}"

@@ -1,4 +1,4 @@
-"""Plugs a function into a model that knows nothing of it: at a sub-module's input or output, or at what a method returns.
+"""Attachment of a function to an unmodified model: at a sub-module's input or output, or a method's return value.
 
 RecBole's trainer calls `calculate_loss` and `predict`, which call `self.forward` directly: hooks on the model itself
 never fire, and the last vector often comes from a method (`gather_indexes`) or inside a tuple (LightGCN's `forward`).
@@ -48,7 +48,8 @@ class Attachment:
             modules = dict(base.named_modules())
             if name not in modules:
                 raise ConfigError(
-                    f"kernel_args: layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)"
+                    f"kernel_args: layer: the base {type(base).__name__} has no sub-module {name!r}. --list_layers "
+                    "lists them"
                 )
             self._install = self._input if kind == "input" else self._output
         self._name = name
@@ -85,7 +86,7 @@ class Attachment:
                 else type(vectors).__name__
             )
             raise ConfigError(
-                f"kernel_args: layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)"
+                f"kernel_args: layer: {self.place} returns {found}, expected [rows, ..., d]. --list_layers lists others"
             )
         return self._adapt(vectors)
 
@@ -128,13 +129,13 @@ class Attachment:
 
 
 def forget_cached(model: nn.Module) -> None:
-    """Drop what RecBole's models keep of their last evaluation (`restore_user_e` and the like): it belongs to other weights."""
+    """Drop RecBole's caches of the last evaluation (`restore_user_e` and the like), which belong to other weights."""
     for name in getattr(model, "other_parameter_name", ()):
         setattr(model, name, None)
 
 
 class _Rows:
-    """A table of vectors whose rows are adapted when they are taken: the same user may be in several domains of a batch."""
+    """A table of vectors whose rows are adapted when indexed: one user may be in several domains of a batch."""
 
     def __init__(self, table: torch.Tensor, attachment: Attachment) -> None:
         self._table, self._attachment = table, attachment
@@ -165,10 +166,12 @@ def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tupl
         call()
     if len(shapes) != 1:
         raise ConfigError(
-            f"kernel_args: layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another"
+            f"kernel_args: layer: {attachment.place} runs {len(shapes)} times in one pass, expected once. Choose "
+            "another layer"
         )
     if shapes[0][0] != rows:
         raise ConfigError(
-            f"kernel_args: layer: {attachment.place} gives {list(shapes[0])} for a batch of {rows} rows: its first dimension must be the rows"
+            f"kernel_args: layer: {attachment.place} returns {list(shapes[0])} for a batch of {rows} rows, expected "
+            "the rows as first dimension"
         )
     return shapes[0][-1], math.prod(shapes[0][1:-1])

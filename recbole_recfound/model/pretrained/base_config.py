@@ -129,7 +129,7 @@ def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCh
 
 
 def _same_split(key: str, value: Any, theirs: Any) -> bool:
-    """Whether a setting leaves the base's split as it is; of eval_args only the parts that decide who is held out count."""
+    """Return whether a setting keeps the base's split; of eval_args only the parts that choose held-out rows count."""
     if key != "eval_args" or theirs is None:
         return value == theirs
     return all(value.get(part, theirs.get(part)) == theirs.get(part) for part in ("split", "order", "group_by"))

@@ -103,7 +103,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     if path.is_file():
         if not trust:
             raise ConfigError(
-                f"base_checkpoint: {path} is a pickle, which can run any code when it is opened; add --trust_checkpoint if it is yours"
+                f"base_checkpoint: {path} is a pickle, which can run any code when opened. Add --trust_checkpoint "
+                "if you trust its source"
             )
         return _read_pickle(path)
     folder = path if (path / SETTINGS).is_file() else path / "base"

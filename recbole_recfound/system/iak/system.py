@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class IAKSystem(System):
             single = isinstance(own, dict) and set(own) == {"learning_rate"}
             if name not in config["tuning_baselines"] or not single or not isinstance(rate, (int, float)) or rate <= 0:
                 problems.append(
-                    f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of one of tuning_baselines"
+                    f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of a tuning baseline"
                 )
         if config["control"] not in (None, PERMUTED):
             problems.append(f"control: got {config['control']!r}, expected {PERMUTED} or nothing")
@@ -133,12 +133,12 @@ class IAKSystem(System):
         self._finish_base()
         methods = [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
         for number, method in enumerate(methods):
-            yield Job(method, lambda method=method, left=len(methods) - number: self._tuned(method, left))
+            yield Job(method, partial(self._tuned, method, len(methods) - number))
         betas = self.options.betas
         for number, beta in enumerate(betas):
             name = self.name if len(betas) == 1 else f"{self.name} beta={beta:g}"
             left = len(betas) - number
-            yield Job(name, lambda name=name, beta=beta, left=left: self._kernels(name, beta, left))
+            yield Job(name, partial(self._kernels, name, beta, left))
             row = self.run.rows[name]
             metric = self.scorer.selected_by
             self.sweep.append(

@@ -260,7 +260,7 @@ class RecFoundSystem(System):
     # Testing ---------------------------------------------------------------------------------------------------------
 
     def _test_tasks(self, outcome: MergeOutcome) -> tuple[Tests, Tests]:
-        """Tests of the kept candidate's tasks, and of the best single checkpoint's if they are asked for (else the same again)."""
+        """Test the tasks of the chosen candidate and, if requested, of the best single checkpoint."""
         built, config = self.built, self.config
         generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, self.testing.beams)
 

@@ -132,7 +132,7 @@ def test_many_answers_are_no_choices(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_texts(tmp_path):
-    """A file of 8 MB is indexed and read back in the memory of a few of its lines; what is kept is what a file of short texts keeps."""
+    """A file of 8 MB is indexed and read in the memory of a few lines; the index is as large as that of short texts."""
     kept, most = [], []
     for length in (10, 40_000):
         path = _write(

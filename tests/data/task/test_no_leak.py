@@ -17,7 +17,7 @@ INTER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 
 
 def _interactions(held_out_seed: int) -> list[list]:
-    """Twelve users; the seed decides the last two rows of each, their ratings, times and whether they name new items."""
+    """Twelve users; the seed draws the last two rows of each: ratings, times and whether they name new items."""
     rows, training, held_out = [INTER], np.random.default_rng(0), np.random.default_rng(held_out_seed)
     for user in range(12):
         items = training.permutation(24)[:5]
