@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -109,12 +110,13 @@ def check_gradients(model: PeftModel, layers: Collection[str] | None = None, ada
         )
 
 
-def _adapted_layers(model: PeftModel) -> list[tuple[str, nn.Module]]:
+def _adapted_layers(model: PeftModel) -> list[tuple[str, Any]]:
+    # PEFT's layers are nn.Modules and BaseTunerLayers at once, which no type says.
     modules = model.get_base_model().named_modules()
     return [(name, module) for name, module in modules if isinstance(module, BaseTunerLayer)]
 
 
-def _lora_B(layer: nn.Module, adapter_name: str) -> nn.Parameter:
+def _lora_B(layer: Any, adapter_name: str) -> nn.Parameter:
     return layer.tmole_lora_B[adapter_name] if isinstance(layer, TMoLELayer) else layer.lora_B[adapter_name].weight
 
 

@@ -109,16 +109,14 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             read,
             (stamp.st_mtime_ns, stamp.st_size),
         )
-    for suffix in set(form.load_col or {}) & {"user", "item"}:
+    load_col = form.load_col or {}
+    for suffix in set(load_col) & {"user", "item"}:
         path = folder / f"{dataset}.{suffix}"
-        unknown = (
-            sorted(set(form.load_col[suffix]) - set(columns_of(path, form.separator, form.encoding)))
-            if path.is_file()
-            else []
-        )
-        if unknown:
-            present = ", ".join(columns_of(path, form.separator, form.encoding))
-            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {present}")
+        if not path.is_file():
+            continue
+        present = columns_of(path, form.separator, form.encoding)
+        if unknown := sorted(set(load_col[suffix]) - set(present)):
+            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(present)}")
 
 
 @lru_cache(maxsize=64)

@@ -71,7 +71,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     partial = Path(mkdtemp(dir=folder.parent, prefix=folder.name + "."))
     try:
         # bf16 holds every value of the 4-bit file to three digits and halves the folder.
-        clean.to(torch.bfloat16).save_pretrained(partial)
+        clean.to(torch.bfloat16).save_pretrained(partial)  # type: ignore[arg-type]  # transformers' decorator hides self
         tokenizer.save_pretrained(partial)
         partial.rename(folder)
     except BaseException:

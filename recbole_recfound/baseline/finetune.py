@@ -6,13 +6,14 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
@@ -75,6 +76,8 @@ class Adapted(nn.Module):
         module: maps [..., d] to [..., d].
     """
 
+    base: AbstractRecommender
+
     def __init__(self, base: nn.Module, attachment: Attachment, module: nn.Module) -> None:
         super().__init__()
         self.base, self.attachment, self.module = base.requires_grad_(False).eval(), attachment, module
@@ -112,21 +115,21 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
     family = recipe.family
     if method == "adapter":
         adapter = BottleneckAdapter(recipe.width, recipe.bottleneck)
-        model = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(
+        adapted = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(
             next(recipe.base.parameters()).device
         )
 
         def loss(interaction: Any) -> torch.Tensor:
-            with model.attachment.using(adapter):
+            with adapted.attachment.using(adapter):
                 return family.loss(recipe.base, interaction)
 
-        return model, loss
+        return adapted, loss
     if not family.differentiable:
         raise ConfigError(
             f"tuning_baselines: the base {type(recipe.base).__name__} has no gradients; only frozen and adapter can "
             "be used"
         )
-    model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
+    model: nn.Module = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)
     if method == "head":
         for name in family.head:
@@ -246,7 +249,9 @@ class FineTuner:
     ) -> bool:
         """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
         options, batches = self.options, self.sampler.only(domain)
-        loader = DataLoader(range(batches.size), batch_sampler=batches, collate_fn=self.collate)
+        # Any sequence serves as a data set: torch asks for `__getitem__` and `__len__` alone.
+        rows = cast("Dataset[int]", range(batches.size))
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)
         kept, stale, steps = None, 0, 0

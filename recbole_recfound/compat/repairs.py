@@ -11,7 +11,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial, reduce
+from functools import partial
+from operator import attrgetter
 from types import ModuleType
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Place(NamedTuple):
     function: str
     old: str
     new: str
-    count: int = 1
+    times: int = 1
 
 
 # pandas 3: `frame[column]` is a copy, so filling it in place fills nothing, and silently so.
@@ -175,9 +176,9 @@ def repairs_by_module() -> dict[str, Repair]:
 def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
     yield
     for function in {place.function: None for place in places}:
-        replacements = [(place.old, place.new, place.count) for place in places if place.function == function]
+        replacements = [(place.old, place.new, place.times) for place in places if place.function == function]
         try:
-            rewrite(reduce(getattr, function.split("."), module), *replacements)
+            rewrite(attrgetter(function)(module), *replacements)
         except (PlaceNotFound, AttributeError, OSError) as error:
             warnings.warn(f"recbole not repaired at {module.__name__}.{function}: {error}", stacklevel=2)
 
@@ -226,9 +227,9 @@ def _ray_tune() -> AbstractContextManager:
 def _stand_in_for_ray() -> Iterator[None]:
     """A `ray.tune` for RecBole's import only: it is gone again afterwards, so that nobody else takes it for ray."""
     ray, tune = ModuleType("ray"), ModuleType("ray.tune")
-    ray.tune = tune
-    tune.report = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
-    before = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
+    vars(ray)["tune"] = tune
+    vars(tune)["report"] = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
+    before: dict[str, ModuleType] = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
     sys.modules.update({"ray": ray, "ray.tune": tune})
     try:
         yield

@@ -10,6 +10,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from types import CodeType
+from typing import cast
 
 
 class PlaceNotFound(LookupError):
@@ -45,7 +46,7 @@ def _compile_like(source: str, original: CodeType) -> CodeType:
     tree = ast.parse(source)
     if original.co_freevars:
         scope = ast.parse(f"def scope({', '.join(original.co_freevars)}): pass")
-        scope.body[0].body = tree.body
+        cast(ast.FunctionDef, scope.body[0]).body = tree.body
         tree = scope
     ast.increment_lineno(tree, original.co_firstlineno - 1)
     code = compile(tree, original.co_filename, "exec", dont_inherit=True)

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
@@ -111,7 +111,7 @@ class ModelNames:
         return f"unknown {self.noun} {', '.join(near)}" if wrong else ""
 
 
-def get_model(name: str) -> type:
+def get_model(name: str) -> type[Any]:
     """Return a model class.
 
     Args:

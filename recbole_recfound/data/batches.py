@@ -1,6 +1,7 @@
 """What one training step sees: tensors grouped by how the model encodes them."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 
@@ -40,7 +41,7 @@ class _OnDevice:
 
     tasks: list[str]
 
-    def to(self, device: torch.device) -> "_OnDevice":
+    def to(self, device: torch.device) -> Self:
         """Copy with every tensor on `device`."""
         moved = {
             item.name: getattr(self, item.name).to(device)

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, SequenceBatch
-from recbole_recfound.data.history import HistoryCollator, text_batch
+from recbole_recfound.data.history import HistoryCollator, Indices, text_batch
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.data.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
 from recbole_recfound.data.task.answers import LETTERS
-from recbole_recfound.data.text import ItemTexts, PromptTemplate, plain_tokens
+from recbole_recfound.data.task.examples import Example
+from recbole_recfound.data.text import ItemTexts, PromptTemplate, Tokens, plain_tokens
 
 IGNORED = -100
 RECORD = "record"
@@ -53,7 +55,7 @@ class Collator:
         self.text_tokens = lru_cache(maxsize=1 << 16)(lambda text: tuple(plain_tokens([text], tokenizer)[0]))
 
     def __call__(
-        self, tasks: Sequence[str], examples: Sequence[object], draws: Sequence[np.random.Generator]
+        self, tasks: Sequence[str], examples: Sequence[Example], draws: Sequence[np.random.Generator]
     ) -> list[Part]:
         """Collate examples of one form; prompts of very different length come as several batches.
 
@@ -62,15 +64,17 @@ class Collator:
             examples: all of the same class.
             draws: a generator per example, for windows of long histories.
         """
-        first = examples[0]
+        first = examples[0]  # and all others have its class
         if isinstance(first, SequenceExample):
-            rows = [self._window(e.items, rng) for e, rng in zip(examples, draws, strict=True)]
+            sequences = cast(Sequence[SequenceExample], examples)
+            rows = [self._window(e.items, rng) for e, rng in zip(sequences, draws, strict=True)]
             return [self.history.collate(list(tasks), rows)]
         if isinstance(first, PairExample):
-            return [self.pairs(list(tasks), examples)]
+            return [self.pairs(list(tasks), cast(Sequence[PairExample], examples))]
         if isinstance(first, RecordPairExample):
-            return [record_pairs(list(tasks), examples, self.tokenizer, self.max_prompt_tokens)]
-        return self.generative(list(tasks), examples)
+            records = cast(Sequence[RecordPairExample], examples)
+            return [record_pairs(list(tasks), records, self.tokenizer, self.max_prompt_tokens)]
+        return [*self.generative(list(tasks), cast(Sequence[GenerativeExample], examples))]
 
     def _window(self, items: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
         """The whole sequence, or a random stretch of it when it is longer than the history limit."""
@@ -101,21 +105,29 @@ class Collator:
             allowed[index] = (item_task == task) & ~np.isin(item_row, example.known)
             allowed[index, items[task, example.positive]] = True
         positive = np.array([items[task, example.positive] for task, example in zip(tasks, examples, strict=True)])
+        query_ids, query_mask, query_text = self.queries(tasks, [example.query for example in examples])
+        item_ids, item_mask, item_text = self.item_texts(item_row)
         return PairBatch(
             tasks,
-            *self.queries(tasks, [example.query for example in examples]),
+            query_ids,
+            query_mask,
+            query_text,
             [task for task, _ in items],
-            *self.item_texts(item_row),
+            item_ids,
+            item_mask,
+            item_text,
             positive=torch.from_numpy(positive),
             allowed=torch.from_numpy(allowed),
         )
 
-    def queries(self, tasks: Sequence[str], queries: Sequence[object]) -> tuple[torch.Tensor, ...]:
+    def queries(
+        self, tasks: Sequence[str], queries: Sequence[str | int | tuple[int, ...]]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
         filled = [self._query(task, query) for task, query in zip(tasks, queries, strict=True)]
         return text_batch(filled, self.tokenizer.pad_token_id)
 
-    def _query(self, task: str, query: object) -> tuple[np.ndarray, np.ndarray]:
+    def _query(self, task: str, query: str | int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         template = self.templates[task]
         if isinstance(query, str):
             return template.render({"query": self.text_tokens(query)}, self.max_prompt_tokens)
@@ -123,10 +135,10 @@ class Collator:
             return template.render({"history": [self.texts.titles[row] for row in query]}, self.max_prompt_tokens)
         return template.render({"item": self.texts.sentences[query]}, self.max_prompt_tokens)
 
-    def item_texts(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def item_texts(self, rows: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens, mask and text mask of items; an item's text has no instruction."""
-        ids, mask = pad_tokens([self.texts.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
-        mask = torch.from_numpy(mask)
+        ids, real = pad_tokens([self.texts.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
+        mask = torch.from_numpy(real)
         return torch.from_numpy(ids), mask, mask
 
     def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> list[GenerativeBatch]:
@@ -152,7 +164,7 @@ class Collator:
         data = {name: self._slot(*slot) for name, slot in example.slots.items()}
         return template.render(data, self.max_prompt_tokens)[0]
 
-    def _slot(self, form: str, value: object) -> object:
+    def _slot(self, form: str, value: Any) -> Tokens | list[Tokens]:
         if form == "text":
             return self.text_tokens(value)
         if form == "prompt":

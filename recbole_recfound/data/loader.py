@@ -1,7 +1,7 @@
 """The multi-task loader: the scheduler says how many, cursors say which, the collator makes tensors."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,7 +10,15 @@ from recbole_recfound.data.collate import Collator
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 from recbole_recfound.data.records.files import MixedTask
 from recbole_recfound.data.shuffle import Shuffle, Stretch
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
+from recbole_recfound.data.task import (
+    EMBEDDING,
+    GENERATIVE,
+    GenerativeExample,
+    PairExample,
+    RecordPairExample,
+    SequenceExample,
+    Task,
+)
 
 
 class Cursor:
@@ -88,8 +96,8 @@ class MultiTaskLoader:
         self.tasks = dict(tasks)
         self.collator = collator
         self.scheduler = scheduler
-        groups = {task.spec.kind for task in tasks.values()}
-        self.batch_sizes = {group: size for group, size in batch_sizes.items() if group in groups}
+        kinds = {task.spec.kind for task in tasks.values()}
+        self.batch_sizes = {kind: size for kind, size in batch_sizes.items() if kind in kinds}
         self.seed = seed
         self.fixed_probes = dict(fixed_probes or {})
         # Histories drawn per allocated example.
@@ -108,7 +116,8 @@ class MultiTaskLoader:
         for name, task in self.tasks.items():
             share = 0.0 if name in self.fixed_probes else probe_share
             train, probe = set_aside(len(task), share, (seed, task.spec.id))
-            groups = _by_answer(task, train) if name in balanced and task.choices else [train]
+            alike = name in balanced and task.choices
+            groups: Sequence[np.ndarray | Stretch] = _by_answer(task, train) if alike else [train]
             self.cursors[name] = Cursor(groups, (seed, task.spec.id))
             self.probes[name] = probe[np.arange(min(probe_size, len(probe)))]
             if isinstance(task.example(0), (PairExample, RecordPairExample)):
@@ -141,8 +150,8 @@ class MultiTaskLoader:
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
                 if len(self.waiting[key]) >= enough:
-                    for name, *pair in self.waiting[key]:
-                        drawn.setdefault(name, []).append(tuple(pair))
+                    for name, index, draw in self.waiting[key]:
+                        drawn.setdefault(name, []).append((index, draw))
                     self.waiting[key] = []
         return self.collate(drawn)
 
@@ -204,7 +213,7 @@ def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
     groups: dict[str, DiskRows] = {}
     for index in map(int, ordered):
         # Without the spaces around it, as in `choices`: the groups are few.
-        answer = task.example(index).answer.strip()
+        answer = cast(GenerativeExample, task.example(index)).answer.strip()
         if answer not in groups:
             groups[answer] = DiskRows(np.int64)
         groups[answer].append(index)

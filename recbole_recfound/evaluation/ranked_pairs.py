@@ -1,7 +1,7 @@
-"""Ranking of an embedding example's target among candidates: MRR@20, NDCG@20 for item to item (RecFound's task table)."""
+"""Ranking of an embedding example's target among candidates: MRR@20, NDCG@20 for item to item (RecFound)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,9 +34,9 @@ def rank_examples(
         The metric, and the fewest candidates that an example had.
     """
     if isinstance(examples[0], RecordPairExample):
-        scores = _score_records(vectors, task, examples, others)
+        scores = _score_records(vectors, task, cast(Sequence[RecordPairExample], examples), others)
     else:
-        scores = _score_items(vectors, task, examples)
+        scores = _score_items(vectors, task, cast(Sequence[PairExample], examples))
     fewest = int(scores.isfinite().sum(1).min())
     # Of equal scores the right answer has the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)

@@ -34,7 +34,7 @@ def router_similarity(adapted: PeftModel, tasks: Sequence[str], adapter_name: st
 def _gates(layer: TMoLELayer, adapter_name: str, tasks: Sequence[str]) -> torch.Tensor:
     """Gates [tasks, N] of one layer over all experts."""
     table, device = layer.task_table[adapter_name], layer.tmole_lora_A[adapter_name].device
-    gates = torch.zeros(len(tasks), layer.tmole_router[adapter_name].out_features, device=device)
+    gates = torch.zeros(len(tasks), layer.router_of(adapter_name).out_features, device=device)
     for row, task in enumerate(tasks):
         plan = table.plan(table.ids((task,)), device)
         gates[row, plan.experts] = layer.gate(adapter_name, plan)[0]

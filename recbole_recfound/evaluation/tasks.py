@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from recbole_recfound.data import Collator
-from recbole_recfound.data.task import EMBEDDING, TASKS
+from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample, PairExample, RecordPairExample
 from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
+from recbole_recfound.data.task.examples import Example
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
@@ -59,7 +60,8 @@ def run_tests(
             if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
-                metrics, fewest = rank_examples(vectors, test.task, test.examples, settings, test.others)
+                pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
+                metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
                 found[test.task] = {"metrics": metrics, "candidates": fewest, **_about(test)}
             else:
                 found[test.task] = {**answer(collator, generator, test, settings), **_about(test)}
@@ -85,7 +87,7 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
     With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
     answer's.
     """
-    prompts = [collator.prompt(test.task, example) for example in test.examples]
+    prompts = [collator.prompt(test.task, example) for example in _generative(test.examples)]
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
@@ -100,9 +102,10 @@ def _thresholded(
 ) -> dict[str, Any]:
     """Answer yes where it is likelier than no by more than the margin that is best on the validation examples."""
     yes, no = (collator.text_tokens(word)[0] for word in ("yes", "no"))
-    asked = [collator.prompt(test.task, example) for example in test.valid]
+    examples = _generative(test.valid)
+    asked = [collator.prompt(test.task, example) for example in examples]
     valid, margins = (generator.margins(rows, [test.task] * len(rows), yes, no) for rows in (asked, prompts))
-    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in test.valid]))
+    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in examples]))
     decided = {at: ["yes" if margin > at else "no" for margin in margins] for at in (threshold, 0.0)}
     result = score_texts(test, decided[threshold], settings)
     plain = score_texts(test, decided[0.0], settings)["metrics"]
@@ -132,9 +135,14 @@ def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
     return float((ranked[best] + ranked[best + 1]) / 2) if best + 1 < len(order) else float(ranked[-1] - 1.0)
 
 
+def _generative(examples: Sequence[Example]) -> Sequence[GenerativeExample]:
+    """Return the examples of a generative task with their type."""
+    return cast(Sequence[GenerativeExample], examples)
+
+
 def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read and score answers, however they were made."""
-    references = [example.answer for example in test.examples]
+    references = [example.answer for example in _generative(test.examples)]
     labels = sorted({*test.choices, *references})
     parse = TASKS[test.task].parse
     said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))

@@ -56,7 +56,8 @@ def _precision(device: torch.device) -> dict[str, Any]:
 def random_state(device: torch.device) -> list[torch.Tensor]:
     """Random state of the host and, if it is another one, of `device`."""
     states = [torch.get_rng_state()]
-    if torch.accelerator.is_available() and device.type == torch.accelerator.current_accelerator().type:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None and device.type == accelerator.type:
         states.append(torch.get_device_module(device).get_rng_state(device))
     return states
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.kernel import IAKKernelBank, Passed, default_sizes, sizes_within
+from recbole_recfound.model.kernel import Banks, IAKKernelBank, Passed, default_sizes, sizes_within
 from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
 from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
 from recbole_recfound.model.pretrained.base_config import base_of
@@ -77,6 +77,9 @@ class IAK(AbstractRecommender):
     type = ModelType.GENERAL
     input_type = InputType.POINTWISE
 
+    base: AbstractRecommender
+    banks: Banks
+
     def __init__(
         self,
         config: Config,
@@ -106,7 +109,7 @@ class IAK(AbstractRecommender):
                 "their outputs"
             )
         sizes = fixed["sizes"] if fixed else [self._sizes(data_config["model"], training)] * len(self.domains)
-        self.banks = nn.ModuleList(
+        self.banks = Banks(
             IAKKernelBank(
                 len(domains),
                 self.width,
@@ -143,7 +146,7 @@ class IAK(AbstractRecommender):
         AbstractRecommender.__init__(model)
         model.base = base.requires_grad_(False).eval()
         model.family, model.attachment, model.domains = family, attachment, tuple(domains)
-        model.banks = nn.ModuleList(banks)
+        model.banks = Banks(banks)
         model.items = None
         return model
 
@@ -234,6 +237,7 @@ class IAK(AbstractRecommender):
     def frozen_items(self) -> torch.Tensor:
         """[num_items, d], the items of the frozen base; computed once."""
         if self.items is None:
+            assert self.family.items is not None, "of a model that ranks"
             self.items = self.family.items(self.base).detach()
         return self.items
 
@@ -301,7 +305,7 @@ def build_all_domains(
     return tuple(found)
 
 
-def _probed(family: Family, attachment: Attachment, base: nn.Module, dataset: Dataset) -> tuple[int, bool]:
+def _probed(family: Family, attachment: Attachment, base: AbstractRecommender, dataset: Dataset) -> tuple[int, bool]:
     """Run the base on a few training rows: width of the vectors at the place, and whether there is one per row."""
     state = np.random.get_state()
     try:

@@ -11,7 +11,7 @@ from peft import PeftModel
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
-from recbole_recfound.backbone import Backbone, check_bidirectional, decode, load_backbone
+from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
 from recbole_recfound.config.options import MergeOptions, adapter_args
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
@@ -198,7 +198,7 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
         TrainingError: the adapter is silent.
         BackboneError: attention stays causal.
     """
-    decoder = adapted.get_base_model().base_model
+    decoder = decoder_of(adapted.get_base_model())
     ids = torch.arange(8, device=device).unsqueeze(0)
     with without_adapter(adapted):
         check_bidirectional(decoder, ids)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from recbole.utils import InputType
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.backbone import Decoder, decode, decoder_of, full_precision, head_of
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
@@ -144,13 +144,14 @@ class RecFound(GeneralRecommender):
     @torch.no_grad()
     def _centre_records(self) -> None:
         """Centre pairs by the mean of some positives under the plain backbone (without items there is no catalogue)."""
+        assert self.parts.data is not None
         texts = self.parts.data.record_texts()
         if len(texts):
             self.text_mean = self.eval().text_tower.encode_table(texts, None, self.parts.pad_id, self.device).mean(0)
 
     @property
-    def _decoder(self) -> torch.nn.Module:
-        return self.backbone.get_base_model().base_model
+    def _decoder(self) -> Decoder:
+        return decoder_of(self.backbone.get_base_model())
 
     def _freeze_unread(self) -> None:
         """What no task of this run reads is not trained and must not count as trained."""
@@ -245,7 +246,8 @@ class RecFound(GeneralRecommender):
             if self.random_body:
                 self._randomize_decoder()
         follows = self.table_route and not (self.random_features or self.random_body or first)
-        self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
+        trained = self._encode_items(self.table_route) if follows else None
+        self.item_table.set_features(cast(torch.Tensor, self._frozen_features), trained)
         self.train(was_training)
 
     def _dice(self) -> torch.Generator:
@@ -355,7 +357,7 @@ class RecFound(GeneralRecommender):
 
         Each task weighs as many examples as it has in the batch; `task_losses` keeps the mean of every task.
         """
-        sums = {EMBEDDING: [], GENERATIVE: []}
+        sums: dict[str, list[torch.Tensor]] = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
         by_part: list[tuple[list[str], torch.Tensor]] = []
         for part in batch.parts:
@@ -370,7 +372,7 @@ class RecFound(GeneralRecommender):
         self.task_losses = _by_task(
             [task for tasks, _ in by_part for task in tasks], torch.cat([losses for _, losses in by_part])
         )
-        return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
+        return tuple(cast(torch.Tensor, sum(sums[kind])) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
         """Loss of each example of one part, [B]."""
@@ -380,7 +382,7 @@ class RecFound(GeneralRecommender):
             return self._pair_losses(part)
         with routing(self.backbone, part.tasks):
             states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
-        return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
+        return answer_loss(states, head_of(self.backbone.get_base_model()), part.labels)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
         """Return whether a part runs the backbone's layers; histories skip them under `no_body` and `small_reader`."""

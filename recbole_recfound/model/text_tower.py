@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 
 from recbole_recfound.adapter import routing, without_adapter
-from recbole_recfound.backbone import decode, first_layers, mean_pool
+from recbole_recfound.backbone import decode, decoder_of, first_layers, mean_pool
 from recbole_recfound.data.padding import pad_tokens, rounded_up
 from recbole_recfound.data.text import TokenTable
 
@@ -22,7 +22,7 @@ class TextTower:
     def __init__(self, adapted: PeftModel, depth: int) -> None:
         self.adapted = adapted
         self.depth = depth
-        self.decoder = first_layers(adapted.get_base_model().base_model, depth)
+        self.decoder = first_layers(decoder_of(adapted.get_base_model()), depth)
 
     def encode(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: Sequence[str] | str

@@ -73,12 +73,12 @@ class RunFolder:
         """
         identity = identity_of(settings)
         if resume and resume != "auto":
-            folder = Path(resume)
-            if _identity(folder) != identity:
-                raise ConfigError(f"resume: {folder} is not a run with these settings (see its {CONFIG})")
-            if (folder / RESULTS).exists():
-                raise ConfigError(f"resume: the run {folder} is finished (it has {RESULTS})")
-            return cls(folder)
+            named = Path(resume)
+            if _identity(named) != identity:
+                raise ConfigError(f"resume: {named} is not a run with these settings (see its {CONFIG})")
+            if (named / RESULTS).exists():
+                raise ConfigError(f"resume: the run {named} is finished (it has {RESULTS})")
+            return cls(named)
         if resume == "auto":
             unfinished = [path for path in Path(output_dir).glob(f"{model}-{dataset}-*") if _identity(path) == identity]
             unfinished = [path for path in unfinished if not (path / RESULTS).exists()]
@@ -96,16 +96,16 @@ class RunFolder:
     def log_to(self, verbose: bool = True) -> logging.Handler:
         """Send RecBole's and our log to the run's file (and, if `verbose`, to the screen)."""
         root = logging.getLogger()
-        for handler in list(root.handlers):
-            if getattr(handler, "recfound", False):
-                root.removeHandler(handler)
-                handler.close()
+        for earlier in list(root.handlers):
+            if getattr(earlier, "recfound", False):
+                root.removeHandler(earlier)
+                earlier.close()
         root.setLevel(logging.INFO)
         file = logging.FileHandler(self.path / f"{self.path.name}.log", encoding="utf-8")
-        handlers = [file, logging.StreamHandler()] if verbose else [file]
+        handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
         for handler in handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-            handler.recfound = True
+            vars(handler)["recfound"] = True
             root.addHandler(handler)
         return file
 

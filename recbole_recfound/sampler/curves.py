@@ -57,7 +57,7 @@ class LossCurves:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from `state_dict()`."""
         num_tasks, history = self._steps.shape
-        self.__init__(num_tasks, history)
+        LossCurves.__init__(self, num_tasks, history)
         self.updates = state["updates"]
         self.untrained = np.array(state["untrained"], dtype=float)
         for task, (steps, values) in enumerate(zip(state["steps"], state["values"], strict=True)):

@@ -13,7 +13,7 @@ SMALLEST, WIDEST = 16, 4
 """B_d lies in [SMALLEST, WIDEST * B]."""
 
 
-def dynamic_batch_sizes(counts: Sequence[int], batch_size: int) -> np.ndarray:
+def dynamic_batch_sizes(counts: Sequence[int] | np.ndarray, batch_size: int) -> np.ndarray:
     """Return B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ) in [16, 4 B]: batches grow sublinearly.
 
     Args:
@@ -111,7 +111,9 @@ class DomainBatchSampler(Sampler[list[int]]):
         self.epoch += 1
         active = np.flatnonzero(~self.stopped)
         if self.mode == "mixed":
-            rows = random.permutation(np.concatenate([self.rows[d] for d in active])) if len(active) else []
+            rows: np.ndarray | list[int] = []
+            if len(active):
+                rows = random.permutation(np.concatenate([self.rows[d] for d in active]))
             yield from (list(rows[start : start + self.batch_size]) for start in range(0, len(rows), self.batch_size))
             return
         yield from self._packed(random, active)

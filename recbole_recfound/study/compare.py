@@ -171,7 +171,7 @@ def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[s
     fewer = [
         f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]
     ]
-    ranking = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
+    ranking: dict[str, Any] = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
     sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
     return {
         **sums,

@@ -33,7 +33,8 @@ class DomainAdam(torch.optim.Optimizer):
         self.rate_factors = rate_factors
 
     @torch.no_grad()
-    def step(self, domains: torch.Tensor, shares: torch.Tensor) -> None:
+    # Not exchangeable with other optimisers: a step needs the domains of the batch.
+    def step(self, domains: torch.Tensor, shares: torch.Tensor) -> None:  # type: ignore[override]
         """One step of some domains.
 
         Args:

@@ -37,6 +37,7 @@ class IAKTrainer(Trainer):
     """
 
     def __init__(self, config: Config, model: IAK, beta: float | None = None, deadline: float | None = None) -> None:
+        self.saved_model_file: str  # set by RecBole
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta

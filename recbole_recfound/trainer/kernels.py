@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
@@ -84,12 +84,14 @@ class KernelTrainer:
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        self.loader = DataLoader(range(sampler.size), batch_sampler=sampler, collate_fn=collate)
+        # Any sequence serves as a data set: torch asks for `__getitem__` and `__len__` alone.
+        rows = cast("Dataset[int]", range(sampler.size))
+        self.loader = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
         # Domains that have had a training row, of each type.
-        self.trained = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
+        self.trained: list[np.ndarray] = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
     def _optimizers(self, phase: str) -> list[DomainAdam]:
         """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
@@ -254,7 +256,7 @@ class KernelTrainer:
                 settled = settled and torch.equal(bank.enabled, on)
 
     def _cold_start(self, epochs: list[np.ndarray]) -> None:
-        """Disable domains without training rows or give them the mean kernel, unless their warm start beats the base."""
+        """Disable domains without training rows or give them the mean kernel, unless their warm start is better."""
         for bank, seen, found in zip(self.model.banks, self.trained, epochs, strict=True):
             cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)

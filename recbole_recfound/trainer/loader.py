@@ -70,7 +70,8 @@ def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBa
     pairs, known = held_out(valid), valid.histories
     pairs = pairs[known.lengths[pairs[:, 0]] > 0]
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * size]
-    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else data.tasks[USERS].options.history_titles
+    options: Any = data.tasks[USERS].options  # those of U2I
+    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else options.history_titles
     histories = [data.item_ids.to_catalogue(known.of(user))[-longest:] for user, _ in pairs[chosen]]
     answers = data.item_ids.to_catalogue(pairs[chosen, 1])
     part = data.collator.held_out([USERS] * len(chosen), histories, answers)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -85,6 +85,11 @@ class RecFoundTrainer(Trainer):
         store: CheckpointStore | None = None,
         budget: Budget | None = None,
     ) -> None:
+        # Set by RecBole's Trainer.
+        self.optimizer: torch.optim.Optimizer
+        self.saved_model_file: str
+        self.best_valid_score: float
+        self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
         self.device = accelerator.device
@@ -368,7 +373,7 @@ class RecFoundTrainer(Trainer):
         found: list[tuple[str, int, torch.Tensor]] = []
         for part in batch.parts:
             with self.accelerator.autocast():
-                loss = sum(self.engine(StepBatch([part.to(self.device)], batch.counts)))
+                loss = cast(torch.Tensor, sum(self.engine(StepBatch([part.to(self.device)], batch.counts))))
             found += [(name, part.tasks.count(name), mean) for name, mean in self.model.task_losses.items()]
             # Without an adapter, a part may hold nothing that learns.
             if loss.requires_grad:

@@ -82,7 +82,7 @@ def test_zero_gradients_are_named():
     check_gradients(model)
     layer = model.get_base_model().model.layers[1].self_attn.v_proj
     layer.tmole_lora_B["default"].grad.zero_()
-    with pytest.raises(TrainingError, match=r"adapter in model\.layers\.1\.self_attn\.v_proj: "):
+    with pytest.raises(TrainingError, match=r"no gradient reached model\.layers\.1\.self_attn\.v_proj: "):
         check_gradients(model)
 
 

@@ -229,7 +229,7 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
         ({"item_args": {"use_text": False, "use_id": False}}, "item_args: use_text and use_id"),
         (
             {"adapter_args": {"target_modules": ["q_proj", "embed_tokens"]}},
-            "target_modules: .* no linear layer 'embed_tokens', it has q_proj",
+            "target_modules: .* no linear layer 'embed_tokens', only q_proj",
         ),
         ({"adapter_args": {"target_modules": ["nothing"]}}, "target_modules: .* no linear layer 'nothing'"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),

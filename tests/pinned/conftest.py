@@ -23,7 +23,7 @@ class Pins:
     """
 
     def check(self, name: str, found: Any, rel: float = 1e-5, abs: float = 1e-7) -> None:
-        """Compare with the values pinned under a name: keys, texts, lengths, booleans exactly, numbers within tolerance."""
+        """Compare with the values pinned under a name: keys, texts, booleans exactly, numbers within tolerance."""
         flat = dict(_flat(json.loads(json.dumps(found))))
         kept = json.loads(NUMBERS.read_text()) if NUMBERS.is_file() else {}
         if os.environ.get(WRITE) == "1":

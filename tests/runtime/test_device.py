@@ -55,7 +55,7 @@ def test_demanded_but_switched_off_by_its_id(two_gpus):
 
 def test_without_a_gpu(no_gpu):
     assert _device(None) == _device(False) == _device(None, "5") == "cpu"
-    with pytest.raises(ConfigError, match="use_gpu: True, but torch finds no CUDA device"):
+    with pytest.raises(ConfigError, match="use_gpu: got True, but torch finds no CUDA device"):
         _device(True)
 
 

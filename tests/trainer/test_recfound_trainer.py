@@ -242,7 +242,7 @@ def test_an_adapter_without_gradients_is_found_in_the_first_step(small_run, tmp_
     monkeypatch.setattr(small.model.user_tower, "over_items", lambda *given: decode(*given).detach().requires_grad_())
     small.loader.batch_sizes = {"embedding": 4}
     monkeypatch.setattr(small.loader.scheduler, "allocate", lambda sizes: {"U2I": 4})
-    with pytest.raises(TrainingError, match="no gradient reached the adapter"):
+    with pytest.raises(TrainingError, match="adapter: no gradient reached"):
         small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
 
 

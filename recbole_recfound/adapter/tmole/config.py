@@ -77,9 +77,9 @@ class TMoLEConfig(PeftConfig):
         super().__post_init__()
         self.peft_type = TMOLE
         if isinstance(self.target_modules, list):
-            self.target_modules = set(self.target_modules)
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         if isinstance(self.exclude_modules, list):
-            self.exclude_modules = set(self.exclude_modules)
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         self._check_sizes()
         self._check_tasks()
 

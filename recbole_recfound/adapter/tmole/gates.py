@@ -96,7 +96,8 @@ class _Gates(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        ran = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        present = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        ran = list(present)
         count, plan = len(gradients), ctx.plan
         if not ran:
             return (None,) * (5 + 2 * count)
@@ -106,11 +107,7 @@ class _Gates(torch.autograd.Function):
             weight, gate = weight.index_select(0, index), gate.index_select(0, index)
         with torch.autocast(gate.device.type, enabled=False):
             # For the U layers that ran [U, B, n] and, summed over the rows of each task, [U, K, n]
-            found = (
-                torch.stack([gradients[number] for number in ran])
-                .unflatten(-1, (-1, ctx.r))
-                .sum(-1, dtype=torch.float32)
-            )
+            found = torch.stack(list(present.values())).unflatten(-1, (-1, ctx.r)).sum(-1, dtype=torch.float32)
             if plan.rows is not None:
                 # A product, since a scattered sum adds in any order on a GPU.
                 of_task = plan.rows == torch.arange(gate.shape[1], device=gate.device).unsqueeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
@@ -38,8 +38,12 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         self.tmole_router = nn.ModuleDict()
         self.merged_adapters: list[str] = []
         self.merged_tasks: dict[str, int] = {}
-        linear = self.get_base_layer()
+        linear = self._linear()
         self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def _linear(self) -> nn.Linear:
+        """Return the frozen map itself, inside any other tuner's layer."""
+        return cast(nn.Linear, self.get_base_layer())
 
     def update_layer(
         self, adapter_name: str, config: TMoLEConfig, task_table: TaskTable, inference_mode: bool = False
@@ -49,11 +53,13 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         self.scaling[adapter_name] = config.lora_alpha / config.r
         self.task_table[adapter_name] = task_table
         self.dropout[adapter_name] = Dropout(config.lora_dropout)
-        options = {"device": self.get_base_layer().weight.device, "dtype": torch.float32}
+        device, dtype = self._linear().weight.device, torch.float32
         wide_rank = config.num_experts * config.r
-        self.tmole_lora_A[adapter_name] = nn.Parameter(torch.empty(wide_rank, self.in_features, **options))
-        self.tmole_lora_B[adapter_name] = nn.Parameter(torch.empty(self.out_features, wide_rank, **options))
-        self.tmole_router[adapter_name] = nn.Linear(config.task_dim, config.num_experts, **options)
+        weight_A = torch.empty(wide_rank, self.in_features, device=device, dtype=dtype)
+        weight_B = torch.empty(self.out_features, wide_rank, device=device, dtype=dtype)
+        self.tmole_lora_A[adapter_name] = nn.Parameter(weight_A)
+        self.tmole_lora_B[adapter_name] = nn.Parameter(weight_B)
+        self.tmole_router[adapter_name] = nn.Linear(config.task_dim, config.num_experts, device=device, dtype=dtype)
         self.reset_parameters(adapter_name, config.init_weights)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
@@ -62,7 +68,7 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         super()._move_adapter_to_device_of_base_layer(adapter_name, device)
         table = self.task_table.get(adapter_name)
         if table is not None and not table.weight.is_meta:
-            table.to(self.get_base_layer().weight.device)
+            table.to(self._linear().weight.device)
 
     def reset_parameters(self, adapter_name: str, init_weights: bool) -> None:
         """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1)."""
@@ -73,8 +79,8 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         else:
             bound = 1 / math.sqrt(self.r[adapter_name])
             nn.init.uniform_(self.tmole_lora_B[adapter_name], -bound, bound)
-        nn.init.normal_(self.tmole_router[adapter_name].weight)
-        nn.init.zeros_(self.tmole_router[adapter_name].bias)
+        nn.init.normal_(self.router_of(adapter_name).weight)
+        nn.init.zeros_(self.router_of(adapter_name).bias)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
         """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
@@ -158,7 +164,7 @@ class Linear(nn.Module, TMoLELayer):
             if len(tasks) > 1:
                 raise ValueError("weights can be merged for one task only: set a route with one task")
             task = tasks.pop()
-            weight = self.get_base_layer().weight
+            weight = self._linear().weight
             merged = weight.data + self.get_delta_weight(adapter_name, task).to(weight.dtype)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"the merged weights of adapter {adapter_name} are not finite")
@@ -170,7 +176,7 @@ class Linear(nn.Module, TMoLELayer):
         """Take the merged adapters out of the base weight again."""
         while self.merged_adapters:
             adapter_name = self.merged_adapters.pop()
-            weight = self.get_base_layer().weight
+            weight = self._linear().weight
             task = self.merged_tasks.pop(adapter_name)
             weight.data -= self.get_delta_weight(adapter_name, task).to(weight.dtype)
 

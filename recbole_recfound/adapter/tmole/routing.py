@@ -36,7 +36,7 @@ class Route:
 
     def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[RoutedLayer] = ()) -> None:
         self.shared = isinstance(tasks, (int, str))
-        self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
+        self.tasks: tuple[int | str, ...] = (tasks,) if isinstance(tasks, (int, str)) else tuple(_as_list(tasks))
         self.generating = generating
         self.layers = layers
         self._gates: dict[tuple[str, torch.dtype], ForwardGates] = {}
@@ -77,6 +77,7 @@ class Route:
         if gate is None:
             self._gates[key] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
             gate = self._gates[key].take(layer, plan)
+            assert gate is not None, "gates that were just computed"
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -142,6 +143,7 @@ class RoutedCheckpoint:
         self.checkpoint = checkpoint
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Checkpoint `function` under the current route."""
         route = _layer_by_layer()
 
         def routed(*inputs: Any, **named: Any) -> Any:
@@ -157,7 +159,7 @@ def keep_routes(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         checkpoint = getattr(module, "_gradient_checkpointing_func", None)
         if checkpoint is not None and not isinstance(checkpoint, RoutedCheckpoint):
-            module._gradient_checkpointing_func = RoutedCheckpoint(checkpoint)
+            vars(module)["_gradient_checkpointing_func"] = RoutedCheckpoint(checkpoint)
 
 
 def _as_list(tasks: Any) -> list[int | str]:

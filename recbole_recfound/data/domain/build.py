@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from recbole_recfound.errors import ConfigError, DataError
 MOST_DOMAINS = 10_000
 
 
-def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None = None) -> Domains:
+def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None = None) -> Domains:
     """Find a domain's field in .inter, .user or .item, and number its values.
 
     Side files are read directly: loading further columns through RecBole would change the ids that a trained base
@@ -68,7 +69,7 @@ def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
         raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
 
 
-def _of_interactions(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None) -> Domains:
+def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
     # RecBole calls the length of a history a token too, though it has no names for its values.
@@ -91,14 +92,14 @@ def _of_interactions(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | N
     return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=found)
 
 
-def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: dict[str, Any] | None) -> ColumnDomains:
+def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[str, Any] | None) -> ColumnDomains:
     """A numeric rule, with quantiles taken from `values` unless an earlier run has fixed the edges."""
     edges = fixed["edges"] if fixed else bucket_edges(spec, values).tolist()
     return ColumnDomains(spec.text, tuple(bucket_names(edges)), field, tuple(edges), "")
 
 
 def _of_entities(
-    spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: dict[str, Any] | None, path: Path
+    spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: Mapping[str, Any] | None, path: Path
 ) -> Domains:
     """Domains of users or items by a column of their file."""
     if spec.clock:
@@ -144,7 +145,7 @@ def _of_tokens(
     field: str,
     of_id: dict[int, str],
     size: int,
-    fixed: dict[str, Any] | None,
+    fixed: Mapping[str, Any] | None,
     rows: np.ndarray | None = None,
 ) -> Domains:
     """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
@@ -178,7 +179,7 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
         ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename
             them.
     """
-    if domains.field not in (train.uid_field, train.iid_field):
+    if domains.field not in (train.uid_field, train.iid_field) or not isinstance(domains, LookupDomains):
         raise ConfigError(
             f"control: got permuted_domains with {domains.text}, a column of .inter; expected a domain of users or "
             "items"

@@ -96,9 +96,9 @@ class HistoryCollate:
 
     def __call__(self, index: list[int]) -> Interaction:
         """Add `item_id_list` (int64 [B, L], oldest first, right-padded with 0) and `item_length` ([B]) to a batch."""
-        index = np.asarray(index)
-        batch = self.rows[index]
-        padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)
+        chosen = np.asarray(index)
+        batch = self.rows[chosen]
+        padded = self.histories.padded_before(self.users[chosen], self.before[chosen], self.longest)
         batch.update(history_fields(self.train_set, *padded))
         return batch
 

@@ -43,7 +43,8 @@ class Catalogue:
     def title_of(self, row: int) -> str:
         """The item's title; its first field, or its token, when it has none."""
         values = self.values[row]
-        return values.get(self.title) or next(iter(values.values()), None) or f"item {self.tokens[row]}"
+        title = None if self.title is None else values.get(self.title)
+        return title or next(iter(values.values()), None) or f"item {self.tokens[row]}"
 
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
         """All rows with the title of one of `rows`, these among them."""

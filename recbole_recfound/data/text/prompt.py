@@ -6,6 +6,7 @@ template's text: it cannot open a jinja expression, end a chat turn or add a spe
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from jinja2 import StrictUndefined, TemplateError
@@ -66,7 +67,8 @@ class PromptTemplate:
             )
         if chat and tokenizer.chat_template:
             message = [{"role": "user", "content": filled}]
-            filled = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            # A text, since it is not tokenised.
+            filled = cast(str, tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         # re.split with one group alternates fixed text and slot names.
         self.pieces = [
             part if index % 2 else template_tokens(part, tokenizer) for index, part in enumerate(_SLOT.split(filled))
@@ -94,15 +96,15 @@ class PromptTemplate:
         tokens: list[int] = []
         is_data: list[int] = []
         for piece in self.pieces:
-            if not isinstance(piece, str):
-                added, flag = piece, 0
-            elif isinstance(data[piece], list):
-                added, flag = self._joined(data[piece], room), 1
-            else:
-                added, flag = data[piece] if piece in self.uncut else data[piece][:longest], 1
+            added = piece if not isinstance(piece, str) else self._filled(piece, data[piece], room, longest)
             tokens.extend(added)
-            is_data.extend([flag] * len(added))
+            is_data.extend([int(isinstance(piece, str))] * len(added))
         return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)
+
+    def _filled(self, slot: str, value: Tokens | list[Tokens], room: int, longest: int) -> Tokens | list[int]:
+        if isinstance(value, list):
+            return self._joined(value, room)
+        return value if slot in self.uncut else value[:longest]
 
     def _joined(self, entries: list[Tokens], room: int) -> list[int]:
         """Newest entries that fit in `room` tokens, oldest of them first."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
-from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.backbone import decode, decoder_of, full_precision, head_of
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation.constraint import HoldToTrie
@@ -58,7 +59,8 @@ class Generator:
             One text per prompt, in their order.
         """
         written = self.tokens(prompts, tasks, max_new_tokens, trie)
-        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+        # One row of tokens gives one text.
+        return [cast(str, self.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in written]
 
     @torch.no_grad()
     def tokens(
@@ -93,7 +95,7 @@ class Generator:
         found = np.zeros(len(prompts), dtype=np.float32)
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
         model = self.adapted.get_base_model()
-        head = model.get_output_embeddings()
+        decoder, head = decoder_of(model), head_of(model)
         apart = head.weight[first].float() - head.weight[second].float()
         ahead = 0.0 if head.bias is None else (head.bias[first] - head.bias[second]).item()
         with self._ready():
@@ -101,7 +103,7 @@ class Generator:
                 rows = order[start : start + self.batch_rows]
                 ids, mask = self._padded([prompts[row] for row in rows])
                 with routing(self.adapted, [tasks[row] for row in rows]):
-                    states = decode(model.base_model, model.base_model.embed_tokens(ids), mask)[:, -1]
+                    states = decode(decoder, decoder.embed_tokens(ids), mask)[:, -1]
                 # In bf16 the two logits would be rounded to eighths, and most margins would be equal.
                 with full_precision(self.device):
                     found[rows] = (states.float() @ apart).cpu().numpy() + ahead
@@ -136,7 +138,7 @@ class Generator:
     @contextmanager
     def _ready(self) -> Iterator[None]:
         """Evaluation mode, and neutral defaults: what a call leaves open is filled in from the model's own config."""
-        models = (self.adapted, self.adapted.get_base_model())
+        models: tuple[Any, Any] = (self.adapted, self.adapted.get_base_model())
         own = [model.generation_config for model in models]
         training = self.adapted.training
         self.adapted.eval()

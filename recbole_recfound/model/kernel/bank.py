@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -54,6 +55,8 @@ class IAKKernelBank(nn.Module):
         learned_prior: a Gaussian per domain instead of N(0, I).
         aux_size: outputs of the head that reads the code alone (the compression loss); 0: none.
     """
+
+    enabled: torch.Tensor
 
     def __init__(
         self,
@@ -204,3 +207,13 @@ class IAKKernelBank(nn.Module):
         """
         for weight in self.parameters():
             weight[targets] = weight[sources].mean(0, keepdim=True).expand(len(targets), *weight.shape[1:])
+
+
+class Banks(nn.ModuleList):
+    """The banks of a model, one for each type of domain."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[IAKKernelBank]: ...
+
+        def __getitem__(self, index: int) -> IAKKernelBank: ...  # type: ignore[override]  # never sliced

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import nn
 
 from recbole_recfound.errors import ConfigError
 
-Items = Callable[[nn.Module], torch.Tensor]
-Loss = Callable[[nn.Module, object], torch.Tensor]
+Items = Callable[[AbstractRecommender], torch.Tensor]
+Loss = Callable[[AbstractRecommender, Any], torch.Tensor]
 
 
-def _own_loss(base: nn.Module, interaction) -> torch.Tensor:
+def _own_loss(base: AbstractRecommender, interaction: Interaction) -> torch.Tensor:
     """The base's own loss as one number: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
     loss = base.calculate_loss(interaction)
-    return (sum(loss) if isinstance(loss, tuple) else loss).mean()
+    total = cast(torch.Tensor, sum(loss)) if isinstance(loss, tuple) else loss
+    return total.mean()
 
 
-def _embedded_items(base: nn.Module) -> torch.Tensor:
+def _embedded_items(base: AbstractRecommender) -> torch.Tensor:
     return base.item_embedding.weight
 
 
-def _propagated_items(base: nn.Module) -> torch.Tensor:
+def _propagated_items(base: AbstractRecommender) -> torch.Tensor:
     return base.forward()[1]
 
 

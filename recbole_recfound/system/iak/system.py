@@ -174,10 +174,10 @@ class IAKSystem(System):
             else:
                 base = self._trained_base()
             self.model = IAK(self.config, self.train_set, base)
-        inside = self.checkpoint is None or not self.checkpoint.kept
-        if inside and not (saved / "base.json").is_file():
+        outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
+        if outside is None and not (saved / "base.json").is_file():
             save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share)
-        self.base_folder = saved if inside else self.checkpoint.path.resolve()
+        self.base_folder = saved if outside is None else outside.resolve()
 
     @property
     def _share(self) -> float | None:

@@ -199,6 +199,7 @@ class RecFoundSystem(System):
     def _merge_by_ranking(self) -> MergeOutcome:
         """Best single checkpoint, last one and merged one, each with item texts encoded by its own weights."""
         trainer, splits = self.trainer, self.splits
+        assert splits is not None, "a ranking needs a data set"
         merged, outcome = self._merged()
         candidates = {"best": self.store.load(trainer.best_step, self.device).trained}
         # The same object twice is scored once.

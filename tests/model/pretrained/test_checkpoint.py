@@ -165,7 +165,7 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         ),
         (
             ["--domain=timestamp:hour", "--base_model=BPR", "--control=permuted_domains"],
-            "control: permuted_domains: timestamp:hour",
+            "control: got permuted_domains with timestamp:hour",
         ),
         (["--list_layers"], "list_layers: name a checkpoint"),
     ],
