@@ -165,7 +165,8 @@ def test_a_few_values_that_are_no_numbers_have_no_domain(write_dataset, capsys):
     table = build_domains(parse_domain("age:25"), splits.train_set).table
     found = {token: int(table[number]) for number, token in enumerate(splits.train_set.field2id_token["user_id"])}
     assert found == {"[PAD]": -1, **{f"u{user}": -1 if user == 3 else int(user >= 5) for user in range(9)}}
-    assert "domain age:25: 1 of 9 values are not numbers and get no domain, such as 'unkonwn'" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "domain age:25: 1 of 9 values are not numbers and get no domain, such as 'unkonwn'" in told
 
 
 def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
