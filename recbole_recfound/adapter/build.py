@@ -49,7 +49,7 @@ def accept_tasks(model: PeftModel) -> None:
 
 
 def routing(model: PeftModel, tasks: Tasks) -> AbstractContextManager[None]:
-    """Context in which the rows of every forward of `model`, or of a part of its backbone, belong to `tasks`.
+    """Return a context in which the rows of every forward of `model`, or of a part of its backbone, belong to `tasks`.
 
     Args:
         model: a model of `build_adapter`; for a shared LoRA the context does nothing.

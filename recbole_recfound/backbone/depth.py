@@ -89,7 +89,7 @@ def decode(
 
 @torch.no_grad()
 def check_bidirectional(decoder: Decoder, ids: torch.Tensor) -> None:
-    """Embedding prompts are read in both directions: a later token must change an earlier state.
+    """Check that the decoder can attend in both directions: a later token must change an earlier state.
 
     Args:
         decoder: full decoder.

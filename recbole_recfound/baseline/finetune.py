@@ -63,7 +63,7 @@ class BottleneckAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """[..., d] to [..., d]."""
+        """Map [..., d] to [..., d]."""
         return h + self.up(self.down(h).relu())
 
 
@@ -83,24 +83,24 @@ class Adapted(nn.Module):
         self.base, self.attachment, self.module = base.requires_grad_(False).eval(), attachment, module
 
     def train(self, mode: bool = True) -> Adapted:
-        """The base stays in eval."""
+        """Switch the mode of the module; the base stays in eval."""
         super().train(mode)
         self.base.eval()
         return self
 
     def predict(self, interaction) -> torch.Tensor:
-        """The base's, with the module."""
+        """Return the base's predictions with the module attached."""
         with self.attachment.using(self.module):
             return self.base.predict(interaction)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
-        """The base's, with the module."""
+        """Return the base's full-ranking scores with the module attached."""
         with self.attachment.using(self.module):
             return self.base.full_sort_predict(interaction)
 
 
 def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any], torch.Tensor]]:
-    """A model for one domain, with only what the method trains requiring gradients.
+    """Build a model for one domain in which only the weights that the method trains require gradients.
 
     Args:
         method: one of `METHODS` but `frozen`.
@@ -147,7 +147,7 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
 
 
 def _inject_lora(model: nn.Module) -> None:
-    """LoRA on every linear map; on the embeddings of models that have none."""
+    """Add LoRA to every linear map, or to the embeddings of models that have none."""
     for kind in (nn.Linear, nn.Embedding):
         targets = [name for name, module in model.named_modules() if type(module) is kind]
         if targets:
@@ -276,7 +276,7 @@ class FineTuner:
         return kept is not None
 
     def _score(self, model: nn.Module, valid: torch.Tensor) -> float:
-        """Validation score of one domain's rows, higher is better; -inf where it cannot be computed."""
+        """Return the validation score of one domain's rows, higher is better; -inf where it is undefined."""
         if not len(valid):
             return float("-inf")
         scorer = self.scorer

@@ -25,7 +25,7 @@ class _OutOfTime(Exception):
 
 
 def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Config:
-    """RecBole's defaults for a model, under the protocol of a run.
+    """Return RecBole's defaults for a model, under the protocol of a run.
 
     Args:
         name: a RecBole model.
@@ -48,7 +48,7 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
 
 
 def check_baselines(names: list[str], config: Config, reference: Splits) -> None:
-    """Finds everything that would keep a baseline out of the table, before anything is trained.
+    """Reject baselines that cannot be part of the table, before anything is trained.
 
     Args:
         names: RecBole models.
@@ -98,7 +98,7 @@ def run_baseline(
 
 
 def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> Row:
-    """Trains a RecBole model with RecBole's trainer and tests its best checkpoint.
+    """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
     Args:
         config: the model's settings.
@@ -115,7 +115,7 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
 
 
 def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[Row, nn.Module]:
-    """As `fit_and_score`, and gives the model at its best checkpoint as well."""
+    """Train and test like `fit_and_score`, and return the model at its best checkpoint as well."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, splits.train_set).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -146,7 +146,7 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
 
 
 def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, float], None]]:
-    """A list that grows with the end of each validated epoch, and the callback for RecBole's `fit` that fills it."""
+    """Return a list that grows with each validated epoch, and the callback for RecBole's `fit` that fills it."""
     ends: list[float] = []
     begin = time.monotonic()
 

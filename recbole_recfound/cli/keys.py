@@ -61,7 +61,7 @@ def reference_markdown() -> str:
 
 
 def _options(setting: Setting) -> list[str]:
-    """One section for the options of a `*_args` key."""
+    """Return one section for the options of a `*_args` key."""
     options = known_rules()[setting.key].options
     if options in ("", OF_RECBOLE, OF_EACH_MODEL):
         return []
@@ -80,7 +80,7 @@ def _options(setting: Setting) -> list[str]:
 
 
 def _allowed(setting: Setting) -> str:
-    """The allowed values of a key in words; names of RecBole's models are too many to list."""
+    """Return the allowed values of a key in words; RecBole's models are too many to list."""
     rule = known_rules()[setting.key]
     named = f"any {rule.registry}" if isinstance(NAMES.get(rule.registry), ModelNames) else ""
     return ", ".join(filter(None, [expected(replace(rule, registry="") if named else rule), named]))

@@ -1,7 +1,7 @@
 """RecBole 1.2.1 on today's torch, numpy, pandas, scipy and setuptools.
 
 RecBole 1.2.1 is its last release and breaks on the current versions of nearly everything below it. Importing this
-package mends it: only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports
+package repairs it: only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports
 the module it stands in, so that nothing heavy is imported here and no other user of torch, pandas or scipy notices.
 """
 

@@ -17,7 +17,7 @@ ALIASES = {
 
 
 def set_numpy_aliases() -> None:
-    """Adds the missing names to numpy, as every RecBole `Config` does on old numpy; names numpy has are left alone.
+    """Add the missing names to numpy, as every RecBole `Config` does on old numpy; existing names are unchanged.
 
     RecBole's metrics and layers use them without a `Config` too, for instance when a checkpoint is evaluated in a new
     process.

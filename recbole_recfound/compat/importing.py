@@ -34,7 +34,7 @@ class RepairingFinder(MetaPathFinder):
         self._repairs = dict(repairs)
 
     def find_spec(self, fullname: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Python's finder protocol: None means "not mine"."""
+        """Implement Python's finder protocol: None means "not found here"."""
         if fullname not in self._repairs:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -43,7 +43,7 @@ class RepairingFinder(MetaPathFinder):
         return spec
 
     def repair_imported(self) -> None:
-        """Repairs the modules that were imported before this package was."""
+        """Repair the modules that were imported before this package."""
         for name, repair in self._repairs.items():
             if name in sys.modules:
                 with repair(sys.modules[name]):

@@ -94,8 +94,8 @@ SPARSE = [
     ]
 ]
 
-# torch 2.6: `torch.load` refuses pickles unless told otherwise. RecBole's checkpoints are pickles (they hold the
-# Config). Only the calls that read the file which this run wrote, or which the user named, are told.
+# torch 2.6: `torch.load` refuses pickles by default. RecBole's checkpoints are pickles (they hold the
+# Config). Only calls that read a file which this run wrote, or which the user named, allow them.
 LOADING = [
     Place(module, function, call, call[:-1] + ", weights_only=False)", count)
     for module, function, call, count in [
@@ -161,7 +161,7 @@ PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *REMEMB
 
 
 def repairs_by_module() -> dict[str, Repair]:
-    """Module name -> the repair that goes with its import."""
+    """Map module names to the repairs that follow their import."""
     places = defaultdict(list)
     for place in PLACES:
         places[place.module].append(place)
@@ -185,7 +185,7 @@ def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
 
 @contextmanager
 def _numpy_settings(module: ModuleType) -> Iterator[None]:
-    """`compatibility_settings` reads names that numpy 2 does not have; `set_numpy_aliases` has done its work."""
+    """Disable `compatibility_settings`, which reads names that numpy 2 lacks; `set_numpy_aliases` replaces it."""
     yield
     if not hasattr(module.Config, "compatibility_settings"):
         warnings.warn(
@@ -215,7 +215,10 @@ def _quick_start(places: list[Place], module: ModuleType) -> Iterator[None]:
 
 
 def _ray_tune() -> AbstractContextManager:
-    """RecBole needs ray 2.6.3 for one call, `tune.report`; it cannot be imported beside setuptools 82 or numpy 2."""
+    """Return a context in which `ray.tune` can be imported, with a stand-in where ray is missing or broken.
+
+    RecBole needs ray 2.6.3 for one call, `tune.report`; that version conflicts with setuptools 82 and numpy 2.
+    """
     try:
         importlib.import_module("ray.tune")
     except Exception:  # ray fails with whatever its dependencies fail with
@@ -225,7 +228,7 @@ def _ray_tune() -> AbstractContextManager:
 
 @contextmanager
 def _stand_in_for_ray() -> Iterator[None]:
-    """A `ray.tune` for RecBole's import only: it is gone again afterwards, so that nobody else takes it for ray."""
+    """Provide a `ray.tune` during RecBole's import only, so that no other package mistakes it for ray."""
     ray, tune = ModuleType("ray"), ModuleType("ray.tune")
     vars(ray)["tune"] = tune
     vars(tune)["report"] = lambda **metrics: None  # outside of a ray session, reporting goes nowhere

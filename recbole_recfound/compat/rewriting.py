@@ -18,7 +18,7 @@ class PlaceNotFound(LookupError):
 
 
 def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
-    """Replaces text in the source of a function and gives the function the code compiled from it.
+    """Replace text in the source of a function and give the function the code compiled from it.
 
     The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and
     tracebacks keep the file and line of the original. All replacements of a function go into one call: the source that

@@ -24,7 +24,7 @@ def recbole_models() -> tuple[str, ...]:
 
 
 def _plugin(name: str) -> Plugin:
-    """The modules of a model: `model/name.py`, and where they exist `trainer/name.py` and `model/name_dataset.py`."""
+    """Return the modules of a model: `model/name.py`, and if present `trainer/name.py` and `model/name_dataset.py`."""
     package = Path(__file__).resolve().parents[1]
     files = (f"model/{name.lower()}", f"trainer/{name.lower()}", f"model/{name.lower()}_dataset")
     modules = [f"{package.name}.{file.replace('/', '.')}" for file in files]

@@ -129,7 +129,7 @@ def _refuse_doubles(settings: list[Setting]) -> None:
 
 
 def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
-    """The comment behind a key and its indented continuation lines, as (type, effect)."""
+    """Return the comment after a key and its indented continuation lines, as (type, effect)."""
     start = key.start_mark.line
     trailing = re.search(r"\s#\s(.*)$", lines[start])
     words = [trailing.group(1).strip()] if trailing else []

@@ -210,7 +210,7 @@ def _check_nested(where: str, values: Mapping[str, Any], problems: Problems) -> 
 
 
 def _defaults(model: Any) -> dict[str, Any]:
-    """The defaults of our own keys for a model."""
+    """Return the defaults of our own keys for a model."""
     files = [path for path in our_files() if path.stem in ("overall", model)]
     return {line.key: line.value for path in files for line in read_settings(path)}
 
@@ -257,7 +257,7 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
 
 
 def _meant_for_a_baseline(settings: Settings, model: str) -> list[str]:
-    """Keys of a file or dict that one of our models reads as its own, and that RecBole's trainer or models have too.
+    """Return the keys of a file or dict that both our model and RecBole's trainer or models read.
 
     Excluded are keys of the protocol that all rows share, keys typed on the command line, and default values.
     """

@@ -77,7 +77,7 @@ class Collator:
         return [*self.generative(list(tasks), cast(Sequence[GenerativeExample], examples))]
 
     def _window(self, items: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
-        """The whole sequence, or a random stretch of it when it is longer than the history limit."""
+        """Return the whole sequence, or a random window of it if it exceeds the history limit."""
         spare = len(items) - (self.max_history + 1)
         start = int(rng.integers(spare + 1)) if spare > 0 else 0
         return items[start : start + self.max_history + 1]
@@ -95,7 +95,7 @@ class Collator:
         return self.history.held_out(self, tasks, histories, answers)
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
-        """Queries with the distinct items of the batch."""
+        """Collate queries with the distinct items of the batch."""
         wanted = [(task, row) for task, e in zip(tasks, examples, strict=True) for row in (e.positive, *e.negatives)]
         items = {key: index for index, key in enumerate(dict.fromkeys(wanted))}
         allowed = np.zeros((len(tasks), len(items)), dtype=bool)
@@ -123,7 +123,7 @@ class Collator:
     def queries(
         self, tasks: Sequence[str], queries: Sequence[str | int | tuple[int, ...]]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
+        """Return tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
         filled = [self._query(task, query) for task, query in zip(tasks, queries, strict=True)]
         return text_batch(filled, self.tokenizer.pad_token_id)
 
@@ -136,7 +136,7 @@ class Collator:
         return template.render({"item": self.texts.sentences[query]}, self.max_prompt_tokens)
 
     def item_texts(self, rows: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens, mask and text mask of items; an item's text has no instruction."""
+        """Return tokens, mask and text mask of items; an item's text has no instruction."""
         ids, real = pad_tokens([self.texts.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
         mask = torch.from_numpy(real)
         return torch.from_numpy(ids), mask, mask
@@ -159,7 +159,7 @@ class Collator:
         return batches
 
     def prompt(self, task: str, example: GenerativeExample) -> np.ndarray:
-        """Token ids of the filled prompt, up to where the answer begins."""
+        """Return the token ids of the filled prompt, up to the answer."""
         template = self.templates[RECORD if "prompt" in example.slots else task]
         data = {name: self._slot(*slot) for name, slot in example.slots.items()}
         return template.render(data, self.max_prompt_tokens)[0]

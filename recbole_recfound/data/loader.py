@@ -39,7 +39,7 @@ class Cursor:
         self._rounds: dict[int, tuple[int, Shuffle]] = {}
 
     def take(self, count: int) -> list[tuple[int, int]]:
-        """The next `count` examples as (example index, draw number)."""
+        """Return the next `count` examples as (example index, draw number)."""
         numbers = np.arange(self.drawn, self.drawn + count)
         places, groups = np.divmod(numbers, len(self.groups))
         turns, places = np.divmod(places, self._sizes[groups])
@@ -69,9 +69,9 @@ class MultiTaskLoader:
         probe_share: share of each task's examples set aside for probes before training.
         probe_size: examples in a probe.
         seed: of the order and of the windows.
-        contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
-        generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few
-            rows.
+        contrastive_batch: buffer pairs of a task until this many are available; they are each other's negatives.
+        generative_chunk: buffer generative examples until this many are available, then run one forward pass (small
+            batches waste a full-depth pass).
         sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as
             many targets whether histories are long or short.
         balanced: tasks whose few answers (`Task.choices`) are drawn in turn.
@@ -168,29 +168,29 @@ class MultiTaskLoader:
         return StepBatch(parts, {name: len(pairs) for name, pairs in drawn.items()})
 
     def probe_batch(self, name: str) -> StepBatch:
-        """The fixed probe of one task; windows are fixed too."""
+        """Collate the fixed probe of one task; windows are fixed too."""
         if name in self.fixed_probes:
             return self.fixed_probes[name]
         return self.collate({name: [(int(index), number) for number, index in enumerate(self.probes[name])]})
 
     def trained(self, name: str) -> int:
-        """Examples of a task that have been in a batch, repeats counted; those that wait have not."""
+        """Return how many examples of a task have been in a batch, with repetitions; buffered ones do not count."""
         return self.cursors[name].drawn - sum(drawn[0] == name for group in self.waiting.values() for drawn in group)
 
     def distinct(self, name: str) -> int:
-        """Distinct examples of a task that have been in a batch."""
+        """Return how many distinct examples of a task have been in a batch."""
         cursor, trained = self.cursors[name], self.trained(name)
         turns, extra = divmod(trained, len(cursor.groups))
         return sum(min(turns + (place < extra), len(group)) for place, group in enumerate(cursor.groups))
 
     def step_alone(self, name: str) -> int:
-        """Examples of a task in one step of a run that trains this task alone."""
+        """Return the examples of a task in one step of a run that trains this task alone."""
         drawn = self.batch_sizes[self.tasks[name].spec.kind] * self.bundle[name]
         enough = next((enough for names, enough in self.waits.values() if name in names), 1)
         return drawn * -(-enough // drawn)
 
     def state_dict(self) -> dict[str, Any]:
-        """Positions and the scheduler's state: all that is needed to draw the same batches again."""
+        """Return positions and the scheduler's state, from which the same batches can be drawn again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
         waiting = {key: list(waiting) for key, waiting in self.waiting.items()}
         return {"drawn": drawn, "waiting": waiting, "scheduler": self.scheduler.state_dict()}
@@ -204,7 +204,7 @@ class MultiTaskLoader:
 
 
 def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
-    """Examples with the same answer, by answer; every example is looked at once."""
+    """Group examples by answer; every example is read once."""
     rows = DiskRows(np.int64)
     for start in range(0, len(indices), BLOCK):
         rows.extend(indices[np.arange(start, min(start + BLOCK, len(indices)))])
@@ -234,7 +234,7 @@ def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[Stretch, S
 
 
 def scheduler_sizes(tasks: Mapping[str, Task]) -> dict[str, int]:
-    """Training targets per task: what the schedulers call the size of a task."""
+    """Return the training targets per task, which the schedulers use as a task's size."""
     return {name: max(1, round(len(task) * task.targets_per_example)) for name, task in tasks.items()}
 
 

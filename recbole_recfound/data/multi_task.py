@@ -167,7 +167,7 @@ def build_record_data(
     tasks = chosen_tasks(config, joined)
     if not tasks:
         why = (
-            "every record of the training files is asked in validation or test files"
+            "every question of the training files is also in validation or test files"
             if files.parts["train"]
             else "there is no training file"
         )
@@ -180,16 +180,14 @@ def build_record_data(
 
 
 def chosen_tasks(config: Any, tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """Those that `only_tasks` names, or all.
+    """Return the tasks that `only_tasks` names, or all.
 
     Raises:
         ConfigError: one of them is not there.
     """
     only = config["only_tasks"]
     if absent := [name for name in only if name not in tasks]:
-        raise ConfigError(
-            f"only_tasks: {absent[0]} is not among the tasks that data and files give: {', '.join(tasks)}"
-        )
+        raise ConfigError(f"only_tasks: {absent[0]} is not among the tasks of data set and files: {', '.join(tasks)}")
     return {name: task for name, task in tasks.items() if not only or name in only}
 
 
@@ -210,7 +208,7 @@ def catalogue_of(config: Any, train: Dataset) -> Catalogue:
 
 
 def _queries(config: Any, catalogue: Catalogue) -> list[tuple[str, int]]:
-    """Rows of an optional `<dataset>.query` file: a text column and the item it asks for."""
+    """Read the rows of an optional `<dataset>.query` file: a text column and its item."""
     path = Path(config["data_path"]) / f"{config['dataset']}.query"
     if not path.is_file():
         return []

@@ -49,7 +49,7 @@ def record_pairs(
 def text_tensors(
     texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, mask of real tokens and mask of the text's tokens, [B, T] each.
+    """Return tokens, mask of real tokens and mask of the text's tokens, [B, T] each.
 
     The instruction takes at most half of `max_tokens`, the text what is then left.
     """

@@ -1,4 +1,4 @@
-"""Random orders that are never written down: each place is computed when it is asked for."""
+"""Random orders in constant memory: each position is computed on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Shuffle:
         return self.size
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Numbers int64 [n] that stand at `places` int64 [n], all below `size`."""
+        """Return the values int64 [n] at `places` int64 [n], all below `size`."""
         if self._order is not None:
             return self._order[places]
         numbers = self._network(places.astype(np.uint64))
@@ -67,12 +67,12 @@ class Stretch:
         return self.stop - self.start
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Numbers int64 [n] at `places` int64 [n]."""
+        """Return the values int64 [n] at `places` int64 [n]."""
         return self.order[places + self.start]
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Every bit depends on every bit: the last steps of splitmix64 (Steele, Lea & Flood 2014), uint64 [n]."""
+    """Mix every bit with every other: the last steps of splitmix64 (Steele, Lea & Flood 2014), uint64 [n]."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

@@ -39,11 +39,11 @@ class TestOptions(Options):
 
 @dataclass(frozen=True)
 class TaskTest:
-    """What one task is asked.
+    """The test of one task.
 
     Attributes:
         task: its name.
-        examples: asked, in random order.
+        examples: test examples, in random order.
         choices: the only answers there are, or ().
         source: where the examples come from.
         available: how many there are, of which `examples` were drawn.
@@ -63,7 +63,7 @@ class TaskTest:
 def collect_tests(
     tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, counts: int | Mapping[str, int], seed: int
 ) -> dict[str, TaskTest]:
-    """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
+    """Collect the test of every task that has one: test files if there are any, else held-out atomic data.
 
     Args:
         tasks: built tasks.
@@ -85,7 +85,7 @@ def collect_tests(
             source = "held-out rows"
         if examples:
             valid = _drawn(rng, files, "valid", name, count)
-            # The same, however many examples are asked.
+            # The same for any number of test examples.
             others = np.random.default_rng([seed, task.spec.id, 0x07E5])
             records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
             positives = [record.positive for record in records if isinstance(record, RecordPairExample)]
@@ -94,7 +94,7 @@ def collect_tests(
 
 
 def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
-    """Some examples of a part's files, in random order; only these are read."""
+    """Sample examples of a part's files, in random order; only these are read."""
     available = files.count(part, name)
     # `choice` needs memory for what is drawn, not for all there is.
     chosen = rng.choice(available, size=min(count, available), replace=False)

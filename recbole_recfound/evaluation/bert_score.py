@@ -20,7 +20,7 @@ def check_bert_score(folder: str) -> None:
 
 
 def bert_score_f1(folder: str, texts: Sequence[str], references: Sequence[str]) -> float:
-    """Mean F1 over the pairs.
+    """Return the mean F1 over the pairs.
 
     Args:
         folder: a model with its tokenizer.

@@ -70,7 +70,7 @@ class DomainScorer:
         return engine
 
     def _domains(self, rows: EvalRows, held_out: Any) -> torch.Tensor:
-        """int64 [N, types]."""
+        """Return the domain of each type for each row, int64 [N, types]."""
         found = []
         for domains in self.domains:
             by_user = None
@@ -106,7 +106,7 @@ class DomainScorer:
     def metrics(
         self, collected: Collected, phase: str, index: torch.Tensor | None = None, only: str | None = None
     ) -> dict[str, float]:
-        """RecBole's metrics, with GAUC beside AUC, of some rows.
+        """Compute RecBole's metrics, with GAUC beside AUC, on some rows.
 
         Args:
             collected: of all rows of the phase.
@@ -123,7 +123,7 @@ class DomainScorer:
     def part_metrics(
         self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
     ) -> dict[str, float]:
-        """As `metrics`, where only the rows of `index` were collected."""
+        """Compute `metrics` if only the rows of `index` were collected."""
         rows = len(next(iter(part.values())))
         if not rows:
             return {}
@@ -147,7 +147,7 @@ class DomainScorer:
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:
-        """What the collector keeps of the training data (counts)."""
+        """Copy the collector's statistics of the training data (counts)."""
         struct = DataStruct()
         for key, value in self._engine.eval_collector.data_struct._data_dict.items():
             struct.set(key, value)
@@ -156,7 +156,7 @@ class DomainScorer:
     def by_domain(
         self, collected: Collected, phase: str, number: int, only: str | None = None
     ) -> list[dict[str, float]]:
-        """Metrics of each domain of type `number`; {} for one without rows."""
+        """Compute the metrics of each domain of type `number`; {} for one without rows."""
         of_rows = self.domain[phase][:, number]
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
@@ -167,12 +167,12 @@ class DomainScorer:
         )
 
     def score_of(self, metrics: dict[str, float]) -> float:
-        """The metric that stops and guards, so that higher is better; NaN where it is missing."""
+        """Return the metric of early stopping and guard, higher is better; NaN where it is missing."""
         sign = -1.0 if smaller_is_better(self.selected_by) else 1.0
         return sign * metrics.get(self.selected_by, float("nan"))
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
-        """Everything a row of the table says about a model.
+        """Return all results of a model for its row of the table.
 
         Returns:
             `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`,
@@ -201,7 +201,7 @@ class DomainScorer:
 
 
 def _weighted(domains, name: str) -> float | None:
-    """Mean of a metric over domains, weighted by their rows; None where no domain has it."""
+    """Return the mean of a metric over domains, weighted by their rows; None where no domain has it."""
     known = [(found[name], found["rows"]) for found in domains if name in found]
     return float(np.average([value for value, _ in known], weights=[rows for _, rows in known])) if known else None
 
@@ -211,7 +211,7 @@ def _row_keys(struct: DataStruct) -> list[str]:
 
 
 def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
-    """RecBole's GAUC on labelled rows: each user's AUC over that user's own rows, weighted by positive rows.
+    """Compute RecBole's GAUC on labelled rows: each user's AUC over that user's rows, weighted by positive rows.
 
     RecBole itself computes GAUC for rankings only. Users with one kind of label take no part.
 

@@ -64,7 +64,7 @@ class EvalRows:
         )
 
     def batches(self, index: torch.Tensor, smallest: int = 256) -> Iterator[Batch]:
-        """Some rows as RecBole's loader would give them.
+        """Return some rows in the form of RecBole's loader.
 
         Args:
             index: int64 [n], rows in ascending order.
@@ -84,7 +84,7 @@ class EvalRows:
 
 
 def _joined(parts: list[Interaction]) -> Interaction:
-    """Batches one below the other; histories of different lengths are padded with 0 on the right."""
+    """Concatenate batches; histories of different lengths are right-padded with 0."""
     columns = {}
     for name in parts[0].columns:
         tensors = [part[name] for part in parts]

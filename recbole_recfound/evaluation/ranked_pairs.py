@@ -50,7 +50,7 @@ def rank_examples(
 
 
 def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
-    """[B, candidates], the right item first."""
+    """Score items, [B, candidates], the target first."""
     places, items = _numbered([(e.positive, *e.negatives) for e in examples])
     asked, queries = _numbered([(e.query,) for e in examples])
     vectors = encoder.queries(task, queries)
@@ -60,7 +60,7 @@ def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample
 def _score_records(
     encoder: TaskVectors, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]
 ) -> torch.Tensor:
-    """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
+    """Score texts, [B, candidates], the target first; records with few negatives also get some of the others."""
     others = list(dict.fromkeys(others))
     negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
     places, texts = _numbered([(e.query, e.positive, *wrong) for e, wrong in zip(examples, negatives, strict=True)])
@@ -69,7 +69,7 @@ def _score_records(
 
 
 def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
-    """Places [B, longest] of each row's members in the list of distinct ones, -1 behind the end of a short row."""
+    """Index each row's members in the list of distinct ones: [B, longest], -1 after the end of a short row."""
     distinct = list(dict.fromkeys(member for row in rows for member in row))
     place = {member: number for number, member in enumerate(distinct)}
     places = np.full((len(rows), max(map(len, rows))), -1)
@@ -79,7 +79,7 @@ def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
 
 
 def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) -> torch.Tensor:
-    """Dot products of queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
+    """Multiply queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
     at = torch.from_numpy(places).to(vectors.device)
     with full_precision(vectors.device):
         scores = torch.einsum("bd,bcd->bc", queries, vectors[at.clamp(min=0)])
@@ -87,7 +87,7 @@ def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) ->
 
 
 def _negatives(example: RecordPairExample, others: Sequence[Text], rng: np.random.Generator) -> list[Text]:
-    """What a record's positive is ranked against, its own negatives first; another right answer is no candidate."""
+    """Return the candidates beside a record's positive, its own negatives first; further positives are excluded."""
     right = {example.positive, *example.known}
     own = [text for text in dict.fromkeys(example.negatives) if text not in right][: RANKED - 1]
     more = [text for text in others if text not in right and text not in own]

@@ -19,7 +19,7 @@ from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
 
 FEW = 64
-"""Up to so many choices, one answer to all examples is worth a comparison."""
+"""Largest number of choices for which the best constant answer is reported."""
 
 
 def run_tests(
@@ -72,7 +72,7 @@ def run_tests(
 
 
 def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of one answer to all examples, the best there is: what reading nothing at all can reach."""
+    """Return the metrics of the best constant answer, which needs no reading of the prompt."""
     found = [score_texts(test, [choice] * len(test.examples), settings)["metrics"] for choice in test.choices]
     return max(found, key=lambda metrics: next(iter(metrics.values())))
 
@@ -82,7 +82,7 @@ def _about(test: TaskTest) -> dict[str, Any]:
 
 
 def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Generate the answers of one task and score them; few choices are held to, and any other text is free.
+    """Generate the answers of one task and score them; generation is constrained to the choices of closed tasks.
 
     With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
     answer's.
@@ -114,7 +114,7 @@ def _thresholded(
 
 
 def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
-    """The margin above which saying yes has the best F1.
+    """Return the margin of "yes" over "no" above which answering yes has the best F1.
 
     Args:
         margins: [n] log p(yes) - log p(no).

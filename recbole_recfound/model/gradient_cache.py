@@ -48,7 +48,7 @@ def represent(encode: Callable[[slice], torch.Tensor], rows: int, chunk: int, de
 
 
 def _precision(device: torch.device) -> dict[str, Any]:
-    """Arguments of `torch.autocast` that stand for what is in force now."""
+    """Return the arguments of `torch.autocast` that reproduce its current state."""
     kind = device.type
     return {"device_type": kind, "dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
 
@@ -71,7 +71,7 @@ def set_random_state(states: list[torch.Tensor], device: torch.device) -> None:
 
 @contextmanager
 def as_random(states: list[torch.Tensor], device: torch.device) -> Iterator[None]:
-    """Run a block under an earlier random state, then go on as if it had not run."""
+    """Run a block under an earlier random state, then restore the current one."""
     now = random_state(device)
     set_random_state(states, device)
     try:

@@ -151,7 +151,7 @@ class IAK(AbstractRecommender):
         return model
 
     def _sizes(self, base_name: str, training: IAKOptions) -> tuple[int, int, int]:
-        """Bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
+        """Return bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
         aux = 0
         if training.lambda_c or training.schedule == "two_phase":
             if not self.one_vector_per_row:
@@ -176,37 +176,37 @@ class IAK(AbstractRecommender):
         sizes = sizes_within(options.budget * whole - prior * code, self.width, aux, options.combine)
         if sizes is None:
             raise ConfigError(
-                f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too little for any kernel"
+                f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too small for any kernel"
             )
         return sizes
 
     def train(self, mode: bool = True) -> IAK:
-        """Kernels follow `mode`; the base stays in eval: no dropout, fixed BatchNorm statistics."""
+        """Switch the kernels to `mode`; the base stays in eval (no dropout, fixed BatchNorm statistics)."""
         super().train(mode)
         self.base.eval()
         return self
 
     def domain_of(self, interaction) -> torch.Tensor:
-        """Domains of a batch, int64 [B, types], -1 = none."""
+        """Return the domains of a batch, int64 [B, types], -1 = none."""
         if DOMAIN_FIELD in interaction:
             return interaction[DOMAIN_FIELD]
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
     def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
+        """Return H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
         flat, each = _rows(hidden, domain)
         return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(
             hidden.shape
         )
 
     def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
-        """H' with all that the loss needs."""
+        """Return H' and all intermediate results that the loss needs."""
         flat, each = _rows(hidden, domain)
         passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
         return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes
 
     def losses(self, interaction) -> Losses:
-        """All parts of the loss in one pass of the base."""
+        """Return all parts of the loss in one pass of the base."""
         domain, seen = self.domain_of(interaction), []
 
         def through(hidden: torch.Tensor) -> torch.Tensor:
@@ -235,37 +235,37 @@ class IAK(AbstractRecommender):
 
     @torch.no_grad()
     def frozen_items(self) -> torch.Tensor:
-        """[num_items, d], the items of the frozen base; computed once."""
+        """Return the items of the frozen base, [num_items, d]; computed once."""
         if self.items is None:
             assert self.family.items is not None, "of a model that ranks"
             self.items = self.family.items(self.base).detach()
         return self.items
 
     def calculate_loss(self, interaction) -> torch.Tensor:
-        """Matching loss alone; the trainer weighs all parts (`losses`)."""
+        """Return the matching loss alone; the trainer weighs all parts (`losses`)."""
         return self.losses(interaction).matching
 
     def predict(self, interaction) -> torch.Tensor:
-        """The base's `predict` with kernels."""
+        """Return the base's `predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.predict(interaction)
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
-        """The base's `full_sort_predict` with kernels."""
+        """Return the base's `full_sort_predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.full_sort_predict(interaction)
 
 
 def _rows(hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors [B, ..., d] as rows, and the domains of each."""
+    """Flatten vectors [B, ..., d] to rows, with the domains of each."""
     inner = hidden[0, ..., 0].numel() if len(hidden) else 1
     return hidden.reshape(-1, hidden.shape[-1]), domain.repeat_interleave(inner, dim=0) if inner > 1 else domain
 
 
 def _added(flat: torch.Tensor, adapted: list[torch.Tensor]) -> torch.Tensor:
-    """One bank's vectors, or the sum of the changes of several."""
+    """Return one bank's vectors, or the sum of the changes of several."""
     return adapted[0] if len(adapted) == 1 else adapted[0] + sum(further - flat for further in adapted[1:])
 
 
@@ -281,7 +281,7 @@ def domain_specs(config: Config) -> list[DomainSpec]:
             "domain: name the field that tells domains apart, as in --domain=occupation or --domain=age:25/35/45"
         )
     if len({spec.text for spec in specs}) < len(specs):
-        raise ConfigError("domain: the same domain is named twice")
+        raise ConfigError("domain: a domain is specified more than once")
     return specs
 
 

@@ -117,5 +117,5 @@ class ItemTable(nn.Module):
 
 
 def _deviation(features: torch.Tensor) -> torch.Tensor:
-    """Standard deviation [f] of every feature over the items [num_items, f]; row 0 is padding."""
+    """Return the standard deviation [f] of every feature over the items [num_items, f] without the padding in row 0."""
     return features[1:].std(0).clamp(min=1e-6)

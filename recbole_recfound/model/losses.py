@@ -18,7 +18,7 @@ def next_item_loss(
     past: torch.Tensor | None = None,
     targets_per_row: float | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy over the catalogue at every position that has a target.
+    """Compute the cross-entropy over the catalogue at every position that has a target.
 
     Args:
         states: [B, L, d] user vectors, normalised.
@@ -28,7 +28,7 @@ def next_item_loss(
         sampled: 0 for the full softmax; else the number of items drawn at random beside the batch's own targets.
         past: [B, L] item ids read so far, 0 = padding: left out of the softmax of their and all later positions, unless
             they are the target. None: every item is a candidate.
-        targets_per_row: a row's loss is its sum over this constant, so that every position of a batch weighs alike,
+        targets_per_row: a row's loss is its sum over this constant, so that all positions of a batch have equal weight,
             however the batch is cut. None: the mean over the row's own targets.
 
     Returns:
@@ -89,7 +89,7 @@ def info_nce(
     allowed: torch.Tensor,
     temperature: float,
 ) -> torch.Tensor:
-    """InfoNCE with in-batch and hard negatives, false negatives masked (RecFound section 4).
+    """Compute InfoNCE with in-batch and hard negatives, false negatives masked (RecFound section 4).
 
     Args:
         queries: [B, d], normalised.
@@ -106,7 +106,7 @@ def info_nce(
 
 
 def answer_loss(states: torch.Tensor, head: nn.Module, labels: torch.Tensor) -> torch.Tensor:
-    """Next-token cross-entropy on the answer tokens; only their states go through the vocabulary.
+    """Compute the next-token cross-entropy on answer tokens; only their states are projected to the vocabulary.
 
     Args:
         states: [B, T, d] of the last layer, after its norm.

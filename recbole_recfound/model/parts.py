@@ -195,7 +195,7 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
         device: of the backbone.
 
     Raises:
-        TrainingError: the adapter is silent.
+        TrainingError: the adapter has no effect.
         BackboneError: attention stays causal.
     """
     decoder = decoder_of(adapted.get_base_model())

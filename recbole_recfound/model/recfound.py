@@ -154,7 +154,7 @@ class RecFound(GeneralRecommender):
         return decoder_of(self.backbone.get_base_model())
 
     def _freeze_unread(self) -> None:
-        """What no task of this run reads is not trained and must not count as trained."""
+        """Freeze weights that no task of this run reads, so that they do not count as trained."""
         if not self.history.uses_item_table or not self.parts.ranks:
             self.user_tower.requires_grad_(False)
             self.item_table.requires_grad_(False)
@@ -165,7 +165,7 @@ class RecFound(GeneralRecommender):
                 weight.requires_grad_(False)
 
     def _deepest_layer(self) -> int:
-        """How many of the backbone's layers the tasks of this run go through."""
+        """Return how many of the backbone's layers the tasks of this run need."""
         kinds = {TASKS[task].kind for task in self.parts.tasks}
         if GENERATIVE in kinds:
             return self._decoder.config.num_hidden_layers
@@ -251,7 +251,7 @@ class RecFound(GeneralRecommender):
         self.train(was_training)
 
     def _dice(self) -> torch.Generator:
-        """What controls are drawn with: the same numbers whenever the model is built, and on every device."""
+        """Return the generator of the controls: the same numbers for every build and device."""
         return torch.Generator().manual_seed(self.seed)
 
     def _randomize_decoder(self) -> None:
@@ -325,7 +325,7 @@ class RecFound(GeneralRecommender):
             ValueError: the model is not one that is only served.
         """
         if self.item_table.fixed is None:
-            raise ValueError("only a loaded model takes further items")
+            raise ValueError("items can be added to a loaded model only")
         self.item_table.fixed = torch.cat([self.item_table.fixed, vectors])
         self.parts = replace(self.parts, item_tokens=self.parts.item_tokens.joined(tokens))
         self.n_items += len(vectors)
@@ -349,11 +349,11 @@ class RecFound(GeneralRecommender):
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """What accelerate's wrappers call; see `calculate_loss`."""
+        """Return `calculate_loss`; accelerate's wrappers call `forward`."""
         return self.calculate_loss(batch)
 
     def calculate_loss(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """Losses of the embedding and of the generative tasks; RecBole sums the tuple and logs its parts.
+        """Return the losses of the embedding and of the generative tasks; RecBole sums the tuple and logs its parts.
 
         Each task weighs as many examples as it has in the batch; `task_losses` keeps the mean of every task.
         """
@@ -375,7 +375,7 @@ class RecFound(GeneralRecommender):
         return tuple(cast(torch.Tensor, sum(sums[kind])) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
-        """Loss of each example of one part, [B]."""
+        """Return the loss of each example of one part, [B]."""
         if isinstance(part, SequenceBatch):
             return self.history.losses(self, part)
         if isinstance(part, PairBatch):
@@ -408,7 +408,7 @@ class RecFound(GeneralRecommender):
     def _unit(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: list[str], rows: slice
     ) -> torch.Tensor:
-        """Centred, normalised text vectors of some rows."""
+        """Return the centred, normalised text vectors of some rows."""
         vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
         return F.normalize(vectors - self.text_mean, dim=-1)
 
@@ -432,9 +432,9 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def table(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Soft tokens and item vectors, both [num_items, d]; computed once per evaluation."""
+        """Return soft tokens and item vectors, both [num_items, d]; computed once per evaluation."""
         if self.training:
-            raise RuntimeError("call eval() first: dropout would make every item vector another one")
+            raise RuntimeError("call eval() first: item vectors must be computed without dropout")
         if self._table is None:
             with full_precision(self.device):
                 tokens, vectors = self.item_table()
@@ -443,7 +443,7 @@ class RecFound(GeneralRecommender):
         return self._table
 
     def item_vectors(self) -> torch.Tensor:
-        """[num_items, d], normalised: what users are ranked against."""
+        """Return the normalised vectors [num_items, d] against which users are ranked."""
         return self.table()[1]
 
     @torch.no_grad()
@@ -461,7 +461,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of all items for each user, flat as RecBole wants.
+        """Return the scores of all items for each user, flattened as RecBole expects.
 
         `interaction` carries the histories in RecBole's sequential fields (`item_id_list`, `item_length`).
         """
@@ -478,13 +478,13 @@ class RecFound(GeneralRecommender):
 
 
 def _layer_of(name: str) -> int | None:
-    """Number of the decoder layer a parameter belongs to, by its name."""
+    """Return the index of a parameter's decoder layer, by the parameter's name."""
     match = re.search(r"\.layers\.(\d+)\.", name)
     return int(match[1]) if match else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Mean loss of each task of a batch, as tensors on its device (read back only when logged)."""
+    """Return the mean loss of each task of a batch, as tensors on its device (synchronised only when logged)."""
     rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
     return {task: losses[index].mean() for task, index in rows.items()}
 
@@ -494,7 +494,7 @@ def _items_of_base(base: RecFound) -> torch.Tensor:
 
 
 def _loss_of_base(base: RecFound, interaction: Interaction) -> torch.Tensor:
-    """Next-item loss over the whole catalogue, from the history that comes with each row."""
+    """Return the next-item loss over the whole catalogue, from the history of each row."""
     users = base.user_vectors(interaction[base.history_field], interaction[base.length_field])
     return F.cross_entropy(users @ _items_of_base(base).T, interaction[base.ITEM_ID])
 

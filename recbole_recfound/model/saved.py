@@ -229,12 +229,12 @@ def _put_together(
 
 
 def _forms(example: Example) -> dict[str, str]:
-    """Form of each slot of a generative example."""
+    """Return the form of each slot of a generative example."""
     return {slot: form for slot, (form, _) in example.slots.items()} if isinstance(example, GenerativeExample) else {}
 
 
 def _items(data: MultiTaskData) -> list[dict[str, Any]]:
-    """One record per item, in the order of the catalogue; `item_id` 0 is an item that RecBole does not know."""
+    """Return one record per item, in catalogue order; `item_id` is 0 for items that RecBole does not know."""
     catalogue, ids = data.catalogue, data.item_ids.id_of_index.tolist()
     return [
         {

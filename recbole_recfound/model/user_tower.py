@@ -37,7 +37,7 @@ class UserTower(nn.Module):
         self.project = nn.Linear(width, width)
 
     def over_items(self, soft_tokens: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Histories as soft tokens (`item` mode).
+        """Encode histories of soft tokens (`item` mode).
 
         Args:
             soft_tokens: [num_items, d].
@@ -56,7 +56,7 @@ class UserTower(nn.Module):
         return self._finish(states)
 
     def over_text(self, token_ids: torch.Tensor, token_mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """Histories as text, the state at the end of each title (`text` mode, every position).
+        """Encode histories as text; the state at the end of each title is returned (`positions` mode).
 
         Args:
             token_ids: [B, T].

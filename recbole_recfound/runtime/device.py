@@ -53,12 +53,12 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
 
 
 def is_gpu(device: torch.device) -> bool:
-    """Whether a device is anything but the main processor."""
+    """Return whether a device is anything but the CPU."""
     return device.type != "cpu"
 
 
 def choose_precision(setting: str | None, device: torch.device) -> str:
-    """Resolves `precision` to accelerate's name, `bf16` or `no`.
+    """Resolve `precision` to accelerate's name, `bf16` or `no`.
 
     `auto` takes bf16 where the hardware multiplies it natively: recent CUDA devices, and processors with AVX-512 BF16
     or AMX. Elsewhere bf16 is emulated and slower than float32. The frozen backbone then has bf16 weights; what is

@@ -22,7 +22,7 @@ def properties_dir() -> Path:
 
 
 def recbole_dir() -> Path:
-    """RecBole's package folder, found without importing RecBole."""
+    """Return RecBole's package folder without importing RecBole."""
     spec = find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("RecBole is not installed: pip install recbole==1.2.1")

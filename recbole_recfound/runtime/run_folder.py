@@ -1,4 +1,4 @@
-"""The folder of a run: what is written where, and which unfinished run goes on."""
+"""The folder of a run: its files, and the choice of an unfinished run to resume."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _CIRCUMSTANCES = {
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
-    """What each file holds, as one word, by the names given; read block by block. What is no file is left out."""
+    """Hash the content of each named file, block by block; names without a file are left out."""
     found = {}
     for name, file in files.items():
         if file.is_file():
@@ -54,11 +54,11 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self.rows.mkdir(exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"output_dir: {path} cannot be made: {error.strerror}") from None
+            raise ConfigError(f"output_dir: {path} cannot be created: {error.strerror}") from None
 
     @classmethod
     def open(cls, model: str, dataset: str, settings: dict[str, Any], output_dir: str, resume: str) -> "RunFolder":
-        """Make a new folder, or find the one to go on with.
+        """Create a new folder, or open the one to resume.
 
         Args:
             model: first part of the folder's name.
@@ -85,7 +85,7 @@ class RunFolder:
             if unfinished:
                 return cls(max(unfinished, key=lambda path: path.stat().st_mtime))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        # The process id keeps apart two programs that start in the same second, a number two runs of one program.
+        # The process id separates programs that start in the same second, a counter separates runs of one program.
         path = Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}"
         taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
         folder = cls(path if not path.exists() else next(other for other in taken if not other.exists()))
@@ -110,7 +110,7 @@ class RunFolder:
         return file
 
     def row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """A row of the table: as an earlier part of this run kept it, or computed and kept.
+        """Return a row of the table: loaded if an earlier part of this run saved it, else computed and saved.
 
         Args:
             name: of the row.
@@ -126,7 +126,7 @@ class RunFolder:
 
 
 def identity_of(settings: dict[str, Any]) -> str:
-    """Hash of the settings that decide what a run computes."""
+    """Hash the settings that decide what a run computes."""
     kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -49,7 +49,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         epochs: epochs planned, over which `least_steps` is spread.
         least_steps: steps that every domain with rows makes in all (`dynamic`).
         seed: of the order.
-        apart: how many of the last numbers are no domains but rows without one: they take B rows at a time.
+        apart: number of trailing groups that are rows without a domain; they are drawn B at a time.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         self.stopped[domains] = True
 
     def only(self, domain: int) -> DomainBatchSampler:
-        """One domain's own batches, as large and as many as here, from the first epoch on."""
+        """Return a sampler of one domain's batches alone, with the same sizes and steps, from the first epoch on."""
         alone = copy.copy(self)
         alone.stopped = np.ones(len(self.rows), dtype=bool)
         alone.stopped[domain] = not len(self.rows[domain])
@@ -99,7 +99,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         return alone
 
     def steps_per_epoch(self) -> int:
-        """About how many batches an epoch has, with all domains that are still drawn."""
+        """Return the approximate number of batches per epoch, over all active domains."""
         active = np.flatnonzero(~self.stopped)
         if self.mode == "mixed":
             return -(-sum(len(self.rows[d]) for d in active) // self.batch_size)
@@ -135,7 +135,7 @@ class DomainBatchSampler(Sampler[list[int]]):
             yield batch
 
     def _chunks(self, random: np.random.Generator, domain: int) -> Iterator[tuple[float, np.ndarray]]:
-        """A domain's rows in chunks of about B_d, each with its place in [0, 1)."""
+        """Split a domain's rows into chunks of about B_d, each with its position in [0, 1)."""
         rows, steps, size = self.rows[domain], int(self.steps[domain]), int(self.sizes[domain])
         # Whole steps of rows drawn again only where the domain needs more steps than its rows fill.
         wanted = len(rows) if steps * size < len(rows) + size else steps * min(size, len(rows))

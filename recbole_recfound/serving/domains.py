@@ -67,7 +67,7 @@ class DomainRecommender(Recommender):
         return self.model.predict(self._placed(batch, domains))
 
     def _all_items(self, row: Rows, domains: dict[str, list[str | None]]) -> torch.Tensor:
-        """A click model's probabilities for one user and every item, the padding item included."""
+        """Return a click model's probabilities for one user and every item, including the padding item."""
         pairs = self._interaction(row).repeat(self.data.item_num)
         pairs.update(Interaction({self.data.iid_field: torch.arange(self.data.item_num)}))
         named = {text: names * self.data.item_num for text, names in domains.items()}
@@ -129,7 +129,7 @@ class DomainRecommender(Recommender):
 
 
 def _of_row(names: Domains, first: str, row: int) -> dict[str, list[str | None]]:
-    """The names of one row, by type."""
+    """Return the names of one row, by type."""
     if names is None:
         return {}
     by_type = names if isinstance(names, Mapping) else {first: names}

@@ -257,7 +257,7 @@ class RecFoundRecommender(Recommender):
         return self._generator
 
     def _slot(self, form: str, value: Any) -> tuple[str, Any]:
-        """The value of a slot in the form in which examples have it; an item may also be any text."""
+        """Return the value of a slot in the form of the examples; an item may also be any text."""
         if form in ("titles", "lettered"):
             return form, tuple(self._indices(value))
         if form == "rated":

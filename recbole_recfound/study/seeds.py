@@ -28,7 +28,7 @@ def run_seeds(
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run once per seed and compare row by row; called again, it goes on where it was stopped.
+    """Run once per seed and compare row by row; call it again to resume an interrupted run.
 
     Args:
         seeds: at least two.
@@ -81,7 +81,7 @@ def run_seeds(
 
 
 def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
-    """The data set's files, the records and the base: others under the same name make other runs."""
+    """Hash the data set's files, the records and the base: other content under the same name is another run."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
@@ -92,7 +92,7 @@ def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Mean, spread and paired difference to the first row, of every metric.
+    """Compute mean, standard deviation and paired difference to the first row, of every metric.
 
     Args:
         runs: seed -> rows of its table; only rows that every seed has are kept.
@@ -131,7 +131,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
-    """The summary as Markdown: mean and standard deviation, and the paired difference to the first row with its own.
+    """Render the summary as Markdown: mean and standard deviation, and those of the paired difference to the first row.
 
     Args:
         rows: from `summarise`.

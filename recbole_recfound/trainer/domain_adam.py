@@ -11,7 +11,7 @@ class DomainAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba) for parameters whose first dimension is the domain.
 
     A domain without rows in a batch is not touched: neither its weights, nor its moments, nor its step count move.
-    Plain Adam would go on moving it by its momentum, and would hide a smaller step behind its normalisation, since it
+    Plain Adam would keep moving it by its momentum, and would hide a smaller step behind its normalisation, since it
     cancels any factor of the gradient.
 
     Args:
@@ -35,7 +35,7 @@ class DomainAdam(torch.optim.Optimizer):
     @torch.no_grad()
     # Not exchangeable with other optimisers: a step needs the domains of the batch.
     def step(self, domains: torch.Tensor, shares: torch.Tensor) -> None:  # type: ignore[override]
-        """One step of some domains.
+        """Make one step of some domains.
 
         Args:
             domains: int64 [A], each domain at most once.

@@ -64,7 +64,7 @@ class KernelTrainer:
     Args:
         model: IAK.
         sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further
-            types, of the rows that have a domain of these alone.
+            types, of the rows that have no domain of the first.
         collate: RecBole's `collate_fn` of the training loader.
         scorer: validation.
         options: see `KernelTraining`.
@@ -94,7 +94,7 @@ class KernelTrainer:
         self.trained: list[np.ndarray] = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
     def _optimizers(self, phase: str) -> list[DomainAdam]:
-        """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
+        """Build one optimiser per bank; only domains of the first type have learning-rate factors."""
         found = []
         for number, bank in enumerate(self.model.banks):
             factors = torch.ones(bank.num_domains, device=self.device)
@@ -158,7 +158,7 @@ class KernelTrainer:
         return self.fitted
 
     def _late(self, started: float, epoch: int) -> bool:
-        """Whether another epoch would probably end after the deadline; the first always begins."""
+        """Return whether another epoch would probably end after the deadline; the first always begins."""
         if self.deadline is None or epoch == 1:
             return False
         now = time.monotonic()
@@ -201,7 +201,7 @@ class KernelTrainer:
         record.append({"step": len(record) + 1, "beta": beta, **told})
 
     def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
-        """One optimiser step of the domains that have rows in the batch and have not stopped."""
+        """Make one optimiser step of the domains that have rows in the batch and have not stopped."""
         counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
         going = torch.as_tensor(~self.stopped[number], device=counts.device)
         domains = torch.nonzero((counts > 0) & going).squeeze(1)
@@ -238,7 +238,7 @@ class KernelTrainer:
                 weight.copy_(copy)
 
     def _guard(self, epochs: list[np.ndarray]) -> None:
-        """Leave on only kernels with which their domain's validation score is better than without them."""
+        """Enable only kernels that improve their domain's validation score."""
         for bank, found in zip(self.model.banks, epochs, strict=True):
             bank.enabled.copy_(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:

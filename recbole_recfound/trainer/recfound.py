@@ -147,7 +147,7 @@ class RecFoundTrainer(Trainer):
             Best validation score and the metrics it belongs to.
 
         Raises:
-            TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter is silent.
+            TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter has no effect.
         """
         if not isinstance(train_data, MultiTaskLoader):
             init_seed(self.config["seed"], self.config["reproducibility"])
@@ -173,8 +173,7 @@ class RecFoundTrainer(Trainer):
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due(self.refresh_interval) and not self.model.random_features:
                     self._refresh()
-                # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a
-                # step.
+                # Decided before the validation, which may change the planned end: a finished training stays finished.
                 over = self._progress() >= 1.0
                 if self._due(self.config["eval_interval"]) or over:
                     self._refuse_diverged()
@@ -185,7 +184,7 @@ class RecFoundTrainer(Trainer):
                     break
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
-                f"no time was left to train in a budget of {self.budget.seconds:.0f} s: the model is untrained"
+                f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
             )
         return self.best_valid_score, self.best_valid_result
 
@@ -232,7 +231,7 @@ class RecFoundTrainer(Trainer):
         self.refresh_items()
 
     def _estimate_validation(self, valid_data: Any) -> None:
-        """What a validation will cost, from one of its batches: the first real one may come after the time is up."""
+        """Estimate the cost of a validation from one batch: the first one may come after the budget is spent."""
         state = random_state(self.device)
         interaction = next(iter(valid_data))[0].to(self.device)
         self.model.eval()
@@ -258,7 +257,7 @@ class RecFoundTrainer(Trainer):
             self.model.refresh_items()
 
     def _plan_end(self) -> None:
-        """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
+        """Reserve time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
 
         The best is often the last, which is then scored once; the time that is left over is the safety of this plan.
         """
@@ -273,7 +272,7 @@ class RecFoundTrainer(Trainer):
         return progress(self.step, self.config["max_steps"], self.trained_seconds, self.seconds_allowed)
 
     def _train_step(self) -> None:
-        """One optimiser step, its probe, and what the scheduler learns from it."""
+        """Make one optimiser step and its probe, and update the scheduler."""
         factor = rate_factor(self.step, self._progress(), self.config["warmup_steps"])
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -299,7 +298,7 @@ class RecFoundTrainer(Trainer):
         self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 
     def _backward_checked(self, batch: StepBatch) -> dict[str, float]:
-        """`_backward`; the first time a form of batch comes, every adapted layer that ran must get a gradient.
+        """Call `_backward`; for the first batch of each form, check that every adapted layer that ran gets a gradient.
 
         Raises:
             TrainingError: naming the layers without one, or see `_backward`.
@@ -339,7 +338,7 @@ class RecFoundTrainer(Trainer):
         return found
 
     def _refuse_diverged(self) -> None:
-        """Weights that are not finite are neither scored nor kept.
+        """Raise if any trained parameter is NaN or infinite, before it is evaluated or saved.
 
         Raises:
             TrainingError: naming one of them.
@@ -358,7 +357,7 @@ class RecFoundTrainer(Trainer):
         )
 
     def _backward(self, batch: StepBatch) -> dict[str, float]:
-        """Forward and backward of one batch; returns the mean loss of each task.
+        """Run forward and backward on one batch and return the mean loss of each task.
 
         Raises:
             TrainingError: a loss is NaN or infinite; no parameter has been touched by it.
@@ -380,7 +379,7 @@ class RecFoundTrainer(Trainer):
                 self.accelerator.backward(loss * (len(part) / sizes[TASKS[part.tasks[0]].kind]))
         sums: dict[str, float] = {}
         totals: dict[str, int] = {}
-        # Read back at once: a GPU waits every time it is asked.
+        # One read-back for all: every read-back stalls a GPU.
         for (name, count, _), mean in zip(found, torch.stack([mean for _, _, mean in found]).tolist(), strict=True):
             if not math.isfinite(mean):
                 raise TrainingError(
@@ -455,7 +454,7 @@ class RecFoundTrainer(Trainer):
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def _begin(self, saved: bool) -> None:
-        """Start afresh (untrained losses first, base saved for merging) or go on where a checkpoint stands."""
+        """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
         steps = [step for step in self.store.steps() if step > 0]
         if steps:
             self.restore(self.store.load(steps[-1], self.device))
@@ -519,5 +518,5 @@ class RecFoundTrainer(Trainer):
         self.budget.spend(state["spent"])
 
     def _buffers(self) -> dict[str, torch.Tensor]:
-        """What the model computed from its weights at an earlier step and still uses."""
+        """Return cached results of earlier weights that the model still uses."""
         return {"item_features": self.model.item_table.features}

@@ -168,7 +168,7 @@ def test_budget_sets_the_sizes(tiny_path):
     small = build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.008})
     whole = sum(weight.numel() for weight in small.plug.base.parameters())
     assert 0.004 * whole < small.model.banks[0].trained_per_domain() <= 0.008 * whole
-    with pytest.raises(ConfigError, match="too little for any kernel"):
+    with pytest.raises(ConfigError, match="too small for any kernel"):
         build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 1e-5})
     with pytest.raises(ConfigError, match="either a budget or sizes"):
         build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.1, "code_size": 4})

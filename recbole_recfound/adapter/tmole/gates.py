@@ -1,7 +1,7 @@
 """The gates of all layers of a forward at once.
 
 A router reads the task embedding and nothing of the layer's input, so every gate of a forward is known before its first
-layer runs. Worked out layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting
+layer runs. Computed layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting
 an operation costs more than these take, that is most of what TMoLE adds to plain LoRA. Here they are one product over
 all routers.
 """
@@ -25,7 +25,7 @@ class ForwardGates:
     """Gates of one adapter for one forward; each layer takes its own, once.
 
     Args:
-        layers: those of a model; gates are worked out for those that have the adapter with the same shape as `first`.
+        layers: those of a model; gates are computed for those that have the adapter with the same shape as `first`.
         first: the layer that asks first.
         adapter_name: the adapter.
         plan: of the batch.
@@ -56,11 +56,11 @@ class ForwardGates:
         }
 
     def take(self, layer: RoutedLayer, plan: Plan) -> Tensor | None:
-        """The gate [B or 1, n * r] of a layer, times its scaling; None if it has to be worked out anew.
+        """Return a layer's gate [B or 1, n * r] times its scaling; None if it has to be recomputed.
 
         A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a
         gradient where none was recorded: both can happen after a forward through the first layers alone, when the next
-        one starts behind them. (What is written through `.data` cannot be told.)
+        one starts behind them. (Writes through `.data` cannot be detected.)
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
@@ -71,7 +71,7 @@ class ForwardGates:
 class _Gates(torch.autograd.Function):
     """The task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
 
-    A layer that did not run gets no gradient (rather than zeros), as if its gate had never been worked out: an
+    A layer that did not run gets no gradient (rather than zeros), as if its gate had never been computed: an
     optimiser with momentum then leaves it alone.
     """
 
@@ -87,8 +87,7 @@ class _Gates(torch.autograd.Function):
         )
         ctx.plan, ctx.scaling, ctx.r, ctx.all_experts = plan, scaling, r, routers[0].shape[0]
         ctx.table_shape, ctx.dtypes = table.shape, (table.dtype, routers[0].dtype)
-        # Copies, all of them, and kept aside from autograd: other layers may ask for the rest of these gates after a
-        # first backward.
+        # Copies outside of autograd's saved tensors: other layers may need the remaining gates after a first backward.
         ctx.embedding, ctx.weight, ctx.gate = embedding.clone(), weight, gate
         each = gate if plan.rows is None else gate.index_select(1, plan.rows)
         return spread(each, scaling, r * each.shape[-1]).to(dtype).unbind(0)

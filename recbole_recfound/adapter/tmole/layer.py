@@ -83,14 +83,14 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         nn.init.zeros_(self.router_of(adapter_name).bias)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
+        """Return views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
         r = self.r[adapter_name]
         columns = slice(plan.experts.start * r, plan.experts.stop * r)
         return self.tmole_lora_A[adapter_name][columns], self.tmole_lora_B[adapter_name][:, columns]
 
     @torch.no_grad()
     def fold_task(self, adapter_name: str, task: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
+        """Return the adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
         plan = self.task_table[adapter_name].plan((task,), self.tmole_lora_A[adapter_name].device)
         # A gate that underflowed to zero would be dropped as if closed: all layers keep the same rank.
         gate = self.gate(adapter_name, plan)[0].clamp_min(torch.finfo(torch.float32).tiny)
@@ -135,7 +135,7 @@ class Linear(nn.Module, TMoLELayer):
         return result
 
     def _routed(self, adapter_name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Experts, in the dtype of x, and gates over the rank for the rows of x under the current route."""
+        """Return experts (in the dtype of x) and gates over the rank for the rows of x under the current route."""
         route_now = _required_route()
         plan = route_now.plan(self.task_table[adapter_name], x.shape[0], x.device)
 
@@ -146,7 +146,7 @@ class Linear(nn.Module, TMoLELayer):
         return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
-        """What an adapter adds to the weight for one task, [d_out, d_in] float32."""
+        """Return an adapter's change of the weight for one task, [d_out, d_in] float32."""
         lora_A, lora_B = self.fold_task(adapter_name, task)
         return lora_B @ lora_A
 

@@ -31,7 +31,7 @@ class TMoLEModel(BaseTuner):
     Example:
         >>> model = get_peft_model(backbone, TMoLEConfig(task_type="CAUSAL_LM"))
         >>> model(input_ids=ids, tmole_tasks=["U2I", "AG"])  # one task per row
-        >>> with model.routing("SR"):  # any part of the backbone, all rows alike
+        >>> with model.routing("SR"):  # any part of the backbone, one task for all rows
         ...     hidden = model.get_base_model().model(ids).last_hidden_state
     """
 
@@ -41,7 +41,7 @@ class TMoLEModel(BaseTuner):
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT types it so
 
     def routing(self, tasks: Tasks) -> AbstractContextManager[None]:
-        """Context in which the rows of every forward belong to `tasks`.
+        """Return a context in which the rows of every forward belong to `tasks`.
 
         Args:
             tasks: a task id or name for all rows of any batch, or a list with one per row.

@@ -31,7 +31,7 @@ class Route:
         tasks: one task for all rows of any batch, or one per row.
         generating: the route serves one call of `generate`. It accepts a whole multiple of the rows, each repeated in
             place, as beam search makes them, and remembers what depends on weights and tasks alone.
-        layers: of the model, whose gates are worked out together when the first of them asks for its own.
+        layers: of the model, whose gates are computed together when the first of them runs.
     """
 
     def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[RoutedLayer] = ()) -> None:
@@ -47,7 +47,7 @@ class Route:
             raise ValueError("a route needs at least one task")
 
     def plan(self, table: TaskTable, rows: int, device: torch.device) -> Plan:
-        """The plan of an adapter for a batch of `rows` rows; worked out once per forward, not once per layer.
+        """Return an adapter's plan for a batch of `rows` rows, computed once per forward.
 
         Raises:
             ValueError: the batch does not have one row per task.
@@ -58,7 +58,7 @@ class Route:
         return self._plans[key]
 
     def for_generation(self) -> Route:
-        """The same tasks, for one call of `generate`."""
+        """Return a route of the same tasks for one call of `generate`."""
         return Route(self.tasks[0] if self.shared else self.tasks, generating=True, layers=self.layers)
 
     def layer_by_layer(self) -> Route:
@@ -81,7 +81,7 @@ class Route:
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """`make()`, worked out once per generation: weights stand still from its first token to its last."""
+        """Return `make()`, computed once per generation, during which the weights are constant."""
         if not self.generating or torch.is_grad_enabled():
             return make()
         if key not in self._remembered:
@@ -104,7 +104,7 @@ class Route:
 
 
 def current_route() -> Route | None:
-    """The route of the running forward, or None outside of one."""
+    """Return the route of the running forward, or None outside of one."""
     return _route.get()
 
 
@@ -119,7 +119,7 @@ def use_route(route: Route | None) -> Iterator[None]:
 
 
 def checkpoint_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """`context_fn` for `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)`: recompute under the same route.
+    """Return the `context_fn` of `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)` for the current route.
 
     Only needed around checkpoints of your own: the decoder layers' checkpoints are taken care of.
     """

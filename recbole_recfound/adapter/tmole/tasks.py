@@ -56,12 +56,12 @@ class TaskTable(nn.Module):
         return tuple(self._id(task) for task in tasks)
 
     def open_range(self, task: int) -> tuple[int, int]:
-        """First and one past the last expert that a task opens, in the order embedding | shared | generative."""
+        """Return the first and one past the last expert of a task, in the order embedding | shared | generative."""
         first, last = OPEN_GROUPS[self.kinds[task]]
         return first * self.experts_per_group, last * self.experts_per_group
 
     def plan(self, tasks: tuple[int, ...], device: torch.device) -> Plan:
-        """Work out how a batch with these task ids, one per row, uses the experts.
+        """Plan how a batch with these task ids, one per row, uses the experts.
 
         Only the small index tensors go to the device: nothing is read back from it.
         """
@@ -82,7 +82,7 @@ class TaskTable(nn.Module):
         )
 
     def forward(self, plan: Plan) -> torch.Tensor:
-        """Embeddings [K, D] of the distinct tasks of a batch."""
+        """Return the embeddings [K, D] of the distinct tasks of a batch."""
         if isinstance(plan.tasks, int):
             return self.weight[plan.tasks : plan.tasks + 1]
         return self.weight.index_select(0, plan.tasks)

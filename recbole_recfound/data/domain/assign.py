@@ -31,7 +31,7 @@ class Domains:
         return len(self.names)
 
     def of(self, interaction) -> torch.Tensor:
-        """Domain of each row of a batch, int64 [B], -1 = none.
+        """Return the domain of each row of a batch, int64 [B], -1 = none.
 
         Args:
             interaction: RecBole's batch; has the column `field`.
@@ -39,7 +39,7 @@ class Domains:
         return self.of_values(interaction[self.field])
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
-        """Domain of each value of the column."""
+        """Return the domain of each value of the column."""
         raise NotImplementedError
 
 

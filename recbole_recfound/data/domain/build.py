@@ -63,10 +63,10 @@ def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
     told_by = {config["LABEL_FIELD"], config["RATING_FIELD"], *(config["threshold"] or {})}
     if spec.field in told_by:
         raise ConfigError(
-            f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before"
+            f"domain: got {spec.field}, the target (label or rating), expected a field that is known before"
         )
     if spec.field == train.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
-        raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
+        raise ConfigError(f"domain: got {spec.field}, the item to be ranked, expected a field that is known before")
 
 
 def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:
@@ -93,7 +93,7 @@ def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] 
 
 
 def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[str, Any] | None) -> ColumnDomains:
-    """A numeric rule, with quantiles taken from `values` unless an earlier run has fixed the edges."""
+    """Build a numeric rule, with quantiles of `values` unless an earlier run has fixed the edges."""
     edges = fixed["edges"] if fixed else bucket_edges(spec, values).tolist()
     return ColumnDomains(spec.text, tuple(bucket_names(edges)), field, tuple(edges), "")
 
@@ -101,7 +101,7 @@ def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[st
 def _of_entities(
     spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: Mapping[str, Any] | None, path: Path
 ) -> Domains:
-    """Domains of users or items by a column of their file."""
+    """Build domains of users or items from a column of their file."""
     if spec.clock:
         raise ConfigError(f"domain: {spec.text}: {spec.clock} is a rule for times of interactions, not for {path.name}")
     tokens = train.field2id_token[id_field]
@@ -115,7 +115,7 @@ def _of_entities(
 
 
 def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> np.ndarray:
-    """float64 [size], the number of each id; NaN for those without one, which belong to no domain.
+    """Parse the number of each id, float64 [size]; NaN (no domain) for ids without one.
 
     Raises:
         DataError: most values are no numbers.
@@ -148,7 +148,7 @@ def _of_tokens(
     fixed: Mapping[str, Any] | None,
     rows: np.ndarray | None = None,
 ) -> Domains:
-    """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
+    """Build domains from the text of an id; quantiles of a numeric rule are those of the training `rows` (ids)."""
     if spec.numeric:
         numbers = _numbers(of_id, size, spec, fixed is None)
         rule = _buckets(spec, field, numbers if rows is None else numbers[rows], fixed)
@@ -168,16 +168,15 @@ def _of_tokens(
 
 
 def permuted(domains: Domains, train, seed: int) -> Domains:
-    """The same domains dealt out anew among users (or items): a control in which a domain means nothing.
+    """Permute the domains among users (or items): a control in which a domain means nothing.
 
     Args:
         domains: one type of domain.
         train: RecBole's built training set; names the columns of users and items.
-        seed: of the deal.
+        seed: of the permutation.
 
     Raises:
-        ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename
-            them.
+        ConfigError: the domain is a column of .inter: a permutation would only rename its values.
     """
     if domains.field not in (train.uid_field, train.iid_field) or not isinstance(domains, LookupDomains):
         raise ConfigError(
@@ -192,7 +191,7 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
 
 
 def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
-    """Domain of each user's held-out rows, for loaders that give one row per user without the columns of .inter.
+    """Return the domain of each user's held-out rows, for loaders with one row per user and no columns of .inter.
 
     Args:
         domains: one type of domain.

@@ -45,7 +45,7 @@ class DiskRows:
             rows = rows[len(fitting) :]
 
     def mapped(self) -> np.ndarray:
-        """All rows, in the order they came and open to changes; the last call, nothing can be added afterwards.
+        """Return all rows in order, writable; must be the last call, since nothing can be added afterwards.
 
         Raises:
             DataError: the temporary folder takes no more.
@@ -77,7 +77,5 @@ class DiskRows:
 def _no_room(error: OSError) -> DataError:
     reason = error.strerror or error
     many = error.errno in (errno.EMFILE, errno.ENFILE)
-    mend = (
-        "raise the limit of open files (ulimit -n), or give fewer files" if many else "set TMPDIR to a folder with room"
-    )
-    return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): {mend}")
+    hint = "Raise the limit of open files (ulimit -n), or use fewer files" if many else "Set TMPDIR to a larger folder"
+    return DataError(f"the index of records cannot be written to the temporary folder ({reason}). {hint}")

@@ -13,7 +13,7 @@ from recbole_recfound.data.split.history_dataset import add_histories
 
 
 class FairEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader with `mask_history` for general and sequential models alike.
+    """RecBole's full-ranking loader with `mask_history` for both general and sequential models.
 
     RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor
     of 1.6 to 5. Here all that the user is known to have had at this phase is masked, also what lies before a truncated
@@ -45,7 +45,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             self.set_batch_size(self.step)
 
     def collate_fn(self, index):
-        """RecBole's batch: interaction, (row, item) to mask or None, and the rows and items of the right answers."""
+        """Return RecBole's batch: interaction, (row, item) to mask or None, and rows and items of the targets."""
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         users = interaction[self.uid_field].numpy()
         if self.with_histories:

@@ -72,7 +72,7 @@ class RecFoundDataset(Dataset):
 
 
 def _pairs(part: Dataset) -> tuple[Any, Any]:
-    """Users and items of a part, int64 [n] each, in RecBole's order."""
+    """Return users and items of a part, int64 [n] each, in RecBole's order."""
     return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.iid_field].numpy()
 
 

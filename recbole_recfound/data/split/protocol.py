@@ -57,14 +57,14 @@ class Splits:
 
 
 def build_splits(config: Config) -> Splits:
-    """Reads, filters and splits the data set as RecBole does for the model in `config`, and makes the loaders.
+    """Read, filter and split the data set as RecBole does for the model in `config`, and make the loaders.
 
     Args:
         config: a run's settings.
 
     Raises:
         DataError: a part of the split is empty, or RecBole refuses the data.
-        ConfigError: one of our models is asked to be evaluated other than by full ranking.
+        ConfigError: one of our models would be evaluated other than by full ranking.
     """
     modes = config["eval_args"]["mode"]
     if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
@@ -107,7 +107,7 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Click models need a column of labels.
+    """Check that the data set of a click model has a column of labels.
 
     Raises:
         ConfigError: there is none.
@@ -172,7 +172,7 @@ def training_part(train_data: Any, rows: np.ndarray) -> Any:
 
 
 def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """All training interactions of a built training set, chronologically for each user.
+    """Return all training interactions of a built training set, chronologically for each user.
 
     A sequential data set has no row for the interactions before a user's first target: they are in that row's sequence.
 
@@ -191,14 +191,14 @@ def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def held_out(dataset: Dataset) -> np.ndarray:
-    """int64 [n, 2]: the (user, item) pairs of a built validation or test set, by user."""
+    """Return the (user, item) pairs of a built validation or test set, int64 [n, 2], by user."""
     users, items = _pairs(dataset)
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 
 
 def check_same_rows(reference: Splits, other: Splits) -> None:
-    """Refuses a comparison of two models that are not asked for the same items.
+    """Reject a comparison of two models that do not have the same held-out items.
 
     Args:
         reference: the splits of the first row of the table.

@@ -170,7 +170,7 @@ class RecordOnlyTask(Task):
         raise NotImplementedError(NEEDS_RECORDS)
 
     def example(self, index: int) -> Example:
-        """Not supported."""
+        """Raise: not supported."""
         raise NotImplementedError(NEEDS_RECORDS)
 
 

@@ -99,7 +99,7 @@ class TrainingData:
         return grouped, part_of[order]
 
     def history(self, user: int) -> np.ndarray:
-        """Catalogue rows of one user, oldest first."""
+        """Return the catalogue indices of one user, oldest first."""
         return self.histories.of(user)
 
     @cached_property

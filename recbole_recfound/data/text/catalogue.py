@@ -41,18 +41,18 @@ class Catalogue:
         return len(self.tokens)
 
     def title_of(self, row: int) -> str:
-        """The item's title; its first field, or its token, when it has none."""
+        """Return the item's title, else its first field, else its token."""
         values = self.values[row]
         title = None if self.title is None else values.get(self.title)
         return title or next(iter(values.values()), None) or f"item {self.tokens[row]}"
 
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
-        """All rows with the title of one of `rows`, these among them."""
+        """Return all rows that share the title of one of `rows`, including these."""
         titles = {self.title_of(int(row)) for row in rows}
         return np.array([row for row in range(len(self)) if titles and self.title_of(row) in titles], dtype=np.int64)
 
     def sentence_of(self, row: int) -> str:
-        """Title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
+        """Join title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
         values = self.values[row]
         title = [values[self.title]] if self.title in values else []
         rest = [f"{readable(name)}: {value}" for name, value in values.items() if name != self.title]

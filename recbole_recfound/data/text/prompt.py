@@ -58,13 +58,11 @@ class PromptTemplate:
             raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
         if not _SLOT.search(filled):
             raise ConfigError(
-                f"prompt of task {name}: no slot for data in it, as {{{{ {slots[0]} }}}} is (slots: {', '.join(slots)})"
+                f"prompt of task {name}: no slot for data, such as {{{{ {slots[0]} }}}} (slots: {', '.join(slots)})"
             )
         rest = _SLOT.sub(lambda slot: "" if slot[1] in slots else _OPEN, filled)
         if _OPEN in rest or _CLOSE in rest:
-            raise ConfigError(
-                f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters"
-            )
+            raise ConfigError(f"prompt of task {name}: expected slots without filters, as in {{{{ {slots[0]} }}}}")
         if chat and tokenizer.chat_template:
             message = [{"role": "user", "content": filled}]
             # A text, since it is not tokenised.
@@ -107,7 +105,7 @@ class PromptTemplate:
         return value if slot in self.uncut else value[:longest]
 
     def _joined(self, entries: list[Tokens], room: int) -> list[int]:
-        """Newest entries that fit in `room` tokens, oldest of them first."""
+        """Return the newest entries that fit in `room` tokens, oldest first."""
         kept: list[Tokens] = []
         for entry in reversed(entries):
             room -= len(entry) + len(self.separator)
@@ -122,7 +120,7 @@ class PromptTemplate:
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:
-    """The length to which texts must be cut to fit together: the longest ones alike, shorter ones not at all."""
+    """Return the length to which texts must be cut to fit together; shorter texts stay whole."""
     for done, length in enumerate(sorted(lengths)):
         share = max(0, room) // (len(lengths) - done)
         if length > share:

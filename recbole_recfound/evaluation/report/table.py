@@ -9,7 +9,7 @@ from recbole_recfound.data.task import RANKED
 
 
 def protocol_line(protocol: dict[str, Any]) -> str:
-    """One line that says under which rules every row was scored."""
+    """Describe in one line the rules under which every row was scored."""
     if "split" not in protocol:
         return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
     form = f"{protocol['mode']} rows"
@@ -59,7 +59,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The same rows as a Markdown table, best value of every metric in bold."""
+    """Render the rows as a Markdown table, best value of every metric in bold."""
     metrics = list(rows[0]["metrics"])
     best = {name: _best(name, rows) for name in metrics}
     lines = [
@@ -79,7 +79,7 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The tasks' own metrics of every row that has any: a header and lines of cells; [] if none has."""
+    """Return the task metrics of all rows that have any: a header and lines of cells; [] if none has."""
     tested = [row for row in rows if row.get("task_metrics")]
     columns = list(
         dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found)
@@ -94,7 +94,7 @@ def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
-    """`task_table` as a Markdown table."""
+    """Render `task_table` as a Markdown table."""
     return _markdown(task_table(rows))
 
 
@@ -112,7 +112,7 @@ def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A header and lines of cells as a Markdown table."""
+    """Render a header and lines of cells as a Markdown table."""
     if not lines:
         return ""
     header, *body = ["| " + " | ".join(line) + " |" for line in lines]
@@ -120,7 +120,7 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
-    """One line per tested task: its metrics, on how many examples, how many answers could not be read."""
+    """Return one line per tested task: metrics, number of examples, number of unparseable answers."""
     lines = []
     for task in tasks:
         test = task.get("test")
@@ -141,13 +141,13 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
-    """Best value of a metric over rows."""
+    """Return the best value of a metric over rows."""
     found = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
     return min(found) if smaller_is_better(metric) else max(found)
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Whether RecBole's evaluator says so of a metric (LogLoss, RMSE, ...)."""
+    """Return whether smaller values of a metric are better (LogLoss, RMSE, ...), as in RecBole's evaluator."""
     return getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
 
 

@@ -7,7 +7,7 @@ from recbole_recfound.model.generation.trie import TokenTrie
 
 
 class HoldToTrie(LogitsProcessor):
-    """Leaves only the tokens that go on with a text of the trie, in every row of every step.
+    """Mask all tokens that do not continue a text of the trie, in every row of every step.
 
     A step costs a few gathers on [rows, widest node] and one mask on [rows, vocabulary], whatever the catalogue's size.
     Rows are walked from the root each time, since beam search moves them about.
@@ -28,7 +28,7 @@ class HoldToTrie(LogitsProcessor):
         for at in range(level):
             node = trie.step(node, input_ids[:, self.prompt_length + at], at)
         tokens, _, present = trie.children(node.clamp(min=0), level)
-        # A row that has left the trie is one that has ended: it goes on ending.
+        # Finished rows are outside the trie; keep emitting EOS for them.
         present = present & (node >= 0).unsqueeze(1)
         ended = ~present.any(1, keepdim=True)
         tokens = torch.cat([tokens, torch.full_like(ended, trie.end, dtype=torch.long)], dim=1)

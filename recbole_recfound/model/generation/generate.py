@@ -66,7 +66,7 @@ class Generator:
     def tokens(
         self, prompts: Sequence[np.ndarray], tasks: Sequence[str], max_new_tokens: int, trie: TokenTrie | None = None
     ) -> list[list[int]]:
-        """Like `answers`, as token ids without the end token."""
+        """Generate like `answers`, and return token ids without the end token."""
         written: list[list[int]] = [[] for _ in prompts]
         # Similar lengths share a batch: little is spent on padding.
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
@@ -81,7 +81,7 @@ class Generator:
 
     @torch.no_grad()
     def margins(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], first: int, second: int) -> np.ndarray:
-        """How much likelier an answer begins with one token than with another.
+        """Return how much likelier an answer begins with one token than with another.
 
         Args:
             prompts: token ids of each.
@@ -137,7 +137,7 @@ class Generator:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Evaluation mode, and neutral defaults: what a call leaves open is filled in from the model's own config."""
+        """Enter evaluation mode with neutral defaults, which otherwise come from the model's generation config."""
         models: tuple[Any, Any] = (self.adapted, self.adapted.get_base_model())
         own = [model.generation_config for model in models]
         training = self.adapted.training
@@ -155,7 +155,7 @@ class Generator:
 def explicit_config(
     tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float
 ) -> GenerationConfig:
-    """Greedy or beam search with nothing else switched on."""
+    """Return the configuration of greedy or beam search with every other feature off."""
     return GenerationConfig(
         do_sample=False,
         num_beams=beams,
@@ -184,5 +184,5 @@ def explicit_config(
 
 
 def trie_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> TokenTrie:
-    """The trie of some texts as a model learns to write them."""
+    """Build the trie of some texts as the model generates them."""
     return TokenTrie(plain_tokens(texts, tokenizer), tokenizer.eos_token_id, device)

@@ -22,7 +22,7 @@ def log_likelihoods(
     device: torch.device,
     rows: int = 64,
 ) -> torch.Tensor:
-    """Log-probability of each text, its end token included.
+    """Return the log-probability of each text, its end token included.
 
     Args:
         adapted: backbone with adapter, in `eval()`.

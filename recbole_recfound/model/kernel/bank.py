@@ -107,7 +107,7 @@ class IAKKernelBank(nn.Module):
         return nn.Parameter(torch.full((self.num_domains, *shape), float(value)))
 
     def active(self, domain: torch.Tensor) -> torch.Tensor:
-        """`domain` int64 [B] with -1 in place of kernels that are switched off (`enabled`)."""
+        """Return `domain` (int64 [B]) with -1 for disabled kernels (`enabled`)."""
         on = self.enabled[domain.clamp(min=0)] & (domain >= 0)
         return torch.where(on, domain, -1)
 
@@ -136,12 +136,12 @@ class IAKKernelBank(nn.Module):
         return each_row(active) if block == 1 else group_rows(active, self.num_domains, block)
 
     def _mean(self, blocks: Layout, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean of the code [N, size, r], and the hidden layer [N, size, m] before it."""
+        """Return the mean of the code [N, size, r] and the hidden layer [N, size, m] before it."""
         hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
         return blocks.linear(hidden, self.mean_weight, self.mean_bias), hidden
 
     def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> Passed:
-        """The whole pass: h', code, KL and the auxiliary head.
+        """Run the whole pass: h', code, KL and the auxiliary head.
 
         Args:
             h: [B, d].
@@ -164,7 +164,7 @@ class IAKKernelBank(nn.Module):
         )
 
     def _encode(self, blocks: Layout, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Code [N, size, r] and KL [N, size]; `h` gives the noise the order of the batch, whatever the blocks."""
+        """Return code [N, size, r] and KL [N, size]; the noise follows the order of `h`, whatever the blocks."""
         mean, hidden = self._mean(blocks, x)
         if not self.stochastic:
             return mean, mean.new_zeros(mean.shape[:-1])
@@ -189,7 +189,7 @@ class IAKKernelBank(nn.Module):
         return (1 - gate) * x + gate * change
 
     def trained_per_domain(self) -> int:
-        """Trained numbers of one domain."""
+        """Return the number of trained parameters of one domain."""
         return sum(weight.numel() for weight in self.parameters() if weight.requires_grad) // max(1, self.num_domains)
 
     def group_of(self, phase: str) -> list[nn.Parameter]:

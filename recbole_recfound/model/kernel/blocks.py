@@ -19,14 +19,14 @@ class Layout(ABC):
 
     @abstractmethod
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [N, size, c]."""
+        """Arrange [B, c] as [N, size, c]."""
 
     @abstractmethod
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """X [N, size, a] times each block's own weight.
+        """Multiply X [N, size, a] with each block's weight.
 
         Args:
             x: blocks.
@@ -37,7 +37,7 @@ class Layout(ABC):
         return torch.bmm(x, own) if bias is None else torch.baddbmm(bias[self.domain].unsqueeze(1), x, own)
 
     def each(self, values: torch.Tensor) -> torch.Tensor:
-        """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
+        """Arrange [D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
         return values[self.domain].view(len(self.domain), 1, values[0].numel())
 
 
@@ -60,7 +60,7 @@ class EachRow(Layout):
         return values.where(self.known.unsqueeze(1), 0).unsqueeze(1)
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[B, 1, c] back to [B, c]."""
+        """Arrange [B, 1, c] as [B, c]."""
         return torch.where(self.known.unsqueeze(1), blocks.squeeze(1), rest)
 
 
@@ -84,12 +84,12 @@ class Blocks(Layout):
     size: int
 
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [N, size, c]; padding is zero."""
+        """Arrange [B, c] as [N, size, c]; padding is zero."""
         flat = values.new_zeros(len(self.domain) * self.size, values.shape[-1])
         return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, values.shape[-1])
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
         return rest.index_copy(0, self.rows, blocks.flatten(0, 1)[self.slots])
 
 

@@ -27,7 +27,7 @@ def save_kernels(model: IAK, path: Path) -> None:
 
 
 def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
-    """What goes with the kernels as JSON.
+    """Return the metadata of the kernels, to be saved as JSON.
 
     Args:
         model: with trained kernels.
@@ -50,7 +50,7 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
 
 
 def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The kernels that a run chose.
+    """Read the kernels that a run chose.
 
     Args:
         folder: an IAK run's folder.
@@ -83,7 +83,7 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
     if document["base_hash"] != digest:
         raise ConfigError(
             f"the kernels belong to another base (hash {document['base_hash'][:12]}, this one is {digest[:12]}): "
-            "train them again, with iak_args: {warm_start: FOLDER} to begin from these"
+            "train them again; iak_args: {warm_start: FOLDER} starts from these"
         )
     model.banks.load_state_dict(tensors)
 
@@ -113,7 +113,7 @@ def warm_start(model: IAK, folder: Path) -> None:
         for name, weight in bank.named_parameters():
             theirs = tensors.get(f"{source}.{name}")
             if theirs is None or theirs.shape[1:] != weight.shape[1:]:
-                raise ConfigError(f"iak_args: warm_start: {folder} has kernels of other sizes or another kind ({name})")
+                raise ConfigError(f"iak_args: warm_start: {folder} has kernels of another size or kind ({name})")
             mean = theirs[on].mean(0) if on.any() else weight[0].cpu()
             known = (rows >= 0).view(-1, *[1] * (weight.dim() - 1))
             weight.copy_(torch.where(known, theirs[rows.clamp(min=0)], mean).to(weight.device))

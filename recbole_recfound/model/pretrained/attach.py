@@ -56,7 +56,7 @@ class Attachment:
 
     @contextmanager
     def using(self, adapt: Adapt) -> Iterator[None]:
-        """For the time of a `with`, every vector at this place goes through `adapt`.
+        """Pass every vector at this place through `adapt` inside a `with` block.
 
         Args:
             adapt: maps [N, ..., d] to the same shape, N the rows of the batch.
@@ -72,7 +72,7 @@ class Attachment:
             self._adapt = None
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
-        """What `adapt` makes of vectors; themselves outside of a `with`.
+        """Return `adapt(vectors)` inside a `using` block, else the vectors.
 
         Raises:
             ConfigError: at this place there is no tensor of vectors.
@@ -146,7 +146,7 @@ class _Rows:
 
 @torch.no_grad()
 def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tuple[int, int]:
-    """The width d of the vectors at a place, and how many of them each row has.
+    """Return the width d of the vectors at a place, and how many of them each row has.
 
     Args:
         attachment: the place.

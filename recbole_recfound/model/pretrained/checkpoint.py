@@ -145,7 +145,7 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
 
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's settings that a new Config takes."""
+    """Return the settings of a run that a new Config takes."""
     plain = str | int | float | bool | list | dict | None
     kept = {}
     for key, value in settings.items():
@@ -202,7 +202,7 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: f
 
 
 def base_hash(base: nn.Module, model: str) -> str:
-    """What a base computes with, as one word: kernels belong to it.
+    """Hash the name and weights of a base, which its kernels depend on.
 
     Args:
         base: the model.

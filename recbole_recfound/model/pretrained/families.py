@@ -19,7 +19,7 @@ Loss = Callable[[AbstractRecommender, Any], torch.Tensor]
 
 
 def _own_loss(base: AbstractRecommender, interaction: Interaction) -> torch.Tensor:
-    """The base's own loss as one number: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
+    """Return the base's loss as a scalar: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
     loss = base.calculate_loss(interaction)
     total = cast(torch.Tensor, sum(loss)) if isinstance(loss, tuple) else loss
     return total.mean()
@@ -66,7 +66,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
-    """The family of a model; those that are not listed are tried by their kind.
+    """Return the family of a model; unlisted models get the default of their kind.
 
     Args:
         model: the model's name.
@@ -87,7 +87,7 @@ def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
 
 
 def _by_kind(base: nn.Module) -> Family | None:
-    """Sequential models return the user's vector from `forward`; click models end in a linear map to one number."""
+    """Guess a place: sequential models return the user's vector from `forward`, click models end in a linear map."""
     kind = getattr(base, "type", None)
     embedded = isinstance(getattr(base, "item_embedding", None), nn.Embedding)
     if kind == ModelType.SEQUENTIAL and embedded:

@@ -13,7 +13,7 @@ BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
 
 
 def rows_of_base(train_set: Dataset, share: float | None, seed: int) -> np.ndarray:
-    """Training rows that the base learns from: the earliest where the split is by time, else drawn at random.
+    """Return the training rows of the base: the earliest if the split is by time, else a random sample.
 
     Args:
         train_set: RecBole's built training set.

@@ -149,7 +149,7 @@ class IAKSystem(System):
             yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, f"that of {chosen.model}"), resumable=False)
 
     def _selected(self) -> Row:
-        """The row of the best beta by validation."""
+        """Return the row of the best beta by validation."""
         rows = [self.run.rows[point["model"]] for point in self.sweep]
         return max(rows, key=lambda row: self.scorer.score_of(row.valid_metrics))
 
@@ -281,7 +281,7 @@ class IAKSystem(System):
         )
 
     def _row(self, name: str, values: dict[str, Any]) -> Row:
-        """The row of a method, with the metric of the table weighted over domains beside that over all rows."""
+        """Return the row of a method, with the table's metric over all rows and weighted over domains."""
         metric = self.run.protocol.valid_metric.lower()
         metrics = dict(values["metrics"])
         if values["weighted"].get(metric) is not None:
@@ -322,13 +322,13 @@ class IAKSystem(System):
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:
-    """Mean KL over the last tenth of the steps, in nats."""
+    """Return the mean KL over the last tenth of the steps, in nats."""
     last = history[-max(1, len(history) // 10) :]
     return sum(record["kl"] for record in last) / len(last) if last else 0.0
 
 
 def _thinned(history: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
-    """At most `points` records, each the mean over its steps."""
+    """Return at most `points` records, each the mean over its steps."""
     width = -(-len(history) // points) if history else 1
     thinned = []
     for start in range(0, len(history), width):

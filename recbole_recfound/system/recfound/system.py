@@ -122,7 +122,7 @@ class RecFoundSystem(System):
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     def rows(self) -> Iterator[Job]:
-        """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
+        """Yield the ranking by titles, if requested, and the row of the model itself."""
         if self.splits is not None and self.testing.rank_titles:
             yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
         yield Job(self.config["model"], lambda: self._row, resumable=False)
@@ -197,7 +197,7 @@ class RecFoundSystem(System):
     # Merging ---------------------------------------------------------------------------------------------------------
 
     def _merge_by_ranking(self) -> MergeOutcome:
-        """Best single checkpoint, last one and merged one, each with item texts encoded by its own weights."""
+        """Compare best single, last and merged checkpoint, each with item texts encoded by its own weights."""
         trainer, splits = self.trainer, self.splits
         assert splits is not None, "a ranking needs a data set"
         merged, outcome = self._merged()
@@ -223,7 +223,7 @@ class RecFoundSystem(System):
         )
 
     def _merge_by_probes(self) -> MergeOutcome:
-        """Last checkpoint or merged one, without a ranking: by the tasks' mean probe loss over the untrained one."""
+        """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
         trainer = self.trainer
         merged, outcome = self._merged()
         candidates = {"last": self.store.load(trainer.step, self.device).trained}
@@ -378,7 +378,7 @@ def _tasks_line(built: Built) -> str:
 
 @torch.no_grad()
 def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> list[dict[str, Any]]:
-    """Recommendations for a few test users, as titles; what they had before is masked."""
+    """Return recommendations for a few test users, as titles; items of their history are masked."""
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue

@@ -75,7 +75,7 @@ def test_all_thirteen_names(spec):
             "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'",
         ),
         (_line(PM, text=["", "a"]), "key 'text': the prompt is empty"),
-        (_line(PM, text=["a\ud800", "b"]), "key 'text': half of a surrogate pair"),
+        (_line(PM, text=["a\ud800", "b"]), "key 'text': got an unpaired surrogate"),
         (_line(PM, id=[1]), "key 'id': must be text or a whole number, not a list"),
         (_line(PM, answer="no"), "key 'answer': a record of Product_Matching has text, task and id"),
         (_line(PM, task="Emb_user"), "key 'text': a record of Emb_user has query, pos, neg, task and id"),

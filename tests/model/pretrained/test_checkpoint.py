@@ -135,7 +135,7 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_checkpoint=file.pth"], "is a pickle"),
         (["--domain=gender", "--base_checkpoint=file.pth", "--trust_checkpoint"], "not a checkpoint of RecBole"),
         (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
-        (["--domain=gender,gender"], "named twice"),
+        (["--domain=gender,gender"], "specified more than once"),
         (["--domain=gender", "--tuning_baselines=full,BPR"], "unknown way of fine-tuning 'BPR'"),
         (
             ["--domain=gender", "--tuning_baselines=full", "--tuning_args={head: {learning_rate: 1}}"],
