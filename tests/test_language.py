@@ -42,11 +42,11 @@ def _yaml_comments(source: str) -> list[tuple[int, str]]:
         for token in yaml.scan(source)
         if isinstance(token, yaml.ScalarToken)
     ]
-    return [
-        (source.count("\n", 0, hit.start()) + 1, hit[0])
-        for hit in re.finditer(r"(?:^|(?<=\s))#.*", source, re.MULTILINE)
-        if not any(hit.start() in scalar for scalar in scalars)
-    ]
+    found: dict[int, str] = {}
+    for mark in re.finditer(r"(?:^|(?<=\s))#", source, re.MULTILINE):
+        if not any(mark.start() in scalar for scalar in scalars):
+            found.setdefault(source.count("\n", 0, mark.start()) + 1, source[mark.start() :].partition("\n")[0])
+    return list(found.items())
 
 
 def _faults(path: Path, texts: list[tuple[int, str]]) -> list[str]:
