@@ -1,4 +1,4 @@
-"""The public functions of the package; they pass on to the rooms that do the work."""
+"""The public functions of the package."""
 
 from __future__ import annotations
 

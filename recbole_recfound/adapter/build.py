@@ -1,4 +1,4 @@
-"""One way to put an adapter on a backbone and to route its forwards, whatever the adapter."""
+"""A common interface to put any adapter on a backbone and to route its forwards."""
 
 from __future__ import annotations
 

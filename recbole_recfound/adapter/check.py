@@ -1,4 +1,4 @@
-"""Checks that an adapter really takes part: a silent one trains nothing and nobody notices.
+"""Checks that an adapter takes part: an adapter without effect trains nothing, and nothing else would report it.
 
 A wrong keyword, a lost hook or an unwired checkpoint leaves the backbone's own output, with a loss that looks healthy.
 """

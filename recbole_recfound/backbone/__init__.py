@@ -1,4 +1,4 @@
-"""The frozen language model under everything: loading, depth, pooling."""
+"""The frozen language model: loading, depth and pooling."""
 
 from recbole_recfound.backbone.bundled import BUNDLED
 from recbole_recfound.backbone.depth import Decoder, check_bidirectional, decode, decoder_of, first_layers, head_of

@@ -17,7 +17,7 @@ from recbole_recfound.errors import BackboneError
 if TYPE_CHECKING:
 
     class Decoder(PreTrainedModel):
-        """The attributes of a decoder that transformers' own type leaves out."""
+        """Typed view of a decoder, with attributes that `PreTrainedModel` does not declare."""
 
         config: Any
         embed_tokens: nn.Embedding

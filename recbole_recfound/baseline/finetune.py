@@ -1,4 +1,4 @@
-"""What IAK is compared with: other ways to fine-tune a trained model for each domain, one copy of it per domain."""
+"""Baselines of IAK: other ways to fine-tune a trained model for each domain, one copy per domain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LORA_RANK = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all methods share.
+    """The base and sizes that all methods share.
 
     Attributes:
         base: trained model, never changed.
@@ -68,7 +68,7 @@ class BottleneckAdapter(nn.Module):
 
 
 class Adapted(nn.Module):
-    """A frozen base with a module plugged in; has RecBole's `predict` and `full_sort_predict`.
+    """A frozen base with a module attached; has RecBole's `predict` and `full_sort_predict`.
 
     Args:
         base: frozen model.
@@ -159,7 +159,7 @@ def _inject_lora(model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class FineTuner:
-    """Fine-tunes one model per domain of the first type, under the conditions of IAK's kernels.
+    """Fine-tune one model per domain of the first type, under the conditions of IAK's kernels.
 
     Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does
     not improve on the base, the domain keeps the base. `scratch` has no base to keep.
@@ -287,7 +287,7 @@ class FineTuner:
 
 
 class _Patchwork:
-    """What the base scored, with the rows of some domains replaced by what their own models scored."""
+    """The base's scores, with the rows of some domains replaced by the scores of their own models."""
 
     def __init__(self, whole: Collected) -> None:
         self.whole = {key: values.clone() for key, values in whole.items()}

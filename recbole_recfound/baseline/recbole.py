@@ -21,7 +21,7 @@ WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 
 
 class _OutOfTime(Exception):
-    """Ends RecBole's training loop after an epoch."""
+    """Raised to end RecBole's training loop after an epoch."""
 
 
 def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Config:

@@ -1,4 +1,4 @@
-"""Every key of our YAML files as Markdown.
+"""Tables of all keys of our YAML files, in Markdown.
 
 python -m recbole_recfound.cli.keys README.md                 the tables between the two marks of a file that has them
 python -m recbole_recfound.cli.keys docs/configuration.md     a page of its own

@@ -1,4 +1,4 @@
-"""RecBole 1.2.1 on today's torch, numpy, pandas, scipy and setuptools.
+"""Repairs that let RecBole 1.2.1 run on current versions of torch, numpy, pandas, scipy and setuptools.
 
 RecBole 1.2.1 is its last release and breaks on the current versions of nearly everything below it. Importing this
 package repairs it: only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports

@@ -1,4 +1,4 @@
-"""The names that numpy 1.24 and 2.0 took away and RecBole still uses at run time."""
+"""Names that numpy 1.24 and 2.0 removed and RecBole uses at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs a module at the moment it is imported, so that nobody pays for modules that are never used."""
+"""Import hooks that repair a module when it is imported, so that unused modules cost nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _RepairingLoader(SourceFileLoader):
 
 
 class RepairingFinder(MetaPathFinder):
-    """Finds the modules named in `repairs` where Python would, and repairs them as they are loaded or reloaded.
+    """Finder of the modules named in `repairs`, which repairs them as they are loaded or reloaded.
 
     Args:
         repairs: module name -> context manager around the module's first run.

@@ -1,4 +1,4 @@
-"""A column of numbers as the file has it, where RecBole has put it between 0 and 1."""
+"""Values of a numeric column as in the file, where RecBole has normalised it to 0 to 1."""
 
 from typing import TypeVar
 

@@ -1,4 +1,4 @@
-"""What is broken in RecBole 1.2.1, place by place, and what stands there instead.
+"""Defects of RecBole 1.2.1 and their repairs, one by one.
 
 The right-hand sides work on the old versions of the libraries as well.
 """

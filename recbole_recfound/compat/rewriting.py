@@ -1,4 +1,4 @@
-"""Replaces an expression inside a function that is already defined, keeping the function object.
+"""Replacement of an expression inside a function that is already defined, keeping the function object.
 
 Repairs of one expression in a 60-line method would otherwise need a copy of the method.
 """

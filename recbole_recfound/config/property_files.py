@@ -14,7 +14,7 @@ from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that, as RecBole's loader does, reads 1e-3 as a number (YAML 1.1 reads it as text)."""
+    """Safe YAML loader that reads 1e-3 as a number, as RecBole's loader does (YAML 1.1 reads it as text)."""
 
 
 Loader.add_implicit_resolver(

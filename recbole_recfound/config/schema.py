@@ -27,7 +27,7 @@ NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be.
+    """Rule for the values of a key.
 
     Attributes:
         types: allowed types; empty: any.

@@ -1,4 +1,4 @@
-"""The user's settings: read from files and dict, checked together, every mistake reported in one error."""
+"""The user's settings: read from files and dict, validated together, all problems reported in one error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OF_RECBOLE, OF_EACH_MODEL = "RecBole", "each RecBole model"
 
 
 class Settings(dict[str, Any]):
-    """Settings by key, with the place that each comes from.
+    """Settings by key, with the origin of each.
 
     Attributes:
         origins: key -> `file:line`, or `COMMAND_LINE`; a key that comes from a dict has none.

@@ -1,4 +1,4 @@
-"""What one training step sees: tensors grouped by how the model encodes them."""
+"""Batches of one training step: tensors grouped by how the model encodes them."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -37,7 +37,7 @@ class BatchOptions(Options):
 
 @dataclass(frozen=True)
 class _OnDevice:
-    """Tensors that move together; task names stay on the host, where routing decides which experts run."""
+    """Tensors that move together; task names stay on the host, where routing selects experts."""
 
     tasks: list[str]
 
@@ -116,7 +116,7 @@ Part = SequenceBatch | PairBatch | GenerativeBatch
 
 @dataclass(frozen=True)
 class StepBatch:
-    """Everything one optimiser step trains on.
+    """All data of one optimiser step.
 
     Attributes:
         parts: batches by form; prompts of different length come in several.

@@ -1,4 +1,4 @@
-"""Examples to tensors: prompts are filled, rows are padded."""
+"""Collation of examples: prompts are filled, rows are padded."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,7 +23,7 @@ RECORD = "record"
 
 
 class Collator:
-    """Makes batches of one form from examples.
+    """Collate examples of one form to batches.
 
     Args:
         texts: token tables of the items.

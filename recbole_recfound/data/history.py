@@ -1,4 +1,4 @@
-"""What a history mode reads of the data: texts of items, the two id spaces and the limits of a history."""
+"""Data that history modes read: texts of items, the two id spaces and the limits of a history."""
 
 from __future__ import annotations
 
@@ -141,14 +141,14 @@ def text_batch(
 
 
 class PairCollator(Protocol):
-    """What collates queries with items (`Collator`)."""
+    """The part of `Collator` that collates queries with items."""
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
         """Collate queries with the distinct items of the batch."""
 
 
 class HistoryCollator(Protocol):
-    """The side of a history mode that the collator calls (`model.history.History`)."""
+    """The part of a history mode that the collator calls (`model.history.History`)."""
 
     source: HistorySource
     sequences: ClassVar[bool]

@@ -1,4 +1,4 @@
-"""The multi-task loader: the scheduler says how many, cursors say which, the collator makes tensors."""
+"""The multi-task loader: the scheduler allocates examples, cursors draw them, the collator makes tensors."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -22,7 +22,7 @@ from recbole_recfound.data.task import (
 
 
 class Cursor:
-    """Walks through a task's training examples in a new random order each round: new samples before repeated ones.
+    """Cursor over a task's training examples, in a new random order each round: new examples before repeated ones.
 
     The order of a round depends on the seed, the task, the group and the round only, so a position is one integer.
 
@@ -59,7 +59,7 @@ class Cursor:
 
 
 class MultiTaskLoader:
-    """Yields one `StepBatch` per optimiser step, for ever; the trainer decides when to stop.
+    """Endless iterator of one `StepBatch` per optimiser step; the trainer decides when to stop.
 
     Args:
         tasks: built tasks.

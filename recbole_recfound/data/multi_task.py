@@ -48,14 +48,14 @@ CENTRE_TEXTS = 256
 
 
 class HistoryMode(HistoryCollator, Protocol):
-    """A class of histories (`model.history.History`)."""
+    """The history mode as `build_data` uses it (`model.history.History`)."""
 
     def __init__(self, source: HistorySource) -> None: ...
 
 
 @dataclass(frozen=True)
 class MultiTaskData:
-    """What RecFound is trained on.
+    """The training data of RecFound.
 
     Attributes:
         catalogue: the items.

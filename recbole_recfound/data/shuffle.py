@@ -57,7 +57,7 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The places `start` to `stop` of an order, counted from 0."""
+    """The positions `start` to `stop` of an order, counted from 0."""
 
     order: Shuffle
     start: int

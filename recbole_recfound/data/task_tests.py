@@ -1,4 +1,4 @@
-"""What tasks are tested on: examples that nothing was trained on."""
+"""Tests of the tasks: examples that are excluded from training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -27,7 +27,7 @@ Collected = dict[str, torch.Tensor]
 
 
 class DomainScorer:
-    """Scores models on held-out rows, whole and by domain.
+    """Score models on held-out rows, in total and by domain.
 
     Args:
         base: a model of this data set; lends itself to RecBole's Trainer, whose evaluation code is used.

@@ -19,7 +19,7 @@ SCORES_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class EvalRows:
-    """What a RecBole evaluation loader gives, in one piece.
+    """All batches of a RecBole evaluation loader, concatenated.
 
     Attributes:
         interaction: N rows: users to rank for, or labelled clicks.

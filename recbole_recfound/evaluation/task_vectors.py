@@ -16,7 +16,7 @@ from recbole_recfound.model.recfound import RecFound
 
 
 class TaskVectors:
-    """Joins a model with the collator that makes its batches: texts in, vectors out.
+    """Encode texts, items and queries with a model and the collator of its batches.
 
     Args:
         model: RecFound.

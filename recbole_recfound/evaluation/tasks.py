@@ -1,4 +1,4 @@
-"""Testing the tasks themselves: generated answers and embedding tasks, on examples nothing was trained on."""
+"""Tests of the tasks: generated answers and embedding tasks, on examples excluded from training."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""IAK as a RecBole model: a frozen base with a bank of kernels plugged in (arXiv 2501.14268)."""
+"""IAK as a RecBole model: a frozen base with a bank of kernels attached (arXiv 2501.14268)."""
 
 from __future__ import annotations
 

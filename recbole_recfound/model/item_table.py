@@ -10,7 +10,7 @@ from recbole_recfound.adapter.tmole.dropout import Dropout
 
 
 class ItemTable(nn.Module):
-    """Items as the user tower reads and ranks them.
+    """Soft tokens and ranking vectors of the items.
 
     Both take the same vectors: what an item's users teach about it as a target holds for it in a history, and on
     ml-100k the user tower learned faster than with two tables.

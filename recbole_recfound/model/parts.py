@@ -28,7 +28,7 @@ from recbole_recfound.runtime.registry import MERGE_METHODS
 
 @dataclass(frozen=True)
 class RecFoundParts:
-    """What RecFound is put together from; nothing in it is trained by itself.
+    """The parts that RecFound is built from; none of them is trained by itself.
 
     Attributes:
         adapted: backbone with adapter.

@@ -44,7 +44,7 @@ from recbole_recfound.model.user_tower import ROUTE, UserTower
 
 
 class NoInteractions:
-    """What RecBole's models ask of a data set, when there are neither users nor items."""
+    """The attributes that RecBole's models read of a data set, for runs without users and items."""
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field: the padding alone."""
@@ -52,7 +52,7 @@ class NoInteractions:
 
 
 class RecFound(GeneralRecommender):
-    """One LLM with task-wise low-rank experts: recommends, embeds and answers.
+    """One LLM with task-wise low-rank experts that recommends, embeds and answers.
 
     Declared as a general model so that RecBole hands over plain chronological interactions; the evaluation loader adds
     each user's history in RecBole's usual sequential fields (`RecFoundDataset`).

@@ -46,7 +46,7 @@ class RunSettings(dict):
 
 @dataclass(frozen=True)
 class SavedItems:
-    """Stands for RecBole's data set in a model that is loaded without one.
+    """Replacement of RecBole's data set in a model that is loaded without one.
 
     Attributes:
         catalogue: items with tokens and fields.
@@ -65,7 +65,7 @@ class SavedItems:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A run folder as it was read.
+    """The files of a run folder.
 
     Attributes:
         folder: the run folder.

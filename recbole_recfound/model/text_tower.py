@@ -1,4 +1,4 @@
-"""Texts to vectors with the first layers of the LLM, each text under the route of its task."""
+"""The text tower: texts to vectors with the first layers of the LLM, each text under the route of its task."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from recbole_recfound.data.text import TokenTable
 
 
 class TextTower:
-    """Encodes texts: bidirectional attention, mean over the text tokens (RecFound section 4).
+    """Encode texts by bidirectional attention and the mean over the text tokens (RecFound section 4).
 
     Args:
         adapted: the backbone with its adapter.

@@ -1,4 +1,4 @@
-"""A user's history to vectors: the LLM's layers under the route of U2I, one state per position."""
+"""The user tower: histories to vectors by the LLM's layers under the route of U2I, one state per position."""
 
 import torch
 from peft import PeftModel
@@ -14,7 +14,7 @@ ROUTE = "U2I"
 
 
 class UserTower(nn.Module):
-    """Runs histories through the backbone's first layers, causally, so that every position is an example.
+    """Run histories through the backbone's first layers, causally, so that every position is an example.
 
     Args:
         adapted: the backbone with its adapter.

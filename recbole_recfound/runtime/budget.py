@@ -1,11 +1,11 @@
-"""The run's clock: how long training may take, and what must be left for what follows."""
+"""The run's clock: time for training, and time reserved for what follows."""
 
 import time
 from collections.abc import Callable
 
 
 class Budget:
-    """Seconds a run may take.
+    """The time limit of a run, in seconds.
 
     Args:
         seconds: for the whole run; 0 = no limit.

@@ -1,4 +1,4 @@
-"""The one place that decides on which device everything runs."""
+"""The choice of the device, made here alone."""
 
 from __future__ import annotations
 

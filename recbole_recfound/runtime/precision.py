@@ -1,4 +1,4 @@
-"""Where rounding would change a ranking."""
+"""Full precision where rounding would change a ranking."""
 
 from contextlib import AbstractContextManager
 

@@ -1,4 +1,4 @@
-"""Dynamic batch-aware sampling (IAK): how many rows of each domain a step takes, and how many steps a domain gets."""
+"""Dynamic batch-aware sampling (IAK): rows of each domain per step, and steps of each domain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a finished run, built again."""
+"""The data of a finished run, rebuilt."""
 
 from __future__ import annotations
 

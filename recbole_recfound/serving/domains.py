@@ -1,4 +1,4 @@
-"""IAK behind an interface of tokens: one pass for a batch of mixed domains."""
+"""Serving of IAK by tokens: one pass for a batch of mixed domains."""
 
 from __future__ import annotations
 

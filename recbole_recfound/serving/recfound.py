@@ -1,4 +1,4 @@
-"""RecFound behind an interface of tokens: recommendations, embeddings and generated answers."""
+"""Serving of RecFound by tokens: recommendations, embeddings and generated answers."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining, Trai
 
 
 class IAKTrainer(Trainer):
-    """Trains the kernels of a model for one value of beta; nothing of the base reaches the optimiser.
+    """Train the kernels of a model for one value of beta; no parameter of the base is optimised.
 
     Args:
         config: settings of the run.

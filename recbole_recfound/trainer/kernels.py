@@ -1,4 +1,4 @@
-"""Trains a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and a guard per domain."""
+"""Training of a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and guard per domain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class KernelTraining:
 
 @dataclass
 class TrainingSummary:
-    """What became of a training.
+    """Result of a training.
 
     Attributes:
         seconds: of training and validation.
@@ -59,7 +59,7 @@ class TrainingSummary:
 
 
 class KernelTrainer:
-    """Trains the kernels of a model; nothing of the base reaches the optimiser.
+    """Train the kernels of a model; no parameter of the base is optimised.
 
     Args:
         model: IAK.

@@ -1,4 +1,4 @@
-"""Which parameters are trained, and at which rates."""
+"""Choice of the trained parameters, and their learning rates."""
 
 import torch
 from torch import nn

@@ -28,7 +28,7 @@ class ProbeOptions(Options):
 
 
 class Probes:
-    """Measures task losses without training on them.
+    """Measure task losses without training on them.
 
     Args:
         batches: the probe of each task, on the model's device.

@@ -66,7 +66,7 @@ def build_accelerator(config: Any) -> Accelerator:
 
 
 class RecFoundTrainer(Trainer):
-    """Trains on the multi-task loader in optimiser steps, validates through RecBole's evaluator, resumes exactly.
+    """Train on the multi-task loader in optimiser steps, validate through RecBole's evaluator, resume exactly.
 
     Args:
         config: settings of the run, RecBole's Config or ours.

@@ -1,4 +1,4 @@
-"""Learning rate and stopping point as a function of progress, counted in steps, in seconds, or both."""
+"""Learning rate and stopping point as functions of progress, counted in steps, in seconds, or both."""
 
 
 def progress(step: int, max_steps: int | None, elapsed: float, seconds: float) -> float:

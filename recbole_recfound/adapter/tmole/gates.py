@@ -1,4 +1,4 @@
-"""The gates of all layers of a forward at once.
+"""Gates of all layers, computed together once per forward.
 
 A router reads the task embedding and nothing of the layer's input, so every gate of a forward is known before its first
 layer runs. Computed layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting
@@ -22,7 +22,7 @@ from recbole_recfound.adapter.tmole.tasks import Plan
 
 
 class ForwardGates:
-    """Gates of one adapter for one forward; each layer takes its own, once.
+    """Gates of one adapter for one forward; each layer takes its gate once.
 
     Args:
         layers: those of a model; gates are computed for those that have the adapter with the same shape as `first`.
@@ -69,7 +69,7 @@ class ForwardGates:
 
 
 class _Gates(torch.autograd.Function):
-    """The task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
+    """Map the task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
 
     A layer that did not run gets no gradient (rather than zeros), as if its gate had never been computed: an
     optimiser with momentum then leaves it alone.

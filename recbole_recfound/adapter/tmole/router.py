@@ -12,7 +12,7 @@ from recbole_recfound.adapter.tmole.tasks import Plan, TaskTable
 
 
 class RoutedLayer:
-    """Routers of all adapters on one linear map, and all that their gates depend on.
+    """Routers of all adapters on one linear map, with everything their gates depend on.
 
     Attributes:
         r: rank of an expert, by adapter.

@@ -1,4 +1,4 @@
-"""Which tasks the rows of the running forward pass belong to.
+"""The routing context: the tasks of the rows of the running forward pass.
 
 The route lives in a context variable for the duration of one forward and never on a module, where a second forward
 would overwrite it before the first one's backward. Gradient checkpointing runs parts of a forward again during
@@ -133,7 +133,7 @@ def _layer_by_layer() -> Route | None:
 
 
 class RoutedCheckpoint:
-    """A checkpoint function that runs what it is given, now and during backward, under the route of now.
+    """A checkpoint function that runs in forward and backward under the route that is current when it is called.
 
     Args:
         checkpoint: `torch.utils.checkpoint.checkpoint` or a wrapper of it; reentrant or not.

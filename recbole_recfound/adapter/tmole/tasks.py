@@ -1,4 +1,4 @@
-"""The task table of one adapter, and what a batch of tasks means to the layers."""
+"""The task table of one adapter, and the plan of its experts for a batch of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tasks = int | str | Sequence[int | str]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the rows of one batch use the experts, decided on the host.
+    """The experts that the rows of one batch use, decided on the host.
 
     Args:
         experts: the contiguous range of experts that is open to some row.
@@ -32,7 +32,7 @@ class Plan:
 
 
 class TaskTable(nn.Module):
-    """Embeddings, names and kinds of the tasks of one adapter; one table serves all layers.
+    """Embeddings, names and kinds of the tasks of one adapter, shared by all layers.
 
     Args:
         config: the adapter's configuration.

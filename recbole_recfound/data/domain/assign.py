@@ -1,4 +1,4 @@
-"""From rows of a batch to domains, as tensors: a look-up by id, or a rule on a column."""
+"""Assignment of batch rows to domains as tensors: a look-up by id, or a rule on a column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`FIELD[:RULE]`, as typed: occupation, age:25/35/45, age:quantile:4, timestamp:month."""
+"""Parser of domain specifications `FIELD[:RULE]`: occupation, age:25/35/45, age:quantile:4, timestamp:month."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMS = "FIELD, FIELD:25/35/45 (edges), FIELD:quantile:4, or TIME:hour, TIME:we
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """One type of domain, as typed.
+    """One parsed domain specification.
 
     Attributes:
         text: as typed.

@@ -1,4 +1,4 @@
-"""Rows of numbers that are kept on disk, so that memory does not grow with how many there are."""
+"""Rows of numbers on disk, for memory that does not grow with their number."""
 
 import errno
 import tempfile
@@ -13,7 +13,7 @@ BLOCK = 1024
 
 
 class DiskRows:
-    """Rows of one kind: added one after another, then read by place as an array.
+    """Rows of one kind: appended one by one, then read as an array.
 
     More than a block of them go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
 

@@ -1,4 +1,4 @@
-"""The published JSON-lines records: every line is validated once, then read again when it is needed.
+"""Parser of the published JSON-lines records: every line is validated once, then read again on demand.
 
 A file is indexed in one pass. The index is on disk (`disk_rows`), so that memory grows neither with the texts nor with
 their number.

@@ -1,4 +1,4 @@
-"""Full ranking with one rule for what is masked, whatever the kind of the model."""
+"""Full-ranking loader with one rule of masking for all kinds of models."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _pairs(part: Dataset) -> tuple[Any, Any]:
 
 
 class HistoryCollate:
-    """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
+    """Collate function of training rows with the histories before them, in the columns of the evaluation loader.
 
     Args:
         train_set: RecFound's data: interactions in the order of time, without histories.
@@ -104,7 +104,7 @@ class HistoryCollate:
 
 
 class HistoryLoader:
-    """Training rows with the histories before them, as RecBole's loaders give rows.
+    """Loader of training rows with the histories before them, in the form of RecBole's loaders.
 
     Args:
         dataset: training part.

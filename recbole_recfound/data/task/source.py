@@ -1,4 +1,4 @@
-"""Data that tasks are built from: the catalogue and the training interactions, and for tests the held-out ones."""
+"""Data from which tasks are built: the catalogue and the training interactions, and for tests the held-out ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

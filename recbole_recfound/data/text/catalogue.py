@@ -12,7 +12,7 @@ from recbole_recfound.data.text.fields import choose_fields, readable, title_fie
 
 @dataclass
 class Catalogue:
-    """Items by row number: first the rows of .item, then training items absent from it, then any others.
+    """Items by catalogue index: first the rows of .item, then training items absent from it, then any others.
 
     Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items
     by row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.

@@ -1,4 +1,4 @@
-"""Choosing which columns of .item and .user describe a row, and in which order."""
+"""Choice and order of the columns of .item and .user that describe a row."""
 
 from collections.abc import Sequence
 from statistics import mean

@@ -1,4 +1,4 @@
-"""Figures of the report, drawn by matplotlib as SVG text that stands in the page itself."""
+"""Figures of the report, drawn by matplotlib as inline SVG."""
 
 import io
 from collections.abc import Mapping, Sequence

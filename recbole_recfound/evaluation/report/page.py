@@ -1,4 +1,4 @@
-"""The run's page: one self-contained HTML file made from `results.json`."""
+"""The report of a run: one self-contained HTML file made from `results.json`."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources

@@ -1,4 +1,4 @@
-"""Holding generation to the texts of a trie, without a loop over rows, beams or the vocabulary."""
+"""Constrained generation: only texts of a trie, without a loop over rows, beams or the vocabulary."""
 
 import torch
 from transformers import LogitsProcessor

@@ -18,7 +18,7 @@ from recbole_recfound.model.generation.trie import TokenTrie
 
 
 class Generator:
-    """Writes answers to prompts, greedily or by beam search.
+    """Generate answers to prompts, greedily or by beam search.
 
     What a backbone's own `generation_config` says (temperature, penalties, forbidden words, ...) has no effect.
 

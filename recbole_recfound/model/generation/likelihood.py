@@ -1,4 +1,4 @@
-"""How likely a backbone writes given texts after a prompt: the prompt is read once, however many texts follow."""
+"""Likelihood of given texts after a prompt, which is encoded once for all texts."""
 
 import copy
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Ranking items by how likely the model writes their titles after a user's history."""
+"""Ranking of items by the likelihood of their titles after a user's history."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from recbole_recfound.model.generation.likelihood import log_likelihoods
 
 
 class GenerativeRanking:
-    """Scores items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
+    """Score items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
 
     A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding
     ranking are reranked; all others follow in their previous order.

@@ -7,7 +7,7 @@ import torch
 
 
 class TokenTrie:
-    """All texts that may be generated, each ended by the end token.
+    """All texts that may be generated, each followed by the end token.
 
     The children of node n are the rows `first[n]` to `first[n + 1]` of two flat arrays (CSR), sorted by token. Nodes
     are numbered level by level, so the widest node of each level is known beforehand and no size is read back from the

@@ -20,7 +20,7 @@ GATHERED = 1 << 24
 
 
 class Passed(NamedTuple):
-    """What a pass through the bank gives, all in the order of the batch.
+    """Output of a bank, in the order of the batch.
 
     Attributes:
         hidden: [B, d], h'; equal to h where there is no domain.
@@ -36,7 +36,7 @@ class Passed(NamedTuple):
 
 
 class IAKKernelBank(nn.Module):
-    """D information-aware kernels: h is compressed into a Gaussian code, and decoded into what the domain needs.
+    """D information-aware kernels: h is compressed into a Gaussian code and decoded into a change for its domain.
 
         a    = relu(h W1 + b1)                          mu = a W_mu + b_mu,  logvar = clamp(a W_s + b_s, -8, 4)
         z    = mu + exp(logvar / 2) eps (training)      Ghat = z P + relu(z W3 + b3) W4 + b4

@@ -1,4 +1,4 @@
-"""Rows of a batch in blocks of one domain each, so that one batched product serves all domains."""
+"""Rows of a batch in blocks of one domain each: one batched product serves all domains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Layout(ABC):
-    """N blocks of rows; each block brings its own domain's weights.
+    """N blocks of rows, each with its domain's weights.
 
     Attributes:
         domain: int64 [N], domain of each block.
@@ -43,7 +43,7 @@ class Layout(ABC):
 
 @dataclass(frozen=True)
 class EachRow(Layout):
-    """Every row of the batch a block of its own, those without a domain among them.
+    """One block per row of the batch, including rows without a domain.
 
     Reads a matrix for each row, but sorts nothing and, on a device, waits for nothing.
 
@@ -66,7 +66,7 @@ class EachRow(Layout):
 
 @dataclass(frozen=True)
 class Blocks(Layout):
-    """The rows that have a domain, laid out as [N, size]; blocks that are not full are padded.
+    """The rows that have a domain, arranged as [N, size]; incomplete blocks are padded.
 
     The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal
     the domains are.

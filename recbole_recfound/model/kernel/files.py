@@ -1,4 +1,4 @@
-"""Kernels on disk: safetensors with nothing of the base but its hash beside them."""
+"""Kernels on disk: safetensors, and metadata with the hash of their base."""
 
 from __future__ import annotations
 

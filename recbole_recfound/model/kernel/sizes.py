@@ -1,4 +1,4 @@
-"""How wide a kernel is."""
+"""Sizes of a kernel."""
 
 
 def default_sizes(hidden_size: int) -> tuple[int, int]:

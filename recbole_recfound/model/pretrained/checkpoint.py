@@ -62,7 +62,7 @@ OF_THE_RUN = {
 
 @dataclass(frozen=True)
 class BaseCheckpoint:
-    """A trained model as it was read.
+    """A trained model with its settings.
 
     Attributes:
         path: where it lies.

@@ -1,4 +1,4 @@
-"""Where each family of models keeps the vector just before its prediction head or its product with the items."""
+"""Families of models: where each keeps the vector just before its prediction head or its product with the items."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _propagated_items(base: AbstractRecommender) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """What fine-tuning must know about a model.
+    """Properties of a model that fine-tuning needs.
 
     Attributes:
         place: where the last representation is, in the form that `layer` of `kernel_args` takes (see `Attachment`).
