@@ -66,7 +66,7 @@ def routing(model: PeftModel, tasks: Tasks) -> AbstractContextManager[None]:
 def without_adapter(model: PeftModel) -> Iterator[None]:
     """Run the plain backbone; what was frozen stays frozen.
 
-    PEFT makes every adapter trainable when it switches it on again, also one that must not learn.
+    PEFT makes every adapter trainable when it is enabled again, even one that must remain frozen.
     """
     trained = [(weight, weight.requires_grad) for weight in model.parameters()]
     try:

@@ -1,6 +1,6 @@
 """Checks that an adapter takes part: an adapter without effect trains nothing, and nothing else would report it.
 
-A wrong keyword, a lost hook or an unwired checkpoint leaves the backbone's own output, with a loss that looks healthy.
+A wrong keyword, a lost hook or an unpatched checkpoint leaves the backbone's output, with a loss that looks healthy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check_adapter(
 ) -> None:
     """Check at start-up that the adapter changes the output, and that the task does, with B perturbed.
 
-    B is restored exactly, the random state is left alone.
+    B is restored exactly, the random state is unchanged.
 
     Args:
         model: the adapted model.

@@ -20,7 +20,7 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     """Return the folder of a data set's atomic files: `data_path/dataset`, or RecBole's copy of `ml-100k`.
 
     Args:
-        dataset: the data set's name, which its folder and files carry.
+        dataset: the data set's name, also that of its folder and files.
         data_path: the folder that holds the data sets' folders.
         explicit: whether the user named `data_path`; then a copy of ml-100k in it goes before RecBole's.
         benchmark_filename: the parts of a data set that comes split (`dataset.PART.inter`), else None.

@@ -33,7 +33,7 @@ def bundled_folder() -> Path:
     """Return the folder of the converted bundled backbone, converting it first if need be.
 
     Several processes may call this at once: one converts under a lock, into a temporary folder that is renamed when it
-    is complete, so nobody ever reads half a model.
+    is complete, so that no process reads a partial model.
 
     Raises:
         BackboneError: the wheel is not installed.

@@ -20,7 +20,7 @@ class Backbone:
     Attributes:
         model: causal LM, `requires_grad` off everywhere, in `eval()`.
         tokenizer: its tokenizer, with a pad token.
-        name: what the user asked for.
+        name: name or folder as configured.
         fingerprint: short hash of the configuration and a sample of the weights; caches and adapters are tied to it.
     """
 
@@ -46,7 +46,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
     Args:
         name: `smollm2-135m-instruct` (bundled), a hub name, or a local folder.
         device: where the weights go.
-        dtype: of the weights; adapters stay float32 whatever this is.
+        dtype: of the frozen weights; adapters are always float32.
 
     Raises:
         BackboneError: not installed, not found, not a causal LM, or without decoder layers we can reach.
@@ -71,7 +71,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
             raise BackboneError(
                 f"backbone '{name}' ({config.model_type}) has no {what} under .{part}, as Llama, Mistral and Qwen have"
             )
-    # Keys and values of earlier calls are of no use in training and cost memory; generation asks for them itself.
+    # A key-value cache is useless in training and costs memory; generation enables it itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
     return Backbone(model, tokenizer, name, fingerprint(model))

@@ -166,11 +166,11 @@ class FineTuner:
 
     Attributes:
         recipe: the base and sizes.
-        sampler: sizes of the domains' batches (its own order is not used up).
+        sampler: sizes of the domains' batches (its order is not advanced).
         collate: training rows to a batch.
         scorer: validation and test.
         options: epochs, learning rate, patience.
-        deadline: a time of `time.monotonic()`; what is left until then is shared out among the domains.
+        deadline: a time of `time.monotonic()`; the time until then is divided among the domains.
     """
 
     recipe: Recipe
@@ -249,7 +249,7 @@ class FineTuner:
     ) -> bool:
         """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
         options, batches = self.options, self.sampler.only(domain)
-        # Any sequence serves as a data set: torch asks for `__getitem__` and `__len__` alone.
+        # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
         rows = cast("Dataset[int]", range(batches.size))
         loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
         weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -78,7 +78,7 @@ def run_baseline(
         config: the run's settings.
         reference: the splits of the run's own model; the baseline must hold out the same rows.
         checkpoint_dir: where RecBole's trainer saves.
-        deadline: a time of `time.monotonic()` after which no epoch is begun, beside `baseline_time_budget`.
+        deadline: a time of `time.monotonic()` after which no epoch starts, in addition to `baseline_time_budget`.
 
     Returns:
         The table's row, see `fit_and_score`.
@@ -103,8 +103,7 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
     Args:
         config: the model's settings.
         splits: its data.
-        deadline: a time of `time.monotonic()`; an epoch that would probably end after it is not begun (the first always
-            is).
+        deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first.
 
     Returns:
         `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),

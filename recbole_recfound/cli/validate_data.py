@@ -35,7 +35,7 @@ def command(argv: list[str]) -> int:
         0; bad lines that were skipped are listed.
 
     Raises:
-        DataError: a line that is no record (file:line and key).
+        DataError: a line that is not a record (file:line and key).
         ConfigError: no file, or an unknown option.
     """
     files, options = _split(argv)
@@ -140,7 +140,7 @@ def percentiles(counts: Mapping[int, int]) -> list[int]:
     """Return, for each of `PERCENTILES`, the length that this share of the texts does not exceed.
 
     Args:
-        counts: length -> how many texts have it; all that is kept of them, however many there are.
+        counts: length -> number of texts with it, for constant memory.
     """
     lengths = np.array(sorted(counts))
     up_to = np.cumsum([counts[length] for length in lengths.tolist()])

@@ -27,7 +27,7 @@ class RepairingFinder(MetaPathFinder):
     """Finder of the modules named in `repairs`, which repairs them as they are loaded or reloaded.
 
     Args:
-        repairs: module name -> context manager around the module's first run.
+        repairs: module name -> context manager around the execution of the module.
     """
 
     def __init__(self, repairs: Mapping[str, Repair]) -> None:

@@ -26,10 +26,10 @@ def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
 
     Args:
         function: a plain function, or one wrapped by decorators that set `__wrapped__`.
-        replacements: text on one line, what stands there instead (on one line), and how often the text must be found.
+        replacements: text on one line, its replacement (on one line), and the expected number of occurrences.
 
     Raises:
-        PlaceNotFound: a text stands there less or more often than it must; the function is left as it was.
+        PlaceNotFound: a text does not occur as often as expected; the function is unchanged.
     """
     inner = inspect.unwrap(function)
     source = textwrap.dedent(inspect.getsource(inner))

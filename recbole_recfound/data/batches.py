@@ -81,9 +81,8 @@ class PairBatch(_OnDevice):
         query_ids, query_mask, query_text: [B, T] tokens, real tokens, tokens to pool (instruction left out).
         item_tasks: task of each of the U distinct items; it decides the item's route.
         item_ids, item_mask, item_text: [U, S].
-        positive: [B] index of the right item.
-        allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right
-            answer.
+        positive: [B] index of the positive item.
+        allowed: [B, U] True where an item is in the softmax of a query: of the same task, and not another positive.
     """
 
     query_ids: torch.Tensor

@@ -75,7 +75,7 @@ class MultiTaskLoader:
         sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as
             many targets whether histories are long or short.
         balanced: tasks whose few answers (`Task.choices`) are drawn in turn.
-        fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
+        fixed_probes: given probes (U2I's comes from the validation part); their tasks train on all examples.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class MultiTaskLoader:
             else 1
             for name, task in tasks.items()
         }
-        # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
+        # Tasks whose examples are buffered: the tasks of each buffer, its threshold, and its content.
         self.waits: dict[str, tuple[list[str], int]] = {}
         self.waiting: dict[str, list[tuple[str, int, int]]] = {}
         self.records_from: dict[str, int] = {}
@@ -125,7 +125,7 @@ class MultiTaskLoader:
             elif task.spec.kind == GENERATIVE:
                 self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
             if isinstance(task, MixedTask) and name not in self.waits and task.spec.kind == EMBEDDING:
-                # Sequences are trained at once, the records behind them wait for one another as other pairs do.
+                # Sequences are trained at once; the records after them are buffered as other pairs are.
                 self.records_from[name] = len(task.built)
                 self.waits[f"{name} records"] = ([], contrastive_batch)
         self.waiting = {key: [] for key in self.waits}
@@ -212,7 +212,7 @@ def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
     ordered.sort()  # so that files are read from their beginning to their end
     groups: dict[str, DiskRows] = {}
     for index in map(int, ordered):
-        # Without the spaces around it, as in `choices`: the groups are few.
+        # Stripped, as in `choices`.
         answer = cast(GenerativeExample, task.example(index)).answer.strip()
         if answer not in groups:
             groups[answer] = DiskRows(np.int64)

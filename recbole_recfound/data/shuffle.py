@@ -22,7 +22,7 @@ class Shuffle:
     no cipher.
 
     Args:
-        size: how many numbers.
+        size: number of values.
         key: of the order; equal keys give equal orders.
     """
 

@@ -44,11 +44,11 @@ class TaskTest:
     Attributes:
         task: its name.
         examples: test examples, in random order.
-        choices: the only answers there are, or ().
-        source: where the examples come from.
-        available: how many there are, of which `examples` were drawn.
+        choices: all possible answers of a closed task, or ().
+        source: origin of the examples.
+        available: number of examples from which `examples` were sampled.
         valid: examples of validation files, in random order; they choose the threshold of a yes.
-        others: right answers of other records of the test files, to rank those of embedding tasks among.
+        others: targets of other records of the test files, as candidates of embedding tasks.
     """
 
     task: str
@@ -69,8 +69,8 @@ def collect_tests(
         tasks: built tasks.
         held_out: test interactions; None without atomic files.
         files: with their test part.
-        counts: most examples of one task, or of each; 0 tests nothing.
-        seed: of the draw.
+        counts: maximum number of examples, of every task or by task; 0 tests nothing.
+        seed: of the sampling.
     """
     tests = {}
     for name, task in tasks.items():
@@ -96,6 +96,6 @@ def collect_tests(
 def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
     """Sample examples of a part's files, in random order; only these are read."""
     available = files.count(part, name)
-    # `choice` needs memory for what is drawn, not for all there is.
+    # `choice` needs memory for the sample only.
     chosen = rng.choice(available, size=min(count, available), replace=False)
     return [files.example(part, name, int(index)) for index in chosen]

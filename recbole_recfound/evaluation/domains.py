@@ -30,7 +30,7 @@ class DomainScorer:
     """Score models on held-out rows, in total and by domain.
 
     Args:
-        base: a model of this data set; lends itself to RecBole's Trainer, whose evaluation code is used.
+        base: a model of this data set, from which RecBole's Trainer is built for its evaluation code.
         domains: one entry for each type of domain.
         train_data: RecBole's loader of the training rows.
         loaders: evaluation loader of each phase, such as `valid` and `test`.
@@ -112,10 +112,10 @@ class DomainScorer:
             collected: of all rows of the phase.
             phase: `valid` or `test`.
             index: bool [N] or int64 [n]; None: all rows.
-            only: the one metric that is wanted, e.g. `ndcg@10`; None: all.
+            only: a single metric to compute, e.g. `ndcg@10`; None: all.
 
         Returns:
-            Metric -> value. Without rows it is empty; where all labels are the same, AUC and GAUC are left out.
+            Metric -> value. Empty without rows; AUC and GAUC are omitted if all labels are equal.
         """
         part = collected if index is None else {key: values[index] for key, values in collected.items()}
         return self.part_metrics(part, phase, index, only)
@@ -213,7 +213,7 @@ def _row_keys(struct: DataStruct) -> list[str]:
 def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
     """Compute RecBole's GAUC on labelled rows: each user's AUC over that user's rows, weighted by positive rows.
 
-    RecBole itself computes GAUC for rankings only. Users with one kind of label take no part.
+    RecBole computes GAUC for rankings only. Users with one kind of label are excluded.
 
     Args:
         config: gives `metric_decimal_place`.

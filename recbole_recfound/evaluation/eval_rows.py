@@ -24,9 +24,9 @@ class EvalRows:
     Attributes:
         interaction: N rows: users to rank for, or labelled clicks.
         ranking: whether all items are ranked for each row.
-        masked: int64 [m, 2], (row, item) left out of the ranking.
-        positive: int64 [p, 2], (row, item) of the right answers.
-        num_items: items, the padding id included.
+        masked: int64 [m, 2], (row, item) excluded from the ranking.
+        positive: int64 [p, 2], (row, item) of the targets.
+        num_items: number of items, including the padding id.
     """
 
     interaction: Interaction
@@ -68,7 +68,7 @@ class EvalRows:
 
         Args:
             index: int64 [n], rows in ascending order.
-            smallest: rows of a batch, however many items there are.
+            smallest: minimum rows of a batch, for any number of items.
         """
         size = max(smallest, SCORES_AT_ONCE // self.num_items) if self.ranking else 8192
         for start in range(0, len(index), size):

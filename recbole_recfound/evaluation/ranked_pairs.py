@@ -21,26 +21,26 @@ def rank_examples(
     settings: Mapping[str, Any],
     others: Sequence[Text] = (),
 ) -> tuple[dict[str, float], int]:
-    """Rank the right answer of each example among `RANKED` candidates; every distinct text is encoded once.
+    """Rank the target of each example among `RANKED` candidates; every distinct text is encoded once.
 
     Args:
         vectors: encodes queries and items.
         task: name of the embedding task, whose route is used.
         examples: all of one form.
         settings: `metric_decimal_place`.
-        others: right answers of other records, which fill up where a record has few negatives of its own.
+        others: targets of other records, used if a record has few negatives.
 
     Returns:
-        The metric, and the fewest candidates that an example had.
+        The metric, and the smallest number of candidates of an example.
     """
     if isinstance(examples[0], RecordPairExample):
         scores = _score_records(vectors, task, cast(Sequence[RecordPairExample], examples), others)
     else:
         scores = _score_items(vectors, task, cast(Sequence[PairExample], examples))
     fewest = int(scores.isfinite().sum(1).min())
-    # Of equal scores the right answer has the worst rank.
+    # Among equal scores the target gets the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
-    # RecBole's form: whether each place of the list is a hit, and how many right answers there are.
+    # RecBole's format: whether each position of the list is a hit, and the number of targets.
     hits = rank == torch.arange(RANKED, device=rank.device)
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())

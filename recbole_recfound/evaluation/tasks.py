@@ -38,7 +38,7 @@ def run_tests(
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `test_args`, `metric_decimal_place` and `show_progress`.
-        seconds_left: a test is not begun when it would end later, by the slowest examples so far.
+        seconds_left: time limit; a test is skipped if it would exceed it, estimated by the slowest examples so far.
 
     Returns:
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
@@ -55,7 +55,7 @@ def run_tests(
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             started = time.monotonic()
-            # An example may take as long as the slowest so far.
+            # Estimate each example by the slowest so far.
             asked = len(test.examples) + len(test.valid)
             if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
@@ -118,17 +118,17 @@ def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
 
     Args:
         margins: [n] log p(yes) - log p(no).
-        wanted: [n] whether yes is right; without any yes the threshold is 0.
+        wanted: [n] whether yes is correct; without any yes the threshold is 0.
 
     Returns:
-        A value halfway between two margins; below all of them where yes is best said always.
+        A value halfway between two margins; below all of them if answering yes always is best.
     """
     if not wanted.any():
         return 0.0
     order = np.argsort(-margins, kind="stable")
     hits, said = np.cumsum(wanted[order]), np.arange(1, len(order) + 1)
     ranked = margins[order]
-    # A threshold cannot part equal margins.
+    # A threshold cannot separate equal margins.
     parts = np.append(ranked[1:] < ranked[:-1], True)
     f1 = np.where(parts, 2 * hits / (said + wanted.sum()), -1.0)
     best = int(f1.argmax())

@@ -23,7 +23,7 @@ from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base, training_loader, training_rows
 
 PERMUTED = "permuted_domains"
-"""Value of `control`: domains are dealt out at random, so that they mean nothing."""
+"""Value of `control`: domains are permuted at random, so that they mean nothing."""
 
 DOMAIN_FIELD = "iak_domain"
 """Column of a batch, int64 [B, number of domain types], that overrides what the domains' own rules say."""
@@ -59,13 +59,14 @@ class IAK(AbstractRecommender):
     Attributes:
         base: frozen here; stays in eval mode even when RecBole's trainer calls `train()`.
         base_trained: whether the base has weights from a training.
-        family, attachment: what is known about the base, and the place of the kernels.
+        family: how to read losses, vectors and scores from the base.
+        attachment: where the kernels are attached.
         width: size d of the vectors there.
         domains: one entry for each type of domain.
         banks: a bank of kernels for each type.
 
     Raises:
-        ConfigError: domains, sizes or places that cannot be.
+        ConfigError: invalid domains, sizes or places.
     """
 
     reads_instead: ClassVar[dict[str, str]] = {
@@ -95,7 +96,7 @@ class IAK(AbstractRecommender):
         checkpoint = None if base is not None else base_of(config)[1]
         self.base_trained = base is not None or checkpoint is not None
         if base is None:
-            # The kernels start the same whether the base is built here or given.
+            # The initial kernels do not depend on whether the base is built here.
             with torch.random.fork_rng():
                 base = make_base(dataset, checkpoint)
         self.base = base.requires_grad_(False).eval()
@@ -273,7 +274,7 @@ def domain_specs(config: Config) -> list[DomainSpec]:
     """Parse the setting `domain`.
 
     Raises:
-        ConfigError: no field is named, one is not of a known form, or one is named twice.
+        ConfigError: no field, a field of unknown form, or one that is specified more than once.
     """
     specs = [parse_domain(text) for text in config["domain"] or []]
     if not specs:
@@ -312,7 +313,7 @@ def _probed(family: Family, attachment: Attachment, base: AbstractRecommender, d
         rows = training_rows(base, dataset)
         batch = training_loader(dataset).collate_fn(np.flatnonzero(rows)[:3].tolist())
     finally:
-        np.random.set_state(state)  # drawing negatives here must not change those of the training
+        np.random.set_state(state)  # sampling negatives here must not change those of the training
     batch = batch.to(dataset.config["device"])
     width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
     probe(attachment, lambda: base.predict(batch), len(batch))

@@ -16,13 +16,13 @@ class ItemTable(nn.Module):
     ml-100k the user tower learned faster than with two tables.
 
     Args:
-        num_items: RecBole's item number, row 0 is padding.
+        num_items: RecBole's number of items; row 0 is padding.
         feature_size: width of the plain backbone's text features.
-        moved_size: leading features of which the change by training takes part too; 0: none.
+        moved_size: number of leading features whose change by training is added; 0: none.
         hidden_size: width d of the backbone.
         token_norm: norm of a soft token, the mean norm of the backbone's token embeddings.
-        use_text: text features take part.
-        use_id: a learned vector per item takes part.
+        use_text: use text features.
+        use_id: use a learned vector per item.
         id_scale: initial size of an id vector's entries, where the text's are about 1.
         dropout: on the text features, in training.
     """
@@ -56,7 +56,7 @@ class ItemTable(nn.Module):
         self.ids = nn.Embedding(num_items, hidden_size) if use_id else None
         if self.text is not None:
             nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(feature_size))
-            # The first time features move, nothing may jump: the change is read with weights that start at zero.
+            # The change enters with weights that start at zero, so that the first update changes no vector.
             nn.init.zeros_(self.text.weight[:, feature_size:])
             nn.init.zeros_(self.text.bias)
         if self.ids is not None:
@@ -65,8 +65,8 @@ class ItemTable(nn.Module):
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
         """Set the text features, centred (otherwise all texts point the same way) and scaled; row 0 remains padding.
 
-        Training moves all texts together far more than one against another. What is the same for all is left out: both
-        versions are standardised by themselves.
+        Training moves all texts together far more than relative to each other. Both versions are standardised on their
+        own, which removes the common part.
 
         Args:
             features: [num_items, feature_size] of the plain backbone.
@@ -97,7 +97,7 @@ class ItemTable(nn.Module):
             trained: [n, moved_size], where the table has been moved by training; else None.
 
         Raises:
-            ValueError: text features take no part in this table.
+            ValueError: the table does not use text features.
         """
         if self.text is None:
             raise ValueError("the item table has no text features")

@@ -25,9 +25,9 @@ def next_item_loss(
         targets: [B, L] item ids, 0 = none.
         items: [num_items, d] item vectors, normalised; row 0 is padding.
         temperature: of the softmax.
-        sampled: 0 for the full softmax; else the number of items drawn at random beside the batch's own targets.
-        past: [B, L] item ids read so far, 0 = padding: left out of the softmax of their and all later positions, unless
-            they are the target. None: every item is a candidate.
+        sampled: 0 for the full softmax; else the number of items sampled in addition to the batch's targets.
+        past: [B, L] item ids read so far, 0 = padding: excluded from the softmax of their and all later positions,
+            unless they are the target. None: every item is a candidate.
         targets_per_row: a row's loss is its sum over this constant, so that all positions of a batch have equal weight,
             however the batch is cut. None: the mean over the row's own targets.
 
@@ -37,7 +37,7 @@ def next_item_loss(
     wanted = targets > 0
     chosen = targets[wanted]
     if sampled:
-        # Every target of the batch has its own column, so no right answer is ever counted as a negative twice.
+        # Every target of the batch has its own column, so that no target is also a negative.
         drawn = torch.randint(1, len(items), (sampled,), device=items.device)
         columns, place = torch.unique(torch.cat([chosen, drawn]), return_inverse=True)
         items, place = items[columns], place[: len(chosen)]
@@ -94,8 +94,8 @@ def info_nce(
     Args:
         queries: [B, d], normalised.
         items: [U, d], normalised.
-        positive: [B] column of the right item.
-        allowed: [B, U] True where an item may stand in the denominator (always so for the right one).
+        positive: [B] column of the positive item.
+        allowed: [B, U] True where an item is in the denominator (always for the positive).
         temperature: of the softmax.
 
     Returns:

@@ -46,7 +46,7 @@ def turn(deadline: float | None, left: int, now: float | None = None) -> float |
 
     Args:
         deadline: a time of `time.monotonic()`; None: no limit.
-        left: trainings that have not begun, this one among them.
+        left: number of trainings that have not started, including this one.
         now: another time than the present, in tests.
     """
     if deadline is None:

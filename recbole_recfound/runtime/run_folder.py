@@ -16,7 +16,7 @@ from recbole_recfound.errors import ConfigError
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
-# Keys that say how a run is carried out, not what it computes: they do not make it another run.
+# Keys that change how a run is carried out but not its results: they do not change its identity.
 _CIRCUMSTANCES = {
     "resume",
     "output_dir",
@@ -43,7 +43,7 @@ class RunFolder:
     """One run's folder.
 
     Args:
-        path: the folder; created if need be.
+        path: the folder; created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:

@@ -39,7 +39,7 @@ class DomainBatchSampler(Sampler[list[int]]):
     With `dynamic`, domain d takes B_d rows at a time and its learning rate is scaled by sqrt(B_d / B); an epoch shows
     every row once, and small domains further rows until they have their share of `least_steps`. Steps of different
     domains are spread evenly over the epoch and share batches. `fixed` takes B rows of every domain. `mixed` shuffles
-    all rows, blind to domains.
+    all rows and ignores domains.
 
     Args:
         domain: int64 [N], domain of each training row, -1 = none (never drawn).

@@ -22,8 +22,8 @@ from recbole_recfound.system.run import Job, Run
 class System(ABC):
     """Configuration, computation, report and loading of a published system.
 
-    A run makes one instance. Everything that can be refused is refused by `check` (settings alone), `open_data` and
-    `__init__` (data and backbone), before the first job starts.
+    A run makes one instance. All input is validated by `check` (settings alone), `open_data` and `__init__` (data and
+    backbone), before the first job starts.
 
     Args:
         run: settings, data, clock and folder.

@@ -95,7 +95,7 @@ class CheckpointStore:
         try:
             step = int(folder.name.removeprefix("step-"))
             trained = load_file(folder / TRAINED, device=str(device))
-            # Random states live on the host whatever the device; the optimiser moves its own tensors.
+            # Random states are always on the host; the optimiser moves its own tensors.
             resume = load_file(folder / RESUME) if (folder / RESUME).is_file() else {}
             state = json.loads((folder / STATE).read_text())
         except Exception as error:

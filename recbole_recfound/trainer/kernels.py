@@ -1,4 +1,4 @@
-"""Training of a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and guard per domain."""
+"""Training of a bank of kernels, with optimiser state, batch size, early stopping and guard of each domain."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class TrainingSummary:
 
     Attributes:
         seconds: of training and validation.
-        epochs: epochs begun.
+        epochs: number of epochs started.
         converged: every domain stopped early.
         history: one record per step: `step`, `matching`, `compression`, `kl`, `beta`.
         steps: int64 [D], steps of each domain of the first type.
-        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base, -1 = the kernel it began from.
+        best_epoch: for each type, the epoch of each domain's best kernel; 0 = the base, -1 = the initial kernel.
     """
 
     seconds: float = 0.0
@@ -84,7 +84,7 @@ class KernelTrainer:
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        # Any sequence serves as a data set: torch asks for `__getitem__` and `__len__` alone.
+        # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
         rows = cast("Dataset[int]", range(sampler.size))
         self.loader = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
@@ -111,7 +111,7 @@ class KernelTrainer:
         Args:
             base_scores: validation scores of the base, [D] for each type: what a kernel must beat.
             show_progress: a bar over the steps.
-            warm: the kernels have been trained before, and are kept where they are already better than the base.
+            warm: whether the kernels have been trained before and remain where they are already better than the base.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -242,9 +242,9 @@ class KernelTrainer:
         for bank, found in zip(self.model.banks, epochs, strict=True):
             bank.enabled.copy_(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:
-            return  # the kept kernels have beaten the base already
+            return  # the selected kernels are already better than the base
         settled = False
-        while not settled:  # what one bank is worth may depend on another that goes off
+        while not settled:  # the effect of one bank may depend on others that are disabled
             settled = True
             for number, bank in enumerate(self.model.banks):
                 on = bank.enabled.clone()

@@ -56,7 +56,7 @@ def build_accelerator(config: Any) -> Accelerator:
         # accelerate fixes precision and device at a process's first run for all later ones.
         AcceleratorState._reset_state(reset_partial_state=True)
     if is_gpu(device) and device.index is not None:
-        # accelerate takes the current device, whichever a tensor is on.
+        # accelerate uses the current device.
         torch.accelerator.set_device_index(device.index)
     return Accelerator(
         mixed_precision=choose_precision(config["precision"], device),
@@ -100,8 +100,8 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after
-        # costs as much.
+        # Seconds of one encoding of all items, of the last validation and of the untrained probes, as estimates of the
+        # remaining cost.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -111,7 +111,7 @@ class RecFoundTrainer(Trainer):
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        # Forms of batches whose gradients have been looked at.
+        # Forms of batches whose gradients have been checked.
         self.checked: set[type] = set()
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:

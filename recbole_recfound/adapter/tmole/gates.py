@@ -26,7 +26,7 @@ class ForwardGates:
 
     Args:
         layers: those of a model; gates are computed for those that have the adapter with the same shape as `first`.
-        first: the layer that asks first.
+        first: the layer that runs first.
         adapter_name: the adapter.
         plan: of the batch.
         dtype: of the gates, where they differ from row to row; one gate for all rows is float32.
@@ -58,9 +58,9 @@ class ForwardGates:
     def take(self, layer: RoutedLayer, plan: Plan) -> Tensor | None:
         """Return a layer's gate [B or 1, n * r] times its scaling; None if it has to be recomputed.
 
-        A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a
-        gradient where none was recorded: both can happen after a forward through the first layers alone, when the next
-        one starts behind them. (Writes through `.data` cannot be detected.)
+        Gates are recomputed if a layer takes its gate twice (a second forward), if its weights have changed, or if it
+        needs a gradient that was not recorded: the last two can happen after a forward through the first layers alone.
+        Writes through `.data` cannot be detected.
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None

@@ -48,7 +48,7 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
     def update_layer(
         self, adapter_name: str, config: TMoLEConfig, task_table: TaskTable, inference_mode: bool = False
     ) -> None:
-        """Add an adapter. Its weights are float32 on the device of the base layer, whatever that one's dtype."""
+        """Add an adapter with float32 weights on the device of the base layer, whose dtype may differ."""
         self.r[adapter_name] = config.r
         self.scaling[adapter_name] = config.lora_alpha / config.r
         self.task_table[adapter_name] = task_table
@@ -117,7 +117,7 @@ class Linear(nn.Module, TMoLELayer):
         """Map x [B, T, d_in] or [B, d_in] under the current route.
 
         Raises:
-            RuntimeError: no route is set; the adapter never stays silent unless it is disabled.
+            RuntimeError: no route is set: an enabled adapter is never skipped.
             ValueError: the batch does not have one row per task.
         """
         if self.disable_adapters and self.merged:

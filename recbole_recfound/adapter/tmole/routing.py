@@ -2,7 +2,7 @@
 
 The route lives in a context variable for the duration of one forward and never on a module, where a second forward
 would overwrite it before the first one's backward. Gradient checkpointing runs parts of a forward again during
-backward, when the context is long gone (and, with CUDA, on another thread): each checkpoint carries its route along.
+backward, after the context has ended (and, with CUDA, on another thread): each checkpoint stores its route.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def use_route(route: Route | None) -> Iterator[None]:
 def checkpoint_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
     """Return the `context_fn` of `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)` for the current route.
 
-    Only needed around checkpoints of your own: the decoder layers' checkpoints are taken care of.
+    Only needed around your own checkpoints: those of the decoder layers are handled.
     """
     route = _layer_by_layer()
     return use_route(route), use_route(route)

@@ -18,7 +18,7 @@ class Domains:
     Attributes:
         text: as typed by the user.
         names: of the domains, in their order.
-        field: the column of a batch that decides.
+        field: the column of a batch that decides the domain.
         edges: of the buckets, where the domains are buckets.
     """
 
@@ -64,7 +64,7 @@ class ColumnDomains(Domains):
 
     Attributes:
         clock: `hour`, `weekday` or `month` of a time in seconds since 1970 (UTC), or empty: buckets.
-        raw_range: lowest and highest value of the column before RecBole put it between 0 and 1, or None: it did not.
+        raw_range: minimum and maximum of the column before RecBole's normalisation, or None: not normalised.
     """
 
     clock: str

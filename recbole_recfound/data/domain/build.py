@@ -28,13 +28,13 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | N
     knows.
 
     Args:
-        spec: as typed.
+        spec: parsed specification.
         train: RecBole's built training set.
-        fixed: `names` and `edges` of an earlier run, which stay; None: taken from the data.
+        fixed: `names` and `edges` of an earlier run, which are reused; None: taken from the data.
 
     Raises:
         ConfigError: there is no such field, the field would leak the target, or the rule does not fit it.
-        DataError: most values that must be numbers are none.
+        DataError: most values of a numeric rule are not numbers.
     """
     config = train.config
     _refuse_leaks(spec, train)
@@ -72,7 +72,7 @@ def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
 def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
-    # RecBole calls the length of a history a token too, though it has no names for its values.
+    # RecBole also gives the length of a history the type token, but no names for its values.
     if kind == FeatureType.TOKEN and spec.field in train.field2id_token:
         if spec.clock:
             raise ConfigError(
@@ -118,7 +118,7 @@ def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> 
     """Parse the number of each id, float64 [size]; NaN (no domain) for ids without one.
 
     Raises:
-        DataError: most values are no numbers.
+        DataError: most values are not numbers.
     """
     numbers, odd = np.full(size, np.nan), []
     for i, text in of_id.items():

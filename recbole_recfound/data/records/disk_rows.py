@@ -15,7 +15,7 @@ BLOCK = 1024
 class DiskRows:
     """Rows of one kind: appended one by one, then read as an array.
 
-    More than a block of them go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
+    More than a block of them are written to an unnamed file in the temporary folder (TMPDIR), deleted with the array.
 
     Args:
         kind: numpy's type of a row.
@@ -48,13 +48,13 @@ class DiskRows:
         """Return all rows in order, writable; must be the last call, since nothing can be added afterwards.
 
         Raises:
-            DataError: the temporary folder takes no more.
+            DataError: the temporary folder is full.
         """
         if self._file is None:
             return self._block[: self._filled].copy()
         self._write()
         try:
-            # Closing writes what is buffered and spares a descriptor: the map has its own.
+            # Closing flushes the buffer and frees a descriptor: the map has its own.
             with self._file as file:
                 file.flush()
                 rows = np.memmap(file, dtype=self._block.dtype, mode="r+", shape=(self._written,))

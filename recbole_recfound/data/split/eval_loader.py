@@ -16,14 +16,14 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking loader with `mask_history` for both general and sequential models.
 
     RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor
-    of 1.6 to 5. Here all that the user is known to have had at this phase is masked, also what lies before a truncated
-    sequence, except the right answers themselves.
+    of 1.6 to 5. Here all items of the user that are known at this phase are masked, including those before a truncated
+    sequence, except the targets.
 
     Args:
         config: the run's settings; `mask_history` turns the mask on or off.
         dataset: built validation or test set.
         sampler: RecBole's sampler of this phase.
-        known: what each user had before this phase.
+        known: each user's history before this phase.
         with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L],
             right-padded with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches
             are then `eval_batch_size` users; else they are as large as RecBole makes them.

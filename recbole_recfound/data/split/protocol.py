@@ -63,7 +63,7 @@ def build_splits(config: Config) -> Splits:
         config: a run's settings.
 
     Raises:
-        DataError: a part of the split is empty, or RecBole refuses the data.
+        DataError: a part of the split is empty, or RecBole rejects the data.
         ConfigError: one of our models would be evaluated other than by full ranking.
     """
     modes = config["eval_args"]["mode"]
@@ -110,7 +110,7 @@ def check_labels(splits: Splits) -> None:
     """Check that the data set of a click model has a column of labels.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such column.
     """
     config = splits.config
     label = config["LABEL_FIELD"]

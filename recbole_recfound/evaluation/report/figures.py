@@ -18,7 +18,7 @@ def curves(series: Curves, ylabel: str) -> str:
 
     Args:
         series: name -> (step, value) points.
-        ylabel: what the values are.
+        ylabel: label of the values.
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.2))
     for name, points in series.items():
@@ -96,7 +96,7 @@ def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
 def _svg(figure: plt.Figure) -> str:
     figure.tight_layout()
     text = io.StringIO()
-    # No date, so that the same run writes the same page; no links either.
+    # Without date and links, so that the same run writes the same page.
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(text, format="svg", metadata=nothing)
     plt.close(figure)

@@ -13,7 +13,7 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     if "split" not in protocol:
         return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
     form = f"{protocol['mode']} rows"
-    if protocol["mode"] == "full":  # candidates that are drawn, and labelled rows, leave nothing to mask
+    if protocol["mode"] == "full":  # nothing is masked for sampled candidates and labelled rows
         form = f"full ranking, history {'masked' if protocol['mask_history'] else 'NOT masked'}"
     return (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
@@ -132,7 +132,7 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
         remarks = f", {test['invalid']} unreadable" if "invalid" in test else ""
         if test.get("candidates", RANKED) < RANKED:
-            remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: there are no others"
+            remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: the data have no more"
         if constant := test.get("constant"):
             remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
         tested = f"{test['examples']} of {test['available']} examples from {test['source']}"

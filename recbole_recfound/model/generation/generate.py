@@ -20,7 +20,7 @@ from recbole_recfound.model.generation.trie import TokenTrie
 class Generator:
     """Generate answers to prompts, greedily or by beam search.
 
-    What a backbone's own `generation_config` says (temperature, penalties, forbidden words, ...) has no effect.
+    The backbone's `generation_config` (temperature, penalties, forbidden words, ...) has no effect.
 
     Args:
         adapted: backbone with adapter.
@@ -68,7 +68,7 @@ class Generator:
     ) -> list[list[int]]:
         """Generate like `answers`, and return token ids without the end token."""
         written: list[list[int]] = [[] for _ in prompts]
-        # Similar lengths share a batch: little is spent on padding.
+        # Similar lengths share a batch, to save padding.
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
         size = max(1, self.batch_rows // self.beams)
         with self._ready():

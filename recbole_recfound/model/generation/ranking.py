@@ -47,9 +47,7 @@ class GenerativeRanking:
         for row, (history, length) in enumerate(zip(histories, lengths, strict=True)):
             left = scores[row].clone()
             if model.masks_history:
-                left[
-                    history[:length]
-                ] = -torch.inf  # the evaluation leaves these out: they would only use up candidates
+                left[history[:length]] = -torch.inf  # masked by the evaluation: they would waste candidates
             chosen = self._chosen(left)
             likely = self._likelihoods(history[:length], chosen)
             # Cosines are at most 1: reranked items get 2 to 3, above all others.

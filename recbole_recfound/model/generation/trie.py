@@ -35,7 +35,7 @@ class TokenTrie:
 
         Args:
             nodes: [R] nodes of one level.
-            level: how many tokens lead there; 0 is the root.
+            level: depth of the nodes; 0 is the root.
 
         Returns:
             Tokens, child nodes and whether there is such a child, [R, W] each, W the level's widest node.
@@ -73,7 +73,7 @@ def _levels(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int], np.nda
         Token and child of every edge, most children of a node of each level, and the first edge of every node.
     """
     tokens, children, counts, widths = [], [], [], []
-    node = np.zeros(len(rows), dtype=np.int64)  # where each row has come to
+    node = np.zeros(len(rows), dtype=np.int64)  # current node of each row
     begin, size = 0, 1  # nodes of this level
     for column in rows.T:
         alive = column >= 0

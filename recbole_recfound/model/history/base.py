@@ -1,7 +1,7 @@
 """The interface of a history mode, and the registry of modes.
 
-A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that
-both always agree. A new one is a file of this package with a class under `@register_history("name")`.
+A mode is one class that collates histories for the data and encodes them for the model, so that both always agree. To
+add a mode, add a file to this package with a class under `@register_history("name")`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Passed(NamedTuple):
         hidden: [B, d], h'; equal to h where there is no domain.
         code: [B, r], z; 0 where there is no domain.
         kl: [B], nats between each row's Gaussian and its domain's prior; 0 where there is no domain or no Gaussian.
-        aux: [B, a], the auxiliary head's reading of z, or None without such a head.
+        aux: [B, a], output of the auxiliary head on z, or None without such a head.
     """
 
     hidden: torch.Tensor
@@ -116,7 +116,7 @@ class IAKKernelBank(nn.Module):
 
         Args:
             h: [B, d].
-            domain: int64 [B], -1 = none: the row comes back as it is, bit for bit.
+            domain: int64 [B], -1 = none: the row is returned unchanged, bit for bit.
 
         Returns:
             h' [B, d].

@@ -45,7 +45,7 @@ class Layout(ABC):
 class EachRow(Layout):
     """One block per row of the batch, including rows without a domain.
 
-    Reads a matrix for each row, but sorts nothing and, on a device, waits for nothing.
+    Reads a matrix for each row, but needs no sorting and no synchronisation with a device.
 
     Attributes:
         domain: int64 [B]; any domain for rows that have none.
@@ -68,12 +68,11 @@ class EachRow(Layout):
 class Blocks(Layout):
     """The rows that have a domain, arranged as [N, size]; incomplete blocks are padded.
 
-    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal
-    the domains are.
+    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain.
 
     Attributes:
         rows: int64 [K], rows of the batch that have a domain, grouped by domain.
-        slots: int64 [K], where each of them lies in the flattened blocks.
+        slots: int64 [K], index of each of them in the flattened blocks.
         domain: int64 [N], domain of each block.
         size: rows in a block.
     """

@@ -33,8 +33,8 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
         model: with trained kernels.
         config: of the run.
         digest: the base's hash.
-        base: where the base lies.
-        folder: the run's folder; a base inside of it is named relative to it.
+        base: path of the base.
+        folder: the run's folder; the path of a base inside of it is relative.
     """
     inside = base.is_relative_to(folder)
     return {
@@ -56,7 +56,7 @@ def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
         folder: an IAK run's folder.
 
     Raises:
-        ConfigError: it is no finished IAK run.
+        ConfigError: not a finished IAK run.
         DataError: a file is damaged.
     """
     if not (folder / CHOSEN).is_file():

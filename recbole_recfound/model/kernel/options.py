@@ -43,8 +43,8 @@ class IAKOptions(Options):
         lambda_c: weight of the compression loss, which reads the code alone.
         lambda_kd: weight of the squared distance to the base's vectors (against forgetting).
         schedule: joint, or two_phase: first the encoder (compression), then the decoder (matching).
-        sampling: dynamic: batches grow with the root of a domain's size. fixed: equal batches. mixed: blind to domains.
-        least_steps: steps that every domain makes at least.
+        sampling: dynamic: batches grow with the root of a domain's size. fixed: equal batches. mixed: ignores domains.
+        least_steps: minimum number of steps of every domain.
         cold: domains without training rows use the base, or the mean of the trained kernels.
         warm_start: run folder whose kernels, matched by domain name, are the initial ones. Empty: none.
         base_share: share of the training rows (the earliest, where the split is by time) that a base trained first

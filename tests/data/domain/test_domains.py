@@ -171,7 +171,7 @@ def test_a_few_values_that_are_no_numbers_have_no_domain(write_dataset, capsys):
 
 def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
     for field, message in [
-        ("rating", "what is to be predicted"),
+        ("rating", "the target"),
         ("class", "field of items, which would leak the target"),
         ("item_id", "the item to be ranked"),
         ("colour", "no field 'colour' in tiny's .user or .item"),
@@ -188,7 +188,7 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
         "DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]}
     )
     assert len(build_domains(parse_domain("release_year"), clicks.train_set)) > 3
-    with pytest.raises(ConfigError, match="what is to be predicted"):
+    with pytest.raises(ConfigError, match="the target"):
         build_domains(parse_domain("label"), clicks.train_set)
 
 
