@@ -69,11 +69,11 @@ class Bench:
         return texts
 
     def trie_of(self, texts: np.ndarray) -> TokenTrie:
-        """What holds answers to texts."""
+        """Return the constraint of answers to texts."""
         return TokenTrie(texts.tolist(), _EndOnly.eos_token_id, self.device)
 
     def writer(self, generator: Generator, trie: TokenTrie | None) -> Callable[[], None]:
-        """Writes as many tokens for every prompt, held to the trie or free."""
+        """Generate the same number of tokens for every prompt, constrained to the trie or free."""
         tasks = ["SR"] * len(self.prompts)
         return lambda: generator.tokens(self.prompts, tasks, self.title + 1, trie)
 

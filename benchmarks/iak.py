@@ -71,7 +71,7 @@ class _Items:
         self.items = items
 
     def num(self, field: str) -> int:
-        """Number of ids of a field."""
+        """Return the number of ids of a field."""
         return self.items
 
 

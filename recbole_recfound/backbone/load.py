@@ -31,7 +31,7 @@ class Backbone:
 
     @property
     def context(self) -> int:
-        """Tokens it can read at once, as its configuration says; no limit where it says nothing."""
+        """Maximum context in tokens, from the configuration; unlimited if it has none."""
         return getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
 

@@ -61,7 +61,7 @@ class DomainScorer:
 
     @cached_property
     def _engine(self) -> Trainer:
-        """Made when it is first needed: a scorer that refuses its settings has made no folder for checkpoints."""
+        """RecBole's Trainer, built on first use, so that invalid settings leave no checkpoint folder behind."""
         engine = Trainer(self.config, self._lent)
         train_set = self._train_data._dataset
         engine.tot_item_num = train_set.item_num

@@ -12,8 +12,8 @@ from recbole_recfound.adapter.tmole.dropout import Dropout
 class ItemTable(nn.Module):
     """Soft tokens and ranking vectors of the items.
 
-    Both take the same vectors: what an item's users teach about it as a target holds for it in a history, and on
-    ml-100k the user tower learned faster than with two tables.
+    Both share the same vectors: what training teaches about an item as a target also applies to it in a history, and
+    on ml-100k the user tower learned faster than with two tables.
 
     Args:
         num_items: RecBole's number of items; row 0 is padding.

@@ -448,7 +448,7 @@ class RecFoundTrainer(Trainer):
 
     @property
     def probe_share(self) -> float:
-        """Probes' share of the time of all steps, data included, validation and refreshes left out."""
+        """Probes' share of the time of all steps, including data, without validation and refreshes."""
         return self.probes.seconds / max(self.step_seconds, 1e-9)
 
     # Checkpoints -----------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Histories:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [num_users], how many items each user had."""
+        """int64 [num_users], length of each user's history."""
         return np.diff(self.indptr)
 
     def of(self, user: int) -> np.ndarray:

@@ -107,7 +107,7 @@ class Task(ABC):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """All allowed answers where there are few: generation is constrained to them."""
+        """All allowed answers of a closed task: generation is constrained to them."""
         return self.answers
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:

@@ -18,7 +18,7 @@ class GenerativeRanking:
     ranking are reranked; all others follow in their previous order.
 
     Args:
-        model: RecFound, trained with `sr_form: title`.
+        model: RecFound, trained with `task_args: {SR: {form: title}}`.
         collator: makes the prompts of SR.
         candidates: items ranked for each user.
     """

@@ -72,7 +72,7 @@ class History(ABC):
 
         Args:
             layers: of the backbone.
-            configured: `backbone_layers`; None: the mode's default.
+            configured: `user_layers`; None: the mode's default.
         """
         return _depth(layers, configured, cls.user_layers)
 
