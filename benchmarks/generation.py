@@ -73,7 +73,7 @@ class Bench:
         return TokenTrie(texts.tolist(), _EndOnly.eos_token_id, self.device)
 
     def writer(self, generator: Generator, trie: TokenTrie | None) -> Callable[[], None]:
-        """Generate the same number of tokens for every prompt, constrained to the trie or free."""
+        """Return a call that generates the same number of tokens for every prompt, constrained to the trie or free."""
         tasks = ["SR"] * len(self.prompts)
         return lambda: generator.tokens(self.prompts, tasks, self.title + 1, trie)
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -88,12 +89,12 @@ class Adapted(nn.Module):
         self.base.eval()
         return self
 
-    def predict(self, interaction) -> torch.Tensor:
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's predictions with the module attached."""
         with self.attachment.using(self.module):
             return self.base.predict(interaction)
 
-    def full_sort_predict(self, interaction) -> torch.Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's full-ranking scores with the module attached."""
         with self.attachment.using(self.module):
             return self.base.full_sort_predict(interaction)

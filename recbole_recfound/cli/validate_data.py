@@ -13,7 +13,10 @@ from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from recbole_recfound.data.records.questions import Questions
+    from recbole_recfound.data.records.records import Record
 
 USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
 
@@ -76,13 +79,19 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
     return files, parse_arguments(words)
 
 
-def _check(path: Path, skip: bool, tokenizer) -> Questions:
-    """Print what one file holds; gives its questions."""
+def _check(path: Path, skip: bool, tokenizer: PreTrainedTokenizerBase) -> Questions:
+    """Print the content of one file, and return its questions."""
     from tqdm import tqdm
 
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
-    from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.data.records.records import (
+        MOST_LISTED,
+        BadRecord,
+        GenerativeRecord,
+        fingerprint,
+        read_lines,
+    )
     from recbole_recfound.data.task import TASKS
     from recbole_recfound.data.text import plain_tokens
 
@@ -148,7 +157,7 @@ def percentiles(counts: Mapping[int, int]) -> list[int]:
     return lengths[places].tolist()
 
 
-def _texts(record) -> dict[str, list[str]]:
+def _texts(record: Record) -> dict[str, list[str]]:
     """Group a record's texts by their part."""
     from recbole_recfound.data.records.records import GenerativeRecord
 

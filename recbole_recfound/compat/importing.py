@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -33,7 +33,9 @@ class RepairingFinder(MetaPathFinder):
     def __init__(self, repairs: Mapping[str, Repair]) -> None:
         self._repairs = dict(repairs)
 
-    def find_spec(self, fullname: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Implement Python's finder protocol: None means "not found here"."""
         if fullname not in self._repairs:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -200,7 +200,7 @@ class DomainScorer:
         return told
 
 
-def _weighted(domains, name: str) -> float | None:
+def _weighted(domains: Iterable[dict[str, Any]], name: str) -> float | None:
     """Return the mean of a metric over domains, weighted by their rows; None where no domain has it."""
     known = [(found[name], found["rows"]) for found in domains if name in found]
     return float(np.average([value for value, _ in known], weights=[rows for _, rows in known])) if known else None

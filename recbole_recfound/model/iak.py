@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
@@ -187,7 +188,7 @@ class IAK(AbstractRecommender):
         self.base.eval()
         return self
 
-    def domain_of(self, interaction) -> torch.Tensor:
+    def domain_of(self, interaction: Interaction) -> torch.Tensor:
         """Return the domains of a batch, int64 [B, types], -1 = none."""
         if DOMAIN_FIELD in interaction:
             return interaction[DOMAIN_FIELD]
@@ -206,7 +207,7 @@ class IAK(AbstractRecommender):
         passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
         return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes
 
-    def losses(self, interaction) -> Losses:
+    def losses(self, interaction: Interaction) -> Losses:
         """Return all parts of the loss in one pass of the base."""
         domain, seen = self.domain_of(interaction), []
 
@@ -223,7 +224,7 @@ class IAK(AbstractRecommender):
         kl = sum((done.kl.mean() for done in passes), zero)
         return Losses(matching, sum(compression, zero), kl, F.mse_loss(adapted, hidden))
 
-    def _compression(self, read: torch.Tensor, interaction) -> torch.Tensor:
+    def _compression(self, read: torch.Tensor, interaction: Interaction) -> torch.Tensor:
         """Return the auxiliary head's task loss on the code: of a click's logit, or of a vector among frozen items."""
         if self.family.items is None:
             return F.binary_cross_entropy_with_logits(read.squeeze(-1), interaction[self.base.LABEL].float())
@@ -242,17 +243,17 @@ class IAK(AbstractRecommender):
             self.items = self.family.items(self.base).detach()
         return self.items
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Return the matching loss alone; the trainer weighs all parts (`losses`)."""
         return self.losses(interaction).matching
 
-    def predict(self, interaction) -> torch.Tensor:
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's `predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.predict(interaction)
 
-    def full_sort_predict(self, interaction) -> torch.Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's `full_sort_predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.kernel import IAKKernelBank
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.domain_adam import DomainAdam
 
@@ -179,7 +181,7 @@ class KernelTrainer:
             self._step(interaction.to(self.device), phase)
             bar.update()
 
-    def _step(self, interaction, phase: str) -> None:
+    def _step(self, interaction: Interaction, phase: str) -> None:
         record = self.fitted.history
         beta = self.options.beta * min(1.0, (len(record) + 1) / (WARM_UP * self.planned))
         losses = self.model.losses(interaction)
@@ -200,7 +202,7 @@ class KernelTrainer:
         told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
         record.append({"step": len(record) + 1, "beta": beta, **told})
 
-    def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
+    def _move(self, number: int, bank: IAKKernelBank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
         """Make one optimiser step of the domains that have rows in the batch and have not stopped."""
         counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
         going = torch.as_tensor(~self.stopped[number], device=counts.device)
@@ -226,7 +228,7 @@ class KernelTrainer:
         self.stopped[number] |= stale
 
     @torch.no_grad()
-    def _keep(self, bank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
+    def _keep(self, bank: IAKKernelBank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
         index = torch.from_numpy(domains).to(self.device)
         for weight, copy in zip(bank.parameters(), kept, strict=True):
             copy[index] = weight[index]

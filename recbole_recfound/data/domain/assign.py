@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_recfound.compat.raw_column import as_in_file
 
@@ -30,7 +31,7 @@ class Domains:
     def __len__(self) -> int:
         return len(self.names)
 
-    def of(self, interaction) -> torch.Tensor:
+    def of(self, interaction: Interaction) -> torch.Tensor:
         """Return the domain of each row of a batch, int64 [B], -1 = none.
 
         Args:

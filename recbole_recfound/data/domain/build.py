@@ -99,7 +99,12 @@ def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[st
 
 
 def _of_entities(
-    spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: Mapping[str, Any] | None, path: Path
+    spec: DomainSpec,
+    train: Dataset,
+    id_field: str,
+    by_token: dict[str, str],
+    fixed: Mapping[str, Any] | None,
+    path: Path,
 ) -> Domains:
     """Build domains of users or items from a column of their file."""
     if spec.clock:
@@ -167,7 +172,7 @@ def _of_tokens(
     return LookupDomains(spec.text, names, field, (), table)
 
 
-def permuted(domains: Domains, train, seed: int) -> Domains:
+def permuted(domains: Domains, train: Dataset, seed: int) -> Domains:
     """Permute the domains among users (or items): a control in which a domain means nothing.
 
     Args:
@@ -190,7 +195,7 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
     return replace(domains, table=table)
 
 
-def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
+def eval_domains(domains: Domains, held_out: Dataset) -> torch.Tensor | None:
     """Return the domain of each user's held-out rows, for loaders with one row per user and no columns of .inter.
 
     Args:

@@ -6,7 +6,11 @@ import copy
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.history_dataset import add_histories
@@ -29,7 +33,15 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             are then `eval_batch_size` users; else they are as large as RecBole makes them.
     """
 
-    def __init__(self, config, dataset, sampler, *, known: Histories, with_histories: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        sampler: Sampler | RepeatableSampler,
+        *,
+        known: Histories,
+        with_histories: bool,
+    ) -> None:
         self.known = known
         self.with_histories = with_histories
         rows = copy.copy(dataset)
@@ -44,7 +56,9 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             self.step = self.config["eval_batch_size"]
             self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[Interaction, tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor, torch.Tensor]:
         """Return RecBole's batch: interaction, (row, item) to mask or None, and rows and items of the targets."""
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         users = interaction[self.uid_field].numpy()

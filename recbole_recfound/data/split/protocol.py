@@ -265,7 +265,7 @@ def _refuse_empty(config: Config, built: list[Dataset]) -> None:
             )
 
 
-def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler):
+def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler: Any) -> Any:
     loader = get_dataloader(config, "train")
     if config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
         return loader(config, train_set, sampler, shuffle=config["shuffle"])
@@ -275,7 +275,7 @@ def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler)
     )
 
 
-def _eval_loader(config: Config, phase: str, rows: Dataset, sampler, known: Histories):
+def _eval_loader(config: Config, phase: str, rows: Dataset, sampler: Any, known: Histories) -> Any:
     loader = get_dataloader(config, phase)
     if loader is not FullSortEvalDataLoader:
         return loader(config, rows, sampler, shuffle=False)

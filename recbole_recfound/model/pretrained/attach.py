@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -105,7 +106,7 @@ class Attachment:
     def _rows_of_table(self) -> Callable[[], None]:
         original = getattr(self.base, self._name)
 
-        def lazily(*args, **kwargs):
+        def lazily(*args: Any, **kwargs: Any) -> Any:
             if self._table is None:
                 with torch.no_grad():
                     first, *rest = original(*args, **kwargs)
