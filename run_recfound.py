@@ -1,4 +1,4 @@
-"""Trains RecFound (or a model of RecBole) on a data set and compares it with RecBole's models: `--help` lists every option."""
+"""Train RecFound (or a model of RecBole) on a data set and compare it with RecBole's models; see `--help`."""
 
 import sys
 

@@ -11,7 +11,7 @@ README = HERE / "README.md"
 setup(
     name="recbole_recfound",
     version=re.search(r'__version__ = "(.+)"', (HERE / "recbole_recfound" / "__init__.py").read_text())[1],
-    description="An LLM plug-in for RecBole 1.2.1: train one language model on your atomic files, compare it in one table",
+    description="An LLM plug-in for RecBole 1.2.1: train a language model on atomic files, compare it in one table",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     # 3.11: the least that transformers 5 wants, and the last for which ray 2.6.3 (which RecBole 1.2.1 wants) has wheels
@@ -43,7 +43,7 @@ setup(
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
         "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13", "hyperopt>=0.2.7"],
-        "quality": ["ruff>=0.12", "mypy>=1.15", "import-linter>=2.3", "types-PyYAML", "types-tqdm"],
+        "quality": ["ruff>=0.17,<0.18", "mypy>=2.4,<2.5", "import-linter>=2.3", "types-PyYAML", "types-tqdm"],
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
     },
     license="MIT",

@@ -1,10 +1,10 @@
-"""A data set in which two domains like opposite things: what kernels per domain must be able to learn, and a base cannot.
+"""A data set whose two domains like opposite items: kernels per domain can learn it, a shared base cannot.
 
     python -m benchmarks.flipped FOLDER [--seed=0]
 
 writes FOLDER/flipped/flipped.{inter,user,item}. Every item has a flavour between -1 and 1, and a kind that tells it
-roughly; users of domain `north` click with probability sigmoid(strength * flavour), those of `south` with sigmoid(-strength * flavour).
-Users have few rows, so that a base can hardly learn each user's side.
+roughly; users of domain `north` click with probability sigmoid(strength * flavour), those of `south` with
+sigmoid(-strength * flavour). Users have few rows, so that a base can hardly learn each user's side.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python -m benchmarks.generation --json generation.json
 
-Every ratio is a median over rounds in which both sides are timed one after the other. On a CPU one thread is used and its CPU
-time is counted; on another device, wall time after synchronisation. The backbone has SmolLM2-135M's shape and random
-weights, with TMoLE; the catalogue's texts have random tokens and one length, so that both sides write equally many tokens.
+Every ratio is a median over rounds in which both sides are timed one after the other. On a CPU one thread is used and
+its CPU time is counted; on another device, wall time after synchronisation. The backbone has SmolLM2-135M's shape and
+random weights, with TMoLE; the catalogue's texts have random tokens and one length, so that both sides write equally
+many tokens.
 
 Ratios:
     constrained_over_free  tokens per second when held to the catalogue, over free `generate`      (mark: >= 0.9)
@@ -68,11 +69,11 @@ class Bench:
         return texts
 
     def trie_of(self, texts: np.ndarray) -> TokenTrie:
-        """What holds answers to texts."""
+        """Return the constraint of answers to texts."""
         return TokenTrie(texts.tolist(), _EndOnly.eos_token_id, self.device)
 
     def writer(self, generator: Generator, trie: TokenTrie | None) -> Callable[[], None]:
-        """Writes as many tokens for every prompt, held to the trie or free."""
+        """Return a call that generates the same number of tokens for every prompt, constrained to the trie or free."""
         tasks = ["SR"] * len(self.prompts)
         return lambda: generator.tokens(self.prompts, tasks, self.title + 1, trie)
 

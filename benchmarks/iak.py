@@ -2,11 +2,11 @@
 
     python -m benchmarks.iak --json iak.json
 
-Every ratio is a median over pairs timed one after the other in turn, so that a slow moment hits both sides. On a CPU one thread is
-used and its CPU time is counted; on another device, wall time after synchronisation.
+Every ratio is a median over pairs timed one after the other in turn, so that a slow moment hits both sides. On a CPU
+one thread is used and its CPU time is counted; on another device, wall time after synchronisation.
 
 Ratios (below 1: the bank is cheaper):
-    bank_over_base      SASRec with histories of 50 and a bank of D = 64 against SASRec alone: scores of all items for a mixed batch
+    bank_over_base      SASRec with histories of 50 and a bank of D = 64 against SASRec alone, on a mixed batch
     bank_over_loop      the bank's pass over a mixed batch against the loop over domains, one kernel after the other
     training_over_loop  the same, forward and backward
 """
@@ -71,7 +71,7 @@ class _Items:
         self.items = items
 
     def num(self, field: str) -> int:
-        """Number of ids of a field."""
+        """Return the number of ids of a field."""
         return self.items
 
 
@@ -112,7 +112,7 @@ def ratio(
             (one, other)[number]()
             if repeat:  # the first round warms up
                 seconds[number].append(clock(device) - start)
-    return statistics.median(a / b for a, b in zip(*seconds)), *map(statistics.median, seconds)
+    return statistics.median(a / b for a, b in zip(*seconds, strict=True)), *map(statistics.median, seconds)
 
 
 def measure(

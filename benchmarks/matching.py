@@ -1,7 +1,8 @@
 """Product matching without a model: what always saying yes and counting common words (prices left out) reach.
 
-`python -m benchmarks.matching TRAIN TEST --json FILE` reads JSON-lines records of Product_Matching whose prompts hold the two products in
-lines of their own (`Product 1: ...`, `Product 2: ...`). A model that does not beat these two is not reading the text.
+`python -m benchmarks.matching TRAIN TEST --json FILE` reads JSON-lines records of Product_Matching whose prompts hold
+the two products in lines of their own (`Product 1: ...`, `Product 2: ...`). A model that does not beat these two is not
+reading the text.
 """
 
 import argparse

@@ -74,7 +74,7 @@ class Bench:
         self.half = half
 
     def backbone(self) -> PreTrainedModel:
-        """A backbone of its own that shares the weights of all others."""
+        """Return a new backbone that shares the weights of all others."""
         with torch.device("meta"):
             twin = LlamaForCausalLM(SHAPE)
         twin.load_state_dict(self.source.state_dict(), strict=True, assign=True)
@@ -83,7 +83,7 @@ class Bench:
         return twin
 
     def model(self, kind: str, **options: object) -> PeftModel:
-        """An adapted backbone in training mode, B not zero."""
+        """Return an adapted backbone in training mode with non-zero B."""
         torch.manual_seed(1)
         model = build_adapter(self.backbone(), kind, task_table(), **options).train()
         for name, parameter in model.named_parameters():
@@ -114,7 +114,7 @@ class Bench:
             return model.get_base_model().model(self.ids[rows], use_cache=False).last_hidden_state
 
     def stepper(self, model: PeftModel, split: bool = False) -> Callable[[], None]:
-        """A full training step: forward, backward, optimiser."""
+        """Run a full training step: forward, backward, optimiser."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=1e-6)
 

@@ -1,4 +1,4 @@
-"""The public functions of the package; they pass on to the rooms that do the work."""
+"""The public functions of the package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_recfound(
     Args:
         model: a system of this package (`RecFound`, `IAK`), one registered elsewhere, or any of RecBole's models. None:
             `model` of `config_dict` or of the files, else RecFound.
-        dataset: RecBole data set name; `data_path` says where it is. None: as for `model`, else ml-100k.
+        dataset: RecBole data set name, in the folder `data_path`. None: as for `model`, else ml-100k.
         config_file_list: YAML files, weakest first.
         config_dict: settings by key; they win over files.
         saved: keep weights and checkpoints in the run folder (results and report are always written).
@@ -36,7 +36,7 @@ def run_recfound(
         `comparison` (rows of the table) and `run_dir`.
 
     Raises:
-        ConfigError, DataError, BackboneError: refused before anything expensive starts.
+        ConfigError, DataError, BackboneError: raised before anything expensive starts.
         TrainingError: training cannot continue; the last good checkpoint stays.
     """
     return execute(Request.of(model, dataset, config_file_list, config_dict, baselines), saved)
@@ -51,7 +51,7 @@ def load_recfound(run_dir: str | Path, backbone: str | None = None, data_path: s
         data_path: where data sets lie, for known users (`user=`) and for IAK; None: where they were for the run.
 
     Raises:
-        ConfigError: there is no such run, or it cannot be served.
+        ConfigError: no such run, or it cannot be served.
         DataError: data or files are missing or damaged.
     """
     return load_run(run_dir, backbone=backbone, data_path=data_path)

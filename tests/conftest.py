@@ -46,7 +46,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write_dataset(tmp_path: Path):
-    """Writes a data set: `write_dataset("name", inter=[[...], ...], item=[...])`, first row the header; gives `data_path`."""
+    """Return a writer of data sets: `write_dataset("name", inter=[[...], ...], item=[...])`, header first."""
 
     def write(name: str, **tables: list[list]) -> Path:
         folder = tmp_path / "written" / name
@@ -108,7 +108,7 @@ def small_settings(tiny_path: Path, tiny_backbone: Path) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate():
-    """accelerate keeps its state for the whole process; runs of different precision follow each other in one session."""
+    """Reset accelerate's process-wide state between tests: consecutive runs differ in precision."""
     yield
     from accelerate.state import AcceleratorState
 

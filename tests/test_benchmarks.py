@@ -18,7 +18,7 @@ def _write(path, *pairs):
 
 
 def test_matching_by_common_words(tmp_path, capsys):
-    """The threshold comes from the training part: 2 of 3 words is yes there, so that it finds one of two and is wrong once."""
+    """The threshold comes from the training part (2 of 3 words is yes there): one of two is right, one is wrong."""
     train = _write(
         tmp_path / "train.jsonl", ("red shoe; price: 5", "red shoe x; price: 9", "yes"), ("red shoe", "red hat", "no")
     )

@@ -18,7 +18,8 @@ from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.runtime.locations import properties_dir
 print(Path(recbole_recfound.__file__).resolve().parent)
 print(properties_dir().resolve())
-print(len(read_settings(properties_dir() / "overall.yaml")), sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))[-1])
+names = sorted(p.name for p in (properties_dir() / "dataset").glob("*.yaml"))
+print(len(read_settings(properties_dir() / "overall.yaml")), names[-1])
 """
 
 
@@ -113,7 +114,7 @@ def test_sdist_is_a_checkout(sdist, tmp_path):
     assert (sdist / "run_recfound.py").is_file() and (sdist / "tests" / "conftest.py").is_file()
     inside = ("docs/index.md", "docs/images/sampling.svg", "examples/RecentPop.yaml", "recbole_recfound/py.typed")
     assert all((sdist / name).is_file() for name in (*FILES[2:], *inside))
-    package, properties = _look(tmp_path, sdist)
+    _, properties = _look(tmp_path, sdist)
     assert properties == str(sdist / "properties")
 
 
@@ -126,7 +127,8 @@ def test_editable_install(source, tmp_path):
     target = tmp_path / "site"
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--target", target]
     _python("-m", "pip", "install", *flags, "-e", source, cwd=tmp_path)
-    # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a file too: not read
+    # what `site` does with the .pth file that an editable install leaves; the tests' own environment may hold such a
+    # file too: not read
     look = (
         f"import site, sys; site.addsitedir({str(target)!r}); sys.path.append({sysconfig.get_path('purelib')!r})\n"
         + LOOK

@@ -14,7 +14,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def tiny_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
-    """One token per byte, so that any text can be written; pad and end token are the same, as in the bundled backbone."""
+    """Build a tokenizer of one token per byte: any text can be written; pad and end token are equal, as in SmolLM2."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(SPECIAL + letters)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

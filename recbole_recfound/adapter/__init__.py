@@ -1,4 +1,4 @@
-"""Adapters: TMoLE as a PEFT tuner, one shared LoRA beside it, and checks that an adapter does its work."""
+"""Adapters: TMoLE as a PEFT tuner, one shared LoRA, and checks that an adapter has an effect."""
 
 from recbole_recfound.adapter.build import accept_tasks, build_adapter, routing, without_adapter
 from recbole_recfound.adapter.check import check_adapter, check_gradients, record_layers

@@ -1,4 +1,4 @@
-"""One way to put an adapter on a backbone and to route its forwards, whatever the adapter."""
+"""A common interface to put any adapter on a backbone and to route its forwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def accept_tasks(model: PeftModel) -> None:
 
 
 def routing(model: PeftModel, tasks: Tasks) -> AbstractContextManager[None]:
-    """Context in which the rows of every forward of `model`, or of a part of its backbone, belong to `tasks`.
+    """Return a context in which the rows of every forward of `model`, or of a part of its backbone, belong to `tasks`.
 
     Args:
         model: a model of `build_adapter`; for a shared LoRA the context does nothing.
@@ -66,7 +66,7 @@ def routing(model: PeftModel, tasks: Tasks) -> AbstractContextManager[None]:
 def without_adapter(model: PeftModel) -> Iterator[None]:
     """Run the plain backbone; what was frozen stays frozen.
 
-    PEFT makes every adapter trainable when it switches it on again, also one that must not learn.
+    PEFT makes every adapter trainable when it is enabled again, even one that must remain frozen.
     """
     trained = [(weight, weight.requires_grad) for weight in model.parameters()]
     try:

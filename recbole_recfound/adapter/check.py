@@ -1,6 +1,6 @@
-"""Checks that an adapter really takes part: a silent one trains nothing and nobody notices.
+"""Checks that an adapter takes part: an adapter without effect trains nothing, and nothing else would report it.
 
-A wrong keyword, a lost hook or an unwired checkpoint leaves the backbone's own output, with a loss that looks healthy.
+A wrong keyword, a lost hook or an unpatched checkpoint leaves the backbone's output, with a loss that looks healthy.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -23,15 +24,15 @@ from recbole_recfound.errors import TrainingError
 def check_adapter(
     model: PeftModel, run: Callable[[], torch.Tensor], tasks: Sequence[int | str], adapter_name: str = "default"
 ) -> None:
-    """Start-up check: with B perturbed, the adapter changes the output, and so does changing the task.
+    """Check at start-up that the adapter changes the output, and that the task does, with B perturbed.
 
-    B is restored exactly, the random state is left alone.
+    B is restored exactly, the random state is unchanged.
 
     Args:
         model: the adapted model.
         run: runs the model, or the part of it that will be trained, on one small batch and returns a tensor. It must
             not set a route of its own.
-        tasks: at least one task per kind used; all must give different outputs (a shared LoRA is only held against
+        tasks: at least one task per kind used; all must give different outputs (a shared LoRA is only compared with
             the backbone).
         adapter_name: which adapter.
 
@@ -52,7 +53,7 @@ def check_adapter(
         model.train(was_training)
     silent = [task for task, output in outputs.items() if torch.equal(output, plain)]
     if silent:
-        raise TrainingError(f"the adapter is silent: task {silent[0]!r} gives the backbone's own output")
+        raise TrainingError(f"the adapter has no effect: task {silent[0]!r} gives the backbone's output")
     if not isinstance(model.base_model, TMoLEModel):
         return
     for first, second in combinations(outputs, 2):
@@ -77,7 +78,7 @@ def record_layers(model: PeftModel) -> Iterator[set[str]]:
 
 
 def check_gradients(model: PeftModel, layers: Collection[str] | None = None, adapter_name: str = "default") -> None:
-    """After the first backward: every adapted layer's B has a gradient that is not zero.
+    """Check after the first backward that every adapted layer's B has a non-zero gradient.
 
     (A's is zero as long as B is: only B shows whether a layer learns.)
 
@@ -104,17 +105,18 @@ def check_gradients(model: PeftModel, layers: Collection[str] | None = None, ada
         first = ", ".join(sorted(silent)[:3]) or "any adapted layer (none ran)"
         more = f" and {len(silent) - 3} more layers" if len(silent) > 3 else ""
         raise TrainingError(
-            f"no gradient reached the adapter in {first}{more}: it does not run, or no loss depends on it, as when embedding examples have"
-            " no other text beside them to be told from (batch_args: contrastive; task_args: hard_negatives; or records with neg)"
+            f"adapter: no gradient reached {first}{more}: the layers do not run, or no loss depends on them. Embedding "
+            "examples need negatives: raise batch_args: contrastive or hard_negatives, or add neg to the records"
         )
 
 
-def _adapted_layers(model: PeftModel) -> list[tuple[str, nn.Module]]:
+def _adapted_layers(model: PeftModel) -> list[tuple[str, Any]]:
+    # PEFT's layers are nn.Modules and BaseTunerLayers at once, which no type says.
     modules = model.get_base_model().named_modules()
     return [(name, module) for name, module in modules if isinstance(module, BaseTunerLayer)]
 
 
-def _lora_B(layer: nn.Module, adapter_name: str) -> nn.Parameter:
+def _lora_B(layer: Any, adapter_name: str) -> nn.Parameter:
     return layer.tmole_lora_B[adapter_name] if isinstance(layer, TMoLELayer) else layer.lora_B[adapter_name].weight
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 
-from recbole_recfound.adapter.tmole import TMoLELayer
+from recbole_recfound.adapter.tmole import TMoLEConfig, TMoLELayer
 
 
 def export_lora(
@@ -40,7 +41,7 @@ def export_lora(
         state[f"base_model.model.{name}.lora_B.weight"] = lora_B.contiguous()
     if not state:
         raise ValueError(f"the model has no TMoLE adapter named {adapter_name!r}")
-    source = model.peft_config[adapter_name]
+    source = cast(TMoLEConfig, model.peft_config[adapter_name])
     config = LoraConfig(
         r=rank,
         lora_alpha=rank,

@@ -1,4 +1,4 @@
-"""Finds the atomic files of a data set and checks that the columns a run needs are there, before RecBole would try to download."""
+"""Search for a data set's atomic files and validation of their columns, before RecBole tries to download them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NO_DATASET = "none"
 
 
 def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filename: list[str] | None = None) -> Path:
-    """The folder of a data set's atomic files: `data_path/dataset`, or RecBole's own copy of its example `ml-100k`.
+    """Return the folder of a data set's atomic files: `data_path/dataset`, or RecBole's copy of `ml-100k`.
 
     Args:
-        dataset: the data set's name, which its folder and files carry.
+        dataset: the data set's name, also that of its folder and files.
         data_path: the folder that holds the data sets' folders.
         explicit: whether the user named `data_path`; then a copy of ml-100k in it goes before RecBole's.
         benchmark_filename: the parts of a data set that comes split (`dataset.PART.inter`), else None.
@@ -109,17 +109,14 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             read,
             (stamp.st_mtime_ns, stamp.st_size),
         )
-    for suffix in set(form.load_col or {}) & {"user", "item"}:
+    load_col = form.load_col or {}
+    for suffix in set(load_col) & {"user", "item"}:
         path = folder / f"{dataset}.{suffix}"
-        unknown = (
-            sorted(set(form.load_col[suffix]) - set(columns_of(path, form.separator, form.encoding)))
-            if path.is_file()
-            else []
-        )
-        if unknown:
-            raise DataError(
-                f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(columns_of(path, form.separator, form.encoding))}"
-            )
+        if not path.is_file():
+            continue
+        present = columns_of(path, form.separator, form.encoding)
+        if unknown := sorted(set(load_col[suffix]) - set(present)):
+            raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(present)}")
 
 
 @lru_cache(maxsize=64)
@@ -131,16 +128,17 @@ def _check_rows(
     read: frozenset[str],
     stamp: tuple[int, int],
 ) -> None:
-    """Refuses rows that RecBole would read as something else: cells too many or too few, text where numbers belong, no id or time.
+    """Reject rows that RecBole would misread: a wrong number of cells, text in a numeric column, no id or time.
 
-    Every row is looked at once per file and process, one line in memory.
+    Every file is read once per process, one line in memory at a time.
 
     Args:
         path: an interaction file.
-        separator, encoding: of the file.
+        separator: between cells.
+        encoding: of the file; None: UTF-8.
         filled: columns that must not be empty.
         read: columns that are read.
-        stamp: of the file; another one is looked at anew.
+        stamp: of the file (size and time); a changed file is checked again.
     """
     ends = separator.encode()
     with open(path, "rb") as file:
@@ -166,7 +164,7 @@ def _check_rows(
                     float(cells[place] or b"nan")
                 except ValueError:
                     text = cells[place].decode("utf-8", "backslashreplace")
-                    raise DataError(f"{path}:{number}: {name} is {text!r}, which is no number") from None
+                    raise DataError(f"{path}:{number}: {name} is {text!r}, expected a number") from None
             if not line.isascii():
                 _decoded(line, encoding, path, number)
 

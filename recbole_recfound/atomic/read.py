@@ -27,12 +27,12 @@ class AtomicTable:
     rows: list[tuple[str, ...]]
 
     def column(self, name: str) -> list[str]:
-        """All values of one column, in file order."""
+        """Return all values of one column, in file order."""
         index = list(self.kinds).index(name)
         return [row[index] for row in self.rows]
 
     def by_key(self, name: str) -> dict[str, dict[str, str]]:
-        """Rows as dicts, keyed by the column `name`; a repeated key is refused with its line.
+        """Return the rows as dicts, keyed by the column `name`; reject a repeated key with its line.
 
         Raises:
             DataError: the file has no such column, or two rows share a key.
@@ -44,7 +44,7 @@ class AtomicTable:
         for line, row in enumerate(self.rows, start=2):
             if row[index] in table:
                 raise DataError(f"{self.path}:{line}: {name} '{row[index]}' appears twice; keep one row per {name}")
-            table[row[index]] = dict(zip(names, row))
+            table[row[index]] = dict(zip(names, row, strict=True))
         return table
 
 
@@ -57,8 +57,8 @@ def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) 
         encoding: of the text; None: UTF-8.
 
     Raises:
-        DataError: not in that encoding, an empty file, a header cell without a known type, or a row with too many or too few cells;
-            always with file:line.
+        DataError: not in that encoding, an empty file, a header cell without a known type, or a row with too many or
+            too few cells; always with file:line.
     """
     lines = _lines(path, encoding)
     kinds = header_kinds(path, lines[0], separator)
@@ -87,7 +87,7 @@ def _lines(path: Path, encoding: str | None) -> list[str]:
 
 
 def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
-    """Columns of an atomic file and their types, in file order.
+    """Return the columns of an atomic file and their types, in file order.
 
     Raises:
         DataError: a column without a known type, or a column twice.
@@ -104,12 +104,12 @@ def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
 
 
 def wrong_cells(path: Path, number: int, found: int, wanted: int, separator: str) -> DataError:
-    """What to say of a row with too many or too few cells."""
+    """Return the error for a row with the wrong number of cells."""
     advice = f"a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced"
     return DataError(f"{path}:{number}: {found} cells where the header has {wanted} ({advice})")
 
 
 def not_in_encoding(path: Path, number: int, encoding: str | None) -> DataError:
-    """What to say of a row whose bytes are no text."""
+    """Return the error for a row that is not text in the file's encoding."""
     name = (encoding or "utf-8").upper()
     return DataError(f"{path}:{number}: not {name}; convert the file, or name its encoding (encoding: latin-1)")

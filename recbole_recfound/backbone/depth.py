@@ -5,6 +5,7 @@ view shares every module with the full model, so adapters placed in a layer are 
 """
 
 import copy
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
@@ -13,8 +14,30 @@ from transformers import PreTrainedModel
 
 from recbole_recfound.errors import BackboneError
 
+if TYPE_CHECKING:
 
-def first_layers(decoder: PreTrainedModel, depth: int) -> PreTrainedModel:
+    class Decoder(PreTrainedModel):
+        """Typed view of a decoder, with attributes that `PreTrainedModel` does not declare."""
+
+        config: Any
+        embed_tokens: nn.Embedding
+        layers: nn.ModuleList
+        norm: nn.Module
+else:
+    Decoder = PreTrainedModel
+
+
+def decoder_of(model: nn.Module) -> Decoder:
+    """Return the decoder of a causal language model, without its head."""
+    return cast(Decoder, model.base_model)
+
+
+def head_of(model: nn.Module) -> nn.Linear:
+    """Return the language-model head of a causal language model."""
+    return cast(nn.Linear, cast(PreTrainedModel, model).get_output_embeddings())
+
+
+def first_layers(decoder: Decoder, depth: int) -> Decoder:
     """Return `decoder` cut to its first `depth` layers, sharing all modules and parameters.
 
     The final norm is kept only when no layer is cut: in between, hidden states are taken as they are.
@@ -65,8 +88,8 @@ def decode(
 
 
 @torch.no_grad()
-def check_bidirectional(decoder: PreTrainedModel, ids: torch.Tensor) -> None:
-    """Embedding prompts are read in both directions: a later token must change an earlier state.
+def check_bidirectional(decoder: Decoder, ids: torch.Tensor) -> None:
+    """Check that the decoder can attend in both directions: a later token must change an earlier state.
 
     Args:
         decoder: full decoder.

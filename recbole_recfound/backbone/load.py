@@ -20,7 +20,7 @@ class Backbone:
     Attributes:
         model: causal LM, `requires_grad` off everywhere, in `eval()`.
         tokenizer: its tokenizer, with a pad token.
-        name: what the user asked for.
+        name: name or folder as configured.
         fingerprint: short hash of the configuration and a sample of the weights; caches and adapters are tied to it.
     """
 
@@ -31,7 +31,7 @@ class Backbone:
 
     @property
     def context(self) -> int:
-        """Tokens it can read at once, as its configuration says; no limit where it says nothing."""
+        """Maximum context in tokens, from the configuration; unlimited if it has none."""
         return getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
 
@@ -46,7 +46,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
     Args:
         name: `smollm2-135m-instruct` (bundled), a hub name, or a local folder.
         device: where the weights go.
-        dtype: of the weights; adapters stay float32 whatever this is.
+        dtype: of the frozen weights; adapters are always float32.
 
     Raises:
         BackboneError: not installed, not found, not a causal LM, or without decoder layers we can reach.
@@ -71,7 +71,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
             raise BackboneError(
                 f"backbone '{name}' ({config.model_type}) has no {what} under .{part}, as Llama, Mistral and Qwen have"
             )
-    # Keys and values of earlier calls are of no use in training and cost memory; generation asks for them itself.
+    # A key-value cache is useless in training and costs memory; generation enables it itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
     return Backbone(model, tokenizer, name, fingerprint(model))
@@ -107,7 +107,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def _attention(device: torch.device) -> str:
-    """Attention kernel: on CPUs the fused one is slower in backward (bf16, rows of 100 to 300 tokens: 1.15 times a step)."""
+    """Return the attention kernel; on CPUs the fused one is slower in backward (bf16, 100-300 tokens: 1.15x a step)."""
     return "sdpa" if is_gpu(device) else "eager"
 
 

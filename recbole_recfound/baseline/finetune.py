@@ -1,4 +1,4 @@
-"""What IAK is compared with: other ways to fine-tune a trained model for each domain, one copy of it per domain."""
+"""Baselines of IAK: other ways to fine-tune a trained model for each domain, one copy per domain."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
@@ -30,7 +32,7 @@ LORA_RANK = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all methods share.
+    """The base and sizes that all methods share.
 
     Attributes:
         base: trained model, never changed.
@@ -62,12 +64,12 @@ class BottleneckAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """[..., d] to [..., d]."""
+        """Map [..., d] to [..., d]."""
         return h + self.up(self.down(h).relu())
 
 
 class Adapted(nn.Module):
-    """A frozen base with a module plugged in; has RecBole's `predict` and `full_sort_predict`.
+    """A frozen base with a module attached; has RecBole's `predict` and `full_sort_predict`.
 
     Args:
         base: frozen model.
@@ -75,29 +77,31 @@ class Adapted(nn.Module):
         module: maps [..., d] to [..., d].
     """
 
+    base: AbstractRecommender
+
     def __init__(self, base: nn.Module, attachment: Attachment, module: nn.Module) -> None:
         super().__init__()
         self.base, self.attachment, self.module = base.requires_grad_(False).eval(), attachment, module
 
     def train(self, mode: bool = True) -> Adapted:
-        """The base stays in eval."""
+        """Switch the mode of the module; the base stays in eval."""
         super().train(mode)
         self.base.eval()
         return self
 
-    def predict(self, interaction) -> torch.Tensor:
-        """The base's, with the module."""
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the base's predictions with the module attached."""
         with self.attachment.using(self.module):
             return self.base.predict(interaction)
 
-    def full_sort_predict(self, interaction) -> torch.Tensor:
-        """The base's, with the module."""
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the base's full-ranking scores with the module attached."""
         with self.attachment.using(self.module):
             return self.base.full_sort_predict(interaction)
 
 
 def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any], torch.Tensor]]:
-    """A model for one domain, with only what the method trains requiring gradients.
+    """Build a model for one domain in which only the weights that the method trains require gradients.
 
     Args:
         method: one of `METHODS` but `frozen`.
@@ -112,20 +116,21 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
     family = recipe.family
     if method == "adapter":
         adapter = BottleneckAdapter(recipe.width, recipe.bottleneck)
-        model = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(
+        adapted = Adapted(recipe.base, Attachment(recipe.base, family.place), adapter).to(
             next(recipe.base.parameters()).device
         )
 
         def loss(interaction: Any) -> torch.Tensor:
-            with model.attachment.using(adapter):
+            with adapted.attachment.using(adapter):
                 return family.loss(recipe.base, interaction)
 
-        return model, loss
+        return adapted, loss
     if not family.differentiable:
         raise ConfigError(
-            f"tuning_baselines: {type(recipe.base).__name__} as a base gives no gradients; only frozen and adapter can be used"
+            f"tuning_baselines: the base {type(recipe.base).__name__} has no gradients; only frozen and adapter can "
+            "be used"
         )
-    model = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
+    model: nn.Module = recipe.fresh() if method == "scratch" else copy.deepcopy(recipe.base)
     model.requires_grad_(method in WHOLE_MODEL)
     if method == "head":
         for name in family.head:
@@ -143,7 +148,7 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
 
 
 def _inject_lora(model: nn.Module) -> None:
-    """LoRA on every linear map; on the embeddings of models that have none."""
+    """Add LoRA to every linear map, or to the embeddings of models that have none."""
     for kind in (nn.Linear, nn.Embedding):
         targets = [name for name, module in model.named_modules() if type(module) is kind]
         if targets:
@@ -155,18 +160,18 @@ def _inject_lora(model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class FineTuner:
-    """Fine-tunes one model per domain of the first type, under the conditions of IAK's kernels.
+    """Fine-tune one model per domain of the first type, under the conditions of IAK's kernels.
 
-    Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does not improve on
-    the base, the domain keeps the base. `scratch` has no base to keep.
+    Every method has IAK's epochs, batch sizes, least steps, early stopping per domain and guard: where validation does
+    not improve on the base, the domain keeps the base. `scratch` has no base to keep.
 
     Attributes:
         recipe: the base and sizes.
-        sampler: sizes of the domains' batches (its own order is not used up).
+        sampler: sizes of the domains' batches (its order is not advanced).
         collate: training rows to a batch.
         scorer: validation and test.
         options: epochs, learning rate, patience.
-        deadline: a time of `time.monotonic()`; what is left until then is shared out among the domains.
+        deadline: a time of `time.monotonic()`; the time until then is divided among the domains.
     """
 
     recipe: Recipe
@@ -184,8 +189,8 @@ class FineTuner:
             show_progress: a bar over the domains.
 
         Returns:
-            The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all domains),
-            `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
+            The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all
+            domains), `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
 
         Raises:
             ConfigError: the base has nothing that the method could train.
@@ -245,7 +250,9 @@ class FineTuner:
     ) -> bool:
         """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
         options, batches = self.options, self.sampler.only(domain)
-        loader = DataLoader(range(batches.size), batch_sampler=batches, collate_fn=self.collate)
+        # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
+        rows = cast("Dataset[int]", range(batches.size))
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)
         kept, stale, steps = None, 0, 0
@@ -270,7 +277,7 @@ class FineTuner:
         return kept is not None
 
     def _score(self, model: nn.Module, valid: torch.Tensor) -> float:
-        """Validation score of one domain's rows, higher is better; -inf where it cannot be computed."""
+        """Return the validation score of one domain's rows, higher is better; -inf where it is undefined."""
         if not len(valid):
             return float("-inf")
         scorer = self.scorer
@@ -281,7 +288,7 @@ class FineTuner:
 
 
 class _Patchwork:
-    """What the base scored, with the rows of some domains replaced by what their own models scored."""
+    """The base's scores, with the rows of some domains replaced by the scores of their own models."""
 
     def __init__(self, whole: Collected) -> None:
         self.whole = {key: values.clone() for key, values in whole.items()}

@@ -21,11 +21,11 @@ WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 
 
 class _OutOfTime(Exception):
-    """Ends RecBole's training loop after an epoch."""
+    """Raised to end RecBole's training loop after an epoch."""
 
 
 def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Config:
-    """RecBole's defaults for a model, under the protocol of a run.
+    """Return RecBole's defaults for a model, under the protocol of a run.
 
     Args:
         name: a RecBole model.
@@ -48,7 +48,7 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
 
 
 def check_baselines(names: list[str], config: Config, reference: Splits) -> None:
-    """Finds everything that would keep a baseline out of the table, before anything is trained.
+    """Reject baselines that cannot be part of the table, before anything is trained.
 
     Args:
         names: RecBole models.
@@ -78,7 +78,7 @@ def run_baseline(
         config: the run's settings.
         reference: the splits of the run's own model; the baseline must hold out the same rows.
         checkpoint_dir: where RecBole's trainer saves.
-        deadline: a time of `time.monotonic()` after which no epoch is begun, beside `baseline_time_budget`.
+        deadline: a time of `time.monotonic()` after which no epoch starts, in addition to `baseline_time_budget`.
 
     Returns:
         The table's row, see `fit_and_score`.
@@ -98,23 +98,23 @@ def run_baseline(
 
 
 def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> Row:
-    """Trains a RecBole model with RecBole's trainer and tests its best checkpoint.
+    """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
     Args:
         config: the model's settings.
         splits: its data.
-        deadline: a time of `time.monotonic()`; an epoch that would probably end after it is not begun (the first always is).
+        deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first.
 
     Returns:
-        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it), `eval_seconds` (test),
-        `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early stopping ended training, or there is
-        nothing to repeat) and `note`.
+        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),
+        `eval_seconds` (test), `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early
+        stopping ended training, or there is nothing to repeat) and `note`.
     """
     return fit(config, splits, deadline)[0]
 
 
 def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[Row, nn.Module]:
-    """As `fit_and_score`, and gives the model at its best checkpoint as well."""
+    """Train and test like `fit_and_score`, and return the model at its best checkpoint as well."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, splits.train_set).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -145,7 +145,7 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
 
 
 def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, float], None]]:
-    """A list that grows with the end of each validated epoch, and the callback for RecBole's `fit` that fills it."""
+    """Return a list that grows with each validated epoch, and the callback for RecBole's `fit` that fills it."""
     ends: list[float] = []
     begin = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""`--help`, written from the comments of the YAML files: every option with its default and its effect."""
+"""`--help`, generated from the comments of the YAML files: every option with its default and its effect."""
 
 from __future__ import annotations
 

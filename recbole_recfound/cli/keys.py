@@ -69,7 +69,7 @@ def _options(setting: Setting) -> list[str]:
 
 
 def _allowed(setting: Setting) -> str:
-    """The allowed values of a key in words; names of RecBole's models are too many to list."""
+    """Return the allowed values of a key in words; names of RecBole's models are too many to list."""
     rule = rule_of_hint([setting])
     named = f"any {rule.registry}" if isinstance(NAMES.get(rule.registry), ModelNames) else ""
     return ", ".join(filter(None, [expected(replace(rule, registry="") if named else rule), named]))

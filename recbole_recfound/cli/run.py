@@ -69,7 +69,7 @@ def read_request(argv: list[str], usage: str) -> dict[str, Any] | None:
 
 
 def _names_in(paths: list[str]) -> dict[str, Any]:
-    """The names of model and data set in YAML files; files with errors are reported later, with all other problems."""
+    """Return the model and data set that YAML files name; errors in files are reported later."""
     names = {}
     for path in paths:
         with suppress(ConfigError):

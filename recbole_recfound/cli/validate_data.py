@@ -13,7 +13,10 @@ from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from recbole_recfound.data.records.questions import Questions
+    from recbole_recfound.data.records.records import Record
 
 USAGE = """usage: recfound validate-data FILES... [--backbone=NAME] [--skip_bad_rows]
 
@@ -26,7 +29,7 @@ DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
 
 def command(argv: list[str]) -> int:
-    """Checks files and prints what is in them.
+    """Validate files and print a summary of their contents.
 
     Args:
         argv: the words after the verb.
@@ -35,7 +38,7 @@ def command(argv: list[str]) -> int:
         0; bad lines that were skipped are listed.
 
     Raises:
-        DataError: a line that is no record (file:line and key).
+        DataError: a line that is not a record (file:line and key).
         ConfigError: no file, or an unknown option.
     """
     files, options = _split(argv)
@@ -52,7 +55,9 @@ def command(argv: list[str]) -> int:
         raise ConfigError("validate-data: name at least one file (recfound validate-data --help)")
     real = [Path(path).resolve() for path in files]
     if len(set(real)) < len(real):
-        raise ConfigError(f"validate-data: {next(path for path in real if real.count(path) > 1)} is given twice")
+        raise ConfigError(
+            f"validate-data: {next(path for path in real if real.count(path) > 1)} is specified more than once"
+        )
     from recbole_recfound.backbone.load import load_tokenizer
     from recbole_recfound.config.settings import check_value
 
@@ -66,7 +71,7 @@ def command(argv: list[str]) -> int:
 
 
 def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
-    """Files and options; a word after `--backbone` is its value, one after any other option is a file."""
+    """Split words into files and options; only `--backbone` takes the next word as its value."""
     files: list[str] = []
     words: list[str] = []
     for before, word in zip(["", *argv], argv, strict=False):
@@ -74,13 +79,19 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | bool]]:
     return files, parse_arguments(words)
 
 
-def _check(path: Path, skip: bool, tokenizer) -> Questions:
-    """Print what one file holds; gives its questions."""
+def _check(path: Path, skip: bool, tokenizer: PreTrainedTokenizerBase) -> Questions:
+    """Print the content of one file, and return its questions."""
     from tqdm import tqdm
 
     from recbole_recfound.data.records.disk_rows import DiskRows
     from recbole_recfound.data.records.questions import Questions
-    from recbole_recfound.data.records.records import MOST_LISTED, BadRecord, GenerativeRecord, fingerprint, read_lines
+    from recbole_recfound.data.records.records import (
+        MOST_LISTED,
+        BadRecord,
+        GenerativeRecord,
+        fingerprint,
+        read_lines,
+    )
     from recbole_recfound.data.task import TASKS
     from recbole_recfound.data.text import plain_tokens
 
@@ -118,10 +129,10 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
         told = ", ".join(f"{p}%: {value}" for p, value in zip(PERCENTILES, percentiles(counts), strict=True))
         print(f"  {name} {part}, tokens: {told}")
     asked = Questions(fingerprints)
-    print(f"  {len(asked) - asked.distinct()} records ask what an earlier one asks")
+    print(f"  {len(asked) - asked.distinct()} records repeat the question of an earlier one")
     if unread:
         print(
-            f"  {unread} answers are none of their task (refused in validation and test files), "
+            f"  {unread} answers do not fit their task (rejected in validation and test files), "
             f"the first: {path}:{first_unread}"
         )
     for line in listed:
@@ -135,10 +146,10 @@ def _check(path: Path, skip: bool, tokenizer) -> Questions:
 
 
 def percentiles(counts: Mapping[int, int]) -> list[int]:
-    """For each of `PERCENTILES` the least length that so many texts do not exceed.
+    """Return, for each of `PERCENTILES`, the length that this share of the texts does not exceed.
 
     Args:
-        counts: length -> how many texts have it; all that is kept of them, however many there are.
+        counts: length -> number of texts with it, for constant memory.
     """
     lengths = np.array(sorted(counts))
     up_to = np.cumsum([counts[length] for length in lengths.tolist()])
@@ -146,8 +157,8 @@ def percentiles(counts: Mapping[int, int]) -> list[int]:
     return lengths[places].tolist()
 
 
-def _texts(record) -> dict[str, list[str]]:
-    """A record's texts by the part they play."""
+def _texts(record: Record) -> dict[str, list[str]]:
+    """Group a record's texts by their part."""
     from recbole_recfound.data.records.records import GenerativeRecord
 
     if isinstance(record, GenerativeRecord):

@@ -1,8 +1,8 @@
-"""RecBole 1.2.1 on today's torch, numpy, pandas, scipy and setuptools.
+"""Repairs that let RecBole 1.2.1 run on current versions of torch, numpy, pandas, scipy and setuptools.
 
-RecBole 1.2.1 is its last release and breaks on the current versions of nearly everything below it. Importing this package mends it:
-only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports the module it stands in, so that
-nothing heavy is imported here and no other user of torch, pandas or scipy notices.
+RecBole 1.2.1 is its last release and breaks on the current versions of nearly everything below it. Importing this
+package repairs it: only RecBole's own functions are changed, only in version 1.2.1, and each only when RecBole imports
+the module that contains it: importing this package stays cheap and other users of torch or pandas are unaffected.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def install(
     if any(isinstance(finder, RepairingFinder) for finder in sys.meta_path):
         return True
     set_numpy_aliases()
-    # nobody can act on the deprecations of a last release
+    # deprecations in RecBole's last release cannot be acted on
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     repairs = {module: [repair] for module, repair in repairs_by_module().items()}

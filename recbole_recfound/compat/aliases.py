@@ -1,4 +1,4 @@
-"""The names that numpy 1.24 and 2.0 took away and RecBole still uses at run time."""
+"""Names that numpy 1.24 and 2.0 removed and RecBole uses at run time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ ALIASES = {
 
 
 def set_numpy_aliases() -> None:
-    """Adds the missing names to numpy, as every RecBole `Config` does on old numpy; names numpy has are left alone.
+    """Add the missing names to numpy, as every RecBole `Config` does on old numpy; existing names are unchanged.
 
-    RecBole's metrics and layers use them without a `Config` too, for instance when a checkpoint is evaluated in a new process.
+    RecBole's metrics and layers use them without a `Config` too, for instance when a checkpoint is evaluated in a new
+    process.
     """
     for name, kind in ALIASES.items():
         if name not in vars(np):  # not hasattr: numpy 1 answers it with an error that names the removal

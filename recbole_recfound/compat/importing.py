@@ -1,9 +1,9 @@
-"""Repairs a module at the moment it is imported, so that nobody pays for modules that are never used."""
+"""Import hooks that repair a module when it is imported, so that unused modules cost nothing."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -24,17 +24,19 @@ class _RepairingLoader(SourceFileLoader):
 
 
 class RepairingFinder(MetaPathFinder):
-    """Finds the modules named in `repairs` where Python would, and repairs them as they are loaded or reloaded.
+    """Finder of the modules named in `repairs`, which repairs them as they are loaded or reloaded.
 
     Args:
-        repairs: module name -> context manager around the module's first run.
+        repairs: module name -> context manager around the execution of the module.
     """
 
     def __init__(self, repairs: Mapping[str, Repair]) -> None:
         self._repairs = dict(repairs)
 
-    def find_spec(self, fullname: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Python's finder protocol: None means "not mine"."""
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Implement Python's finder protocol: None means "not found here"."""
         if fullname not in self._repairs:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -43,7 +45,7 @@ class RepairingFinder(MetaPathFinder):
         return spec
 
     def repair_imported(self) -> None:
-        """Repairs the modules that were imported before this package was."""
+        """Repair the modules that were imported before this package."""
         for name, repair in self._repairs.items():
             if name in sys.modules:
                 with repair(sys.modules[name]):

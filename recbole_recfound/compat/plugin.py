@@ -36,7 +36,7 @@ class Plugin(NamedTuple):
 
 
 class AliasFinder(MetaPathFinder, Loader):
-    """Gives `recbole.model.general_recommender.<name>` for the models of a plug-in.
+    """Module that provides `recbole.model.general_recommender.<name>` for the models of a plug-in.
 
     Args:
         plugins: by the name of the model's class.

@@ -1,4 +1,4 @@
-"""A column of numbers as the file has it, where RecBole has put it between 0 and 1."""
+"""Values of a numeric column as in the file, where RecBole has normalised it to 0 to 1."""
 
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ Numbers = TypeVar("Numbers", np.ndarray, torch.Tensor)
 
 
 def raw_range(dataset: Dataset, field: str) -> tuple[float, float] | None:
-    """Lowest and highest value of a column before it was normalised (our repair of RecBole keeps them); None: it was not."""
+    """Return a column's minimum and maximum before normalisation (stored by our repair of RecBole), or None."""
     return getattr(dataset, "raw_ranges", {}).get(field)
 
 

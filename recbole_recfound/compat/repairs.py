@@ -1,4 +1,4 @@
-"""What is broken in RecBole 1.2.1, place by place, and what stands there instead.
+"""Defects of RecBole 1.2.1 and their repairs, one by one.
 
 The right-hand sides work on the old versions of the libraries as well.
 """
@@ -11,7 +11,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial, reduce
+from functools import partial
+from operator import attrgetter
 from types import ModuleType
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Place(NamedTuple):
     function: str
     old: str
     new: str
-    count: int = 1
+    times: int = 1
 
 
 # pandas 3: `frame[column]` is a copy, so filling it in place fills nothing, and silently so.
@@ -93,8 +94,8 @@ SPARSE = [
     ]
 ]
 
-# torch 2.6: `torch.load` refuses pickles unless told otherwise. RecBole's checkpoints are pickles (they hold the Config). Only the
-# calls that read the file which this run wrote, or which the user named, are told.
+# torch 2.6: `torch.load` refuses pickles by default. RecBole's checkpoints are pickles (they hold the
+# Config). Only calls that read a file which this run wrote, or which the user named, allow them.
 LOADING = [
     Place(module, function, call, call[:-1] + ", weights_only=False)", count)
     for module, function, call, count in [
@@ -126,15 +127,16 @@ LOADING = [
     ]
 ]
 
-# Every library: Pop counts an item once per batch, however often it stands there, and sampled negatives as well. It ranks by the
-# training interactions instead.
+# Every library: Pop counts an item once per batch, however often it stands there, and sampled negatives as well. It
+# ranks by the training interactions instead.
 COUNTING = [
     Place(
         MODELS + "general_recommender.pop",
         "Pop.__init__",
         "self.max_cnt = None",
         "self.max_cnt = None; "
-        "self.item_cnt[:, 0] = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items).to(self.device)",
+        "counts = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items); "
+        "self.item_cnt[:, 0] = counts.to(self.device)",
     ),
     Place(
         MODELS + "general_recommender.pop",
@@ -178,7 +180,7 @@ PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *COUNTI
 
 
 def repairs_by_module() -> dict[str, Repair]:
-    """Module name -> the repair that goes with its import."""
+    """Map module names to the repairs that follow their import."""
     places = defaultdict(list)
     for place in PLACES:
         places[place.module].append(place)
@@ -193,16 +195,16 @@ def repairs_by_module() -> dict[str, Repair]:
 def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
     yield
     for function in {place.function: None for place in places}:
-        replacements = [(place.old, place.new, place.count) for place in places if place.function == function]
+        replacements = [(place.old, place.new, place.times) for place in places if place.function == function]
         try:
-            rewrite(reduce(getattr, function.split("."), module), *replacements)
+            rewrite(attrgetter(function)(module), *replacements)
         except (PlaceNotFound, AttributeError, OSError) as error:
             warnings.warn(f"recbole not repaired at {module.__name__}.{function}: {error}", stacklevel=2)
 
 
 @contextmanager
 def _numpy_settings(module: ModuleType) -> Iterator[None]:
-    """`compatibility_settings` reads names that numpy 2 does not have; `set_numpy_aliases` has done its work."""
+    """Disable `compatibility_settings`, which reads names that numpy 2 lacks; `set_numpy_aliases` replaces it."""
     yield
     if not hasattr(module.Config, "compatibility_settings"):
         warnings.warn(
@@ -213,8 +215,10 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
 
 @contextmanager
 def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
-    """SINE's file turns on autograd's anomaly detection for the whole process as soon as any sequential model is imported: every
-    training beside it takes up to twice as long, and a NaN becomes an exception in the middle of backward.
+    """Restore autograd's anomaly mode after SINE's module is imported.
+
+    That module turns anomaly detection on for the whole process, and importing any sequential model imports it:
+    training takes up to twice as long, and a NaN raises in the middle of backward.
     """
     import torch  # that file imports it anyway
 
@@ -230,7 +234,10 @@ def _quick_start(places: list[Place], module: ModuleType) -> Iterator[None]:
 
 
 def _ray_tune() -> AbstractContextManager:
-    """RecBole needs ray 2.6.3 for one call, `tune.report`; it cannot be imported beside setuptools 82 or numpy 2."""
+    """Return a context in which `ray.tune` can be imported, with a stand-in where ray is missing or broken.
+
+    RecBole needs ray 2.6.3 for one call, `tune.report`; that version conflicts with setuptools 82 and numpy 2.
+    """
     try:
         importlib.import_module("ray.tune")
     except Exception:  # ray fails with whatever its dependencies fail with
@@ -240,11 +247,11 @@ def _ray_tune() -> AbstractContextManager:
 
 @contextmanager
 def _stand_in_for_ray() -> Iterator[None]:
-    """A `ray.tune` for RecBole's import only: it is gone again afterwards, so that nobody else takes it for ray."""
+    """Provide a `ray.tune` during RecBole's import only, so that no other package mistakes it for ray."""
     ray, tune = ModuleType("ray"), ModuleType("ray.tune")
-    ray.tune = tune
-    tune.report = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
-    before = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
+    vars(ray)["tune"] = tune
+    vars(tune)["report"] = lambda **metrics: None  # outside of a ray session, reporting goes nowhere
+    before: dict[str, ModuleType] = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
     sys.modules.update({"ray": ray, "ray.tune": tune})
     try:
         yield

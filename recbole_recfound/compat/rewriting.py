@@ -1,4 +1,4 @@
-"""Replaces an expression inside a function that is already defined, keeping the function object.
+"""Replacement of an expression inside a function that is already defined, keeping the function object.
 
 Repairs of one expression in a 60-line method would otherwise need a copy of the method.
 """
@@ -10,25 +10,26 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from types import CodeType
+from typing import cast
 
 
 class PlaceNotFound(LookupError):
-    """The text to replace is not (or not as often) in the function: this is not the RecBole the repair was written for."""
+    """The function does not contain the expected text: the repair was written for another version of RecBole."""
 
 
 def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
-    """Replaces text in the source of a function and gives the function the code compiled from it.
+    """Replace text in the source of a function and give the function the code compiled from it.
 
-    The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and tracebacks keep
-    the file and line of the original. All replacements of a function go into one call: the source that Python finds is always the
-    original one.
+    The function object stays the same, so classes, decorators and names imported elsewhere all see the change, and
+    tracebacks keep the file and line of the original. All replacements of a function go into one call: the source that
+    Python finds is always the original one.
 
     Args:
         function: a plain function, or one wrapped by decorators that set `__wrapped__`.
-        replacements: text on one line, what stands there instead (on one line), and how often the text must be found.
+        replacements: text on one line, its replacement (on one line), and the expected number of occurrences.
 
     Raises:
-        PlaceNotFound: a text stands there less or more often than it must; the function is left as it was.
+        PlaceNotFound: a text does not occur as often as expected; the function is unchanged.
     """
     inner = inspect.unwrap(function)
     source = textwrap.dedent(inspect.getsource(inner))
@@ -41,11 +42,11 @@ def rewrite(function: Callable, *replacements: tuple[str, str, int]) -> None:
 
 
 def _compile_like(source: str, original: CodeType) -> CodeType:
-    """Compiles one function with the file, lines and free variables (`__class__` where it calls `super()`) of the original."""
+    """Compile a function with the original's file, lines and free variables (`__class__` where it calls `super()`)."""
     tree = ast.parse(source)
     if original.co_freevars:
         scope = ast.parse(f"def scope({', '.join(original.co_freevars)}): pass")
-        scope.body[0].body = tree.body
+        cast(ast.FunctionDef, scope.body[0]).body = tree.body
         tree = scope
     ast.increment_lineno(tree, original.co_firstlineno - 1)
     code = compile(tree, original.co_filename, "exec", dont_inherit=True)

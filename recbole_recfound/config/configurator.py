@@ -121,7 +121,7 @@ class Config(RecBoleConfig):
         settings["data_path"] = str(folder)
 
     def _load_ratings(self, folder: Path) -> None:
-        """Where nobody says which columns to read, the rating is read too if there is one: a task needs it."""
+        """Read the rating too, if there is one and no columns are configured: a task needs it."""
         said = read_settings(path) if (path := properties_dir() / "dataset" / f"{self.dataset}.yaml").is_file() else []
         settings = self.final_config_dict
         file = folder / f"{self.dataset}.inter"
@@ -146,7 +146,7 @@ class Config(RecBoleConfig):
         self._settle_history()
 
     def _settle_history(self) -> None:
-        """`auto` becomes what it means here, so that what was trained on a GPU is the same model elsewhere."""
+        """Resolve `auto`, so that a model trained on a GPU is the same model elsewhere."""
         if self["history"] is not None:
             self.final_config_dict["history"] = history_name(self)
 

@@ -130,12 +130,12 @@ def readers(key: str) -> list[str]:
 
 
 def is_plugin_model(name: str) -> bool:
-    """Whether a model has a file of its own keys, in this package or registered with it."""
+    """Return whether a model has a file of its own keys, in this package or registered with it."""
     return name in OUR_MODELS or (name in ALSO_KNOWN and model_file(name) is not None)
 
 
 def is_recbole_model(name: str) -> bool:
-    """Whether a model is one of RecBole's."""
+    """Return whether a model is one of RecBole's."""
     return name not in OUR_MODELS and name not in ALSO_KNOWN and name in recbole_models()
 
 

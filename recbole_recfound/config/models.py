@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.errors import ConfigError
@@ -24,7 +24,7 @@ def recbole_models() -> tuple[str, ...]:
 
 
 def _plugin(name: str) -> Plugin:
-    """The modules of a model: `model/name.py`, and where they exist `trainer/name.py` and `model/name_dataset.py`."""
+    """Return the modules of a model: `model/name.py`, and if present `trainer/name.py` and `model/name_dataset.py`."""
     package = Path(__file__).resolve().parents[1]
     files = (f"model/{name.lower()}", f"trainer/{name.lower()}", f"model/{name.lower()}_dataset")
     modules = [f"{package.name}.{file.replace('/', '.')}" for file in files]
@@ -111,7 +111,7 @@ class ModelNames:
         return f"unknown {self.noun} {', '.join(near)}" if wrong else ""
 
 
-def get_model(name: str) -> type:
+def get_model(name: str) -> type[Any]:
     """Return a model class.
 
     Args:

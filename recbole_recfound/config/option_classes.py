@@ -47,7 +47,7 @@ def options_of(entry: Any) -> type[Options]:
 
 
 def _defaults(entry: Any) -> dict[str, Any]:
-    """Default of each option of a class or function; of a dataclass, its own fields, not those of its bases."""
+    """Return the default of each option of a class or function; of a dataclass, without inherited fields."""
     if isinstance(entry, type) and dataclasses.is_dataclass(entry):
         own = [field for field in dataclasses.fields(entry) if field.name in vars(entry).get("__annotations__", {})]
         return {
@@ -59,7 +59,7 @@ def _defaults(entry: Any) -> dict[str, Any]:
 
 
 def _hints_of(function: Any) -> dict[str, Any]:
-    """Annotations of a function whose types can be checked."""
+    """Return the annotations of a function whose types can be checked."""
     try:
         hints = get_type_hints(function)
     except (NameError, TypeError):  # names that exist for type checkers alone
@@ -99,7 +99,7 @@ def option_classes(options: str, settings: Mapping[str, Any] | None = None) -> d
 
 
 def _is_foreign(module: str) -> bool:
-    """Whether a module's first part is a package beside this one, not a room of it."""
+    """Return whether a module's first part is a package beside this one, not a room of it."""
     first = module.partition(".")[0]
     return importlib.util.find_spec(f"{PACKAGE}.{first}") is None
 
@@ -131,13 +131,13 @@ def option_problems(key: str, value: Any, settings: Mapping[str, Any], place: st
 
 
 def _joint_problems(values: Any, chosen: list[type[Options]], every: list[type[Options]], where: str) -> list[str]:
-    """Messages about options that several classes may have.
+    """Return messages about options that several classes may have.
 
     Args:
         values: option -> value.
         chosen: classes that read the options.
-        every: further classes that could be chosen instead; an option that only these have is ignored, so that a scheduler or
-            adapter can be swapped without touching its options.
+        every: further classes that could be chosen instead; an option that only these have is ignored, so that a
+            scheduler or adapter can be swapped without touching its options.
         where: name of the setting.
     """
     speaker = (chosen or every)[0]

@@ -18,8 +18,8 @@ class MergeOptions(Options):
     Attributes:
         last: number of last distinct checkpoints that are merged.
         density: share of each delta that remains, for methods that prune and for `sparsify`.
-        sparsify: sparsification of the deltas before methods that do not prune (linear, slerp): magnitude keeps the largest,
-            random rescales the rest.
+        sparsify: sparsification of the deltas before methods that do not prune (linear, slerp): magnitude keeps the
+            largest, random rescales the rest.
     """
 
     last: int = option(4, minimum=2)
@@ -65,6 +65,6 @@ def adapter_args(config: Any, kind: str) -> dict[str, Any]:
 
 
 def _own(given: Mapping[str, Any], entry: Any) -> dict[str, Any]:
-    """The options that an entry has; those that only another entry has are ignored, so that entries can be swapped."""
+    """Return the options that an entry has; those of other entries are ignored, so that entries can be swapped."""
     names = parameters_of(entry)
     return {option: value for option, value in given.items() if option in names}

@@ -14,7 +14,7 @@ from recbole_recfound.runtime.locations import properties_dir, recbole_dir
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that, as RecBole's loader does, reads 1e-3 as a number (YAML 1.1 reads it as text)."""
+    """Safe YAML loader that reads 1e-3 as a number, as RecBole's loader does (YAML 1.1 reads it as text)."""
 
 
 Loader.add_implicit_resolver(
@@ -129,7 +129,7 @@ def _refuse_doubles(settings: list[Setting]) -> None:
 
 
 def _comment(lines: list[str], key: yaml.Node) -> tuple[str, str]:
-    """The comment behind a key and its indented continuation lines, as (type, effect)."""
+    """Return the comment after a key and its indented continuation lines, as (type, effect)."""
     start = key.start_mark.line
     trailing = re.search(r"\s#\s(.*)$", lines[start])
     words = [trailing.group(1).strip()] if trailing else []

@@ -1,4 +1,4 @@
-"""Keys that have another name today: ours that were renamed, and RecBole's that version 1.2.1 no longer reads."""
+"""Renamed keys: ours, and RecBole's that version 1.2.1 no longer reads."""
 
 from __future__ import annotations
 

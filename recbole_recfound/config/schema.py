@@ -27,7 +27,7 @@ NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be.
+    """Rule for the values of a key.
 
     Attributes:
         types: allowed types; empty: any.
@@ -279,7 +279,7 @@ def _yaml(text: str) -> Any:
 
 
 def _plain(types: tuple[type, ...]) -> list[type]:
-    """The types without int where float is allowed as well."""
+    """Return the types without int where float is allowed as well."""
     return [kind for kind in types if not (kind is int and float in types)]
 
 
@@ -324,7 +324,7 @@ def _within(rule: Rule, number: Any) -> bool:
 
 
 def _unknown_names(rule: Rule, value: Any) -> str | None:
-    """What is wrong with the names in a value: a text, the elements of a list, the keys of a mapping."""
+    """Describe unknown names in a value (a text, the elements of a list, the keys of a mapping), or return None."""
     several = isinstance(value, (list, tuple, dict))
     if not (rule.registry or rule.choices) or (str not in rule.types and bool not in rule.types and not several):
         return None

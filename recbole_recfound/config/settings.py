@@ -1,4 +1,4 @@
-"""The user's settings: read from files and dict, checked together, every mistake reported in one error."""
+"""The user's settings: read from files and dict, validated together, all problems reported in one error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OF_RECBOLE, OF_EACH_MODEL = "RecBole", "each RecBole model"
 
 
 class Settings(dict[str, Any]):
-    """Settings by key, with the place that each comes from.
+    """Settings by key, with the origin of each.
 
     Attributes:
         origins: key -> `file:line`, or `COMMAND_LINE`; a key that comes from a dict has none.
@@ -161,7 +161,7 @@ def settings_of(
 
 
 def _written_by_user(lines: list[Setting]) -> list[Setting]:
-    """Return the lines of a file; those of a run's `config.yaml` as a user would write them, so that the run can be repeated."""
+    """Return the lines of a file; those of a run's `config.yaml` in the form that repeats the run."""
     if not any(line.key == "data_files" for line in lines):
         return lines
     written = []
@@ -244,7 +244,7 @@ def _check_nested(where: str, values: Mapping[str, Any], problems: Problems) -> 
 
 
 def _defaults(model: Any) -> dict[str, Any]:
-    """The defaults of our own keys for a model."""
+    """Return the defaults of our own keys for a model."""
     files = [path for path in our_files() if path.stem in ("overall", model)]
     return {line.key: line.value for path in files for line in read_settings(path)}
 
@@ -292,7 +292,7 @@ def _refuse_unread(settings: Settings, model: str, problems: Problems) -> None:
 
 
 def _meant_for_a_baseline(settings: Settings, model: str) -> list[str]:
-    """Keys of a file or dict that one of our models reads as its own, and that RecBole's trainer or models have too.
+    """Return the keys of a file or dict that both our model and RecBole's trainer or models read.
 
     Excluded are keys of the protocol that all rows share, keys typed on the command line, and default values.
     """

@@ -1,4 +1,4 @@
-"""From tasks to batches."""
+"""Data: from tasks to batches."""
 
 from recbole_recfound.data.batches import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.collate import IGNORED, RECORD, Collator

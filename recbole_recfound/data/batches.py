@@ -1,6 +1,7 @@
-"""What one training step sees: tensors grouped by how the model encodes them."""
+"""Batches of one training step: tensors grouped by how the model encodes them."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 
@@ -16,11 +17,12 @@ class BatchOptions(Options):
         sequence_targets: next items to predict that count as one example of U2I, in one or several histories.
         generative: generative examples per step.
         contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
-        generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few rows is
-            slow).
+        generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few
+            rows is slow).
         pass_tokens: tokens, padding included, of one pass over generative examples; bounds the memory.
         accumulation: batches per optimiser step.
-        cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0: all.
+        cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0:
+            all.
     """
 
     embedding: int = option(16, minimum=1)
@@ -35,11 +37,11 @@ class BatchOptions(Options):
 
 @dataclass(frozen=True)
 class _OnDevice:
-    """Tensors that move together; task names stay on the host, where routing decides which experts run."""
+    """Tensors that move together; task names stay on the host, where routing selects experts."""
 
     tasks: list[str]
 
-    def to(self, device: torch.device) -> "_OnDevice":
+    def to(self, device: torch.device) -> Self:
         """Copy with every tensor on `device`."""
         moved = {
             item.name: getattr(self, item.name).to(device)
@@ -79,8 +81,8 @@ class PairBatch(_OnDevice):
         query_ids, query_mask, query_text: [B, T] tokens, real tokens, tokens to pool (instruction left out).
         item_tasks: task of each of the U distinct items; it decides the item's route.
         item_ids, item_mask, item_text: [U, S].
-        positive: [B] index of the right item.
-        allowed: [B, U] True where an item may stand in the softmax of a query: its own task, and not another right answer.
+        positive: [B] index of the positive item.
+        allowed: [B, U] True where an item is in the softmax of a query: of the same task, and not another positive.
     """
 
     query_ids: torch.Tensor
@@ -113,7 +115,7 @@ Part = SequenceBatch | PairBatch | GenerativeBatch
 
 @dataclass(frozen=True)
 class StepBatch:
-    """Everything one optimiser step trains on.
+    """All data of one optimiser step.
 
     Attributes:
         parts: batches by form; prompts of different length come in several.

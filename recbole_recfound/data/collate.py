@@ -1,19 +1,21 @@
-"""Examples to tensors: prompts are filled, rows are padded."""
+"""Collation of examples: prompts are filled, rows are padded."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.batches import GenerativeBatch, PairBatch, Part, SequenceBatch
-from recbole_recfound.data.history import HistoryCollator, text_batch
+from recbole_recfound.data.history import HistoryCollator, Indices, text_batch
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.record_pairs import record_pairs
 from recbole_recfound.data.task import GenerativeExample, PairExample, RecordPairExample, SequenceExample
 from recbole_recfound.data.task.answers import LETTERS
-from recbole_recfound.data.text import ItemTexts, PromptTemplate, plain_tokens
+from recbole_recfound.data.task.examples import Example
+from recbole_recfound.data.text import ItemTexts, PromptTemplate, Tokens, plain_tokens
 
 IGNORED = -100
 RECORD = "record"
@@ -21,7 +23,7 @@ RECORD = "record"
 
 
 class Collator:
-    """Makes batches of one form from examples.
+    """Collate examples of one form to batches.
 
     Args:
         texts: token tables of the items.
@@ -53,7 +55,7 @@ class Collator:
         self.text_tokens = lru_cache(maxsize=1 << 16)(lambda text: tuple(plain_tokens([text], tokenizer)[0]))
 
     def __call__(
-        self, tasks: Sequence[str], examples: Sequence[object], draws: Sequence[np.random.Generator]
+        self, tasks: Sequence[str], examples: Sequence[Example], draws: Sequence[np.random.Generator]
     ) -> list[Part]:
         """Collate examples of one form; prompts of very different length come as several batches.
 
@@ -62,18 +64,20 @@ class Collator:
             examples: all of the same class.
             draws: a generator per example, for windows of long histories.
         """
-        first = examples[0]
+        first = examples[0]  # and all others have its class
         if isinstance(first, SequenceExample):
-            rows = [self._window(e.items, rng) for e, rng in zip(examples, draws, strict=True)]
+            sequences = cast(Sequence[SequenceExample], examples)
+            rows = [self._window(e.items, rng) for e, rng in zip(sequences, draws, strict=True)]
             return [self.history.collate(list(tasks), rows)]
         if isinstance(first, PairExample):
-            return [self.pairs(list(tasks), examples)]
+            return [self.pairs(list(tasks), cast(Sequence[PairExample], examples))]
         if isinstance(first, RecordPairExample):
-            return [record_pairs(list(tasks), examples, self.tokenizer, self.max_prompt_tokens)]
-        return self.generative(list(tasks), examples)
+            records = cast(Sequence[RecordPairExample], examples)
+            return [record_pairs(list(tasks), records, self.tokenizer, self.max_prompt_tokens)]
+        return [*self.generative(list(tasks), cast(Sequence[GenerativeExample], examples))]
 
     def _window(self, items: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
-        """The whole sequence, or a random stretch of it when it is longer than the history limit."""
+        """Return the whole sequence, or a random window of it if it exceeds the history limit."""
         spare = len(items) - (self.max_history + 1)
         start = int(rng.integers(spare + 1)) if spare > 0 else 0
         return items[start : start + self.max_history + 1]
@@ -91,7 +95,7 @@ class Collator:
         return self.history.held_out(self, tasks, histories, answers)
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
-        """Queries with the distinct items of the batch."""
+        """Collate queries with the distinct items of the batch."""
         wanted = [(task, row) for task, e in zip(tasks, examples, strict=True) for row in (e.positive, *e.negatives)]
         items = {key: index for index, key in enumerate(dict.fromkeys(wanted))}
         allowed = np.zeros((len(tasks), len(items)), dtype=bool)
@@ -101,21 +105,29 @@ class Collator:
             allowed[index] = (item_task == task) & ~np.isin(item_row, example.known)
             allowed[index, items[task, example.positive]] = True
         positive = np.array([items[task, example.positive] for task, example in zip(tasks, examples, strict=True)])
+        query_ids, query_mask, query_text = self.queries(tasks, [example.query for example in examples])
+        item_ids, item_mask, item_text = self.item_texts(item_row)
         return PairBatch(
             tasks,
-            *self.queries(tasks, [example.query for example in examples]),
+            query_ids,
+            query_mask,
+            query_text,
             [task for task, _ in items],
-            *self.item_texts(item_row),
+            item_ids,
+            item_mask,
+            item_text,
             positive=torch.from_numpy(positive),
             allowed=torch.from_numpy(allowed),
         )
 
-    def queries(self, tasks: Sequence[str], queries: Sequence[object]) -> tuple[torch.Tensor, ...]:
-        """Tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
+    def queries(
+        self, tasks: Sequence[str], queries: Sequence[str | int | tuple[int, ...]]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
         filled = [self._query(task, query) for task, query in zip(tasks, queries, strict=True)]
         return text_batch(filled, self.tokenizer.pad_token_id)
 
-    def _query(self, task: str, query: object) -> tuple[np.ndarray, np.ndarray]:
+    def _query(self, task: str, query: str | int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         template = self.templates[task]
         if isinstance(query, str):
             return template.render({"query": self.text_tokens(query)}, self.max_prompt_tokens)
@@ -123,14 +135,14 @@ class Collator:
             return template.render({"history": [self.texts.titles[row] for row in query]}, self.max_prompt_tokens)
         return template.render({"item": self.texts.sentences[query]}, self.max_prompt_tokens)
 
-    def item_texts(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens, mask and text mask of items; an item's text has no instruction."""
-        ids, mask = pad_tokens([self.texts.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
-        mask = torch.from_numpy(mask)
+    def item_texts(self, rows: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return tokens, mask and text mask of items; an item's text has no instruction."""
+        ids, real = pad_tokens([self.texts.sentences[int(row)] for row in rows], fill=self.tokenizer.pad_token_id)
+        mask = torch.from_numpy(real)
         return torch.from_numpy(ids), mask, mask
 
     def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> list[GenerativeBatch]:
-        """Prompts followed by answers; only the answer and its end token are learned. Rows of a batch have similar lengths."""
+        """Collate prompts followed by answers, in batches of similar length; only answer and end token have targets."""
         end = self.tokenizer.eos_token_id
         rows, labels = [], []
         for task, example in zip(tasks, examples, strict=True):
@@ -147,12 +159,12 @@ class Collator:
         return batches
 
     def prompt(self, task: str, example: GenerativeExample) -> np.ndarray:
-        """Token ids of the filled prompt, up to where the answer begins."""
+        """Return the token ids of the filled prompt, up to the answer."""
         template = self.templates[RECORD if "prompt" in example.slots else task]
         data = {name: self._slot(*slot) for name, slot in example.slots.items()}
         return template.render(data, self.max_prompt_tokens)[0]
 
-    def _slot(self, form: str, value: object) -> object:
+    def _slot(self, form: str, value: Any) -> Tokens | list[Tokens]:
         if form == "text":
             return self.text_tokens(value)
         if form == "prompt":
@@ -168,7 +180,7 @@ class Collator:
         return self._lettered(value)
 
     def _record_prompt(self, text: str) -> np.ndarray:
-        """A record's prompt; of a long one the middle is left out: it begins with the instruction and ends with the question."""
+        """Return a record's prompt; a long one loses its middle: the instruction comes first and the question last."""
         tokens = np.asarray(plain_tokens([text], self.tokenizer)[0], dtype=np.int64)
         room = self.max_prompt_tokens - self.templates[RECORD].fixed_length
         if len(tokens) <= room:
@@ -176,7 +188,7 @@ class Collator:
         return np.concatenate([tokens[: room // 2], tokens[len(tokens) - (room - room // 2) :]])
 
     def _lettered(self, rows: Sequence[int]) -> np.ndarray:
-        """All candidates, one a line. Long titles are shortened alike, so that half of the prompt is left for the rest."""
+        """Return all candidates, one per line; long titles are cut evenly, leaving half of the prompt for the rest."""
         marks = [self.text_tokens(f"{LETTERS[index]}. ") for index in range(len(rows))]
         titles = [self.texts.titles[row] for row in rows]
         fixed = sum(len(mark) + len(self.separator) for mark in marks)

@@ -1,10 +1,10 @@
-"""What a history mode reads of the data: texts of items, the two id spaces and the limits of a history."""
+"""Data that history modes read: texts of items, the two id spaces and the limits of a history."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,17 @@ from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.padding import pad, pad_tokens
 from recbole_recfound.data.task import PairExample
 from recbole_recfound.data.text import ItemTexts, PromptTemplate
+
+Indices = Sequence[int] | np.ndarray
+"""Catalogue indices of some items."""
+
+
+class TitleText(TypedDict):
+    """Histories as one text each: `token_ids` and `token_mask` [B, T], `ends` [B, L] of each title."""
+
+    token_ids: torch.Tensor
+    token_mask: torch.Tensor
+    ends: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class HistorySource:
         rows = items.cpu().numpy()
         return [self.item_ids.to_catalogue(row[:size]) for row, size in zip(rows, lengths.tolist(), strict=True)]
 
-    def sequences(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def sequences(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Collate sequences in which every position has the next item as its target.
 
         Args:
@@ -64,13 +75,13 @@ class HistorySource:
         targets, _ = pad([row[1:] for row in ids], fill=0)
         return SequenceBatch(tasks, torch.from_numpy(items), torch.from_numpy(targets))
 
-    def newest(self, row: Sequence[int]) -> Sequence[int]:
+    def newest(self, row: Indices) -> Indices:
         """Return the newest items of a history whose titles fit `max_tokens` together; at least one."""
         sizes = self.texts.titles.lengths[np.asarray(row, dtype=np.int64)] + len(self.texts.separator)
         fitting = int((np.cumsum(sizes[::-1]) <= self.max_tokens).sum())
         return row[-max(1, fitting) :]
 
-    def titles(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    def titles(self, rows: Sequence[Indices]) -> TitleText:
         """Render histories as one text each, with the position at which every title ends.
 
         Args:
@@ -93,7 +104,7 @@ class HistorySource:
             "ends": torch.from_numpy(places),
         }
 
-    def prompts(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def prompts(self, rows: Sequence[Indices]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Render the newest items of histories with the template of U2I.
 
         Args:
@@ -102,6 +113,7 @@ class HistorySource:
         Returns:
             Tokens, mask of real tokens and mask of tokens to pool, [B, T] each.
         """
+        assert self.prompt is not None, "U2I has a template in the mode that calls this"
         filled = [
             self.prompt.render(
                 {"history": [self.texts.titles[item] for item in row[-self.prompt_items :]]}, self.max_prompt_tokens
@@ -129,19 +141,19 @@ def text_batch(
 
 
 class PairCollator(Protocol):
-    """What collates queries with items (`Collator`)."""
+    """The part of `Collator` that collates queries with items."""
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
         """Collate queries with the distinct items of the batch."""
 
 
 class HistoryCollator(Protocol):
-    """The side of a history mode that the collator calls (`model.history.History`)."""
+    """The part of a history mode that the collator calls (`model.history.History`)."""
 
     source: HistorySource
     sequences: ClassVar[bool]
 
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Collate training sequences of catalogue indices."""
 
     def held_out(

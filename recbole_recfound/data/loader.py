@@ -1,7 +1,7 @@
-"""The multi-task loader: the scheduler says how many, cursors say which, the collator makes tensors."""
+"""The multi-task loader: the scheduler allocates examples, cursors draw them, the collator makes tensors."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,11 +10,19 @@ from recbole_recfound.data.collate import Collator
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
 from recbole_recfound.data.records.files import MixedTask
 from recbole_recfound.data.shuffle import Shuffle, Stretch
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, PairExample, RecordPairExample, SequenceExample, Task
+from recbole_recfound.data.task import (
+    EMBEDDING,
+    GENERATIVE,
+    GenerativeExample,
+    PairExample,
+    RecordPairExample,
+    SequenceExample,
+    Task,
+)
 
 
 class Cursor:
-    """Walks through a task's training examples in a new random order each round: new samples before repeated ones.
+    """Cursor over a task's training examples, in a new random order each round: new examples before repeated ones.
 
     The order of a round depends on the seed, the task, the group and the round only, so a position is one integer.
 
@@ -31,7 +39,7 @@ class Cursor:
         self._rounds: dict[int, tuple[int, Shuffle]] = {}
 
     def take(self, count: int) -> list[tuple[int, int]]:
-        """The next `count` examples as (example index, draw number)."""
+        """Return the next `count` examples as (example index, draw number)."""
         numbers = np.arange(self.drawn, self.drawn + count)
         places, groups = np.divmod(numbers, len(self.groups))
         turns, places = np.divmod(places, self._sizes[groups])
@@ -51,7 +59,7 @@ class Cursor:
 
 
 class MultiTaskLoader:
-    """Yields one `StepBatch` per optimiser step, for ever; the trainer decides when to stop.
+    """Endless iterator of one `StepBatch` per optimiser step; the trainer decides when to stop.
 
     Args:
         tasks: built tasks.
@@ -61,12 +69,13 @@ class MultiTaskLoader:
         probe_share: share of each task's examples set aside for probes before training.
         probe_size: examples in a probe.
         seed: of the order and of the windows.
-        contrastive_batch: pairs of one task wait until so many are drawn, since they are each other's negatives.
-        generative_chunk: generative examples wait until so many are drawn: a pass over all layers is dear for a few rows.
-        sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as many
-            targets whether histories are long or short.
+        contrastive_batch: buffer pairs of a task until this many are available; they are each other's negatives.
+        generative_chunk: buffer generative examples until this many are available, then run one forward pass (small
+            batches waste a full-depth pass).
+        sequence_targets: supervised targets that count as one example of a sequence task, so that a step trains on as
+            many targets whether histories are long or short.
         balanced: tasks whose few answers (`Task.choices`) are drawn in turn.
-        fixed_probes: probes made elsewhere (U2I's comes from the validation part); their tasks train on all examples.
+        fixed_probes: given probes (U2I's comes from the validation part); their tasks train on all examples.
     """
 
     def __init__(
@@ -87,8 +96,8 @@ class MultiTaskLoader:
         self.tasks = dict(tasks)
         self.collator = collator
         self.scheduler = scheduler
-        groups = {task.spec.kind for task in tasks.values()}
-        self.batch_sizes = {group: size for group, size in batch_sizes.items() if group in groups}
+        kinds = {task.spec.kind for task in tasks.values()}
+        self.batch_sizes = {kind: size for kind, size in batch_sizes.items() if kind in kinds}
         self.seed = seed
         self.fixed_probes = dict(fixed_probes or {})
         # Histories drawn per allocated example.
@@ -98,7 +107,7 @@ class MultiTaskLoader:
             else 1
             for name, task in tasks.items()
         }
-        # Tasks whose examples wait: who waits together, until how many are drawn, and what waits.
+        # Tasks whose examples are buffered: the tasks of each buffer, its threshold, and its content.
         self.waits: dict[str, tuple[list[str], int]] = {}
         self.waiting: dict[str, list[tuple[str, int, int]]] = {}
         self.records_from: dict[str, int] = {}
@@ -107,7 +116,8 @@ class MultiTaskLoader:
         for name, task in self.tasks.items():
             share = 0.0 if name in self.fixed_probes else probe_share
             train, probe = set_aside(len(task), share, (seed, task.spec.id))
-            groups = _by_answer(task, train) if name in balanced and task.choices else [train]
+            alike = name in balanced and task.choices
+            groups: Sequence[np.ndarray | Stretch] = _by_answer(task, train) if alike else [train]
             self.cursors[name] = Cursor(groups, (seed, task.spec.id))
             self.probes[name] = probe[np.arange(min(probe_size, len(probe)))]
             if isinstance(task.example(0), (PairExample, RecordPairExample)):
@@ -115,7 +125,7 @@ class MultiTaskLoader:
             elif task.spec.kind == GENERATIVE:
                 self.waits.setdefault(GENERATIVE, ([], generative_chunk))[0].append(name)
             if isinstance(task, MixedTask) and name not in self.waits and task.spec.kind == EMBEDDING:
-                # Sequences are trained at once, the records behind them wait for one another as other pairs do.
+                # Sequences are trained at once; the records after them are buffered as other pairs are.
                 self.records_from[name] = len(task.built)
                 self.waits[f"{name} records"] = ([], contrastive_batch)
         self.waiting = {key: [] for key in self.waits}
@@ -140,8 +150,8 @@ class MultiTaskLoader:
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
                 if len(self.waiting[key]) >= enough:
-                    for name, *pair in self.waiting[key]:
-                        drawn.setdefault(name, []).append(tuple(pair))
+                    for name, index, draw in self.waiting[key]:
+                        drawn.setdefault(name, []).append((index, draw))
                     self.waiting[key] = []
         return self.collate(drawn)
 
@@ -158,29 +168,29 @@ class MultiTaskLoader:
         return StepBatch(parts, {name: len(pairs) for name, pairs in drawn.items()})
 
     def probe_batch(self, name: str) -> StepBatch:
-        """The fixed probe of one task; windows are fixed too."""
+        """Collate the fixed probe of one task; windows are fixed too."""
         if name in self.fixed_probes:
             return self.fixed_probes[name]
         return self.collate({name: [(int(index), number) for number, index in enumerate(self.probes[name])]})
 
     def trained(self, name: str) -> int:
-        """Examples of a task that have been in a batch, repeats counted; those that wait have not."""
+        """Return how many examples of a task have been in a batch, with repetitions; buffered ones do not count."""
         return self.cursors[name].drawn - sum(drawn[0] == name for group in self.waiting.values() for drawn in group)
 
     def distinct(self, name: str) -> int:
-        """Distinct examples of a task that have been in a batch."""
+        """Return how many distinct examples of a task have been in a batch."""
         cursor, trained = self.cursors[name], self.trained(name)
         turns, extra = divmod(trained, len(cursor.groups))
         return sum(min(turns + (place < extra), len(group)) for place, group in enumerate(cursor.groups))
 
     def step_alone(self, name: str) -> int:
-        """Examples of a task in one step of a run that trains this task alone."""
+        """Return the examples of a task in one step of a run that trains this task alone."""
         drawn = self.batch_sizes[self.tasks[name].spec.kind] * self.bundle[name]
         enough = next((enough for names, enough in self.waits.values() if name in names), 1)
         return drawn * -(-enough // drawn)
 
     def state_dict(self) -> dict[str, Any]:
-        """Positions and the scheduler's state: all that is needed to draw the same batches again."""
+        """Return positions and the scheduler's state, from which the same batches can be drawn again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
         waiting = {key: list(waiting) for key, waiting in self.waiting.items()}
         return {"drawn": drawn, "waiting": waiting, "scheduler": self.scheduler.state_dict()}
@@ -194,7 +204,7 @@ class MultiTaskLoader:
 
 
 def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
-    """Examples with the same answer, by answer; every example is looked at once."""
+    """Group examples by answer; every example is read once."""
     rows = DiskRows(np.int64)
     for start in range(0, len(indices), BLOCK):
         rows.extend(indices[np.arange(start, min(start + BLOCK, len(indices)))])
@@ -202,8 +212,8 @@ def _by_answer(task: Task, indices: Stretch) -> list[np.ndarray]:
     ordered.sort()  # so that files are read from their beginning to their end
     groups: dict[str, DiskRows] = {}
     for index in map(int, ordered):
-        # Without the spaces around it, as in `choices`: the groups are few.
-        answer = task.example(index).answer.strip()
+        # Stripped, as in `choices`.
+        answer = cast(GenerativeExample, task.example(index)).answer.strip()
         if answer not in groups:
             groups[answer] = DiskRows(np.int64)
         groups[answer].append(index)
@@ -224,7 +234,7 @@ def set_aside(size: int, share: float, key: tuple[int, ...]) -> tuple[Stretch, S
 
 
 def scheduler_sizes(tasks: Mapping[str, Task]) -> dict[str, int]:
-    """Training targets per task: what the schedulers call the size of a task."""
+    """Return the training targets per task, which the schedulers use as a task's size."""
     return {name: max(1, round(len(task) * task.targets_per_example)) for name, task in tasks.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from recbole.data.dataset import Dataset
@@ -20,6 +20,7 @@ from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles
 from recbole_recfound.data.task import (
     GENERATIVE,
     TASKS,
+    GenerativeExample,
     RecordPairExample,
     Task,
     TaskSettings,
@@ -47,14 +48,14 @@ CENTRE_TEXTS = 256
 
 
 class HistoryMode(HistoryCollator, Protocol):
-    """A class of histories (`model.history.History`)."""
+    """The history mode as `build_data` uses it (`model.history.History`)."""
 
     def __init__(self, source: HistorySource) -> None: ...
 
 
 @dataclass(frozen=True)
 class MultiTaskData:
-    """What RecFound is trained on.
+    """The training data of RecFound.
 
     Attributes:
         catalogue: the items.
@@ -87,9 +88,14 @@ class MultiTaskData:
         for task in self.tasks.values():
             if isinstance(task.example(0), RecordPairExample):
                 chosen = range(0, len(task), max(1, len(task) // CENTRE_TEXTS))
-                texts |= dict.fromkeys(task.example(index).positive for index in chosen)
+                texts |= dict.fromkeys(cast(RecordPairExample, task.example(index)).positive for index in chosen)
         chosen_texts = [text for _, text in texts][:CENTRE_TEXTS]
         return TokenTable.of(chosen_texts, self.collator.tokenizer, self.collator.max_prompt_tokens)
+
+
+def _options(task: Task) -> Any:
+    """Return a task's options, of the class that the task names."""
+    return task.options
 
 
 def build_data(
@@ -128,7 +134,7 @@ def build_data(
     left_out = {name: why for name, why in left_out.items() if name not in joined} | files.untrained(joined)
     built_here, tasks = tasks, chosen_tasks(config, joined)
     ranks = USERS in built_here and USERS in tasks
-    by_titles = ranks and "SR" in built_here and "SR" in tasks and tasks["SR"].options.form == "title"
+    by_titles = ranks and "SR" in built_here and "SR" in tasks and _options(tasks["SR"]).form == "title"
     if TestOptions.of(config["test_args"], "test_args").rank_titles and not by_titles:
         raise ConfigError(
             "test_args: rank_titles needs the tasks U2I and SR of the data set, with task_args: {SR: {form: title}}"
@@ -161,7 +167,7 @@ def build_record_data(
     tasks = chosen_tasks(config, joined)
     if not tasks:
         why = (
-            "every record of the training files is asked in validation or test files"
+            "every question of the training files is also in validation or test files"
             if files.parts["train"]
             else "there is no training file"
         )
@@ -174,16 +180,14 @@ def build_record_data(
 
 
 def chosen_tasks(config: Any, tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """Those that `only_tasks` names, or all.
+    """Return the tasks that `only_tasks` names, or all.
 
     Raises:
         ConfigError: one of them is not there.
     """
     only = config["only_tasks"]
     if absent := [name for name in only if name not in tasks]:
-        raise ConfigError(
-            f"only_tasks: {absent[0]} is not among the tasks that data and files give: {', '.join(tasks)}"
-        )
+        raise ConfigError(f"only_tasks: {absent[0]} is not among the tasks of data set and files: {', '.join(tasks)}")
     return {name: task for name, task in tasks.items() if not only or name in only}
 
 
@@ -204,7 +208,7 @@ def catalogue_of(config: Any, train: Dataset) -> Catalogue:
 
 
 def _queries(config: Any, catalogue: Catalogue) -> list[tuple[str, int]]:
-    """Rows of an optional `<dataset>.query` file: a text column and the item it asks for."""
+    """Read the rows of an optional `<dataset>.query` file: a text column and its item."""
     path = Path(config["data_path"]) / f"{config['dataset']}.query"
     if not path.is_file():
         return []
@@ -299,12 +303,13 @@ def make_collator(
         templates: compiled prompts by task.
         item_ids: mapping of the two id spaces.
     """
+    user_defaults: Any = TASKS[USERS].Options()  # those of U2I
     source = HistorySource(
         texts,
         item_ids,
         templates.get(USERS),
         config["max_prompt_tokens"],
-        task_args(config)[USERS].get("history_titles", TASKS[USERS].Options().history_titles),
+        cast(int, task_args(config)[USERS].get("history_titles", user_defaults.history_titles)),
         config["MAX_ITEM_LIST_LENGTH"],
         context,
     )
@@ -324,9 +329,10 @@ def _check_lengths(collator: Collator, tasks: Mapping[str, Task]) -> None:
     for name, template in collator.templates.items():
         needed = template.fixed_length
         if name in tasks and tasks[name].choices:
-            needed = max(needed, len(collator.prompt(name, tasks[name].example(0))) - 1)
+            example = cast(GenerativeExample, tasks[name].example(0))
+            needed = max(needed, len(collator.prompt(name, example)) - 1)
         if needed >= most:
             raise ConfigError(
-                f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and choices alone have"
-                f" {needed} tokens"
+                f"max_prompt_tokens: {most} leaves no room for data in the prompt of {name}, whose fixed text and "
+                f"choices alone have {needed} tokens"
             )

@@ -8,7 +8,8 @@ import numpy as np
 
 WIDTH_STEP = 8
 """Widths of token batches are multiples of it. A CPU compiles its products for each new shape, which takes a fifth of a
-second and 20 megabytes for a small backbone (gigabytes over a run whose batches all differ); a GPU likes multiples of 8 too."""
+second and 20 megabytes for a small backbone (gigabytes over a run whose batches all differ); GPUs prefer multiples of 8
+too."""
 
 
 def rounded_up(length: int, multiple: int = WIDTH_STEP) -> int:

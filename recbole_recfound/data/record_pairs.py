@@ -31,7 +31,7 @@ def record_pairs(
     item_tasks = [task for task, _ in items]
     allowed = np.zeros((len(examples), len(items)), dtype=bool)
     for index, (task, example) in enumerate(zip(tasks, examples, strict=True)):
-        # Another right answer of the same query is no negative of it.
+        # Other positives of a query are not its negatives.
         right = {(task, text) for text in example.known} - {(task, example.positive)}
         allowed[index] = [key[0] == task and key not in right for key in items]
     return PairBatch(
@@ -49,9 +49,9 @@ def record_pairs(
 def text_tensors(
     texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, mask of real tokens and mask of the text's tokens, [B, T] each.
+    """Return tokens, mask of real tokens and mask of the text's tokens, [B, T] each.
 
-    The instruction takes at most half of `max_tokens`, the text what is then left.
+    The instruction takes at most half of `max_tokens`, the text the rest.
     """
     instructions = [
         row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)

@@ -1,4 +1,4 @@
-"""Random orders that are never written down: each place is computed when it is asked for."""
+"""Random orders in constant memory: each position is computed on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,21 @@ import numpy as np
 
 ROUNDS = 6
 WRITTEN_DOWN = 4096
-"""The longest order that is kept as an array. A network over so few numbers is a poor shuffle: it has few different rounds, and
-reaches a small part of all orders. 32 kB do not grow with the data."""
+"""Longest order stored as an array (32 kB). A Feistel network over fewer numbers is a poor shuffle: it has few distinct
+rounds and reaches a small part of all orders."""
 
 
 class Shuffle:
     """A random order of `range(size)` in constant memory.
 
-    A number is written as two digits of base ceil(sqrt(size)), which a Feistel network mixes: each round adds a random function
-    of one digit to the other, so that every round can be undone and the whole is a permutation. What falls outside of `size` is
-    put through the network again until it falls inside ("cycle walking"). Black & Rogaway 2002, "Ciphers with Arbitrary Finite
-    Domains", methods 2 and 3. Close to uniform, as a shuffle for training has to be, and no cipher.
+    A number is written as two digits of base ceil(sqrt(size)), which a Feistel network mixes: each round adds a random
+    function of one digit to the other, so that every round can be undone and the whole is a permutation. What falls
+    outside of `size` is put through the network again until it falls inside ("cycle walking"). Black & Rogaway 2002,
+    "Ciphers with Arbitrary Finite Domains", methods 2 and 3. Close to uniform, as a shuffle for training has to be, and
+    no cipher.
 
     Args:
-        size: how many numbers.
+        size: number of values.
         key: of the order; equal keys give equal orders.
     """
 
@@ -38,7 +39,7 @@ class Shuffle:
         return self.size
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Numbers int64 [n] that stand at `places` int64 [n], all below `size`."""
+        """Return the values int64 [n] at `places` int64 [n], all below `size`."""
         if self._order is not None:
             return self._order[places]
         numbers = self._network(places.astype(np.uint64))
@@ -56,7 +57,7 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The places `start` to `stop` of an order, counted from 0."""
+    """The positions `start` to `stop` of an order, counted from 0."""
 
     order: Shuffle
     start: int
@@ -66,12 +67,12 @@ class Stretch:
         return self.stop - self.start
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Numbers int64 [n] at `places` int64 [n]."""
+        """Return the values int64 [n] at `places` int64 [n]."""
         return self.order[places + self.start]
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Every bit depends on every bit: the last steps of splitmix64 (Steele, Lea & Flood 2014), uint64 [n]."""
+    """Mix every bit with every other: the last steps of splitmix64 (Steele, Lea & Flood 2014), uint64 [n]."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""What tasks are tested on: examples that nothing was trained on."""
+"""Tests of the tasks: examples that are excluded from training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class TestOptions(Options):
     Attributes:
         max_answer_tokens: length of a generated answer; answers in training are never cut.
         beams: beams of the generation; 1 is greedy.
-        rank_titles: adds a row that ranks this many best items by the likelihood of their titles (task_args: {SR: {form:
-            title}}). 0: no such row; on a CPU it takes minutes on top of time_budget.
+        rank_titles: adds a row that ranks this many best items by the likelihood of their titles (task_args: {SR:
+            {form: title}}). 0: no such row; on a CPU it takes minutes on top of time_budget.
         best_checkpoint: also test the tasks with the best single checkpoint where another candidate was chosen.
         bert_score_model: folder of a model that scores free text by BERTScore F1 instead of ROUGE-L and BLEU.
     """
@@ -39,16 +39,16 @@ class TestOptions(Options):
 
 @dataclass(frozen=True)
 class TaskTest:
-    """What one task is asked.
+    """The test of one task.
 
     Attributes:
         task: its name.
-        examples: asked, in random order.
-        choices: the only answers there are, or ().
-        source: where the examples come from.
-        available: how many there are, of which `examples` were drawn.
+        examples: test examples, in random order.
+        choices: all possible answers of a closed task, or ().
+        source: origin of the examples.
+        available: number of examples from which `examples` were sampled.
         valid: examples of validation files, in random order; they choose the threshold of a yes.
-        others: right answers of other records of the test files, to rank those of embedding tasks among.
+        others: targets of other records of the test files, as candidates of embedding tasks.
     """
 
     task: str
@@ -63,14 +63,14 @@ class TaskTest:
 def collect_tests(
     tasks: Mapping[str, Task], held_out: HeldOut | None, files: TaskFiles, counts: int | Mapping[str, int], seed: int
 ) -> dict[str, TaskTest]:
-    """The test of every task that has one: test files where there are any, else what was held out of the atomic files.
+    """Collect the test of every task that has one: test files if there are any, else held-out atomic data.
 
     Args:
         tasks: built tasks.
         held_out: test interactions; None without atomic files.
         files: with their test part.
-        counts: most examples of one task, or of each; 0 tests nothing.
-        seed: of the draw.
+        counts: maximum number of examples, of every task or by task; 0 tests nothing.
+        seed: of the sampling.
     """
     tests = {}
     for name, task in tasks.items():
@@ -85,7 +85,7 @@ def collect_tests(
             source = "held-out rows"
         if examples:
             valid = _drawn(rng, files, "valid", name, count)
-            # The same, however many examples are asked.
+            # The same for any number of test examples.
             others = np.random.default_rng([seed, task.spec.id, 0x07E5])
             records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
             positives = [record.positive for record in records if isinstance(record, RecordPairExample)]
@@ -94,8 +94,8 @@ def collect_tests(
 
 
 def _drawn(rng: np.random.Generator, files: TaskFiles, part: str, name: str, count: int) -> list[Example]:
-    """Some examples of a part's files, in random order; only these are read."""
+    """Sample examples of a part's files, in random order; only these are read."""
     available = files.count(part, name)
-    # `choice` needs memory for what is drawn, not for all there is.
+    # `choice` needs memory for the sample only.
     chosen = rng.choice(available, size=min(count, available), replace=False)
     return [files.example(part, name, int(index)) for index in chosen]

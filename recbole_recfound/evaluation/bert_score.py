@@ -20,12 +20,12 @@ def check_bert_score(folder: str) -> None:
 
 
 def bert_score_f1(folder: str, texts: Sequence[str], references: Sequence[str]) -> float:
-    """Mean F1 over the pairs.
+    """Return the mean F1 over the pairs.
 
     Args:
         folder: a model with its tokenizer.
-        texts: what was written; an empty text scores 0.
-        references: what was wanted.
+        texts: generated texts; an empty text scores 0.
+        references: reference texts.
     """
     from bert_score import BERTScorer
     from transformers import AutoConfig
@@ -35,7 +35,7 @@ def bert_score_f1(folder: str, texts: Sequence[str], references: Sequence[str]) 
         return 0.0
     config = AutoConfig.from_pretrained(folder)
     scorer = BERTScorer(model_type=folder, num_layers=config.num_hidden_layers)
-    # A tokenizer that knows no limit gives one that does not fit into 64 bits.
+    # A tokenizer without a limit reports one that does not fit into 64 bits.
     limit = getattr(config, "max_position_embeddings", 512) - 2
     scorer._tokenizer.model_max_length = min(scorer._tokenizer.model_max_length, limit)
     _, _, f1 = scorer.score([texts[place] for place in filled], [references[place] for place in filled])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,10 +27,10 @@ Collected = dict[str, torch.Tensor]
 
 
 class DomainScorer:
-    """Scores models on held-out rows, whole and by domain.
+    """Score models on held-out rows, in total and by domain.
 
     Args:
-        base: a model of this data set; lends itself to RecBole's Trainer, whose evaluation code is used.
+        base: a model of this data set, from which RecBole's Trainer is built for its evaluation code.
         domains: one entry for each type of domain.
         train_data: RecBole's loader of the training rows.
         loaders: evaluation loader of each phase, such as `valid` and `test`.
@@ -61,7 +61,7 @@ class DomainScorer:
 
     @cached_property
     def _engine(self) -> Trainer:
-        """Made when it is first needed: a scorer that refuses its settings has made no folder for checkpoints."""
+        """RecBole's Trainer, built on first use, so that invalid settings leave no checkpoint folder behind."""
         engine = Trainer(self.config, self._lent)
         train_set = self._train_data._dataset
         engine.tot_item_num = train_set.item_num
@@ -70,7 +70,7 @@ class DomainScorer:
         return engine
 
     def _domains(self, rows: EvalRows, held_out: Any) -> torch.Tensor:
-        """int64 [N, types]."""
+        """Return the domain of each type for each row, int64 [N, types]."""
         found = []
         for domains in self.domains:
             by_user = None
@@ -106,16 +106,16 @@ class DomainScorer:
     def metrics(
         self, collected: Collected, phase: str, index: torch.Tensor | None = None, only: str | None = None
     ) -> dict[str, float]:
-        """RecBole's metrics, with GAUC beside AUC, of some rows.
+        """Compute RecBole's metrics, with GAUC beside AUC, on some rows.
 
         Args:
             collected: of all rows of the phase.
             phase: `valid` or `test`.
             index: bool [N] or int64 [n]; None: all rows.
-            only: the one metric that is wanted, e.g. `ndcg@10`; None: all.
+            only: a single metric to compute, e.g. `ndcg@10`; None: all.
 
         Returns:
-            Metric -> value. Without rows it is empty; where all labels are the same, AUC and GAUC are left out.
+            Metric -> value. Empty without rows; AUC and GAUC are omitted if all labels are equal.
         """
         part = collected if index is None else {key: values[index] for key, values in collected.items()}
         return self.part_metrics(part, phase, index, only)
@@ -123,7 +123,7 @@ class DomainScorer:
     def part_metrics(
         self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
     ) -> dict[str, float]:
-        """As `metrics`, where only the rows of `index` were collected."""
+        """Compute `metrics` if only the rows of `index` were collected."""
         rows = len(next(iter(part.values())))
         if not rows:
             return {}
@@ -147,7 +147,7 @@ class DomainScorer:
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:
-        """What the collector keeps of the training data (counts)."""
+        """Copy the collector's statistics of the training data (counts)."""
         struct = DataStruct()
         for key, value in self._engine.eval_collector.data_struct._data_dict.items():
             struct.set(key, value)
@@ -156,27 +156,28 @@ class DomainScorer:
     def by_domain(
         self, collected: Collected, phase: str, number: int, only: str | None = None
     ) -> list[dict[str, float]]:
-        """Metrics of each domain of type `number`; {} for one without rows."""
+        """Compute the metrics of each domain of type `number`; {} for one without rows."""
         of_rows = self.domain[phase][:, number]
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
-        """float64 [D]: each domain's validation score (`selected_by`), higher is better, NaN where it cannot be computed."""
+        """Return each domain's validation score (`selected_by`), float64 [D]: higher is better, NaN where undefined."""
         return np.array(
             [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.selected_by)]
         )
 
     def score_of(self, metrics: dict[str, float]) -> float:
-        """The metric that stops and guards, so that higher is better; NaN where it is missing."""
+        """Return the metric of early stopping and guard, higher is better; NaN where it is missing."""
         sign = -1.0 if smaller_is_better(self.selected_by) else 1.0
         return sign * metrics.get(self.selected_by, float("nan"))
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
-        """Everything a row of the table says about a model.
+        """Return all results of a model for its row of the table.
 
         Returns:
-            `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`, for each type,
-            name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and of new ones, where there are both.
+            `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`,
+            for each type, name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and
+            of new ones, where there are both.
         """
         told: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
         for number, domains in enumerate(self.domains):
@@ -184,7 +185,9 @@ class DomainScorer:
             counts = torch.bincount(of_rows[of_rows >= 0], minlength=len(domains)).tolist()
             found = self.by_domain(collected, phase, number)
             told["domains"][domains.text] = {
-                name: {"rows": rows, **metrics} for name, rows, metrics in zip(domains.names, counts, found) if rows
+                name: {"rows": rows, **metrics}
+                for name, rows, metrics in zip(domains.names, counts, found, strict=True)
+                if rows
             }
         first = told["domains"][self.domains[0].text].values()
         told["weighted"] = {name: _weighted(first, name) for name in told["metrics"]}
@@ -197,8 +200,8 @@ class DomainScorer:
         return told
 
 
-def _weighted(domains, name: str) -> float | None:
-    """Mean of a metric over domains, weighted by their rows; None where no domain has it."""
+def _weighted(domains: Iterable[dict[str, Any]], name: str) -> float | None:
+    """Return the mean of a metric over domains, weighted by their rows; None where no domain has it."""
     known = [(found[name], found["rows"]) for found in domains if name in found]
     return float(np.average([value for value, _ in known], weights=[rows for _, rows in known])) if known else None
 
@@ -208,13 +211,15 @@ def _row_keys(struct: DataStruct) -> list[str]:
 
 
 def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
-    """RecBole's GAUC on labelled rows: each user's AUC over that user's own rows, weighted by positive rows.
+    """Compute RecBole's GAUC on labelled rows: each user's AUC over that user's rows, weighted by positive rows.
 
-    RecBole itself computes GAUC for rankings only. Users with one kind of label take no part.
+    RecBole computes GAUC for rankings only. Users with one kind of label are excluded.
 
     Args:
         config: gives `metric_decimal_place`.
-        scores, labels, users: [n].
+        scores: [n] predicted scores.
+        labels: [n] 0 or 1.
+        users: [n] user ids.
 
     Returns:
         {"gauc": value}, or {} where no user has both kinds of labels.

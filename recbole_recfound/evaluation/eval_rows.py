@@ -1,4 +1,4 @@
-"""All rows of an evaluation at once, so that any part of them can be scored by any model through RecBole's evaluator."""
+"""All rows of an evaluation at once; any subset can be scored by any model through RecBole's evaluator."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCORES_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class EvalRows:
-    """What a RecBole evaluation loader gives, in one piece.
+    """All batches of a RecBole evaluation loader, concatenated.
 
     Attributes:
         interaction: N rows: users to rank for, or labelled clicks.
         ranking: whether all items are ranked for each row.
-        masked: int64 [m, 2], (row, item) left out of the ranking.
-        positive: int64 [p, 2], (row, item) of the right answers.
-        num_items: items, the padding id included.
+        masked: int64 [m, 2], (row, item) excluded from the ranking.
+        positive: int64 [p, 2], (row, item) of the targets.
+        num_items: number of items, including the padding id.
     """
 
     interaction: Interaction
@@ -64,11 +64,11 @@ class EvalRows:
         )
 
     def batches(self, index: torch.Tensor, smallest: int = 256) -> Iterator[Batch]:
-        """Some rows as RecBole's loader would give them.
+        """Return some rows in the form of RecBole's loader.
 
         Args:
             index: int64 [n], rows in ascending order.
-            smallest: rows of a batch, however many items there are.
+            smallest: minimum rows of a batch, for any number of items.
         """
         size = max(smallest, SCORES_AT_ONCE // self.num_items) if self.ranking else 8192
         for start in range(0, len(index), size):
@@ -84,7 +84,7 @@ class EvalRows:
 
 
 def _joined(parts: list[Interaction]) -> Interaction:
-    """Batches one below the other; histories of different lengths are padded with 0 on the right."""
+    """Concatenate batches; histories of different lengths are right-padded with 0."""
     columns = {}
     for name in parts[0].columns:
         tensors = [part[name] for part in parts]

@@ -1,7 +1,7 @@
-"""Ranking the right answer of an embedding example among others: MRR@20, NDCG@20 for item to item (RecFound table of tasks)."""
+"""Ranking of an embedding example's target among candidates: MRR@20, NDCG@20 for item to item (RecFound)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,26 +21,26 @@ def rank_examples(
     settings: Mapping[str, Any],
     others: Sequence[Text] = (),
 ) -> tuple[dict[str, float], int]:
-    """Rank the right answer of each example among `RANKED` candidates; every distinct text is encoded once.
+    """Rank the target of each example among `RANKED` candidates; every distinct text is encoded once.
 
     Args:
         vectors: encodes queries and items.
         task: name of the embedding task, whose route is used.
         examples: all of one form.
         settings: `metric_decimal_place`.
-        others: right answers of other records, which fill up where a record has few negatives of its own.
+        others: targets of other records, used if a record has few negatives.
 
     Returns:
-        The metric, and the fewest candidates that an example had.
+        The metric, and the smallest number of candidates of an example.
     """
     if isinstance(examples[0], RecordPairExample):
-        scores = _score_records(vectors, task, examples, others)
+        scores = _score_records(vectors, task, cast(Sequence[RecordPairExample], examples), others)
     else:
-        scores = _score_items(vectors, task, examples)
+        scores = _score_items(vectors, task, cast(Sequence[PairExample], examples))
     fewest = int(scores.isfinite().sum(1).min())
-    # Of equal scores the right answer has the worst rank.
+    # Among equal scores the target gets the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
-    # RecBole's form: whether each place of the list is a hit, and how many right answers there are.
+    # RecBole's format: whether each position of the list is a hit, and the number of targets.
     hits = rank == torch.arange(RANKED, device=rank.device)
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
@@ -50,7 +50,7 @@ def rank_examples(
 
 
 def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample]) -> torch.Tensor:
-    """[B, candidates], the right item first."""
+    """Score items, [B, candidates], the target first."""
     places, items = _numbered([(e.positive, *e.negatives) for e in examples])
     asked, queries = _numbered([(e.query,) for e in examples])
     vectors = encoder.queries(task, queries)
@@ -60,7 +60,7 @@ def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample
 def _score_records(
     encoder: TaskVectors, task: str, examples: Sequence[RecordPairExample], others: Sequence[Text]
 ) -> torch.Tensor:
-    """[B, candidates], the right text first; a record with few negatives gets some of the others besides."""
+    """Score texts, [B, candidates], the target first; records with few negatives also get some of the others."""
     others = list(dict.fromkeys(others))
     negatives = [_negatives(e, others, np.random.default_rng([0x2E6, row])) for row, e in enumerate(examples)]
     places, texts = _numbered([(e.query, e.positive, *wrong) for e, wrong in zip(examples, negatives, strict=True)])
@@ -69,7 +69,7 @@ def _score_records(
 
 
 def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
-    """Places [B, longest] of each row's members in the list of distinct ones, -1 behind the end of a short row."""
+    """Index each row's members in the list of distinct ones: [B, longest], -1 after the end of a short row."""
     distinct = list(dict.fromkeys(member for row in rows for member in row))
     place = {member: number for number, member in enumerate(distinct)}
     places = np.full((len(rows), max(map(len, rows))), -1)
@@ -79,7 +79,7 @@ def _numbered(rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, list[Any]]:
 
 
 def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) -> torch.Tensor:
-    """Dot products of queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
+    """Multiply queries [B, d] with the vectors [n, d] at `places` [B, candidates]; -inf where there is none."""
     at = torch.from_numpy(places).to(vectors.device)
     with full_precision(vectors.device):
         scores = torch.einsum("bd,bcd->bc", queries, vectors[at.clamp(min=0)])
@@ -87,7 +87,7 @@ def _scores(queries: torch.Tensor, vectors: torch.Tensor, places: np.ndarray) ->
 
 
 def _negatives(example: RecordPairExample, others: Sequence[Text], rng: np.random.Generator) -> list[Text]:
-    """What a record's positive is ranked against, its own negatives first; another right answer is no candidate."""
+    """Return the candidates beside a record's positive, its own negatives first; further positives are excluded."""
     right = {example.positive, *example.known}
     own = [text for text in dict.fromkeys(example.negatives) if text not in right][: RANKED - 1]
     more = [text for text in others if text not in right and text not in own]

@@ -1,4 +1,4 @@
-"""How alike the routers treat the tasks (RecFound section 7, router similarity)."""
+"""Similarity of the tasks' routing (RecFound section 7, router similarity)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from recbole_recfound.adapter.tmole import TMoLELayer
 
 @torch.no_grad()
 def router_similarity(adapted: PeftModel, tasks: Sequence[str], adapter_name: str = "default") -> list[list[float]]:
-    """Cosine similarity of the tasks' gates, closed experts counting as zero, averaged over all adapted layers.
+    """Return the cosine similarity of the tasks' gates (closed experts are zero), averaged over all adapted layers.
 
     Args:
         adapted: a backbone with TMoLE.
@@ -32,9 +32,9 @@ def router_similarity(adapted: PeftModel, tasks: Sequence[str], adapter_name: st
 
 
 def _gates(layer: TMoLELayer, adapter_name: str, tasks: Sequence[str]) -> torch.Tensor:
-    """Gates [tasks, N] of one layer over all experts."""
+    """Return the gates [tasks, N] of one layer over all experts."""
     table, device = layer.task_table[adapter_name], layer.tmole_lora_A[adapter_name].device
-    gates = torch.zeros(len(tasks), layer.tmole_router[adapter_name].out_features, device=device)
+    gates = torch.zeros(len(tasks), layer.router_of(adapter_name).out_features, device=device)
     for row, task in enumerate(tasks):
         plan = table.plan(table.ids((task,)), device)
         gates[row, plan.experts] = layer.gate(adapter_name, plan)[0]

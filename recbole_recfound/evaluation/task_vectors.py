@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 
@@ -15,7 +16,7 @@ from recbole_recfound.model.recfound import RecFound
 
 
 class TaskVectors:
-    """Joins a model with the collator that makes its batches: texts in, vectors out.
+    """Encode texts, items and queries with a model and the collator of its batches.
 
     Args:
         model: RecFound.
@@ -69,7 +70,8 @@ class TaskVectors:
                 ),
             )
         longest = self.collator.max_history
-        histories = [self.item_ids.to_item_ids(history[-longest:]) for history in queries]
+        users = cast(Sequence[tuple[int, ...]], queries)
+        histories = [self.item_ids.to_item_ids(history[-longest:]) for history in users]
         lengths = torch.tensor([len(history) for history in histories], device=self.model.device)
         return self._by_rows(
             len(queries),

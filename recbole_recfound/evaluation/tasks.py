@@ -1,15 +1,16 @@
-"""Testing the tasks themselves: generated answers and embedding tasks, on examples nothing was trained on."""
+"""Tests of the tasks: generated answers and embedding tasks, on examples excluded from training."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from recbole_recfound.data import Collator
-from recbole_recfound.data.task import EMBEDDING, TASKS
+from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample, PairExample, RecordPairExample
 from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
+from recbole_recfound.data.task.examples import Example
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import rank_examples
@@ -18,7 +19,7 @@ from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
 
 FEW = 64
-"""Up to so many choices, one answer to all examples is worth a comparison."""
+"""Largest number of choices for which the best constant answer is reported."""
 
 
 def run_tests(
@@ -37,13 +38,13 @@ def run_tests(
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `test_args`, `metric_decimal_place` and `show_progress`.
-        seconds_left: a test is not begun when it would end later, by the slowest examples so far.
+        seconds_left: time limit; a test is skipped if it would exceed it, estimated by the slowest examples so far.
 
     Returns:
-        By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an answer was
-        ranked among; for generated answers `invalid`, how many could not be read, and
-        where there are few choices `constant`, the metrics of the best single answer to all examples.
-        A task that time did not allow has only a `note`.
+        By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
+        answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
+        choices `constant`, the metrics of the best single answer to all examples. A task that time did not allow has
+        only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
@@ -54,12 +55,13 @@ def run_tests(
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             started = time.monotonic()
-            # An example may take as long as the slowest so far.
+            # Estimate each example by the slowest so far.
             asked = len(test.examples) + len(test.valid)
             if seconds_left() <= slowest * asked:
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
-                metrics, fewest = rank_examples(vectors, test.task, test.examples, settings, test.others)
+                pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
+                metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
                 found[test.task] = {"metrics": metrics, "candidates": fewest, **_about(test)}
             else:
                 found[test.task] = {**answer(collator, generator, test, settings), **_about(test)}
@@ -70,7 +72,7 @@ def run_tests(
 
 
 def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of one answer to all examples, the best there is: what reading nothing at all can reach."""
+    """Return the metrics of the best constant answer, which needs no reading of the prompt."""
     found = [score_texts(test, [choice] * len(test.examples), settings)["metrics"] for choice in test.choices]
     return max(found, key=lambda metrics: next(iter(metrics.values())))
 
@@ -80,11 +82,12 @@ def _about(test: TaskTest) -> dict[str, Any]:
 
 
 def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Generate the answers of one task and score them; few choices are held to, and any other text is free.
+    """Generate the answers of one task and score them; generation is constrained to the choices of closed tasks.
 
-    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier answer's.
+    With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
+    answer's.
     """
-    prompts = [collator.prompt(test.task, example) for example in test.examples]
+    prompts = [collator.prompt(test.task, example) for example in _generative(test.examples)]
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
@@ -99,9 +102,10 @@ def _thresholded(
 ) -> dict[str, Any]:
     """Answer yes where it is likelier than no by more than the margin that is best on the validation examples."""
     yes, no = (collator.text_tokens(word)[0] for word in ("yes", "no"))
-    asked = [collator.prompt(test.task, example) for example in test.valid]
+    examples = _generative(test.valid)
+    asked = [collator.prompt(test.task, example) for example in examples]
     valid, margins = (generator.margins(rows, [test.task] * len(rows), yes, no) for rows in (asked, prompts))
-    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in test.valid]))
+    threshold = best_threshold(valid, np.array([parse_yes_no(example.answer) == "yes" for example in examples]))
     decided = {at: ["yes" if margin > at else "no" for margin in margins] for at in (threshold, 0.0)}
     result = score_texts(test, decided[threshold], settings)
     plain = score_texts(test, decided[0.0], settings)["metrics"]
@@ -110,30 +114,35 @@ def _thresholded(
 
 
 def best_threshold(margins: np.ndarray, wanted: np.ndarray) -> float:
-    """The margin above which saying yes has the best F1.
+    """Return the margin of "yes" over "no" above which answering yes has the best F1.
 
     Args:
         margins: [n] log p(yes) - log p(no).
-        wanted: [n] whether yes is right; without any yes the threshold is 0.
+        wanted: [n] whether yes is correct; without any yes the threshold is 0.
 
     Returns:
-        A value halfway between two margins; below all of them where yes is best said always.
+        A value halfway between two margins; below all of them if answering yes always is best.
     """
     if not wanted.any():
         return 0.0
     order = np.argsort(-margins, kind="stable")
     hits, said = np.cumsum(wanted[order]), np.arange(1, len(order) + 1)
     ranked = margins[order]
-    # A threshold cannot part equal margins.
+    # A threshold cannot separate equal margins.
     parts = np.append(ranked[1:] < ranked[:-1], True)
     f1 = np.where(parts, 2 * hits / (said + wanted.sum()), -1.0)
     best = int(f1.argmax())
     return float((ranked[best] + ranked[best + 1]) / 2) if best + 1 < len(order) else float(ranked[-1] - 1.0)
 
 
+def _generative(examples: Sequence[Example]) -> Sequence[GenerativeExample]:
+    """Return the examples of a generative task with their type."""
+    return cast(Sequence[GenerativeExample], examples)
+
+
 def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read and score answers, however they were made."""
-    references = [example.answer for example in test.examples]
+    references = [example.answer for example in _generative(test.examples)]
     labels = sorted({*test.choices, *references})
     parse = TASKS[test.task].parse
     said, wanted = ([parse(text, labels) for text in column] for column in (texts, references))

@@ -1,4 +1,4 @@
-"""Sparsification of deltas before merging: redundant changes interfere with one another."""
+"""Sparsification of deltas before merging, which reduces interference between redundant changes."""
 
 import math
 

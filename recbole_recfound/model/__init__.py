@@ -1,1 +1,1 @@
-"""RecBole model classes, thin."""
+"""RecBole model classes of RecFound and IAK."""

@@ -48,7 +48,7 @@ def represent(encode: Callable[[slice], torch.Tensor], rows: int, chunk: int, de
 
 
 def _precision(device: torch.device) -> dict[str, Any]:
-    """Arguments of `torch.autocast` that stand for what is in force now."""
+    """Return the arguments of `torch.autocast` that reproduce its current state."""
     kind = device.type
     return {"device_type": kind, "dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
 
@@ -56,7 +56,8 @@ def _precision(device: torch.device) -> dict[str, Any]:
 def random_state(device: torch.device) -> list[torch.Tensor]:
     """Random state of the host and, if it is another one, of `device`."""
     states = [torch.get_rng_state()]
-    if torch.accelerator.is_available() and device.type == torch.accelerator.current_accelerator().type:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None and device.type == accelerator.type:
         states.append(torch.get_device_module(device).get_rng_state(device))
     return states
 
@@ -70,7 +71,7 @@ def set_random_state(states: list[torch.Tensor], device: torch.device) -> None:
 
 @contextmanager
 def as_random(states: list[torch.Tensor], device: torch.device) -> Iterator[None]:
-    """Run a block under an earlier random state, then go on as if it had not run."""
+    """Run a block under an earlier random state, then restore the current one."""
     now = random_state(device)
     set_random_state(states, device)
     try:

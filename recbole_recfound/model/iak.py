@@ -1,4 +1,4 @@
-"""IAK as a RecBole model: a frozen base with a bank of kernels plugged in (arXiv 2501.14268)."""
+"""IAK as a RecBole model: a frozen base with a bank of kernels attached (arXiv 2501.14268)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
@@ -16,14 +17,14 @@ from torch.nn import functional as F
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.kernel import IAKKernelBank, Passed, default_sizes, sizes_within
+from recbole_recfound.model.kernel import Banks, IAKKernelBank, Passed, default_sizes, sizes_within
 from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
 from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base, training_loader, training_rows
 
 PERMUTED = "permuted_domains"
-"""Value of `control`: domains are dealt out at random, so that they mean nothing."""
+"""Value of `control`: domains are permuted at random, so that they mean nothing."""
 
 DOMAIN_FIELD = "iak_domain"
 """Column of a batch, int64 [B, number of domain types], that overrides what the domains' own rules say."""
@@ -59,13 +60,14 @@ class IAK(AbstractRecommender):
     Attributes:
         base: frozen here; stays in eval mode even when RecBole's trainer calls `train()`.
         base_trained: whether the base has weights from a training.
-        family, attachment: what is known about the base, and the place of the kernels.
+        family: how to read losses, vectors and scores from the base.
+        attachment: where the kernels are attached.
         width: size d of the vectors there.
         domains: one entry for each type of domain.
         banks: a bank of kernels for each type.
 
     Raises:
-        ConfigError: domains, sizes or places that cannot be.
+        ConfigError: invalid domains, sizes or places.
     """
 
     reads_instead: ClassVar[dict[str, str]] = {
@@ -76,6 +78,9 @@ class IAK(AbstractRecommender):
 
     type = ModelType.GENERAL
     input_type = InputType.POINTWISE
+
+    base: AbstractRecommender
+    banks: Banks
 
     def __init__(
         self,
@@ -92,7 +97,7 @@ class IAK(AbstractRecommender):
         checkpoint = None if base is not None else base_of(config)[1]
         self.base_trained = base is not None or checkpoint is not None
         if base is None:
-            # The kernels start the same whether the base is built here or given.
+            # The initial kernels do not depend on whether the base is built here.
             with torch.random.fork_rng():
                 base = make_base(dataset, checkpoint)
         self.base = base.requires_grad_(False).eval()
@@ -102,10 +107,11 @@ class IAK(AbstractRecommender):
         self.domains = build_all_domains(config, dataset, fixed["domains"] if fixed else None)
         if len(self.domains) > 1 and self.options.combine != "residual":
             raise ConfigError(
-                f"kernel_args: combine: got {self.options.combine}, but several types of domain add their outputs: residual"
+                f"kernel_args: combine: got {self.options.combine}, expected residual: several domain types add "
+                "their outputs"
             )
         sizes = fixed["sizes"] if fixed else [self._sizes(data_config["model"], training)] * len(self.domains)
-        self.banks = nn.ModuleList(
+        self.banks = Banks(
             IAKKernelBank(
                 len(domains),
                 self.width,
@@ -133,7 +139,8 @@ class IAK(AbstractRecommender):
 
         Args:
             base: frozen here.
-            family, attachment: what is known about the base, and the place of the kernels.
+            family: how to read losses, vectors and scores from the base.
+            attachment: where the kernels are attached.
             domains: one entry for each type of domain.
             banks: a bank for each type.
         """
@@ -141,12 +148,12 @@ class IAK(AbstractRecommender):
         AbstractRecommender.__init__(model)
         model.base = base.requires_grad_(False).eval()
         model.family, model.attachment, model.domains = family, attachment, tuple(domains)
-        model.banks = nn.ModuleList(banks)
+        model.banks = Banks(banks)
         model.items = None
         return model
 
     def _sizes(self, base_name: str, training: IAKOptions) -> tuple[int, int, int]:
-        """Bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
+        """Return bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
         aux = 0
         if training.lambda_c or training.schedule == "two_phase":
             if not self.one_vector_per_row:
@@ -171,37 +178,37 @@ class IAK(AbstractRecommender):
         sizes = sizes_within(options.budget * whole - prior * code, self.width, aux, options.combine)
         if sizes is None:
             raise ConfigError(
-                f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too little for any kernel"
+                f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too small for any kernel"
             )
         return sizes
 
     def train(self, mode: bool = True) -> IAK:
-        """Kernels follow `mode`; the base stays in eval: no dropout, fixed BatchNorm statistics."""
+        """Switch the kernels to `mode`; the base stays in eval (no dropout, fixed BatchNorm statistics)."""
         super().train(mode)
         self.base.eval()
         return self
 
-    def domain_of(self, interaction) -> torch.Tensor:
-        """Domains of a batch, int64 [B, types], -1 = none."""
+    def domain_of(self, interaction: Interaction) -> torch.Tensor:
+        """Return the domains of a batch, int64 [B, types], -1 = none."""
         if DOMAIN_FIELD in interaction:
             return interaction[DOMAIN_FIELD]
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
     def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
+        """Return H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
         flat, each = _rows(hidden, domain)
         return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(
             hidden.shape
         )
 
     def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
-        """H' with all that the loss needs."""
+        """Return H' and all intermediate results that the loss needs."""
         flat, each = _rows(hidden, domain)
         passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
         return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes
 
-    def losses(self, interaction) -> Losses:
-        """All parts of the loss in one pass of the base."""
+    def losses(self, interaction: Interaction) -> Losses:
+        """Return all parts of the loss in one pass of the base."""
         domain, seen = self.domain_of(interaction), []
 
         def through(hidden: torch.Tensor) -> torch.Tensor:
@@ -217,8 +224,8 @@ class IAK(AbstractRecommender):
         kl = sum((done.kl.mean() for done in passes), zero)
         return Losses(matching, sum(compression, zero), kl, F.mse_loss(adapted, hidden))
 
-    def _compression(self, read: torch.Tensor, interaction) -> torch.Tensor:
-        """The task's loss of what the auxiliary head reads from the code: a click's logit, or a vector among the frozen items."""
+    def _compression(self, read: torch.Tensor, interaction: Interaction) -> torch.Tensor:
+        """Return the auxiliary head's task loss on the code: of a click's logit, or of a vector among frozen items."""
         if self.family.items is None:
             return F.binary_cross_entropy_with_logits(read.squeeze(-1), interaction[self.base.LABEL].float())
         positive = interaction[self.base.ITEM_ID]
@@ -230,36 +237,37 @@ class IAK(AbstractRecommender):
 
     @torch.no_grad()
     def frozen_items(self) -> torch.Tensor:
-        """[num_items, d], the items of the frozen base; computed once."""
+        """Return the items of the frozen base, [num_items, d]; computed once."""
         if self.items is None:
+            assert self.family.items is not None, "of a model that ranks"
             self.items = self.family.items(self.base).detach()
         return self.items
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
-        """Matching loss alone; the trainer weighs all parts (`losses`)."""
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+        """Return the matching loss alone; the trainer weighs all parts (`losses`)."""
         return self.losses(interaction).matching
 
-    def predict(self, interaction) -> torch.Tensor:
-        """The base's `predict` with kernels."""
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the base's `predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.predict(interaction)
 
-    def full_sort_predict(self, interaction) -> torch.Tensor:
-        """The base's `full_sort_predict` with kernels."""
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the base's `full_sort_predict` with kernels."""
         domain = self.domain_of(interaction)
         with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
             return self.base.full_sort_predict(interaction)
 
 
 def _rows(hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors [B, ..., d] as rows, and the domains of each."""
+    """Flatten vectors [B, ..., d] to rows, with the domains of each."""
     inner = hidden[0, ..., 0].numel() if len(hidden) else 1
     return hidden.reshape(-1, hidden.shape[-1]), domain.repeat_interleave(inner, dim=0) if inner > 1 else domain
 
 
 def _added(flat: torch.Tensor, adapted: list[torch.Tensor]) -> torch.Tensor:
-    """One bank's vectors, or the sum of the changes of several."""
+    """Return one bank's vectors, or the sum of the changes of several."""
     return adapted[0] if len(adapted) == 1 else adapted[0] + sum(further - flat for further in adapted[1:])
 
 
@@ -267,7 +275,7 @@ def domain_specs(config: Config) -> list[DomainSpec]:
     """Parse the setting `domain`.
 
     Raises:
-        ConfigError: no field is named, one is not of a known form, or one is named twice.
+        ConfigError: no field, a field of unknown form, or one that is specified more than once.
     """
     specs = [parse_domain(text) for text in config["domain"] or []]
     if not specs:
@@ -275,7 +283,7 @@ def domain_specs(config: Config) -> list[DomainSpec]:
             "domain: name the field that tells domains apart, as in --domain=occupation or --domain=age:25/35/45"
         )
     if len({spec.text for spec in specs}) < len(specs):
-        raise ConfigError("domain: the same domain is named twice")
+        raise ConfigError("domain: a domain is specified more than once")
     return specs
 
 
@@ -299,14 +307,14 @@ def build_all_domains(
     return tuple(found)
 
 
-def _probed(family: Family, attachment: Attachment, base: nn.Module, dataset: Dataset) -> tuple[int, bool]:
+def _probed(family: Family, attachment: Attachment, base: AbstractRecommender, dataset: Dataset) -> tuple[int, bool]:
     """Run the base on a few training rows: width of the vectors at the place, and whether there is one per row."""
     state = np.random.get_state()
     try:
         rows = training_rows(base, dataset)
         batch = training_loader(dataset).collate_fn(np.flatnonzero(rows)[:3].tolist())
     finally:
-        np.random.set_state(state)  # drawing negatives here must not change those of the training
+        np.random.set_state(state)  # sampling negatives here must not change those of the training
     batch = batch.to(dataset.config["device"])
     width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
     probe(attachment, lambda: base.predict(batch), len(batch))

@@ -1,4 +1,4 @@
-"""The item table: one vector per item, made from its text and, if asked, its id; read as a soft token and ranked against."""
+"""Item table: one vector per item, from its text and optionally its id; a soft token and a ranking target."""
 
 import math
 
@@ -10,19 +10,19 @@ from recbole_recfound.adapter.tmole.dropout import Dropout
 
 
 class ItemTable(nn.Module):
-    """Items as the user tower reads and ranks them.
+    """Soft tokens and ranking vectors of the items.
 
-    Both take the same vectors: what an item's users teach about it as a target holds for it in a history, and on ml-100k
-    the user tower learned faster than with two tables.
+    Both share the same vectors: what training teaches about an item as a target also applies to it in a history, and
+    on ml-100k the user tower learned faster than with two tables.
 
     Args:
-        num_items: RecBole's item number, row 0 is padding.
+        num_items: RecBole's number of items; row 0 is padding.
         feature_size: width of the plain backbone's text features.
-        moved_size: leading features of which the change by training takes part too; 0: none.
+        moved_size: number of leading features whose change by training is added; 0: none.
         hidden_size: width d of the backbone.
         token_norm: norm of a soft token, the mean norm of the backbone's token embeddings.
-        use_text: text features take part.
-        use_id: a learned vector per item takes part.
+        use_text: use text features.
+        use_id: use a learned vector per item.
         id_scale: initial size of an id vector's entries, where the text's are about 1.
         dropout: on the text features, in training.
     """
@@ -56,17 +56,17 @@ class ItemTable(nn.Module):
         self.ids = nn.Embedding(num_items, hidden_size) if use_id else None
         if self.text is not None:
             nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(feature_size))
-            # The first time features move, nothing may jump: the change is read with weights that start at zero.
+            # The change enters with weights that start at zero, so that the first update changes no vector.
             nn.init.zeros_(self.text.weight[:, feature_size:])
             nn.init.zeros_(self.text.bias)
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=id_scale)
 
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
-        """Set the text features, centred and scaled: without centring all texts point the same way. Row 0 stays padding.
+        """Set the text features, centred (otherwise all texts point the same way) and scaled; row 0 remains padding.
 
-        Training moves all texts together far more than one against another. What is the same for all is left out: both
-        versions are standardised by themselves.
+        Training moves all texts together far more than relative to each other. Both versions are standardised on their
+        own, which removes the common part.
 
         Args:
             features: [num_items, feature_size] of the plain backbone.
@@ -90,14 +90,14 @@ class ItemTable(nn.Module):
         return torch.cat(parts, dim=1)
 
     def vectors_of(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors [n, d], norm 1, of items that are not in the table: from their text alone, the id part is zero.
+        """Return the vectors [n, d], norm 1, of items outside the table, from their text alone; the id part is zero.
 
         Args:
             features: [n, feature_size] of the plain backbone.
             trained: [n, moved_size], where the table has been moved by training; else None.
 
         Raises:
-            ValueError: text features take no part in this table.
+            ValueError: the table does not use text features.
         """
         if self.text is None:
             raise ValueError("the item table has no text features")
@@ -117,5 +117,5 @@ class ItemTable(nn.Module):
 
 
 def _deviation(features: torch.Tensor) -> torch.Tensor:
-    """Standard deviation [f] of every feature over the items [num_items, f]; row 0 is padding."""
+    """Return the standard deviation [f] of every feature over the items [num_items, f] without the padding in row 0."""
     return features[1:].std(0).clamp(min=1e-6)

@@ -18,18 +18,18 @@ def next_item_loss(
     past: torch.Tensor | None = None,
     targets_per_row: float | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy over the catalogue at every position that has a target.
+    """Compute the cross-entropy over the catalogue at every position that has a target.
 
     Args:
         states: [B, L, d] user vectors, normalised.
         targets: [B, L] item ids, 0 = none.
         items: [num_items, d] item vectors, normalised; row 0 is padding.
         temperature: of the softmax.
-        sampled: 0 for the full softmax; else the number of items drawn at random beside the batch's own targets.
-        past: [B, L] item ids read so far, 0 = padding: left out of the softmax of their and all later positions, unless
-            they are the target. None: every item is a candidate.
-        targets_per_row: a row's loss is its sum over this constant, so that every position of a batch weighs alike, however
-            the batch is cut. None: the mean over the row's own targets.
+        sampled: 0 for the full softmax; else the number of items sampled in addition to the batch's targets.
+        past: [B, L] item ids read so far, 0 = padding: excluded from the softmax of their and all later positions,
+            unless they are the target. None: every item is a candidate.
+        targets_per_row: a row's loss is its sum over this constant, so that all positions of a batch have equal weight,
+            however the batch is cut. None: the mean over the row's own targets.
 
     Returns:
         Loss of each row, [B]; rows without a target give 0.
@@ -37,7 +37,7 @@ def next_item_loss(
     wanted = targets > 0
     chosen = targets[wanted]
     if sampled:
-        # Every target of the batch has its own column, so no right answer is ever counted as a negative twice.
+        # Every target of the batch has its own column, so that no target is also a negative.
         drawn = torch.randint(1, len(items), (sampled,), device=items.device)
         columns, place = torch.unique(torch.cat([chosen, drawn]), return_inverse=True)
         items, place = items[columns], place[: len(chosen)]
@@ -57,10 +57,12 @@ def next_item_loss(
 def _seen(
     past: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None, width: int
 ) -> torch.Tensor:
-    """Columns that each target's history has been through, the target itself left out; [targets, width] bool.
+    """Return a mask [targets, width] of the items in each target's history, except the target itself.
 
     Args:
-        past, targets, wanted: [B, L], see `next_item_loss`.
+        past: [B, L], see `next_item_loss`.
+        targets: [B, L], see `next_item_loss`.
+        wanted: [B, L], see `next_item_loss`.
         columns: [width] item id of each column, ascending; None: column c is item c + 1.
         width: number of columns.
     """
@@ -87,13 +89,13 @@ def info_nce(
     allowed: torch.Tensor,
     temperature: float,
 ) -> torch.Tensor:
-    """InfoNCE with in-batch and hard negatives, false negatives masked (RecFound section 4).
+    """Compute InfoNCE with in-batch and hard negatives, false negatives masked (RecFound section 4).
 
     Args:
         queries: [B, d], normalised.
         items: [U, d], normalised.
-        positive: [B] column of the right item.
-        allowed: [B, U] True where an item may stand in the denominator (always so for the right one).
+        positive: [B] column of the positive item.
+        allowed: [B, U] True where an item is in the denominator (always for the positive).
         temperature: of the softmax.
 
     Returns:
@@ -104,7 +106,7 @@ def info_nce(
 
 
 def answer_loss(states: torch.Tensor, head: nn.Module, labels: torch.Tensor) -> torch.Tensor:
-    """Next-token cross-entropy on the answer tokens; only their states go through the vocabulary.
+    """Compute the next-token cross-entropy on answer tokens; only their states are projected to the vocabulary.
 
     Args:
         states: [B, T, d] of the last layer, after its norm.

@@ -11,9 +11,9 @@ SMALL_READER, RANDOM_ITEM_TEXT = "small_reader", "random_item_text"
 CONTROLS = (RANDOM_BODY, NO_ADAPTER, NO_BODY, SMALL_READER, RANDOM_ITEM_TEXT)
 """Values of `control`: what is replaced to see whether it matters.
 
-random_body: the LLM's layers have random weights. no_adapter: the adapter stays at its start. no_body: histories bypass the
-LLM's layers. small_reader: a small transformer with random weights reads histories instead. random_item_text: random vectors
-instead of text features.
+random_body: the LLM's layers have random weights. no_adapter: the adapter stays at its start. no_body: histories bypass
+the LLM's layers. small_reader: a small transformer with random weights reads histories instead. random_item_text:
+random vectors instead of text features.
 """
 
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
-from recbole_recfound.backbone import Backbone, check_bidirectional, decode, load_backbone
+from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
 from recbole_recfound.config.options import MergeOptions, adapter_args
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
@@ -28,7 +28,7 @@ from recbole_recfound.runtime.registry import MERGE_METHODS
 
 @dataclass(frozen=True)
 class RecFoundParts:
-    """What RecFound is put together from; nothing in it is trained by itself.
+    """The parts that RecFound is built from; none of them is trained by itself.
 
     Attributes:
         adapted: backbone with adapter.
@@ -132,7 +132,8 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         raise ConfigError(f"merge_args: sparsify is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
         raise ConfigError(
-            "max_steps: without a ranking there is no early stopping, so this run would never end; set it, or time_budget"
+            "max_steps: without a ranking there is no early stopping and this run would never end. Set it, or "
+            "time_budget"
         )
     if not history.soft_tokens and control == NO_BODY:
         raise ConfigError(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")
@@ -149,7 +150,8 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         )
     if config["max_prompt_tokens"] > backbone.context:
         raise ConfigError(
-            f"max_prompt_tokens: {config['max_prompt_tokens']}, but {backbone.name} reads {backbone.context} tokens at most"
+            f"max_prompt_tokens: got {config['max_prompt_tokens']}, expected at most {backbone.context}, the "
+            f"context of {backbone.name}"
         )
 
 
@@ -173,7 +175,7 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
             known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
             raise ConfigError(
-                f"adapter_args: target_modules: backbone '{backbone.name}' has no linear layer {wanted!r}, it has {known}"
+                f"adapter_args: target_modules: backbone {backbone.name!r} has no linear layer {wanted!r}, only {known}"
             )
     try:
         adapted = build_adapter(backbone.model, kind, task_table(tasks), **arguments)
@@ -193,10 +195,10 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
         device: of the backbone.
 
     Raises:
-        TrainingError: the adapter is silent.
+        TrainingError: the adapter has no effect.
         BackboneError: attention stays causal.
     """
-    decoder = adapted.get_base_model().base_model
+    decoder = decoder_of(adapted.get_base_model())
     ids = torch.arange(8, device=device).unsqueeze(0)
     with without_adapter(adapted):
         check_bidirectional(decoder, ids)

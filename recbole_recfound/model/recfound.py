@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from recbole.utils import InputType
 from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.backbone import Decoder, decode, decoder_of, full_precision, head_of
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
@@ -44,7 +44,7 @@ from recbole_recfound.model.user_tower import ROUTE, UserTower
 
 
 class NoInteractions:
-    """What RecBole's models ask of a data set, when there are neither users nor items."""
+    """The attributes that RecBole's models read of a data set, for runs without users and items."""
 
     def num(self, field: str) -> int:
         """Return the number of ids of a field: the padding alone."""
@@ -52,7 +52,7 @@ class NoInteractions:
 
 
 class RecFound(GeneralRecommender):
-    """One LLM with task-wise low-rank experts: recommends, embeds and answers.
+    """One LLM with task-wise low-rank experts that recommends, embeds and answers.
 
     Declared as a general model so that RecBole hands over plain chronological interactions; the evaluation loader adds
     each user's history in RecBole's usual sequential fields (`RecFoundDataset`).
@@ -143,17 +143,18 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def _centre_records(self) -> None:
-        """Centre pairs by the mean of some positives under the plain backbone: without items there is no catalogue to centre by."""
+        """Centre pairs by the mean of some positives under the plain backbone (without items there is no catalogue)."""
+        assert self.parts.data is not None
         texts = self.parts.data.record_texts()
         if len(texts):
             self.text_mean = self.eval().text_tower.encode_table(texts, None, self.parts.pad_id, self.device).mean(0)
 
     @property
-    def _decoder(self) -> torch.nn.Module:
-        return self.backbone.get_base_model().base_model
+    def _decoder(self) -> Decoder:
+        return decoder_of(self.backbone.get_base_model())
 
     def _freeze_unread(self) -> None:
-        """What no task of this run reads is not trained and must not count as trained."""
+        """Freeze weights that no task of this run reads, so that they do not count as trained."""
         if not self.history.uses_item_table or not self.parts.ranks:
             self.user_tower.requires_grad_(False)
             self.item_table.requires_grad_(False)
@@ -164,7 +165,7 @@ class RecFound(GeneralRecommender):
                 weight.requires_grad_(False)
 
     def _deepest_layer(self) -> int:
-        """How many of the backbone's layers the tasks of this run go through."""
+        """Return how many of the backbone's layers the tasks of this run need."""
         kinds = {TASKS[task].kind for task in self.parts.tasks}
         if GENERATIVE in kinds:
             return self._decoder.config.num_hidden_layers
@@ -218,8 +219,8 @@ class RecFound(GeneralRecommender):
     def apply(self, fn: Callable[[torch.nn.Module], None]) -> "RecFound":
         """Call `fn` once for each module, parents first.
 
-        RecBole's count of FLOPs adds buffers this way, which fails for modules that are shared (the task table of the adapted
-        layers) and for those that look attributes up in a child (PEFT's).
+        RecBole's count of FLOPs adds buffers this way, which fails for modules that are shared (the task table of the
+        adapted layers) and for those that look attributes up in a child (PEFT's).
         """
         for module in self.modules():
             fn(module)
@@ -229,7 +230,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def refresh_items(self) -> None:
-        """Encode every item's text with the current adapter; the first call also encodes them with the plain backbone."""
+        """Encode every item's text with the current adapter; the first call also encodes it with the plain backbone."""
         embeds = any(TASKS[task].kind == EMBEDDING for task in self.parts.tasks)
         if self.n_items == 1 or not embeds:  # a run on records alone has no items but the padding
             return
@@ -245,11 +246,12 @@ class RecFound(GeneralRecommender):
             if self.random_body:
                 self._randomize_decoder()
         follows = self.table_route and not (self.random_features or self.random_body or first)
-        self.item_table.set_features(self._frozen_features, self._encode_items(self.table_route) if follows else None)
+        trained = self._encode_items(self.table_route) if follows else None
+        self.item_table.set_features(cast(torch.Tensor, self._frozen_features), trained)
         self.train(was_training)
 
     def _dice(self) -> torch.Generator:
-        """What controls are drawn with: the same numbers whenever the model is built, and on every device."""
+        """Return the generator of the controls: the same numbers for every build and device."""
         return torch.Generator().manual_seed(self.seed)
 
     def _randomize_decoder(self) -> None:
@@ -323,7 +325,7 @@ class RecFound(GeneralRecommender):
             ValueError: the model is not one that is only served.
         """
         if self.item_table.fixed is None:
-            raise ValueError("only a loaded model takes further items")
+            raise ValueError("items can be added to a loaded model only")
         self.item_table.fixed = torch.cat([self.item_table.fixed, vectors])
         self.parts = replace(self.parts, item_tokens=self.parts.item_tokens.joined(tokens))
         self.n_items += len(vectors)
@@ -347,15 +349,15 @@ class RecFound(GeneralRecommender):
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """What accelerate's wrappers call; see `calculate_loss`."""
+        """Return `calculate_loss`; accelerate's wrappers call `forward`."""
         return self.calculate_loss(batch)
 
     def calculate_loss(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """Losses of the embedding and of the generative tasks; RecBole sums the tuple and logs its parts.
+        """Return the losses of the embedding and of the generative tasks; RecBole sums the tuple and logs its parts.
 
         Each task weighs as many examples as it has in the batch; `task_losses` keeps the mean of every task.
         """
-        sums = {EMBEDDING: [], GENERATIVE: []}
+        sums: dict[str, list[torch.Tensor]] = {EMBEDDING: [], GENERATIVE: []}
         sizes = {EMBEDDING: 0, GENERATIVE: 0}
         by_part: list[tuple[list[str], torch.Tensor]] = []
         for part in batch.parts:
@@ -370,20 +372,20 @@ class RecFound(GeneralRecommender):
         self.task_losses = _by_task(
             [task for tasks, _ in by_part for task in tasks], torch.cat([losses for _, losses in by_part])
         )
-        return tuple(sum(sums[kind]) / sizes[kind] for kind in sums if sums[kind])
+        return tuple(cast(torch.Tensor, sum(sums[kind])) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
-        """Loss of each example of one part, [B]."""
+        """Return the loss of each example of one part, [B]."""
         if isinstance(part, SequenceBatch):
             return self.history.losses(self, part)
         if isinstance(part, PairBatch):
             return self._pair_losses(part)
         with routing(self.backbone, part.tasks):
             states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
-        return answer_loss(states, self.backbone.get_base_model().get_output_embeddings(), part.labels)
+        return answer_loss(states, head_of(self.backbone.get_base_model()), part.labels)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
-        """Whether a part goes through the backbone's layers; histories do not with `control: no_body` or `small_reader`."""
+        """Return whether a part runs the backbone's layers; histories skip them under `no_body` and `small_reader`."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
 
     def _pair_losses(self, part: PairBatch) -> torch.Tensor:
@@ -406,7 +408,7 @@ class RecFound(GeneralRecommender):
     def _unit(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: list[str], rows: slice
     ) -> torch.Tensor:
-        """Centred, normalised text vectors of some rows."""
+        """Return the centred, normalised text vectors of some rows."""
         vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
         return F.normalize(vectors - self.text_mean, dim=-1)
 
@@ -416,7 +418,9 @@ class RecFound(GeneralRecommender):
 
         Args:
             task: name of an embedding task.
-            ids, mask, text: [B, T] tokens, real tokens and tokens to pool, on any device.
+            ids: [B, T] token ids, on any device.
+            mask: [B, T] 1 at real tokens.
+            text: [B, T] 1 at tokens to pool.
 
         Returns:
             [B, d], centred and normalised.
@@ -428,9 +432,9 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def table(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Soft tokens and item vectors, both [num_items, d]; computed once per evaluation."""
+        """Return soft tokens and item vectors, both [num_items, d]; computed once per evaluation."""
         if self.training:
-            raise RuntimeError("call eval() first: dropout would make every item vector another one")
+            raise RuntimeError("call eval() first: item vectors must be computed without dropout")
         if self._table is None:
             with full_precision(self.device):
                 tokens, vectors = self.item_table()
@@ -439,7 +443,7 @@ class RecFound(GeneralRecommender):
         return self._table
 
     def item_vectors(self) -> torch.Tensor:
-        """[num_items, d], normalised: what users are ranked against."""
+        """Return the normalised vectors [num_items, d] against which users are ranked."""
         return self.table()[1]
 
     @torch.no_grad()
@@ -457,7 +461,7 @@ class RecFound(GeneralRecommender):
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of all items for each user, flat as RecBole wants.
+        """Return the scores of all items for each user, flattened as RecBole expects.
 
         `interaction` carries the histories in RecBole's sequential fields (`item_id_list`, `item_length`).
         """
@@ -474,13 +478,13 @@ class RecFound(GeneralRecommender):
 
 
 def _layer_of(name: str) -> int | None:
-    """Number of the decoder layer a parameter belongs to, by its name."""
+    """Return the index of a parameter's decoder layer, by the parameter's name."""
     match = re.search(r"\.layers\.(\d+)\.", name)
     return int(match[1]) if match else None
 
 
 def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Mean loss of each task of a batch, as tensors on its device (read back only when logged)."""
+    """Return the mean loss of each task of a batch, as tensors on its device (synchronised only when logged)."""
     rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
     return {task: losses[index].mean() for task, index in rows.items()}
 
@@ -490,7 +494,7 @@ def _items_of_base(base: RecFound) -> torch.Tensor:
 
 
 def _loss_of_base(base: RecFound, interaction: Interaction) -> torch.Tensor:
-    """Next-item loss over the whole catalogue, from the history that comes with each row."""
+    """Return the next-item loss over the whole catalogue, from the history of each row."""
     users = base.user_vectors(interaction[base.history_field], interaction[base.length_field])
     return F.cross_entropy(users @ _items_of_base(base).T, interaction[base.ITEM_ID])
 

@@ -1,4 +1,4 @@
-"""RecBole's `create_dataset` looks here for the data set of RecFound."""
+"""The data set of RecFound, under the name that RecBole's `create_dataset` looks up."""
 
 from recbole_recfound.data.split.history_dataset import RecFoundDataset
 

@@ -46,7 +46,7 @@ class RunSettings(dict):
 
 @dataclass(frozen=True)
 class SavedItems:
-    """Stands for RecBole's data set in a model that is loaded without one.
+    """Replacement of RecBole's data set in a model that is loaded without one.
 
     Attributes:
         catalogue: items with tokens and fields.
@@ -65,7 +65,7 @@ class SavedItems:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A run folder as it was read.
+    """The files of a run folder.
 
     Attributes:
         folder: the run folder.
@@ -176,8 +176,8 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
     loaded = load_backbone(backbone or settings["backbone"], device)
     if loaded.fingerprint != document["backbone_fingerprint"]:
         raise ConfigError(
-            f"backbone: got {loaded.name} (fingerprint {loaded.fingerprint}), expected the backbone that {folder} was trained "
-            f"with (fingerprint {document['backbone_fingerprint']})"
+            f"backbone: got {loaded.name} (fingerprint {loaded.fingerprint}), expected the backbone that {folder} was "
+            f"trained with (fingerprint {document['backbone_fingerprint']})"
         )
     return _put_together(folder, settings, items, document, loaded)
 
@@ -229,12 +229,12 @@ def _put_together(
 
 
 def _forms(example: Example) -> dict[str, str]:
-    """Form of each slot of a generative example."""
+    """Return the form of each slot of a generative example."""
     return {slot: form for slot, (form, _) in example.slots.items()} if isinstance(example, GenerativeExample) else {}
 
 
 def _items(data: MultiTaskData) -> list[dict[str, Any]]:
-    """One record per item, in the order of the catalogue; `item_id` 0 is an item that RecBole does not know."""
+    """Return one record per item, in catalogue order; `item_id` is 0 for items that RecBole does not know."""
     catalogue, ids = data.catalogue, data.item_ids.id_of_index.tolist()
     return [
         {

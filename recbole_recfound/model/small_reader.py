@@ -1,4 +1,4 @@
-"""A control, not RecFound: what a small transformer makes of the same soft tokens that the LLM reads."""
+"""A control, not RecFound: a small transformer over the same soft tokens as the LLM."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ WIDTH, LAYERS, HEADS = 128, 2, 4
 
 
 class SmallReader(nn.Module):
-    """SASRec's shape (causal self-attention, learned positions), trained from random weights.
+    """A transformer of SASRec's shape (causal self-attention, learned positions), trained from random weights.
 
     Args:
         width: of the soft tokens.

@@ -1,4 +1,4 @@
-"""Texts to vectors with the first layers of the LLM, each text under the route of its task."""
+"""The text tower: texts to vectors with the first layers of the LLM, each text under the route of its task."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import torch
 from peft import PeftModel
 
 from recbole_recfound.adapter import routing, without_adapter
-from recbole_recfound.backbone import decode, first_layers, mean_pool
+from recbole_recfound.backbone import decode, decoder_of, first_layers, mean_pool
 from recbole_recfound.data.padding import pad_tokens, rounded_up
 from recbole_recfound.data.text import TokenTable
 
 
 class TextTower:
-    """Encodes texts: bidirectional attention, mean over the text tokens (RecFound section 4).
+    """Encode texts by bidirectional attention and the mean over the text tokens (RecFound section 4).
 
     Args:
         adapted: the backbone with its adapter.
@@ -22,7 +22,7 @@ class TextTower:
     def __init__(self, adapted: PeftModel, depth: int) -> None:
         self.adapted = adapted
         self.depth = depth
-        self.decoder = first_layers(adapted.get_base_model().base_model, depth)
+        self.decoder = first_layers(decoder_of(adapted.get_base_model()), depth)
 
     def encode(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: Sequence[str] | str

@@ -1,4 +1,4 @@
-"""A user's history to vectors: the LLM's layers under the route of U2I, one state per position."""
+"""The user tower: histories to vectors by the LLM's layers under the route of U2I, one state per position."""
 
 import torch
 from peft import PeftModel
@@ -7,14 +7,14 @@ from torch.nn import functional as F
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.adapter.tmole.dropout import Dropout
-from recbole_recfound.backbone import decode, first_layers, full_precision
+from recbole_recfound.backbone import Decoder, decode, decoder_of, first_layers, full_precision
 from recbole_recfound.model.small_reader import SmallReader
 
 ROUTE = "U2I"
 
 
 class UserTower(nn.Module):
-    """Runs histories through the backbone's first layers, causally, so that every position is an example.
+    """Run histories through the backbone's first layers, causally, so that every position is an example.
 
     Args:
         adapted: the backbone with its adapter.
@@ -25,17 +25,19 @@ class UserTower(nn.Module):
 
     def __init__(self, adapted: PeftModel, depth: int, dropout: float = 0.2, small: SmallReader | None = None) -> None:
         super().__init__()
-        decoder = adapted.get_base_model().base_model
+        decoder = decoder_of(adapted.get_base_model())
         width = decoder.config.hidden_size
-        # In lists: the backbone is a module of the model already and must not be registered twice.
-        self._backbone = [adapted, first_layers(decoder, depth) if depth else None]
+        # In a list: the backbone is a module of the model already and must not be registered twice.
+        self._backbone: list[tuple[PeftModel, Decoder | None]] = [
+            (adapted, first_layers(decoder, depth) if depth else None)
+        ]
         self.small = small
         self.dropout = Dropout(dropout)
         self.norm = nn.RMSNorm(width)
         self.project = nn.Linear(width, width)
 
     def over_items(self, soft_tokens: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Histories as soft tokens (`item` mode).
+        """Encode histories of soft tokens (`item` mode).
 
         Args:
             soft_tokens: [num_items, d].
@@ -44,7 +46,7 @@ class UserTower(nn.Module):
         Returns:
             [B, L, d], normalised; position l has seen items 0 to l.
         """
-        adapted, decoder = self._backbone
+        adapted, decoder = self._backbone[0]
         states = self.dropout(soft_tokens[items])
         if decoder is not None:
             with routing(adapted, ROUTE):
@@ -54,7 +56,7 @@ class UserTower(nn.Module):
         return self._finish(states)
 
     def over_text(self, token_ids: torch.Tensor, token_mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """Histories as text, the state at the end of each title (`text` mode, every position).
+        """Encode histories as text; the state at the end of each title is returned (`positions` mode).
 
         Args:
             token_ids: [B, T].
@@ -64,7 +66,8 @@ class UserTower(nn.Module):
         Returns:
             [B, L, d], normalised.
         """
-        adapted, decoder = self._backbone
+        adapted, decoder = self._backbone[0]
+        assert decoder is not None, "text needs layers"
         with routing(adapted, ROUTE):
             states = decode(decoder, decoder.embed_tokens(token_ids), token_mask)
         return self._finish(states.gather(1, ends.unsqueeze(-1).expand(-1, -1, states.shape[-1])))

@@ -1,11 +1,11 @@
-"""The run's clock: how long training may take, and what must be left for what follows."""
+"""The run's clock: time for training, and time reserved for what follows."""
 
 import time
 from collections.abc import Callable
 
 
 class Budget:
-    """Seconds a run may take.
+    """The time limit of a run, in seconds.
 
     Args:
         seconds: for the whole run; 0 = no limit.
@@ -25,7 +25,7 @@ class Budget:
         return self.seconds > 0
 
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return self.clock() - self.start
 
     def spend(self, seconds: float) -> None:
@@ -33,20 +33,20 @@ class Budget:
         self.start -= seconds
 
     def deadline(self, share: float = 1.0) -> float | None:
-        """Moment on the clock at which `share` of the limit is spent; None without a limit."""
+        """Return the time at which `share` of the limit is spent; None without a limit."""
         return self.start + share * self.seconds if self.limited else None
 
     def remaining(self) -> float:
-        """Seconds left; infinity without a limit, never negative."""
+        """Return the seconds left: infinity without a limit, never negative."""
         return max(0.0, self.seconds - self.elapsed()) if self.limited else float("inf")
 
 
 def turn(deadline: float | None, left: int, now: float | None = None) -> float | None:
-    """When the first of `left` trainings must end, so that each of them has as long until the deadline.
+    """Return the deadline of the first of `left` trainings, so that each of them gets the same time.
 
     Args:
         deadline: a time of `time.monotonic()`; None: no limit.
-        left: trainings that have not begun, this one among them.
+        left: number of trainings that have not started, including this one.
         now: another time than the present, in tests.
     """
     if deadline is None:

@@ -1,4 +1,4 @@
-"""The one place that decides on which device everything runs."""
+"""The choice of the device, made here alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] | None) -> torch.device:
     """Return the device for every tensor of a run.
 
-    `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write): none.
-    `gpu_id` counts the GPUs that CUDA_VISIBLE_DEVICES leaves visible; of several ids, a single process takes the first.
+    `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write):
+    none. `gpu_id` counts the GPUs that CUDA_VISIBLE_DEVICES leaves visible; of several ids, a single process takes the
+    first.
 
     Args:
         use_gpu: see above.
@@ -37,7 +38,8 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
     if not torch.cuda.is_available():
         if demanded:
             raise ConfigError(
-                "use_gpu: True, but torch finds no CUDA device; leave use_gpu empty or set it to False to run without one"
+                "use_gpu: got True, but torch finds no CUDA device. Leave use_gpu empty or set it to False to run "
+                "on the CPU"
             )
         return torch.device("cpu")
     if not first.isdigit():
@@ -51,15 +53,16 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
 
 
 def is_gpu(device: torch.device) -> bool:
-    """Whether a device is anything but the main processor."""
+    """Return whether a device is anything but the CPU."""
     return device.type != "cpu"
 
 
 def choose_precision(setting: str | None, device: torch.device) -> str:
-    """Resolves `precision` to accelerate's name, `bf16` or `no`.
+    """Resolve `precision` to accelerate's name, `bf16` or `no`.
 
-    `auto` takes bf16 where the hardware multiplies it natively: recent CUDA devices, and processors with AVX-512 BF16 or AMX.
-    Elsewhere bf16 is emulated and slower than float32. The frozen backbone then has bf16 weights; what is trained stays float32.
+    `auto` takes bf16 where the hardware multiplies it natively: recent CUDA devices, and processors with AVX-512 BF16
+    or AMX. Elsewhere bf16 is emulated and slower than float32. The frozen backbone then has bf16 weights; what is
+    trained stays float32.
 
     Args:
         setting: `auto`, `bf16`, or `float32` (also None).

@@ -10,7 +10,7 @@ from recbole_recfound.errors import ConfigError
 
 
 def properties_dir() -> Path:
-    """This package's `properties/`: inside the package when installed, beside it in a checkout or an editable install."""
+    """Return this package's `properties/`: inside the package if installed, beside it in a checkout."""
     installed = Path(str(files("recbole_recfound"))) / "properties"
     checkout = Path(__file__).resolve().parents[2] / "properties"
     for folder in (installed, checkout):
@@ -22,7 +22,7 @@ def properties_dir() -> Path:
 
 
 def recbole_dir() -> Path:
-    """RecBole's package folder, found without importing RecBole."""
+    """Return RecBole's package folder without importing RecBole."""
     spec = find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("RecBole is not installed: pip install recbole==1.2.1")

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from recbole_recfound.errors import ConfigError
 
-O = TypeVar("O", bound="Options")
+_Options = TypeVar("_Options", bound="Options")
 WORDS = {
     bool: "True or False",
     int: "a whole number",
@@ -49,8 +49,10 @@ def option(
     Args:
         default: value when the user gives none.
         choices: allowed values, or a function that returns them (a registry is complete only later).
-        minimum, maximum: smallest and largest number allowed; for a list, of each element.
-        above, below: exclusive bounds.
+        minimum: smallest number allowed; for a list, of each element.
+        maximum: largest number allowed; for a list, of each element.
+        above: exclusive lower bound.
+        below: exclusive upper bound.
         help: effect of the option, for the documentation.
     """
     metadata = {
@@ -75,7 +77,7 @@ class Options:
             raise ConfigError(problems)
 
     @classmethod
-    def of(cls: type[O], values: Mapping[str, Any] | None, where: str) -> O:
+    def of(cls: type[_Options], values: Mapping[str, Any] | None, where: str) -> _Options:
         """Build options from the value of a setting.
 
         Args:

@@ -1,4 +1,4 @@
-"""Where rounding would change a ranking."""
+"""Full precision where rounding would change a ranking."""
 
 from contextlib import AbstractContextManager
 
@@ -6,7 +6,7 @@ import torch
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Context without autocast on `device`.
+    """Return a context without autocast on `device`.
 
     Scores of a ranking are cosines: rounded to bf16 they take a few hundred values, and items tie that do not.
     """

@@ -1,7 +1,7 @@
-"""Registries of everything that is chosen by name: tasks, schedulers, adapters, merge methods, metrics of answers.
+"""Registries of everything that is chosen by name: tasks, schedulers, adapters, merge methods, answer metrics.
 
 A class or function is registered where it is defined, by a decorator. A registry imports the modules of its package on
-the first lookup, so it is complete whoever asks first; a module outside the package registers when it is imported.
+the first lookup, so it is complete for every caller; a module outside the package registers when it is imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folder of a run: what is written where, and which unfinished run goes on."""
+"""The folder of a run: its files, and the choice of an unfinished run to resume."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from recbole_recfound.errors import ConfigError
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
-# Keys that say how a run is carried out, not what it computes: they do not make it another run.
+# Keys that change how a run is carried out but not its results: they do not change its identity.
 _CIRCUMSTANCES = {
     "resume",
     "output_dir",
@@ -30,7 +30,7 @@ _CIRCUMSTANCES = {
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
-    """What each file holds, as one word, by the names given; read block by block. What is no file is left out."""
+    """Hash the content of each named file, block by block; names without a file are left out."""
     found = {}
     for name, file in files.items():
         if file.is_file():
@@ -43,7 +43,7 @@ class RunFolder:
     """One run's folder.
 
     Args:
-        path: the folder; created if need be.
+        path: the folder; created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,36 +54,38 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self.rows.mkdir(exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"output_dir: {path} cannot be made: {error.strerror}") from None
+            raise ConfigError(f"output_dir: {path} cannot be created: {error.strerror}") from None
 
     @classmethod
     def open(cls, model: str, dataset: str, settings: dict[str, Any], output_dir: str, resume: str) -> "RunFolder":
-        """Make a new folder, or find the one to go on with.
+        """Create a new folder, or open the one to resume.
 
         Args:
-            model, dataset: name the folder.
+            model: first part of the folder's name.
+            dataset: second part of the folder's name.
             settings: everything the user can set, as resolved.
             output_dir: parent of all runs.
-            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a folder.
+            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a
+                folder.
 
         Raises:
             ConfigError: the named folder is not an unfinished run of these settings.
         """
         identity = identity_of(settings)
         if resume and resume != "auto":
-            folder = Path(resume)
-            if _identity(folder) != identity:
-                raise ConfigError(f"resume: {folder} is not a run with these settings (see its {CONFIG})")
-            if (folder / RESULTS).exists():
-                raise ConfigError(f"resume: the run {folder} is finished (it has {RESULTS})")
-            return cls(folder)
+            named = Path(resume)
+            if _identity(named) != identity:
+                raise ConfigError(f"resume: {named} is not a run with these settings (see its {CONFIG})")
+            if (named / RESULTS).exists():
+                raise ConfigError(f"resume: the run {named} is finished (it has {RESULTS})")
+            return cls(named)
         if resume == "auto":
             unfinished = [path for path in Path(output_dir).glob(f"{model}-{dataset}-*") if _identity(path) == identity]
             unfinished = [path for path in unfinished if not (path / RESULTS).exists()]
             if unfinished:
                 return cls(max(unfinished, key=lambda path: path.stat().st_mtime))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        # The process id keeps apart two programs that start in the same second, a number two runs of one program.
+        # The process id separates programs that start in the same second, a counter separates runs of one program.
         path = Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}"
         taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
         folder = cls(path if not path.exists() else next(other for other in taken if not other.exists()))
@@ -94,21 +96,21 @@ class RunFolder:
     def log_to(self, verbose: bool = True) -> logging.Handler:
         """Send RecBole's and our log to the run's file (and, if `verbose`, to the screen)."""
         root = logging.getLogger()
-        for handler in list(root.handlers):
-            if getattr(handler, "recfound", False):
-                root.removeHandler(handler)
-                handler.close()
+        for earlier in list(root.handlers):
+            if getattr(earlier, "recfound", False):
+                root.removeHandler(earlier)
+                earlier.close()
         root.setLevel(logging.INFO)
         file = logging.FileHandler(self.path / f"{self.path.name}.log", encoding="utf-8")
-        handlers = [file, logging.StreamHandler()] if verbose else [file]
+        handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
         for handler in handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-            handler.recfound = True
+            vars(handler)["recfound"] = True
             root.addHandler(handler)
         return file
 
     def row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """A row of the table: as an earlier part of this run kept it, or computed and kept.
+        """Return a row of the table: loaded if an earlier part of this run saved it, else computed and saved.
 
         Args:
             name: of the row.
@@ -124,7 +126,7 @@ class RunFolder:
 
 
 def identity_of(settings: dict[str, Any]) -> str:
-    """Hash of the settings that decide what a run computes."""
+    """Hash the settings that decide what a run computes."""
     kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -6,5 +6,5 @@ PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "numpy", "
 
 
 def versions() -> dict[str, str]:
-    """Installed version of each, by name."""
+    """Return the installed version of each package, by name."""
     return {name: metadata.version(name) for name in PACKAGES}

@@ -22,7 +22,7 @@ def allocate(weights: np.ndarray, batch_size: int, carried: np.ndarray) -> tuple
     # The tolerance keeps 2.9999999 from losing its third example to rounding.
     counts = np.maximum(np.floor(due + 1e-9), 0).astype(np.int64)
     for _ in range(counts.sum() - batch_size):
-        # Tasks that are ahead leave less than the others' whole parts need: take from whom it hurts least.
+        # Tasks that are ahead leave too little for the whole parts of the others: take from the smallest remainder.
         counts[np.where(counts > 0, due - counts, np.inf).argmin()] -= 1
     rest = due - counts
     until_behind = np.where(rest > 1e-9, (1 - rest) / weights, np.inf)

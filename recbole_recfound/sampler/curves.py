@@ -27,7 +27,7 @@ class LossCurves:
         self.updates = -1
         self.untrained = np.full(num_tasks, np.nan)
         self.latest = np.full(num_tasks, np.nan)
-        # Right-aligned, newest last, NaN where there is nothing yet: the order never depends on how it came to be.
+        # Right-aligned, newest last, NaN for missing values, so that a resumed run has the same layout.
         self._steps = np.full((num_tasks, history), np.nan)
         self._values = np.full((num_tasks, history), np.nan)
 
@@ -57,7 +57,7 @@ class LossCurves:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from `state_dict()`."""
         num_tasks, history = self._steps.shape
-        self.__init__(num_tasks, history)
+        LossCurves.__init__(self, num_tasks, history)
         self.updates = state["updates"]
         self.untrained = np.array(state["untrained"], dtype=float)
         for task, (steps, values) in enumerate(zip(state["steps"], state["values"], strict=True)):

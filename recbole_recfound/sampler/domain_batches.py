@@ -1,4 +1,4 @@
-"""Dynamic batch-aware sampling (IAK): how many rows of each domain a step takes, and how many steps a domain gets."""
+"""Dynamic batch-aware sampling (IAK): rows of each domain per step, and steps of each domain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SMALLEST, WIDEST = 16, 4
 """B_d lies in [SMALLEST, WIDEST * B]."""
 
 
-def dynamic_batch_sizes(counts: Sequence[int], batch_size: int) -> np.ndarray:
-    """B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ), in [16, 4 B]: large domains take large steps, but not in proportion.
+def dynamic_batch_sizes(counts: Sequence[int] | np.ndarray, batch_size: int) -> np.ndarray:
+    """Return B_d = clip( 2 ^ round(log2( B (N_d / median N) ^ 0.5 )) ) in [16, 4 B]: batches grow sublinearly.
 
     Args:
         counts: N_d, training rows of each domain; 0 is allowed and left out of the median.
@@ -39,7 +39,7 @@ class DomainBatchSampler(Sampler[list[int]]):
     With `dynamic`, domain d takes B_d rows at a time and its learning rate is scaled by sqrt(B_d / B); an epoch shows
     every row once, and small domains further rows until they have their share of `least_steps`. Steps of different
     domains are spread evenly over the epoch and share batches. `fixed` takes B rows of every domain. `mixed` shuffles
-    all rows, blind to domains.
+    all rows and ignores domains.
 
     Args:
         domain: int64 [N], domain of each training row, -1 = none (never drawn).
@@ -49,7 +49,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         epochs: epochs planned, over which `least_steps` is spread.
         least_steps: steps that every domain with rows makes in all (`dynamic`).
         seed: of the order.
-        apart: how many of the last numbers are no domains but rows without one: they take B rows at a time.
+        apart: number of trailing groups that are rows without a domain; they are drawn B at a time.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         self.stopped[domains] = True
 
     def only(self, domain: int) -> DomainBatchSampler:
-        """One domain's own batches, as large and as many as here, from the first epoch on."""
+        """Return a sampler of one domain's batches alone, with the same sizes and steps, from the first epoch on."""
         alone = copy.copy(self)
         alone.stopped = np.ones(len(self.rows), dtype=bool)
         alone.stopped[domain] = not len(self.rows[domain])
@@ -99,7 +99,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         return alone
 
     def steps_per_epoch(self) -> int:
-        """About how many batches an epoch has, with all domains that are still drawn."""
+        """Return the approximate number of batches per epoch, over all active domains."""
         active = np.flatnonzero(~self.stopped)
         if self.mode == "mixed":
             return -(-sum(len(self.rows[d]) for d in active) // self.batch_size)
@@ -111,13 +111,15 @@ class DomainBatchSampler(Sampler[list[int]]):
         self.epoch += 1
         active = np.flatnonzero(~self.stopped)
         if self.mode == "mixed":
-            rows = random.permutation(np.concatenate([self.rows[d] for d in active])) if len(active) else []
+            rows: np.ndarray | list[int] = []
+            if len(active):
+                rows = random.permutation(np.concatenate([self.rows[d] for d in active]))
             yield from (list(rows[start : start + self.batch_size]) for start in range(0, len(rows), self.batch_size))
             return
         yield from self._packed(random, active)
 
     def _packed(self, random: np.random.Generator, active: np.ndarray) -> Iterator[list[int]]:
-        """The chunks of all domains in the order of their places in the epoch, packed so that no batch has two of one domain."""
+        """Pack the chunks of all domains into batches, in epoch order, with at most one chunk of a domain per batch."""
         chunks = [(place, domain, rows) for domain in active for place, rows in self._chunks(random, domain)]
         chunks.sort(key=lambda chunk: chunk[0])
         batch: list[int] = []
@@ -133,7 +135,7 @@ class DomainBatchSampler(Sampler[list[int]]):
             yield batch
 
     def _chunks(self, random: np.random.Generator, domain: int) -> Iterator[tuple[float, np.ndarray]]:
-        """A domain's rows in chunks of about B_d, each with its place in [0, 1)."""
+        """Split a domain's rows into chunks of about B_d, each with its position in [0, 1)."""
         rows, steps, size = self.rows[domain], int(self.steps[domain]), int(self.sizes[domain])
         # Whole steps of rows drawn again only where the domain needs more steps than its rows fill.
         wanted = len(rows) if steps * size < len(rows) + size else steps * min(size, len(rows))

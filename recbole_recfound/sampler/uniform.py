@@ -7,7 +7,7 @@ from recbole_recfound.sampler.scheduler import SCHEDULERS, Scheduler
 
 @SCHEDULERS.register("uniform")
 class Uniform(Scheduler):
-    """Sample all tasks of a group equally often, whatever their sizes."""
+    """Sample all tasks of a group equally often, independent of their sizes."""
 
     def shares(self) -> np.ndarray:
         """Return the sampling shares [tasks]."""

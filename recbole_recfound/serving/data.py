@@ -1,4 +1,4 @@
-"""The data of a finished run, built again."""
+"""The data of a finished run, rebuilt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_recfound.runtime.run_folder import CONFIG
 def splits_of(
     folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any], data_path: str | None = None
 ) -> Splits:
-    """The data sets of a run, with the settings of its model.
+    """Build the data sets of a run, with the settings of its model.
 
     Args:
         folder: of the run.

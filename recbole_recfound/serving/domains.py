@@ -1,4 +1,4 @@
-"""IAK behind an interface of tokens: one pass for a batch of mixed domains."""
+"""Serving of IAK by tokens: one pass for a batch of mixed domains."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from recbole_recfound.serving.recommender import Domains, Recommender, Rows
 class DomainRecommender(Recommender):
     """A base with its kernels.
 
-    `domains` of a request names for each row a domain of the first type, or maps each type (as typed in the setting `domain`) to
-    such names; None or an unknown name: the base answers. Where nothing is named, the domain's rule decides by the user (or, for
-    click models, the item).
+    `domains` of a request names for each row a domain of the first type, or maps each type (as typed in the setting
+    `domain`) to such names; None or an unknown name: the base answers. Where nothing is named, the domain's rule
+    decides by the user (or, for click models, the item).
 
     Args:
         model: IAK, in eval.
@@ -67,7 +67,7 @@ class DomainRecommender(Recommender):
         return self.model.predict(self._placed(batch, domains))
 
     def _all_items(self, row: Rows, domains: dict[str, list[str | None]]) -> torch.Tensor:
-        """A click model's probabilities for one user and every item, the padding item included."""
+        """Return a click model's probabilities for one user and every item, including the padding item."""
         pairs = self._interaction(row).repeat(self.data.item_num)
         pairs.update(Interaction({self.data.iid_field: torch.arange(self.data.item_num)}))
         named = {text: names * self.data.item_num for text, names in domains.items()}
@@ -122,14 +122,14 @@ class DomainRecommender(Recommender):
                 columns.append(domains.of(rows))
             else:
                 raise ConfigError(
-                    f"domains: {domains.text} depends on a column of the interaction: name the domain of each row, as in "
-                    f"{{{domains.text!r}: [...]}}"
+                    f"domains: {domains.text} depends on a column of the interaction. Name the domain of each row, as "
+                    f"in {{{domains.text!r}: [...]}}"
                 )
         return torch.stack(columns, dim=1)
 
 
 def _of_row(names: Domains, first: str, row: int) -> dict[str, list[str | None]]:
-    """The names of one row, by type."""
+    """Return the names of one row, by type."""
     if names is None:
         return {}
     by_type = names if isinstance(names, Mapping) else {first: names}

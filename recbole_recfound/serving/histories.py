@@ -1,4 +1,4 @@
-"""Histories of known users, for a run that is served."""
+"""Histories of known users, for serving."""
 
 from __future__ import annotations
 

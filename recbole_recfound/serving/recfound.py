@@ -1,4 +1,4 @@
-"""RecFound behind an interface of tokens: recommendations, embeddings and generated answers."""
+"""Serving of RecFound by tokens: recommendations, embeddings and generated answers."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class RecFoundRecommender(Recommender):
             splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
         except DataError as error:
             raise ConfigError(
-                f"user: the run has no {FILE} and its data set cannot be read ({error}); load with data_path=, train with "
-                "--save_histories, or give a history of item tokens"
+                f"user: the run has no {FILE} and its data set cannot be read ({error}). Load with data_path=, train "
+                "with --save_histories, or pass a history of item tokens"
             ) from None
         if list(map(str, splits.train_set.field2id_token[self.item_field][1:])) != self._trained_tokens():
             raise DataError(f"user: the data set has other items than {folder} was trained on")
@@ -174,7 +174,8 @@ class RecFoundRecommender(Recommender):
         Their vectors come from their text alone: where items also have a trained id vector, that part is zero.
 
         Args:
-            records: the id field and columns of `.item` for each item; columns that describe no item in this run are ignored.
+            records: the id field and columns of `.item` for each item; columns that describe no item in this run are
+                ignored.
 
         Raises:
             ConfigError: a record without an id, a known token, or a model that was trained without item text.
@@ -214,8 +215,8 @@ class RecFoundRecommender(Recommender):
 
         Args:
             task: name of the task, as SR.
-            fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item tokens), `item`
-                (a token, else any text), and texts; `prompt` for a task that was trained on records.
+            fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item
+                tokens), `item` (a token, else any text), and texts; `prompt` for a task that was trained on records.
 
         Returns:
             The answer; of a task with few answers, one of these.
@@ -256,7 +257,7 @@ class RecFoundRecommender(Recommender):
         return self._generator
 
     def _slot(self, form: str, value: Any) -> tuple[str, Any]:
-        """The value of a slot in the form in which examples have it; an item may also be any text."""
+        """Return the value of a slot in the form of the examples; an item may also be any text."""
         if form in ("titles", "lettered"):
             return form, tuple(self._indices(value))
         if form == "rated":

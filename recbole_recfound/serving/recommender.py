@@ -1,4 +1,4 @@
-"""Answers of a finished run: recommendations and scores, asked for by tokens."""
+"""Recommendations and scores of a finished run, by tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rows:
 
 
 class Recommender(ABC):
-    """A model that is asked by tokens.
+    """A model that is queried by tokens.
 
     Args:
         item_ids: item id of each token, 1 to the number of items.
@@ -208,7 +208,7 @@ class Recommender(ABC):
         return user_id
 
     def _items(self, tokens: Sequence[str], allow_empty: bool = False) -> np.ndarray:
-        """Item ids of tokens, int64 [n]."""
+        """Return the item ids of tokens, int64 [n]."""
         tokens = self._list(self.item_field, tokens, allow_empty)
         unknown = [token for token in tokens if token not in self.item_ids]
         if unknown:

@@ -1,4 +1,4 @@
-"""The long table: RecBole's baselines, RecFound, its ablations and its controls, each row kept as soon as it is there."""
+"""The long table: RecBole's baselines, RecFound, its ablations and controls. Each row is saved when it is complete."""
 
 import json
 import time
@@ -45,9 +45,10 @@ def compare(
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fill the long table of a data set; call it again to go on where it was stopped.
+    """Fill the long table of a data set; call it again to resume an interrupted run.
 
-    `time_budget` counts for each row of ours, `baseline_time_budget` for each baseline (0: until RecBole's early stopping).
+    `time_budget` counts for each row of ours, `baseline_time_budget` for each baseline (0: until RecBole's early
+    stopping).
 
     Args:
         dataset: RecBole data set name.
@@ -115,7 +116,7 @@ def _limits(config: Config) -> str:
 
 
 def _row(folder: RunFolder, name: str, job: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
-    """The row as kept, or computed and kept."""
+    """Return the saved row, or compute and save it."""
 
     def compute() -> dict[str, Any]:
         print(f"{place} {name} ... ({time.strftime('%H:%M:%S')})", flush=True)
@@ -146,7 +147,7 @@ def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -
 
 
 def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
-    """What makes a run train one task alone, on as many examples as the run of all tasks."""
+    """Return the settings that train one task alone, on as many examples as the run of all tasks."""
     told = ours["tasks"][name]
     steps = -(-told["seen"] // told["step_alone"])
     share = steps / max(1, ours["steps"])
@@ -164,13 +165,13 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
 
 
 def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[str, Any]:
-    """Models of single tasks as one row: each task's metrics from its own model, costs added up."""
+    """Summarise the models of single tasks as one row: each task's metrics from its own model, summed costs."""
     tasks = {name: told for row in singles for name, told in row["tasks"].items()}
     # The one that ranks can stop early.
     fewer = [
         f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]
     ]
-    ranking = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
+    ranking: dict[str, Any] = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
     sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
     return {
         **sums,
@@ -185,7 +186,7 @@ def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[s
 
 
 def _no_training(name: str, like: dict[str, Any]) -> dict[str, Any]:
-    """A row without a model."""
+    """Return a row without a model."""
     zeros = {"train_seconds": 0.0, "eval_seconds": 0.0, "trainable_parameters": 0}
     return {**zeros, "model": name, "metrics": {}, "valid_metrics": {}, "date": like["date"], "note": "no model"}
 

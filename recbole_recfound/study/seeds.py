@@ -1,4 +1,4 @@
-"""The same run with several seeds: means, spread and paired differences, since a single seed says little on small data."""
+"""Runs over several seeds: means, standard deviations and paired differences (one seed says little on small data)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ def run_seeds(
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run once per seed and compare row by row; called again, it goes on where it was stopped.
+    """Run once per seed and compare row by row; call it again to resume an interrupted run.
 
     Args:
         seeds: at least two.
-        model, dataset, config_file_list, config_dict: as for `run_recfound`; `seed` itself must not be among them.
+        model: name of the model, as for `run_recfound`.
+        dataset: name of the data set.
+        config_file_list: YAML files.
+        config_dict: settings, which override those of the files; `seed` must not be among them.
 
     Returns:
         `rows` (see `summarise`), `runs` (the table of every seed) and `folder`.
@@ -78,7 +81,7 @@ def run_seeds(
 
 
 def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
-    """The data set's files, the records and the base: others under the same name make other runs."""
+    """Hash the data set's files, the records and the base: other content under the same name is another run."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
@@ -89,14 +92,15 @@ def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Mean, spread and paired difference to the first row, of every metric.
+    """Compute mean, standard deviation and paired difference to the first row, of every metric.
 
     Args:
         runs: seed -> rows of its table; only rows that every seed has are kept.
 
     Returns:
-        For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`, `difference` to the first
-        row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than the first row's).
+        For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`,
+        `difference` to the first row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than
+        the first row's).
     """
     tables = [{row["model"]: row for row in rows} for rows in runs.values()]
     names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
@@ -108,7 +112,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             first = [table[names[0]]["metrics"].get(metric) for table in tables]
             if None in values or None in first:
                 continue
-            differences = [value - other for value, other in zip(values, first)]
+            differences = [value - other for value, other in zip(values, first, strict=True)]
             metrics[metric] = {
                 "mean": statistics.fmean(values),
                 "sd": statistics.stdev(values),
@@ -127,7 +131,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
-    """The summary as Markdown: mean and standard deviation, and the paired difference to the first row with its own.
+    """Render the summary as Markdown: mean and standard deviation, and those of the paired difference to the first row.
 
     Args:
         rows: from `summarise`.
@@ -152,7 +156,6 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
             cells.append(
                 "" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})"
             )
-        lines.append(
-            f"| {row['model']} | {' | '.join(cells)} | {row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f} |"
-        )
+        cost = f"{row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f}"
+        lines.append(f"| {row['model']} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines)

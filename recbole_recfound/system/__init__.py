@@ -1,1 +1,1 @@
-"""Published systems: each puts the rooms together."""
+"""Published systems: each combines the rooms."""

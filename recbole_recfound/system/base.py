@@ -1,4 +1,4 @@
-"""The one shape of a published system: settings, rows of the table, report and server."""
+"""The interface of a published system: settings, rows of the table, report and serving."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from recbole_recfound.system.run import Job, Run
 
 
 class System(ABC):
-    """How a published system is configured, computed, reported and loaded.
+    """Configuration, computation, report and loading of a published system.
 
-    A run makes one instance. Everything that can be refused is refused by `check` (settings alone), `open_data` and
-    `__init__` (data and backbone), before the first job starts.
+    A run makes one instance. All input is validated by `check` (settings alone), `open_data` and `__init__` (data and
+    backbone), before the first job starts.
 
     Args:
         run: settings, data, clock and folder.

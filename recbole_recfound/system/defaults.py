@@ -1,3 +1,3 @@
-"""Model and data set of a run that names none."""
+"""Default model and data set of a run."""
 
 DEFAULTS = {"model": "RecFound", "dataset": "ml-100k"}

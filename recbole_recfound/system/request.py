@@ -13,7 +13,7 @@ from recbole_recfound.system.defaults import DEFAULTS
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """A user's request for a run.
 
     Attributes:
         model: name of a system or of one of RecBole's models.

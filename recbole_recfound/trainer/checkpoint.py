@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the names, types and values of a base checkpoint, to be saved with everything trained from it."""
+    """Hash the names, types and values of a base checkpoint (SHA-256), to be saved with everything trained from it."""
     digest = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().contiguous().cpu()
@@ -76,7 +76,7 @@ class CheckpointStore:
         self._prune(best_step)
 
     def steps(self) -> list[int]:
-        """Steps saved, ascending; 0 is the model before training."""
+        """Return the saved steps, ascending; 0 is the model before training."""
         if not self.folder.is_dir():
             return []
         return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
@@ -95,11 +95,11 @@ class CheckpointStore:
         try:
             step = int(folder.name.removeprefix("step-"))
             trained = load_file(folder / TRAINED, device=str(device))
-            # Random states live on the host whatever the device; the optimiser moves its own tensors.
+            # Random states are always on the host; the optimiser moves its own tensors.
             resume = load_file(folder / RESUME) if (folder / RESUME).is_file() else {}
             state = json.loads((folder / STATE).read_text())
         except Exception as error:
-            raise DataError(f"{folder}: checkpoint cannot be read ({error}); delete the folder to go on") from None
+            raise DataError(f"{folder}: checkpoint cannot be read ({error}). Delete the folder to continue") from None
         return Checkpoint(step, trained, resume, state)
 
     def clear(self) -> None:
@@ -122,7 +122,7 @@ class CheckpointStore:
 
 
 def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of the trained parameters, detached."""
+    """Copy the trained parameters, detached."""
     return {name: weight.detach().clone() for name, weight in parameters.items()}
 
 

@@ -10,8 +10,9 @@ import torch
 class DomainAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba) for parameters whose first dimension is the domain.
 
-    A domain without rows in a batch is not touched: neither its weights, nor its moments, nor its step count move. Plain Adam would
-    go on moving it by its momentum, and would hide a smaller step behind its normalisation, since it cancels any factor of the gradient.
+    A domain without rows in a batch is not touched: neither its weights, nor its moments, nor its step count move.
+    Plain Adam would keep moving it by its momentum, and would hide a smaller step behind its normalisation, since it
+    cancels any factor of the gradient.
 
     Args:
         params: tensors [D, ...].
@@ -32,13 +33,14 @@ class DomainAdam(torch.optim.Optimizer):
         self.rate_factors = rate_factors
 
     @torch.no_grad()
-    def step(self, domains: torch.Tensor, shares: torch.Tensor) -> None:
-        """One step of some domains.
+    # Not exchangeable with other optimisers: a step needs the domains of the batch.
+    def step(self, domains: torch.Tensor, shares: torch.Tensor) -> None:  # type: ignore[override]
+        """Make one step of some domains.
 
         Args:
             domains: int64 [A], each domain at most once.
-            shares: [A], the part of the batch's rows that each domain has. The loss is a mean over the batch; divided by its share, a
-                domain's gradient is that of the mean over its own rows.
+            shares: [A], the part of the batch's rows that each domain has. The loss is a mean over the batch; divided
+                by its share, a domain's gradient is that of the mean over its own rows.
         """
         for group in self.param_groups:
             first, second = group["betas"]

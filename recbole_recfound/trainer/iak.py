@@ -27,7 +27,7 @@ from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining, Trai
 
 
 class IAKTrainer(Trainer):
-    """Trains the kernels of a model for one value of beta; nothing of the base reaches the optimiser.
+    """Train the kernels of a model for one value of beta; no parameter of the base is optimised.
 
     Args:
         config: settings of the run.
@@ -37,6 +37,7 @@ class IAKTrainer(Trainer):
     """
 
     def __init__(self, config: Config, model: IAK, beta: float | None = None, deadline: float | None = None) -> None:
+        self.saved_model_file: str  # set by RecBole
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta
@@ -193,7 +194,8 @@ class IAKTrainer(Trainer):
 
         Args:
             eval_data: RecBole's loader of validation or test rows.
-            load_best_model, model_file: ignored; every domain's best kernel is in place already.
+            load_best_model: ignored; every domain already has its best kernel.
+            model_file: ignored.
             show_progress: ignored.
         """
         if self._train_data is None:
@@ -225,8 +227,8 @@ def kernel_rows(domains: Any, train_set: Any, rows: np.ndarray) -> tuple[np.ndar
         rows: bool [N], rows that may be drawn.
 
     Returns:
-        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type get
-        a number behind these; -1 for rows that are not drawn. And the number of numbers.
+        int64 [N], domain of the first type of each training row; rows without one that have a domain of another type
+        get a number behind these; -1 for rows that are not drawn. And the number of numbers.
     """
     found, *further = (training_domains(one, train_set, rows) for one in domains)
     count = len(domains[0])

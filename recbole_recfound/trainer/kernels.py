@@ -1,20 +1,22 @@
-"""Trains a bank of kernels: dynamic batches, one optimiser state per domain, early stopping and a guard per domain."""
+"""Training of a bank of kernels, with optimiser state, batch size, early stopping and guard of each domain."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from recbole.data.interaction import Interaction
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.kernel import IAKKernelBank
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.domain_adam import DomainAdam
 
@@ -39,15 +41,15 @@ class KernelTraining:
 
 @dataclass
 class TrainingSummary:
-    """What became of a training.
+    """Result of a training.
 
     Attributes:
         seconds: of training and validation.
-        epochs: epochs begun.
+        epochs: number of epochs started.
         converged: every domain stopped early.
         history: one record per step: `step`, `matching`, `compression`, `kl`, `beta`.
         steps: int64 [D], steps of each domain of the first type.
-        best_epoch: for each type, the epoch of each domain's kept kernel, 0 = the base, -1 = the kernel it began from.
+        best_epoch: for each type, the epoch of each domain's best kernel; 0 = the base, -1 = the initial kernel.
     """
 
     seconds: float = 0.0
@@ -59,12 +61,12 @@ class TrainingSummary:
 
 
 class KernelTrainer:
-    """Trains the kernels of a model; nothing of the base reaches the optimiser.
+    """Train the kernels of a model; no parameter of the base is optimised.
 
     Args:
         model: IAK.
-        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further types, of the
-            rows that have a domain of these alone.
+        sampler: gives the rows of each step; domains are those of the first type, and one more, if there are further
+            types, of the rows that have no domain of the first.
         collate: RecBole's `collate_fn` of the training loader.
         scorer: validation.
         options: see `KernelTraining`.
@@ -84,15 +86,17 @@ class KernelTrainer:
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        self.loader = DataLoader(range(sampler.size), batch_sampler=sampler, collate_fn=collate)
+        # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
+        rows = cast("Dataset[int]", range(sampler.size))
+        self.loader = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
         # Domains that have had a training row, of each type.
-        self.trained = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
+        self.trained: list[np.ndarray] = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
     def _optimizers(self, phase: str) -> list[DomainAdam]:
-        """One optimiser per bank; domains of further types have no batch sizes of their own, hence no own rates."""
+        """Build one optimiser per bank; only domains of the first type have learning-rate factors."""
         found = []
         for number, bank in enumerate(self.model.banks):
             factors = torch.ones(bank.num_domains, device=self.device)
@@ -109,7 +113,7 @@ class KernelTrainer:
         Args:
             base_scores: validation scores of the base, [D] for each type: what a kernel must beat.
             show_progress: a bar over the steps.
-            warm: the kernels have been trained before, and are kept where they are already better than the base.
+            warm: whether the kernels have been trained before and remain where they are already better than the base.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -156,14 +160,14 @@ class KernelTrainer:
         return self.fitted
 
     def _late(self, started: float, epoch: int) -> bool:
-        """Whether another epoch would probably end after the deadline; the first always begins."""
+        """Return whether another epoch would probably end after the deadline; the first always begins."""
         if self.deadline is None or epoch == 1:
             return False
         now = time.monotonic()
         return now + (now - started) / (epoch - 1) > self.deadline
 
     def _phase(self, epoch: int, half: float | None) -> str:
-        """`joint`, or `encoder` for the first half of the epochs (or of the time, where it ends sooner) and `decoder` for the second."""
+        """Return `joint`, or `encoder` for the first half of the epochs (or of the time) and `decoder` after it."""
         if self.options.schedule == "joint":
             return "joint"
         in_time = half is None or epoch == 1 or time.monotonic() < half
@@ -177,7 +181,7 @@ class KernelTrainer:
             self._step(interaction.to(self.device), phase)
             bar.update()
 
-    def _step(self, interaction, phase: str) -> None:
+    def _step(self, interaction: Interaction, phase: str) -> None:
         record = self.fitted.history
         beta = self.options.beta * min(1.0, (len(record) + 1) / (WARM_UP * self.planned))
         losses = self.model.losses(interaction)
@@ -195,11 +199,11 @@ class KernelTrainer:
         domain = self.model.domain_of(interaction)
         for number, bank in enumerate(self.model.banks):
             self._move(number, bank, domain[:, number], phases)
-        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist()))
+        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
         record.append({"step": len(record) + 1, "beta": beta, **told})
 
-    def _move(self, number: int, bank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
-        """One optimiser step of the domains that have rows in the batch and have not stopped."""
+    def _move(self, number: int, bank: IAKKernelBank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
+        """Make one optimiser step of the domains that have rows in the batch and have not stopped."""
         counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
         going = torch.as_tensor(~self.stopped[number], device=counts.device)
         domains = torch.nonzero((counts > 0) & going).squeeze(1)
@@ -224,25 +228,25 @@ class KernelTrainer:
         self.stopped[number] |= stale
 
     @torch.no_grad()
-    def _keep(self, bank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
+    def _keep(self, bank: IAKKernelBank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
         index = torch.from_numpy(domains).to(self.device)
-        for weight, copy in zip(bank.parameters(), kept):
+        for weight, copy in zip(bank.parameters(), kept, strict=True):
             copy[index] = weight[index]
 
     @torch.no_grad()
     def _restore(self, kept: list[list[torch.Tensor]]) -> None:
-        for bank, copies in zip(self.model.banks, kept):
-            for weight, copy in zip(bank.parameters(), copies):
+        for bank, copies in zip(self.model.banks, kept, strict=True):
+            for weight, copy in zip(bank.parameters(), copies, strict=True):
                 weight.copy_(copy)
 
     def _guard(self, epochs: list[np.ndarray]) -> None:
-        """Leave on only kernels with which their domain's validation score is better than without them."""
-        for bank, found in zip(self.model.banks, epochs):
+        """Enable only kernels that improve their domain's validation score."""
+        for bank, found in zip(self.model.banks, epochs, strict=True):
             bank.enabled.copy_(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:
-            return  # the kept kernels have beaten the base already
+            return  # the selected kernels are already better than the base
         settled = False
-        while not settled:  # what one bank is worth may depend on another that goes off
+        while not settled:  # the effect of one bank may depend on others that are disabled
             settled = True
             for number, bank in enumerate(self.model.banks):
                 on = bank.enabled.clone()
@@ -254,8 +258,8 @@ class KernelTrainer:
                 settled = settled and torch.equal(bank.enabled, on)
 
     def _cold_start(self, epochs: list[np.ndarray]) -> None:
-        """Domains without training rows: off, or the mean of the kernels that are on, unless they began from a kernel that is better."""
-        for bank, seen, found in zip(self.model.banks, self.trained, epochs):
+        """Disable domains without training rows or give them the mean kernel, unless their warm start is better."""
+        for bank, seen, found in zip(self.model.banks, self.trained, epochs, strict=True):
             cold = torch.from_numpy(~seen & (found == 0)).to(self.device)
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
             if self.options.cold == "mean" and len(trained) and cold.any():

@@ -23,8 +23,8 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
     Args:
         config: settings of the run.
         data: tasks and collator.
-        valid: validation part with histories (`RecFoundDataset`), which gives U2I its probe; tasks without a probe of this kind set
-            examples aside for one.
+        valid: validation part with histories (`RecFoundDataset`), which gives U2I its probe; tasks without a probe of
+            this kind set examples aside for one.
 
     Raises:
         ConfigError: `balanced_tasks` names a task without a few answers.
@@ -59,7 +59,7 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
 
 
 def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBatch:
-    """Collate U2I's probe: training histories of a few users and their validation items; only the scheduler sees its loss.
+    """Collate U2I's probe: some users' training histories and validation items. Only the scheduler reads its loss.
 
     Args:
         config: settings of the run.
@@ -70,7 +70,8 @@ def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBa
     pairs, known = held_out(valid), valid.histories
     pairs = pairs[known.lengths[pairs[:, 0]] > 0]
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * size]
-    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else data.tasks[USERS].options.history_titles
+    options: Any = data.tasks[USERS].options  # those of U2I
+    longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else options.history_titles
     histories = [data.item_ids.to_catalogue(known.of(user))[-longest:] for user, _ in pairs[chosen]]
     answers = data.item_ids.to_catalogue(pairs[chosen, 1])
     part = data.collator.held_out([USERS] * len(chosen), histories, answers)

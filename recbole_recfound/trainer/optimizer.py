@@ -1,4 +1,4 @@
-"""Which parameters are trained, and at which rates."""
+"""Choice of the trained parameters, and their learning rates."""
 
 import torch
 from torch import nn
@@ -9,14 +9,14 @@ LEARNERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.o
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Everything that learns, by name: adapter, router, task table, projections, ids."""
+    """Return all trained parameters by name: adapter, router, task table, projections, ids."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def build_optimizer(
     model: nn.Module, learner: str, adapter_rate: float, head_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Optimiser over the trained parameters only; RecBole's takes the frozen backbone too.
+    """Build an optimiser over the trained parameters only; RecBole's includes the frozen backbone.
 
     Args:
         model: the model.
@@ -30,7 +30,7 @@ def build_optimizer(
     """
     learner = learner.lower()  # as in RecBole
     if learner not in LEARNERS:
-        raise ConfigError(f"learner: '{learner}' is unknown, use one of {', '.join(LEARNERS)}")
+        raise ConfigError(f"learner: '{learner}' is unknown, expected one of {', '.join(LEARNERS)}")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in trained_parameters(model).items():
         inside = name.startswith("backbone.")
@@ -45,7 +45,7 @@ def build_optimizer(
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's state as named tensors, for safetensors."""
+    """Return the optimiser's state as named tensors, for safetensors."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{key}": torch.as_tensor(value) for index, values in state.items() for key, value in values.items()

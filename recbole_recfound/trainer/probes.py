@@ -28,12 +28,12 @@ class ProbeOptions(Options):
 
 
 class Probes:
-    """Measures task losses without training on them.
+    """Measure task losses without training on them.
 
     Args:
         batches: the probe of each task, on the model's device.
         losses: maps a batch to the loss of each example (the model's `example_losses`, under the run's precision).
-        interval: every task is probed at least once in so many updates.
+        interval: every task is probed at least once in this many updates.
         device: whose random state must stay as it was.
     """
 
@@ -53,7 +53,7 @@ class Probes:
         self.seconds = 0.0
 
     def due(self, step: int) -> list[str]:
-        """Tasks to probe after `step` updates, in turn."""
+        """Return the tasks to probe after `step` updates, in turn."""
         if step % self.period:
             return []
         names = list(self.batches)
@@ -62,7 +62,7 @@ class Probes:
 
     @torch.no_grad()
     def measure(self, model: torch.nn.Module, names: list[str]) -> dict[str, float]:
-        """Mean probe loss of each named task; dropout off, random state untouched."""
+        """Compute the mean probe loss of each named task, without dropout, leaving the random state unchanged."""
         if not names:
             return {}
         started = time.perf_counter()

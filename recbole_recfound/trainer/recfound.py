@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -56,7 +56,7 @@ def build_accelerator(config: Any) -> Accelerator:
         # accelerate fixes precision and device at a process's first run for all later ones.
         AcceleratorState._reset_state(reset_partial_state=True)
     if is_gpu(device) and device.index is not None:
-        # accelerate takes the current device, whichever a tensor is on.
+        # accelerate uses the current device.
         torch.accelerator.set_device_index(device.index)
     return Accelerator(
         mixed_precision=choose_precision(config["precision"], device),
@@ -66,7 +66,7 @@ def build_accelerator(config: Any) -> Accelerator:
 
 
 class RecFoundTrainer(Trainer):
-    """Trains on the multi-task loader in optimiser steps, validates through RecBole's evaluator, resumes exactly.
+    """Train on the multi-task loader in optimiser steps, validate through RecBole's evaluator, resume exactly.
 
     Args:
         config: settings of the run, RecBole's Config or ours.
@@ -85,6 +85,11 @@ class RecFoundTrainer(Trainer):
         store: CheckpointStore | None = None,
         budget: Budget | None = None,
     ) -> None:
+        # Set by RecBole's Trainer.
+        self.optimizer: torch.optim.Optimizer
+        self.saved_model_file: str
+        self.best_valid_score: float
+        self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
         self.device = accelerator.device
@@ -95,7 +100,8 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes: what comes after costs as much.
+        # Seconds of one encoding of all items, of the last validation and of the untrained probes, as estimates of the
+        # remaining cost.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -105,7 +111,7 @@ class RecFoundTrainer(Trainer):
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        # Forms of batches whose gradients have been looked at.
+        # Forms of batches whose gradients have been checked.
         self.checked: set[type] = set()
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -128,10 +134,10 @@ class RecFoundTrainer(Trainer):
         """Train until the first of `max_steps`, the time budget and early stopping.
 
         Args:
-            train_data: a `MultiTaskLoader`. For RecBole's loader of the training rows, which the tasks of the model are made from
-                already, one is built and all random states are seeded first.
-            valid_data: loader of the validation part; its rows are U2I's probe, and its ranking chooses the best checkpoint. None:
-                neither.
+            train_data: a `MultiTaskLoader`. For RecBole's loader of the training rows, which the tasks of the model are
+                made from already, one is built and all random states are seeded first.
+            valid_data: loader of the validation part; its rows are U2I's probe, and its ranking chooses the best
+                checkpoint. None: neither.
             verbose: log every validation.
             saved: write checkpoints.
             show_progress: show a bar.
@@ -141,7 +147,7 @@ class RecFoundTrainer(Trainer):
             Best validation score and the metrics it belongs to.
 
         Raises:
-            TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter is silent.
+            TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter has no effect.
         """
         if not isinstance(train_data, MultiTaskLoader):
             init_seed(self.config["seed"], self.config["reproducibility"])
@@ -167,7 +173,7 @@ class RecFoundTrainer(Trainer):
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due(self.refresh_interval) and not self.model.random_features:
                     self._refresh()
-                # Decided before the validation, which may plan the end anew: one that is over is not gone on with for a step.
+                # Decided before the validation, which may change the planned end: a finished training stays finished.
                 over = self._progress() >= 1.0
                 if self._due(self.config["eval_interval"]) or over:
                     self._refuse_diverged()
@@ -178,7 +184,7 @@ class RecFoundTrainer(Trainer):
                     break
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
-                f"no time was left to train in a budget of {self.budget.seconds:.0f} s: the model is untrained"
+                f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
             )
         return self.best_valid_score, self.best_valid_result
 
@@ -225,7 +231,7 @@ class RecFoundTrainer(Trainer):
         self.refresh_items()
 
     def _estimate_validation(self, valid_data: Any) -> None:
-        """What a validation will cost, from one of its batches: the first real one may come after the time is up."""
+        """Estimate the cost of a validation from one batch: the first one may come after the budget is spent."""
         state = random_state(self.device)
         interaction = next(iter(valid_data))[0].to(self.device)
         self.model.eval()
@@ -251,7 +257,7 @@ class RecFoundTrainer(Trainer):
             self.model.refresh_items()
 
     def _plan_end(self) -> None:
-        """Leave time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
+        """Reserve time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
 
         The best is often the last, which is then scored once; the time that is left over is the safety of this plan.
         """
@@ -266,7 +272,7 @@ class RecFoundTrainer(Trainer):
         return progress(self.step, self.config["max_steps"], self.trained_seconds, self.seconds_allowed)
 
     def _train_step(self) -> None:
-        """One optimiser step, its probe, and what the scheduler learns from it."""
+        """Make one optimiser step and its probe, and update the scheduler."""
         factor = rate_factor(self.step, self._progress(), self.config["warmup_steps"])
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -292,7 +298,7 @@ class RecFoundTrainer(Trainer):
         self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 
     def _backward_checked(self, batch: StepBatch) -> dict[str, float]:
-        """`_backward`; the first time a form of batch comes, every adapted layer that ran must get a gradient.
+        """Call `_backward`; for the first batch of each form, check that every adapted layer that ran gets a gradient.
 
         Raises:
             TrainingError: naming the layers without one, or see `_backward`.
@@ -332,7 +338,7 @@ class RecFoundTrainer(Trainer):
         return found
 
     def _refuse_diverged(self) -> None:
-        """Weights that are not finite are neither scored nor kept.
+        """Raise if any trained parameter is NaN or infinite, before it is evaluated or saved.
 
         Raises:
             TrainingError: naming one of them.
@@ -346,12 +352,12 @@ class RecFoundTrainer(Trainer):
 
     def _advice(self) -> str:
         return (
-            f"the last good checkpoint is step {max(self.store.steps(), default=0)}; start a new run with a lower learning_rate or"
-            " adapter_rate, or with precision: float32"
+            f"the last good checkpoint is step {max(self.store.steps(), default=0)}. Start a new run with a lower "
+            "learning_rate or adapter_rate, or with precision: float32"
         )
 
     def _backward(self, batch: StepBatch) -> dict[str, float]:
-        """Forward and backward of one batch; returns the mean loss of each task.
+        """Run forward and backward on one batch and return the mean loss of each task.
 
         Raises:
             TrainingError: a loss is NaN or infinite; no parameter has been touched by it.
@@ -361,18 +367,19 @@ class RecFoundTrainer(Trainer):
         for part in batch.parts:
             kind = TASKS[part.tasks[0]].kind
             sizes[kind] = sizes.get(kind, 0) + len(part)
-        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of gradients.
+        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of
+        # gradients.
         found: list[tuple[str, int, torch.Tensor]] = []
         for part in batch.parts:
             with self.accelerator.autocast():
-                loss = sum(self.engine(StepBatch([part.to(self.device)], batch.counts)))
+                loss = cast(torch.Tensor, sum(self.engine(StepBatch([part.to(self.device)], batch.counts))))
             found += [(name, part.tasks.count(name), mean) for name, mean in self.model.task_losses.items()]
             # Without an adapter, a part may hold nothing that learns.
             if loss.requires_grad:
                 self.accelerator.backward(loss * (len(part) / sizes[TASKS[part.tasks[0]].kind]))
         sums: dict[str, float] = {}
         totals: dict[str, int] = {}
-        # Read back at once: a GPU waits every time it is asked.
+        # One read-back for all: every read-back stalls a GPU.
         for (name, count, _), mean in zip(found, torch.stack([mean for _, _, mean in found]).tolist(), strict=True):
             if not math.isfinite(mean):
                 raise TrainingError(
@@ -441,13 +448,13 @@ class RecFoundTrainer(Trainer):
 
     @property
     def probe_share(self) -> float:
-        """Probes' share of the time of all steps, data included, validation and refreshes left out."""
+        """Probes' share of the time of all steps, including data, without validation and refreshes."""
         return self.probes.seconds / max(self.step_seconds, 1e-9)
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def _begin(self, saved: bool) -> None:
-        """Start afresh (untrained losses first, base saved for merging) or go on where a checkpoint stands."""
+        """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
         steps = [step for step in self.store.steps() if step > 0]
         if steps:
             self.restore(self.store.load(steps[-1], self.device))
@@ -511,5 +518,5 @@ class RecFoundTrainer(Trainer):
         self.budget.spend(state["spent"])
 
     def _buffers(self) -> dict[str, torch.Tensor]:
-        """What the model computed from its weights at an earlier step and still uses."""
+        """Return cached results of earlier weights that the model still uses."""
         return {"item_features": self.model.item_table.features}

@@ -1,8 +1,8 @@
-"""Learning rate and stopping point as a function of progress, counted in steps, in seconds, or both."""
+"""Learning rate and stopping point as functions of progress, counted in steps, in seconds, or both."""
 
 
 def progress(step: int, max_steps: int | None, elapsed: float, seconds: float) -> float:
-    """How much of the training is over, 0 to 1: whichever of the two limits is nearer.
+    """Return the completed share of the training, 0 to 1: by the nearer of the two limits.
 
     Args:
         step: optimiser steps done.
@@ -16,7 +16,7 @@ def progress(step: int, max_steps: int | None, elapsed: float, seconds: float) -
 
 
 def rate_factor(step: int, done: float, warmup_steps: int) -> float:
-    """Linear warm-up over the first steps, then linear decay with progress (RecFound section 4).
+    """Return linear warm-up over the first steps, then linear decay with progress (RecFound section 4).
 
     Args:
         step: optimiser steps done, so 0 for the first one.

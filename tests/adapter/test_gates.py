@@ -52,14 +52,14 @@ def test_together_as_one_by_one(tasks):
         found.append(together.take(layer, plan))
         assert together.take(layer, plan) is None
         weigh = torch.randn(expected[-1].shape, generator=generator)
-        losses = [total + (weigh * side[-1]).sum() for total, side in zip(losses, (found, expected))]
+        losses = [total + (weigh * side[-1]).sum() for total, side in zip(losses, (found, expected), strict=True)]
         torch.testing.assert_close(found[-1], expected[-1])
     gradients = []
     for loss in losses:
         model.zero_grad()
         loss.backward()
         gradients.append(router_gradients(model))
-    for left, right in zip(*gradients):
+    for left, right in zip(*gradients, strict=True):
         torch.testing.assert_close(left, right)
 
 

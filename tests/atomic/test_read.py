@@ -26,7 +26,7 @@ def test_strings_stay_as_they_are(tmp_path):
 def test_byte_order_mark_and_windows_line_ends(tmp_path, end):
     text = (HEADER + "1\tAlien\t1979" + end).replace("\n", "\r\n")
     table = read_atomic(_write(tmp_path, text, "utf-8-sig"))
-    assert list(table.kinds)[0] == "item_id"
+    assert next(iter(table.kinds)) == "item_id"
     assert table.rows == [("1", "Alien", "1979")]
 
 

@@ -51,7 +51,7 @@ def test_empty_cells_are_filled(films):
 def test_sequences_of_words_and_numbers_are_read(films):
     dataset = _films(films)
     car = dataset.token2id("title", "car")
-    titles = dict(zip(dataset.item_feat["item_id"], dataset.item_feat["title"]))
+    titles = dict(zip(dataset.item_feat["item_id"], dataset.item_feat["title"], strict=True))
     assert titles[dataset.token2id("item_id", "i0")][-1] == car
     assert len(titles[dataset.token2id("item_id", "i1")]) == 0
 

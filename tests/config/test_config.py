@@ -361,7 +361,7 @@ def test_errors_are_our_own_kind():
         (b"u1\ti2\t2\n", b"u1\ti2\t2\t9\n", r"seq.inter:3: 4 cells where the header has 3"),
         (b"u1\ti2\t2\n", b"u1\ti2\t\n", r"seq.inter:3: timestamp is empty"),
         (b"u1\ti2\t2\n", b"u1\t\t2\n", r"seq.inter:3: item_id is empty"),
-        (b"u1\ti2\t2\n", b"u1\ti2\tabc\n", r"seq.inter:3: timestamp is 'abc', which is no number"),
+        (b"u1\ti2\t2\n", b"u1\ti2\tabc\n", r"seq.inter:3: timestamp is 'abc', expected a number"),
         (b"u1\ti2\t2\n", b"u1\ti\xe9\t2\n", r"seq.inter:3: not UTF-8; convert the file"),
         (b"u1\ti2\t2\n", b"\nu1\ti2\t2\n", r"seq.inter:3: an empty line"),
         (b"timestamp:float", b"timestamp", r"seq.inter:1: column 'timestamp' needs a type"),

@@ -118,8 +118,8 @@ def test_pairs_encode_each_item_of_a_task_once_and_mask_false_negatives():
 
 def test_queries_pool_data_and_not_instructions():
     batch = _collator().pairs(["Q2I", "U2I"], [PairExample("fish", 5, ()), PairExample((0, 4), 2, ())])
-    whole = [TOKENIZER.decode(ids[mask == 1]) for ids, mask in zip(batch.query_ids, batch.query_mask)]
-    pooled = [TOKENIZER.decode(ids[text == 1]) for ids, text in zip(batch.query_ids, batch.query_text)]
+    whole = [TOKENIZER.decode(ids[mask == 1]) for ids, mask in zip(batch.query_ids, batch.query_mask, strict=True)]
+    pooled = [TOKENIZER.decode(ids[text == 1]) for ids, text in zip(batch.query_ids, batch.query_text, strict=True)]
     assert whole == ["Query: fish", "Seen: Alien\nBig"] and pooled == ["fish", "Alien\nBig"]
 
 

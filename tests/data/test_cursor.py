@@ -40,7 +40,7 @@ def test_groups_take_turns_each_in_its_own_rounds(rare, common, before, after):
     drawn = straight.take(before + after)
     resumed.drawn = before
     assert resumed.take(after) == drawn[before:]
-    for group, start in zip(groups, (0, 1)):
+    for group, start in zip(groups, (0, 1), strict=True):
         mine = [index for index, _ in drawn[start::2]]
         assert set(mine) <= set(group.tolist())
         assert all(

@@ -28,7 +28,7 @@ def _tensors(batch):
 def assert_same(first, second):
     """Two step batches hold the same tensors."""
     assert first.counts == second.counts and len(first.parts) == len(second.parts)
-    for ours, theirs in zip(_tensors(first), _tensors(second)):
+    for ours, theirs in zip(_tensors(first), _tensors(second), strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
             assert torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
@@ -118,10 +118,10 @@ def test_u2i_is_probed_with_validation_items_only(small):
     (part,) = small.loader.probe_batch("U2I").parts
     assert isinstance(part, SequenceBatch)
     valid = small.splits.valid_set.inter_feat
-    answers = set(zip(valid["user_id"].tolist(), valid["item_id"].tolist()))
+    answers = set(zip(valid["user_id"].tolist(), valid["item_id"].tolist(), strict=True))
     known = small.splits.known_at_valid
     histories = {tuple(known.of(user).tolist()): item for user, item in answers}
-    for items, targets in zip(part.items, part.targets):
+    for items, targets in zip(part.items, part.targets, strict=True):
         wanted = targets.nonzero().ravel().tolist()
         history = tuple(items[items > 0].tolist())
         assert wanted == [len(history) - 1]

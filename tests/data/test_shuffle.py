@@ -61,7 +61,7 @@ def test_all_orders_of_few_numbers_are_equally_frequent(size):
 
 @pytest.mark.parametrize("size", [3, 50, WRITTEN_DOWN, WRITTEN_DOWN + 1, 5_000, 10_007, 1_000_000])
 def test_a_place_has_any_number_and_its_neighbour_any_other(size):
-    """Over many keys: what stands in the first place, how far from it what stands in the next, and the place of number 0."""
+    """Over many keys: the first value, the distance to the second, and the position of 0 are uniform."""
     bins = min(size, 25)
     pairs = np.array([Shuffle(size, [key, 7])[np.arange(2)] for key in range(3000)])
     expected = np.bincount(np.arange(size) * bins // size) / size * len(pairs)
@@ -78,7 +78,7 @@ def test_a_place_has_any_number_and_its_neighbour_any_other(size):
 
 @pytest.mark.parametrize("size", [WRITTEN_DOWN + 1, 20_000])
 def test_numbers_are_where_chance_would_put_them(size):
-    """Within one order: as many numbers of each fifth in each fifth of the places, and none more often in its own place than one."""
+    """Within one order: fifths of values spread evenly over fifths of positions, about one value at its position."""
     whole = _whole(Shuffle(size, [3, 1]))
     table = np.zeros((5, 5))
     np.add.at(table, (np.arange(size) * 5 // size, whole * 5 // size), 1)

@@ -93,7 +93,9 @@ def test_serving_scores_mixed_domains_in_one_pass(finished):
     items = [str(token) for token in data.field2id_token["item_id"][1:21]]
     assert len(set(loaded.model.domains[0].table[1:21].tolist())) == 2
     mixed = loaded.score(users, items)
-    torch.testing.assert_close(mixed, torch.cat([loaded.score([user], [item]) for user, item in zip(users, items)]))
+    torch.testing.assert_close(
+        mixed, torch.cat([loaded.score([user], [item]) for user, item in zip(users, items, strict=True)])
+    )
     base = loaded.score(users, items, [None] * 20)
     loaded.model.banks[0].enabled.fill_(False)
     assert torch.equal(loaded.score(users, items), base)
@@ -148,7 +150,7 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
     assert again["comparison"][0]["metrics"] == finished["comparison"][0]["metrics"], "the same base on the same split"
     first = load_recfound(finished["run_dir"])
     second = load_recfound(again["run_dir"])
-    for one, two in zip(first.model.banks[0].parameters(), second.model.banks[0].parameters()):
+    for one, two in zip(first.model.banks[0].parameters(), second.model.banks[0].parameters(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
 
 
@@ -228,7 +230,7 @@ def test_recfound_is_a_base(small_run, tmp_path):
 
 
 def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
-    """Two domains that like opposite things: the base cannot serve both, kernels can, and only if domains mean something."""
+    """Two domains like opposite items: the base cannot serve both, kernels can, and permuted domains cannot."""
     path = write_flipped(tmp_path / "data", seed=1, users=1500)
     settings = SETTINGS | {
         "data_path": str(path),

@@ -86,7 +86,7 @@ def test_a_run_goes_on_where_it_was_stopped(small_run):
     runs = [run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"] for _ in range(2)]
     continued, straight = (json.loads((Path(run) / "trainer_state" / "history.json").read_text()) for run in runs)
     assert [record["step"] for record in continued] == [record["step"] for record in straight] == list(range(1, 7))
-    for mine, other in zip(continued, straight):
+    for mine, other in zip(continued, straight, strict=True):
         assert mine["losses"] == pytest.approx(other["losses"], rel=1e-2)
 
 

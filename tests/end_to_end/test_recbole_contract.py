@@ -58,7 +58,8 @@ def test_run_recbole_gives_what_our_run_gives(settings, small_run, tmp_path):
     assert theirs["valid_score_bigger"] is ours["valid_score_bigger"] is True
     best = {name: float(value) for name, value in theirs["best_valid_result"].items()}
     assert theirs["best_valid_score"] == pytest.approx(best["ndcg@10"])
-    # Both mask what the user had; our run reports the better of the best and the last checkpoint on the validation part.
+    # Both mask what the user had; our run reports the better of the best and the last checkpoint on the validation
+    # part.
     assert best == pytest.approx({name: float(value) for name, value in ours["best_valid_result"].items()})
     assert {k: float(v) for k, v in theirs["test_result"].items()} == pytest.approx(ours["test_result"])
     log = next(Path("log").rglob("RecFound*.log")).read_text()

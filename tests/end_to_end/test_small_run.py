@@ -267,7 +267,7 @@ def test_one_task_alone(small_run, plain):
     ids=["no_body", "small_reader", "random_body", "random_item_text", "without_text"],
 )
 def test_controls_change_what_they_control(small_run, plain, plain_untrained, control, changed, same_vectors):
-    """Losses of the tasks that read it, before training, and the vectors of items (None: other draws come before theirs)."""
+    """Losses of the tasks that read it before training, and the item vectors (None: after other random draws)."""
     seen = see(small_run | control, max_steps=2)
     assert seen.changed_from(plain) == changed
     assert {name.partition(".")[0] for name in seen.moved()} >= {"backbone", "item_table"}

@@ -152,7 +152,7 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
 
 
 def test_few_candidates_are_told(small_run, files, capsys):
-    """Three items and one other text are no nineteen rivals; and how many there are does not depend on how many are asked."""
+    """Three items and one text are fewer than 19 candidates; their number does not depend on the number of tests."""
     for asked in (1, 4):
         settings = small_run | {"task_files": files, "skip_bad_rows": True, "max_steps": 1, "task_test_examples": asked}
         result = run_recfound("RecFound", "none", config_dict=settings)
@@ -254,7 +254,7 @@ def test_validate_data(files, tiny_backbone, capsys):
     )
     assert main(["validate-data", "odd.jsonl", *options]) == 0
     assert (
-        "1 answers are none of their task (refused in validation and test files), the first: odd.jsonl:1"
+        "1 answers do not fit their task (rejected in validation and test files), the first: odd.jsonl:1"
         in capsys.readouterr().out
     )
     assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told
@@ -268,7 +268,7 @@ def test_validate_data(files, tiny_backbone, capsys):
         [[], "name at least one file"],
         [["a", "--skip=1"], "skip: unknown option"],
         [["absent", *options], "absent cannot be read"],
-        [["a", "b", "a"], "a is given twice"],
+        [["a", "b", "a"], "a is specified more than once"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
         [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: got 3"],
     ):
@@ -306,7 +306,7 @@ def test_a_run_without_u2i_ranks_nothing(small_run, files):
     for changes, message in (
         (
             {"only_tasks": ["AG"]},
-            "only_tasks: AG is not among the tasks that data and files give: U2I, Q2I, SR, PM, IP",
+            "only_tasks: AG is not among the tasks of data set and files: U2I, Q2I, SR, PM, IP",
         ),
         ({"baselines": ["Pop"]}, "baselines: nothing is ranked without U2I"),
         ({"control": "random_body"}, "control: random_body is one of rankings"),

@@ -54,8 +54,14 @@ def test_macro_f1_is_over_the_classes_that_are_wanted():
 
 
 def test_micro_f1_of_attributes():
-    wanted = '[{"attribute": "Brand", "value": "Acme", "source": "title"}, {"attribute": "year", "value": "1995", "source": "details"}]'
-    said = 'Here: [{"attribute": "brand", "value": "ACME ", "source": "title"}, {"attribute": "year", "value": 1995, "source": "title"}]'
+    wanted = (
+        '[{"attribute": "Brand", "value": "Acme", "source": "title"}, '
+        '{"attribute": "year", "value": "1995", "source": "details"}]'
+    )
+    said = (
+        'Here: [{"attribute": "brand", "value": "ACME ", "source": "title"}, '
+        '{"attribute": "year", "value": 1995, "source": "title"}]'
+    )
     # Two said, two wanted, one hit; the second answer is cut off: nothing said, two wanted. 2 * 1 / (2 + 2 + 2).
     assert _score("AVE", [said, wanted[:40]], [wanted, wanted]) == {"micro_f1": pytest.approx(1 / 3, abs=1e-4)}
     assert _score("AVE", ["[]"], ["[]"]) == {"micro_f1": 0.0}

@@ -31,14 +31,14 @@ def _gradients(encoder, data, chunk, steps=1):
 def test_equals_one_large_batch(chunk):
     torch.manual_seed(0)
     encoder, data = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)), torch.randn(2, 7, 4)
-    for ours, theirs in zip(_gradients(encoder, data, chunk), _gradients(encoder, data, 0)):
+    for ours, theirs in zip(_gradients(encoder, data, chunk), _gradients(encoder, data, 0), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 def test_gradients_add_up_over_several_batches():
     encoder, data = nn.Linear(4, 3), torch.randn(2, 6, 4)
     once, twice = _gradients(encoder, data, 2), _gradients(encoder, data, 2, steps=2)
-    for single, double in zip(once, twice):
+    for single, double in zip(once, twice, strict=True):
         torch.testing.assert_close(2 * single, double)
 
 
@@ -51,7 +51,7 @@ def test_replay_repeats_the_dropout_of_the_forward():
     torch.manual_seed(5)
     queries, items = (torch.cat([encoder(part[start : start + 2]) for start in (0, 2, 4)]) for part in data)
     _loss(queries, items).backward()
-    for mine, weight in zip(ours, encoder.parameters()):
+    for mine, weight in zip(ours, encoder.parameters(), strict=True):
         torch.testing.assert_close(mine, weight.grad)
 
 

@@ -133,7 +133,7 @@ def test_several_types_of_domain_add_their_changes(tiny_path):
     both = small.model.adapt(h, domain)
     parts = [bank(h, domain[:, number]) - h for number, bank in enumerate(small.model.banks)]
     torch.testing.assert_close(both, h + sum(parts))
-    with pytest.raises(ConfigError, match="kernel_args: combine: got gated, but several types"):
+    with pytest.raises(ConfigError, match="kernel_args: combine: got gated, expected residual"):
         build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"], kernel_args={"combine": "gated"})
 
 
@@ -152,10 +152,10 @@ def test_other_places(layer, tiny_path):
         ("DeepFM", "mlp_layer", "no sub-module 'mlp_layer'"),
         ("DeepFM", "method:nothing", "no method 'nothing'"),
         ("DeepFM", "input:a b", "must be NAME, input:NAME or method:NAME"),
-        ("SASRec", "trm_encoder", "gives list"),
-        ("SASRec", "item_embedding", "several vectors per row|its first dimension|reached"),
+        ("SASRec", "trm_encoder", "returns list"),
+        ("SASRec", "item_embedding", "several vectors per row|as first dimension|runs 2 times"),
         ("BPR", "loss", r"tensor of shape \[\]"),
-        ("LightGCN", "user_embedding", "reached"),
+        ("LightGCN", "user_embedding", "runs 0 times"),
         ("DeepFM", "method:concat_embed_input_fields", "several vectors per row"),
     ],
 )
@@ -168,7 +168,7 @@ def test_budget_sets_the_sizes(tiny_path):
     small = build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.008})
     whole = sum(weight.numel() for weight in small.plug.base.parameters())
     assert 0.004 * whole < small.model.banks[0].trained_per_domain() <= 0.008 * whole
-    with pytest.raises(ConfigError, match="too little for any kernel"):
+    with pytest.raises(ConfigError, match="too small for any kernel"):
         build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 1e-5})
     with pytest.raises(ConfigError, match="either a budget or sizes"):
         build_small_iak("DeepFM", tiny_path, kernel_args={"budget": 0.1, "code_size": 4})

@@ -24,6 +24,7 @@ def assert_equal(ours, theirs, inputs):
     for mine, other in zip(
         torch.autograd.grad((ours * weights).sum(), inputs, retain_graph=True),
         torch.autograd.grad((theirs * weights).sum(), inputs),
+        strict=True,
     ):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
 
@@ -52,7 +53,9 @@ def test_what_was_read_is_no_candidate():
 def test_every_position_weighs_alike_however_a_batch_is_cut(parts):
     states, items = _unit(3, 4, 6), _unit(8, 6)
     cut = [part.split(parts) for part in (states, TARGETS)]
-    ours = torch.cat([next_item_loss(rows, wanted, items, 0.1, targets_per_row=2.5) for rows, wanted in zip(*cut)])
+    ours = torch.cat(
+        [next_item_loss(rows, wanted, items, 0.1, targets_per_row=2.5) for rows, wanted in zip(*cut, strict=True)]
+    )
     assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, targets_per_row=2.5), [states, items])
 
 

@@ -148,7 +148,7 @@ def test_random_controls_differ_and_keep_the_texts_centre(small_run):
         small.model.refresh_items()
     moved = [
         not torch.equal(old, new)
-        for old, new in zip(before, body.model._decoder.layers.parameters())
+        for old, new in zip(before, body.model._decoder.layers.parameters(), strict=True)
         if not new.requires_grad and new.dim() == 2
     ]
     assert moved and all(moved)
@@ -203,7 +203,7 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
     for part in batch.parts:
         found = small.model.example_losses(part)
         by_kind["Generative" in type(part).__name__].append(found)
-        for task, loss in zip(part.tasks, found):
+        for task, loss in zip(part.tasks, found, strict=True):
             by_task.setdefault(task, []).append(loss)
     torch.testing.assert_close(losses[0], torch.cat(by_kind[False]).mean())
     torch.testing.assert_close(losses[1], torch.cat(by_kind[True]).mean())
@@ -229,7 +229,7 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
         ({"item_args": {"use_text": False, "use_id": False}}, "item_args: use_text and use_id"),
         (
             {"adapter_args": {"target_modules": ["q_proj", "embed_tokens"]}},
-            "target_modules: .* no linear layer 'embed_tokens', it has q_proj",
+            "target_modules: .* no linear layer 'embed_tokens', only q_proj",
         ),
         ({"adapter_args": {"target_modules": ["nothing"]}}, "target_modules: .* no linear layer 'nothing'"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),

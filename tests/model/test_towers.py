@@ -109,7 +109,8 @@ def test_text_tower_gives_every_row_its_route(adapted):
 
 def test_a_table_is_encoded_as_its_rows_one_by_one(adapted):
     rows = [[7, 8, 9], [], [10, 11], [12] * 9]
-    table = TokenTable(torch.tensor(sum(rows, [])).int().numpy(), torch.tensor([0, 3, 3, 5, 14]).numpy())
+    tokens = [token for row in rows for token in row]
+    table = TokenTable(torch.tensor(tokens).int().numpy(), torch.tensor([0, 3, 3, 5, 14]).numpy())
     tower = TextTower(adapted, 2)
     vectors = tower.encode_table(table, "I2I", 2, HOST, batch_tokens=8)
     assert vectors[1].abs().sum() == 0
@@ -156,7 +157,7 @@ def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
     table.set_features(features, features[:, [1, 0, 2, 3]])
     torch.testing.assert_close(table.features[:, 6], plain[:, 1] - plain[:, 0])
     assert table.features[0].abs().sum() == 0
-    for old, new in zip(before, table()):
+    for old, new in zip(before, table(), strict=True):
         assert torch.equal(old, new)  # nothing jumps
     (gradient,) = torch.autograd.grad(table()[1][:, 0].sum(), table.text.weight)
     assert gradient[:, 6:].any()  # and the change is learned from

@@ -18,12 +18,12 @@ WRITE = "RECFOUND_WRITE_PINS"
 class Pins:
     """Compares what a test finds with `numbers.json`.
 
-    With RECFOUND_WRITE_PINS=1 in the environment the found numbers are written instead, with a warning: do so only for a change that
-    means to change them, and say why in the commit.
+    With RECFOUND_WRITE_PINS=1 in the environment the found numbers are written instead, with a warning: do so only for
+    a change that means to change them, and say why in the commit.
     """
 
     def check(self, name: str, found: Any, rel: float = 1e-5, abs: float = 1e-7) -> None:
-        """Compare with what is pinned under a name: keys, texts, lengths and truth values exactly, numbers within the tolerance."""
+        """Compare with the values pinned under a name: keys, texts, booleans exactly, numbers within tolerance."""
         flat = dict(_flat(json.loads(json.dumps(found))))
         kept = json.loads(NUMBERS.read_text()) if NUMBERS.is_file() else {}
         if os.environ.get(WRITE) == "1":

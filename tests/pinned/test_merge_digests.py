@@ -1,7 +1,7 @@
 """Merged tensors, bit by bit.
 
-The tensors hold small whole numbers and are merged with powers of two wherever the method allows it, so that float32 is exact and a
-digest is the same on every machine. Only an arc is not: its result is rounded to bfloat16.
+The tensors hold small whole numbers and are merged with powers of two wherever the method allows it, so that float32 is
+exact and a digest is the same on every machine. Only an arc is not: its result is rounded to bfloat16.
 """
 
 import hashlib

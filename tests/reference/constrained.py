@@ -9,7 +9,7 @@ from recbole_recfound.adapter import routing
 
 
 def allowed_tokens(written: Sequence[int], texts: Sequence[Sequence[int]], end: int) -> set[int]:
-    """What may follow `written`: the next token of every text it begins; after a whole text, the end and nothing else."""
+    """Return the tokens that may follow `written`: the next of every text it begins; after a whole text, the end."""
     ended = [[*text, end] for text in texts]
     following = {
         text[len(written)] for text in ended if len(text) > len(written) and text[: len(written)] == list(written)

@@ -4,7 +4,7 @@ import torch
 
 
 def next_item_rows(states, targets, items, temperature, columns=None, past=None, targets_per_row=None):
-    """Mean over a row's targets of -log softmax over the catalogue (or over `columns` of it) without what was read before."""
+    """Mean over a row's targets of -log softmax over the catalogue (or `columns` of it) without items read before."""
     rows = []
     for row in range(len(states)):
         losses = []

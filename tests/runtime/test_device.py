@@ -55,7 +55,7 @@ def test_demanded_but_switched_off_by_its_id(two_gpus):
 
 def test_without_a_gpu(no_gpu):
     assert _device(None) == _device(False) == _device(None, "5") == "cpu"
-    with pytest.raises(ConfigError, match="use_gpu: True, but torch finds no CUDA device"):
+    with pytest.raises(ConfigError, match="use_gpu: got True, but torch finds no CUDA device"):
         _device(True)
 
 
@@ -73,6 +73,5 @@ def test_no_other_file_names_a_device(checkout):
                 and isinstance(node.value, str)
                 and re.fullmatch(r"(cpu|cuda)(:\d*)?", node.value)
             ):
-                pytest.fail(
-                    f"{path.relative_to(checkout)}:{node.lineno} names the device {node.value!r}: take it from the config"
-                )
+                place = f"{path.relative_to(checkout)}:{node.lineno}"
+                pytest.fail(f"{place} names the device {node.value!r}: take it from the config")

@@ -45,13 +45,13 @@ def test_every_row_is_seen_and_no_row_without_a_domain(counts, batch_size, mode)
     if mode != "mixed":
         assert steps.tolist() == sampler.steps.tolist()
     if mode == "dynamic":
-        assert all(2 * made >= 6 for made, count in zip(steps, counts) if count)
+        assert all(2 * made >= 6 for made, count in zip(steps, counts, strict=True) if count)
         largest = [
             max(np.bincount(domain[batch], minlength=len(counts))[d] for batch in batches)
             for d in range(len(counts))
             if counts[d]
         ]
-        assert all(size <= sampler.sizes[d] for size, d in zip(largest, np.flatnonzero(counts)))
+        assert all(size <= sampler.sizes[d] for size, d in zip(largest, np.flatnonzero(counts), strict=True))
 
 
 def test_rates_follow_the_root_of_the_batch():

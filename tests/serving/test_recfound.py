@@ -77,7 +77,28 @@ def test_without_data_set_and_record_files(small_run, tiny_path, tmp_path, monke
 def finished(tiny_path, tiny_backbone, tmp_path_factory):
     """A finished run with histories of its users."""
     folder = tmp_path_factory.mktemp("served")
-    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "output_dir": str(folder), "show_progress": False, "use_gpu": False, "precision": "float32", "time_budget": 0, "max_steps": 4, "eval_interval": 2, "item_args": {"refresh_interval": 3, "max_tokens": 24}, "probe_args": {"interval": 4, "size": 2}, "tower_args": {"feature_layers": [3]}, "adapter_args": {"r": 2}, "batch_args": {"embedding": 4, "sequence_targets": 1, "generative": 2, "contrastive": 2, "generative_chunk": 2}, "task_args": {"*": {"max_examples": 30, "history_titles": 3}, "SR": {"candidates": 4}}, "max_prompt_tokens": 400, "test_args": {"max_answer_tokens": 8}, "task_test_examples": 0, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "save_histories": True}  # fmt: skip
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "output_dir": str(folder),
+        "show_progress": False,
+        "use_gpu": False,
+        "precision": "float32",
+        "time_budget": 0,
+        "max_steps": 4,
+        "eval_interval": 2,
+        "item_args": {"refresh_interval": 3, "max_tokens": 24},
+        "probe_args": {"interval": 4, "size": 2},
+        "tower_args": {"feature_layers": [3]},
+        "adapter_args": {"r": 2},
+        "batch_args": {"embedding": 4, "sequence_targets": 1, "generative": 2, "contrastive": 2, "generative_chunk": 2},
+        "task_args": {"*": {"max_examples": 30, "history_titles": 3}, "SR": {"candidates": 4}},
+        "max_prompt_tokens": 400,
+        "test_args": {"max_answer_tokens": 8},
+        "task_test_examples": 0,
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "save_histories": True,
+    }
     return run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
 
 

@@ -32,7 +32,7 @@ def test_differences_are_paired_by_seed():
 def test_less_is_better_where_recbole_says_so():
     runs = {seed: [row("frozen", 0), row("IAK", 0)] for seed in (1, 2)}
     for rows in runs.values():
-        for made, value in zip(rows, (0.5, 0.4)):
+        for made, value in zip(rows, (0.5, 0.4), strict=True):
             made["metrics"] = {"logloss": value, "auc": value}
     metrics = summarise(runs)[1]["metrics"]
     assert metrics["logloss"]["wins"] == 2 and metrics["auc"]["wins"] == 0

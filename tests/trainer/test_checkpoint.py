@@ -66,7 +66,7 @@ def test_damaged_files_are_one_clear_line(tmp_path, name):
     store = _saved(tmp_path, [10])
     path = tmp_path / "step-0000010" / name
     path.write_bytes(path.read_bytes()[:7])
-    with pytest.raises(DataError, match=r"step-0000010: checkpoint cannot be read \(.*delete the folder") as caught:
+    with pytest.raises(DataError, match=r"step-0000010: checkpoint cannot be read \(.*Delete the folder") as caught:
         store.load(10, HOST)
     assert "\n" not in str(caught.value)
 

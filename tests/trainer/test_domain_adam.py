@@ -12,7 +12,7 @@ def test_equals_one_adam_per_domain_on_its_own_loss():
     factors = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
     ours = DomainAdam([stacked], 0.1, factors)
     alone = [torch.nn.Parameter(matrix.clone()) for matrix in start]
-    theirs = [torch.optim.Adam([weight], lr=0.1 * factor.item()) for weight, factor in zip(alone, factors)]
+    theirs = [torch.optim.Adam([weight], lr=0.1 * factor.item()) for weight, factor in zip(alone, factors, strict=True)]
     for step in range(12):
         rows = torch.randint(0, 3, (10,)) if step % 3 else torch.zeros(10, dtype=torch.long)
         x, y = torch.randn(10, 4, dtype=torch.float64), torch.randn(10, 2, dtype=torch.float64)

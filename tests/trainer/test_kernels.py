@@ -29,7 +29,7 @@ def test_a_domain_without_rows_in_a_batch_and_a_stopped_one_stay_bit_equal(click
     rows = {number: trainer.sampler.rows[number][:20].tolist() for number in (0, 1)}
     clicks.model.train()
     trainer._step(clicks.plug.collate(rows[0] + rows[1]), "joint")
-    for number, (batch, stopped) in enumerate([(rows[0], []), (rows[0] + rows[1], [1])]):
+    for batch, stopped in [(rows[0], []), (rows[0] + rows[1], [1])]:
         trainer.stopped[0][stopped] = True
         before = weights_of(clicks.model)
         trainer._step(clicks.plug.collate(batch), "joint")
@@ -177,7 +177,7 @@ def test_a_cold_domain_gets_the_mean_kernel(tiny_path):
 
 
 def test_rows_of_the_second_type_alone_train_it(tiny_path):
-    """One gender is unknown: its users' rows train the kernels of their ages, and go on to when all of the first type have stopped."""
+    """Rows of users without a gender train the kernels of their ages, also after all gender domains have stopped."""
     small = build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"])
     small.domains[0].table[small.domains[0].table == 1] = -1
     train = small.splits.train_set.inter_feat
@@ -204,7 +204,7 @@ def test_cold_domains_of_every_type_get_the_mean_kernel(tiny_path):
     trainer = small.trainer(cold="mean", epochs=1)
     # The guard of several types may turn any of these barely trained kernels off, which is not what this test is about.
     trainer._guard = lambda epochs: [
-        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs)
+        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs, strict=True)
     ]
     trainer.fit([scores - 1 for scores in small.base_scores()])
     bank = small.model.banks[1]

@@ -232,7 +232,7 @@ def test_a_silent_adapter_is_found_at_the_start(small_run, monkeypatch):
     monkeypatch.setattr(
         "recbole_recfound.adapter.tmole.layer.Linear.forward", lambda self, x, *_, **__: self.base_layer(x)
     )
-    with pytest.raises(TrainingError, match="silent"):
+    with pytest.raises(TrainingError, match="has no effect"):
         build_small(small_run)
 
 
@@ -242,7 +242,7 @@ def test_an_adapter_without_gradients_is_found_in_the_first_step(small_run, tmp_
     monkeypatch.setattr(small.model.user_tower, "over_items", lambda *given: decode(*given).detach().requires_grad_())
     small.loader.batch_sizes = {"embedding": 4}
     monkeypatch.setattr(small.loader.scheduler, "allocate", lambda sizes: {"U2I": 4})
-    with pytest.raises(TrainingError, match="no gradient reached the adapter"):
+    with pytest.raises(TrainingError, match="adapter: no gradient reached"):
         small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
 
 

@@ -77,9 +77,9 @@ class TMoLEConfig(PeftConfig):
         super().__post_init__()
         self.peft_type = TMOLE
         if isinstance(self.target_modules, list):
-            self.target_modules = set(self.target_modules)
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         if isinstance(self.exclude_modules, list):
-            self.exclude_modules = set(self.exclude_modules)
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         self._check_sizes()
         self._check_tasks()
 
@@ -108,7 +108,7 @@ class TMoLEConfig(PeftConfig):
         if not self.task_names or len(set(self.task_names)) != len(self.task_names):
             raise ValueError(f"task_names: got {self.task_names!r}, expected at least one name, all different")
         if len(self.task_kinds) != len(self.task_names):
-            raise ValueError(f"{len(self.task_names)} task_names need as many task_kinds, not {len(self.task_kinds)}")
+            raise ValueError(f"task_kinds: got {len(self.task_kinds)}, expected one per task ({len(self.task_names)})")
         unknown = sorted(set(self.task_kinds) - set(OPEN_GROUPS))
         if unknown:
             raise ValueError(f"unknown task kinds {unknown}: use {sorted(OPEN_GROUPS)}")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 def route(task_embedding: Tensor, weight: Tensor, bias: Tensor, open_experts: Tensor) -> Tensor:
     """Weigh the open experts for each task embedding (RecFound TMoLE).
 
-    Scores and softmax are in float32 whatever the inputs are and under autocast too.
+    Scores and softmax are in float32 for any dtype of the inputs, under autocast too.
 
     Args:
         task_embedding: [B, D].

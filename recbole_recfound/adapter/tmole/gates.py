@@ -1,8 +1,9 @@
-"""The gates of all layers of a forward at once.
+"""Gates of all layers, computed together once per forward.
 
-A router reads the task embedding and nothing of the layer's input, so every gate of a forward is known before its first layer runs.
-Worked out layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting an operation costs more
-than these take, that is most of what TMoLE adds to plain LoRA. Here they are one product over all routers.
+A router reads the task embedding and nothing of the layer's input, so every gate of a forward is known before its first
+layer runs. Computed layer by layer, gates are a dozen small operations beside two products; on a GPU, where starting
+an operation costs more than these take, that is most of what TMoLE adds to plain LoRA. Here they are one product over
+all routers.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from recbole_recfound.adapter.tmole.tasks import Plan
 
 
 class ForwardGates:
-    """Gates of one adapter for one forward; each layer takes its own, once.
+    """Gates of one adapter for one forward; each layer takes its gate once.
 
     Args:
-        layers: those of a model; gates are worked out for those that have the adapter with the same shape as `first`.
-        first: the layer that asks first.
+        layers: those of a model; gates are computed for those that have the adapter with the same shape as `first`.
+        first: the layer that runs first.
         adapter_name: the adapter.
         plan: of the batch.
         dtype: of the gates, where they differ from row to row; one gate for all rows is float32.
@@ -55,11 +56,11 @@ class ForwardGates:
         }
 
     def take(self, layer: RoutedLayer, plan: Plan) -> Tensor | None:
-        """The gate [B or 1, n * r] of a layer, times its scaling; None if it has to be worked out anew.
+        """Return a layer's gate [B or 1, n * r] times its scaling; None if it has to be recomputed.
 
-        A layer that asks twice runs in a second forward. So does one whose weights have changed since, or that wants a gradient
-        where none was recorded: both can happen after a forward through the first layers alone, when the next one starts behind them.
-        (What is written through `.data` cannot be told.)
+        Gates are recomputed if a layer takes its gate twice (a second forward), if its weights have changed, or if it
+        needs a gradient that was not recorded: the last two can happen after a forward through the first layers alone.
+        Writes through `.data` cannot be detected.
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None
@@ -68,10 +69,10 @@ class ForwardGates:
 
 
 class _Gates(torch.autograd.Function):
-    """The task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
+    """Map the task table [T, D] and the routers of L layers to L gates [B or 1, n * r], times scaling.
 
-    A layer that did not run gets no gradient (rather than zeros), as if its gate had never been worked out: an optimiser with
-    momentum then leaves it alone.
+    A layer that did not run gets no gradient (rather than zeros), as if its gate had never been computed: an
+    optimiser with momentum then leaves it alone.
     """
 
     @staticmethod
@@ -86,7 +87,7 @@ class _Gates(torch.autograd.Function):
         )
         ctx.plan, ctx.scaling, ctx.r, ctx.all_experts = plan, scaling, r, routers[0].shape[0]
         ctx.table_shape, ctx.dtypes = table.shape, (table.dtype, routers[0].dtype)
-        # Copies, all of them, and kept aside from autograd: other layers may ask for the rest of these gates after a first backward.
+        # Copies outside of autograd's saved tensors: other layers may need the remaining gates after a first backward.
         ctx.embedding, ctx.weight, ctx.gate = embedding.clone(), weight, gate
         each = gate if plan.rows is None else gate.index_select(1, plan.rows)
         return spread(each, scaling, r * each.shape[-1]).to(dtype).unbind(0)
@@ -94,7 +95,8 @@ class _Gates(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        ran = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        present = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        ran = list(present)
         count, plan = len(gradients), ctx.plan
         if not ran:
             return (None,) * (5 + 2 * count)
@@ -104,11 +106,7 @@ class _Gates(torch.autograd.Function):
             weight, gate = weight.index_select(0, index), gate.index_select(0, index)
         with torch.autocast(gate.device.type, enabled=False):
             # For the U layers that ran [U, B, n] and, summed over the rows of each task, [U, K, n]
-            found = (
-                torch.stack([gradients[number] for number in ran])
-                .unflatten(-1, (-1, ctx.r))
-                .sum(-1, dtype=torch.float32)
-            )
+            found = torch.stack(list(present.values())).unflatten(-1, (-1, ctx.r)).sum(-1, dtype=torch.float32)
             if plan.rows is not None:
                 # A product, since a scattered sum adds in any order on a GPU.
                 of_task = plan.rows == torch.arange(gate.shape[1], device=gate.device).unsqueeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
@@ -38,31 +38,37 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         self.tmole_router = nn.ModuleDict()
         self.merged_adapters: list[str] = []
         self.merged_tasks: dict[str, int] = {}
-        linear = self.get_base_layer()
+        linear = self._linear()
         self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def _linear(self) -> nn.Linear:
+        """Return the frozen map itself, inside any other tuner's layer."""
+        return cast(nn.Linear, self.get_base_layer())
 
     def update_layer(
         self, adapter_name: str, config: TMoLEConfig, task_table: TaskTable, inference_mode: bool = False
     ) -> None:
-        """Add an adapter. Its weights are float32 on the device of the base layer, whatever that one's dtype."""
+        """Add an adapter with float32 weights on the device of the base layer, whose dtype may differ."""
         self.r[adapter_name] = config.r
         self.scaling[adapter_name] = config.lora_alpha / config.r
         self.task_table[adapter_name] = task_table
         self.dropout[adapter_name] = Dropout(config.lora_dropout)
-        options = {"device": self.get_base_layer().weight.device, "dtype": torch.float32}
+        device, dtype = self._linear().weight.device, torch.float32
         wide_rank = config.num_experts * config.r
-        self.tmole_lora_A[adapter_name] = nn.Parameter(torch.empty(wide_rank, self.in_features, **options))
-        self.tmole_lora_B[adapter_name] = nn.Parameter(torch.empty(self.out_features, wide_rank, **options))
-        self.tmole_router[adapter_name] = nn.Linear(config.task_dim, config.num_experts, **options)
+        weight_A = torch.empty(wide_rank, self.in_features, device=device, dtype=dtype)
+        weight_B = torch.empty(self.out_features, wide_rank, device=device, dtype=dtype)
+        self.tmole_lora_A[adapter_name] = nn.Parameter(weight_A)
+        self.tmole_lora_B[adapter_name] = nn.Parameter(weight_B)
+        self.tmole_router[adapter_name] = nn.Linear(config.task_dim, config.num_experts, device=device, dtype=dtype)
         self.reset_parameters(adapter_name, config.init_weights)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """The task table goes along: PEFT reads a saved adapter to the GPU, wherever the backbone is, and moves back layers alone."""
+        """Move the task table too: PEFT loads a saved adapter on the GPU and moves only the layers back."""
         super()._move_adapter_to_device_of_base_layer(adapter_name, device)
         table = self.task_table.get(adapter_name)
         if table is not None and not table.weight.is_meta:
-            table.to(self.get_base_layer().weight.device)
+            table.to(self._linear().weight.device)
 
     def reset_parameters(self, adapter_name: str, init_weights: bool) -> None:
         """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1)."""
@@ -73,18 +79,18 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         else:
             bound = 1 / math.sqrt(self.r[adapter_name])
             nn.init.uniform_(self.tmole_lora_B[adapter_name], -bound, bound)
-        nn.init.normal_(self.tmole_router[adapter_name].weight)
-        nn.init.zeros_(self.tmole_router[adapter_name].bias)
+        nn.init.normal_(self.router_of(adapter_name).weight)
+        nn.init.zeros_(self.router_of(adapter_name).bias)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
+        """Return views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
         r = self.r[adapter_name]
         columns = slice(plan.experts.start * r, plan.experts.stop * r)
         return self.tmole_lora_A[adapter_name][columns], self.tmole_lora_B[adapter_name][:, columns]
 
     @torch.no_grad()
     def fold_task(self, adapter_name: str, task: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
+        """Return the adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
         plan = self.task_table[adapter_name].plan((task,), self.tmole_lora_A[adapter_name].device)
         # A gate that underflowed to zero would be dropped as if closed: all layers keep the same rank.
         gate = self.gate(adapter_name, plan)[0].clamp_min(torch.finfo(torch.float32).tiny)
@@ -111,7 +117,7 @@ class Linear(nn.Module, TMoLELayer):
         """Map x [B, T, d_in] or [B, d_in] under the current route.
 
         Raises:
-            RuntimeError: no route is set; the adapter never stays silent unless it is disabled.
+            RuntimeError: no route is set: an enabled adapter is never skipped.
             ValueError: the batch does not have one row per task.
         """
         if self.disable_adapters and self.merged:
@@ -129,7 +135,7 @@ class Linear(nn.Module, TMoLELayer):
         return result
 
     def _routed(self, adapter_name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Experts, in the dtype of x, and gates over the rank for the rows of x under the current route."""
+        """Return experts (in the dtype of x) and gates over the rank for the rows of x under the current route."""
         route_now = _required_route()
         plan = route_now.plan(self.task_table[adapter_name], x.shape[0], x.device)
 
@@ -140,7 +146,7 @@ class Linear(nn.Module, TMoLELayer):
         return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
-        """What an adapter adds to the weight for one task, [d_out, d_in] float32."""
+        """Return an adapter's change of the weight for one task, [d_out, d_in] float32."""
         lora_A, lora_B = self.fold_task(adapter_name, task)
         return lora_B @ lora_A
 
@@ -158,7 +164,7 @@ class Linear(nn.Module, TMoLELayer):
             if len(tasks) > 1:
                 raise ValueError("weights can be merged for one task only: set a route with one task")
             task = tasks.pop()
-            weight = self.get_base_layer().weight
+            weight = self._linear().weight
             merged = weight.data + self.get_delta_weight(adapter_name, task).to(weight.dtype)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"the merged weights of adapter {adapter_name} are not finite")
@@ -170,7 +176,7 @@ class Linear(nn.Module, TMoLELayer):
         """Take the merged adapters out of the base weight again."""
         while self.merged_adapters:
             adapter_name = self.merged_adapters.pop()
-            weight = self.get_base_layer().weight
+            weight = self._linear().weight
             task = self.merged_tasks.pop(adapter_name)
             weight.data -= self.get_delta_weight(adapter_name, task).to(weight.dtype)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
@@ -30,17 +31,17 @@ class TMoLEModel(BaseTuner):
     Example:
         >>> model = get_peft_model(backbone, TMoLEConfig(task_type="CAUSAL_LM"))
         >>> model(input_ids=ids, tmole_tasks=["U2I", "AG"])  # one task per row
-        >>> with model.routing("SR"):  # any part of the backbone, all rows alike
+        >>> with model.routing("SR"):  # any part of the backbone, one task for all rows
         ...     hidden = model.get_base_model().model(ids).last_hidden_state
     """
 
     uses_shared_state: bool = True
     prefix: str = "tmole_"
     tuner_layer_cls = TMoLELayer
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT types it so
 
     def routing(self, tasks: Tasks) -> AbstractContextManager[None]:
-        """Context in which the rows of every forward belong to `tasks`.
+        """Return a context in which the rows of every forward belong to `tasks`.
 
         Args:
             tasks: a task id or name for all rows of any batch, or a list with one per row.
@@ -52,7 +53,7 @@ class TMoLEModel(BaseTuner):
         route = Route(tasks, layers=self._layers)
         for adapter_name in self.active_adapters:
             if adapter_name in self.tmole_task_table:
-                self.tmole_task_table[adapter_name].ids(route.tasks)
+                self._table(adapter_name).ids(route.tasks)
         return use_route(route)
 
     def forward(self, *args: Any, tmole_tasks: Tasks | None = None, **kwargs: Any) -> Any:
@@ -93,13 +94,16 @@ class TMoLEModel(BaseTuner):
         finally:
             hook.remove()
 
-    def _pre_injection_hook(self, model: nn.Module, config: TMoLEConfig, adapter_name: str) -> None:
+    def _table(self, adapter_name: str) -> TaskTable:
+        return cast(TaskTable, self.tmole_task_table[adapter_name])
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         self.tmole_task_table = nn.ModuleDict()
         self._layers: list[TMoLELayer] = []
         # A list, so that the modules are not registered a second time.
         self._checkpointing = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
 
-    def _create_and_replace(
+    def _create_and_replace(  # type: ignore[override]  # PEFT's own tuners have keywords here too
         self,
         tmole_config: TMoLEConfig,
         adapter_name: str,
@@ -113,7 +117,7 @@ class TMoLEModel(BaseTuner):
             raise TypeError(f"TMoLE adapts torch.nn.Linear only, but {target_name} is {type(base_layer).__name__}")
         if adapter_name not in self.tmole_task_table:
             self.tmole_task_table[adapter_name] = TaskTable(tmole_config, base_layer.weight.device)
-        task_table = self.tmole_task_table[adapter_name]
+        task_table = self._table(adapter_name)
         if isinstance(target, TMoLELayer):
             target.update_layer(adapter_name, tmole_config, task_table)
             return
@@ -129,7 +133,7 @@ class TMoLEModel(BaseTuner):
         for name, table in self.tmole_task_table.items():
             table.requires_grad_(name in self.active_adapters and not inference_mode)
 
-    def set_requires_grad(self, adapter_names: str | list[str], requires_grad: bool = True) -> None:
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         """Freeze or unfreeze adapters, task tables included."""
         super().set_requires_grad(adapter_names, requires_grad)
         for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:

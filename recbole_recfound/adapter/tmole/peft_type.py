@@ -3,6 +3,8 @@
 `PeftType` is a closed enum and PEFT offers no public way to add a member, while `register_peft_method` insists on one.
 """
 
+from typing import cast
+
 from peft import PeftType
 
 
@@ -13,7 +15,7 @@ def add_peft_type(name: str) -> PeftType:
         name: member name and value, upper case. Saved as `peft_type` in `adapter_config.json`.
     """
     if name in PeftType._member_map_:
-        return PeftType._member_map_[name]
+        return cast(PeftType, PeftType._member_map_[name])
     member = str.__new__(PeftType, name)
     member._name_ = name
     member._value_ = name

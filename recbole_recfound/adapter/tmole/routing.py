@@ -1,8 +1,8 @@
-"""Which tasks the rows of the running forward pass belong to.
+"""The routing context: the tasks of the rows of the running forward pass.
 
 The route lives in a context variable for the duration of one forward and never on a module, where a second forward
 would overwrite it before the first one's backward. Gradient checkpointing runs parts of a forward again during
-backward, when the context is long gone (and, with CUDA, on another thread): each checkpoint carries its route along.
+backward, after the context has ended (and, with CUDA, on another thread): each checkpoint stores its route.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Route:
         tasks: one task for all rows of any batch, or one per row.
         generating: the route serves one call of `generate`. It accepts a whole multiple of the rows, each repeated in
             place, as beam search makes them, and remembers what depends on weights and tasks alone.
-        layers: of the model, whose gates are worked out together when the first of them asks for its own.
+        layers: of the model, whose gates are computed together when the first of them runs.
     """
 
     def __init__(self, tasks: Tasks, generating: bool = False, layers: Sequence[RoutedLayer] = ()) -> None:
         self.shared = isinstance(tasks, (int, str))
-        self.tasks: tuple[int | str, ...] = (tasks,) if self.shared else tuple(_as_list(tasks))
+        self.tasks: tuple[int | str, ...] = (tasks,) if isinstance(tasks, (int, str)) else tuple(_as_list(tasks))
         self.generating = generating
         self.layers = layers
         self._gates: dict[tuple[str, torch.dtype], ForwardGates] = {}
@@ -47,7 +47,7 @@ class Route:
             raise ValueError("a route needs at least one task")
 
     def plan(self, table: TaskTable, rows: int, device: torch.device) -> Plan:
-        """The plan of an adapter for a batch of `rows` rows; worked out once per forward, not once per layer.
+        """Return an adapter's plan for a batch of `rows` rows, computed once per forward.
 
         Raises:
             ValueError: the batch does not have one row per task.
@@ -58,28 +58,30 @@ class Route:
         return self._plans[key]
 
     def for_generation(self) -> Route:
-        """The same tasks, for one call of `generate`."""
+        """Return a route of the same tasks for one call of `generate`."""
         return Route(self.tasks[0] if self.shared else self.tasks, generating=True, layers=self.layers)
 
     def layer_by_layer(self) -> Route:
-        """The same tasks for a checkpoint: run again during backward, a part of the model must do what it did the first time, so that
-        each of its layers works out its own gate.
+        """Return a route for gradient checkpointing, in which every layer computes its own gate.
+
+        A checkpointed part runs again during backward and must repeat exactly what it did in forward.
         """
         if self._alone is None:
             self._alone = Route(self.tasks[0] if self.shared else self.tasks, self.generating)
         return self._alone
 
     def rank_gate(self, layer: RoutedLayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
-        """A layer's gates over the wide rank, times its scaling: [B, n * r], or [1, n * r] when the batch has one task."""
+        """Return a layer's gates over the wide rank, scaled: [B, n * r], or [1, n * r] if the batch has one task."""
         key = adapter_name, dtype
         gate = self._gates[key].take(layer, plan) if key in self._gates else None
         if gate is None:
             self._gates[key] = ForwardGates(self.layers, layer, adapter_name, plan, dtype)
             gate = self._gates[key].take(layer, plan)
+            assert gate is not None, "gates that were just computed"
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """`make()`, worked out once per generation: weights stand still from its first token to its last."""
+        """Return `make()`, computed once per generation, during which the weights are constant."""
         if not self.generating or torch.is_grad_enabled():
             return make()
         if key not in self._remembered:
@@ -102,7 +104,7 @@ class Route:
 
 
 def current_route() -> Route | None:
-    """The route of the running forward, or None outside of one."""
+    """Return the route of the running forward, or None outside of one."""
     return _route.get()
 
 
@@ -117,9 +119,9 @@ def use_route(route: Route | None) -> Iterator[None]:
 
 
 def checkpoint_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """`context_fn` for `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)`: recompute under the same route.
+    """Return the `context_fn` of `torch.utils.checkpoint.checkpoint(..., use_reentrant=False)` for the current route.
 
-    Only needed around checkpoints of your own: the decoder layers' checkpoints are taken care of.
+    Only needed around your own checkpoints: those of the decoder layers are handled.
     """
     route = _layer_by_layer()
     return use_route(route), use_route(route)
@@ -131,7 +133,7 @@ def _layer_by_layer() -> Route | None:
 
 
 class RoutedCheckpoint:
-    """A checkpoint function that runs what it is given, now and during backward, under the route of now.
+    """A checkpoint function that runs in forward and backward under the route that is current when it is called.
 
     Args:
         checkpoint: `torch.utils.checkpoint.checkpoint` or a wrapper of it; reentrant or not.
@@ -141,9 +143,11 @@ class RoutedCheckpoint:
         self.checkpoint = checkpoint
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Checkpoint `function` under the current route."""
         route = _layer_by_layer()
 
         def routed(*inputs: Any, **named: Any) -> Any:
+            """Call the function under the recorded route."""
             with use_route(route):
                 return function(*inputs, **named)
 
@@ -155,7 +159,7 @@ def keep_routes(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         checkpoint = getattr(module, "_gradient_checkpointing_func", None)
         if checkpoint is not None and not isinstance(checkpoint, RoutedCheckpoint):
-            module._gradient_checkpointing_func = RoutedCheckpoint(checkpoint)
+            vars(module)["_gradient_checkpointing_func"] = RoutedCheckpoint(checkpoint)
 
 
 def _as_list(tasks: Any) -> list[int | str]:

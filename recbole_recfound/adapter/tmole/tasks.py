@@ -1,4 +1,4 @@
-"""The task table of one adapter, and what a batch of tasks means to the layers."""
+"""The task table of one adapter, and the plan of its experts for a batch of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tasks = int | str | Sequence[int | str]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the rows of one batch use the experts, decided on the host.
+    """The experts that the rows of one batch use, decided on the host.
 
     Args:
         experts: the contiguous range of experts that is open to some row.
@@ -32,7 +32,7 @@ class Plan:
 
 
 class TaskTable(nn.Module):
-    """Embeddings, names and kinds of the tasks of one adapter; one table serves all layers.
+    """Embeddings, names and kinds of the tasks of one adapter, shared by all layers.
 
     Args:
         config: the adapter's configuration.
@@ -56,12 +56,12 @@ class TaskTable(nn.Module):
         return tuple(self._id(task) for task in tasks)
 
     def open_range(self, task: int) -> tuple[int, int]:
-        """First and one past the last expert that a task opens, in the order embedding | shared | generative."""
+        """Return the first and one past the last expert of a task, in the order embedding | shared | generative."""
         first, last = OPEN_GROUPS[self.kinds[task]]
         return first * self.experts_per_group, last * self.experts_per_group
 
     def plan(self, tasks: tuple[int, ...], device: torch.device) -> Plan:
-        """Work out how a batch with these task ids, one per row, uses the experts.
+        """Plan how a batch with these task ids, one per row, uses the experts.
 
         Only the small index tensors go to the device: nothing is read back from it.
         """
@@ -82,12 +82,13 @@ class TaskTable(nn.Module):
         )
 
     def forward(self, plan: Plan) -> torch.Tensor:
-        """Embeddings [K, D] of the distinct tasks of a batch."""
+        """Return the embeddings [K, D] of the distinct tasks of a batch."""
         if isinstance(plan.tasks, int):
             return self.weight[plan.tasks : plan.tasks + 1]
         return self.weight.index_select(0, plan.tasks)
 
     def extra_repr(self) -> str:
+        """Return number and width of the embeddings, for `print(model)`."""
         return f"num_tasks={len(self.names)}, task_dim={self.weight.shape[1]}"
 
     def _id(self, task: int | str) -> int:

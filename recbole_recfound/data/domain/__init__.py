@@ -1,4 +1,4 @@
-"""Domains: where each row of a data set belongs, by a field, by buckets of a number, or by the time."""
+"""Domains of the rows of a data set: by a field, by buckets of a number, or by time."""
 
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.data.domain.build import build_domains, eval_domains, permuted

@@ -1,10 +1,11 @@
-"""From rows of a batch to domains, as tensors: a look-up by id, or a rule on a column."""
+"""Assignment of batch rows to domains as tensors: a look-up by id, or a rule on a column."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_recfound.compat.raw_column import as_in_file
 
@@ -18,7 +19,7 @@ class Domains:
     Attributes:
         text: as typed by the user.
         names: of the domains, in their order.
-        field: the column of a batch that decides.
+        field: the column of a batch that decides the domain.
         edges: of the buckets, where the domains are buckets.
     """
 
@@ -30,8 +31,8 @@ class Domains:
     def __len__(self) -> int:
         return len(self.names)
 
-    def of(self, interaction) -> torch.Tensor:
-        """Domain of each row of a batch, int64 [B], -1 = none.
+    def of(self, interaction: Interaction) -> torch.Tensor:
+        """Return the domain of each row of a batch, int64 [B], -1 = none.
 
         Args:
             interaction: RecBole's batch; has the column `field`.
@@ -39,7 +40,7 @@ class Domains:
         return self.of_values(interaction[self.field])
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
-        """Domain of each value of the column."""
+        """Return the domain of each value of the column."""
         raise NotImplementedError
 
 
@@ -54,6 +55,7 @@ class LookupDomains(Domains):
     table: torch.Tensor
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the domain of each id; see `Domains.of_values`."""
         return self.table.to(values.device)[values]
 
 
@@ -63,13 +65,14 @@ class ColumnDomains(Domains):
 
     Attributes:
         clock: `hour`, `weekday` or `month` of a time in seconds since 1970 (UTC), or empty: buckets.
-        raw_range: lowest and highest value of the column before RecBole put it between 0 and 1, or None: it did not.
+        raw_range: minimum and maximum of the column before RecBole's normalisation, or None: not normalised.
     """
 
     clock: str
     raw_range: tuple[float, float] | None = None
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the domain of each number; see `Domains.of_values`."""
         numbers = as_in_file(values.double(), self.raw_range)
         if self.clock:
             return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().round().long()), -1)

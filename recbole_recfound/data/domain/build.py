@@ -1,7 +1,8 @@
-"""Builds domains from a data set: names and edges come from training rows and the side files, never from held-out rows."""
+"""Domains of a data set. Names and edges come from training rows and side files, never from held-out rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,20 @@ from recbole_recfound.errors import ConfigError, DataError
 MOST_DOMAINS = 10_000
 
 
-def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None = None) -> Domains:
+def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None = None) -> Domains:
     """Find a domain's field in .inter, .user or .item, and number its values.
 
-    Side files are read directly: loading further columns through RecBole would change the ids that a trained base knows.
+    Side files are read directly: loading further columns through RecBole would change the ids that a trained base
+    knows.
 
     Args:
-        spec: as typed.
+        spec: parsed specification.
         train: RecBole's built training set.
-        fixed: `names` and `edges` of an earlier run, which stay; None: taken from the data.
+        fixed: `names` and `edges` of an earlier run, which are reused; None: taken from the data.
 
     Raises:
         ConfigError: there is no such field, the field would leak the target, or the rule does not fit it.
-        DataError: most values that must be numbers are none.
+        DataError: most values of a numeric rule are not numbers.
     """
     config = train.config
     _refuse_leaks(spec, train)
@@ -45,14 +47,14 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None
             if spec.field in table.kinds:
                 if suffix == "item" and config["MODEL_TYPE"] != ModelType.CONTEXT:
                     raise ConfigError(
-                        f"domain: {spec.field} is a field of items: for a model that ranks items it would tell which item "
-                        f"is asked for; it can only be used for models that predict clicks"
+                        f"domain: got {spec.field}, a field of items, which would leak the target to a model that "
+                        f"ranks items. Use it with models that predict clicks"
                     )
-                by_token = dict(zip(table.column(id_field), table.column(spec.field)))
+                by_token = dict(zip(table.column(id_field), table.column(spec.field), strict=True))
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
     raise ConfigError(
-        f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns read from .inter "
-        f"({', '.join(train.inter_feat.columns)}); load_col names those"
+        f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns loaded from "
+        f".inter ({', '.join(train.inter_feat.columns)}). Add it to load_col"
     )
 
 
@@ -61,16 +63,16 @@ def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
     told_by = {config["LABEL_FIELD"], config["RATING_FIELD"], *(config["threshold"] or {})}
     if spec.field in told_by:
         raise ConfigError(
-            f"domain: {spec.field} is what is to be predicted (label or rating); a domain must be known before"
+            f"domain: got {spec.field}, the target (label or rating), expected a field that is known before"
         )
     if spec.field == train.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
-        raise ConfigError(f"domain: {spec.field} is the item to be ranked; a domain must be known before")
+        raise ConfigError(f"domain: got {spec.field}, the item to be ranked, expected a field that is known before")
 
 
-def _of_interactions(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | None) -> Domains:
+def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:
     kind = train.field2type[spec.field]
     values = train.inter_feat[spec.field]
-    # RecBole calls the length of a history a token too, though it has no names for its values.
+    # RecBole also gives the length of a history the type token, but no names for its values.
     if kind == FeatureType.TOKEN and spec.field in train.field2id_token:
         if spec.clock:
             raise ConfigError(
@@ -90,16 +92,21 @@ def _of_interactions(spec: DomainSpec, train: Dataset, fixed: dict[str, Any] | N
     return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=found)
 
 
-def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: dict[str, Any] | None) -> ColumnDomains:
-    """A numeric rule, with quantiles taken from `values` unless an earlier run has fixed the edges."""
+def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[str, Any] | None) -> ColumnDomains:
+    """Build a numeric rule, with quantiles of `values` unless an earlier run has fixed the edges."""
     edges = fixed["edges"] if fixed else bucket_edges(spec, values).tolist()
     return ColumnDomains(spec.text, tuple(bucket_names(edges)), field, tuple(edges), "")
 
 
 def _of_entities(
-    spec: DomainSpec, train, id_field: str, by_token: dict[str, str], fixed: dict[str, Any] | None, path: Path
+    spec: DomainSpec,
+    train: Dataset,
+    id_field: str,
+    by_token: dict[str, str],
+    fixed: Mapping[str, Any] | None,
+    path: Path,
 ) -> Domains:
-    """Domains of users or items by a column of their file."""
+    """Build domains of users or items from a column of their file."""
     if spec.clock:
         raise ConfigError(f"domain: {spec.text}: {spec.clock} is a rule for times of interactions, not for {path.name}")
     tokens = train.field2id_token[id_field]
@@ -113,10 +120,10 @@ def _of_entities(
 
 
 def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> np.ndarray:
-    """float64 [size], the number of each id; NaN for those without one, which belong to no domain.
+    """Parse the number of each id, float64 [size]; NaN (no domain) for ids without one.
 
     Raises:
-        DataError: most values are no numbers.
+        DataError: most values are not numbers.
     """
     numbers, odd = np.full(size, np.nan), []
     for i, text in of_id.items():
@@ -126,11 +133,13 @@ def _numbers(of_id: dict[int, str], size: int, spec: DomainSpec, tell: bool) -> 
             odd.append(text)
     if 2 * len(odd) > len(of_id):
         raise DataError(
-            f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are none: {odd[0]!r}"
+            f"domain: {spec.text} needs numbers, but {len(odd)} of {len(of_id)} values of {spec.field} are not "
+            f"numbers, such as {odd[0]!r}"
         )
     if odd and tell:
         print(
-            f"domain {spec.text}: {len(odd)} of {len(of_id)} values are no numbers and belong to no domain: {odd[0]!r}",
+            f"domain {spec.text}: {len(odd)} of {len(of_id)} values are not numbers and get no domain, such as "
+            f"{odd[0]!r}",
             flush=True,
         )
     return numbers
@@ -141,10 +150,10 @@ def _of_tokens(
     field: str,
     of_id: dict[int, str],
     size: int,
-    fixed: dict[str, Any] | None,
+    fixed: Mapping[str, Any] | None,
     rows: np.ndarray | None = None,
 ) -> Domains:
-    """Domains by the text of an id; quantiles are those of the training `rows` (ids), where a number is asked for."""
+    """Build domains from the text of an id; quantiles of a numeric rule are those of the training `rows` (ids)."""
     if spec.numeric:
         numbers = _numbers(of_id, size, spec, fixed is None)
         rule = _buckets(spec, field, numbers if rows is None else numbers[rows], fixed)
@@ -163,20 +172,21 @@ def _of_tokens(
     return LookupDomains(spec.text, names, field, (), table)
 
 
-def permuted(domains: Domains, train, seed: int) -> Domains:
-    """The same domains dealt out anew among users (or items): a control in which a domain means nothing.
+def permuted(domains: Domains, train: Dataset, seed: int) -> Domains:
+    """Permute the domains among users (or items): a control in which a domain means nothing.
 
     Args:
         domains: one type of domain.
         train: RecBole's built training set; names the columns of users and items.
-        seed: of the deal.
+        seed: of the permutation.
 
     Raises:
-        ConfigError: a column of .inter has nobody to deal domains to: dealing its values out anew would only rename them.
+        ConfigError: the domain is a column of .inter: a permutation would only rename its values.
     """
-    if domains.field not in (train.uid_field, train.iid_field):
+    if domains.field not in (train.uid_field, train.iid_field) or not isinstance(domains, LookupDomains):
         raise ConfigError(
-            f"control: permuted_domains: {domains.text} is a column of .inter; only domains of users or items are dealt anew"
+            f"control: got permuted_domains with {domains.text}, a column of .inter; expected a domain of users or "
+            "items"
         )
     ids = torch.arange(1, len(domains.table))
     shuffled = torch.from_numpy(np.random.default_rng([seed, 0xD0]).permutation(len(ids)))
@@ -185,8 +195,8 @@ def permuted(domains: Domains, train, seed: int) -> Domains:
     return replace(domains, table=table)
 
 
-def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
-    """Domain of each user's held-out rows, for loaders that give one row per user without the columns of .inter.
+def eval_domains(domains: Domains, held_out: Dataset) -> torch.Tensor | None:
+    """Return the domain of each user's held-out rows, for loaders with one row per user and no columns of .inter.
 
     Args:
         domains: one type of domain.
@@ -205,7 +215,7 @@ def eval_domains(domains: Domains, held_out) -> torch.Tensor | None:
     table[users] = found
     if not torch.equal(table[users], found):
         raise ConfigError(
-            f"domain: {domains.text} puts held-out rows of one user into several domains, and this model ranks once per user; "
-            f"hold out one row per user (eval_args: {{split: {{LS: valid_and_test}}}})"
+            f"domain: {domains.text} puts held-out rows of one user into several domains, but this model ranks once "
+            f"per user. Hold out one row per user (eval_args: {{split: {{LS: valid_and_test}}}})"
         )
     return table

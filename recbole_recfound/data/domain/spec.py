@@ -1,7 +1,8 @@
-"""`FIELD[:RULE]`, as typed: occupation, age:25/35/45, age:quantile:4, timestamp:month."""
+"""Parser of domain specifications `FIELD[:RULE]`: occupation, age:25/35/45, age:quantile:4, timestamp:month."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ _FORMS = "FIELD, FIELD:25/35/45 (edges), FIELD:quantile:4, or TIME:hour, TIME:we
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """One type of domain, as typed.
+    """One parsed domain specification.
 
     Attributes:
         text: as typed.
@@ -69,7 +70,7 @@ def parse_domain(text: str) -> DomainSpec:
 
 
 def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
-    """Edges of a numeric rule, float64; quantiles are those of `values` (training data only), without repeated edges."""
+    """Return the edges of a numeric rule, float64; quantiles of `values` (training data only) without repetitions."""
     if spec.edges:
         return np.array(spec.edges)
     known = values[np.isfinite(values)]
@@ -80,6 +81,6 @@ def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
-    """Names of the buckets between edges; a value equal to an edge belongs to the bucket above it."""
+    """Return the names of the buckets between edges; a value equal to an edge belongs to the bucket above it."""
     told = [f"{edge:.10g}" for edge in edges]
-    return [f"<{told[0]}", *(f"{low}-{high}" for low, high in zip(told, told[1:])), f">={told[-1]}"]
+    return [f"<{told[0]}", *(f"{low}-{high}" for low, high in itertools.pairwise(told)), f">={told[-1]}"]

@@ -1,4 +1,4 @@
-"""Rows of numbers that are kept on disk, so that memory does not grow with how many there are."""
+"""Rows of numbers on disk, for memory that does not grow with their number."""
 
 import errno
 import tempfile
@@ -13,9 +13,9 @@ BLOCK = 1024
 
 
 class DiskRows:
-    """Rows of one kind: added one after another, then read by place as an array.
+    """Rows of one kind: appended one by one, then read as an array.
 
-    More than a block of them go to an unnamed file of the temporary folder (TMPDIR), which vanishes with the array.
+    More than a block of them are written to an unnamed file in the temporary folder (TMPDIR), deleted with the array.
 
     Args:
         kind: numpy's type of a row.
@@ -45,16 +45,16 @@ class DiskRows:
             rows = rows[len(fitting) :]
 
     def mapped(self) -> np.ndarray:
-        """All rows, in the order they came and open to changes; the last call, nothing can be added afterwards.
+        """Return all rows in order, writable; must be the last call, since nothing can be added afterwards.
 
         Raises:
-            DataError: the temporary folder takes no more.
+            DataError: the temporary folder is full.
         """
         if self._file is None:
             return self._block[: self._filled].copy()
         self._write()
         try:
-            # Closing writes what is buffered and spares a descriptor: the map has its own.
+            # Closing flushes the buffer and frees a descriptor: the map has its own.
             with self._file as file:
                 file.flush()
                 rows = np.memmap(file, dtype=self._block.dtype, mode="r+", shape=(self._written,))
@@ -77,7 +77,5 @@ class DiskRows:
 def _no_room(error: OSError) -> DataError:
     reason = error.strerror or error
     many = error.errno in (errno.EMFILE, errno.ENFILE)
-    mend = (
-        "raise the limit of open files (ulimit -n), or give fewer files" if many else "set TMPDIR to a folder with room"
-    )
-    return DataError(f"the index of records cannot be kept in the temporary folder ({reason}): {mend}")
+    hint = "Raise the limit of open files (ulimit -n), or use fewer files" if many else "Set TMPDIR to a larger folder"
+    return DataError(f"the index of records cannot be written to the temporary folder ({reason}). {hint}")

@@ -1,4 +1,4 @@
-"""Tasks from JSON-lines files, alone or beside the examples built from atomic files."""
+"""Tasks from JSON-lines files, alone or combined with examples built from atomic files."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The published JSON-lines records: every line is validated once, then read again when it is needed.
+"""Parser of the published JSON-lines records: every line is validated once, then read again on demand.
 
 A file is indexed in one pass. The index is on disk (`disk_rows`), so that memory grows neither with the texts nor with
 their number.
@@ -151,7 +151,7 @@ def _pair(value: Any, key: str) -> Text:
         try:
             part.encode("utf-8")
         except UnicodeEncodeError:
-            raise BadRecord(f"key '{key}': half of a surrogate pair, which is no character") from None
+            raise BadRecord(f"key '{key}': got an unpaired surrogate, expected characters") from None
     if key != "text" and not value[1].strip():
         raise BadRecord(f"key '{key}': the text is empty")
     return value[0], value[1]

@@ -1,4 +1,4 @@
-"""Full ranking with one rule for what is masked, whatever the kind of the model."""
+"""Full-ranking loader with one rule of masking for all kinds of models."""
 
 from __future__ import annotations
 
@@ -6,30 +6,42 @@ import copy
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.history_dataset import add_histories
 
 
 class FairEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader with `mask_history` for general and sequential models alike.
+    """RecBole's full-ranking loader with `mask_history` for both general and sequential models.
 
-    RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor of 1.6 to 5.
-    Here all that the user is known to have had at this phase is masked, also what lies before a truncated sequence, except the
-    right answers themselves.
+    RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor
+    of 1.6 to 5. Here all items of the user that are known at this phase are masked, including those before a truncated
+    sequence, except the targets.
 
     Args:
         config: the run's settings; `mask_history` turns the mask on or off.
         dataset: built validation or test set.
         sampler: RecBole's sampler of this phase.
-        known: what each user had before this phase.
-        with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L], right-padded
-            with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches are then `eval_batch_size`
-            users; else they are as large as RecBole makes them.
+        known: each user's history before this phase.
+        with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L],
+            right-padded with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches
+            are then `eval_batch_size` users; else they are as large as RecBole makes them.
     """
 
-    def __init__(self, config, dataset, sampler, *, known: Histories, with_histories: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        sampler: Sampler | RepeatableSampler,
+        *,
+        known: Histories,
+        with_histories: bool,
+    ) -> None:
         self.known = known
         self.with_histories = with_histories
         rows = copy.copy(dataset)
@@ -44,8 +56,10 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             self.step = self.config["eval_batch_size"]
             self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
-        """RecBole's batch: interaction, (row, item) to mask or None, and the rows and items of the right answers."""
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[Interaction, tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor, torch.Tensor]:
+        """Return RecBole's batch: interaction, (row, item) to mask or None, and rows and items of the targets."""
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         users = interaction[self.uid_field].numpy()
         if self.with_histories:

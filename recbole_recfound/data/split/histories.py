@@ -23,7 +23,7 @@ class Histories:
 
     @classmethod
     def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int) -> Histories:
-        """Groups interactions by user and keeps the order in which they come.
+        """Group interactions by user, in their order.
 
         Args:
             users: int64 [n], user ids below `num_users`.
@@ -37,15 +37,15 @@ class Histories:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [num_users], how many items each user had."""
+        """int64 [num_users], length of each user's history."""
         return np.diff(self.indptr)
 
     def of(self, user: int) -> np.ndarray:
-        """int64 [length], the items of one user, oldest first."""
+        """Return the items of one user, int64 [length], oldest first."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
     def followed_by(self, users: np.ndarray, items: np.ndarray) -> Histories:
-        """The histories with later interactions at their ends.
+        """Return the histories with later interactions appended.
 
         Args:
             users: int64 [n].
@@ -57,7 +57,7 @@ class Histories:
         )
 
     def flat(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All items of several users.
+        """Return all items of several users.
 
         Args:
             users: int64 [B].
@@ -84,7 +84,7 @@ class Histories:
         return pad_flat(self.items, self.indptr[users + 1] - lengths, lengths, fill=0)[0], lengths
 
     def padded_before(self, users: np.ndarray, counts: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `padded`, from the first `counts` items of each history.
+        """Pad like `padded`, from the first `counts` items of each history.
 
         Args:
             users: int64 [B].

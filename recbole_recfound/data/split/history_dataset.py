@@ -43,8 +43,8 @@ def history_fields(dataset: Dataset, items: Any, lengths: Any) -> Interaction:
 class RecFoundDataset(Dataset):
     """RecBole's `Dataset` for models that read histories, so that RecBole's own evaluation loaders can feed them.
 
-    `build` gives the validation and the test part each user's history before that phase, and `join` adds it to rows of users as
-    `item_id_list` and `item_length` (see `add_histories`). The training part carries the training histories.
+    `build` gives the validation and the test part each user's history before that phase, and `join` adds it to rows of
+    users as `item_id_list` and `item_length` (see `add_histories`). The training part carries the training histories.
 
     Attributes:
         histories: of this part; None before `build`.
@@ -72,12 +72,12 @@ class RecFoundDataset(Dataset):
 
 
 def _pairs(part: Dataset) -> tuple[Any, Any]:
-    """Users and items of a part, int64 [n] each, in RecBole's order."""
+    """Return users and items of a part, int64 [n] each, in RecBole's order."""
     return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.iid_field].numpy()
 
 
 class HistoryCollate:
-    """Training rows with the histories before them, in the columns in which the evaluation loader gives them.
+    """Collate function of training rows with the histories before them, in the columns of the evaluation loader.
 
     Args:
         train_set: RecFound's data: interactions in the order of time, without histories.
@@ -95,16 +95,16 @@ class HistoryCollate:
         self.before[order] = np.arange(len(order)) - self.histories.indptr[self.users[order]]
 
     def __call__(self, index: list[int]) -> Interaction:
-        """RecBole's batch of some rows; `item_id_list` int64 [B, L], oldest first, padded with 0 on the right, and `item_length` [B]."""
-        index = np.asarray(index)
-        batch = self.rows[index]
-        padded = self.histories.padded_before(self.users[index], self.before[index], self.longest)
+        """Add `item_id_list` (int64 [B, L], oldest first, right-padded with 0) and `item_length` ([B]) to a batch."""
+        chosen = np.asarray(index)
+        batch = self.rows[chosen]
+        padded = self.histories.padded_before(self.users[chosen], self.before[chosen], self.longest)
         batch.update(history_fields(self.train_set, *padded))
         return batch
 
 
 class HistoryLoader:
-    """Training rows with the histories before them, as RecBole's loaders give rows.
+    """Loader of training rows with the histories before them, in the form of RecBole's loaders.
 
     Args:
         dataset: training part.

@@ -22,7 +22,7 @@ from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.errors import ConfigError, DataError
 
 SHORTEST_FOR_SEQUENTIAL = 4
-"""RecBole turns n interactions into n - 1 sequences before it holds two out; with fewer than 4 it holds out other rows."""
+"""RecBole makes n - 1 sequences of n interactions before it holds two out; below 4 it holds out different rows."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Splits:
 
 
 def build_splits(config: Config) -> Splits:
-    """Reads, filters and splits the data set as RecBole does for the model in `config`, and makes the loaders.
+    """Read, filter and split the data set as RecBole does for the model in `config`, and make the loaders.
 
     Args:
         config: a run's settings.
 
     Raises:
-        DataError: a part of the split is empty, or RecBole refuses the data.
-        ConfigError: one of our models is asked to be evaluated other than by full ranking.
+        DataError: a part of the split is empty, or RecBole rejects the data.
+        ConfigError: one of our models would be evaluated other than by full ranking.
     """
     modes = config["eval_args"]["mode"]
     if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
@@ -107,10 +107,10 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Click models need a column of labels.
+    """Check that the data set of a click model has a column of labels.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such column.
     """
     config = splits.config
     label = config["LABEL_FIELD"]
@@ -172,7 +172,7 @@ def training_part(train_data: Any, rows: np.ndarray) -> Any:
 
 
 def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """All training interactions of a built training set, chronologically for each user.
+    """Return all training interactions of a built training set, chronologically for each user.
 
     A sequential data set has no row for the interactions before a user's first target: they are in that row's sequence.
 
@@ -191,14 +191,14 @@ def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def held_out(dataset: Dataset) -> np.ndarray:
-    """int64 [n, 2]: the (user, item) pairs of a built validation or test set, by user."""
+    """Return the (user, item) pairs of a built validation or test set, int64 [n, 2], by user."""
     users, items = _pairs(dataset)
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 
 
 def check_same_rows(reference: Splits, other: Splits) -> None:
-    """Refuses a comparison of two models that are not asked for the same items.
+    """Reject a comparison of two models that do not have the same held-out items.
 
     Args:
         reference: the splits of the first row of the table.
@@ -211,7 +211,8 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
     for column in (reference.dataset.uid_field, reference.dataset.iid_field):
         if not np.array_equal(reference.dataset.field2id_token[column], other.dataset.field2id_token[column]):
             raise DataError(
-                f"{name} sees another set of {column} than {reference.config['model']}: use the same load_col and filters"
+                f"{name}: its set of {column} differs from that of {reference.config['model']}. Use the same "
+                "load_col and filters"
             )
     for phase, ours, theirs in (
         ("validation", reference.valid_set, other.valid_set),
@@ -221,13 +222,15 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
         if not np.array_equal(expected, found):
             same = len(set(map(tuple, expected)) & set(map(tuple, found)))
             raise DataError(
-                f"{name} holds out other {phase} rows than {reference.config['model']}: {same} of {len(expected)} are the same; "
-                f'users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: user_inter_num_interval: "[4,inf)"'
+                f"{name}: its {phase} rows differ from those of {reference.config['model']}: {same} of "
+                f"{len(expected)} are "
+                f"the same. Users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: set "
+                'user_inter_num_interval: "[4,inf)"'
             )
 
 
 def check_short_histories(reference: Splits, names: list[str]) -> None:
-    """Refuses sequential models beside general ones on data where RecBole holds out other rows for them.
+    """Reject sequential models beside general ones on data where RecBole holds out different rows for them.
 
     Args:
         reference: the splits of a general model (ours are).
@@ -242,8 +245,10 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
     short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
     if names and short:
         raise DataError(
-            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions: RecBole holds out other rows of them for sequential "
-            f'models ({", ".join(names)}); set user_inter_num_interval: "[4,inf)" or leave these models out'
+            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions, of which RecBole holds out "
+            "different "
+            f'rows for sequential models ({", ".join(names)}). Set user_inter_num_interval: "[4,inf)" or leave these '
+            "models out"
         )
 
 
@@ -252,7 +257,7 @@ def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_empty(config: Config, built: list[Dataset]) -> None:
-    for part, rows in zip(("training", "validation", "test"), built):
+    for part, rows in zip(("training", "validation", "test"), built, strict=True):
         if len(rows) == 0:
             raise DataError(
                 f"the {part} split of {config['dataset']} is empty (eval_args split {config['eval_args']['split']}); "
@@ -260,7 +265,7 @@ def _refuse_empty(config: Config, built: list[Dataset]) -> None:
             )
 
 
-def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler):
+def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler: Any) -> Any:
     loader = get_dataloader(config, "train")
     if config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
         return loader(config, train_set, sampler, shuffle=config["shuffle"])
@@ -270,7 +275,7 @@ def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler)
     )
 
 
-def _eval_loader(config: Config, phase: str, rows: Dataset, sampler, known: Histories):
+def _eval_loader(config: Config, phase: str, rows: Dataset, sampler: Any, known: Histories) -> Any:
     loader = get_dataloader(config, phase)
     if loader is not FullSortEvalDataLoader:
         return loader(config, rows, sampler, shuffle=False)

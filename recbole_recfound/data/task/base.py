@@ -107,7 +107,7 @@ class Task(ABC):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """All allowed answers where there are few: generation is constrained to them."""
+        """All allowed answers of a closed task: generation is constrained to them."""
         return self.answers
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
@@ -170,7 +170,7 @@ class RecordOnlyTask(Task):
         raise NotImplementedError(NEEDS_RECORDS)
 
     def example(self, index: int) -> Example:
-        """Not supported."""
+        """Raise: not supported."""
         raise NotImplementedError(NEEDS_RECORDS)
 
 

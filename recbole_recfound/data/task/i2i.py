@@ -90,7 +90,7 @@ class ItemToItem(EmbeddingTask):
         return _best_per_row((scale @ score @ scale).tocsr(), self.options.neighbours)
 
     def _follows(self) -> sp.csr_matrix:
-        """[items, items] how often a column's item comes within the window after a row's."""
+        """Count how often a column's item comes within the window after a row's, [items, items]."""
         items, size = self.source.items, len(self.source.catalogue)
         user = np.repeat(np.arange(len(self.source.users)), self.source.lengths)
         counts = sp.csr_matrix((size, size), dtype=np.float32)  # type: ignore[arg-type]  # a shape
@@ -102,7 +102,7 @@ class ItemToItem(EmbeddingTask):
 
 
 def _best_per_row(score: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the `count` largest entries of each row; equal scores are kept by column."""
+    """Return row and column of the `count` largest entries of each row; equal scores keep the order of columns."""
     rows = np.repeat(np.arange(score.shape[0]), np.diff(score.indptr))
     order = np.lexsort((score.indices, -score.data, rows))
     position = np.arange(len(order)) - score.indptr[rows[order]]

@@ -6,7 +6,7 @@ from recbole_recfound.data.task.metrics import BLEU, RougeL
 
 @register_task("QR")
 class QueryRewriting(RecordOnlyTask):
-    """Rewrite a search query, as the records say."""
+    """Rewrite a search query, as in the records."""
 
     id = 3
     title = "query rewriting"

@@ -12,7 +12,7 @@ from recbole_recfound.runtime.registry import TASKS
 
 @dataclass(frozen=True)
 class TaskOptions(Options):
-    """Base of the options of a task: it has none."""
+    """Base of the options of a task; it has no options."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Data that tasks are built from: the catalogue and the training interactions, and for tests the held-out ones."""
+"""Data from which tasks are built: the catalogue and the training interactions, and for tests the held-out ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ class TrainingData:
         return grouped, part_of[order]
 
     def history(self, user: int) -> np.ndarray:
-        """Catalogue rows of one user, oldest first."""
+        """Return the catalogue indices of one user, oldest first."""
         return self.histories.of(user)
 
     @cached_property

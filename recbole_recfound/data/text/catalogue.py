@@ -12,10 +12,10 @@ from recbole_recfound.data.text.fields import choose_fields, readable, title_fie
 
 @dataclass
 class Catalogue:
-    """Items by row number: first the rows of .item, then training items absent from it, then any others.
+    """Items by catalogue index: first the rows of .item, then training items absent from it, then any others.
 
-    Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items by
-    row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
+    Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items
+    by row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
 
     Attributes:
         tokens: item token of each row, as written in the data.
@@ -23,7 +23,8 @@ class Catalogue:
         values: one dict (field -> string, empty ones left out) per row; {} for items without a row in .item.
         pool_size: number of leading rows that do not depend on held-out interactions.
         row_of: token -> row.
-        long_values: per row, the text columns that are too long to describe an item by default (for attribute extraction).
+        long_values: per row, the text columns that are too long to describe an item by default (for attribute
+            extraction).
     """
 
     tokens: list[str]
@@ -40,17 +41,18 @@ class Catalogue:
         return len(self.tokens)
 
     def title_of(self, row: int) -> str:
-        """The item's title; its first field, or its token, when it has none."""
+        """Return the item's title, else its first field, else its token."""
         values = self.values[row]
-        return values.get(self.title) or next(iter(values.values()), None) or f"item {self.tokens[row]}"
+        title = None if self.title is None else values.get(self.title)
+        return title or next(iter(values.values()), None) or f"item {self.tokens[row]}"
 
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
-        """All rows with the title of one of `rows`, these among them."""
+        """Return all rows that share the title of one of `rows`, including these."""
         titles = {self.title_of(int(row)) for row in rows}
         return np.array([row for row in range(len(self)) if titles and self.title_of(row) in titles], dtype=np.int64)
 
     def sentence_of(self, row: int) -> str:
-        """Title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
+        """Join title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""
         values = self.values[row]
         title = [values[self.title]] if self.title in values else []
         rest = [f"{readable(name)}: {value}" for name, value in values.items() if name != self.title]

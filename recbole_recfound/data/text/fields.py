@@ -1,4 +1,4 @@
-"""Choosing which columns of .item and .user describe a row, and in which order."""
+"""Choice and order of the columns of .item and .user that describe a row."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -37,12 +37,12 @@ def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None
 
 
 def title_field(fields: Sequence[str]) -> str | None:
-    """The title-like one of `fields`, else the first, else None."""
+    """Return the title-like one of `fields`, else the first, else None."""
     return next((name for name in fields if _is_title(name)), fields[0] if fields else None)
 
 
 def readable(name: str) -> str:
-    """`release_year` -> `release year`: how a column is called in a sentence."""
+    """Rewrite a column's name for a sentence: `release_year` -> `release year`."""
     return name.replace("_", " ").strip()
 
 

@@ -48,7 +48,8 @@ class ItemTexts:
         """Tokenise titles and sentences.
 
         Args:
-            titles, sentences: one of each per item.
+            titles: one per item.
+            sentences: one description per item.
             tokenizer: of the backbone.
             max_tokens: length limit of one text.
         """

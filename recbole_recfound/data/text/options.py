@@ -18,8 +18,8 @@ class ItemOptions(Options):
         use_text: text features take part in the item table.
         use_id: a learned vector per item takes part in the item table.
         id_scale: initial size of an id vector's entries, where those of the text are about 1.
-        refresh_interval: steps between two encodings of all item texts with the current adapter; the change is added to the
-            plain backbone's features. 0: these alone, which is best for short trainings.
+        refresh_interval: steps between two encodings of all item texts with the current adapter; the change is added to
+            the plain backbone's features. 0: these alone, which is best for short trainings.
     """
 
     text_fields: list[str] | None = option(None)

@@ -6,6 +6,7 @@ template's text: it cannot open a jinja expression, end a chat turn or add a spe
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from jinja2 import StrictUndefined, TemplateError
@@ -57,16 +58,15 @@ class PromptTemplate:
             raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
         if not _SLOT.search(filled):
             raise ConfigError(
-                f"prompt of task {name}: no slot for data in it, as {{{{ {slots[0]} }}}} is (slots: {', '.join(slots)})"
+                f"prompt of task {name}: no slot for data, such as {{{{ {slots[0]} }}}} (slots: {', '.join(slots)})"
             )
         rest = _SLOT.sub(lambda slot: "" if slot[1] in slots else _OPEN, filled)
         if _OPEN in rest or _CLOSE in rest:
-            raise ConfigError(
-                f"prompt of task {name}: a slot stands alone, as in {{{{ {slots[0]} }}}}, without filters"
-            )
+            raise ConfigError(f"prompt of task {name}: expected slots without filters, as in {{{{ {slots[0]} }}}}")
         if chat and tokenizer.chat_template:
             message = [{"role": "user", "content": filled}]
-            filled = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            # A text, since it is not tokenised.
+            filled = cast(str, tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         # re.split with one group alternates fixed text and slot names.
         self.pieces = [
             part if index % 2 else template_tokens(part, tokenizer) for index, part in enumerate(_SLOT.split(filled))
@@ -75,7 +75,7 @@ class PromptTemplate:
         self.fixed_length = sum(len(piece) for piece in self.pieces if not isinstance(piece, str))
 
     def render(self, data: Mapping[str, Tokens | list[Tokens]], max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fill the slots; what is too long for `max_tokens` is cut: a list loses its oldest entries, a single slot its end, choices nothing.
+        """Fill the slots; a prompt beyond `max_tokens` is cut: lists lose their oldest entries, single slots their end.
 
         Args:
             data: slot -> token ids, or a list of token ids, oldest first.
@@ -94,18 +94,18 @@ class PromptTemplate:
         tokens: list[int] = []
         is_data: list[int] = []
         for piece in self.pieces:
-            if not isinstance(piece, str):
-                added, flag = piece, 0
-            elif isinstance(data[piece], list):
-                added, flag = self._joined(data[piece], room), 1
-            else:
-                added, flag = data[piece] if piece in self.uncut else data[piece][:longest], 1
+            added = piece if not isinstance(piece, str) else self._filled(piece, data[piece], room, longest)
             tokens.extend(added)
-            is_data.extend([flag] * len(added))
+            is_data.extend([int(isinstance(piece, str))] * len(added))
         return np.asarray(tokens, dtype=np.int64), np.asarray(is_data, dtype=np.int64)
 
+    def _filled(self, slot: str, value: Tokens | list[Tokens], room: int, longest: int) -> Tokens | list[int]:
+        if isinstance(value, list):
+            return self._joined(value, room)
+        return value if slot in self.uncut else value[:longest]
+
     def _joined(self, entries: list[Tokens], room: int) -> list[int]:
-        """Newest entries that fit in `room` tokens, oldest of them first."""
+        """Return the newest entries that fit in `room` tokens, oldest first."""
         kept: list[Tokens] = []
         for entry in reversed(entries):
             room -= len(entry) + len(self.separator)
@@ -120,7 +120,7 @@ class PromptTemplate:
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:
-    """The length to which texts must be cut to fit together: the longest ones alike, shorter ones not at all."""
+    """Return the length to which texts must be cut to fit together; shorter texts stay whole."""
     for done, length in enumerate(sorted(lengths)):
         share = max(0, room) // (len(lengths) - done)
         if length > share:

@@ -1,4 +1,4 @@
-"""Token tables: every text of a catalogue tokenised once, kept flat."""
+"""Token tables: every text of a catalogue tokenised once, stored flat."""
 
 from collections.abc import Sequence
 

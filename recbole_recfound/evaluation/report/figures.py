@@ -1,4 +1,4 @@
-"""Figures of the report, drawn by matplotlib as SVG text that stands in the page itself."""
+"""Figures of the report, drawn by matplotlib as inline SVG."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 
 matplotlib.use("svg")
-# Names of clip paths, else drawn anew for every figure.
+# Makes the names of clip paths reproducible.
 matplotlib.rcParams["svg.hashsalt"] = "recfound"
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
@@ -14,11 +14,11 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def curves(series: Curves, ylabel: str) -> str:
-    """One line per name over optimiser steps.
+    """Draw one line per name over optimiser steps.
 
     Args:
         series: name -> (step, value) points.
-        ylabel: what the values are.
+        ylabel: label of the values.
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.2))
     for name, points in series.items():
@@ -31,7 +31,7 @@ def curves(series: Curves, ylabel: str) -> str:
 
 
 def shares(series: Curves, ylabel: str) -> str:
-    """Stacked areas of shares that add up to one (the paper's figure of sampling ratios)."""
+    """Draw stacked areas of shares that add up to one (the paper's figure of sampling ratios)."""
     figure, axes = plt.subplots(figsize=(7.2, 2.8))
     steps = [step for step, _ in next(iter(series.values()))]
     axes.stackplot(
@@ -45,7 +45,7 @@ def shares(series: Curves, ylabel: str) -> str:
 
 
 def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """A labelled square matrix with its values, 0 to 1."""
+    """Draw a labelled square matrix with its values, 0 to 1."""
     size = 1.6 + 0.45 * len(names)
     figure, axes = plt.subplots(figsize=(size + 0.8, size))
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
@@ -60,7 +60,7 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
 
 
 def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
-    """Horizontal bars, first name on top."""
+    """Draw horizontal bars, first name on top."""
     figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.32 * len(names)))
     axes.barh(range(len(names)), values, color="#4477aa")
     axes.set_yticks(range(len(names)), names)
@@ -73,7 +73,7 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
 
 
 def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
-    """Information kept against beta, and the validation score on a second axis.
+    """Draw the information kept against beta, with the validation score on a second axis.
 
     Args:
         points: `beta`, `kl` (nats) and `valid`, in any order.
@@ -96,7 +96,7 @@ def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
 def _svg(figure: plt.Figure) -> str:
     figure.tight_layout()
     text = io.StringIO()
-    # No date, so that the same run writes the same page; no links either.
+    # Without date and links, so that the same run writes the same page.
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(text, format="svg", metadata=nothing)
     plt.close(figure)

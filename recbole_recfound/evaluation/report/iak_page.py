@@ -63,7 +63,7 @@ def _points(row: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
 def _domain_tables(
     results: Mapping[str, Any], frozen: Mapping[str, Any], chosen: Mapping[str, Any], metric: str
 ) -> list[dict]:
-    """For each type of domain its rows: name, test rows, base, IAK; and a figure of the differences."""
+    """Return the rows of each type of domain (name, test rows, base, IAK) and a figure of the differences."""
     tables = []
     for text in results["domains"]:
         lines = []

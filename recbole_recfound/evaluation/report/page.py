@@ -1,4 +1,4 @@
-"""The run's page: one self-contained HTML file made from `results.json`."""
+"""The report of a run: one self-contained HTML file made from `results.json`."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -51,7 +51,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
 
 
 def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
-    """Probe loss of each task over its untrained loss, with the untrained point first."""
+    """Return the probe loss of each task relative to its untrained loss, starting with the untrained point."""
     untrained = {task["name"]: task["untrained_loss"] for task in results["tasks"]}
     found = {name: [(0, 1.0)] for name in untrained}
     for record in history:
@@ -63,7 +63,7 @@ def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]
 def ratio_curves(
     tasks: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, list]]:
-    """Sampling ratio of each task over the steps, by group."""
+    """Return the sampling ratio of each task over the steps, by group."""
     groups: dict[str, dict[str, list]] = {}
     for task in tasks:
         points = [(record["step"], record["weights"][task["name"]]) for record in history]

@@ -9,11 +9,11 @@ from recbole_recfound.data.task import RANKED
 
 
 def protocol_line(protocol: dict[str, Any]) -> str:
-    """One line that says under which rules every row was scored."""
+    """Describe in one line the rules under which every row was scored."""
     if "split" not in protocol:
         return f"tasks from JSON-lines files alone, seed {protocol['seed']}"
     form = f"{protocol['mode']} rows"
-    if protocol["mode"] == "full":  # candidates that are drawn, and labelled rows, leave nothing to mask
+    if protocol["mode"] == "full":  # nothing is masked for sampled candidates and labelled rows
         form = f"full ranking, history {'masked' if protocol['mask_history'] else 'NOT masked'}"
     return (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
@@ -25,7 +25,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Align rows of the comparison for a terminal.
 
     Args:
-        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note; perhaps checkpoint_bytes.
+        rows: as in `results.json`: model, metrics, train_seconds, eval_seconds, trainable_parameters, note; perhaps
+            checkpoint_bytes.
 
     Returns:
         Lines of text; the best value of every metric is marked with *.
@@ -50,7 +51,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "  ".join(
             cell.ljust(width) if column in (0, len(header) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [header, ["-" * width for width in widths], *body]
     ]
@@ -58,7 +59,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The same rows as a Markdown table, best value of every metric in bold."""
+    """Render the rows as a Markdown table, best value of every metric in bold."""
     metrics = list(rows[0]["metrics"])
     best = {name: _best(name, rows) for name in metrics}
     lines = [
@@ -68,14 +69,17 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         values = [row["metrics"].get(name) for name in metrics]
         scores = ["-" if value is None else f"{value:.4f}" for value in values]
-        scores = [f"**{text}**" if value == best[name] else text for name, value, text in zip(metrics, values, scores)]
+        scores = [
+            f"**{text}**" if value == best[name] else text
+            for name, value, text in zip(metrics, values, scores, strict=True)
+        ]
         cost = f"{row['train_seconds']:.0f} | {row['eval_seconds']:.1f} | {row['trainable_parameters']:,}"
         lines.append(f"| {row['model']} | {' | '.join(scores)} | {cost} | {row.get('note', '')} |")
     return "\n".join(lines)
 
 
 def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The tasks' own metrics of every row that has any: a header and lines of cells; [] if none has."""
+    """Return the task metrics of all rows that have any: a header and lines of cells; [] if none has."""
     tested = [row for row in rows if row.get("task_metrics")]
     columns = list(
         dict.fromkeys((task, name) for row in tested for task, found in row["task_metrics"].items() for name in found)
@@ -90,12 +94,12 @@ def task_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
-    """`task_table` as a Markdown table."""
+    """Render `task_table` as a Markdown table."""
     return _markdown(task_table(rows))
 
 
 def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
-    """Training examples of each task that a row has seen (distinct ones in brackets), as a Markdown table; empty if no row tells."""
+    """Return each row's training examples per task (distinct ones in brackets) as a Markdown table, or ""."""
     told = [row for row in rows if row.get("tasks")]
     names = list(dict.fromkeys(name for row in told for name in row["tasks"]))
     cells = lambda row: [  # noqa: E731
@@ -108,7 +112,7 @@ def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A header and lines of cells as a Markdown table."""
+    """Render a header and lines of cells as a Markdown table."""
     if not lines:
         return ""
     header, *body = ["| " + " | ".join(line) + " |" for line in lines]
@@ -116,7 +120,7 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
-    """One line per tested task: its metrics, on how many examples, how many answers could not be read."""
+    """Return one line per tested task: metrics, number of examples, number of unparseable answers."""
     lines = []
     for task in tasks:
         test = task.get("test")
@@ -128,23 +132,22 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in test["metrics"].items())
         remarks = f", {test['invalid']} unreadable" if "invalid" in test else ""
         if test.get("candidates", RANKED) < RANKED:
-            remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: there are no others"
+            remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: the data have no more"
         if constant := test.get("constant"):
             remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
-        lines.append(
-            f"{task['name']}: {scores} on {test['examples']} of {test['available']} examples from {test['source']}{remarks}"
-        )
+        tested = f"{test['examples']} of {test['available']} examples from {test['source']}"
+        lines.append(f"{task['name']}: {scores} on {tested}{remarks}")
     return lines
 
 
 def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
-    """Best value of a metric over rows."""
+    """Return the best value of a metric over rows."""
     found = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
     return min(found) if smaller_is_better(metric) else max(found)
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Whether RecBole's evaluator says so of a metric (LogLoss, RMSE, ...)."""
+    """Return whether smaller values of a metric are better (LogLoss, RMSE, ...), as in RecBole's evaluator."""
     return getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
 
 

@@ -1,4 +1,4 @@
-"""Writing answers: batched generation under each task's route, free or held to a set of texts."""
+"""Batched generation under each task's route, free or constrained to a set of texts."""
 
 from recbole_recfound.model.generation.constraint import HoldToTrie
 from recbole_recfound.model.generation.generate import Generator, trie_of

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
-from recbole_recfound.backbone import decode, full_precision
+from recbole_recfound.backbone import decode, decoder_of, full_precision, head_of
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation.constraint import HoldToTrie
@@ -17,9 +18,9 @@ from recbole_recfound.model.generation.trie import TokenTrie
 
 
 class Generator:
-    """Writes answers to prompts, greedily or by beam search.
+    """Generate answers to prompts, greedily or by beam search.
 
-    What a backbone's own `generation_config` says (temperature, penalties, forbidden words, ...) has no effect.
+    The backbone's `generation_config` (temperature, penalties, forbidden words, ...) has no effect.
 
     Args:
         adapted: backbone with adapter.
@@ -58,33 +59,35 @@ class Generator:
             One text per prompt, in their order.
         """
         written = self.tokens(prompts, tasks, max_new_tokens, trie)
-        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+        # One row of tokens gives one text.
+        return [cast(str, self.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in written]
 
     @torch.no_grad()
     def tokens(
         self, prompts: Sequence[np.ndarray], tasks: Sequence[str], max_new_tokens: int, trie: TokenTrie | None = None
     ) -> list[list[int]]:
-        """Like `answers`, as token ids without the end token."""
+        """Generate like `answers`, and return token ids without the end token."""
         written: list[list[int]] = [[] for _ in prompts]
-        # Similar lengths share a batch: little is spent on padding.
+        # Similar lengths share a batch, to save padding.
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
         size = max(1, self.batch_rows // self.beams)
         with self._ready():
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
                 batch = self._batch([prompts[row] for row in rows], [tasks[row] for row in rows], max_new_tokens, trie)
-                for row, tokens in zip(rows, batch):
+                for row, tokens in zip(rows, batch, strict=True):
                     written[row] = tokens
         return written
 
     @torch.no_grad()
     def margins(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], first: int, second: int) -> np.ndarray:
-        """How much likelier an answer begins with one token than with another.
+        """Return how much likelier an answer begins with one token than with another.
 
         Args:
             prompts: token ids of each.
             tasks: task of each prompt.
-            first, second: the two tokens.
+            first: id of the first token.
+            second: id of the token to compare with.
 
         Returns:
             [prompts] log p(first) - log p(second), float32.
@@ -92,7 +95,7 @@ class Generator:
         found = np.zeros(len(prompts), dtype=np.float32)
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
         model = self.adapted.get_base_model()
-        head = model.get_output_embeddings()
+        decoder, head = decoder_of(model), head_of(model)
         apart = head.weight[first].float() - head.weight[second].float()
         ahead = 0.0 if head.bias is None else (head.bias[first] - head.bias[second]).item()
         with self._ready():
@@ -100,7 +103,7 @@ class Generator:
                 rows = order[start : start + self.batch_rows]
                 ids, mask = self._padded([prompts[row] for row in rows])
                 with routing(self.adapted, [tasks[row] for row in rows]):
-                    states = decode(model.base_model, model.base_model.embed_tokens(ids), mask)[:, -1]
+                    states = decode(decoder, decoder.embed_tokens(ids), mask)[:, -1]
                 # In bf16 the two logits would be rounded to eighths, and most margins would be equal.
                 with full_precision(self.device):
                     found[rows] = (states.float() @ apart).cpu().numpy() + ahead
@@ -119,7 +122,8 @@ class Generator:
         if trie:
             # The longest text, and the end token that follows it.
             max_new_tokens = len(trie.widths)
-        # Of given texts the beams' likeliest wins, however long; a free text's score is its mean per token. Greedy has no score.
+        # Of given texts the beams' likeliest wins, however long; a free text's score is its mean per token. Greedy has
+        # no score.
         length_penalty = 0.0 if trie and self.beams > 1 else 1.0
         output = self.adapted.generate(
             input_ids=ids,
@@ -133,8 +137,8 @@ class Generator:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Evaluation mode, and neutral defaults: what a call leaves open is filled in from the model's own config."""
-        models = (self.adapted, self.adapted.get_base_model())
+        """Enter evaluation mode with neutral defaults, which otherwise come from the model's generation config."""
+        models: tuple[Any, Any] = (self.adapted, self.adapted.get_base_model())
         own = [model.generation_config for model in models]
         training = self.adapted.training
         self.adapted.eval()
@@ -144,14 +148,14 @@ class Generator:
             yield
         finally:
             self.adapted.train(training)
-            for model, config in zip(models, own):
+            for model, config in zip(models, own, strict=True):
                 model.generation_config = config
 
 
 def explicit_config(
     tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float
 ) -> GenerationConfig:
-    """Greedy or beam search with nothing else switched on."""
+    """Return the configuration of greedy or beam search with every other feature off."""
     return GenerationConfig(
         do_sample=False,
         num_beams=beams,
@@ -180,5 +184,5 @@ def explicit_config(
 
 
 def trie_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> TokenTrie:
-    """The trie of some texts as a model learns to write them."""
+    """Build the trie of some texts as the model generates them."""
     return TokenTrie(plain_tokens(texts, tokenizer), tokenizer.eos_token_id, device)

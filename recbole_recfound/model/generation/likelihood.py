@@ -1,4 +1,4 @@
-"""How likely a backbone writes given texts after a prompt: the prompt is read once, however many texts follow."""
+"""Likelihood of given texts after a prompt, which is encoded once for all texts."""
 
 import copy
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ def log_likelihoods(
     device: torch.device,
     rows: int = 64,
 ) -> torch.Tensor:
-    """Log-probability of each text, its end token included.
+    """Return the log-probability of each text, its end token included.
 
     Args:
         adapted: backbone with adapter, in `eval()`.
         prompt: token ids.
         texts: token ids of each text, without the end token.
-        task: whose route to take.
+        task: task whose route is used.
         end: the end token.
         device: where the model is.
         rows: texts scored at once.
@@ -44,7 +44,7 @@ def log_likelihoods(
     )
     first = read.logits[:, -1].float().log_softmax(-1)
     found = torch.zeros(len(texts), device=device)
-    # Similar lengths together: little is spent on padding.
+    # Similar lengths share a batch, to save padding.
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
@@ -61,7 +61,7 @@ def log_likelihoods(
             use_cache=True,
             **{TASKS_ARGUMENT: [task] * len(chosen)},
         ).logits.float()
-        # Each token is predicted by the one before it; behind the last one comes the end token.
+        # Each token is predicted from the one before it; the end token follows the last one.
         wanted = F.pad(ids[:, 1:], (0, 1), value=end).masked_fill(mask.cumsum(1) == mask.sum(1, keepdim=True), end)
         later = logits.log_softmax(-1).gather(2, wanted.unsqueeze(2)).squeeze(2) * mask
         found[chosen] = first[0, ids[:, 0]] + later.sum(1)

@@ -1,4 +1,4 @@
-"""Ranking items by how likely the model writes their titles after a user's history."""
+"""Ranking of items by the likelihood of their titles after a user's history."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from recbole_recfound.model.generation.likelihood import log_likelihoods
 
 
 class GenerativeRanking:
-    """Scores items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
+    """Score items for RecBole's evaluator by the likelihood of their titles under the route and prompt of SR.
 
-    A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding ranking are
-    ranked anew; all others follow in their old order.
+    A catalogue of up to `candidates` items is scored whole. Of a larger one the best `candidates` of the embedding
+    ranking are reranked; all others follow in their previous order.
 
     Args:
-        model: RecFound, trained with SR as titles (`task_args: {SR: {form: title}}`).
+        model: RecFound, trained with `task_args: {SR: {form: title}}`.
         collator: makes the prompts of SR.
         candidates: items ranked for each user.
     """
@@ -47,12 +47,10 @@ class GenerativeRanking:
         for row, (history, length) in enumerate(zip(histories, lengths, strict=True)):
             left = scores[row].clone()
             if model.masks_history:
-                left[
-                    history[:length]
-                ] = -torch.inf  # the evaluation leaves these out: they would only use up candidates
+                left[history[:length]] = -torch.inf  # masked by the evaluation: they would waste candidates
             chosen = self._chosen(left)
             likely = self._likelihoods(history[:length], chosen)
-            # Cosines are at most 1: whatever is ranked anew stands above the rest, at 2 to 3.
+            # Cosines are at most 1: reranked items get 2 to 3, above all others.
             scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + 1.0 / (1.0 - likely).to(scores.dtype)
         return scores
 
@@ -62,7 +60,7 @@ class GenerativeRanking:
         return scores[1:].topk(self.candidates).indices.cpu().numpy() + 1
 
     def _likelihoods(self, history: list[int], items: np.ndarray) -> torch.Tensor:
-        """Log-likelihood of each item's title after a history; equal titles are scored once."""
+        """Return the log-likelihood of each item's title after a history; equal titles are scored once."""
         shown = self.item_ids.to_catalogue(history[-self.history_titles :])
         prompt = self.collator.prompt("SR", GenerativeExample({"history": ("titles", tuple(shown.tolist()))}, ""))
         distinct: dict[bytes, int] = {}

@@ -7,10 +7,11 @@ import torch
 
 
 class TokenTrie:
-    """All texts that may be generated, each ended by the end token.
+    """All texts that may be generated, each followed by the end token.
 
-    The children of node n are the rows `first[n]` to `first[n + 1]` of two flat arrays (CSR), sorted by token. Nodes are
-    numbered level by level, so the widest node of each level is known beforehand and no size is read back from the device.
+    The children of node n are the rows `first[n]` to `first[n + 1]` of two flat arrays (CSR), sorted by token. Nodes
+    are numbered level by level, so the widest node of each level is known beforehand and no size is read back from the
+    device.
 
     Args:
         texts: token ids of each text, without the end token; none may be empty.
@@ -30,11 +31,11 @@ class TokenTrie:
         self.first, self.token, self.child = (torch.from_numpy(part).to(device) for part in (first, tokens, children))
 
     def children(self, nodes: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens and nodes that may follow.
+        """Return the tokens and nodes that may follow.
 
         Args:
             nodes: [R] nodes of one level.
-            level: how many tokens lead there; 0 is the root.
+            level: depth of the nodes; 0 is the root.
 
         Returns:
             Tokens, child nodes and whether there is such a child, [R, W] each, W the level's widest node.
@@ -47,7 +48,7 @@ class TokenTrie:
         return self.token[places], self.child[places], present
 
     def step(self, nodes: torch.Tensor, tokens: torch.Tensor, level: int) -> torch.Tensor:
-        """Where `tokens` [R] lead from `nodes` [R]; -1 from anywhere outside of the trie."""
+        """Return the nodes to which `tokens` [R] lead from `nodes` [R]; -1 outside of the trie."""
         inside = nodes >= 0
         allowed, child, present = self.children(nodes.clamp(min=0), level)
         hit = present & (allowed == tokens.unsqueeze(1)) & inside.unsqueeze(1)
@@ -55,7 +56,7 @@ class TokenTrie:
 
 
 def _padded(texts: Sequence[Sequence[int]], end: int) -> np.ndarray:
-    """[texts, longest + 1] tokens, each text followed by the end token, then -1."""
+    """Return the tokens [texts, longest + 1], each text followed by the end token, then -1."""
     lengths = np.array([len(text) for text in texts])
     rows = np.full((len(texts), int(lengths.max()) + 1), -1, dtype=np.int64)
     rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate(
@@ -66,13 +67,13 @@ def _padded(texts: Sequence[Sequence[int]], end: int) -> np.ndarray:
 
 
 def _levels(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
-    """Edges of the trie over sorted, distinct rows.
+    """Return the edges of the trie over sorted, distinct rows.
 
     Returns:
         Token and child of every edge, most children of a node of each level, and the first edge of every node.
     """
     tokens, children, counts, widths = [], [], [], []
-    node = np.zeros(len(rows), dtype=np.int64)  # where each row has come to
+    node = np.zeros(len(rows), dtype=np.int64)  # current node of each row
     begin, size = 0, 1  # nodes of this level
     for column in rows.T:
         alive = column >= 0

@@ -1,7 +1,7 @@
 """The interface of a history mode, and the registry of modes.
 
-A mode is one class: it collates histories on the side of the data and encodes them on the side of the model, so that
-both always agree. A new one is a file of this package with a class under `@register_history("name")`.
+A mode is one class that collates histories for the data and encodes them for the model, so that both always agree. To
+add a mode, add a file to this package with a class under `@register_history("name")`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from recbole_recfound.config.history import history_name
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
-from recbole_recfound.data.history import HistorySource, PairCollator
+from recbole_recfound.data.history import HistorySource, Indices, PairCollator
 from recbole_recfound.model.losses import next_item_loss
 from recbole_recfound.runtime import registry
 from recbole_recfound.runtime.registry import Registry
@@ -88,7 +88,7 @@ class History(ABC):
         return _depth(layers, configured, cls.text_layers)
 
     @abstractmethod
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int] | np.ndarray]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Collate training sequences; called for modes with `sequences` only.
 
         Args:
@@ -149,7 +149,7 @@ class SequenceHistory(History):
         only = torch.zeros_like(batch.targets).scatter(1, last, batch.targets.gather(1, last))
         return replace(batch, targets=only)
 
-    def visible(self, row: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+    def visible(self, row: Indices) -> Indices:
         """Return the part of a history that the model can read."""
         return row
 

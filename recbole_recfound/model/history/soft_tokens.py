@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
+from recbole_recfound.data.history import Indices
 from recbole_recfound.model.history.base import SequenceHistory, register_history
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class SoftTokens(SequenceHistory):
     user_layers = 2
     text_layers = 8
 
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Collate sequences of item ids."""
         return self.source.sequences(tasks, rows)
 

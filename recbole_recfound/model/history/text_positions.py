@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
+from recbole_recfound.data.history import Indices
 from recbole_recfound.model.history.base import SequenceHistory, register_history
 
 if TYPE_CHECKING:
@@ -19,22 +20,26 @@ if TYPE_CHECKING:
 class TextPositions(SequenceHistory):
     """The titles of a history in one causal pass."""
 
-    def visible(self, row: Sequence[int]) -> Sequence[int]:
+    def visible(self, row: Indices) -> Indices:
         """Return the newest items whose titles fit the backbone together."""
         return self.source.newest(row)
 
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Collate sequences with their text; of a text that is too long the oldest titles are dropped."""
         rows = [row[-len(self.visible(row[:-1])) - 1 :] for row in rows]
         return replace(self.source.sequences(tasks, rows), **self.source.titles([row[:-1] for row in rows]))
 
     def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
         """Run the user tower over the text, one state per title."""
+        assert part.token_ids is not None and part.token_mask is not None and part.ends is not None
         return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
 
     def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the end of each history's last title."""
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
         last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=items.device)
-        text = {name: part.to(model.device) for name, part in self.source.titles(histories).items()}
-        return model.user_tower.over_text(**text)[torch.arange(len(items), device=items.device), last]
+        text = self.source.titles(histories)
+        states = model.user_tower.over_text(
+            text["token_ids"].to(model.device), text["token_mask"].to(model.device), text["ends"].to(model.device)
+        )
+        return states[torch.arange(len(items), device=items.device), last]

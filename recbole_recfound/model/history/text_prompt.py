@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
-from recbole_recfound.data.history import PairCollator
+from recbole_recfound.data.history import Indices, PairCollator
 from recbole_recfound.data.task import PairExample
 from recbole_recfound.model.history.base import History, register_history
 from recbole_recfound.model.user_tower import ROUTE
@@ -30,7 +30,7 @@ class TextPrompt(History):
         """Return `user_depth`: a prompt and the items it is ranked against need the same layers."""
         return user_depth
 
-    def collate(self, tasks: list[str], rows: Sequence[Sequence[int]]) -> SequenceBatch:
+    def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Raise: examples of this mode are pairs, which the collator makes for all embedding tasks.
 
         Raises:

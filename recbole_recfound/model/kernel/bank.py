@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -15,17 +16,17 @@ from recbole_recfound.runtime.device import is_gpu
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)
 GATHERED = 1 << 24
-"""Up to so many weights, all rows taken together, a GPU reads one matrix for each row: sorting them would take longer."""
+"""Up to this many weights over all rows, a GPU reads one matrix per row; sorting the rows would take longer."""
 
 
 class Passed(NamedTuple):
-    """What a pass through the bank gives, all in the order of the batch.
+    """Output of a bank, in the order of the batch.
 
     Attributes:
         hidden: [B, d], h'; equal to h where there is no domain.
         code: [B, r], z; 0 where there is no domain.
         kl: [B], nats between each row's Gaussian and its domain's prior; 0 where there is no domain or no Gaussian.
-        aux: [B, a], the auxiliary head's reading of z, or None without such a head.
+        aux: [B, a], output of the auxiliary head on z, or None without such a head.
     """
 
     hidden: torch.Tensor
@@ -35,14 +36,14 @@ class Passed(NamedTuple):
 
 
 class IAKKernelBank(nn.Module):
-    """D information-aware kernels: h is compressed into a Gaussian code, and decoded into what the domain needs.
+    """D information-aware kernels: h is compressed into a Gaussian code and decoded into a change for its domain.
 
         a    = relu(h W1 + b1)                          mu = a W_mu + b_mu,  logvar = clamp(a W_s + b_s, -8, 4)
         z    = mu + exp(logvar / 2) eps (training)      Ghat = z P + relu(z W3 + b3) W4 + b4
         h'   = h + s Ghat  |  Ghat  |  (1 - g) h + g Ghat        (residual | replace | gated)
 
-    All domains start with the same random weights, so that the mean of trained kernels is a kernel too. With `residual`, P, W4 and b4
-    start at zero: the bank changes no bit of h before training.
+    All domains start with the same random weights, so that the mean of trained kernels is a kernel too. With
+    `residual`, P, W4 and b4 start at zero: the bank changes no bit of h before training.
 
     Args:
         num_domains: D.
@@ -54,6 +55,8 @@ class IAKKernelBank(nn.Module):
         learned_prior: a Gaussian per domain instead of N(0, I).
         aux_size: outputs of the head that reads the code alone (the compression loss); 0: none.
     """
+
+    enabled: torch.Tensor
 
     def __init__(
         self,
@@ -104,7 +107,7 @@ class IAKKernelBank(nn.Module):
         return nn.Parameter(torch.full((self.num_domains, *shape), float(value)))
 
     def active(self, domain: torch.Tensor) -> torch.Tensor:
-        """`domain` int64 [B] with -1 in place of kernels that are switched off (`enabled`)."""
+        """Return `domain` (int64 [B]) with -1 for disabled kernels (`enabled`)."""
         on = self.enabled[domain.clamp(min=0)] & (domain >= 0)
         return torch.where(on, domain, -1)
 
@@ -113,7 +116,7 @@ class IAKKernelBank(nn.Module):
 
         Args:
             h: [B, d].
-            domain: int64 [B], -1 = none: the row comes back as it is, bit for bit.
+            domain: int64 [B], -1 = none: the row is returned unchanged, bit for bit.
 
         Returns:
             h' [B, d].
@@ -126,19 +129,19 @@ class IAKKernelBank(nn.Module):
         return blocks.join(self._combine(blocks, x, self._decode(blocks, self._mean(blocks, x)[0])), h)
 
     def _layout(self, domain: torch.Tensor, block: int | None = None) -> Layout:
-        """The rows of a batch, laid out for batched products; `block` rows in a block, or None: chosen from the batch."""
+        """Lay out the rows of a batch for batched products, `block` rows per block (None: chosen from the batch)."""
         if block is None and is_gpu(domain.device):
             block = 1 if len(domain) * self.weights_per_domain <= GATHERED else None
         active = self.active(domain)
         return each_row(active) if block == 1 else group_rows(active, self.num_domains, block)
 
     def _mean(self, blocks: Layout, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean of the code [N, size, r], and the hidden layer [N, size, m] before it."""
+        """Return the mean of the code [N, size, r] and the hidden layer [N, size, m] before it."""
         hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
         return blocks.linear(hidden, self.mean_weight, self.mean_bias), hidden
 
     def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> Passed:
-        """The whole pass: h', code, KL and the auxiliary head.
+        """Run the whole pass: h', code, KL and the auxiliary head.
 
         Args:
             h: [B, d].
@@ -161,7 +164,7 @@ class IAKKernelBank(nn.Module):
         )
 
     def _encode(self, blocks: Layout, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Code [N, size, r] and KL [N, size]; `h` gives the noise the order of the batch, whatever the blocks."""
+        """Return code [N, size, r] and KL [N, size]; the noise follows the order of `h`, whatever the blocks."""
         mean, hidden = self._mean(blocks, x)
         if not self.stochastic:
             return mean, mean.new_zeros(mean.shape[:-1])
@@ -186,11 +189,11 @@ class IAKKernelBank(nn.Module):
         return (1 - gate) * x + gate * change
 
     def trained_per_domain(self) -> int:
-        """Trained numbers of one domain."""
+        """Return the number of trained parameters of one domain."""
         return sum(weight.numel() for weight in self.parameters() if weight.requires_grad) // max(1, self.num_domains)
 
     def group_of(self, phase: str) -> list[nn.Parameter]:
-        """Parameters of a phase of the two-phase schedule: `encoder` (knowledge compression) or `decoder` (matching)."""
+        """Return the parameters of a phase: `encoder` (knowledge compression) or `decoder` (knowledge matching)."""
         first = ("encoder_", "mean_", "logvar_", "prior_", "aux_")
         return [weight for name, weight in self.named_parameters() if name.startswith(first) == (phase == "encoder")]
 
@@ -204,3 +207,13 @@ class IAKKernelBank(nn.Module):
         """
         for weight in self.parameters():
             weight[targets] = weight[sources].mean(0, keepdim=True).expand(len(targets), *weight.shape[1:])
+
+
+class Banks(nn.ModuleList):
+    """The banks of a model, one for each type of domain."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[IAKKernelBank]: ...
+
+        def __getitem__(self, index: int) -> IAKKernelBank: ...  # type: ignore[override]  # never sliced

@@ -1,4 +1,4 @@
-"""Rows of a batch in blocks of one domain each, so that one batched product serves all domains."""
+"""Rows of a batch in blocks of one domain each: one batched product serves all domains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Layout(ABC):
-    """N blocks of rows; each block brings its own domain's weights.
+    """N blocks of rows, each with its domain's weights.
 
     Attributes:
         domain: int64 [N], domain of each block.
@@ -19,14 +19,14 @@ class Layout(ABC):
 
     @abstractmethod
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [N, size, c]."""
+        """Arrange [B, c] as [N, size, c]."""
 
     @abstractmethod
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """X [N, size, a] times each block's own weight.
+        """Multiply X [N, size, a] with each block's weight.
 
         Args:
             x: blocks.
@@ -37,15 +37,15 @@ class Layout(ABC):
         return torch.bmm(x, own) if bias is None else torch.baddbmm(bias[self.domain].unsqueeze(1), x, own)
 
     def each(self, values: torch.Tensor) -> torch.Tensor:
-        """[D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
+        """Arrange [D, c] or [D] as [N, 1, c] (c = 1): one row of parameters for each block."""
         return values[self.domain].view(len(self.domain), 1, values[0].numel())
 
 
 @dataclass(frozen=True)
 class EachRow(Layout):
-    """Every row of the batch a block of its own, those without a domain among them.
+    """One block per row of the batch, including rows without a domain.
 
-    Reads a matrix for each row, but sorts nothing and, on a device, waits for nothing.
+    Reads a matrix for each row, but needs no sorting and no synchronisation with a device.
 
     Attributes:
         domain: int64 [B]; any domain for rows that have none.
@@ -56,23 +56,23 @@ class EachRow(Layout):
     known: torch.Tensor
 
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [B, 1, c]; rows without a domain are zero, or a value that is not finite would reach a kernel's gradient."""
+        """Reshape [B, c] to [B, 1, c] and zero rows without a domain: their NaN or inf would reach the gradients."""
         return values.where(self.known.unsqueeze(1), 0).unsqueeze(1)
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[B, 1, c] back to [B, c]."""
+        """Arrange [B, 1, c] as [B, c]."""
         return torch.where(self.known.unsqueeze(1), blocks.squeeze(1), rest)
 
 
 @dataclass(frozen=True)
 class Blocks(Layout):
-    """The rows that have a domain, laid out as [N, size]; blocks that are not full are padded.
+    """The rows that have a domain, arranged as [N, size]; incomplete blocks are padded.
 
-    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain, however unequal the domains are.
+    The weights of a domain are read once per block. Padding never exceeds `size - 1` rows per domain.
 
     Attributes:
         rows: int64 [K], rows of the batch that have a domain, grouped by domain.
-        slots: int64 [K], where each of them lies in the flattened blocks.
+        slots: int64 [K], index of each of them in the flattened blocks.
         domain: int64 [N], domain of each block.
         size: rows in a block.
     """
@@ -83,12 +83,12 @@ class Blocks(Layout):
     size: int
 
     def split(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, c] to [N, size, c]; padding is zero."""
+        """Arrange [B, c] as [N, size, c]; padding is zero."""
         flat = values.new_zeros(len(self.domain) * self.size, values.shape[-1])
         return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, values.shape[-1])
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """[N, size, c] back to [B, c]; rows without a domain are `rest`'s, bit for bit."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
         return rest.index_copy(0, self.rows, blocks.flatten(0, 1)[self.slots])
 
 

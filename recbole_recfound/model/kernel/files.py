@@ -1,4 +1,4 @@
-"""Kernels on disk: safetensors with nothing of the base but its hash beside them."""
+"""Kernels on disk: safetensors, and metadata with the hash of their base."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def save_kernels(model: IAK, path: Path) -> None:
 
 
 def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
-    """What goes with the kernels as JSON.
+    """Return the metadata of the kernels, to be saved as JSON.
 
     Args:
         model: with trained kernels.
         config: of the run.
         digest: the base's hash.
-        base: where the base lies.
-        folder: the run's folder; a base inside of it is named relative to it.
+        base: path of the base.
+        folder: the run's folder; the path of a base inside of it is relative.
     """
     inside = base.is_relative_to(folder)
     return {
@@ -50,13 +50,13 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
 
 
 def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The kernels that a run chose.
+    """Read the kernels that a run chose.
 
     Args:
         folder: an IAK run's folder.
 
     Raises:
-        ConfigError: it is no finished IAK run.
+        ConfigError: not a finished IAK run.
         DataError: a file is damaged.
     """
     if not (folder / CHOSEN).is_file():
@@ -73,8 +73,9 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
 
     Args:
         model: with banks of the same sizes.
-        document, tensors: from `read_document`.
-        digest: hash of the base that the model has.
+        document: metadata from `read_document`.
+        tensors: weights from `read_document`.
+        digest: hash of the model's base.
 
     Raises:
         ConfigError: the kernels belong to another base.
@@ -82,21 +83,25 @@ def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.
     if document["base_hash"] != digest:
         raise ConfigError(
             f"the kernels belong to another base (hash {document['base_hash'][:12]}, this one is {digest[:12]}): "
-            "train them again, with iak_args: {warm_start: FOLDER} to begin from these"
+            "train them again; iak_args: {warm_start: FOLDER} starts from these"
         )
     model.banks.load_state_dict(tensors)
 
 
 @torch.no_grad()
 def warm_start(model: IAK, folder: Path) -> None:
-    """Begin from the kernels of an earlier run, also one on an older base: by the domains' names, and from their mean for new domains.
+    """Start from an earlier run's kernels, matched by domain name; new domains start from their mean.
+
+    Args:
+        model: its banks are initialised in place; its base may differ from the earlier run's.
+        folder: the earlier run.
 
     Raises:
-        ConfigError: its domains or sizes are others.
+        ConfigError: the domains or sizes differ.
     """
     document, tensors = read_document(folder)
     earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
-    for number, (domains, bank) in enumerate(zip(model.domains, model.banks)):
+    for domains, bank in zip(model.domains, model.banks, strict=True):
         if domains.text not in earlier:
             raise ConfigError(
                 f"iak_args: warm_start: {folder} has kernels for {', '.join(earlier)}, not for {domains.text}"
@@ -108,7 +113,7 @@ def warm_start(model: IAK, folder: Path) -> None:
         for name, weight in bank.named_parameters():
             theirs = tensors.get(f"{source}.{name}")
             if theirs is None or theirs.shape[1:] != weight.shape[1:]:
-                raise ConfigError(f"iak_args: warm_start: {folder} has kernels of other sizes or another kind ({name})")
+                raise ConfigError(f"iak_args: warm_start: {folder} has kernels of another size or kind ({name})")
             mean = theirs[on].mean(0) if on.any() else weight[0].cpu()
             known = (rows >= 0).view(-1, *[1] * (weight.dim() - 1))
             weight.copy_(torch.where(known, theirs[rows.clamp(min=0)], mean).to(weight.device))

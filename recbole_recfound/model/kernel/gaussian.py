@@ -6,14 +6,16 @@ import torch
 def gaussian_kl(
     mean: torch.Tensor, logvar: torch.Tensor, prior_mean: torch.Tensor, prior_logvar: torch.Tensor
 ) -> torch.Tensor:
-    """KL( N(mean, exp(logvar)) || N(prior_mean, exp(prior_logvar)) ) in nats: IAK's bound on I(adapted; general knowledge).
+    """Return KL( N(mean, exp(logvar)) || N(prior_mean, exp(prior_logvar)) ) in nats: IAK's information bound.
 
     Args:
-        mean, logvar: [..., r].
-        prior_mean, prior_logvar: broadcast against them.
+        mean: [..., r].
+        logvar: [..., r].
+        prior_mean: broadcast against `mean`.
+        prior_logvar: broadcast against `logvar`.
 
     Returns:
-        [...], never negative but for rounding.
+        [...], non-negative up to rounding.
     """
     ratio = logvar - prior_logvar
     distance = (mean - prior_mean).square() * (-prior_logvar).exp()

@@ -13,9 +13,10 @@ class KernelOptions(Options):
     """Place and shape of the kernels (`kernel_args`).
 
     Attributes:
-        layer: where kernels are attached: a sub-module (its output), input:NAME or method:NAME. None: the last vector before
-            the prediction head or the product with the items.
-        combine: residual: h + s Ghat, equal to the base before training. replace: Ghat. gated: a learned mixture of both.
+        layer: where kernels are attached: a sub-module (its output), input:NAME or method:NAME. None: the last vector
+            before the prediction head or the product with the items.
+        combine: residual: h + s Ghat, equal to the base before training. replace: Ghat. gated: a learned mixture of
+            both.
         stochastic: a Gaussian code whose KL bounds the retained information. False: a plain bottleneck.
         prior: distribution the code is compared with. standard: N(0, I). learned: one Gaussian per domain.
         bottleneck: width of the hidden layers. None: half of the base's vector.
@@ -37,17 +38,17 @@ class IAKOptions(Options):
     """Losses and training of the kernels (`iak_args`).
 
     Attributes:
-        beta: weight of the KL, reached after a quarter of the steps. Several values are trained one after the other, and
-            validation chooses.
+        beta: weight of the KL, reached after a quarter of the steps. Several values are trained one after the other,
+            and validation chooses.
         lambda_c: weight of the compression loss, which reads the code alone.
         lambda_kd: weight of the squared distance to the base's vectors (against forgetting).
         schedule: joint, or two_phase: first the encoder (compression), then the decoder (matching).
-        sampling: dynamic: batches grow with the root of a domain's size. fixed: equal batches. mixed: blind to domains.
-        least_steps: steps that every domain makes at least.
+        sampling: dynamic: batches grow with the root of a domain's size. fixed: equal batches. mixed: ignores domains.
+        least_steps: minimum number of steps of every domain.
         cold: domains without training rows use the base, or the mean of the trained kernels.
         warm_start: run folder whose kernels, matched by domain name, are the initial ones. Empty: none.
-        base_share: share of the training rows (the earliest, where the split is by time) that a base trained first learns
-            from; kernels and other ways of fine-tuning learn from the rest. None: all learn from all rows.
+        base_share: share of the training rows (the earliest, where the split is by time) that a base trained first
+            learns from; kernels and other ways of fine-tuning learn from the rest. None: all learn from all rows.
     """
 
     beta: float | list[float] = option(1e-4, minimum=0)

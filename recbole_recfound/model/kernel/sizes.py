@@ -1,15 +1,15 @@
-"""How wide a kernel is."""
+"""Sizes of a kernel."""
 
 
 def default_sizes(hidden_size: int) -> tuple[int, int]:
-    """Bottleneck m = d/2 and code size r = max(4, d/8)."""
+    """Return the default sizes: bottleneck m = d/2 and code size r = max(4, d/8)."""
     return max(1, hidden_size // 2), max(4, hidden_size // 8)
 
 
 def kernel_parameters(
     hidden_size: int, bottleneck: int, code_size: int, aux_size: int = 0, combine: str = "residual"
 ) -> int:
-    """Trained numbers of one domain's kernel, a learned prior aside.
+    """Return the trained parameters of one domain's kernel, without a learned prior.
 
     Args:
         hidden_size: d.
@@ -28,7 +28,7 @@ def kernel_parameters(
 def sizes_within(
     limit: float, hidden_size: int, aux_size: int = 0, combine: str = "residual"
 ) -> tuple[int, int] | None:
-    """The widest bottleneck and code whose kernel has at most `limit` parameters.
+    """Return the widest bottleneck and code whose kernel has at most `limit` parameters.
 
     The code keeps the default's shape, r = m/4, and never exceeds the default sizes.
 

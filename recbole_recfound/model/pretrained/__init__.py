@@ -1,4 +1,4 @@
-"""The trained recommender that is fine-tuned: its checkpoint, and the place in it where kernels are plugged in."""
+"""The trained recommender that is fine-tuned: its checkpoint, and the place in it where kernels are attached."""
 
 from recbole_recfound.model.pretrained.attach import Attachment, forget_cached, probe
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint, base_hash, read_base, save_base

@@ -1,8 +1,8 @@
-"""Plugs a function into a model that knows nothing of it: at a sub-module's input or output, or at what a method returns.
+"""Attachment of a function to an unmodified model: at a sub-module's input or output, or a method's return value.
 
-RecBole's trainer calls `calculate_loss` and `predict`, which call `self.forward` directly: hooks on the model itself never fire, and
-the last vector often comes from a method (`gather_indexes`) or inside a tuple (LightGCN's `forward`). So methods of the instance are
-wrapped as well, for the time of one call, and the model is as it was afterwards.
+RecBole's trainer calls `calculate_loss` and `predict`, which call `self.forward` directly: hooks on the model itself
+never fire, and the last vector often comes from a method (`gather_indexes`) or inside a tuple (LightGCN's `forward`).
+So methods of the instance are wrapped as well, for the time of one call, and the model is as it was afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,8 +26,8 @@ class Attachment:
 
     Args:
         base: the model; its parameters must not change (tables that it computes from them alone are kept).
-        place: `NAME` (output of a sub-module), `input:NAME` (its first input), `method:NAME` (what a method of the model returns)
-            or `method:NAME[0]` (a table in a tuple, of which the batch's rows are taken later).
+        place: `NAME` (output of a sub-module), `input:NAME` (its first input), `method:NAME` (what a method of the
+            model returns) or `method:NAME[0]` (a table in a tuple, of which the batch's rows are taken later).
 
     Raises:
         ConfigError: there is no such sub-module or method.
@@ -48,14 +49,15 @@ class Attachment:
             modules = dict(base.named_modules())
             if name not in modules:
                 raise ConfigError(
-                    f"kernel_args: layer: the base {type(base).__name__} has no sub-module {name!r} (--list_layers shows them)"
+                    f"kernel_args: layer: the base {type(base).__name__} has no sub-module {name!r}. --list_layers "
+                    "lists them"
                 )
             self._install = self._input if kind == "input" else self._output
         self._name = name
 
     @contextmanager
     def using(self, adapt: Adapt) -> Iterator[None]:
-        """For the time of a `with`, every vector at this place goes through `adapt`.
+        """Pass every vector at this place through `adapt` inside a `with` block.
 
         Args:
             adapt: maps [N, ..., d] to the same shape, N the rows of the batch.
@@ -71,7 +73,7 @@ class Attachment:
             self._adapt = None
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
-        """What `adapt` makes of vectors; themselves outside of a `with`.
+        """Return `adapt(vectors)` inside a `using` block, else the vectors.
 
         Raises:
             ConfigError: at this place there is no tensor of vectors.
@@ -85,7 +87,7 @@ class Attachment:
                 else type(vectors).__name__
             )
             raise ConfigError(
-                f"kernel_args: layer: {self.place} gives {found}, a kernel needs [rows, ..., d]; choose another (--list_layers)"
+                f"kernel_args: layer: {self.place} returns {found}, expected [rows, ..., d]. --list_layers lists others"
             )
         return self._adapt(vectors)
 
@@ -104,7 +106,7 @@ class Attachment:
     def _rows_of_table(self) -> Callable[[], None]:
         original = getattr(self.base, self._name)
 
-        def lazily(*args, **kwargs):
+        def lazily(*args: Any, **kwargs: Any) -> Any:
             if self._table is None:
                 with torch.no_grad():
                     first, *rest = original(*args, **kwargs)
@@ -128,13 +130,13 @@ class Attachment:
 
 
 def forget_cached(model: nn.Module) -> None:
-    """Drop what RecBole's models keep of their last evaluation (`restore_user_e` and the like): it belongs to other weights."""
+    """Drop RecBole's caches of the last evaluation (`restore_user_e` and the like), which belong to other weights."""
     for name in getattr(model, "other_parameter_name", ()):
         setattr(model, name, None)
 
 
 class _Rows:
-    """A table of vectors whose rows are adapted when they are taken: the same user may be in several domains of a batch."""
+    """A table of vectors whose rows are adapted when indexed: one user may be in several domains of a batch."""
 
     def __init__(self, table: torch.Tensor, attachment: Attachment) -> None:
         self._table, self._attachment = table, attachment
@@ -145,7 +147,7 @@ class _Rows:
 
 @torch.no_grad()
 def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tuple[int, int]:
-    """The width d of the vectors at a place, and how many of them each row has.
+    """Return the width d of the vectors at a place, and how many of them each row has.
 
     Args:
         attachment: the place.
@@ -165,10 +167,12 @@ def probe(attachment: Attachment, call: Callable[[], object], rows: int) -> tupl
         call()
     if len(shapes) != 1:
         raise ConfigError(
-            f"kernel_args: layer: {attachment.place} is reached {len(shapes)} times in one pass, a kernel needs once; choose another"
+            f"kernel_args: layer: {attachment.place} runs {len(shapes)} times in one pass, expected once. Choose "
+            "another layer"
         )
     if shapes[0][0] != rows:
         raise ConfigError(
-            f"kernel_args: layer: {attachment.place} gives {list(shapes[0])} for a batch of {rows} rows: its first dimension must be the rows"
+            f"kernel_args: layer: {attachment.place} returns {list(shapes[0])} for a batch of {rows} rows, expected "
+            "the rows as first dimension"
         )
     return shapes[0][-1], math.prod(shapes[0][1:-1])

@@ -87,7 +87,8 @@ def base_config(
     Args:
         dataset: name of the data set.
         given: settings typed by the user; shared ones win over those of a checkpoint.
-        settings: all settings of the run: `base_checkpoint`, `trust_checkpoint`, `base_model`, `base_args` and `OF_THE_RUN`.
+        settings: all settings of the run: `base_checkpoint`, `trust_checkpoint`, `base_model`, `base_args` and
+            `OF_THE_RUN`.
 
     Raises:
         ConfigError: wrong settings, or ones that contradict the checkpoint.
@@ -128,7 +129,7 @@ def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCh
 
 
 def _same_split(key: str, value: Any, theirs: Any) -> bool:
-    """Whether a setting leaves the base's split as it is; of eval_args only the parts that decide who is held out count."""
+    """Return whether a setting keeps the base's split; of eval_args only the parts that choose held-out rows count."""
     if key != "eval_args" or theirs is None:
         return value == theirs
     return all(value.get(part, theirs.get(part)) == theirs.get(part) for part in ("split", "order", "group_by"))

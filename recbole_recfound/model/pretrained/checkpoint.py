@@ -62,7 +62,7 @@ OF_THE_RUN = {
 
 @dataclass(frozen=True)
 class BaseCheckpoint:
-    """A trained model as it was read.
+    """A trained model with its settings.
 
     Attributes:
         path: where it lies.
@@ -89,7 +89,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     """Read a checkpoint without touching any data set.
 
     Args:
-        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a RecFound run.
+        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a
+            RecFound run.
         trust: whether a pickle may be opened: opening one runs whatever code it holds.
 
     Raises:
@@ -102,7 +103,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     if path.is_file():
         if not trust:
             raise ConfigError(
-                f"base_checkpoint: {path} is a pickle, which can run any code when it is opened; add --trust_checkpoint if it is yours"
+                f"base_checkpoint: {path} is a pickle, which can run any code when opened. Add --trust_checkpoint "
+                "if you trust its source"
             )
         return _read_pickle(path)
     folder = path if (path / SETTINGS).is_file() else path / "base"
@@ -143,7 +145,7 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
 
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's settings that a new Config takes."""
+    """Return the settings of a run that a new Config takes."""
     plain = str | int | float | bool | list | dict | None
     kept = {}
     for key, value in settings.items():
@@ -200,7 +202,7 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: f
 
 
 def base_hash(base: nn.Module, model: str) -> str:
-    """What a base computes with, as one word: kernels belong to it.
+    """Hash the name and weights of a base, which its kernels depend on.
 
     Args:
         base: the model.

@@ -1,42 +1,47 @@
-"""Where each family of models keeps the vector just before its prediction head or its product with the items."""
+"""Families of models: where each keeps the vector just before its prediction head or its product with the items."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import nn
 
 from recbole_recfound.errors import ConfigError
 
-Items = Callable[[nn.Module], torch.Tensor]
-Loss = Callable[[nn.Module, object], torch.Tensor]
+Items = Callable[[AbstractRecommender], torch.Tensor]
+Loss = Callable[[AbstractRecommender, Any], torch.Tensor]
 
 
-def _own_loss(base: nn.Module, interaction) -> torch.Tensor:
-    """The base's own loss as one number: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
+def _own_loss(base: AbstractRecommender, interaction: Interaction) -> torch.Tensor:
+    """Return the base's loss as a scalar: RecBole sums the parts of a tuple, and LightGCN's has one dimension."""
     loss = base.calculate_loss(interaction)
-    return (sum(loss) if isinstance(loss, tuple) else loss).mean()
+    total = cast(torch.Tensor, sum(loss)) if isinstance(loss, tuple) else loss
+    return total.mean()
 
 
-def _embedded_items(base: nn.Module) -> torch.Tensor:
+def _embedded_items(base: AbstractRecommender) -> torch.Tensor:
     return base.item_embedding.weight
 
 
-def _propagated_items(base: nn.Module) -> torch.Tensor:
+def _propagated_items(base: AbstractRecommender) -> torch.Tensor:
     return base.forward()[1]
 
 
 @dataclass(frozen=True)
 class Family:
-    """What fine-tuning must know about a model.
+    """Properties of a model that fine-tuning needs.
 
     Attributes:
         place: where the last representation is, in the form that `layer` of `kernel_args` takes (see `Attachment`).
         head: sub-modules behind that place, for the baseline `head`.
-        items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click models.
+        items: for models that rank, the item vectors [num_items, d] which that representation meets; None for click
+            models.
         loss: the base's own loss of a batch, a mean over its rows.
         differentiable: whether that loss reaches the base's own parameters; kernels do not need it.
     """
@@ -61,7 +66,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
-    """The family of a model; those that are not listed are tried by their kind.
+    """Return the family of a model; unlisted models get the default of their kind.
 
     Args:
         model: the model's name.
@@ -82,7 +87,7 @@ def family_of(model: str, base: nn.Module, layer: str | None = None) -> Family:
 
 
 def _by_kind(base: nn.Module) -> Family | None:
-    """Sequential models return the user's vector from `forward`; click models end in a linear map to one number."""
+    """Guess a place: sequential models return the user's vector from `forward`, click models end in a linear map."""
     kind = getattr(base, "type", None)
     embedded = isinstance(getattr(base, "item_embedding", None), nn.Embedding)
     if kind == ModelType.SEQUENTIAL and embedded:

@@ -10,7 +10,7 @@ from recbole_recfound.model.pretrained.families import FAMILIES
 
 
 def layer_table(model: str, weights: Mapping[str, torch.Tensor]) -> str:
-    """Sub-modules that have weights, with their shapes, and the default place.
+    """List sub-modules that have weights, with their shapes, and the default place.
 
     Args:
         model: the model's name.

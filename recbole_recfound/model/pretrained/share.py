@@ -1,4 +1,4 @@
-"""Which training rows a base learns from, and which are kept for the kernels: what a base has seen already teaches a kernel little."""
+"""The split of training rows between base and kernels: rows that the base was trained on teach a kernel little."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
 
 
 def rows_of_base(train_set: Dataset, share: float | None, seed: int) -> np.ndarray:
-    """Training rows that the base learns from: the earliest where the split is by time, else drawn at random.
+    """Return the training rows of the base: the earliest if the split is by time, else a random sample.
 
     Args:
         train_set: RecBole's built training set.
@@ -31,7 +31,8 @@ def rows_of_base(train_set: Dataset, share: float | None, seed: int) -> np.ndarr
         return np.ones(rows, dtype=bool)
     if config["MODEL_TYPE"] not in BY_BATCHES:
         raise ConfigError(
-            f"iak_args: base_share: {config['model']} reads all training rows at once; click and sequential models can be given a part"
+            f"iak_args: base_share: {config['model']} reads all training rows at once. Only click and sequential "
+            "models can be trained on a share"
         )
     count = round(share * rows)
     if not 0 < count < rows:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class IAKSystem(System):
             single = isinstance(own, dict) and set(own) == {"learning_rate"}
             if name not in config["tuning_baselines"] or not single or not isinstance(rate, (int, float)) or rate <= 0:
                 problems.append(
-                    f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of one of tuning_baselines"
+                    f"tuning_args: {name}: got {own}, expected {{learning_rate: number above 0}} of a tuning baseline"
                 )
         refuse(problems)
 
@@ -123,12 +123,12 @@ class IAKSystem(System):
         self._finish_base()
         methods = [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
         for number, method in enumerate(methods):
-            yield Job(method, lambda method=method, left=len(methods) - number: self._tuned(method, left))
+            yield Job(method, partial(self._tuned, method, len(methods) - number))
         betas = self.options.betas
         for number, beta in enumerate(betas):
             name = self.name if len(betas) == 1 else f"{self.name} beta={beta:g}"
             left = len(betas) - number
-            yield Job(name, lambda name=name, beta=beta, left=left: self._kernels(name, beta, left))
+            yield Job(name, partial(self._kernels, name, beta, left))
             row = self.run.rows[name]
             metric = self.scorer.selected_by
             self.sweep.append(
@@ -139,7 +139,7 @@ class IAKSystem(System):
             yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, f"that of {chosen.model}"), resumable=False)
 
     def _selected(self) -> Row:
-        """The row of the best beta by validation."""
+        """Return the row of the best beta by validation."""
         rows = [self.run.rows[point["model"]] for point in self.sweep]
         return max(rows, key=lambda row: self.scorer.score_of(row.valid_metrics))
 
@@ -164,10 +164,10 @@ class IAKSystem(System):
             else:
                 base = self._trained_base()
             self.model = IAK(self.config, self.train_set, base)
-        inside = self.checkpoint is None or not self.checkpoint.kept
-        if inside and not (saved / "base.json").is_file():
+        outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
+        if outside is None and not (saved / "base.json").is_file():
             save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share)
-        self.base_folder = saved if inside else self.checkpoint.path.resolve()
+        self.base_folder = saved if outside is None else outside.resolve()
 
     @property
     def _share(self) -> float | None:
@@ -271,7 +271,7 @@ class IAKSystem(System):
         )
 
     def _row(self, name: str, values: dict[str, Any]) -> Row:
-        """The row of a method, with the metric of the table weighted over domains beside that over all rows."""
+        """Return the row of a method, with the table's metric over all rows and weighted over domains."""
         metric = self.run.protocol.valid_metric.lower()
         metrics = dict(values["metrics"])
         if values["weighted"].get(metric) is not None:
@@ -312,13 +312,13 @@ class IAKSystem(System):
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:
-    """Mean KL over the last tenth of the steps, in nats."""
+    """Return the mean KL over the last tenth of the steps, in nats."""
     last = history[-max(1, len(history) // 10) :]
     return sum(record["kl"] for record in last) / len(last) if last else 0.0
 
 
 def _thinned(history: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
-    """At most `points` records, each the mean over its steps."""
+    """Return at most `points` records, each the mean over its steps."""
     width = -(-len(history) // points) if history else 1
     thinned = []
     for start in range(0, len(history), width):

@@ -35,6 +35,7 @@ class Built:
     @property
     def data(self) -> MultiTaskData:
         """Catalogue, tasks and collator."""
+        assert self.model.parts.data is not None, "only a model that is loaded for serving has none"
         return self.model.parts.data
 
     @property
@@ -70,7 +71,8 @@ def build_recfound(
 
     Args:
         config: settings of the run.
-        splits: RecBole's built data sets; only their training part reaches the tasks. None: tasks come from `task_files` alone.
+        splits: RecBole's built data sets; only their training part reaches the tasks. None: tasks come from
+            `task_files` alone.
         backbone: frozen language model, adapted in place; None loads the one that the settings name.
         files: the run's `task_files`, checked; None checks them here.
 
@@ -82,6 +84,7 @@ def build_recfound(
     train = splits.train_set if splits else None
     model = RecFound(config, train, parts=build_parts(config, train, backbone, files) if backbone or files else None)
     data = model.parts.data
+    assert data is not None, "only a model that is loaded for serving has none"
     loader = build_loader(config, data, splits.valid_set if splits else None)
     held_out = None
     if splits:

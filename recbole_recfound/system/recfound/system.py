@@ -101,7 +101,7 @@ class RecFoundSystem(System):
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     def rows(self) -> Iterator[Job]:
-        """Yield the ranking by titles, where it is asked for, and the row of the model itself."""
+        """Yield the ranking by titles, if requested, and the row of the model itself."""
         if self.splits is not None and self.testing.rank_titles:
             yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
         yield Job(self.config["model"], lambda: self._row, resumable=False)
@@ -176,8 +176,9 @@ class RecFoundSystem(System):
     # Merging ---------------------------------------------------------------------------------------------------------
 
     def _merge_by_ranking(self) -> MergeOutcome:
-        """Best single checkpoint, last one and merged one, each with item texts encoded by its own weights."""
+        """Compare best single, last and merged checkpoint, each with item texts encoded by its own weights."""
         trainer, splits = self.trainer, self.splits
+        assert splits is not None, "a ranking needs a data set"
         merged, outcome = self._merged()
         candidates = {"best": self.store.load(trainer.best_step, self.device).trained}
         # The same object twice is scored once.
@@ -201,7 +202,7 @@ class RecFoundSystem(System):
         )
 
     def _merge_by_probes(self) -> MergeOutcome:
-        """Last checkpoint or merged one, without a ranking: by the tasks' mean probe loss over the untrained one."""
+        """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
         trainer = self.trainer
         merged, outcome = self._merged()
         candidates = {"last": self.store.load(trainer.step, self.device).trained}
@@ -239,7 +240,7 @@ class RecFoundSystem(System):
     # Testing ---------------------------------------------------------------------------------------------------------
 
     def _test_tasks(self, outcome: MergeOutcome) -> tuple[Tests, Tests]:
-        """Tests of the kept candidate's tasks, and of the best single checkpoint's if they are asked for (else the same again)."""
+        """Test the tasks of the chosen candidate and, if requested, of the best single checkpoint."""
         built, config = self.built, self.config
         generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, self.testing.beams)
 
@@ -356,7 +357,7 @@ def _tasks_line(built: Built) -> str:
 
 @torch.no_grad()
 def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> list[dict[str, Any]]:
-    """Recommendations for a few test users, as titles; what they had before is masked."""
+    """Return recommendations for a few test users, as titles; items of their history are masked."""
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue

@@ -30,7 +30,7 @@ IN_ITEM_MODE = {
 
 
 def variants(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the changes of settings that make each row; controls that mean nothing in this history mode are left out."""
+    """Return the settings that make each row; controls without a meaning in this history mode are left out."""
     mode = history_of(config)
     without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else {ADAPTER_OFF})
     for name in VARIANTS:

@@ -86,5 +86,5 @@ def test_a_full_disk_is_told_with_what_to_do(monkeypatch, file, reason):
     monkeypatch.setattr(tempfile, "TemporaryFile", file)
     few = _rows(range(BLOCK))
     assert len(few.mapped()) == BLOCK, "as few need no file"
-    with pytest.raises(DataError, match=rf"temporary folder \({reason}.*\): set TMPDIR to a folder with room"):
+    with pytest.raises(DataError, match=rf"temporary folder \({reason}.*\)\. Set TMPDIR to a larger folder"):
         _rows(range(BLOCK + 1))

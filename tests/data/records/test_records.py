@@ -75,7 +75,7 @@ def test_all_thirteen_names(spec):
             "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'",
         ),
         (_line(PM, text=["", "a"]), "key 'text': the prompt is empty"),
-        (_line(PM, text=["a\ud800", "b"]), "key 'text': half of a surrogate pair"),
+        (_line(PM, text=["a\ud800", "b"]), "key 'text': got an unpaired surrogate"),
         (_line(PM, id=[1]), "key 'id': must be text or a whole number, not a list"),
         (_line(PM, answer="no"), "key 'answer': a record of Product_Matching has text, task and id"),
         (_line(PM, task="Emb_user"), "key 'text': a record of Emb_user has query, pos, neg, task and id"),
@@ -132,7 +132,7 @@ def test_many_answers_are_no_choices(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_texts(tmp_path):
-    """A file of 8 MB is indexed and read back in the memory of a few of its lines; what is kept is what a file of short texts keeps."""
+    """A file of 8 MB is indexed and read in the memory of a few lines; the index is as large as that of short texts."""
     kept, most = [], []
     for length in (10, 40_000):
         path = _write(

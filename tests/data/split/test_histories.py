@@ -10,7 +10,7 @@ pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=40)
 
 
 def _histories(rows):
-    users, items = (np.array(column, dtype=np.int64) for column in (zip(*rows) if rows else ((), ())))
+    users, items = (np.array(column, dtype=np.int64) for column in (zip(*rows, strict=True) if rows else ((), ())))
     return Histories.from_pairs(users, items, 6)
 
 
@@ -21,7 +21,7 @@ def _expected(rows, user):
 @given(pairs, pairs)
 def test_order_of_arrival_is_kept(first, second):
     histories = _histories(first)
-    users, items = (np.array(column, dtype=np.int64) for column in (zip(*second) if second else ((), ())))
+    users, items = (np.array(column, dtype=np.int64) for column in (zip(*second, strict=True) if second else ((), ())))
     longer = histories.followed_by(users, items)
     for user in range(6):
         assert histories.of(user).tolist() == _expected(first, user)
@@ -41,4 +41,4 @@ def test_padded_keeps_the_last_items_and_pads_on_the_right(rows, users, longest)
 def test_flat(rows, users):
     row, item = _histories(rows).flat(np.array(users, dtype=np.int64))
     expected = [(index, item) for index, user in enumerate(users) for item in _expected(rows, user)]
-    assert list(zip(row.tolist(), item.tolist())) == expected
+    assert list(zip(row.tolist(), item.tolist(), strict=True)) == expected

@@ -5,7 +5,8 @@ from tests.data.task.hand_made import examples_of, task_of, training_data
 
 def test_i2i_pairs_and_their_order():
     # Together: 0-1 once, 0-2 once, 1-2 twice. Following within a window of one: 0 -> 1 once, 1 -> 2 twice.
-    # Scores: (0, 1) = 2/sqrt(2), (0, 2) = 1/sqrt(2), (1, 0) = 1/sqrt(2), (1, 2) = 4/2, (2, 0) = 1/sqrt(2), (2, 1) = 2/2.
+    # Scores: (0, 1) = 2/sqrt(2), (0, 2) = 1/sqrt(2), (1, 0) = 1/sqrt(2), (1, 2) = 4/2, (2, 0) = 1/sqrt(2), (2, 1) =
+    # 2/2.
     task = task_of("I2I", window=1, neighbours=10)
     assert [(e.query, e.positive) for e in examples_of(task)] == [(0, 1), (0, 2), (1, 2), (1, 0), (2, 1), (2, 0)]
     assert sorted(task.example(0).known) == [0, 1, 2]

@@ -17,7 +17,7 @@ INTER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 
 
 def _interactions(held_out_seed: int) -> list[list]:
-    """Twelve users; the seed decides the last two rows of each, their ratings, times and whether they name new items."""
+    """Twelve users; the seed draws the last two rows of each: ratings, times and whether they name new items."""
     rows, training, held_out = [INTER], np.random.default_rng(0), np.random.default_rng(held_out_seed)
     for user in range(12):
         items = training.permutation(24)[:5]
@@ -89,7 +89,7 @@ def test_histories_keep_recboles_order_with_equal_times(tiny_path):
         start, stop = source.indptr[index], source.indptr[index + 1]
         found = [
             (source.catalogue.tokens[row], value)
-            for row, value in zip(source.items[start:stop], source.ratings[start:stop])
+            for row, value in zip(source.items[start:stop], source.ratings[start:stop], strict=True)
         ]
         assert all(rating[token, item] == value for item, value in found)
 
@@ -108,7 +108,7 @@ def test_ratings_are_those_of_the_file_though_recbole_normalises_them(write_data
     told = {(user, item): value for user, item, value, _ in rows}
     for index, token in enumerate(source.users):
         start, stop = source.indptr[index], source.indptr[index + 1]
-        for row, value in zip(source.items[start:stop], source.ratings[start:stop]):
+        for row, value in zip(source.items[start:stop], source.ratings[start:stop], strict=True):
             assert value == told[token, source.catalogue.tokens[row]]
 
 

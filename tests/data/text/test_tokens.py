@@ -36,7 +36,7 @@ def test_pad_keeps_rows_and_marks_them(rows, fill, left):
     ids, mask = pad(rows, fill, left)
     assert ids.shape == mask.shape == (len(rows), max(1, max(map(len, rows))))
     assert ids.dtype == mask.dtype == np.int64
-    for row, line, real in zip(rows, ids, mask):
+    for row, line, real in zip(rows, ids, mask, strict=True):
         assert line[real == 1].tolist() == row
         assert (line[real == 0] == fill).all()
         edge = real[::-1] if left else real

@@ -46,7 +46,8 @@ def test_a_batch_writes_what_single_prompts_write(adapted, backbone):
     prompts = _prompts(backbone.tokenizer)
     together = _generator(adapted, backbone.tokenizer).tokens(prompts, TASKS, 8)
     alone = [
-        _generator(adapted, backbone.tokenizer, batch_rows=1).tokens([p], [t], 8)[0] for p, t in zip(prompts, TASKS)
+        _generator(adapted, backbone.tokenizer, batch_rows=1).tokens([p], [t], 8)[0]
+        for p, t in zip(prompts, TASKS, strict=True)
     ]
     assert together == alone and any(together)
 
@@ -104,7 +105,7 @@ def test_held_generation_equals_the_slow_reference(adapted, backbone):
     tokenizer = backbone.tokenizer
     texts = plain_tokens(TEXTS, tokenizer)
     written = _generator(adapted, tokenizer).tokens(_prompts(tokenizer), TASKS, 3, trie_of(TEXTS, tokenizer, HOST))
-    for prompt, task, tokens in zip(_prompts(tokenizer), TASKS, written):
+    for prompt, task, tokens in zip(_prompts(tokenizer), TASKS, written, strict=True):
         assert tokens == constrained_greedy(adapted, prompt, task, texts, tokenizer.eos_token_id)
 
 
@@ -117,7 +118,7 @@ def test_many_beams_find_the_likeliest_text(adapted, backbone):
         [[*row, tokenizer.eos_token_id] for row in plain_tokens(texts, tokenizer)],
     )
     written = _generator(adapted, tokenizer, beams=8).answers(_prompts(tokenizer), TASKS, 3, trie)
-    for prompt, task, text in zip(_prompts(tokenizer), TASKS, written):
+    for prompt, task, text in zip(_prompts(tokenizer), TASKS, written, strict=True):
         likelihoods = []
         for row in ids:
             with torch.no_grad(), routing(adapted, task):
@@ -139,7 +140,7 @@ def test_the_mask_is_the_references(texts, data):
     rows = [[*row, *[end] * (length - len(row))] for row in rows]
     ids = torch.tensor([[1] * prompt + row for row in rows], dtype=torch.long)
     scores = HoldToTrie(trie, prompt)(ids, torch.zeros(len(rows), vocabulary))
-    for row, score in zip(rows, scores):
+    for row, score in zip(rows, scores, strict=True):
         assert {token for token in range(vocabulary) if score[token] == 0} == allowed_tokens(row, texts, end)
 
 
@@ -153,7 +154,7 @@ def test_margins_are_differences_of_log_probabilities(adapted, backbone):
     prompts = _prompts(backbone.tokenizer)
     first, second = (plain_tokens([word], backbone.tokenizer)[0][0] for word in ("yes", "no"))
     found = _generator(adapted, backbone.tokenizer, batch_rows=2).margins(prompts, TASKS, first, second)
-    for margin, prompt, task in zip(found, prompts, TASKS):
+    for margin, prompt, task in zip(found, prompts, TASKS, strict=True):
         with torch.no_grad():
             logits = (
                 adapted(input_ids=torch.from_numpy(prompt).unsqueeze(0), tmole_tasks=[task])

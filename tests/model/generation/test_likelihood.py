@@ -70,7 +70,7 @@ def test_of_a_large_catalogue_only_the_best_are_ranked_anew(small_run):
     plain = model.full_sort_predict(batch).reshape(len(batch), -1)
     model.rerank = GenerativeRanking(model, model.parts.data.collator, 5)
     scores = model.full_sort_predict(batch).reshape(len(batch), -1)
-    for before, after, history in zip(plain, scores, batch[model.history_field]):
+    for before, after, history in zip(plain, scores, batch[model.history_field], strict=True):
         # What the evaluation masks uses up no candidate.
         left = before.clone()
         left[[0, *history.tolist()]] = -torch.inf

@@ -54,7 +54,7 @@ def test_values_and_gradients_equal_the_loop(block, combine, stochastic):
         wanted = [h, *bank.parameters()]
         loss = (hidden * torch.arange(1.0, 13.0)).sum() + 0.1 * divergence.sum()
         gradients.append(torch.autograd.grad(loss, wanted, allow_unused=True))
-    for name, mine, reference in zip(["h", *dict(bank.named_parameters())], *gradients):
+    for name, mine, reference in zip(["h", *dict(bank.named_parameters())], *gradients, strict=True):
         if mine is None or reference is None:
             other = reference if mine is None else mine
             assert other is None or not other.any(), name

@@ -135,7 +135,7 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_checkpoint=file.pth"], "is a pickle"),
         (["--domain=gender", "--base_checkpoint=file.pth", "--trust_checkpoint"], "not a checkpoint of RecBole"),
         (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
-        (["--domain=gender,gender"], "named twice"),
+        (["--domain=gender,gender"], "specified more than once"),
         (["--domain=gender", "--tuning_baselines=full,BPR"], "unknown way of fine-tuning 'BPR'"),
         (
             ["--domain=gender", "--tuning_baselines=full", "--tuning_args={head: {learning_rate: 1}}"],
@@ -165,7 +165,7 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         ),
         (
             ["--domain=timestamp:hour", "--base_model=BPR", "--control=permuted_domains"],
-            "control: permuted_domains: timestamp:hour",
+            "control: got permuted_domains with timestamp:hour",
         ),
         (["--list_layers"], "list_layers: name a checkpoint"),
     ],
