@@ -43,7 +43,15 @@ setup(
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
         "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13", "hyperopt>=0.2.7"],
-        "quality": ["ruff>=0.17,<0.18", "mypy>=2.4,<2.5", "import-linter>=2.3", "types-PyYAML", "types-tqdm"],
+        "quality": [
+            "ruff>=0.17,<0.18",
+            "mypy>=2.4,<2.5",
+            "import-linter>=2.3",
+            "pandas-stubs",
+            "scipy-stubs",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
     },
     license="MIT",

@@ -115,12 +115,12 @@ def test_files_alone(small_run, files):
         (
             {"task_files": {"train": ["a.jsonl"], "test": ["b.jsonl"]}},
             ConfigError,
-            "every record of the training files is asked in",
+            "every question of the training files is also in",
         ),
         (
             {"task_files": ["c.jsonl"], "max_prompt_tokens": 5000},
             ConfigError,
-            "max_prompt_tokens: 5000, but .* tokens at most",
+            "max_prompt_tokens: got 5000, expected at most 2048",
         ),
         (
             {"task_files": ["c.jsonl"], "prompts": {"SR": "{{ history }}"}},

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -93,7 +94,8 @@ class ItemToItem(EmbeddingTask):
         """Count how often a column's item comes within the window after a row's, [items, items]."""
         items, size = self.source.items, len(self.source.catalogue)
         user = np.repeat(np.arange(len(self.source.users)), self.source.lengths)
-        counts = sp.csr_matrix((size, size), dtype=np.float32)  # type: ignore[arg-type]  # a shape
+        shape: Any = (size, size)  # scipy-stubs expect data here
+        counts = sp.csr_matrix(shape, dtype=np.float32)
         for gap in range(1, self.options.window + 1):
             same = user[:-gap] == user[gap:]
             ones = np.ones(int(same.sum()), dtype=np.float32)
