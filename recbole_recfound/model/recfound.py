@@ -18,7 +18,7 @@ from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import Decoder, decode, decoder_of, full_precision, head_of
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
-from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader
+from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader, NoInteractions
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
@@ -41,14 +41,6 @@ from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
 from recbole_recfound.model.user_tower import ROUTE, UserTower
-
-
-class NoInteractions:
-    """The attributes that RecBole's models read of a data set, for runs without users and items."""
-
-    def num(self, field: str) -> int:
-        """Return the number of ids of a field: the padding alone."""
-        return 1
 
 
 class RecFound(GeneralRecommender):

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, init_seed
 from tqdm import tqdm
@@ -16,14 +15,13 @@ from tqdm import tqdm
 from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
-from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.task import TASKS
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.device import choose_precision, is_gpu
+from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -43,26 +41,6 @@ from recbole_recfound.trainer.schedule import progress, rate_factor
 
 _SMOOTH = 0.9
 _REPORT_SECONDS = 20.0
-
-
-def build_accelerator(config: Any) -> Accelerator:
-    """Return accelerate's engine for the device and precision of a run.
-
-    Args:
-        config: `device`, `precision` and `batch_args`.
-    """
-    device = config["device"]
-    if AcceleratorState._shared_state:
-        # accelerate fixes precision and device at a process's first run for all later ones.
-        AcceleratorState._reset_state(reset_partial_state=True)
-    if is_gpu(device) and device.index is not None:
-        # accelerate uses the current device.
-        torch.accelerator.set_device_index(device.index)
-    return Accelerator(
-        mixed_precision=choose_precision(config["precision"], device),
-        cpu=not is_gpu(device),
-        gradient_accumulation_steps=BatchOptions.of(config["batch_args"], "batch_args").accumulation,
-    )
 
 
 class RecFoundTrainer(Trainer):

@@ -112,3 +112,11 @@ class HistoryLoader:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset, self.collate_fn = dataset, HistoryCollate(dataset)
+
+
+class NoInteractions:
+    """The attributes that RecBole's models read of a data set, for runs without users and items."""
+
+    def num(self, field: str) -> int:
+        """Return the number of ids of a field: the padding alone."""
+        return 1
