@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -29,12 +29,35 @@ from recbole_recfound.model.parts import RecFoundParts, build_adapted
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.runtime.run_folder import CONFIG, RESULTS, write_text
 
-if TYPE_CHECKING:
-    from recbole_recfound.model.recfound import RecFound
-
 ADAPTER = "adapter"
 HEAD, VECTORS, STATISTICS = "head.safetensors", "item_embeddings.safetensors", "statistics.safetensors"
 ITEMS, MODEL = "items.jsonl", "model.json"
+
+
+class WritableModel(Protocol):
+    """What writing and restoring need of RecFound.
+
+    Attributes:
+        backbone: LLM with its adapter.
+        parts: what the model was built from.
+        history: its history mode.
+    """
+
+    backbone: PeftModel
+    parts: RecFoundParts
+    history: History
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield all parameters with their names."""
+
+    def item_statistics(self) -> dict[str, torch.Tensor]:
+        """Return what `restore_items` needs beside the item vectors."""
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return the item vectors [num_items, d]."""
+
+    def restore_items(self, vectors: torch.Tensor | None, statistics: Mapping[str, torch.Tensor]) -> None:
+        """Serve with the item vectors of a finished run."""
 
 
 class RunSettings(dict):
@@ -88,7 +111,7 @@ class SavedModel:
     forms: Mapping[str, Mapping[str, str]]
 
     @torch.no_grad()
-    def restore(self, model: RecFound) -> None:
+    def restore(self, model: WritableModel) -> None:
         """Give a RecFound that was built from these parts its weights, item vectors and statistics.
 
         Raises:
@@ -108,12 +131,12 @@ class SavedModel:
             ) from None
 
 
-def write_model(folder: Path, model: RecFound, data: MultiTaskData, trained: Mapping[str, torch.Tensor]) -> None:
+def write_model(folder: Path, model: WritableModel, data: MultiTaskData, trained: Mapping[str, torch.Tensor]) -> None:
     """Write everything that loading needs.
 
     Args:
         folder: the run folder; it has `config.yaml` already.
-        model: RecFound, in eval, with item texts encoded by its weights.
+        model: WritableModel, in eval, with item texts encoded by its weights.
         data: its catalogue and tasks.
         trained: trained parameters by name.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ import torch
 from recbole_recfound.config.history import history_name
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import HistorySource, Indices, PairCollator
+from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import next_item_loss
+from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.runtime import registry
 from recbole_recfound.runtime.registry import Registry
-
-if TYPE_CHECKING:
-    from recbole_recfound.model.recfound import RecFound
 
 HISTORIES: Registry[type[History]] = registry.HISTORIES
 """History modes by name."""
@@ -40,6 +39,39 @@ def history_of(config: Any) -> type[History]:
         ConfigError: no mode has this name.
     """
     return HISTORIES[history_name(config)]
+
+
+class HistoryModel(Protocol):
+    """What a history mode needs of the model.
+
+    Attributes:
+        user_tower: reads soft tokens or text.
+        item_table: gives soft tokens and item vectors with gradients.
+        temperature: of the softmax over the catalogue.
+        sampled_items: items drawn for a sampled softmax; 0: all items.
+        masks_history: items of the history are no candidates.
+        parts: what the model was built from, with `targets_per_row`.
+        device: of the model.
+        training: whether the model is being trained.
+    """
+
+    user_tower: UserTower
+    item_table: ItemTable
+    temperature: float
+    sampled_items: int
+    masks_history: bool
+    parts: Any
+    device: Any
+    training: bool
+
+    def table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return soft tokens and item vectors [num_items, d] of a model in eval."""
+
+    def encode(self, task: str, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Encode texts under the route of one task."""
+
+    def text_vectors(self, task: str) -> torch.Tensor:
+        """Return the vectors of all items' sentences under the route of a task."""
 
 
 class History(ABC):
@@ -110,11 +142,11 @@ class History(ABC):
         """
 
     @abstractmethod
-    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+    def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
         """Return the loss [B] of each example that `collate` made."""
 
     @abstractmethod
-    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode histories for evaluation and serving.
 
         Args:
@@ -126,7 +158,7 @@ class History(ABC):
             [B, d], normalised.
         """
 
-    def item_vectors(self, model: RecFound, vectors: torch.Tensor) -> torch.Tensor:
+    def item_vectors(self, model: HistoryModel, vectors: torch.Tensor) -> torch.Tensor:
         """Return what users are ranked against, [num_items, d], normalised.
 
         Args:
@@ -153,7 +185,7 @@ class SequenceHistory(History):
         """Return the part of a history that the model can read."""
         return row
 
-    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+    def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
         """Return the mean next-item loss [B] over each sequence's positions."""
         soft_tokens, items = model.item_table()
         return next_item_loss(
@@ -167,7 +199,7 @@ class SequenceHistory(History):
         )
 
     @abstractmethod
-    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
         """Return the user's vector [B, L, d] at every position, normalised.
 
         Args:

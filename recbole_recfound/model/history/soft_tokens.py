@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
 from recbole_recfound.data.history import Indices
-from recbole_recfound.model.history.base import SequenceHistory, register_history
-
-if TYPE_CHECKING:
-    from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, register_history
 
 
 @register_history("item")
@@ -27,11 +23,11 @@ class SoftTokens(SequenceHistory):
         """Collate sequences of item ids."""
         return self.source.sequences(tasks, rows)
 
-    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
         """Run the user tower over the soft tokens."""
         return model.user_tower.over_items(soft_tokens, part.items)
 
-    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the last item of each history."""
         rows = torch.arange(len(items), device=items.device)
         return model.user_tower.over_items(model.table()[0], items)[rows, (lengths - 1).clamp(min=0)]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from recbole_recfound.data.batches import SequenceBatch
 from recbole_recfound.data.history import Indices
-from recbole_recfound.model.history.base import SequenceHistory, register_history
-
-if TYPE_CHECKING:
-    from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, register_history
 
 
 @register_history("positions")
@@ -29,12 +25,12 @@ class TextPositions(SequenceHistory):
         rows = [row[-len(self.visible(row[:-1])) - 1 :] for row in rows]
         return replace(self.source.sequences(tasks, rows), **self.source.titles([row[:-1] for row in rows]))
 
-    def states(self, model: RecFound, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
         """Run the user tower over the text, one state per title."""
         assert part.token_ids is not None and part.token_mask is not None and part.ends is not None
         return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
 
-    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the end of each history's last title."""
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
         last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=items.device)

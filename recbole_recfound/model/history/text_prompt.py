@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,11 +10,8 @@ import torch
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import Indices, PairCollator
 from recbole_recfound.data.task import PairExample
-from recbole_recfound.model.history.base import History, register_history
+from recbole_recfound.model.history.base import History, HistoryModel, register_history
 from recbole_recfound.model.user_tower import ROUTE
-
-if TYPE_CHECKING:
-    from recbole_recfound.model.recfound import RecFound
 
 
 @register_history("prompt")
@@ -47,7 +43,7 @@ class TextPrompt(History):
             tasks, [PairExample(row, int(item), (), row) for row, item in zip(rows, answers, strict=True)]
         )
 
-    def losses(self, model: RecFound, part: SequenceBatch) -> torch.Tensor:
+    def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
         """Raise, as `collate` does.
 
         Raises:
@@ -55,11 +51,11 @@ class TextPrompt(History):
         """
         raise TypeError("history mode 'prompt' has no sequences")
 
-    def user_vectors(self, model: RecFound, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the pooled vector of each history's prompt."""
         histories = self.source.histories(items, lengths)
         return model.encode(ROUTE, *self.source.prompts(histories))
 
-    def item_vectors(self, model: RecFound, vectors: torch.Tensor) -> torch.Tensor:
+    def item_vectors(self, model: HistoryModel, vectors: torch.Tensor) -> torch.Tensor:
         """Return the pooled vectors of the items' sentences under the route of U2I."""
         return model.text_vectors(ROUTE)
