@@ -136,7 +136,10 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender", "--base_checkpoint=file.pth", "--trust_checkpoint"], "not a checkpoint of RecBole"),
         (["--domain=gender", "--base_checkpoint=."], "neither a RecBole .pth file"),
         (["--domain=gender,gender"], "specified more than once"),
-        (["--domain=gender", "--tuning_baselines=full,BPR"], "unknown way of fine-tuning 'BPR'"),
+        (
+            ["--domain=gender", "--tuning_baselines=full,BPR"],
+            "tuning_baselines: got ['full', 'BPR'], expected names among frozen, full",
+        ),
         (
             ["--domain=gender", "--tuning_baselines=full", "--tuning_args={head: {learning_rate: 1}}"],
             "tuning_args: head",
