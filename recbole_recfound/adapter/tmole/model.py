@@ -29,8 +29,16 @@ class TMoLEModel(BaseTuner):
         adapter_name: name of the adapter.
 
     Example:
-        >>> model = get_peft_model(backbone, TMoLEConfig(task_type="CAUSAL_LM"))
-        >>> model(input_ids=ids, tmole_tasks=["U2I", "AG"])  # one task per row
+        >>> from peft import get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from recbole_recfound.adapter import TMoLEConfig
+        >>> sizes = dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=9)
+        >>> kinds = ["embedding", "generative"]
+        >>> config = TMoLEConfig(task_type="CAUSAL_LM", r=2, task_names=["U2I", "SR"], task_kinds=kinds)
+        >>> model = get_peft_model(LlamaForCausalLM(LlamaConfig(**sizes)), config)
+        >>> ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+        >>> model(input_ids=ids, tmole_tasks=["U2I", "SR"]).logits.shape  # one task per row
+        torch.Size([2, 3, 9])
         >>> with model.routing("SR"):  # any part of the backbone, one task for all rows
         ...     hidden = model.get_base_model().model(ids).last_hidden_state
     """

@@ -10,9 +10,9 @@ class TokenTable:
     """Token ids of many texts in one flat array (CSR), so that 100,000 items cost two arrays and no Python lists.
 
     Example:
-        >>> table = TokenTable.of(["Toy Story", "GoldenEye"], tokenizer, max_tokens=64)
-        >>> table[1]
-        array([...], dtype=int32)
+        >>> table = TokenTable(np.array([7, 8, 9], dtype=np.int32), np.array([0, 2, 3]))
+        >>> table[0], table.lengths
+        (array([7, 8], dtype=int32), array([2, 1]))
     """
 
     def __init__(self, flat: np.ndarray, offsets: np.ndarray) -> None:
