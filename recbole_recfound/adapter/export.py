@@ -58,7 +58,13 @@ def export_lora(
 
 
 def save_lora(config: LoraConfig, state: dict[str, torch.Tensor], folder: str | Path) -> None:
-    """Write what `export_lora` returned as an adapter folder in PEFT's format (JSON and safetensors)."""
+    """Write what `export_lora` returned as an adapter folder in PEFT's format (JSON and safetensors).
+
+    Args:
+        config: configuration from `export_lora`.
+        state: weights by name from `export_lora`.
+        folder: target; created if missing.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))

@@ -89,6 +89,11 @@ def _lines(path: Path, encoding: str | None) -> list[str]:
 def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
     """Return the columns of an atomic file and their types, in file order.
 
+    Args:
+        path: the atomic file, for messages.
+        line: its first line.
+        separator: between columns.
+
     Raises:
         DataError: a column without a known type, or a column twice.
     """
@@ -104,12 +109,26 @@ def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
 
 
 def wrong_cells(path: Path, number: int, found: int, wanted: int, separator: str) -> DataError:
-    """Return the error for a row with the wrong number of cells."""
+    """Return the error for a row with the wrong number of cells.
+
+    Args:
+        path: the atomic file.
+        number: line number, from 1.
+        found: number of cells.
+        wanted: number of columns.
+        separator: between columns.
+    """
     advice = f"a '{separator.encode('unicode_escape').decode()}' inside a text cell must be replaced"
     return DataError(f"{path}:{number}: {found} cells where the header has {wanted} ({advice})")
 
 
 def not_in_encoding(path: Path, number: int, encoding: str | None) -> DataError:
-    """Return the error for a row that is not text in the file's encoding."""
+    """Return the error for a row that is not text in the file's encoding.
+
+    Args:
+        path: the atomic file.
+        number: line number, from 1.
+        encoding: the setting; None: UTF-8.
+    """
     name = (encoding or "utf-8").upper()
     return DataError(f"{path}:{number}: not {name}; convert the file, or name its encoding (encoding: latin-1)")

@@ -294,5 +294,11 @@ class _Patchwork:
         self.whole = {key: values.clone() for key, values in whole.items()}
 
     def put(self, rows: torch.Tensor, part: Collected) -> None:
+        """Replace the scores of some rows.
+
+        Args:
+            rows: int64 [n], rows of the phase to replace.
+            part: their new scores, one entry per row of `rows`.
+        """
         for key, values in part.items():
             self.whole[key][rows] = values.to(self.whole[key].dtype)

@@ -114,7 +114,13 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
 
 
 def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[Row, nn.Module]:
-    """Train and test like `fit_and_score`, and return the model at its best checkpoint as well."""
+    """Train and test like `fit_and_score`, and return the model at its best checkpoint as well.
+
+    Args:
+        config: the model's settings.
+        splits: its data.
+        deadline: a time of `time.monotonic()` in seconds, see `fit_and_score`; None: no limit.
+    """
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, splits.train_set).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -150,6 +156,12 @@ def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, 
     begin = time.monotonic()
 
     def after_epoch(epoch: int, score: float) -> None:
+        """Note the time, and stop training if the next epoch would probably end after the deadline.
+
+        Args:
+            epoch: number of the validated epoch, not used.
+            score: its validation score, not used.
+        """
         ends.append(time.monotonic())
         last = ends[-1] - (ends[-2] if len(ends) > 1 else begin)
         if deadline is not None and ends[-1] + last > deadline:

@@ -36,7 +36,13 @@ class RepairingFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Implement Python's finder protocol: None means "not found here"."""
+        """Implement Python's finder protocol: None means "not found here".
+
+        Args:
+            fullname: module that is imported.
+            path: search path of its package.
+            target: module that is reloaded.
+        """
         if fullname not in self._repairs:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -51,7 +51,13 @@ class AliasFinder(MetaPathFinder, Loader):
         return matching[0] if fullname.startswith(ALIAS) and matching else None
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return the spec of an alias, or None."""
+        """Return the spec of an alias, or None.
+
+        Args:
+            fullname: module that is imported.
+            path: search path of its package.
+            target: module that is reloaded.
+        """
         return ModuleSpec(fullname, self) if self._plugin(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:

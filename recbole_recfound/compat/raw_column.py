@@ -10,7 +10,12 @@ Numbers = TypeVar("Numbers", np.ndarray, torch.Tensor)
 
 
 def raw_range(dataset: Dataset, field: str) -> tuple[float, float] | None:
-    """Return a column's minimum and maximum before normalisation (stored by our repair of RecBole), or None."""
+    """Return a column's minimum and maximum before normalisation (stored by our repair of RecBole), or None.
+
+    Args:
+        dataset: RecBole's data set.
+        field: name of the column.
+    """
     return getattr(dataset, "raw_ranges", {}).get(field)
 
 

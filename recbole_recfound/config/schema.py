@@ -200,7 +200,12 @@ def rule_of_recbole(key: str, defaults: Iterable[Setting]) -> Rule:
 
 
 def problem(rule: Rule, value: Any) -> str | None:
-    """Return what is wrong with a value ("got X, expected Y"), or None."""
+    """Return what is wrong with a value ("got X, expected Y"), or None.
+
+    Args:
+        rule: of the key.
+        value: to be checked.
+    """
     if value is None:
         return None if rule.nullable else f"got nothing, expected {expected(rule)}"
     if not _has_type(rule, value) or not all(_within(rule, number) for number in _numbers(value)):
@@ -216,6 +221,10 @@ def from_text(rule: Rule, text: str) -> Any:
 
     A text key takes it literally (`~`, `None` and `null` are empty where that is allowed). A list may be typed with
     commas alone. Everything else is YAML; text that is not, or does not fit, is returned unchanged, for `problem`.
+
+    Args:
+        rule: of the key.
+        text: as typed.
     """
     if rule.nullable and text in ("~", "None", "null"):
         return None
@@ -232,7 +241,12 @@ def from_text(rule: Rule, text: str) -> Any:
 
 
 def normal(rule: Rule, value: Any) -> Any:
-    """Return a value in the form that is stored: a path as text, a single text as a list of one where a list is due."""
+    """Return a value in the form that is stored: a path as text, a single text as a list of one where a list is due.
+
+    Args:
+        rule: of the key.
+        value: as given.
+    """
     if isinstance(value, Path):
         value = str(value)
     return [value] if rule.is_text_list and isinstance(value, str) else value

@@ -57,7 +57,13 @@ class Settings(dict[str, Any]):
         self.notes: list[str] = list(getattr(values, "notes", []))
 
     def put(self, key: str, value: Any, origin: str = "") -> None:
-        """Set a key, merging mappings of options with what is there."""
+        """Set a key, merging mappings of options with what is there.
+
+        Args:
+            key: name of the setting.
+            value: its value.
+            origin: file and line, or `COMMAND_LINE`.
+        """
         self[key] = merged_value(key, self.get(key), value)
         self.origins[key] = origin
 
@@ -98,12 +104,23 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def merged_value(key: str, weaker: Any, stronger: Any) -> Any:
-    """Return the value of a key that two sources give: the stronger one, or both merged for our mappings of options."""
+    """Return the value of a key that two sources give: the stronger one, or both merged for our mappings of options.
+
+    Args:
+        key: name of the setting.
+        weaker: value of the weaker source.
+        stronger: value of the stronger source.
+    """
     return _merged(weaker, stronger, merge_depth(key))
 
 
 def merged(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of two sources; our mappings of options are merged key by key."""
+    """Return the settings of two sources; our mappings of options are merged key by key.
+
+    Args:
+        weaker: settings by key.
+        stronger: settings that win.
+    """
     return {**weaker, **{key: merged_value(key, weaker.get(key), value) for key, value in stronger.items()}}
 
 

@@ -95,7 +95,12 @@ class Collator:
         return self.history.held_out(self, tasks, histories, answers)
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
-        """Collate queries with the distinct items of the batch."""
+        """Collate queries with the distinct items of the batch.
+
+        Args:
+            tasks: task of each example.
+            examples: B pairs.
+        """
         wanted = [(task, row) for task, e in zip(tasks, examples, strict=True) for row in (e.positive, *e.negatives)]
         items = {key: index for index, key in enumerate(dict.fromkeys(wanted))}
         allowed = np.zeros((len(tasks), len(items)), dtype=bool)
@@ -123,7 +128,12 @@ class Collator:
     def queries(
         self, tasks: Sequence[str], queries: Sequence[str | int | tuple[int, ...]]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return tokens, mask and text mask of embedding queries; instruction tokens are not pooled."""
+        """Return tokens, mask and text mask of embedding queries; instruction tokens are not pooled.
+
+        Args:
+            tasks: task of each query.
+            queries: B texts, catalogue indices or histories of catalogue indices.
+        """
         filled = [self._query(task, query) for task, query in zip(tasks, queries, strict=True)]
         return text_batch(filled, self.tokenizer.pad_token_id)
 
@@ -142,7 +152,12 @@ class Collator:
         return torch.from_numpy(ids), mask, mask
 
     def generative(self, tasks: list[str], examples: Sequence[GenerativeExample]) -> list[GenerativeBatch]:
-        """Collate prompts followed by answers, in batches of similar length; only answer and end token have targets."""
+        """Collate prompts followed by answers, in batches of similar length; only answer and end token have targets.
+
+        Args:
+            tasks: task of each example.
+            examples: prompts with their answers.
+        """
         end = self.tokenizer.eos_token_id
         rows, labels = [], []
         for task, example in zip(tasks, examples, strict=True):
@@ -159,7 +174,12 @@ class Collator:
         return batches
 
     def prompt(self, task: str, example: GenerativeExample) -> np.ndarray:
-        """Return the token ids of the filled prompt, up to the answer."""
+        """Return the token ids of the filled prompt, up to the answer.
+
+        Args:
+            task: name of the task.
+            example: values of the slots.
+        """
         template = self.templates[RECORD if "prompt" in example.slots else task]
         data = {name: self._slot(*slot) for name, slot in example.slots.items()}
         return template.render(data, self.max_prompt_tokens)[0]

@@ -50,7 +50,12 @@ class HistorySource:
     max_tokens: int
 
     def extended(self, texts: ItemTexts, count: int) -> HistorySource:
-        """Return the source with `count` further items, whose texts are the last ones of `texts`."""
+        """Return the source with `count` further items, whose texts are the last ones of `texts`.
+
+        Args:
+            texts: of all items, the further ones last.
+            count: number of further items.
+        """
         return replace(self, texts=texts, item_ids=self.item_ids.extended(count))
 
     def histories(self, items: torch.Tensor, lengths: torch.Tensor) -> list[np.ndarray]:
@@ -144,7 +149,12 @@ class PairCollator(Protocol):
     """The part of `Collator` that collates queries with items."""
 
     def pairs(self, tasks: list[str], examples: Sequence[PairExample]) -> PairBatch:
-        """Collate queries with the distinct items of the batch."""
+        """Collate queries with the distinct items of the batch.
+
+        Args:
+            tasks: task of each example.
+            examples: B pairs.
+        """
 
 
 class HistoryCollator(Protocol):
@@ -154,9 +164,21 @@ class HistoryCollator(Protocol):
     sequences: ClassVar[bool]
 
     def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
-        """Collate training sequences of catalogue indices."""
+        """Collate training sequences of catalogue indices.
+
+        Args:
+            tasks: task of each row.
+            rows: B sequences of catalogue indices, oldest first.
+        """
 
     def held_out(
         self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
     ) -> SequenceBatch | PairBatch:
-        """Collate histories with one held-out answer each."""
+        """Collate histories with one held-out answer each.
+
+        Args:
+            pairs: collates queries with items.
+            tasks: task of each row.
+            histories: B histories of catalogue indices, oldest first.
+            answers: [B] catalogue index of each held-out item.
+        """

@@ -25,7 +25,12 @@ class ItemIds:
 
     @classmethod
     def of(cls, dataset: Dataset, catalogue: Catalogue) -> ItemIds:
-        """Match the tokens of a RecBole data set with those of a catalogue that has all of them."""
+        """Match the tokens of a RecBole data set with those of a catalogue that has all of them.
+
+        Args:
+            dataset: RecBole's data set.
+            catalogue: items with tokens.
+        """
         tokens = dataset.id2token(dataset.iid_field, np.arange(dataset.item_num))
         index_of_id = np.array([-1, *(catalogue.row_of[str(token)] for token in tokens[1:])], dtype=np.int64)
         return cls.from_indices(index_of_id, len(catalogue))

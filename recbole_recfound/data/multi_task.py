@@ -182,6 +182,10 @@ def build_record_data(
 def chosen_tasks(config: Any, tasks: Mapping[str, Task]) -> dict[str, Task]:
     """Return the tasks that `only_tasks` names, or all.
 
+    Args:
+        config: `only_tasks`.
+        tasks: all tasks by name.
+
     Raises:
         ConfigError: one of them is not there.
     """
@@ -192,7 +196,12 @@ def chosen_tasks(config: Any, tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 
 def catalogue_of(config: Any, train: Dataset) -> Catalogue:
-    """Read .item beside the interactions, if there is one."""
+    """Read .item beside the interactions, if there is one.
+
+    Args:
+        config: settings of the run.
+        train: RecBole's training part.
+    """
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     tokens = train.id2token(train.iid_field, train.inter_feat[train.iid_field].numpy())
     known = train.id2token(train.iid_field, np.arange(1, train.item_num))

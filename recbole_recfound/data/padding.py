@@ -13,7 +13,12 @@ too."""
 
 
 def rounded_up(length: int, multiple: int = WIDTH_STEP) -> int:
-    """Return the next multiple: a width that many batches share."""
+    """Return the next multiple: a width that many batches share.
+
+    Args:
+        length: number of tokens or items.
+        multiple: step of the width.
+    """
     return -(-length // multiple) * multiple
 
 
@@ -65,5 +70,11 @@ def pad(
 def pad_tokens(
     rows: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call `pad` with a width that many batches share (`WIDTH_STEP`): for whatever runs through the backbone."""
+    """Call `pad` with a width that many batches share (`WIDTH_STEP`): for whatever runs through the backbone.
+
+    Args:
+        rows: B rows of token ids.
+        fill: id of the padding.
+        left: pad on the left.
+    """
     return pad(rows, fill, left, multiple=WIDTH_STEP)

@@ -52,6 +52,11 @@ def text_tensors(
     """Return tokens, mask of real tokens and mask of the text's tokens, [B, T] each.
 
     The instruction takes at most half of `max_tokens`, the text the rest.
+
+    Args:
+        texts: B instructions with their texts.
+        tokenizer: of the backbone.
+        max_tokens: most tokens of one row.
     """
     instructions = [
         row[: max_tokens // 2] for row in plain_tokens([instruction for instruction, _ in texts], tokenizer)

@@ -123,7 +123,14 @@ class DomainScorer:
     def part_metrics(
         self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
     ) -> dict[str, float]:
-        """Compute `metrics` if only the rows of `index` were collected."""
+        """Compute `metrics` if only the rows of `index` were collected.
+
+        Args:
+            part: what was collected of these rows alone.
+            phase: `valid` or `test`.
+            index: bool [N] or int64 [n], places of these rows among those of the phase; None: all rows.
+            only: a single metric to compute, e.g. `ndcg@10`; None: all.
+        """
         rows = len(next(iter(part.values())))
         if not rows:
             return {}
@@ -156,12 +163,24 @@ class DomainScorer:
     def by_domain(
         self, collected: Collected, phase: str, number: int, only: str | None = None
     ) -> list[dict[str, float]]:
-        """Compute the metrics of each domain of type `number`; {} for one without rows."""
+        """Compute the metrics of each domain of type `number`; {} for one without rows.
+
+        Args:
+            collected: what `collect` returned for all rows of the phase.
+            phase: `valid` or `test`.
+            number: place of the type among `domains`.
+            only: a single metric to compute, e.g. `ndcg@10`; None: all.
+        """
         of_rows = self.domain[phase][:, number]
         return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
-        """Return each domain's validation score (`selected_by`), float64 [D]: higher is better, NaN where undefined."""
+        """Return each domain's validation score (`selected_by`), float64 [D]: higher is better, NaN where undefined.
+
+        Args:
+            collected: what `collect` returned for all validation rows.
+            number: place of the type among `domains`.
+        """
         return np.array(
             [self.score_of(metrics) for metrics in self.by_domain(collected, "valid", number, self.selected_by)]
         )
@@ -173,6 +192,10 @@ class DomainScorer:
 
     def summary(self, collected: Collected, phase: str) -> dict[str, Any]:
         """Return all results of a model for its row of the table.
+
+        Args:
+            collected: what `collect` returned for all rows of the phase.
+            phase: `valid` or `test`.
 
         Returns:
             `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`,

@@ -39,7 +39,12 @@ class Row:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def renamed(self, model: str, note: str | None = None) -> Row:
-        """Return the row under another name."""
+        """Return the row under another name.
+
+        Args:
+            model: the new name.
+            note: replaces the row's note; None: the note stays.
+        """
         return replace(self, model=model, note=self.note if note is None else note)
 
     def to_json(self) -> dict[str, Any]:

@@ -72,7 +72,12 @@ def run_tests(
 
 
 def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of the best constant answer, which needs no reading of the prompt."""
+    """Return the metrics of the best constant answer, which needs no reading of the prompt.
+
+    Args:
+        test: a task whose answers are among `choices`.
+        settings: `test_args` and `metric_decimal_place`.
+    """
     found = [score_texts(test, [choice] * len(test.examples), settings)["metrics"] for choice in test.choices]
     return max(found, key=lambda metrics: next(iter(metrics.values())))
 
@@ -86,6 +91,12 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
 
     With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
     answer's.
+
+    Args:
+        collator: makes the prompts.
+        generator: writes the answers.
+        test: examples of the task.
+        settings: `test_args` and `metric_decimal_place`.
     """
     prompts = [collator.prompt(test.task, example) for example in _generative(test.examples)]
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
@@ -141,7 +152,16 @@ def _generative(examples: Sequence[Example]) -> Sequence[GenerativeExample]:
 
 
 def score_texts(test: TaskTest, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Read and score answers, however they were made."""
+    """Read and score answers, however they were made.
+
+    Args:
+        test: examples of the task.
+        texts: the answer to each example, in their order.
+        settings: `test_args` and `metric_decimal_place`.
+
+    Returns:
+        `metrics`, and `invalid`, how many answers could not be read.
+    """
     references = [example.answer for example in _generative(test.examples)]
     labels = sorted({*test.choices, *references})
     parse = TASKS[test.task].parse

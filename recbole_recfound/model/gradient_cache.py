@@ -63,7 +63,12 @@ def random_state(device: torch.device) -> list[torch.Tensor]:
 
 
 def set_random_state(states: list[torch.Tensor], device: torch.device) -> None:
-    """Restore what `random_state` returned."""
+    """Restore what `random_state` returned.
+
+    Args:
+        states: of the host and, where there is a second one, of `device`.
+        device: for which `random_state` was called.
+    """
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.get_device_module(device).set_rng_state(states[1], device)
@@ -71,7 +76,12 @@ def set_random_state(states: list[torch.Tensor], device: torch.device) -> None:
 
 @contextmanager
 def as_random(states: list[torch.Tensor], device: torch.device) -> Iterator[None]:
-    """Run a block under an earlier random state, then restore the current one."""
+    """Run a block under an earlier random state, then restore the current one.
+
+    Args:
+        states: what `random_state` returned earlier.
+        device: for which `random_state` was called.
+    """
     now = random_state(device)
     set_random_state(states, device)
     try:

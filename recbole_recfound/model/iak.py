@@ -195,7 +195,12 @@ class IAK(AbstractRecommender):
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
     def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """Return H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain."""
+        """Return H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain.
+
+        Args:
+            hidden: H [B, ..., d], vectors inside the base.
+            domain: int64 [B, types], domains of each row; -1 for none.
+        """
         flat, each = _rows(hidden, domain)
         return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(
             hidden.shape

@@ -118,6 +118,12 @@ def backbone_of(config: Any) -> Backbone:
 def check_settings(config: Any, backbone: Backbone, history: type[History], ranks: bool) -> None:
     """Refuse settings that are fine one by one and make no model together.
 
+    Args:
+        config: the run's settings.
+        backbone: LLM that the run trains.
+        history: its history mode.
+        ranks: whether U2I on a data set is trained, so that there are rankings.
+
     Raises:
         ConfigError: naming them.
     """

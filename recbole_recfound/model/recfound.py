@@ -188,7 +188,12 @@ class RecFound(GeneralRecommender):
 
     @classmethod
     def of_saved(cls, saved: SavedModel, dataset: Dataset | None = None) -> "RecFound":
-        """Put a model together from the files of a run; see `from_run`."""
+        """Put a model together from the files of a run; see `from_run`.
+
+        Args:
+            saved: what `read_model` returned.
+            dataset: a data set that the model is to be used with; its items must be those of the run.
+        """
         if dataset is not None:
             theirs = dataset.field2id_token[dataset.iid_field][1:]
             ours = [saved.items.catalogue.tokens[index] for index in saved.items.item_ids.index_of_id[1:]]

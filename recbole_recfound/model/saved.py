@@ -57,7 +57,12 @@ class WritableModel(Protocol):
         """Return the item vectors [num_items, d]."""
 
     def restore_items(self, vectors: torch.Tensor | None, statistics: Mapping[str, torch.Tensor]) -> None:
-        """Serve with the item vectors of a finished run."""
+        """Serve with the item vectors of a finished run.
+
+        Args:
+            vectors: [num_items, d] as the run wrote them; None where nothing is ranked.
+            statistics: of `item_statistics`.
+        """
 
 
 class RunSettings(dict):

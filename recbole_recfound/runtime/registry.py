@@ -65,7 +65,12 @@ class Registry(Generic[T]):
         return decorate
 
     def add(self, name: str, entry: T) -> None:
-        """Register an entry; see `register`."""
+        """Register an entry; see `register`.
+
+        Args:
+            name: of the entry.
+            entry: class or function.
+        """
         known = self._entries.get(name)
         if known is not None and _origin(known) != _origin(entry):
             raise ConfigError(f"{self.noun} {name!r} is registered twice: by {_origin(known)} and by {_origin(entry)}")

@@ -65,7 +65,12 @@ class GroupConvergence:
         return self._worst_slopes[: self._count]
 
     def add(self, slopes: np.ndarray, worst_slope: float) -> None:
-        """Record one update after warm-up: slopes [K] of the tasks and the slope of the group's largest loss."""
+        """Record one update after warm-up: slopes [K] of the tasks and the slope of the group's largest loss.
+
+        Args:
+            slopes: [K] slopes of the tasks.
+            worst_slope: slope of the group's largest loss.
+        """
         self.window = np.concatenate([self.window, slopes[:, None]], axis=1)[:, -self.history :]
         if self._count == len(self._worst_slopes):
             self._worst_slopes = np.concatenate([self._worst_slopes, np.zeros(self._count)])

@@ -62,7 +62,12 @@ class CheckpointStore:
         self.keep = keep
 
     def save(self, checkpoint: Checkpoint, best_step: int) -> None:
-        """Write a checkpoint beside the others, rename it into place, then drop what is no longer needed."""
+        """Write a checkpoint beside the others, rename it into place, then drop what is no longer needed.
+
+        Args:
+            checkpoint: the step to write.
+            best_step: the best step so far, whose checkpoint is kept whole.
+        """
         target = self.path_of(checkpoint.step)
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -84,6 +89,10 @@ class CheckpointStore:
     def load(self, step: int, device: torch.device) -> Checkpoint:
         """Read one checkpoint.
 
+        Args:
+            step: optimiser steps done, one of `steps`.
+            device: where the trained tensors are put; those of `resume` stay on the host.
+
         Raises:
             DataError: a file is missing or damaged.
         """
@@ -91,7 +100,12 @@ class CheckpointStore:
 
     @staticmethod
     def read(folder: Path, device: torch.device) -> Checkpoint:
-        """Read the checkpoint in a folder; see `load`."""
+        """Read the checkpoint in a folder; see `load`.
+
+        Args:
+            folder: of one checkpoint, named as by `path_of`.
+            device: where the trained tensors are put; those of `resume` stay on the host.
+        """
         try:
             step = int(folder.name.removeprefix("step-"))
             trained = load_file(folder / TRAINED, device=str(device))
@@ -129,6 +143,10 @@ def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.T
 @torch.no_grad()
 def load_trained(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy saved tensors into the parameters.
+
+    Args:
+        parameters: trained parameters by name, changed in place.
+        tensors: saved values by the same names.
 
     Raises:
         DataError: names or shapes differ.

@@ -212,7 +212,13 @@ def collate_of(train_data: Any) -> Callable[[list[int]], Any]:
 
 
 def training_domains(domains: Any, train_set: Any, rows: np.ndarray) -> np.ndarray:
-    """Return the domain of each training row, int64 [N]; -1 for rows that are not drawn (`rows` False)."""
+    """Return the domain of each training row, int64 [N]; -1 for rows that are not drawn (`rows` False).
+
+    Args:
+        domains: one type of domain.
+        train_set: the N training rows, a data set of RecBole.
+        rows: bool [N], rows that may be drawn.
+    """
     found = domains.of(train_set.inter_feat).numpy().copy()
     found[~rows] = -1
     return found

@@ -62,7 +62,12 @@ class Probes:
 
     @torch.no_grad()
     def measure(self, model: torch.nn.Module, names: list[str]) -> dict[str, float]:
-        """Compute the mean probe loss of each named task, without dropout, leaving the random state unchanged."""
+        """Compute the mean probe loss of each named task, without dropout, leaving the random state unchanged.
+
+        Args:
+            model: the model that is probed; it returns to its mode of training or eval.
+            names: tasks to probe.
+        """
         if not names:
             return {}
         started = time.perf_counter()

@@ -85,6 +85,12 @@ def fold(lora_A: Tensor, lora_B: Tensor, gate: Tensor, scaling: float) -> tuple[
 
 
 def spread(gate: Tensor, scaling: float, wide_rank: int) -> Tensor:
-    """Spread gate [..., N] over the wide rank [..., N * r], times scaling."""
+    """Spread gate [..., N] over the wide rank [..., N * r], times scaling.
+
+    Args:
+        gate: [..., N] weight of each expert.
+        scaling: `lora_alpha / r`.
+        wide_rank: N * r, the rank of all experts together.
+    """
     rank = wide_rank // gate.shape[-1]
     return (gate * scaling).unsqueeze(-1).expand(*gate.shape, rank).flatten(-2)

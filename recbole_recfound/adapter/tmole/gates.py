@@ -61,6 +61,10 @@ class ForwardGates:
         Gates are recomputed if a layer takes its gate twice (a second forward), if its weights have changed, or if it
         needs a gradient that was not recorded: the last two can happen after a forward through the first layers alone.
         Writes through `.data` cannot be detected.
+
+        Args:
+            layer: the adapted layer.
+            plan: of the current batch.
         """
         if plan is not self.plan or torch.is_grad_enabled() != self.with_gradient:
             return None

@@ -48,7 +48,14 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
     def update_layer(
         self, adapter_name: str, config: TMoLEConfig, task_table: TaskTable, inference_mode: bool = False
     ) -> None:
-        """Add an adapter with float32 weights on the device of the base layer, whose dtype may differ."""
+        """Add an adapter with float32 weights on the device of the base layer, whose dtype may differ.
+
+        Args:
+            adapter_name: name of the new adapter.
+            config: its configuration.
+            task_table: embeddings of its tasks, shared by all layers.
+            inference_mode: freeze the new weights.
+        """
         self.r[adapter_name] = config.r
         self.scaling[adapter_name] = config.lora_alpha / config.r
         self.task_table[adapter_name] = task_table
@@ -71,7 +78,12 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
             table.to(self._linear().weight.device)
 
     def reset_parameters(self, adapter_name: str, init_weights: bool) -> None:
-        """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1)."""
+        """Initialise A as nn.Linear does, B at zero (or like A if not `init_weights`), the router from N(0, 1).
+
+        Args:
+            adapter_name: name of the adapter.
+            init_weights: B starts at zero, so that the adapter changes nothing before training.
+        """
         # The bound depends on d_in alone, so all experts can be drawn at once.
         nn.init.kaiming_uniform_(self.tmole_lora_A[adapter_name], a=math.sqrt(5))
         if init_weights:
@@ -83,14 +95,24 @@ class TMoLELayer(RoutedLayer, BaseTunerLayer):
         nn.init.zeros_(self.router_of(adapter_name).bias)
 
     def experts(self, adapter_name: str, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return views A [n * r, d_in] and B [d_out, n * r] of the plan's experts."""
+        """Return views A [n * r, d_in] and B [d_out, n * r] of the plan's experts.
+
+        Args:
+            adapter_name: name of the adapter.
+            plan: of the current batch.
+        """
         r = self.r[adapter_name]
         columns = slice(plan.experts.start * r, plan.experts.stop * r)
         return self.tmole_lora_A[adapter_name][columns], self.tmole_lora_B[adapter_name][:, columns]
 
     @torch.no_grad()
     def fold_task(self, adapter_name: str, task: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`)."""
+        """Return the adapter for one task as an ordinary LoRA: A [R, d_in], B [d_out, R], scaling 1 (see `fold`).
+
+        Args:
+            adapter_name: name of the adapter.
+            task: row of the task table.
+        """
         plan = self.task_table[adapter_name].plan((task,), self.tmole_lora_A[adapter_name].device)
         # A gate that underflowed to zero would be dropped as if closed: all layers keep the same rank.
         gate = self.gate(adapter_name, plan)[0].clamp_min(torch.finfo(torch.float32).tiny)
@@ -146,12 +168,21 @@ class Linear(nn.Module, TMoLELayer):
         return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
-        """Return an adapter's change of the weight for one task, [d_out, d_in] float32."""
+        """Return an adapter's change of the weight for one task, [d_out, d_in] float32.
+
+        Args:
+            adapter_name: name of the adapter.
+            task: row of the task table.
+        """
         lora_A, lora_B = self.fold_task(adapter_name, task)
         return lora_B @ lora_A
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the adapters to the base weight, for the one task of the current route.
+
+        Args:
+            safe_merge: refuse weights that are not finite.
+            adapter_names: adapters to merge; None: the active ones.
 
         Raises:
             RuntimeError: no route is set.

@@ -136,13 +136,23 @@ class TMoLEModel(BaseTuner):
         self._layers.append(layer)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one or several adapters active; only their experts, routers and task tables are trainable."""
+        """Make one or several adapters active; only their experts, routers and task tables are trainable.
+
+        Args:
+            adapter_name: one name or several.
+            inference_mode: keep the weights frozen.
+        """
         super().set_adapter(adapter_name, inference_mode=inference_mode)
         for name, table in self.tmole_task_table.items():
             table.requires_grad_(name in self.active_adapters and not inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
-        """Freeze or unfreeze adapters, task tables included."""
+        """Freeze or unfreeze adapters, task tables included.
+
+        Args:
+            adapter_names: one name or several.
+            requires_grad: whether the weights are trained.
+        """
         super().set_requires_grad(adapter_names, requires_grad)
         for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
             if name in self.tmole_task_table:

@@ -32,7 +32,12 @@ class RoutedLayer:
         return cast(nn.Linear, self.tmole_router[adapter_name])
 
     def gate(self, adapter_name: str, plan: Plan) -> torch.Tensor:
-        """Return the gate [K, n] of the plan's experts for each of its tasks."""
+        """Return the gate [K, n] of the plan's experts for each of its tasks.
+
+        Args:
+            adapter_name: name of the adapter.
+            plan: of a batch with K distinct tasks and n experts that are open to any of them.
+        """
         router = self.router_of(adapter_name)
         embedding = self.task_table[adapter_name](plan)
         return route(embedding, router.weight[plan.experts], router.bias[plan.experts], plan.open_experts)

@@ -49,6 +49,11 @@ class Route:
     def plan(self, table: TaskTable, rows: int, device: torch.device) -> Plan:
         """Return an adapter's plan for a batch of `rows` rows, computed once per forward.
 
+        Args:
+            table: the adapter's task table.
+            rows: B, the rows of the batch.
+            device: of the batch.
+
         Raises:
             ValueError: the batch does not have one row per task.
         """
@@ -71,7 +76,14 @@ class Route:
         return self._alone
 
     def rank_gate(self, layer: RoutedLayer, adapter_name: str, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
-        """Return a layer's gates over the wide rank, scaled: [B, n * r], or [1, n * r] if the batch has one task."""
+        """Return a layer's gates over the wide rank, scaled: [B, n * r], or [1, n * r] if the batch has one task.
+
+        Args:
+            layer: the adapted layer.
+            adapter_name: name of the adapter.
+            plan: of the current batch.
+            dtype: of the result.
+        """
         key = adapter_name, dtype
         gate = self._gates[key].take(layer, plan) if key in self._gates else None
         if gate is None:
@@ -81,7 +93,12 @@ class Route:
         return gate
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return `make()`, computed once per generation, during which the weights are constant."""
+        """Return `make()`, computed once per generation, during which the weights are constant.
+
+        Args:
+            key: identifies the value.
+            make: computes it.
+        """
         if not self.generating or torch.is_grad_enabled():
             return make()
         if key not in self._remembered:

@@ -64,6 +64,10 @@ class TaskTable(nn.Module):
         """Plan how a batch with these task ids, one per row, uses the experts.
 
         Only the small index tensors go to the device: nothing is read back from it.
+
+        Args:
+            tasks: B task ids.
+            device: of the index tensors.
         """
         distinct = sorted(set(tasks))
         ranges = [self.open_range(task) for task in distinct]

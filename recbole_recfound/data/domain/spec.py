@@ -70,7 +70,12 @@ def parse_domain(text: str) -> DomainSpec:
 
 
 def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
-    """Return the edges of a numeric rule, float64; quantiles of `values` (training data only) without repetitions."""
+    """Return the edges of a numeric rule, float64; quantiles of `values` (training data only) without repetitions.
+
+    Args:
+        spec: the rule.
+        values: [n] numbers of the training rows.
+    """
     if spec.edges:
         return np.array(spec.edges)
     known = values[np.isfinite(values)]

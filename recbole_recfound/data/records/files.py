@@ -63,11 +63,22 @@ class TaskFiles:
         return cls(parts)
 
     def count(self, part: str, name: str) -> int:
-        """Return the number of examples of one task in one part."""
+        """Return the number of examples of one task in one part.
+
+        Args:
+            part: train, valid or test.
+            name: of the task.
+        """
         return sum(file.size(name) for file in self.parts.get(part, []))
 
     def example(self, part: str, name: str, index: int) -> Example:
-        """Return one example of a task in a part, with all of its negatives."""
+        """Return one example of a task in a part, with all of its negatives.
+
+        Args:
+            part: train, valid or test.
+            name: of the task.
+            index: of the example, from 0.
+        """
         for file in self.parts[part]:
             if index < file.size(name):
                 return example_of(file, name, index, None, 0)

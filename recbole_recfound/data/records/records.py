@@ -273,6 +273,10 @@ class RecordFile:
     def read(self, task: str, index: int) -> tuple[Record, int]:
         """Return the record of one example and the index of its positive.
 
+        Args:
+            task: name of the task.
+            index: of the example, from 0.
+
         Raises:
             DataError: the file has changed since it was checked.
         """
@@ -284,7 +288,12 @@ class RecordFile:
             raise DataError(f"{self.path}: the file has changed since it was checked; start again") from None
 
     def line(self, task: str, index: int) -> int:
-        """Return the line number of an example, for messages; counted from the beginning of the file."""
+        """Return the line number of an example, for messages; counted from the beginning of the file.
+
+        Args:
+            task: name of the task.
+            index: of the example, from 0.
+        """
         self._file.seek(0)
         left, number = int(self._rows[task][index]["offset"]), 1
         while left > 0 and (block := self._file.read(min(left, 1 << 20))):

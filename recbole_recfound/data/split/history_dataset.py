@@ -30,7 +30,13 @@ def add_histories(rows: Interaction, histories: Histories, dataset: Dataset) -> 
 
 
 def history_fields(dataset: Dataset, items: Any, lengths: Any) -> Interaction:
-    """Return padded histories [B, L] and their lengths [B], both int64 arrays, under RecBole's names of the fields."""
+    """Return padded histories [B, L] and their lengths [B], both int64 arrays, under RecBole's names of the fields.
+
+    Args:
+        dataset: RecBole's data set, for the names.
+        items: [B, L] item ids, 0 is padding.
+        lengths: [B] items per row.
+    """
     config = dataset.config
     return Interaction(
         {

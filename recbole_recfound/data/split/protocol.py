@@ -139,7 +139,12 @@ class Protocol:
 
     @classmethod
     def of(cls, config: Config, splits: Splits | None) -> Protocol:
-        """Read the protocol from settings and split data (None: no atomic files)."""
+        """Read the protocol from settings and split data (None: no atomic files).
+
+        Args:
+            config: settings of the run.
+            splits: split data set, or None.
+        """
         if splits is None:
             return cls(NO_DATASET, config["valid_metric"], config["seed"])
         arguments = config["eval_args"]

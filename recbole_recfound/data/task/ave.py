@@ -54,7 +54,10 @@ class AttributeExtraction(ItemTask):
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> frozenset[Attribute] | None:
-        """Parse a JSON list of attributes."""
+        """Parse a JSON list of attributes.
+
+        See `Task.parse`.
+        """
         return parse_attributes(text)
 
 

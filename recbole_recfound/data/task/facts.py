@@ -7,13 +7,23 @@ from recbole_recfound.data.text.fields import readable
 
 
 def details(source: TrainingData, row: int) -> dict[str, str]:
-    """Return the short fields of an item besides its title."""
+    """Return the short fields of an item besides its title.
+
+    Args:
+        source: training data.
+        row: catalogue index.
+    """
     catalogue = source.catalogue
     return {name: value for name, value in catalogue.values[row].items() if name != catalogue.title}
 
 
 def has_title(source: TrainingData, row: int) -> bool:
-    """Return whether an item has a title of its own."""
+    """Return whether an item has a title of its own.
+
+    Args:
+        source: training data.
+        row: catalogue index.
+    """
     title = source.catalogue.title
     return title is not None and bool(source.catalogue.values[row].get(title))
 
@@ -24,7 +34,12 @@ def sentences(fields: Mapping[str, str]) -> str:
 
 
 def first_words(text: str, count: int) -> str:
-    """Return the first `count` words of a text."""
+    """Return the first `count` words of a text.
+
+    Args:
+        text: words separated by blanks.
+        count: most words.
+    """
     return " ".join(text.split()[:count])
 
 

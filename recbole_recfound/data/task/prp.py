@@ -19,5 +19,8 @@ class ProductRelationPrediction(RecordOnlyTask):
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:
-        """Parse one of the classes."""
+        """Parse one of the classes.
+
+        See `Task.parse`.
+        """
         return parse_label(text, choices)

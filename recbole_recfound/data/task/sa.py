@@ -60,5 +60,8 @@ class RatingPrediction(InteractionTask):
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:
-        """Parse one of the ratings (the classes, in records)."""
+        """Parse one of the ratings (the classes, in records).
+
+        See `Task.parse`.
+        """
         return parse_label(text, choices)

@@ -80,5 +80,10 @@ class TaskSettings:
 
 
 def most_examples(counts: int | Mapping[str, int], name: str) -> int:
-    """Return the largest number of test examples of one task under the setting `task_test_examples`."""
+    """Return the largest number of test examples of one task under the setting `task_test_examples`.
+
+    Args:
+        counts: one number for all tasks, or a number by task.
+        name: of the task.
+    """
     return counts if isinstance(counts, int) else counts.get(name, 0)

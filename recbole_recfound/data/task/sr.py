@@ -84,7 +84,10 @@ class SequentialRecommendation(InteractionTask):
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:
-        """Parse a letter where candidates are lettered, else a title."""
+        """Parse a letter where candidates are lettered, else a title.
+
+        See `Task.parse`.
+        """
         return parse_next_item(text, choices)
 
     @classmethod

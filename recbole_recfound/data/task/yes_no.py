@@ -16,5 +16,8 @@ class YesNoTask(RecordOnlyTask):
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:
-        """Parse yes or no."""
+        """Parse yes or no.
+
+        See `Task.parse`.
+        """
         return parse_yes_no(text)

@@ -32,7 +32,13 @@ class ItemTexts:
 
     @classmethod
     def of(cls, catalogue: Catalogue, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ItemTexts:
-        """Tokenise every title and sentence of a catalogue once."""
+        """Tokenise every title and sentence of a catalogue once.
+
+        Args:
+            catalogue: items with titles and sentences.
+            tokenizer: of the backbone.
+            max_tokens: most tokens of one text.
+        """
         rows = range(len(catalogue))
         return cls.from_texts(
             [catalogue.title_of(row) for row in rows],
@@ -64,7 +70,13 @@ class ItemTexts:
     def extended(
         self, titles: Sequence[str], sentences: Sequence[str], tokenizer: PreTrainedTokenizerBase
     ) -> ItemTexts:
-        """Return the tables with further items at their ends."""
+        """Return the tables with further items at their ends.
+
+        Args:
+            titles: of the further items.
+            sentences: of the further items.
+            tokenizer: of the backbone.
+        """
         new = self.from_texts(titles, sentences, tokenizer, self.max_tokens)
         return ItemTexts(
             self.titles.joined(new.titles),

@@ -24,6 +24,11 @@ class TokenTable:
         """Tokenise `texts` as plain data, each cut to its first `max_tokens` tokens.
 
         Special tokens written inside a text (`<|im_end|>`) are read as ordinary characters: data cannot end a turn.
+
+        Args:
+            texts: n texts.
+            tokenizer: of the backbone.
+            max_tokens: most tokens of one text.
         """
         rows = plain_tokens(texts, tokenizer)
         lengths = np.array([min(len(row), max_tokens) for row in rows], dtype=np.int64)
@@ -59,12 +64,22 @@ class TokenTable:
 
 
 def plain_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokenise data: no special tokens added, none recognised inside the text."""
+    """Tokenise data: no special tokens added, none recognised inside the text.
+
+    Args:
+        texts: n texts.
+        tokenizer: of the backbone.
+    """
     if not texts:
         return []
     return tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def template_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokenise trusted template text: special tokens written in it keep their meaning."""
+    """Tokenise trusted template text: special tokens written in it keep their meaning.
+
+    Args:
+        text: part of a prompt template.
+        tokenizer: of the backbone.
+    """
     return tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"] if text else []

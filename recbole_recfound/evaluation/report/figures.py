@@ -31,7 +31,12 @@ def curves(series: Curves, ylabel: str) -> str:
 
 
 def shares(series: Curves, ylabel: str) -> str:
-    """Draw stacked areas of shares that add up to one (the paper's figure of sampling ratios)."""
+    """Draw stacked areas of shares that add up to one (the paper's figure of sampling ratios).
+
+    Args:
+        series: name -> (step, share) points, at the same steps for all names.
+        ylabel: label of the shares.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 2.8))
     steps = [step for step, _ in next(iter(series.values()))]
     axes.stackplot(
@@ -45,7 +50,12 @@ def shares(series: Curves, ylabel: str) -> str:
 
 
 def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Draw a labelled square matrix with its values, 0 to 1."""
+    """Draw a labelled square matrix with its values, 0 to 1.
+
+    Args:
+        names: n labels, of the rows and of the columns.
+        values: [n, n], drawn with two decimal places.
+    """
     size = 1.6 + 0.45 * len(names)
     figure, axes = plt.subplots(figsize=(size + 0.8, size))
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
@@ -60,7 +70,13 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
 
 
 def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
-    """Draw horizontal bars, first name on top."""
+    """Draw horizontal bars, first name on top.
+
+    Args:
+        names: label of each bar.
+        values: length of each bar.
+        label: of the axis of the values.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.32 * len(names)))
     axes.barh(range(len(names)), values, color="#4477aa")
     axes.set_yticks(range(len(names)), names)

@@ -51,7 +51,15 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
 
 
 def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
-    """Return the probe loss of each task relative to its untrained loss, starting with the untrained point."""
+    """Return the probe loss of each task relative to its untrained loss, starting with the untrained point.
+
+    Args:
+        results: content of `results.json`; its `tasks` give the untrained losses.
+        history: records of the training, each with its `step` and the losses it `probed`.
+
+    Returns:
+        Task -> (step, relative loss) points.
+    """
     untrained = {task["name"]: task["untrained_loss"] for task in results["tasks"]}
     found = {name: [(0, 1.0)] for name in untrained}
     for record in history:
@@ -63,7 +71,15 @@ def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]
 def ratio_curves(
     tasks: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, list]]:
-    """Return the sampling ratio of each task over the steps, by group."""
+    """Return the sampling ratio of each task over the steps, by group.
+
+    Args:
+        tasks: of `results.json`; `kind` is the group of each.
+        history: records of the training, each with its `step` and the `weights` of the tasks.
+
+    Returns:
+        Group -> task -> (step, ratio) points.
+    """
     groups: dict[str, dict[str, list]] = {}
     for task in tasks:
         points = [(record["step"], record["weights"][task["name"]]) for record in history]

@@ -66,7 +66,14 @@ class Generator:
     def tokens(
         self, prompts: Sequence[np.ndarray], tasks: Sequence[str], max_new_tokens: int, trie: TokenTrie | None = None
     ) -> list[list[int]]:
-        """Generate like `answers`, and return token ids without the end token."""
+        """Generate like `answers`, and return token ids without the end token.
+
+        Args:
+            prompts: token ids of each, at least one token.
+            tasks: task of each prompt; decides its route.
+            max_new_tokens: longest answer, in tokens.
+            trie: the only texts allowed, or None.
+        """
         written: list[list[int]] = [[] for _ in prompts]
         # Similar lengths share a batch, to save padding.
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
@@ -155,7 +162,14 @@ class Generator:
 def explicit_config(
     tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, beams: int, length_penalty: float
 ) -> GenerationConfig:
-    """Return the configuration of greedy or beam search with every other feature off."""
+    """Return the configuration of greedy or beam search with every other feature off.
+
+    Args:
+        tokenizer: gives the ids of the begin, end and padding tokens.
+        max_new_tokens: longest answer, in tokens.
+        beams: 1 is greedy.
+        length_penalty: exponent of the length by which a beam's score is divided; greedy search ignores it.
+    """
     return GenerationConfig(
         do_sample=False,
         num_beams=beams,
@@ -184,5 +198,11 @@ def explicit_config(
 
 
 def trie_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> TokenTrie:
-    """Build the trie of some texts as the model generates them."""
+    """Build the trie of some texts as the model generates them.
+
+    Args:
+        texts: the texts that are allowed.
+        tokenizer: of the backbone.
+        device: where the trie is used.
+    """
     return TokenTrie(plain_tokens(texts, tokenizer), tokenizer.eos_token_id, device)

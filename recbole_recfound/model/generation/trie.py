@@ -48,7 +48,13 @@ class TokenTrie:
         return self.token[places], self.child[places], present
 
     def step(self, nodes: torch.Tensor, tokens: torch.Tensor, level: int) -> torch.Tensor:
-        """Return the nodes to which `tokens` [R] lead from `nodes` [R]; -1 outside of the trie."""
+        """Return the nodes to which `tokens` [R] lead from `nodes` [R]; -1 outside of the trie.
+
+        Args:
+            nodes: [R] nodes of one level; -1 outside of the trie.
+            tokens: [R] token that follows each node.
+            level: depth of the nodes; 0 is the root.
+        """
         inside = nodes >= 0
         allowed, child, present = self.children(nodes.clamp(min=0), level)
         hit = present & (allowed == tokens.unsqueeze(1)) & inside.unsqueeze(1)

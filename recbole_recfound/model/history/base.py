@@ -68,7 +68,17 @@ class HistoryModel(Protocol):
         """Return soft tokens and item vectors [num_items, d] of a model in eval."""
 
     def encode(self, task: str, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Encode texts under the route of one task."""
+        """Encode texts under the route of one task.
+
+        Args:
+            task: name of an embedding task.
+            ids: [B, T] token ids.
+            mask: [B, T] 1 at real tokens.
+            text: [B, T] 1 at tokens to pool.
+
+        Returns:
+            [B, d], normalised.
+        """
 
     def text_vectors(self, task: str) -> torch.Tensor:
         """Return the vectors of all items' sentences under the route of a task."""
@@ -143,7 +153,12 @@ class History(ABC):
 
     @abstractmethod
     def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
-        """Return the loss [B] of each example that `collate` made."""
+        """Return the loss [B] of each example that `collate` made.
+
+        Args:
+            model: RecFound.
+            part: a batch that `collate` made.
+        """
 
     @abstractmethod
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -174,7 +189,10 @@ class SequenceHistory(History):
     def held_out(
         self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
     ) -> SequenceBatch:
-        """Collate sequences of which only the last position has a target."""
+        """Collate sequences of which only the last position has a target.
+
+        See `History.held_out`.
+        """
         shown = [self.visible(row) for row in histories]
         batch = self.collate(tasks, [np.append(row, item) for row, item in zip(shown, answers, strict=True)])
         last = torch.from_numpy(np.array([[len(row) - 1] for row in shown]))
@@ -186,7 +204,10 @@ class SequenceHistory(History):
         return row
 
     def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
-        """Return the mean next-item loss [B] over each sequence's positions."""
+        """Return the mean next-item loss [B] over each sequence's positions.
+
+        See `History.losses`.
+        """
         soft_tokens, items = model.item_table()
         return next_item_loss(
             self.states(model, soft_tokens, part),

@@ -20,14 +20,23 @@ class SoftTokens(SequenceHistory):
     text_layers = 8
 
     def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
-        """Collate sequences of item ids."""
+        """Collate sequences of item ids.
+
+        See `History.collate`.
+        """
         return self.source.sequences(tasks, rows)
 
     def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
-        """Run the user tower over the soft tokens."""
+        """Run the user tower over the soft tokens.
+
+        See `SequenceHistory.states`.
+        """
         return model.user_tower.over_items(soft_tokens, part.items)
 
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the state at the last item of each history."""
+        """Return the state at the last item of each history.
+
+        See `History.user_vectors`.
+        """
         rows = torch.arange(len(items), device=items.device)
         return model.user_tower.over_items(model.table()[0], items)[rows, (lengths - 1).clamp(min=0)]

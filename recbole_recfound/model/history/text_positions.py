@@ -21,17 +21,26 @@ class TextPositions(SequenceHistory):
         return self.source.newest(row)
 
     def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
-        """Collate sequences with their text; of a text that is too long the oldest titles are dropped."""
+        """Collate sequences with their text; of a text that is too long the oldest titles are dropped.
+
+        See `History.collate`.
+        """
         rows = [row[-len(self.visible(row[:-1])) - 1 :] for row in rows]
         return replace(self.source.sequences(tasks, rows), **self.source.titles([row[:-1] for row in rows]))
 
     def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
-        """Run the user tower over the text, one state per title."""
+        """Run the user tower over the text, one state per title.
+
+        See `SequenceHistory.states`.
+        """
         assert part.token_ids is not None and part.token_mask is not None and part.ends is not None
         return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
 
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the state at the end of each history's last title."""
+        """Return the state at the end of each history's last title.
+
+        See `History.user_vectors`.
+        """
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
         last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=items.device)
         text = self.source.titles(histories)

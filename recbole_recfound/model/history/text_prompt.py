@@ -23,11 +23,16 @@ class TextPrompt(History):
 
     @classmethod
     def text_depth(cls, layers: int, configured: int | None, user_depth: int) -> int:
-        """Return `user_depth`: a prompt and the items it is ranked against need the same layers."""
+        """Return `user_depth`: a prompt and the items it is ranked against need the same layers.
+
+        See `History.text_depth`.
+        """
         return user_depth
 
     def collate(self, tasks: list[str], rows: Sequence[Indices]) -> SequenceBatch:
         """Raise: examples of this mode are pairs, which the collator makes for all embedding tasks.
+
+        See `History.collate`.
 
         Raises:
             TypeError: always.
@@ -37,7 +42,10 @@ class TextPrompt(History):
     def held_out(
         self, pairs: PairCollator, tasks: list[str], histories: Sequence[np.ndarray], answers: np.ndarray
     ) -> PairBatch:
-        """Collate prompts with their held-out item; what the user had is no negative, as in training."""
+        """Collate prompts with their held-out item; what the user had is no negative, as in training.
+
+        See `History.held_out`.
+        """
         rows = [tuple(row.tolist()) for row in histories]
         return pairs.pairs(
             tasks, [PairExample(row, int(item), (), row) for row, item in zip(rows, answers, strict=True)]
@@ -46,16 +54,24 @@ class TextPrompt(History):
     def losses(self, model: HistoryModel, part: SequenceBatch) -> torch.Tensor:
         """Raise, as `collate` does.
 
+        See `History.losses`.
+
         Raises:
             TypeError: always.
         """
         raise TypeError("history mode 'prompt' has no sequences")
 
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the pooled vector of each history's prompt."""
+        """Return the pooled vector of each history's prompt.
+
+        See `History.user_vectors`.
+        """
         histories = self.source.histories(items, lengths)
         return model.encode(ROUTE, *self.source.prompts(histories))
 
     def item_vectors(self, model: HistoryModel, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the pooled vectors of the items' sentences under the route of U2I."""
+        """Return the pooled vectors of the items' sentences under the route of U2I.
+
+        See `History.item_vectors`.
+        """
         return model.text_vectors(ROUTE)

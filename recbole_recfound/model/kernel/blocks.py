@@ -23,7 +23,12 @@ class Layout(ABC):
 
     @abstractmethod
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`.
+
+        Args:
+            blocks: [N, size, c], as `split` arranges them.
+            rest: [B, c], values of the rows without a domain.
+        """
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Multiply X [N, size, a] with each block's weight.
@@ -60,7 +65,10 @@ class EachRow(Layout):
         return values.where(self.known.unsqueeze(1), 0).unsqueeze(1)
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """Arrange [B, 1, c] as [B, c]."""
+        """Arrange [B, 1, c] as [B, c].
+
+        See `Layout.join`.
+        """
         return torch.where(self.known.unsqueeze(1), blocks.squeeze(1), rest)
 
 
@@ -88,7 +96,10 @@ class Blocks(Layout):
         return flat.index_copy(0, self.slots, values[self.rows]).view(len(self.domain), self.size, values.shape[-1])
 
     def join(self, blocks: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`."""
+        """Arrange [N, size, c] as [B, c]; rows without a domain are copied from `rest`.
+
+        See `Layout.join`.
+        """
         return rest.index_copy(0, self.rows, blocks.flatten(0, 1)[self.slots])
 
 

@@ -21,7 +21,12 @@ OF_THE_KERNELS = ("domain", "kernel_args", "iak_args", "control")
 
 
 def save_kernels(model: IAK, path: Path) -> None:
-    """Write the banks alone: what a deployment adds to a base it has already."""
+    """Write the banks alone: what a deployment adds to a base it has already.
+
+    Args:
+        model: whose banks are written, from any device.
+        path: safetensors file to write.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.banks.state_dict().items()}
     save_file(tensors, path)
 

@@ -163,6 +163,10 @@ def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
     """Give a model the weights of a checkpoint.
 
+    Args:
+        base: the model, changed in place.
+        checkpoint: a trained model of the same kind.
+
     Raises:
         ConfigError: they belong to another model or other data.
     """

@@ -57,6 +57,11 @@ def training_loader(dataset: Dataset) -> Any:
 
 
 def training_rows(base: nn.Module, dataset: Dataset) -> np.ndarray:
-    """Return which training rows a kernel can learn from, bool [N]; all unless the base says otherwise."""
+    """Return which training rows a kernel can learn from, bool [N]; all unless the base says otherwise.
+
+    Args:
+        base: the pretrained model.
+        dataset: the N training rows.
+    """
     rows = getattr(base, "training_rows", None)
     return np.ones(len(dataset), dtype=bool) if rows is None else rows(dataset)

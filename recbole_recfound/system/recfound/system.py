@@ -357,7 +357,14 @@ def _tasks_line(built: Built) -> str:
 
 @torch.no_grad()
 def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> list[dict[str, Any]]:
-    """Return recommendations for a few test users, as titles; items of their history are masked."""
+    """Return recommendations for a few test users, as titles; items of their history are masked.
+
+    Args:
+        splits: the data of the run.
+        built: the trained model with its data.
+        count: most users to show.
+        shown: titles in each list: recommended ones, and the newest ones of the history.
+    """
     pairs = held_out(splits.test_set)
     chosen = pairs[:: max(1, len(pairs) // count)][:count]
     model, catalogue = built.model.eval(), built.catalogue
