@@ -12,7 +12,8 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.atomic.find import NO_DATASET, FileFormat, check_columns, columns_of, find_dataset
+from recbole_recfound.atomic.check import FileFormat, check_columns, columns_of
+from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.config.history import history_name
 from recbole_recfound.config.models import get_model, model_file
 from recbole_recfound.config.property_files import Loader, read_settings
