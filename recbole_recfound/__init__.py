@@ -11,7 +11,13 @@ from recbole_recfound.config.property_files import defaults_beside_recbole
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_recfound", "run_recfound"]
 
-compat.install(OUR_MODELS, defaults_beside_recbole)
+READING = {
+    "recbole.data.dataset.dataset": "recbole_recfound.atomic.dataset:repair_dataset",
+    "recbole.data.dataset.sequential_dataset": "recbole_recfound.atomic.dataset:repair_sequential_dataset",
+}
+"""Repairs of RecBole's reading of data: wherever RecBole reads, it reads as this package does."""
+
+compat.install(OUR_MODELS, defaults_beside_recbole, READING)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
+from recbole_recfound.atomic.times import LATEST
 from recbole_recfound.errors import ConfigError, DataError
+
+MOST_PROBLEMS = 20
+"""Wrong rows that are named; the others are counted."""
+TIMES = "a number: seconds, milliseconds, microseconds or nanoseconds since 1970, or one that grows with time"
+_TIME = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,7 @@ class FileFormat:
         separator: between cells.
         encoding: of the text; None: UTF-8.
         parts: names of the parts of a data set that comes split (`dataset.PART.inter`).
+        time: column by which rows are ordered; None: at random, or as they stand in the file.
     """
 
     required: Mapping[str, str]
@@ -29,15 +38,19 @@ class FileFormat:
     separator: str
     encoding: str | None
     parts: Sequence[str] = ()
+    time: str | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> FileFormat:
         """Read the form from settings with RecBole's names (`USER_ID_FIELD`, `load_col`, `eval_args`, ...)."""
         required = {settings["USER_ID_FIELD"]: "USER_ID_FIELD", settings["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
-        if settings["eval_args"].get("order") == "TO":
-            required[settings["TIME_FIELD"]] = "TIME_FIELD, for the split by time (eval_args order TO)"
+        time = None
+        if settings["eval_args"]["order"] == "TO":
+            time = settings["TIME_FIELD"]
+            required[time] = "TIME_FIELD, for the split by time (eval_args order TO)"
         parts = tuple(settings["benchmark_filename"] or ())
-        return cls(required, settings["load_col"], settings["field_separator"], settings["encoding"], parts)
+        columns, separator = settings["load_col"], settings["field_separator"]
+        return cls(required, columns, separator, settings["encoding"], parts, time)
 
 
 def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
@@ -53,7 +66,10 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
         DataError: a column is missing, or a row is malformed; with file and line.
     """
     wanted = dict(form.required)
-    loaded = (form.load_col or {}).get("inter")
+    load_col = form.load_col or {}
+    if form.load_col is not None and "inter" not in load_col:
+        raise ConfigError(f"load_col: got {dict(load_col)}, expected columns of inter too, or nothing: all columns")
+    loaded = None if load_col.get("inter") == "*" else load_col.get("inter")
     unloaded = (
         [] if loaded is None else [f"{field} ({reason})" for field, reason in wanted.items() if field not in loaded]
     )
@@ -68,17 +84,8 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
         filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
         read = frozenset(present if loaded is None else loaded)
-        stamp = (folder / name).stat()
-        _check_rows(
-            folder / name,
-            form.separator,
-            form.encoding,
-            filled,
-            read,
-            (stamp.st_mtime_ns, stamp.st_size),
-        )
-    load_col = form.load_col or {}
-    for suffix in set(load_col) & {"user", "item"}:
+        check_rows(folder / name, form.separator, form.encoding, filled=filled, read=read, time=form.time)
+    for suffix in {"user", "item"} & {suffix for suffix, columns in load_col.items() if columns != "*"}:
         path = folder / f"{dataset}.{suffix}"
         if not path.is_file():
             continue
@@ -87,61 +94,146 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(present)}")
 
 
-@lru_cache(maxsize=64)
-def _check_rows(
+def check_rows(
     path: Path,
     separator: str,
     encoding: str | None,
-    filled: frozenset[str],
-    read: frozenset[str],
-    stamp: tuple[int, int],
+    *,
+    filled: Collection[str] = (),
+    read: Collection[str] | None = None,
+    time: str | None = None,
 ) -> None:
-    """Reject rows that RecBole would misread: a wrong number of cells, text in a numeric column, no id or time.
+    """Reject rows that would be misread: a wrong number of cells, text in a numeric column, no id, no time.
 
     Every file is read once per process, one line in memory at a time.
 
     Args:
-        path: an interaction file.
+        path: an atomic file.
         separator: between cells.
         encoding: of the file; None: UTF-8.
         filled: columns that must not be empty.
-        read: columns that are read.
+        read: columns that are read; None: all.
+        time: column of times by which rows are ordered.
+
+    Raises:
+        DataError: names every wrong row, up to `MOST_PROBLEMS`.
+    """
+    stamp = path.stat()
+    columns = None if read is None else frozenset(read)
+    problems = _problems(
+        path, separator, encoding, frozenset(filled), columns, time, (stamp.st_mtime_ns, stamp.st_size)
+    )
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+@lru_cache(maxsize=64)
+def _problems(
+    path: Path,
+    separator: str,
+    encoding: str | None,
+    filled: frozenset[str],
+    read: frozenset[str] | None,
+    time: str | None,
+    stamp: tuple[int, int],
+) -> tuple[str, ...]:
+    """Return the first problems of a file and the number of others; see `check_rows`.
+
+    Args:
+        path: an atomic file.
+        separator: between cells.
+        encoding: of the file; None: UTF-8.
+        filled: columns that must not be empty.
+        read: columns that are read; None: all.
+        time: column of times.
         stamp: of the file (size and time); a changed file is checked again.
     """
-    ends = separator.encode()
+    found: list[str] = []
+    others = 0
+    for problem in _problems_of_rows(path, separator, encoding, filled, read, time):
+        if len(found) < MOST_PROBLEMS:
+            found.append(problem)
+        else:
+            others += 1
+    return (*found, f"and {others:,} more rows of {path.name}") if others else tuple(found)
+
+
+def _problems_of_rows(
+    path: Path,
+    separator: str,
+    encoding: str | None,
+    filled: frozenset[str],
+    read: frozenset[str] | None,
+    time: str | None,
+) -> Iterator[str]:
+    ends = separator.encode(encoding or "utf-8")
     with open(path, "rb") as file:
-        kinds = header_kinds(path, file.readline().decode(encoding or "utf-8-sig").rstrip("\r\n"), separator)
-        full = [(place, name) for place, name in enumerate(kinds) if name in filled]
-        floats = [(place, name) for place, (name, kind) in enumerate(kinds.items()) if kind == "float" and name in read]
+        header = decoded_header(path, file.readline(), encoding)
+        kinds = header_kinds(path, header, separator)
+        if time in kinds and kinds[time] != "float":
+            yield f"{path}:1: {time} is typed {kinds[time]}, expected {time}:float ({TIMES})"
+            return
+        full = [(place, name) for place, name in enumerate(kinds) if name in filled and name != time]
+        checks = [
+            (place, name, _CHECKS["time" if name == time else kind])
+            for place, (name, kind) in enumerate(kinds.items())
+            if (name == time or kind in _CHECKS) and (read is None or name in read)
+        ]
         blank = 0
         for number, line in enumerate(file, start=2):
             line = line.rstrip(b"\r\n")
             if not line:
                 blank = blank or number
                 continue
-            cells = line.split(ends)
             if blank:
-                raise DataError(f"{path}:{blank}: an empty line")
+                yield f"{path}:{blank}: an empty line"
+                blank = 0
+            cells = line.split(ends)
             if len(cells) != len(kinds):
-                raise wrong_cells(path, number, len(cells), len(kinds), separator)
+                yield str(wrong_cells(path, number, len(cells), len(kinds), separator))
+                continue
+            if not line.isascii() and not_decodable(line, encoding):
+                yield str(not_in_encoding(path, number, encoding))
+                continue
             for place, name in full:
                 if not cells[place].strip():
-                    raise DataError(f"{path}:{number}: {name} is empty")
-            for place, name in floats:
-                try:
-                    float(cells[place] or b"nan")
-                except ValueError:
+                    yield f"{path}:{number}: {name} is empty"
+            for place, name, (is_wrong, expected) in checks:
+                if is_wrong(cells[place]):
                     text = cells[place].decode("utf-8", "backslashreplace")
-                    raise DataError(f"{path}:{number}: {name} is {text!r}, expected a number") from None
-            if not line.isascii():
-                _decoded(line, encoding, path, number)
+                    told = "is empty" if not text.strip() else f"is {text!r}"
+                    yield f"{path}:{number}: {name} {told}, expected {expected}"
 
 
-def _decoded(line: bytes, encoding: str | None, path: Path, number: int) -> str:
+def _no_number(cell: bytes) -> bool:
     try:
-        return line.decode(encoding or "utf-8")
+        return b"_" in cell or math.isinf(float(cell or b"nan"))
+    except ValueError:
+        return True
+
+
+def _no_time(cell: bytes) -> bool:
+    return not (_TIME.fullmatch(cell.strip()) and abs(float(cell)) <= LATEST)
+
+
+_CHECKS = {
+    "float": (_no_number, "a number"),
+    "time": (_no_time, TIMES),
+}
+
+
+def not_decodable(line: bytes, encoding: str | None) -> bool:
+    """Return whether a line is not text in an encoding (None: UTF-8).
+
+    Args:
+        line: of a file.
+        encoding: name of the encoding.
+    """
+    try:
+        line.decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        raise not_in_encoding(path, number, encoding) from None
+        return True
+    return False
 
 
 def columns_of(path: Path, separator: str, encoding: str | None) -> list[str]:
@@ -153,5 +245,22 @@ def columns_of(path: Path, separator: str, encoding: str | None) -> list[str]:
         encoding: of the text; None: UTF-8.
     """
     with open(path, "rb") as file:
-        header = _decoded(file.readline().rstrip(b"\r\n"), encoding, path, 1).split(separator)
+        header = decoded_header(path, file.readline(), encoding).split(separator)
     return [column.split(":")[0] for column in header]
+
+
+def decoded_header(path: Path, line: bytes, encoding: str | None) -> str:
+    """Return the first line of an atomic file, without a byte order mark.
+
+    Args:
+        path: the file, for messages.
+        line: its first line.
+        encoding: of the text; None: UTF-8.
+
+    Raises:
+        DataError: the line is not in the encoding.
+    """
+    line = line.rstrip(b"\r\n")
+    if not_decodable(line, encoding):
+        raise not_in_encoding(path, 1, encoding)
+    return line.decode(encoding or "utf-8").removeprefix("\ufeff")

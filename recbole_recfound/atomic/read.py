@@ -74,7 +74,7 @@ def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) 
 def _lines(path: Path, encoding: str | None) -> list[str]:
     try:
         # Only \n ends a row: titles may contain other line separators of unicode.
-        text = path.read_bytes().decode(encoding or "utf-8-sig")
+        text = path.read_bytes().decode(encoding or "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise not_in_encoding(path, line, encoding) from None

@@ -7,6 +7,7 @@ the module that contains it: importing this package stays cheap and other users 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,13 +24,16 @@ SUPPORTED = "1.2.1"
 
 
 def install(
-    plugins: Mapping[str, Plugin] | None = None, defaults: Callable[[str], Mapping[str, Any]] = lambda model: {}
+    plugins: Mapping[str, Plugin] | None = None,
+    defaults: Callable[[str], Mapping[str, Any]] = lambda model: {},
+    further: Mapping[str, str] | None = None,
 ) -> bool:
     """Repair RecBole, once per Python process, and let it look up models of a plug-in by name.
 
     Args:
         plugins: by the name of the model's class.
         defaults: gives the default settings of one of these models.
+        further: module of RecBole -> `module:function` that is called with it after its import.
 
     Returns:
         Whether the repairs are in place; False (with a warning) for every RecBole but 1.2.1, which is left as it is.
@@ -50,13 +54,26 @@ def install(
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     repairs = {module: [repair] for module, repair in repairs_by_module().items()}
-    for module, further in plugin_repairs(plugins or {}, defaults).items():
-        repairs.setdefault(module, []).extend(further)
+    for module, of_plugins in plugin_repairs(plugins or {}, defaults).items():
+        repairs.setdefault(module, []).extend(of_plugins)
+    for module, place in (further or {}).items():
+        repairs.setdefault(module, []).append(_calling(place))
     add_aliases(plugins or {})
     finder = RepairingFinder({module: _together(several) for module, several in repairs.items()})
     finder.repair_imported()
     sys.meta_path.insert(0, finder)
     return True
+
+
+def _calling(place: str) -> Repair:
+    name, _, function = place.partition(":")
+
+    @contextmanager
+    def call(module: ModuleType) -> Iterator[None]:
+        yield
+        getattr(importlib.import_module(name), function)(module)
+
+    return call
 
 
 def _together(repairs: list[Repair]) -> Repair:

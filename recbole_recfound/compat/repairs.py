@@ -40,21 +40,16 @@ class Place(NamedTuple):
 FILLING = [
     Place(
         DATASET,
-        "Dataset._load_feat",
-        'df[field].fillna(value="", inplace=True)',
-        'df[field] = df[field].fillna(value="")',
-    ),
-    Place(
-        DATASET,
         "Dataset._fill_nan",
         "feat[field].fillna(value=0, inplace=True)",
         "feat[field] = feat[field].fillna(value=0)",
     ),
+    # The mean of interactions would be that of held-out rows too: `atomic.missing` fills them after the split.
     Place(
         DATASET,
         "Dataset._fill_nan",
         "feat[field].fillna(value=feat[field].mean(), inplace=True)",
-        "feat[field] = feat[field].fillna(value=feat[field].mean())",
+        'feat[field] = feat[field] if feat_name == "inter_feat" else feat[field].fillna(value=feat[field].mean())',
     ),
 ]
 
@@ -156,14 +151,28 @@ COLLECTING = [
     )
 ]
 
-# RecBole forgets what a column was before it was normalised; rules on times and numbers need it.
-REMEMBERING = [
+# RecBole forgets what a column was before it was normalised; rules on times and numbers need it. Missing values have
+# no part in ranges; a missing value in buckets of equal width has bucket 0.
+RANGES = [
     Place(
         DATASET,
         "Dataset._normalize",
         "mx, mn = max(arr), min(arr)",
-        'mx, mn = max(arr), min(arr); self.__dict__.setdefault("raw_ranges", {})[field] = (float(mn), float(mx))',
-    )
+        "mx, mn = np.nanmax(arr), np.nanmin(arr); "
+        'self.__dict__.setdefault("raw_ranges", {})[field] = (float(mn), float(mx))',
+    ),
+    Place(
+        DATASET,
+        "Dataset._discretization",
+        "lower, upper = min(arr), max(arr) + 1e-9",
+        "lower, upper = np.nanmin(arr), np.nanmax(arr) + 1e-9",
+    ),
+    Place(
+        DATASET,
+        "Dataset._discretization",
+        "return arr, int(max(arr) + 1)",
+        "arr = np.nan_to_num(arr); return arr, int(arr.max() + 1)",
+    ),
 ]
 
 # hyperopt 0.2.6: the search spaces are sampled with a numpy Generator, no longer with a RandomState.
@@ -176,7 +185,7 @@ SEARCHING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *COUNTING, *REMEMBERING, *SEARCHING]
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
 
 
 def repairs_by_module() -> dict[str, Repair]:
@@ -191,15 +200,25 @@ def repairs_by_module() -> dict[str, Repair]:
     return repairs
 
 
-@contextmanager
-def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
-    yield
+def rewrite_places(module: ModuleType, places: list[Place]) -> None:
+    """Replace expressions of a module's functions; a place that is not found is a warning.
+
+    Args:
+        module: of RecBole.
+        places: all places of this module's functions that are replaced, several of a function together.
+    """
     for function in {place.function: None for place in places}:
         replacements = [(place.old, place.new, place.times) for place in places if place.function == function]
         try:
             rewrite(attrgetter(function)(module), *replacements)
         except (PlaceNotFound, AttributeError, OSError) as error:
             warnings.warn(f"recbole not repaired at {module.__name__}.{function}: {error}", stacklevel=2)
+
+
+@contextmanager
+def _rewriting(places: list[Place], module: ModuleType) -> Iterator[None]:
+    yield
+    rewrite_places(module, places)
 
 
 @contextmanager

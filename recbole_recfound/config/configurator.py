@@ -117,20 +117,37 @@ class Config(RecBoleConfig):
             return
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
-        self._load_ratings(folder)
+        self._settle_columns(folder)
         check_columns(folder, self.dataset, FileFormat.of(self))
         settings["data_path"] = str(folder)
 
-    def _load_ratings(self, folder: Path) -> None:
-        """Read the rating too, if there is one and no columns are configured: a task needs it."""
-        said = read_settings(path) if (path := properties_dir() / "dataset" / f"{self.dataset}.yaml").is_file() else []
+    def _settle_columns(self, folder: Path) -> None:
+        """Read, unless columns are configured, the ids, the time where rows are ordered by it, ratings and labels."""
+        own = properties_dir() / "dataset" / f"{self.dataset}.yaml"
+        configured = "load_col" in self.external_config_dict or (
+            own.is_file() and any(setting.key == "load_col" for setting in read_settings(own))
+        )
         settings = self.final_config_dict
-        file = folder / f"{self.dataset}.inter"
-        if "load_col" in self.external_config_dict or any(s.key == "load_col" for s in said) or not file.is_file():
+        parts = settings["benchmark_filename"]
+        file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
+        if configured:
             return
-        if settings["RATING_FIELD"] in columns_of(file, settings["field_separator"], self["encoding"]):
-            columns = settings["load_col"]["inter"]
-            settings["load_col"] = {**settings["load_col"], "inter": [*columns, settings["RATING_FIELD"]]}
+        if settings["unload_col"]:
+            settings["load_col"] = None  # RecBole takes one of the two
+            return
+        present = columns_of(file, settings["field_separator"], self["encoding"])
+        columns = [settings["USER_ID_FIELD"], settings["ITEM_ID_FIELD"]]
+        if settings["eval_args"]["order"] == "TO" and (not parts or settings["TIME_FIELD"] in present):
+            columns.append(settings["TIME_FIELD"])
+        wanted = (settings["TIME_FIELD"], settings["RATING_FIELD"], settings["LABEL_FIELD"], *self._listed_fields())
+        columns += [name for name in wanted if name in present and name not in columns]
+        settings["load_col"] = {**settings["load_col"], "inter": columns}
+
+    def _listed_fields(self) -> list[str]:
+        """Return the columns of histories in a data set that comes split as sequences."""
+        if not self.final_config_dict["benchmark_filename"]:
+            return []
+        return [f"{self['ITEM_ID_FIELD']}{self['LIST_SUFFIX'] or '_list'}", *(self["alias_of_item_id"] or [])]
 
     def _drop_unusable_negatives(self) -> None:
         """Drop RecBole's default negatives where RecBole itself rejects them (sequential models, softmax loss)."""

@@ -95,8 +95,14 @@ def _eval_args(value: dict) -> str | None:
         return f"split LS must be one of {', '.join(LEFT_OUT)}"
     if kind != "LS" and not (isinstance(parts, list) and all(isinstance(part, (int, float)) for part in parts)):
         return f"split {kind} must be a list of numbers"
+    if kind != "LS" and parts and (len(parts) != 3 or min(parts) < 0 or parts[0] <= 0):
+        return f"split {kind} must be three shares: training (above 0), validation and test"
     if value.get("order", "TO") not in ("TO", "RO"):
         return "order must be TO (by time) or RO (random)"
+    if kind == "TS" and value.get("order", "TO") != "TO":
+        return "split TS is by time: order must be TO"
+    if str(value.get("group_by", "user")).lower() not in ("user", "none"):
+        return "group_by must be user or none"
     modes = value.get("mode", "full")
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
@@ -112,15 +118,26 @@ def _texts(value: Iterable) -> str | None:
 
 
 def _columns(value: dict) -> str | None:
-    fits = all(isinstance(columns, list) and _texts(columns) is None for columns in value.values())
-    return None if fits else "expected a list of columns for each file"
+    fits = all(columns == "*" or (isinstance(columns, list) and _texts(columns) is None) for columns in value.values())
+    return None if fits else "expected a list of columns for each file, or '*' (all)"
 
 
 def _interval(value: str) -> str | None:
-    number = r"\s*-?(?:inf|\d+(?:\.\d+)?)\s*"
-    parts = value.split(";")
-    fits = all(re.fullmatch(rf"[\[(]{number},{number}[\])]", part.strip()) for part in parts)
+    found = [_INTERVAL.fullmatch(part.strip()) for part in value.split(";")]
+    fits = all(match and float(match[1]) <= float(match[2]) for match in found)
     return None if fits else 'expected an interval such as "[5,inf)"'
+
+
+_NUMBER = r"\s*([-+]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?))\s*"
+_INTERVAL = re.compile(rf"[\[(]{_NUMBER},{_NUMBER}[\])]")
+
+
+def _intervals(value: dict) -> str | None:
+    for field, allowed in value.items():
+        wrong = _interval(allowed) if isinstance(allowed, str) else None
+        if wrong or not isinstance(allowed, (str, list)):
+            return f'{field}: expected an interval of numbers such as "[3,inf)", or a list of tokens'
+    return None
 
 
 def _any_case(*names: str) -> Callable[[str], str | None]:
@@ -174,6 +191,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "user_inter_num_interval": _interval,
     "item_inter_num_interval": _interval,
     "load_col": _columns,
+    "val_interval": _intervals,
     "eval_args": _eval_args,
     "valid_metric": _metric_at,
     "task_files": _paths_by_part,

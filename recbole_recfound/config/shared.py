@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ALSO_SHARED = (
     "mask_history",
+    "order_ties",
     "seed",
     "reproducibility",
     "use_gpu",

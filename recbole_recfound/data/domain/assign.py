@@ -64,18 +64,21 @@ class ColumnDomains(Domains):
     """Domains by a rule on a column of numbers.
 
     Attributes:
-        clock: `hour`, `weekday` or `month` of a time in seconds since 1970 (UTC), or empty: buckets.
+        clock: `hour`, `weekday` or `month` of a time since 1970 (UTC), or empty: buckets.
         raw_range: minimum and maximum of the column before RecBole's normalisation, or None: not normalised.
+        per_second: units of time in a second.
     """
 
     clock: str
     raw_range: tuple[float, float] | None = None
+    per_second: float = 1.0
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
         """Return the domain of each number; see `Domains.of_values`."""
         numbers = as_in_file(values.double(), self.raw_range)
         if self.clock:
-            return torch.where(numbers.isfinite(), _clock(self.clock, numbers.nan_to_num().round().long()), -1)
+            seconds = (numbers / self.per_second).nan_to_num().round().long()
+            return torch.where(numbers.isfinite(), _clock(self.clock, seconds), -1)
         edges = torch.tensor(self.edges, dtype=torch.float64, device=values.device)
         found = torch.bucketize(numbers, edges, right=True)
         return torch.where(numbers.isfinite(), found, -1)

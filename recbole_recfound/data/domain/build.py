@@ -12,6 +12,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType, ModelType
 
+from recbole_recfound.atomic.times import TimeUnit, unit_of
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
 from recbole_recfound.data.domain.spec import CLOCK, DomainSpec, bucket_edges, bucket_names
@@ -86,10 +87,28 @@ def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] 
     if not spec.numeric:
         raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
     found = raw_range(train, spec.field)
-    if spec.clock:
-        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, found)
     numbers = as_in_file(values.double().numpy(), found)
+    if spec.clock:
+        per_second = _unit(spec, train, numbers).per_second
+        return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, found, per_second)
     return replace(_buckets(spec, spec.field, numbers, fixed), raw_range=found)
+
+
+def _unit(spec: DomainSpec, train: Dataset, numbers: np.ndarray) -> TimeUnit:
+    """Recognise the unit of a column of times.
+
+    Raises:
+        ConfigError: the numbers are no times of a clock, or in a form that RecBole's single precision loses.
+    """
+    known = numbers[np.isfinite(numbers)]
+    whole = getattr(train, "time_range", None) if spec.field == train.time_field else None
+    unit = unit_of(*(whole or (float(known.min()), float(known.max()))))
+    if not unit.per_second:
+        raise ConfigError(
+            f"domain: {spec.text}: {spec.field} holds {unit.name}, but {spec.clock} needs seconds, milliseconds, "
+            "microseconds or nanoseconds since 1970"
+        )
+    return unit
 
 
 def _buckets(spec: DomainSpec, field: str, values: np.ndarray, fixed: Mapping[str, Any] | None) -> ColumnDomains:

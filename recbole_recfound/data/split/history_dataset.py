@@ -54,8 +54,10 @@ class RecFoundDataset(Dataset):
 
     Attributes:
         histories: of this part; None before `build`.
+        keeps_missing: an interaction without a rating has no rating (NaN), rather than the mean of others.
     """
 
+    keeps_missing = True
     histories: Histories | None = None
 
     def build(self) -> list[Dataset]:

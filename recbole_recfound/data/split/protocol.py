@@ -15,6 +15,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.atomic.times import unit_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
@@ -156,12 +157,28 @@ class Protocol:
             "load_col": config["load_col"],
             "users": len(np.unique(held_out(splits.test_set)[:, 0])),
             "items": splits.test_set.item_num - 1,
+            **_times(splits),
         }
         return cls(config["dataset"], config["valid_metric"], config["seed"], rules)
 
     def to_json(self) -> dict[str, Any]:
         """Return the protocol as in `results.json`."""
         return {"dataset": self.dataset, **self.rules, "valid_metric": self.valid_metric, "seed": self.seed}
+
+
+def _times(splits: Splits) -> dict[str, Any]:
+    """Return the unit of the times by which rows are ordered, and how many rows share theirs."""
+    dataset = splits.dataset
+    if getattr(dataset, "time_range", None) is None:
+        return {}
+    pairs = held_out(splits.test_set)
+    tied = np.isin(pairs[:, 0] * dataset.item_num + pairs[:, 1], dataset.tied_rows).mean()
+    return {
+        "time_unit": unit_of(*dataset.time_range).name,
+        "order_ties": splits.config["order_ties"],
+        "tied_rows": dataset.tied_neighbours / dataset.inter_count,
+        "tied_test_rows": float(tied),
+    }
 
 
 def training_part(train_data: Any, rows: np.ndarray) -> Any:
@@ -262,12 +279,29 @@ def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_empty(config: Config, built: list[Dataset]) -> None:
-    for part, rows in zip(("training", "validation", "test"), built, strict=True):
+    split, parts = config["eval_args"]["split"], config["benchmark_filename"]
+    if len(built) != len(PARTS):
+        raise ConfigError(
+            f"benchmark_filename: got {len(built)} parts ({', '.join(parts)}), expected three: training, validation "
+            "(it chooses the checkpoint) and test"
+        )
+    for part, rows in zip(PARTS, built, strict=True):
         if len(rows) == 0:
-            raise DataError(
-                f"the {part} split of {config['dataset']} is empty (eval_args split {config['eval_args']['split']}); "
-                "the data set is too small for it, or its filters leave too little"
-            )
+            why = "the data set is too small for it, or its filters leave too little"
+            if parts is None and part in _left_out(split):
+                why = f"this split has no {part} part, which is needed to choose and score a model"
+            raise DataError(f"the {part} split of {config['dataset']} is empty (eval_args split {split}); {why}")
+
+
+PARTS = ("training", "validation", "test")
+
+
+def _left_out(split: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the parts to which a split gives no rows at all."""
+    kind, shares = next(iter(split.items()))
+    if kind == "LS":
+        return {"test_only": ("validation",), "valid_only": ("test",)}.get(shares, ())
+    return tuple(part for part, share in zip(PARTS, shares, strict=False) if not share)
 
 
 def _train_loader(config: Config, dataset: Dataset, train_set: Dataset, sampler: Any) -> Any:

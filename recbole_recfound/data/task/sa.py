@@ -1,6 +1,7 @@
 """SA: sentiment analysis, as the prediction of ratings."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from recbole_recfound.data.task.facts import number
 from recbole_recfound.data.task.interactions import InteractionTask
 from recbole_recfound.data.task.metrics import MacroF1
 from recbole_recfound.data.task.settings import TaskSettings
-from recbole_recfound.data.task.source import TrainingData
+from recbole_recfound.data.task.source import HeldOut, TrainingData
 
 
 @register_task("SA")
@@ -36,9 +37,13 @@ class RatingPrediction(InteractionTask):
         super().__init__(source, settings)
         if source.ratings is None:
             raise Unsupported("the data set has no rating")
-        self.classes = np.unique(source.ratings)
+        known = np.isfinite(source.ratings)
+        self.classes = np.unique(source.ratings[known])
         if not 2 <= len(self.classes) <= self.max_classes:
             raise Unsupported(f"{len(self.classes)} distinct ratings, 2 to {self.max_classes} are needed")
+        self.positions = self.positions[known[self.positions]]
+        if len(self.positions) == 0:
+            raise Unsupported("no interaction after a user's first has a rating")
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -52,11 +57,17 @@ class RatingPrediction(InteractionTask):
         assert ratings is not None
         history = zip(self.source.items[start:position], ratings[start:position], strict=True)
         slots = {
-            "history": ("rated", tuple((int(item), number(rating)) for item, rating in history)),
+            "history": ("rated", tuple((int(item), rating_text(rating)) for item, rating in history)),
             "item": ("sentence", int(self.source.items[position])),
             "ratings": ("text", ", ".join(self.choices)),
         }
         return GenerativeExample(slots, number(ratings[position]))
+
+    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
+        """Return examples of test interactions that have a rating."""
+        ratings = held_out.data.ratings
+        assert ratings is not None
+        return super().test_examples(replace(held_out, places=held_out.places[np.isfinite(ratings[held_out.places])]))
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:
@@ -65,3 +76,8 @@ class RatingPrediction(InteractionTask):
         See `Task.parse`.
         """
         return parse_label(text, choices)
+
+
+def rating_text(rating: float) -> str:
+    """Return a rating in a history; an interaction may have none."""
+    return number(rating) if np.isfinite(rating) else "not rated"

@@ -25,7 +25,7 @@ class TrainingData:
         users: user tokens, sorted, so that the order does not depend on held-out interactions.
         indptr: [users + 1] offsets into `items`.
         items: [interactions] catalogue rows.
-        ratings: [interactions] float32, or None if the data set has no rating.
+        ratings: [interactions] float32, NaN where a row has none; None if the data set has no rating.
         queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
         seed: seed of all random draws.
         profiles: columns of an optional .user file by user token.

@@ -15,10 +15,22 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     form = f"{protocol['mode']} rows"
     if protocol["mode"] == "full":  # nothing is masked for sampled candidates and labelled rows
         form = f"full ranking, history {'masked' if protocol['mask_history'] else 'NOT masked'}"
-    return (
+    line = (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
         f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
     )
+    return "\n".join([line, *_times(protocol)])
+
+
+def _times(protocol: dict[str, Any]) -> list[str]:
+    if "time_unit" not in protocol:
+        return []
+    order = {"file": "as in the file", "shuffle": "at random"}[protocol["order_ties"] or "file"]
+    return [
+        f"times in {protocol['time_unit']}; {protocol['tied_rows']:.1%} of the interactions have the same time as the "
+        f"user's one before, and {protocol['tied_test_rows']:.1%} of the test items share theirs: these are ordered "
+        f"{order} (order_ties)"
+    ]
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
