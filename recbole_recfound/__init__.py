@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_recfound import compat
+from recbole_recfound.compat.unpickling import trust_checkpoint
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.config.property_files import defaults_beside_recbole
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_recfound", "run_recfound"]
+__all__ = ["__version__", "load_recfound", "run_recfound", "trust_checkpoint"]
 
 READING = {
     "recbole.data.dataset.dataset": "recbole_recfound.atomic.dataset:repair_dataset",

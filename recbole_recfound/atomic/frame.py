@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,11 @@ def read_frame(
     """
     header = read_header(path, delimiter, encoding).split(delimiter)
     places = sorted(header.index(column) for column in usecols)
+    form: dict[str, Any] = {"sep": delimiter, "engine": "c", "lineterminator": "\n"}
+    if len(delimiter) > 1:
+        form = {"sep": re.escape(delimiter), "engine": "python"}
     frame = pd.read_csv(
         path,
-        sep=delimiter if len(delimiter) == 1 else _literal(delimiter),
         header=None,
         skiprows=1,
         names=list(range(len(header))),
@@ -69,7 +72,7 @@ def read_frame(
         na_filter=False,
         quoting=csv.QUOTE_NONE,
         skip_blank_lines=True,
-        **({"engine": "c", "lineterminator": "\n"} if len(delimiter) == 1 else {"engine": "python"}),
+        **form,
     )
     last = len(header) - 1
     if last in places:
@@ -82,8 +85,3 @@ def read_frame(
         elif not column.endswith("_seq"):
             frame[column] = pd.Series(np.where(cells == "", None, cells), dtype=object, index=frame.index)
     return frame
-
-
-def _literal(text: str) -> str:
-    """Return a regular expression for a separator of several characters."""
-    return "".join(f"\\{character}" if not character.isalnum() else character for character in text)

@@ -16,6 +16,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import NamedTuple
 
+from recbole_recfound.compat import unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
 
@@ -89,36 +90,89 @@ SPARSE = [
     ]
 ]
 
-# torch 2.6: `torch.load` refuses pickles by default. RecBole's checkpoints are pickles (they hold the
-# Config). Only calls that read a file which this run wrote, or which the user named, allow them.
+# A pickle can run any code: all of RecBole's calls that open one go through the gate of `unpickling`, and those that
+# write one tell it.
+TRAINER, UTILS = "recbole.trainer.trainer", "recbole.data.utils"
 LOADING = [
-    Place(module, function, call, call[:-1] + ", weights_only=False)", count)
-    for module, function, call, count in [
+    *(
+        Place(module, function, call, call.replace("torch.load", "unpickling.load_tensors"), count)
+        for module, function, call, count in [
+            (TRAINER, "Trainer.resume_checkpoint", "torch.load(resume_file, ", 1),
+            (TRAINER, "Trainer.evaluate", "torch.load(checkpoint_file, ", 1),
+            (QUICK_START, "load_data_and_model", "torch.load(model_file)", 1),
+            (MODELS + "general_recommender.convncf", "ConvNCF.__init__", "torch.load(self.pre_model_path)", 1),
+            (MODELS + "general_recommender.nais", "NAIS._load_pretrain", "torch.load(self.pretrain_path)", 1),
+            (MODELS + "general_recommender.ract", "RaCT.__init__", "torch.load(self.pre_model_path)", 2),
+            (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", "torch.load(self.mf_pretrain_path, ", 1),
+            (MODELS + "general_recommender.neumf", "NeuMF.load_pretrain", "torch.load(self.mlp_pretrain_path, ", 1),
+            (MODELS + "context_aware_recommender.kd_dagfm", "KD_DAGFM.__init__", 'torch.load(config["warm_up"])', 1),
+            (MODELS + "sequential_recommender.s3rec", "S3Rec.__init__", "torch.load(self.pre_model_path)", 1),
+        ]
+    ),
+    Place(
+        MODELS + "general_recommender.ldiffrec",
+        "LDiffRec.__init__",
+        "np.load(emb_path, allow_pickle=True)",
+        "unpickling.load_array(emb_path)",
+    ),
+    Place(
+        UTILS,
+        "create_dataset",
+        "if os.path.exists(file):",
+        'if unpickling.is_fresh_cache(file, config["data_path"]):',
+    ),
+    Place(
+        UTILS,
+        "load_split_dataloaders",
+        "if not os.path.exists(dataloaders_save_path):",
+        'if not unpickling.is_fresh_cache(dataloaders_save_path, config["data_path"]):',
+    ),
+]
+WRITING = [
+    Place(module, function, line, f"{line}; {wrote}", count)
+    for module, function, line, wrote, count in [
         (
-            "recbole.trainer.trainer",
-            "Trainer.resume_checkpoint",
-            "torch.load(resume_file, map_location=self.device)",
+            TRAINER,
+            "Trainer._save_checkpoint",
+            "torch.save(state, saved_model_file, pickle_protocol=4)",
+            "unpickling.wrote(saved_model_file)",
             1,
         ),
-        ("recbole.trainer.trainer", "Trainer.evaluate", "torch.load(checkpoint_file, map_location=self.device)", 1),
-        (QUICK_START, "load_data_and_model", "torch.load(model_file)", 1),
-        (MODELS + "general_recommender.convncf", "ConvNCF.__init__", "torch.load(self.pre_model_path)", 1),
-        (MODELS + "general_recommender.nais", "NAIS._load_pretrain", "torch.load(self.pretrain_path)", 1),
-        (MODELS + "general_recommender.ract", "RaCT.__init__", "torch.load(self.pre_model_path)", 2),
+        (
+            TRAINER,
+            "PretrainTrainer.save_pretrained_model",
+            "torch.save(state, saved_model_file)",
+            "unpickling.wrote(saved_model_file)",
+            1,
+        ),
+        (
+            TRAINER,
+            "DecisionTreeTrainer._save_checkpoint",
+            "torch.save(state, self.saved_model_file)",
+            "unpickling.wrote(self.saved_model_file)",
+            1,
+        ),
         (
             MODELS + "general_recommender.neumf",
-            "NeuMF.load_pretrain",
-            'torch.load(self.mf_pretrain_path, map_location="cpu")',
+            "NeuMF.dump_parameters",
+            "torch.save(self, save_path)",
+            "unpickling.wrote(save_path)",
+            2,
+        ),
+        (
+            DATASET,
+            "Dataset.save",
+            "pickle.dump(self, f)",
+            'f.flush(); unpickling.wrote(file, self.config["data_path"])',
             1,
         ),
         (
-            MODELS + "general_recommender.neumf",
-            "NeuMF.load_pretrain",
-            'torch.load(self.mlp_pretrain_path, map_location="cpu")',
+            UTILS,
+            "save_split_dataloaders",
+            "pickle.dump(Serialization_dataloaders, f)",
+            'f.flush(); unpickling.wrote(file_path, config["data_path"])',
             1,
         ),
-        (MODELS + "context_aware_recommender.kd_dagfm", "KD_DAGFM.__init__", 'torch.load(config["warm_up"])', 1),
-        (MODELS + "sequential_recommender.s3rec", "S3Rec.__init__", "torch.load(self.pre_model_path)", 1),
     ]
 ]
 
@@ -185,7 +239,7 @@ SEARCHING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *WRITING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
 
 
 def repairs_by_module() -> dict[str, Repair]:
@@ -207,6 +261,7 @@ def rewrite_places(module: ModuleType, places: list[Place]) -> None:
         module: of RecBole.
         places: all places of this module's functions that are replaced, several of a function together.
     """
+    vars(module)["unpickling"] = unpickling
     for function in {place.function: None for place in places}:
         replacements = [(place.old, place.new, place.times) for place in places if place.function == function]
         try:

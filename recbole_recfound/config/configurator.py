@@ -14,6 +14,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_recfound.atomic.check import FileFormat, check_columns, columns_of
 from recbole_recfound.atomic.find import NO_DATASET, find_dataset
+from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
 from recbole_recfound.config.models import get_model, model_file
 from recbole_recfound.config.property_files import Loader, read_settings
@@ -65,6 +66,10 @@ class Config(RecBoleConfig):
         except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(" ".join(str(error.args[0] if error.args else error).split())) from error
         self.check_valid_metric()
+        if self["trust_checkpoint"]:
+            for key in OPENED:
+                if isinstance(path := self[key], str) and path:
+                    trust_checkpoint(path)
 
     def _build_yaml_loader(self) -> type:
         return Loader

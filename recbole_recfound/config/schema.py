@@ -185,6 +185,14 @@ RULES: dict[str, Rule] = {
 }
 """Rules of RecBole's own keys."""
 
+
+def _cache(value: str) -> str:
+    return (
+        "data are read from the atomic files each time: a cached data set is a pickle, which can run any code, and may "
+        "be older than they are; leave it out"
+    )
+
+
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "state": _any_case("debug", "info", "warning", "error", "critical"),
     "learner": _any_case("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
@@ -192,6 +200,8 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "item_inter_num_interval": _interval,
     "load_col": _columns,
     "val_interval": _intervals,
+    "dataset_save_path": _cache,
+    "dataloaders_save_path": _cache,
     "eval_args": _eval_args,
     "valid_metric": _metric_at,
     "task_files": _paths_by_part,

@@ -39,6 +39,9 @@ COMMAND_LINE = "command line"
 
 EXAMPLE_BASELINE = "BPR"
 
+TRUST = "trust_checkpoint"
+"""The one key that only the user can set, not a file that may come from elsewhere."""
+
 OF_RECBOLE, OF_EACH_MODEL = "RecBole", "each RecBole model"
 """`options of RecBole` in a hint: settings of another model; `options of each RecBole model`: model -> settings."""
 
@@ -224,6 +227,8 @@ def _put(settings: Settings, problems: Problems, key: str, value: Any, origin: s
         value = normal(rules[key], value)
         if wrong := problem(rules[key], value):
             problems.add(WRONG_VALUES, f"{where}: {wrong}")
+        elif key == TRUST and value and origin not in ("", COMMAND_LINE):
+            problems.add(WRONG_VALUES, f"{where}: a file cannot decide what is trusted; type --{TRUST}")
         else:
             settings.put(key, value, origin)
 
@@ -254,6 +259,9 @@ def _check_options(settings: Settings, model: str, problems: Problems) -> None:
 def _check_nested(where: str, values: Mapping[str, Any], problems: Problems) -> None:
     """Check settings that are handed on to another model."""
     for key, value in values.items():
+        if key == TRUST:
+            problems.add(WRONG_VALUES, f"{where}: {TRUST}: set it for the whole run, --{TRUST}")
+            continue
         inner = Problems()
         _put(Settings(), inner, str(key), value, "")
         for heading, lines in inner.groups.items():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ALSO_SHARED = (
     "mask_history",
     "order_ties",
+    "trust_checkpoint",
     "seed",
     "reproducibility",
     "use_gpu",

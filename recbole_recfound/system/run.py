@@ -130,4 +130,5 @@ def resolved_settings(config: Config) -> dict[str, Any]:
         "data_path": str(Path(config["data_path"]).resolve()),
         "task_files": records if any(records.values()) else [],
     }
+    settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
     return {**settings, **paths, "data_files": digests_of(files)}

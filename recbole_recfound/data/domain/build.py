@@ -102,7 +102,7 @@ def _unit(spec: DomainSpec, train: Dataset, numbers: np.ndarray) -> TimeUnit:
     """
     known = numbers[np.isfinite(numbers)]
     whole = getattr(train, "time_range", None) if spec.field == train.time_field else None
-    unit = unit_of(*(whole or (float(known.min()), float(known.max()))))
+    unit = unit_of(*(whole or (float(known.min(initial=0)), float(known.max(initial=0)))))
     if not unit.per_second:
         raise ConfigError(
             f"domain: {spec.text}: {spec.field} holds {unit.name}, but {spec.clock} needs seconds, milliseconds, "

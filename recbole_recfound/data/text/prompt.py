@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import SandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
@@ -52,6 +52,7 @@ class PromptTemplate:
         uncut: Collection[str] = (),
     ) -> None:
         self.text, self.slots, self.chat, self.uncut = text, tuple(slots), chat, frozenset(uncut)
+        _check_form(name, text, slots)
         try:
             filled = _ENVIRONMENT.from_string(text).render({slot: f"{_OPEN}{slot}{_CLOSE}" for slot in slots})
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
@@ -117,6 +118,39 @@ class PromptTemplate:
             tokens.extend(self.separator if index else [])
             tokens.extend(entry)
         return tokens
+
+
+def _check_form(name: str, text: str, slots: Sequence[str]) -> None:
+    """Refuse everything but text and slots: an expression such as `{{ 'a' * 10**9 }}` would run when it is compiled.
+
+    Args:
+        name: the task.
+        text: of the template.
+        slots: slot names the task fills.
+
+    Raises:
+        ConfigError: the text does not parse, is too long, or holds other expressions.
+    """
+    form = f"prompt of task {name}: expected text and slots alone, as in {{{{ {slots[0]} }}}}"
+    if not isinstance(text, str):
+        raise ConfigError(f"prompt of task {name}: got {text!r}, expected text")
+    if len(text) > LONGEST_TEXT:
+        raise ConfigError(f"prompt of task {name}: {len(text):,} characters, at most {LONGEST_TEXT:,} are allowed")
+    try:
+        parsed = _ENVIRONMENT.parse(text)
+        for node in parsed.find_all(nodes.Node):
+            if isinstance(node, nodes.Filter):
+                raise ConfigError(f"prompt of task {name}: expected slots without filters, as in {{{{ {slots[0]} }}}}")
+            if not isinstance(node, (nodes.Output, nodes.TemplateData, nodes.Name)):
+                raise ConfigError(f"{form}; line {node.lineno} has {type(node).__name__.lower()}")
+    except TemplateError as error:
+        raise ConfigError(f"prompt of task {name}: {error} (slots: {', '.join(slots)})") from None
+    except RecursionError:
+        raise ConfigError(f"{form}; it is nested too deeply") from None
+
+
+LONGEST_TEXT = 100_000
+"""Characters of a template."""
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:

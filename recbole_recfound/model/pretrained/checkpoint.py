@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from recbole_recfound.compat.unpickling import OPENED, load_tensors, trust_checkpoint
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.settings import check_value
 from recbole_recfound.errors import ConfigError, DataError
@@ -56,8 +57,10 @@ OF_THE_RUN = {
     "dataset_save_path",
     "save_dataloaders",
     "dataloaders_save_path",
+    "use_pretrain",
+    *OPENED,
 }
-"""Settings that belong to a run and not to the model it trained."""
+"""Settings that belong to a run and not to the model it trained; a folder or a pickle never brings them."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
                 f"base_checkpoint: {path} is a pickle, which can run any code when opened. Add --trust_checkpoint "
                 "if you trust its source"
             )
+        trust_checkpoint(path)
         return _read_pickle(path)
     folder = path if (path / SETTINGS).is_file() else path / "base"
     if (folder / SETTINGS).is_file():
@@ -113,9 +117,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
             share = told.get("share")
-            return BaseCheckpoint(
-                folder, told["model"], told["dataset"], told["seed"], told["settings"], weights, True, share
-            )
+            settings = _settings_of(told["settings"])
+            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], settings, weights, True, share)
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
@@ -133,7 +136,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
 
 def _read_pickle(path: Path) -> BaseCheckpoint:
     try:
-        saved = torch.load(path, map_location=lambda storage, _: storage, weights_only=False)
+        saved = load_tensors(path, map_location=lambda storage, _: storage)
         config, weights = saved["config"], saved["state_dict"]
         settings = dict(config.final_config_dict)
     except Exception as error:

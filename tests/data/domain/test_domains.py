@@ -121,6 +121,39 @@ def test_times_are_those_of_the_file_though_recbole_normalises_them(write_datase
     assert len(counts) == 2 and abs(int(counts[0] - counts[1])) <= 1
 
 
+@pytest.mark.parametrize(("per_second", "name"), [(1000, "ms"), (10**6, "us"), (10**9, "ns")])
+def test_times_of_every_clock(write_dataset, per_second, name):
+    start = 881250000 // 3600 * 3600 + 1800
+    steps = [(user, step) for user in range(9) for step in range(6)]
+    rows = [
+        [f"u{user}", f"i{(user + step) % 9}", (start + 3600 * (6 * user + step)) * per_second] for user, step in steps
+    ]
+    path = write_dataset(name, inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
+    train = splits_of("BPR", path, name, load_col={"inter": ["user_id", "item_id", "timestamp"]}).train_set
+    hours = build_domains(parse_domain("timestamp:hour"), train).of(train.inter_feat)
+    began = start // 3600 % 24
+    users = [int(token[1:]) for token in train.id2token("user_id", train.inter_feat["user_id"].numpy())]
+    assert len(hours) == 36 and set(hours.tolist()) <= set(range(24))
+    for user, step, hour in zip(users, _count_up(users), hours.tolist(), strict=True):
+        assert hour == (began + 6 * user + step) % 24
+
+
+def _count_up(users):
+    """Return how often each user came before."""
+    seen = dict.fromkeys(users, -1)
+    for user in users:
+        seen[user] += 1
+        yield seen[user]
+
+
+def test_positions_have_no_hours(write_dataset):
+    rows = [[f"u{user}", f"i{(user + step) % 9}", step] for user in range(9) for step in range(6)]
+    path = write_dataset("places", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
+    train = splits_of("BPR", path, "places", load_col={"inter": ["user_id", "item_id", "timestamp"]}).train_set
+    with pytest.raises(ConfigError, match="timestamp:hour: timestamp holds positions, but hour needs seconds"):
+        build_domains(parse_domain("timestamp:hour"), train)
+
+
 def test_fixed_names_and_edges_stay(splits):
     domains = build_domains(parse_domain("gender"), splits.train_set, {"names": ["X", "M"], "edges": []})
     assert domains.names == ("X", "M") and set(domains.table[1:].tolist()) == {-1, 1}

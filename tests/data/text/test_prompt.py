@@ -111,3 +111,21 @@ def test_single_slots_are_cut_alike_and_only_when_they_must(lengths, room):
         assert all(length <= most for length in lengths)
     else:
         assert sum(min(length, most + 1) for length in lengths) > room
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ item }}{{ 'a' * 10**9 }}",
+        "{{ item }}{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+        "{{ item }}" + "{{ (" * 1 + "(" * 3000 + "1" + ")" * 3000 + ") }}",
+        "{{ item * 10**9 }}",
+        "{{ item }}{{ 9**9**9**9 }}",
+        "{{ item }}{% set a = item %}",
+        "{{ item }}" + "x" * 200_000,
+    ],
+)
+def test_no_expression_of_a_template_is_computed(text):
+    """Each of these would need hours or all memory."""
+    with pytest.raises(ConfigError, match="prompt of task T: "):
+        PromptTemplate("T", text, ["item"], PLAIN)
