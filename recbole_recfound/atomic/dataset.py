@@ -77,6 +77,8 @@ def repair_dataset(module: ModuleType) -> None:
     original._load_feat = _checked(original._load_feat)
     original._load_inter_feat = _with_ranks(original._load_inter_feat)
     original._remove_duplication = _by_exact_time(original._remove_duplication)
+    for name, keys in FILTERS.items():
+        setattr(original, name, _counting(getattr(original, name), keys))
     original._reset_index = _keeping_ranks(original._reset_index)
     original._set_label_by_threshold = _of_known_values(original._set_label_by_threshold)
     original._change_feat_format = _sorted_by_time(original._change_feat_format)
@@ -123,7 +125,7 @@ def _with_ranks(load_inter_feat: Callable) -> Callable:
     @wraps(load_inter_feat)
     def load(self: Any, token: str, dataset_path: str) -> None:
         """Read interactions, and rank their times: `time_rank` int64 [rows], None where rows are not ordered."""
-        self.read_ranks, self.time_range = [], None
+        self.read_ranks, self.time_range, self.left_out = [], None, {}
         load_inter_feat(self, token, dataset_path)
         if self.inter_feat is None:
             raise DataError(f"{token}: no column of .inter is read (load_col, unload_col)")
@@ -150,8 +152,6 @@ def _keeping_ranks(reset_index: Callable) -> Callable:
     @wraps(reset_index)
     def reset(self: Any) -> None:
         """Renumber the rows that the filters left, and keep their times."""
-        if self.inter_feat.empty:
-            raise DataError(f"{self.dataset_name}: no interactions are left: {_filters(self.config)}")
         if self.time_rank is not None:
             self.time_rank = self.time_rank[self.inter_feat.index]
         reset_index(self)
@@ -159,18 +159,29 @@ def _keeping_ranks(reset_index: Callable) -> Callable:
     return reset
 
 
-FILTERS = (
-    "val_interval",
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "filter_inter_by_user_or_item",
-    "rm_dup_inter",
-)
+FILTERS = {
+    "_filter_nan_user_or_item": (),
+    "_remove_duplication": ("rm_dup_inter",),
+    "_filter_by_field_value": ("val_interval",),
+    "_filter_inter_by_user_or_item": ("filter_inter_by_user_or_item",),
+    "_filter_by_inter_num": ("user_inter_num_interval", "item_inter_num_interval"),
+}
+"""RecBole's filters of interactions, in their order, and the settings that turn them on."""
 
 
-def _filters(config: Any) -> str:
-    active = {key: config[key] for key in FILTERS if config[key] not in (None, {}, "[0,inf)")}
-    return "relax " + ", ".join(f"{key}: {value}" for key, value in active.items())
+def _counting(filter_rows: Callable, keys: tuple[str, ...]) -> Callable:
+    @wraps(filter_rows)
+    def counted(self: Any) -> None:
+        """Count the interactions that a filter leaves out (`left_out`); refuse one that leaves none."""
+        before = len(self.inter_feat)
+        filter_rows(self)
+        name = " and ".join(f"{key}: {self.config[key]}" for key in keys if self.config[key] is not None)
+        if self.inter_feat.empty:
+            raise DataError(f"{self.dataset_name}: {name} leaves none of {before:,} interactions")
+        if dropped := before - len(self.inter_feat):
+            self.left_out[name] = dropped
+
+    return counted
 
 
 def _sorted_by_time(change_feat_format: Callable) -> Callable:

@@ -101,11 +101,29 @@ def header_kinds(path: Path, line: str, separator: str) -> dict[str, str]:
     for cell in line.split(separator):
         name, _, kind = cell.partition(":")
         if kind not in KINDS:
+            if other := _other_separator(line, separator):
+                raise DataError(
+                    f"{path}:1: the columns are separated by {other!r}, not by {separator!r}; set field_separator or "
+                    "convert the file"
+                )
             raise DataError(f"{path}:1: column '{cell}' needs a type, one of {', '.join(KINDS)}, as in title:token_seq")
         if name in kinds:
             raise DataError(f"{path}:1: column '{name}' appears twice")
         kinds[name] = kind
     return kinds
+
+
+def _other_separator(line: str, separator: str) -> str | None:
+    """Return the separator under which every cell of a header has a type, if it is another one."""
+    for other in ("\t", ",", ";", "|", " "):
+        cells = line.split(other)
+        if (
+            other != separator
+            and len(cells) > 1
+            and all(cell.partition(":")[2].strip("\"'") in KINDS for cell in cells)
+        ):
+            return other
+    return None
 
 
 def wrong_cells(path: Path, number: int, found: int, wanted: int, separator: str) -> DataError:

@@ -205,12 +205,13 @@ def catalogue_of(config: Any, train: Dataset) -> Catalogue:
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     tokens = train.id2token(train.iid_field, train.inter_feat[train.iid_field].numpy())
     known = train.id2token(train.iid_field, np.arange(1, train.item_num))
+    options = ItemOptions.of(config["item_args"], "item_args")
     return build_catalogue(
-        path if path.is_file() else None,
-        train.iid_field,
+        path if path.is_file() and options.read_file else None,
+        options.id_field or train.iid_field,
         map(str, tokens),
         map(str, known),
-        ItemOptions.of(config["item_args"], "item_args").text_fields,
+        options.text_fields,
         config["field_separator"],
         config["encoding"],
     )

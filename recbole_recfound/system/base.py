@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, with_side_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.results import Row
@@ -65,7 +65,16 @@ class System(ABC):
             return None
         splits = build_splits(config)
         check_topk(splits)
-        return splits
+        return cls.with_side_files(splits)
+
+    @classmethod
+    def with_side_files(cls, splits: Splits) -> Splits:
+        """Compare .item and .user with the interactions, and note what was found.
+
+        Raises:
+            DataError: a file that the system needs does not fit.
+        """
+        return with_side_files(splits)
 
     def baselines(self) -> Iterator[Job]:
         """Yield the rows of RecBole's own models, in the order of the setting `baselines`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
 from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.atomic.match import match_ids
 from recbole_recfound.atomic.times import unit_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS
@@ -43,6 +45,7 @@ class Splits:
         test_data: loader for RecBole's `Trainer.evaluate`.
         known_at_valid: each user's training history, oldest first.
         known_at_test: the same, with the validation item behind it.
+        files: what was found in .item and .user beside the interactions, one line each.
     """
 
     config: Config
@@ -55,6 +58,44 @@ class Splits:
     test_data: Any
     known_at_valid: Histories
     known_at_test: Histories
+    files: tuple[str, ...] = ()
+
+
+def with_side_files(splits: Splits, items: str | None = None, strict: bool = False) -> Splits:
+    """Compare the ids of .item and .user with those of the interactions.
+
+    Args:
+        splits: split data set.
+        items: column of ids in .item; None: the interactions' own name of it.
+        strict: refuse an .item file that has no id in common; if not, this is one of the lines.
+
+    Returns:
+        The splits, with a line on each file.
+
+    Raises:
+        DataError: no such column, or no id in common.
+    """
+    config, dataset = splits.config, splits.dataset
+    lines = []
+    for suffix, ids, column in (
+        ("item", dataset.iid_field, items or dataset.iid_field),
+        ("user", dataset.uid_field, dataset.uid_field),
+    ):
+        path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
+        if not path.is_file():
+            continue
+        tokens = {str(token) for token in dataset.field2id_token[ids][1:]}
+        try:
+            match = match_ids(path, column, f"{suffix}s", tokens, config["field_separator"], config["encoding"])
+            lines.append(str(match))
+        except DataError as error:
+            if strict and suffix == "item":
+                raise DataError(
+                    f"{error}. Its texts are needed: item_args: {{id_field: COLUMN}} names the column of ids, "
+                    "item_args: {read_file: False} does without the file"
+                ) from None
+            lines.append(str(error))
+    return replace(splits, files=tuple(lines))
 
 
 def build_splits(config: Config) -> Splits:
@@ -158,6 +199,8 @@ class Protocol:
             "users": len(np.unique(held_out(splits.test_set)[:, 0])),
             "items": splits.test_set.item_num - 1,
             **_times(splits),
+            "left_out": getattr(splits.dataset, "left_out", {}),
+            "files": list(splits.files),
         }
         return cls(config["dataset"], config["valid_metric"], config["seed"], rules)
 

@@ -13,6 +13,8 @@ class ItemOptions(Options):
     """Text and representation of items (`item_args`).
 
     Attributes:
+        id_field: column of .item with the ids of the interactions. None: that of the interactions (ITEM_ID_FIELD).
+        read_file: read .item; if not, an item's text is its id.
         text_fields: columns of .item that describe an item. None: the title first, then short text columns.
         max_tokens: length of one item's text.
         use_text: text features take part in the item table.
@@ -22,6 +24,8 @@ class ItemOptions(Options):
             the plain backbone's features. 0: these alone, which is best for short trainings.
     """
 
+    id_field: str | None = option(None)
+    read_file: bool = option(True)
     text_fields: list[str] | None = option(None)
     max_tokens: int = option(64, minimum=1)
     use_text: bool = option(True)

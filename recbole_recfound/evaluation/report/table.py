@@ -19,12 +19,15 @@ def protocol_line(protocol: dict[str, Any]) -> str:
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
         f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
     )
-    return "\n".join([line, *_times(protocol)])
+    left_out = [f"{count:,} interactions left out by {name}" for name, count in protocol.get("left_out", {}).items()]
+    return "\n".join([line, *_times(protocol), *left_out, *protocol.get("files", ())])
 
 
 def _times(protocol: dict[str, Any]) -> list[str]:
     if "time_unit" not in protocol:
         return []
+    if not protocol["tied_rows"]:
+        return [f"times in {protocol['time_unit']}; no user has two interactions at the same time"]
     order = {"file": "as in the file", "shuffle": "at random"}[protocol["order_ties"] or "file"]
     return [
         f"times in {protocol['time_unit']}; {protocol['tied_rows']:.1%} of the interactions have the same time as the "

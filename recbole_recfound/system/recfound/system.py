@@ -14,9 +14,10 @@ from recbole.utils import init_seed
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.data.split.protocol import Splits, held_out
+from recbole_recfound.data.split.protocol import Splits, held_out, with_side_files
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.report.page import render_report
@@ -99,6 +100,12 @@ class RecFoundSystem(System):
     def check(cls, config: Config) -> None:
         """Refuse a test that needs a package or model that is not there."""
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
+
+    @classmethod
+    def with_side_files(cls, splits: Splits) -> Splits:
+        """Refuse an .item file whose texts belong to no item; see `System.with_side_files`."""
+        options = ItemOptions.of(splits.config["item_args"], "item_args")
+        return with_side_files(splits, options.id_field, strict=True) if options.read_file else splits
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, if requested, and the row of the model itself."""
