@@ -1,7 +1,9 @@
 """Loading a causal language model: the bundled one, a hub name or a local folder."""
 
 import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +23,7 @@ class Backbone:
         model: causal LM, `requires_grad` off everywhere, in `eval()`.
         tokenizer: its tokenizer, with a pad token.
         name: name or folder as configured.
-        fingerprint: short hash of the configuration and a sample of the weights; caches and adapters are tied to it.
+        fingerprint: short hash of all weights, tokenizer and chat template; caches and adapters are tied to it.
     """
 
     model: PreTrainedModel
@@ -74,7 +76,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
     # A key-value cache is useless in training and costs memory; generation enables it itself.
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
-    return Backbone(model, tokenizer, name, fingerprint(model))
+    return Backbone(model, tokenizer, name, fingerprint(model, tokenizer))
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -95,15 +97,53 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """Hash the shape-giving configuration and a strided sample of every weight of `model`."""
+def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash everything that decides the tokens and vectors of a text: all weights, the tokenizer and its chat template.
+
+    Weights count as bfloat16, so that the number format of a run makes no other backbone of them.
+
+    Args:
+        model: causal LM.
+        tokenizer: its tokenizer.
+    """
     digest = hashlib.sha256()
     for key, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 64)].cpu().float()
-        digest.update(f"{key}{tuple(weight.shape)}".encode())
-        digest.update(sample.to(torch.bfloat16).float().numpy().tobytes())
+        digest.update(f"{key}{tuple(weight.shape)}{weight_sum(weight)}".encode())
+    for part in _tokenizer_parts(tokenizer):
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]
+
+
+BLOCK = 1 << 22
+"""Weights that are hashed at a time."""
+
+
+def weight_sum(weight: torch.Tensor) -> int:
+    """Return a sum over all values of a tensor, each with a factor of its place, so that any change changes it.
+
+    It is computed where the tensor lies, in whole numbers that wrap around: the same on every device.
+
+    Args:
+        weight: any shape; rounded to bfloat16.
+    """
+    flat = weight.detach().reshape(-1)
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for start in range(0, flat.numel(), BLOCK):
+        block = flat[start : start + BLOCK].to(torch.bfloat16).view(torch.int16).to(torch.int64) + 40_000
+        places = torch.arange(start, start + len(block), device=flat.device)
+        factors = (places * 0x5851F42D4C957F2D + 0x14057B7EF767814F) | 1
+        total += (block * factors).sum()
+    return int(total)
+
+
+def _tokenizer_parts(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what decides the tokens of a text, without the settings of single calls (padding, truncation)."""
+    parts: list[Any] = [tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        whole = json.loads(backend.to_str())
+        parts.append({name: whole.get(name) for name in ("model", "normalizer", "pre_tokenizer", "post_processor")})
+    return parts
 
 
 def _attention(device: torch.device) -> str:

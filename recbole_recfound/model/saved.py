@@ -136,7 +136,13 @@ class SavedModel:
             ) from None
 
 
-def write_model(folder: Path, model: WritableModel, data: MultiTaskData, trained: Mapping[str, torch.Tensor]) -> None:
+def write_model(
+    folder: Path,
+    model: WritableModel,
+    data: MultiTaskData,
+    trained: Mapping[str, torch.Tensor],
+    digest: Mapping[str, str] | None,
+) -> None:
     """Write everything that loading needs.
 
     Args:
@@ -144,22 +150,24 @@ def write_model(folder: Path, model: WritableModel, data: MultiTaskData, trained
         model: WritableModel, in eval, with item texts encoded by its weights.
         data: its catalogue and tasks.
         trained: trained parameters by name.
+        digest: of the interactions; None where there are none.
     """
     model.backbone.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
     head = {name: weight for name, weight in trained.items() if not name.startswith("backbone.")}
     _save(head, folder / HEAD)
     _save(model.item_statistics(), folder / STATISTICS)
-    digest = None
+    vectors = None
     if data.ranks:
         _save({"item_embeddings": model.item_vectors().float()}, folder / VECTORS)
-        digest = _digest(folder / VECTORS)
+        vectors = _digest(folder / VECTORS)
     write_text(folder / ITEMS, "".join(f"{json.dumps(item, ensure_ascii=False)}\n" for item in _items(data)))
     document = {
         "backbone_fingerprint": model.parts.fingerprint,
         "history": model.history.name,
         "tasks": list(model.parts.tasks),
         "ranks": data.ranks,
-        "item_embeddings": digest,
+        "item_embeddings": vectors,
+        "data": None if digest is None else dict(digest),
         "item_fields": data.catalogue.fields,
         "prompts": {
             name: {"text": prompt.text, "slots": list(prompt.slots), "chat": prompt.chat, "uncut": sorted(prompt.uncut)}

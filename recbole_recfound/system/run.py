@@ -130,5 +130,8 @@ def resolved_settings(config: Config) -> dict[str, Any]:
         "data_path": str(Path(config["data_path"]).resolve()),
         "task_files": records if any(records.values()) else [],
     }
+    for key in ("backbone", "base_checkpoint"):
+        if settings.get(key) and Path(settings[key]).exists():
+            paths[key] = str(Path(settings[key]).resolve())
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
     return {**settings, **paths, "data_files": digests_of(files)}

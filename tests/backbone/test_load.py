@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recbole_recfound.backbone import check_bidirectional, depth, load_backbone
+from recbole_recfound.backbone.load import fingerprint, weight_sum
 from recbole_recfound.errors import BackboneError
 from tests.tiny_backbone import write_tiny_backbone
 
@@ -44,3 +45,31 @@ def test_a_backbone_that_stays_causal_is_refused(tiny_backbone, monkeypatch):
     monkeypatch.setattr(depth, "decode", lambda *given, **named: causal(*given, **named | {"causal": True}))
     with pytest.raises(BackboneError, match="stays causal in transformers"):
         check_bidirectional(decoder, ids)
+
+
+def test_the_fingerprint_covers_every_weight_the_tokenizer_and_the_chat_template(tmp_path):
+    backbone = load_backbone(str(write_tiny_backbone(tmp_path)), DEVICE)
+    model, tokenizer = backbone.model, backbone.tokenizer
+    assert fingerprint(model, tokenizer) == backbone.fingerprint
+    rng = torch.Generator().manual_seed(0)
+    for name, weight in model.state_dict().items():
+        for place in torch.randint(weight.numel(), (3,), generator=rng).tolist():
+            before = weight.view(-1)[place].clone()
+            weight.view(-1)[place] += 0.5
+            assert fingerprint(model, tokenizer) != backbone.fingerprint, (name, place)
+            weight.view(-1)[place] = before
+    assert fingerprint(model, tokenizer) == backbone.fingerprint
+    assert fingerprint(model.to(torch.bfloat16), tokenizer) == backbone.fingerprint
+    template = tokenizer.chat_template
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    assert fingerprint(model, tokenizer) != backbone.fingerprint
+    tokenizer.chat_template = template
+    tokenizer.add_tokens(["another"])
+    assert fingerprint(model, tokenizer) != backbone.fingerprint
+
+
+def test_two_weights_that_change_places_are_noticed():
+    weight = torch.arange(9_000_000, dtype=torch.float32).remainder(251)
+    swapped = weight.clone()
+    swapped[[3, 8_999_999]] = swapped[[8_999_999, 3]]
+    assert weight_sum(weight) == weight_sum(weight.view(3000, 3000)) != weight_sum(swapped)

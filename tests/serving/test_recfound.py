@@ -252,3 +252,12 @@ def test_another_backbone_is_refused(finished, tiny_backbone, tmp_path):
         load_recfound(finished, backbone=str(other))
     assert load_recfound(finished, backbone=str(tiny_backbone)).recommend([], k=1)
     assert not list(Path(finished).glob("*.partial"))
+
+
+def test_a_relative_backbone_is_found_from_another_working_directory(small_run, tiny_backbone, tmp_path, monkeypatch):
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    run = run_recfound("RecFound", "tiny", config_dict=small_run | {"backbone": "backbone", "max_steps": 1})["run_dir"]
+    run = str(Path(run).resolve())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(load_recfound(run).recommend(history=["50"], k=3)) == 3

@@ -43,7 +43,7 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
     """
     inside = base.is_relative_to(folder)
     return {
-        "base": os.path.relpath(base, folder) if inside else str(base),
+        "base": os.path.relpath(base, folder) if inside else str(base.resolve()),
         "base_hash": digest,
         "seed": config["seed"],
         "settings": {key: config[key] for key in OF_THE_KERNELS},

@@ -76,6 +76,7 @@ class BaseCheckpoint:
         weights: its state dict; {} for a RecFound run, whose parts `base.recfound` loads.
         kept: whether it is a folder that may be named again (not a pickle).
         share: part of the training rows that it has seen (`base_share` of `iak_args`), or None for all.
+        data: digests of the data it was trained on (`data.split.digest`); None: not known (RecBole's pickles).
     """
 
     path: Path
@@ -86,6 +87,7 @@ class BaseCheckpoint:
     weights: dict[str, torch.Tensor]
     kept: bool
     share: float | None = None
+    data: Mapping[str, str] | None = None
 
 
 def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
@@ -118,7 +120,8 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             weights = load_file(folder / WEIGHTS)
             share = told.get("share")
             settings = _settings_of(told["settings"])
-            return BaseCheckpoint(folder, told["model"], told["dataset"], told["seed"], settings, weights, True, share)
+            named = told["model"], told["dataset"], told["seed"]
+            return BaseCheckpoint(folder, *named, settings, weights, True, share, told["data"])
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
@@ -128,9 +131,12 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             raise ConfigError(f"{path}: the run was trained without U2I on a data set and ranks nothing")
         try:
             told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+            data = json.loads((path / "model.json").read_text(encoding="utf-8")).get("data")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path / CONFIG} cannot be read ({error})") from None
-        return BaseCheckpoint(path, told["model"], told["dataset"], told["seed"], _settings_of(told), {}, True)
+        return BaseCheckpoint(
+            path, told["model"], told["dataset"], told["seed"], _settings_of(told), {}, True, data=data
+        )
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
 
 
@@ -185,7 +191,9 @@ def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
     base.load_state_dict(checkpoint.weights)
 
 
-def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: float | None) -> None:
+def save_base(
+    folder: Path, base: nn.Module, config: Config, seed: int, share: float | None, data: Mapping[str, str]
+) -> None:
     """Write a trained model without pickles, so that it can be a base again.
 
     Args:
@@ -194,6 +202,7 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: f
         config: its settings.
         seed: of the split.
         share: share of the training rows it has seen; None: all.
+        data: digests of the data it was trained on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
@@ -203,6 +212,7 @@ def save_base(folder: Path, base: nn.Module, config: Config, seed: int, share: f
         "dataset": config["dataset"],
         "seed": seed,
         "share": share,
+        "data": dict(data),
         "settings": _settings_of(config.final_config_dict),
     }
     (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")

@@ -18,6 +18,7 @@ from recbole_recfound.baseline.finetune import WHOLE_MODEL, FineTuner, Recipe, b
 from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.settings import refuse
+from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.iak_page import render_iak_report
@@ -114,7 +115,15 @@ class IAKSystem(System):
         splits = build_splits(base)
         check_labels(splits)
         check_topk(splits)
-        return splits
+        if checkpoint is not None:
+            check_data(checkpoint.data, splits, checkpoint.path)
+            if checkpoint.data is None:
+                print(
+                    f"note: {checkpoint.path} does not say with which ids it was trained: the atomic files must be the "
+                    "very files of its training, rows in the same order",
+                    flush=True,
+                )
+        return cls.with_side_files(splits)
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
@@ -160,13 +169,16 @@ class IAKSystem(System):
         saved = folder / "base"
         if self.checkpoint is None:
             if (saved / "base.json").is_file():
-                base = make_base(self.train_set, read_base(saved, False))
+                checkpoint = read_base(saved, False)
+                check_data(checkpoint.data, self.splits, saved)
+                base = make_base(self.train_set, checkpoint)
             else:
                 base = self._trained_base()
             self.model = IAK(self.config, self.train_set, base)
         outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
         if outside is None and not (saved / "base.json").is_file():
-            save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share)
+            data = data_digest(self.splits)
+            save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share, data)
         self.base_folder = saved if outside is None else outside.resolve()
 
     @property

@@ -14,6 +14,7 @@ from recbole.utils import init_seed
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.split.digest import data_digest
 from recbole_recfound.data.split.protocol import Splits, held_out, with_side_files
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
@@ -347,7 +348,8 @@ class RecFoundSystem(System):
         """Write everything that serving needs."""
         model, path = self.built.model.eval(), self.run.folder.path
         with self.trainer.accelerator.autocast():
-            write_model(path, model, self.built.data, trained_parameters(model))
+            digest = data_digest(self.splits) if self.splits else None
+            write_model(path, model, self.built.data, trained_parameters(model), digest)
         if self.config["save_histories"] and self.splits:
             UserHistories.of(self.splits).save(path)
 
