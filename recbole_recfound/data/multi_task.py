@@ -121,7 +121,14 @@ def build_data(
         DataError: a malformed data file.
     """
     catalogue = catalogue_of(config, train)
-    source = TrainingData.of(train, catalogue, config["seed"], _queries(config, catalogue), _profiles(config, train))
+    source = TrainingData.of(
+        train,
+        catalogue,
+        config["seed"],
+        _queries(config, catalogue),
+        _profiles(config, train),
+        ItemOptions.of(config["item_args"], "item_args").candidates,
+    )
     settings = _task_settings(config, mode.sequences)
     tasks, left_out = build_tasks(config["tasks"], source, settings)
     if USERS in left_out:

@@ -49,6 +49,7 @@ class TaskTest:
         available: number of examples from which `examples` were sampled.
         valid: examples of validation files, in random order; they choose the threshold of a yes.
         others: targets of other records of the test files, as candidates of embedding tasks.
+        popularity: [catalogue] training interactions per item, for examples with candidates; None for records.
     """
 
     task: str
@@ -58,6 +59,7 @@ class TaskTest:
     available: int
     valid: list[Example] = field(default_factory=list)
     others: list[Text] = field(default_factory=list)
+    popularity: np.ndarray | None = None
 
 
 def collect_tests(
@@ -78,18 +80,20 @@ def collect_tests(
         rng = np.random.default_rng([seed, task.spec.id, 0x7E57])
         examples, source, choices = _drawn(rng, files, "test", name, count), "test files", task.choices
         available = files.count("test", name)
+        popularity = None
         if count and not examples and held_out is not None:
             # The answers of the part that was built; records of the same task may have others.
             choices = task.built.choices if isinstance(task, MixedTask) else choices
             examples, available = task.test_examples(held_out)
             source = "held-out rows"
+            popularity = (task.built if isinstance(task, MixedTask) else task).source.popularity
         if examples:
             valid = _drawn(rng, files, "valid", name, count)
             # The same for any number of test examples.
             others = np.random.default_rng([seed, task.spec.id, 0x07E5])
             records = _drawn(others, files, "test", name, OTHERS) if task.spec.kind == EMBEDDING else []
             positives = [record.positive for record in records if isinstance(record, RecordPairExample)]
-            tests[name] = TaskTest(name, examples, choices, source, available, valid, positives)
+            tests[name] = TaskTest(name, examples, choices, source, available, valid, positives, popularity)
     return tests
 
 

@@ -37,7 +37,34 @@ def rank_examples(
         scores = _score_records(vectors, task, cast(Sequence[RecordPairExample], examples), others)
     else:
         scores = _score_items(vectors, task, cast(Sequence[PairExample], examples))
-    fewest = int(scores.isfinite().sum(1).min())
+    return target_metrics(task, scores, settings), int(scores.isfinite().sum(1).min())
+
+
+def popularity_metrics(
+    task: str, examples: Sequence[PairExample], popularity: np.ndarray, settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the metrics of a ranking by popularity alone, which reads no query.
+
+    Args:
+        task: name of the embedding task.
+        examples: with catalogue rows as targets and candidates.
+        popularity: [catalogue] training interactions per item.
+        settings: `metric_decimal_place`.
+    """
+    places, items = _numbered([(e.positive, *e.negatives) for e in examples])
+    counts = torch.from_numpy(popularity[np.asarray(items)]).float()
+    scores = counts[torch.from_numpy(places).clamp(min=0)].masked_fill(torch.from_numpy(places) < 0, float("-inf"))
+    return target_metrics(task, scores, settings)
+
+
+def target_metrics(task: str, scores: torch.Tensor, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metric of a task's ranked candidates.
+
+    Args:
+        task: name of the embedding task.
+        scores: [B, candidates], the target first; -inf where there is no candidate.
+        settings: `metric_decimal_place`.
+    """
     # Among equal scores the target gets the worst rank.
     rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
     # RecBole's format: whether each position of the list is a hit, and the number of targets.
@@ -46,7 +73,7 @@ def rank_examples(
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
     decimals = settings["metric_decimal_place"] or 4
     evaluator = Evaluator({"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals})
-    return {key: float(value) for key, value in evaluator.evaluate(data).items()}, fewest
+    return {key: float(value) for key, value in evaluator.evaluate(data).items()}
 
 
 def _score_items(encoder: TaskVectors, task: str, examples: Sequence[PairExample]) -> torch.Tensor:

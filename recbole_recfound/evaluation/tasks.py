@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample, PairExample, RecordPairExample
-from recbole_recfound.data.task.answers import NO_YES, parse_yes_no
+from recbole_recfound.data.task.answers import LETTERS, NO_YES, parse_yes_no
 from recbole_recfound.data.task.examples import Example
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
-from recbole_recfound.evaluation.ranked_pairs import rank_examples
+from recbole_recfound.evaluation.ranked_pairs import popularity_metrics, rank_examples
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
@@ -43,8 +43,8 @@ def run_tests(
     Returns:
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
         answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
-        choices `constant`, the metrics of the best single answer to all examples. A task that time did not allow has
-        only a `note`.
+        choices `constant`, the metrics of the best single answer to all examples; where candidates are items,
+        `popularity`, the metrics of the most popular one. A task that time did not allow has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
@@ -67,6 +67,8 @@ def run_tests(
                 found[test.task] = {**answer(collator, generator, test, settings), **_about(test)}
                 if 0 < len(test.choices) <= FEW:
                     found[test.task]["constant"] = best_constant(test, settings)
+            if "metrics" in found[test.task] and (guessed := popularity_guess(test, settings)):
+                found[test.task]["popularity"] = guessed
             slowest = max(slowest, (time.monotonic() - started) / asked)
     return found
 
@@ -80,6 +82,26 @@ def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, floa
     """
     found = [score_texts(test, [choice] * len(test.examples), settings)["metrics"] for choice in test.choices]
     return max(found, key=lambda metrics: next(iter(metrics.values())))
+
+
+def popularity_guess(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the metrics of choosing the most popular candidate, or None where candidates are no items.
+
+    Args:
+        test: of one task.
+        settings: `test_args` and `metric_decimal_place`.
+    """
+    if test.popularity is None:
+        return None
+    if TASKS[test.task].kind == EMBEDDING:
+        return popularity_metrics(test.task, cast(Sequence[PairExample], test.examples), test.popularity, settings)
+    answers = []
+    for example in _generative(test.examples):
+        listed = [rows for form, rows in example.slots.values() if form == "lettered"]
+        if not listed:
+            return None
+        answers.append(LETTERS[int(np.argmax(test.popularity[list(listed[0])]))])
+    return score_texts(test, answers, settings)["metrics"]
 
 
 def _about(test: TaskTest) -> dict[str, Any]:

@@ -38,6 +38,8 @@ SINGLE_TASKS = "- multi-task (a model for each task)"
 """One training for each task, on as many of its examples as the model of all tasks had."""
 CONSTANT = "control: one answer to all examples"
 """No model at all: for each task with few answers, the one that scores best."""
+POPULARITY = "control: the most popular candidate"
+"""No model at all: for each task with items as candidates, the one with the most training interactions."""
 
 
 def compare(
@@ -103,6 +105,8 @@ def compare(
         )
     if ours["constants"]:
         rows.append({**_no_training(CONSTANT, ours), "task_metrics": ours["constants"]})
+    if ours["popularity"]:
+        rows.append({**_no_training(POPULARITY, ours), "task_metrics": ours["popularity"]})
     _write(config, splits, folder, rows)
     print(format_table(rows), f"\ntable: {folder.path / 'table.md'}, report: {folder.path / 'report.html'}", flush=True)
     return {"rows": rows, "folder": str(folder.path)}
@@ -140,10 +144,19 @@ def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -
         "kept": merge["kept"],
         "steps": results["run"]["steps"],
         "tasks": {task["name"]: {key: task[key] for key in told} for task in results["tasks"]},
-        "constants": {
-            task["name"]: task["test"]["constant"] for task in results["tasks"] if "constant" in (task["test"] or {})
-        },
+        "constants": _guesses(results, "constant"),
+        "popularity": _guesses(results, "popularity"),
     }
+
+
+def _guesses(results: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
+    """Return the metrics of a guess that reads no prompt, by task.
+
+    Args:
+        results: of a run.
+        kind: `constant` or `popularity`.
+    """
+    return {task["name"]: task["test"][kind] for task in results["tasks"] if kind in (task["test"] or {})}
 
 
 def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
         "task_files": records if any(records.values()) else [],
     }
     for key in ("backbone", "base_checkpoint"):
-        if settings.get(key) and Path(settings[key]).exists():
-            paths[key] = str(Path(settings[key]).resolve())
+        if config[key] and Path(config[key]).exists():
+            paths[key] = str(Path(config[key]).resolve())
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
     return {**settings, **paths, "data_files": digests_of(files)}

@@ -55,7 +55,7 @@ def test_what_is_asked_comes_from_the_held_out_rows():
 def test_items_of_the_test_are_in_no_training_example():
     values = [{"title": f"Film {row}", "year": str(1900 + row)} for row in range(41)]
     films = Catalogue([f"i{row}" for row in range(41)], ["title", "year"], values, 40, [{}] * 41)
-    source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7)
+    source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7, np.arange(40))
     tasks, _ = build_tasks(["IP", "AVE"], source, task_settings(test_examples=10))
     tested = [set(task.test_rows) for task in tasks.values()]
     assert tested[0] == tested[1] and len(tested[0]) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.study import compare as module
-from recbole_recfound.study.compare import CONSTANT, NO_MERGE, SINGLE_TASKS, compare
+from recbole_recfound.study.compare import CONSTANT, NO_MERGE, POPULARITY, SINGLE_TASKS, compare
 from recbole_recfound.system.recfound import variants as room
 
 ALL_VARIANTS = room.VARIANTS
@@ -86,7 +86,7 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
     }
     found = compare("tiny", None, settings)
     rows = {row["model"]: row for row in found["rows"]}
-    assert list(rows) == ["Pop", "RecFound", NO_MERGE, "control: untrained", SINGLE_TASKS, CONSTANT]
+    assert list(rows) == ["Pop", "RecFound", NO_MERGE, "control: untrained", SINGLE_TASKS, CONSTANT, POPULARITY]
     assert asked == ["Pop", *["ours"] * 5]
     together, ours = rows[SINGLE_TASKS], rows["RecFound"]
     assert rows[NO_MERGE]["task_metrics"].keys() == ours["task_metrics"].keys() == {"U2I", "SR", "IP"}

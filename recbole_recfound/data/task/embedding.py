@@ -1,7 +1,5 @@
 """Embedding tasks: hard negatives for training, candidates for the test."""
 
-from functools import cached_property
-
 import numpy as np
 
 from recbole_recfound.data.task.base import EMBEDDING, Task
@@ -27,30 +25,25 @@ class EmbeddingTask(Task):
             positive: catalogue row of the target.
             known: int64 [n] rows of all positives.
         """
-        known = np.append(known, positive)
-        pool: int | np.ndarray = self.source.catalogue.pool_size
-        if self.options.negative_source == "title" and positive < pool:
-            near = np.setdiff1d(self._nearest[positive], known)
+        known, pool = np.append(known, positive), self.source.candidates
+        place = int(np.searchsorted(pool, positive))
+        if self.options.negative_source == "title" and place < len(pool) and pool[place] == positive:
+            near = np.setdiff1d(self._nearest[place], known)
             pool = near if len(near) >= self.options.hard_negatives else pool
         return draw_negatives(rng, self.options.hard_negatives, pool, known)
 
     def candidates(self, rng: np.random.Generator, known: np.ndarray) -> tuple[int, ...]:
-        """Return the other candidates of a test example: random items of the training interactions, no positives.
+        """Return the other candidates of a test example: random ones, no positives.
 
         Args:
             rng: generator of the example.
             known: int64 [n] rows of all positives.
         """
-        return draw_negatives(rng, RANKED - 1, self._trained_items, known)
-
-    @cached_property
-    def _trained_items(self) -> np.ndarray:
-        # Items without training interactions are not ranked for users.
-        return np.unique(self.source.items)
+        return draw_negatives(rng, RANKED - 1, self.source.candidates, known)
 
     @property
     def _nearest(self) -> np.ndarray:
         # One table serves all three tasks of a run.
         if "nearest_titles" not in self.settings.cache:
-            self.settings.cache["nearest_titles"] = nearest_titles(self.source.catalogue)
+            self.settings.cache["nearest_titles"] = nearest_titles(self.source.catalogue, self.source.candidates)
         return self.settings.cache["nearest_titles"]

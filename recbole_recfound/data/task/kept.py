@@ -13,7 +13,7 @@ KEPT_SHARE = 0.05
 """Largest share of all items (users, queries) that is excluded from training for the test."""
 
 
-def kept_for_test(source: TrainingData, settings: TaskSettings, population: int) -> np.ndarray:
+def kept_for_test(source: TrainingData, settings: TaskSettings, population: np.ndarray) -> np.ndarray:
     """Return items (users, queries) without training examples, in random order.
 
     The draw does not depend on the task and covers the largest test of all tasks: no task is trained to write the test
@@ -22,10 +22,11 @@ def kept_for_test(source: TrainingData, settings: TaskSettings, population: int)
     Args:
         source: its seed decides the draw.
         settings: `test_examples` of all tasks.
-        population: number of items (users, queries).
+        population: [n] items (users, queries).
     """
     most = max(settings.tested(name) for name, task in TASKS.items() if task.test == KEPT)
-    return source.draw(0x7E57, population).permutation(population)[: min(most, int(KEPT_SHARE * population))]
+    count = min(most, int(KEPT_SHARE * len(population)))
+    return population[source.draw(0x7E57, len(population)).permutation(len(population))[:count]]
 
 
 class ItemTask(GenerativeTask):
@@ -48,16 +49,16 @@ class ItemTask(GenerativeTask):
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
         super().__init__(source, settings)
         kept = kept_for_test(source, settings, self.population)
-        suitable = np.array([row for row in range(self.population) if self.suits(row)], dtype=np.int64)
+        suitable = np.array([row for row in self.population.tolist() if self.suits(row)], dtype=np.int64)
         self.rows = self.capped(np.setdiff1d(suitable, self.same_prompt(kept))).tolist()
         self.test_rows = kept[np.isin(kept, suitable)].tolist()
         if not self.rows:
             raise Unsupported(self.needs)
 
     @property
-    def population(self) -> int:
-        """Number of items (or users)."""
-        return self.source.catalogue.pool_size
+    def population(self) -> np.ndarray:
+        """Catalogue rows of the items (or numbers of the users) that examples are about."""
+        return self.source.candidates
 
     def same_prompt(self, rows: np.ndarray) -> np.ndarray:
         """Return `rows` and all further rows with the same title and therefore the same prompt."""
@@ -90,9 +91,9 @@ class UserTask(ItemTask):
     needs = "no user has what this task needs"
 
     @property
-    def population(self) -> int:
-        """Number of users."""
-        return len(self.source.users)
+    def population(self) -> np.ndarray:
+        """Numbers of all users."""
+        return np.arange(len(self.source.users))
 
     def same_prompt(self, rows: np.ndarray) -> np.ndarray:
         """Return `rows`: users have no titles."""

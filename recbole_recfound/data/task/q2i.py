@@ -34,19 +34,19 @@ class QueryToItem(EmbeddingTask):
             for text, row in source.queries:
                 self.positives.setdefault(text, []).append(row)
             texts = sorted(self.positives)
-            kept_texts = [texts[number] for number in kept_for_test(source, settings, len(texts))]
+            kept_texts = [texts[number] for number in kept_for_test(source, settings, np.arange(len(texts)))]
             self.kept = [(text, row) for text in kept_texts for row in self.positives[text]]
             self.trained = [pair for pair in source.queries if pair[0] not in set(kept_texts)]
             return
         self.note = "keyword queries from the items' own fields"
-        rows = [row for row in range(catalogue.pool_size) if catalogue.values[row]]
+        rows = [row for row in source.candidates.tolist() if catalogue.values[row]]
         if not rows:
             raise Unsupported("no .query file and no item has text")
         # Items with the same text are positives of each other's queries.
         self.same_text: dict[str, list[int]] = {}
         for row in rows:
             self.same_text.setdefault(catalogue.sentence_of(row), []).append(row)
-        kept = kept_for_test(source, settings, catalogue.pool_size)
+        kept = kept_for_test(source, settings, source.candidates)
         self.kept = kept[np.isin(kept, rows)].tolist()
         self.trained = np.setdiff1d(rows, catalogue.same_title(kept)).tolist()
         self.words = {row: self._words(row) for row in rows}

@@ -13,6 +13,9 @@ from recbole_recfound.data.item_ids import ItemIds
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.text.catalogue import Catalogue
 
+TRAINED, ALL = "trained", "all"
+"""Items that tasks are about: those with a training interaction, or every row of .item as well."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -28,6 +31,8 @@ class TrainingData:
         ratings: [interactions] float32, NaN where a row has none; None if the data set has no rating.
         queries: (query text, catalogue row) pairs of an optional .query file; only items that training knows.
         seed: seed of all random draws.
+        candidates: sorted catalogue rows that examples ask for, draw negatives from and rank: items with a training
+            interaction, or all rows that do not depend on held-out interactions.
         profiles: columns of an optional .user file by user token.
     """
 
@@ -38,6 +43,7 @@ class TrainingData:
     ratings: np.ndarray | None
     queries: list[tuple[str, int]]
     seed: int
+    candidates: np.ndarray
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -48,6 +54,7 @@ class TrainingData:
         seed: int,
         queries: list[tuple[str, int]] | None = None,
         profiles: Mapping[str, Mapping[str, str]] | None = None,
+        candidates: str = TRAINED,
     ) -> "TrainingData":
         """Return the training interactions of RecBole's split, in RecBole's order within each user.
 
@@ -57,8 +64,9 @@ class TrainingData:
             seed: seed of all random draws.
             queries: (query text, catalogue row) pairs of a .query file.
             profiles: columns of a .user file by user token.
+            candidates: `trained` (items with a training interaction) or `all` (also those that only .item has).
         """
-        return cls._grouped([train], catalogue, seed, queries or [], profiles or {})[0]
+        return cls._grouped([train], catalogue, seed, queries or [], profiles or {}, candidates)[0]
 
     @classmethod
     def _grouped(
@@ -68,6 +76,7 @@ class TrainingData:
         seed: int,
         queries: list[tuple[str, int]],
         profiles: Mapping[str, Mapping[str, str]],
+        candidates: str,
     ) -> tuple["TrainingData", np.ndarray]:
         """Return the interactions of several parts by user, earlier parts first, and the part of each interaction."""
         train, rating_field = parts[0], parts[0].config["RATING_FIELD"]
@@ -86,15 +95,20 @@ class TrainingData:
         rating = (
             _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
         )
+        to_catalogue = ItemIds.of(train, catalogue).to_catalogue
+        trained = np.unique(to_catalogue(iids[part_of == 0]))
+        chosen = trained if candidates == TRAINED else np.arange(catalogue.pool_size)
+        asked = set(chosen.tolist())
         grouped = cls(
             catalogue=catalogue,
             users=np.sort(user_tokens)[present].tolist(),
             indptr=np.concatenate([[0], np.cumsum(counts)]),
-            items=ItemIds.of(train, catalogue).to_catalogue(iids[order]),
+            items=to_catalogue(iids[order]),
             ratings=None if rating is None else rating[order].astype(np.float32),
-            queries=[(text, row) for text, row in queries if row < catalogue.pool_size],
+            queries=[(text, row) for text, row in queries if row in asked],
             seed=seed,
             profiles=profiles,
+            candidates=chosen,
         )
         return grouped, part_of[order]
 
@@ -111,6 +125,11 @@ class TrainingData:
     def lengths(self) -> np.ndarray:
         """Training interactions per user."""
         return np.diff(self.indptr)
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """Interactions per item, int64 [catalogue]."""
+        return np.bincount(self.items, minlength=len(self.catalogue))
 
     @cached_property
     def seen(self) -> sp.csr_matrix:
@@ -132,7 +151,7 @@ class HeldOut:
 
     Attributes:
         data: training, validation and test interactions, each user's in this order.
-        places: indices of the test interactions in `data.items`.
+        places: indices of the test interactions in `data.items` whose item is one of the candidates.
     """
 
     data: TrainingData
@@ -157,7 +176,9 @@ class HeldOut:
         return np.sort(rng.choice(suitable, min(len(suitable), count), replace=False)), len(suitable)
 
     @classmethod
-    def of(cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int) -> "HeldOut":
+    def of(
+        cls, train: Dataset, valid: Dataset, test: Dataset, catalogue: Catalogue, seed: int, candidates: str = TRAINED
+    ) -> "HeldOut":
         """Return the interactions of RecBole's three parts.
 
         Args:
@@ -166,9 +187,10 @@ class HeldOut:
             test: test data set.
             catalogue: all items.
             seed: seed of all random draws.
+            candidates: as for `TrainingData.of`.
         """
-        data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {})
-        return cls(data, np.flatnonzero(part == 2))
+        data, part = TrainingData._grouped([train, valid, test], catalogue, seed, [], {}, candidates)
+        return cls(data, np.flatnonzero((part == 2) & np.isin(data.items, data.candidates)))
 
 
 def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:

@@ -58,15 +58,15 @@ class SequentialRecommendation(InteractionTask):
             self.prompt, self.slots = self.title_prompt, ("history",)
             return
         # A user who has every item leaves no wrong candidate.
-        others = source.catalogue.pool_size - np.asarray(source.seen.sum(1)).ravel()
+        others = len(source.candidates) - np.asarray(source.seen[:, source.candidates].sum(1)).ravel()
         self.positions = self.positions[others[self.user[self.positions]] > 0]
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The letters of all candidates, or the titles of all items."""
+        """The letters of all candidates, or the titles of all items that can be an answer."""
         if self.titled:
             catalogue = self.source.catalogue
-            return tuple(dict.fromkeys(catalogue.title_of(row) for row in range(len(catalogue))))
+            return tuple(dict.fromkeys(catalogue.title_of(row) for row in self.source.candidates.tolist()))
         return tuple(LETTERS[: self.options.candidates])
 
     def example(self, index: int) -> Example:
@@ -77,7 +77,7 @@ class SequentialRecommendation(InteractionTask):
         if self.titled:
             return GenerativeExample({"history": history}, self.source.catalogue.title_of(target))
         known = self.source.history(user)
-        negatives = draw_negatives(rng, self.options.candidates - 1, self.source.catalogue.pool_size, known)
+        negatives = draw_negatives(rng, self.options.candidates - 1, self.source.candidates, known)
         candidates = rng.permutation(np.array([target, *negatives])).tolist()
         slots = {"history": history, "candidates": ("lettered", tuple(candidates))}
         return GenerativeExample(slots, LETTERS[candidates.index(target)])

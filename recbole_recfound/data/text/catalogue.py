@@ -15,7 +15,7 @@ class Catalogue:
     """Items by catalogue index: first the rows of .item, then training items absent from it, then any others.
 
     Row numbers of the first two parts are a function of .item and the training rows alone, so examples that name items
-    by row stay byte-identical when held-out rows change. Negatives are drawn from these `pool_size` rows.
+    by row stay byte-identical when held-out rows change.
 
     Attributes:
         tokens: item token of each row, as written in the data.

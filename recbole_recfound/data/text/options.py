@@ -15,6 +15,8 @@ class ItemOptions(Options):
     Attributes:
         id_field: column of .item with the ids of the interactions. None: that of the interactions (ITEM_ID_FIELD).
         read_file: read .item; if not, an item's text is its id.
+        candidates: items that tasks are about, as targets, negatives and choices: those with a training interaction
+            (`trained`), or also those that only .item has (`all`).
         text_fields: columns of .item that describe an item. None: the title first, then short text columns.
         max_tokens: length of one item's text.
         use_text: text features take part in the item table.
@@ -26,6 +28,7 @@ class ItemOptions(Options):
 
     id_field: str | None = option(None)
     read_file: bool = option(True)
+    candidates: str = option("trained", choices=("trained", "all"))
     text_fields: list[str] | None = option(None)
     max_tokens: int = option(64, minimum=1)
     use_text: bool = option(True)

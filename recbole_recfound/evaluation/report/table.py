@@ -150,6 +150,8 @@ def task_lines(tasks: Sequence[dict[str, Any]]) -> list[str]:
             remarks += f", among {test['candidates']} candidates or more instead of {RANKED}: the data have no more"
         if constant := test.get("constant"):
             remarks += f"; one answer to all: {next(iter(constant.values())):.4f}"
+        if popularity := test.get("popularity"):
+            remarks += f"; the most popular candidate: {next(iter(popularity.values())):.4f}"
         tested = f"{test['examples']} of {test['available']} examples from {test['source']}"
         lines.append(f"{task['name']}: {scores} on {tested}{remarks}")
     return lines

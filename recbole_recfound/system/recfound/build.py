@@ -13,6 +13,7 @@ from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.task import HeldOut, Task
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
 from recbole_recfound.data.text import Catalogue
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.model.parts import build_parts
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.trainer.loader import build_loader
@@ -89,6 +90,7 @@ def build_recfound(
     held_out = None
     if splits:
         parts = (splits.train_set, splits.valid_set, splits.test_set)
-        held_out = HeldOut.of(*parts, data.catalogue, config["seed"])
+        chosen = ItemOptions.of(config["item_args"], "item_args").candidates
+        held_out = HeldOut.of(*parts, data.catalogue, config["seed"], chosen)
     tests = collect_tests(data.tasks, held_out, data.files, config["task_test_examples"], config["seed"])
     return Built(model, loader, tests)

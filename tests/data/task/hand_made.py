@@ -19,7 +19,7 @@ def catalogue(size: int = 6, described: bool = True) -> Catalogue:
     return Catalogue([f"i{row}" for row in range(size)], ["title", "year"], values, size - 1, long)
 
 
-def training_data(histories=None, ratings=None, queries=(), described=True, size=6) -> TrainingData:
+def training_data(histories=None, ratings=None, queries=(), described=True, size=6, candidates=None) -> TrainingData:
     """Users u0, u1, ... with the given histories (default: 0 1 2 | 1 2 | 4)."""
     histories = [[0, 1, 2], [1, 2], [4]] if histories is None else histories
     return TrainingData(
@@ -30,6 +30,7 @@ def training_data(histories=None, ratings=None, queries=(), described=True, size
         ratings=None if ratings is None else np.array(ratings, dtype=np.float32),
         queries=list(queries),
         seed=7,
+        candidates=np.arange(size - 1) if candidates is None else np.array(candidates),
     )
 
 

@@ -23,18 +23,18 @@ def test_what_the_data_cannot_support(name, source, reason):
 
 
 def test_nearest_titles_share_words():
-    near = nearest_titles(catalogue(), count=2)
+    near = nearest_titles(catalogue(), np.arange(5), count=2)
     assert near.shape == (5, 2)
     assert near[2, 0] == 3 and near[3, 0] == 2  # Heat and Heat wave
     assert all(row not in near[row] for row in range(5))
-    assert nearest_titles(catalogue(), count=50).shape == (5, 4)
+    assert nearest_titles(catalogue(), np.arange(5), count=50).shape == (5, 4)
 
 
 def test_nearest_titles_of_twins():
     twins = catalogue()
     for values in twins.values:
         values["title"] = "The same"
-    near = nearest_titles(twins, count=2)
+    near = nearest_titles(twins, np.arange(5), count=2)
     assert near.shape == (5, 2) and all(row not in near[row] for row in range(5))
 
 
@@ -42,7 +42,7 @@ def test_negatives_from_titles_when_there_are_enough():
     source = training_data([[2, 0], [4, 2]])
     examples = examples_of(task_of("U2I", source, sequences=False, negative_source="title", hard_negatives=1))
     assert {e.positive: e.negatives for e in examples}[2] in {(0,), (1,), (3,)}
-    near = np.setdiff1d(nearest_titles(source.catalogue)[2], [4, 2])
+    near = np.setdiff1d(nearest_titles(source.catalogue, source.candidates)[2], [4, 2])
     assert set({e.positive: e.negatives for e in examples}[2]) <= set(near.tolist())
 
 
@@ -56,21 +56,21 @@ def test_examples_do_not_depend_on_what_was_asked_before():
 
 def test_what_is_asked_in_the_test():
     """Two users of the hand-made data, each with one more item: 3 after 0 1 2, 0 after 1 2 4."""
-    source = training_data([[0, 1, 2], [1, 2, 4]])
+    source = training_data([[0, 1, 2], [1, 2, 4]], candidates=[0, 1, 2, 4])
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
     asked, available = task_of("U2I", source, test_examples=9).test_examples(held_out)
     assert [(e.query, e.positive, e.known) for e in asked] == [
         ((0, 1, 2), 3, (0, 1, 2, 3)),
         ((1, 2, 4), 0, (0, 1, 2, 4)),
     ]
-    # Nobody has 3 in the training part: it is no rival, since a ranking of users' items has no place for it.
+    # Nobody has 3 in the training part: it is no candidate.
     assert [e.negatives for e in asked] == [(4,), ()] and available == 2
     asked, available = task_of("I2I", source, test_examples=9).test_examples(held_out)
     assert sorted((e.query, e.positive) for e in asked) == [(2, 3), (4, 0)] and available == 2
     for example in asked:
         assert {0, 1, 2, 4} == {*example.known, *example.negatives} - {3} and example.positive in example.known
     # 4 and 0 share a user now: what was trained on is not asked.
-    known = training_data([[0, 1, 2, 4], [1, 2, 4]])
+    known = training_data([[0, 1, 2, 4], [1, 2, 4]], candidates=[0, 1, 2, 4])
     held_out = HeldOut(training_data([[0, 1, 2, 4, 3], [1, 2, 4, 0]]), np.array([4, 8]))
     assert [(e.query, e.positive) for e in task_of("I2I", known, test_examples=9).test_examples(held_out)[0]] == [
         (4, 3)

@@ -15,12 +15,11 @@ from tests.data.task.hand_made import task_settings, training_data
     count=st.integers(0, 30),
     size=st.integers(0, 3000),
     known=st.lists(st.integers(0, 3000), max_size=25),
-    rows=st.booleans(),
 )
-def test_drawn_from_the_pool_and_never_known(seed, count, size, known, rows):
-    pool = np.arange(0, 2 * size, 2) if rows else size
+def test_drawn_from_the_pool_and_never_known(seed, count, size, known):
+    pool = np.arange(0, 2 * size, 2)
     drawn = draw_negatives(np.random.default_rng(seed), count, pool, np.array(known, dtype=np.int64))
-    allowed = set(pool.tolist() if rows else range(size)) - set(known)
+    allowed = set(pool.tolist()) - set(known)
     assert len(drawn) == len(set(drawn)) == min(count, len(allowed))
     assert set(drawn) <= allowed
 

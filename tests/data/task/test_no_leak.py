@@ -122,6 +122,7 @@ def test_queries_for_held_out_items_are_left_out(write_dataset):
     path = write_dataset("films", inter=_interactions(1), item=ITEM)
     splits = build_splits(Config("RecFound", "films", config_dict={"data_path": str(path)}))
     catalogue = catalogue_of(splits.config, splits.train_set)
-    source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", 0), ("unseen", catalogue.pool_size)])
+    seen = catalogue.row_of[str(splits.train_set.id2token("item_id", splits.train_set.inter_feat["item_id"][0]))]
+    source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", seen), ("unseen", catalogue.pool_size)])
     assert len(catalogue) > catalogue.pool_size
-    assert source.queries == [("seen", 0)]
+    assert source.queries == [("seen", seen)]

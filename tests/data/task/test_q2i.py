@@ -46,7 +46,7 @@ def test_queries_of_the_test_are_in_no_training_example():
     )
     queries = [(f"query {n % 20}", n) for n in range(40)]
     for asked in ([], queries):
-        source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, asked, 7)
+        source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, asked, 7, np.arange(40))
         task = task_of("Q2I", source, test_examples=9)
         kept, available = task.test_examples(None)
         assert len(kept) == available == 2

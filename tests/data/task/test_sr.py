@@ -40,7 +40,7 @@ def test_titles_as_answers():
     task, _ = build("SR", training_data(HISTORIES), form="title")
     assert task.slots == ("history",) and "candidates" not in task.prompt
     assert task.example(0).answer == "Heat" and set(task.example(0).slots) == {"history"}
-    assert task.choices == ("Alien", "Aliens", "Heat", "Heat wave", "Big", "Big fish")
+    assert task.choices == ("Alien", "Aliens", "Heat", "Heat wave", "Big")  # nobody has Big fish in training
 
 
 def test_letters_of_records_have_no_gaps():
