@@ -42,9 +42,10 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
             f"baselines: {name} {forms[not ranks]}, but this run {forms[not wanted]}; run it alone with --model={name}"
         )
     own = (config["baseline_args"] or {}).get(name) or {}
-    return Config(
-        name, config["dataset"], config_dict={**own, **shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
-    )
+    shared = {**shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
+    if config.repeats:
+        shared["repeatable"] = True
+    return Config(name, config["dataset"], config_dict={**own, **shared})
 
 
 def check_baselines(names: list[str], config: Config, reference: Splits) -> None:

@@ -41,6 +41,7 @@ class Config(RecBoleConfig):
 
     Attributes:
         notes: lines for the user, see `settings.Settings`.
+        repeats: whether the user has set `repeatable`: a user's old items are candidates like all others.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit, an unknown model, a GPU that is demanded and absent.
@@ -167,11 +168,24 @@ class Config(RecBoleConfig):
         device = choose_device(self["use_gpu"], self["gpu_id"])
         self.final_config_dict.update(device=device, use_gpu=is_gpu(device), single_spec=True, local_rank=0)
         self._settle_history()
+        self._settle_repeats()
 
     def _settle_history(self) -> None:
         """Resolve `auto`, so that a model trained on a GPU is the same model elsewhere."""
         if self["history"] is not None:
             self.final_config_dict["history"] = history_name(self)
+
+    def _settle_repeats(self) -> None:
+        """Rank old and new items alike if the user says that items are consumed repeatedly.
+
+        RecBole itself sets `repeatable` for sequential models, which says nothing about the data.
+        """
+        given = self.external_config_dict
+        self.repeats = bool(given.get("repeatable"))
+        if self.repeats and given.get("mask_history"):
+            raise ConfigError("repeatable: True ranks a user's old items too, and mask_history: True leaves them out")
+        if self.repeats:
+            self.final_config_dict["mask_history"] = False
 
     def check_valid_metric(self) -> None:
         """Raise ConfigError if `valid_metric` is not computed in this run."""

@@ -184,6 +184,7 @@ def _written_by_user(lines: list[Setting]) -> list[Setting]:
     """Return the lines of a file; those of a run's `config.yaml` in the form that repeats the run."""
     if not any(line.key == "data_files" for line in lines):
         return lines
+    values = {line.key: line.value for line in lines}
     written = []
     for line in lines:
         value = line.value
@@ -193,6 +194,8 @@ def _written_by_user(lines: list[Setting]) -> list[Setting]:
             line.key == "train_neg_sample_args" and value and value["distribution"] == "none"
         ):  # RecBole's form of nothing
             value = None
+        if line.key == "repeatable" and values.get("mask_history"):
+            continue  # RecBole's value for sequential models, not the user's
         if line.key not in OF_A_RUN:
             written.append(replace(line, value=value))
     return written

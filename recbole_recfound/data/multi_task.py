@@ -258,7 +258,7 @@ def _profiles(config: Any, train: Dataset) -> dict[str, dict[str, str]]:
 
 
 def _task_settings(config: Any, sequences: bool) -> TaskSettings:
-    return TaskSettings(task_args(config), sequences, config["task_test_examples"])
+    return TaskSettings(task_args(config), sequences, config["task_test_examples"], bool(config["repeatable"]))
 
 
 def _collator(

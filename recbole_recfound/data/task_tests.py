@@ -86,7 +86,8 @@ def collect_tests(
             choices = task.built.choices if isinstance(task, MixedTask) else choices
             examples, available = task.test_examples(held_out)
             source = "held-out rows"
-            popularity = (task.built if isinstance(task, MixedTask) else task).source.popularity
+            built = task.built if isinstance(task, MixedTask) else task
+            popularity = built.source.popularity if examples else None
         if examples:
             valid = _drawn(rng, files, "valid", name, count)
             # The same for any number of test examples.

@@ -85,7 +85,7 @@ class RecFound(GeneralRecommender):
         self.temperature, self.pair_temperature = losses.temperature, losses.pair_temperature
         self.sampled_items = losses.sampled_items if self.n_items > losses.full_softmax_items else 0
         # What the evaluation leaves out of a user's ranking is no candidate in training either.
-        self.masks_history: bool = config["mask_history"]
+        self.masks_history: bool = config["mask_history"] and not config["repeatable"]
         self.chunk = BatchOptions.of(config["batch_args"], "batch_args").cache_chunk
         self.backbone = self.parts.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]

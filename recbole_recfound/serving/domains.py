@@ -38,7 +38,7 @@ class DomainRecommender(Recommender):
         catalogue = catalogue_of(splits.config, data)
         ids = item_ids(data)
         texts = ["", *(catalogue.sentence_of(catalogue.row_of[token]) for token in ids)]
-        super().__init__(ids, texts, data.iid_field, data.uid_field)
+        super().__init__(ids, texts, data.iid_field, data.uid_field, bool(splits.config["mask_history"]))
         self.known = UserHistories.of(splits)
         self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
         self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or isinstance(data, RecFoundDataset)

@@ -263,7 +263,8 @@ def _with_file(small_run, tmp_path, suffix, text):
 
 def test_real_queries_are_read_from_their_file(small_run, tmp_path):
     splits = build_small(small_run).splits
-    items = [str(token) for token in splits.train_set.field2id_token["item_id"][1:21]]
+    trained = splits.train_set.inter_feat["item_id"].unique()[:20]
+    items = [str(token) for token in splits.train_set.id2token("item_id", trained)]
     rows = "".join(f'{item}\tquery of "{item}" caf\u00e9\n' for item in items)
     settings = _with_file(small_run, tmp_path, "query", ("item_id:token\tquery:token_seq\n" + rows).encode())
     small = build_small(settings, tasks=["U2I", "Q2I"])

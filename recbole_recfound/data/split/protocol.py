@@ -198,6 +198,7 @@ class Protocol:
             "load_col": config["load_col"],
             "users": len(np.unique(held_out(splits.test_set)[:, 0])),
             "items": splits.test_set.item_num - 1,
+            "repeats": float(_repeats(splits).mean()),
             **_times(splits),
             "left_out": getattr(splits.dataset, "left_out", {}),
             "files": list(splits.files),
@@ -207,6 +208,14 @@ class Protocol:
     def to_json(self) -> dict[str, Any]:
         """Return the protocol as in `results.json`."""
         return {"dataset": self.dataset, **self.rules, "valid_metric": self.valid_metric, "seed": self.seed}
+
+
+def _repeats(splits: Splits) -> np.ndarray:
+    """Return which test items the user has had before, bool [n]."""
+    users, items = _pairs(splits.test_set)
+    row, item = splits.known_at_test.flat(users)
+    width = splits.test_set.item_num
+    return np.isin(np.arange(len(users)) * width + items, row * width + item)
 
 
 def _times(splits: Splits) -> dict[str, Any]:

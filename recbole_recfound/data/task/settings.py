@@ -58,12 +58,14 @@ class TaskSettings:
         args: task -> option -> value; missing options take their defaults.
         sequences: U2I examples are whole sequences (every position is a target) instead of one target each.
         test_examples: test examples per task; with a mapping, tasks without an entry have none.
+        repeatable: a user's old items are candidates like all others.
         cache: tables shared by the tasks of a run.
     """
 
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sequences: bool = True
     test_examples: int | Mapping[str, int] = 0
+    repeatable: bool = False
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def options(self, name: str) -> TaskOptions:

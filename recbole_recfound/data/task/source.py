@@ -1,7 +1,7 @@
 """Data from which tasks are built: the catalogue and the training interactions, and for tests the held-out ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -127,6 +127,15 @@ class TrainingData:
         return np.diff(self.indptr)
 
     @cached_property
+    def repeated(self) -> np.ndarray:
+        """Whether the user has had the item before, bool [interactions]."""
+        user = np.repeat(np.arange(len(self.users)), self.lengths)
+        first = np.unique(user * len(self.catalogue) + self.items, return_index=True)[1]
+        repeated = np.ones(len(self.items), dtype=bool)
+        repeated[first] = False
+        return repeated
+
+    @cached_property
     def popularity(self) -> np.ndarray:
         """Interactions per item, int64 [catalogue]."""
         return np.bincount(self.items, minlength=len(self.catalogue))
@@ -161,6 +170,10 @@ class HeldOut:
     def user(self) -> np.ndarray:
         """User of each interaction, [interactions]."""
         return np.repeat(np.arange(len(self.data.users)), self.data.lengths)
+
+    def new(self) -> "HeldOut":
+        """Return the test without items that the user has had before."""
+        return replace(self, places=self.places[~self.data.repeated[self.places]])
 
     def drawn(self, task: int, earlier: int, count: int) -> tuple[np.ndarray, int]:
         """Return sorted indices of some test interactions, and the number of suitable ones.

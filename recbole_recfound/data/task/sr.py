@@ -12,7 +12,7 @@ from recbole_recfound.data.task.interactions import InteractionTask
 from recbole_recfound.data.task.metrics import LetterRecall
 from recbole_recfound.data.task.negatives import draw_negatives
 from recbole_recfound.data.task.settings import HistoryOptions, TaskSettings
-from recbole_recfound.data.task.source import TrainingData
+from recbole_recfound.data.task.source import HeldOut, TrainingData
 from recbole_recfound.runtime.options import option
 
 
@@ -60,6 +60,9 @@ class SequentialRecommendation(InteractionTask):
         # A user who has every item leaves no wrong candidate.
         others = len(source.candidates) - np.asarray(source.seen[:, source.candidates].sum(1)).ravel()
         self.positions = self.positions[others[self.user[self.positions]] > 0]
+        if not settings.repeatable:
+            # The one old item among the candidates would be the answer.
+            self.positions = self.positions[~source.repeated[self.positions]]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -76,11 +79,15 @@ class SequentialRecommendation(InteractionTask):
         target, rng = int(self.source.items[position]), self.draw(index)
         if self.titled:
             return GenerativeExample({"history": history}, self.source.catalogue.title_of(target))
-        known = self.source.history(user)
+        known = np.array([target]) if self.settings.repeatable else self.source.history(user)
         negatives = draw_negatives(rng, self.options.candidates - 1, self.source.candidates, known)
         candidates = rng.permutation(np.array([target, *negatives])).tolist()
         slots = {"history": history, "candidates": ("lettered", tuple(candidates))}
         return GenerativeExample(slots, LETTERS[candidates.index(target)])
+
+    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
+        """Return examples of test interactions; of repeated items only where all old items are candidates."""
+        return super().test_examples(held_out if self.titled or self.settings.repeatable else held_out.new())
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:

@@ -61,17 +61,20 @@ class UserToItem(EmbeddingTask):
         history = self.source.history(self.eligible[number])
         position = index - (self.ends[number - 1] if number else 0) + 1
         past = history[max(0, position - self.options.history_titles) : position]
-        negatives = self.negatives(self.draw(index), history[position], history)
-        return PairExample(tuple(past.tolist()), int(history[position]), negatives, tuple(np.unique(history).tolist()))
+        known = history[position : position + 1] if self.settings.repeatable else np.unique(history)
+        negatives = self.negatives(self.draw(index), history[position], known)
+        return PairExample(tuple(past.tolist()), int(history[position]), negatives, tuple(known.tolist()))
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
         """Return histories with their test item, and the number of test items."""
         examples: list[Example] = []
+        held_out = held_out if self.settings.repeatable else held_out.new()
         targets, available = held_out.drawn(self.spec.id, 1, self.settings.tested(self.spec.name))
         for target in targets.tolist():
             user = held_out.user[target]
             past = held_out.data.items[held_out.data.indptr[user] : target]
-            known = np.unique(held_out.data.history(user))
+            history = held_out.data.history(user)
+            known = held_out.data.items[[target]] if self.settings.repeatable else np.unique(history)
             others = self.candidates(self.source.draw(self.spec.id, target, 4), known)
             examples.append(
                 PairExample(tuple(past.tolist()), int(held_out.data.items[target]), others, tuple(known.tolist()))

@@ -20,7 +20,19 @@ def protocol_line(protocol: dict[str, Any]) -> str:
         f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
     )
     left_out = [f"{count:,} interactions left out by {name}" for name, count in protocol.get("left_out", {}).items()]
-    return "\n".join([line, *_times(protocol), *left_out, *protocol.get("files", ())])
+    return "\n".join([line, *_times(protocol), *_repeats(protocol), *left_out, *protocol.get("files", ())])
+
+
+def _repeats(protocol: dict[str, Any]) -> list[str]:
+    if not (share := protocol.get("repeats")):
+        return []
+    line = f"{share:.1%} of the test items are repeats: the user has had them before"
+    if protocol["mode"] == "full" and protocol["mask_history"]:
+        line += (
+            ". With the history masked they are the only old items in the ranking, so these scores are too high: "
+            "--repeatable=True ranks old and new items alike"
+        )
+    return [line]
 
 
 def _times(protocol: dict[str, Any]) -> list[str]:
