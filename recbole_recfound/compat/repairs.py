@@ -11,14 +11,15 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import partial, wraps
 from operator import attrgetter
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_recfound.compat import unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
+from recbole_recfound.errors import DataError
 
 QUICK_START = "recbole.quick_start.quick_start"
 CONFIG = "recbole.config.configurator"
@@ -239,7 +240,18 @@ SEARCHING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *WRITING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
+# A user who has had every item is refused even where no negatives are drawn: `_full_users` refuses at the draw.
+SAMPLER = "recbole.sampler.sampler"
+DRAWING = [
+    Place(
+        SAMPLER,
+        "Sampler.get_used_ids",
+        "if len(used_item_set) + 1 == self.item_num:",
+        "if False:",
+    )
+]
+
+PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *WRITING, *DRAWING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
 
 
 def repairs_by_module() -> dict[str, Repair]:
@@ -250,6 +262,7 @@ def repairs_by_module() -> dict[str, Repair]:
     repairs: dict[str, Repair] = {module: partial(_rewriting, of_module) for module, of_module in places.items()}
     repairs[QUICK_START] = partial(_quick_start, places[QUICK_START])
     repairs[CONFIG] = _numpy_settings
+    repairs[SAMPLER] = partial(_full_users, places[SAMPLER])
     repairs[SINE] = _own_anomaly_mode
     return repairs
 
@@ -285,6 +298,27 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
             f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2
         )
     module.Config.compatibility_settings = lambda self: None
+
+
+@contextmanager
+def _full_users(places: list[Place], module: ModuleType) -> Iterator[None]:
+    """Refuse users without a possible negative when one is drawn for them, which would never end."""
+    yield
+    rewrite_places(module, places)
+    sample = module.Sampler.sample_by_user_ids
+
+    @wraps(sample)
+    def refusing(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
+        if "full_users" not in vars(self):
+            self.full_users = {user for user, used in enumerate(self.used_ids) if len(used) + 1 >= self.item_num}
+        if self.full_users and (found := self.full_users.intersection(map(int, user_ids))):
+            raise DataError(
+                f"{len(found)} users have had all {self.item_num - 1} items, so no negatives can be drawn for them. "
+                "Leave them out with user_inter_num_interval, or set repeatable: True"
+            )
+        return sample(self, user_ids, item_ids, num)
+
+    module.Sampler.sample_by_user_ids = refusing
 
 
 @contextmanager

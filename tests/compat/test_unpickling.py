@@ -173,7 +173,7 @@ def test_settings_of_a_folder_name_no_files(plant, tmp_path, tiny_path):
     planted = {key: plant(f"{key}.pth", "plain") for key in ("dataset_save_path", "dataloaders_save_path")}
     planted |= {key: plant(f"{key}.pth") for key in ("mf_pretrain_path", "mlp_pretrain_path")}
     settings = {**planted, "use_pretrain": True, "trust_checkpoint": True, "mf_embedding_size": 8}
-    document = {"model": "NeuMF", "dataset": "tiny", "seed": 1, "settings": settings}
+    document = {"model": "NeuMF", "dataset": "tiny", "seed": 1, "settings": settings, "data": None}
     (folder / "base.json").write_text(json.dumps(document))
     assert read_base(folder, trust=False).settings == {"mf_embedding_size": 8}
 
