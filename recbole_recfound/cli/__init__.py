@@ -7,7 +7,7 @@ import os
 import sys
 
 from recbole_recfound import __version__
-from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except RecFoundError as error:
-        several = isinstance(error, ConfigError) and len(error.problems) > 1
+        several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

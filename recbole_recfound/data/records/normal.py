@@ -154,11 +154,9 @@ def _number(found: re.Match[str]) -> str:
     return run
 
 
-_ENDS = "".join(character for character in sorted(_INVISIBLE) if character < "\uffff") + _BLANK_PATTERN
-_ENDS += "".join(map(chr, (*range(33), *range(0x7F, 0xA1))))
-
-
 def is_blank(text: str) -> bool:
     """Return whether a text has no visible character."""
     stripped = text.strip()
-    return not stripped or (stripped[0] in _ENDS and not normal_form(text))
+    if not stripped:
+        return True
+    return (stripped[0] in _INVISIBLE or _CLASSES[stripped[0]] == " ") and not normal_form(text)
