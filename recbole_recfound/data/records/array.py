@@ -81,7 +81,9 @@ class _Splitter:
         self._in_string = False
         self._opened = bytearray()
         self._carry = b""
-        self._forget()
+        self._begin: tuple[int, int] | None = None
+        self._length = 0
+        self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Element]:
         """Scan the next bytes of the file and yield the elements that end in them."""
@@ -215,6 +217,6 @@ class _Splitter:
         return Element(self.line, self.offset, ArrayError(message))
 
     def _forget(self) -> None:
-        self._begin: tuple[int, int] | None = None
+        self._begin = None
         self._length = 0
         self._buffer = bytearray()

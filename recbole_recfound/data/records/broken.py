@@ -1,7 +1,9 @@
 """What is wrong with a file of records: its broken lines, and keys that records do not have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from recbole_recfound.errors import DataError
 
 MOST_LISTED = 100
 """Broken lines of one file that are listed; all of them are counted."""
@@ -69,3 +71,48 @@ class IgnoredKeys:
         ]
         others = [f"further keys ({self._others:,})"] if self._others else []
         return f"keys that records do not have were ignored: {', '.join(named + others)}"
+
+
+class Problems:
+    """Problems of several files, reported together.
+
+    Attributes:
+        lines: one for each problem, or for many of one file.
+        count: number of problems.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.count = 0
+
+    def add(self, lines: Sequence[str], count: int) -> None:
+        """Add the problems of one file.
+
+        Args:
+            lines: as they are printed.
+            count: number of problems.
+        """
+        self.lines += lines
+        self.count += count
+
+    def check(self, hint: str = "") -> None:
+        """Raise the problems, if there are any.
+
+        Args:
+            hint: what to do.
+
+        Raises:
+            DataError: all problems.
+        """
+        if self.lines:
+            raise DataError(self.lines, self.count, hint)
+
+
+def no_record(path: Path, broken: int) -> str:
+    """Return the message about a file without records.
+
+    Args:
+        path: of the file.
+        broken: number of its broken lines.
+    """
+    return f"{path}:1: no record in this file" + (f" ({broken:,} bad lines)" if broken else "")
