@@ -15,6 +15,7 @@ from recbole_recfound.data.records.array import is_array
 from recbole_recfound.data.records.parse import BadRecord, EmbeddingRecord, parse_record
 from recbole_recfound.data.records.questions import fingerprints
 from recbole_recfound.data.records.records import RecordFile
+from recbole_recfound.errors import DataError
 
 PM = {"text": ["Same?\nA\nB", "no"], "task": "Product_Matching", "id": "train-0"}
 Q2I = {
