@@ -15,7 +15,7 @@ VERBS = {
         "recbole_recfound.cli.compare",
         "the long table: more baselines and every ablation, resumable row by row",
     ),
-    "validate-data": ("recbole_recfound.cli.validate_data", "check JSON-lines files of records without training"),
+    "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }
 """Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported on first use."""

@@ -7,6 +7,7 @@ off as well as its neighbours allow: the parser of records then says what is wro
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import BinaryIO
 
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*[{\]]")
@@ -15,7 +16,6 @@ _BETWEEN_BRACKETS = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\\n]++|\\[^\n])*+")++'
 _IN_STRING = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
 _CLOSED_BY = {ord("}"): ord("{"), ord("]"): ord("[")}
 _BLANKS = b" \t\r\n"
-_HEAD = 1 << 16
 
 
 class ArrayError(ValueError):
@@ -37,15 +37,13 @@ class Element:
     content: bytes | int | ArrayError
 
 
-def is_array(file: BinaryIO) -> bool:
+def is_array(file: BufferedReader) -> bool:
     """Return whether a file is one array of objects: `[` and then `{` or `]`.
 
     Args:
-        file: opened at its beginning, where it is left.
+        file: opened at its beginning, where it is left; it may be a pipe.
     """
-    head = file.read(_HEAD)
-    file.seek(0)
-    return _BEGINNING.match(head) is not None
+    return _BEGINNING.match(file.peek()) is not None
 
 
 def split_array(file: BinaryIO, offset: int, max_bytes: int, line: int = 1, block: int = 1 << 18) -> Iterator[Element]:

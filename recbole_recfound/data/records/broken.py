@@ -1,4 +1,4 @@
-"""What is wrong with a file of records: its broken lines, and keys that records do not have."""
+"""Broken lines and ignored keys of a file of records, and the problems of several files."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Records of a file, one at a time: JSON lines, or one JSON array of objects."""
 
 from collections.abc import Iterator
+from io import BufferedReader
 from typing import BinaryIO
 
 from recbole_recfound.data.records.array import ArrayError, is_array, split_array
@@ -11,7 +12,7 @@ _BLOCK = 1 << 13
 """Bytes read at once for a single record of an array."""
 
 
-def read_records(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
+def read_records(file: BufferedReader) -> Iterator[tuple[int, int, Record | BadRecord]]:
     """Yield line number, offset and record (or error) of every record of a file.
 
     A file that begins with `[` and then `{` or `]` is one array; the line of its records is where they begin. At most
@@ -62,9 +63,8 @@ def _in_lines(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
             yield number, start, _parsed(line)
 
 
-def _in_array(file: BinaryIO) -> Iterator[tuple[int, int, Record | BadRecord]]:
-    start = file.read(1 << 16).index(b"[") + 1
-    file.seek(0)
+def _in_array(file: BufferedReader) -> Iterator[tuple[int, int, Record | BadRecord]]:
+    start = file.peek().index(b"[") + 1
     line = 1 + file.read(start).count(b"\n")
     for element in split_array(file, start, MAX_RECORD_BYTES, line):
         content = element.content

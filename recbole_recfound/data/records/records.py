@@ -67,6 +67,7 @@ class RecordFile:
                 self._add(rows, questions, number, offset, record)
         self._rows = {task: index.mapped() for task, index in rows.items()}
         self._questions = questions.mapped()
+        self._without = None  # frees the sets of questions, which all files share
 
     def _add(self, rows: dict[str, DiskRows], questions: DiskRows, number: int, offset: int, record: Record) -> None:
         self.ignored.add(record.ignored)

@@ -212,7 +212,7 @@ def short_cap(monkeypatch):
 def test_any_bytes_are_read_or_told_with_their_line(tmp_path_factory, short_cap, lines):
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
-    assume(not is_array(io.BytesIO(path.read_bytes())))
+    assume(not is_array(io.BufferedReader(io.BytesIO(path.read_bytes()))))
     content = [line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line for number, line in enumerate(lines)]
     verdicts = [_verdict(line) for line in content if line.strip()]
     bad = [number for number, line in enumerate(content, start=1) if line.strip() and _verdict(line) == "bad"]
