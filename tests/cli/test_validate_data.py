@@ -37,7 +37,7 @@ def test_every_broken_line_of_every_file_is_named(tmp_path, capsys):
     assert lines[0] == "error: 135 problems in the data"
     assert [line.partition(": ")[0] for line in lines[1:5]] == ["a.jsonl:2", "a.jsonl:4", "a.jsonl:5", "b.jsonl:1"]
     assert lines[103:] == [
-        "b.jsonl:100: not JSON: Expecting value: line 1 column 1 (char 0)",
+        "b.jsonl:100: not JSON: Expecting value (character 1 of the record)",
         "b.jsonl: 30 more broken lines, 130 in all",
         "c.jsonl:1: no record in this file",
         "absent.jsonl cannot be read (No such file or directory)",

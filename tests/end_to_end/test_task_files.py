@@ -241,7 +241,7 @@ def test_validate_data(files, tiny_backbone, capsys):
     assert main(["validate-data", files["train"][0], files["test"][0], *options]) == 2
     told = capsys.readouterr()
     assert told.err.strip().endswith(
-        "train.jsonl:27: not JSON: Expecting property name enclosed in double quotes: line 2 column 1 (char 2)"
+        "train.jsonl:27: not JSON: Expecting property name enclosed in double quotes (character 3 of the record)"
     )
     assert (
         "1 bad lines" in told.out and "2 questions in both; 2 when case, blanks" in told.out and "(a leak" in told.out

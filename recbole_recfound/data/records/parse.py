@@ -76,6 +76,8 @@ def parse_record(line: bytes) -> Record:
         raise BadRecord(f"not UTF-8 (byte {error.start + 1})") from None
     except BadRecord:
         raise
+    except json.JSONDecodeError as error:
+        raise BadRecord(f"not JSON: {error.msg} (character {error.pos + 1} of the record)") from None
     except (ValueError, RecursionError) as error:
         raise BadRecord(f"not JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(row, dict):
