@@ -56,7 +56,36 @@ class ConfigError(RecFoundError, ValueError):
 
 
 class DataError(RecFoundError, ValueError):
-    """A data file is missing or malformed: names file:line (or row and field) and what to do."""
+    """One or several data files are missing or malformed; names file:line (or row and field) and what to do.
+
+    Args:
+        problems: one problem, or several.
+        count: number of problems, where only the first are listed.
+        hint: what to do about several problems, or about each of them.
+
+    Attributes:
+        problems: the problems listed, one line each.
+
+    Example:
+        >>> print(DataError("a.jsonl:1: not JSON"))
+        a.jsonl:1: not JSON
+        >>> print(DataError(["a.jsonl:1: not JSON", "a.jsonl:7: not UTF-8"]))
+        2 problems in the data
+          a.jsonl:1: not JSON
+          a.jsonl:7: not UTF-8
+    """
+
+    def __init__(self, problems: str | Sequence[str], count: int | None = None, hint: str = "") -> None:
+        super().__init__(problems, count, hint)
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.count = len(self.problems) if count is None else count
+        self.hint = hint
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0] + (f" ({self.hint})" if self.hint else "")
+        lines = [f"{self.count:,} problems in the data", *(f"  {line}" for line in self.problems)]
+        return "\n".join([*lines, self.hint] if self.hint else lines)
 
 
 class BackboneError(RecFoundError, ValueError):

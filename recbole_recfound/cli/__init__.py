@@ -7,7 +7,7 @@ import os
 import sys
 
 from recbole_recfound import __version__
-from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.errors import ConfigError, DataError, RecFoundError
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
@@ -15,7 +15,7 @@ VERBS = {
         "recbole_recfound.cli.compare",
         "the long table: more baselines and every ablation, resumable row by row",
     ),
-    "validate-data": ("recbole_recfound.cli.validate_data", "check JSON-lines files of records without training"),
+    "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }
 """Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported on first use."""
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except RecFoundError as error:
-        several = isinstance(error, ConfigError) and len(error.problems) > 1
+        several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -74,10 +74,11 @@ def build_parts(
         ConfigError: settings that do not fit the data or the backbone.
         DataError: a malformed data file.
     """
+    # Before the backbone: broken records are reported within seconds.
+    files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
     backbone = backbone or backbone_of(config)
     if dataset is None:
         mode = HISTORIES[RECORDS_MODE]
-        files = files or TaskFiles.open(config["task_files"], config["skip_bad_rows"])
         data = build_record_data(config, mode, backbone.tokenizer, backbone.context, files)
     else:
         mode = history_of(config)

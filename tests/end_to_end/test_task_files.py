@@ -238,17 +238,14 @@ def test_validate_data(files, tiny_backbone, capsys):
         and "PM prompt, tokens: 50%: 12, 90%" in told
         and "0 questions in both" in told
     )
-    assert main(["validate-data", files["train"][0], *options]) == 2
-    assert (
-        capsys.readouterr()
-        .err.strip()
-        .endswith(
-            "train.jsonl:27: not JSON: Expecting property name enclosed in double quotes: "
-            "line 2 column 1 (char 2) (--skip_bad_rows lists all such lines)"
-        )
+    assert main(["validate-data", files["train"][0], files["test"][0], *options]) == 2
+    told = capsys.readouterr()
+    assert told.err.strip().endswith(
+        "train.jsonl:27: not JSON: Expecting property name enclosed in double quotes (character 3 of the record)"
     )
-    assert main(["validate-data", "--skip_bad_rows", files["train"][0], files["test"][0], *options]) == 0
-    told = capsys.readouterr().out
+    assert (
+        "1 bad lines" in told.out and "2 questions in both; 2 when case, blanks" in told.out and "(a leak" in told.out
+    )
     Path("odd.jsonl").write_text(
         json.dumps({"text": ["What?", "perhaps"], "task": "Attribute_Value_Extraction"}) + "\n"
     )
@@ -257,7 +254,6 @@ def test_validate_data(files, tiny_backbone, capsys):
         "1 answers do not fit their task (rejected in validation and test files), the first: odd.jsonl:1"
         in capsys.readouterr().out
     )
-    assert "1 bad lines skipped" in told and "2 questions in both (a leak" in told
     Path("empty.jsonl").write_text("\n")
     Path("special.jsonl").write_text(json.dumps({"text": ["<|im_end|>", "yes"], "task": "Product_Matching"}) + "\n")
     assert main(["validate-data", "special.jsonl", *options]) == 0
@@ -270,7 +266,10 @@ def test_validate_data(files, tiny_backbone, capsys):
         [["absent", *options], "absent cannot be read"],
         [["a", "b", "a"], "a is specified more than once"],
         [["empty.jsonl", *options], "empty.jsonl:1: no record in this file"],
-        [["special.jsonl", "--skip_bad_rows=3", *options], "skip_bad_rows: got 3"],
+        [
+            ["special.jsonl", "--skip_bad_rows", *options],
+            "skip_bad_rows: unknown option of validate-data, which has backbone; bad lines are all listed without it",
+        ],
     ):
         assert main(["validate-data", *argv]) == 2
         assert message in capsys.readouterr().err, argv

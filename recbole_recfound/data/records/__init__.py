@@ -1,1 +1,1 @@
-"""JSON-lines records: parser, index on disk and tasks made from files."""
+"""Files of records: parser, normal form of questions, index on disk and tasks made from files."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_recfound.data.records.disk_rows import DiskRows
-from recbole_recfound.data.records.questions import Questions
+from recbole_recfound.data.records.broken import Problems
+from recbole_recfound.data.records.questions import QuestionSets
 from recbole_recfound.data.records.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
 from recbole_recfound.data.task import (
-    GENERATIVE,
     TASKS,
     EmbeddingOptions,
     Example,
@@ -36,13 +35,17 @@ class TaskFiles:
     def open(cls, given: Sequence[str] | Mapping[str, Sequence[str]], skip_bad_rows: bool) -> "TaskFiles":
         """Validate all files; records with questions of validation or test files are excluded from training files.
 
+        Questions are compared by their normal form, so that case, blanks and punctuation make no other question.
+
         Args:
             given: training files, or lists of files under `train`, `valid` and `test`.
-            skip_bad_rows: see `RecordFile`.
+            skip_bad_rows: leave out lines that are not records (they are counted, the first are listed) instead of
+                refusing the files.
 
         Raises:
             ConfigError: an unknown part, or the same file twice.
-            DataError: see `RecordFile`.
+            DataError: files that cannot be read or have no record, lines that are not records, answers of held-out
+                files that their task cannot parse: all of them, with file:line and key.
         """
         wanted = by_part(given)
         if unknown := set(wanted) - set(PARTS):
@@ -52,14 +55,19 @@ class TaskFiles:
             twice = next(path for path in paths if paths.count(path) > 1)
             raise ConfigError(f"task_files: {twice} is specified more than once")
         parts: dict[str, list[RecordFile]] = {}
-        held_out = Questions()
+        problems = Problems()
+        held_out: QuestionSets | None = None
         for part in reversed(PARTS):
             # Test first: validation must not share questions with the test, training must share none with either.
-            parts[part] = [RecordFile(path, skip_bad_rows, held_out) for path in wanted.get(part, [])]
-            if part != "train":
-                held_out = _asked([file for files in parts.values() for file in files])
-                for file in parts[part]:
-                    _check_answers(file)
+            opened = (_open(path, held_out, part != "train", skip_bad_rows, problems) for path in wanted.get(part, []))
+            parts[part] = [file for file in opened if file is not None]
+            if part != "train" and any(parts.values()):
+                files = [file for files in parts.values() for file in files]
+                held_out = QuestionSets.of(block for file in files for block in file.questions())
+        broken = any(file.broken.count for files in parts.values() for file in files)
+        problems.check(
+            "skip_bad_rows: true leaves out lines that are not records" if broken and not skip_bad_rows else ""
+        )
         return cls(parts)
 
     def count(self, part: str, name: str) -> int:
@@ -96,27 +104,21 @@ class TaskFiles:
         return {name: why for name in held_out if name not in trained}
 
     def notes(self) -> list[str]:
-        """Return one line for each skipped or excluded record, or a summary of many."""
-        lines = []
-        for file in (file for part in PARTS for file in self.parts.get(part, [])):
-            if file.bad:
-                lines.append(f"{file.path}: {file.bad} bad lines skipped")
-                lines += [f"{file.path}:{number}: {reason}" for number, reason in file.skipped]
-                if file.bad > len(file.skipped):
-                    lines.append(f"{file.path}: only the first {len(file.skipped)} of them are listed")
-            if file.excluded:
-                lines.append(
-                    f"{file.path}: {file.excluded} records excluded: their questions are in validation or test files"
-                )
-        return lines
+        """Return notes about all files: skipped lines, ignored keys and excluded records."""
+        return [note for part in PARTS for file in self.parts.get(part, []) for note in file.notes()]
 
 
-def _asked(files: Sequence[RecordFile]) -> Questions:
-    fingerprints = DiskRows(np.uint64)
-    for file in files:
-        for block in file.fingerprints():
-            fingerprints.extend(block)
-    return Questions(fingerprints)
+def _open(
+    path: str, without: QuestionSets | None, held_out: bool, skip_bad_rows: bool, problems: Problems
+) -> RecordFile | None:
+    """Return one validated file; add its problems to those of the others."""
+    try:
+        file = RecordFile(path, without, held_out)
+    except DataError as error:
+        problems.add(error.problems, error.count)
+        return None
+    problems.add(*file.problems(skip_bad_rows))
+    return file
 
 
 def by_part(given: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -222,16 +224,6 @@ def example_of(file: RecordFile, name: str, index: int, rng: np.random.Generator
     if isinstance(record, GenerativeRecord):
         return GenerativeExample({"prompt": ("prompt", record.prompt)}, record.answer)
     return _pair_example(record, place, rng, negatives)
-
-
-def _check_answers(file: RecordFile) -> None:
-    """Raise DataError for a reference answer that its task cannot parse."""
-    for name in file.tasks:
-        for index in range(file.size(name) if TASKS[name].kind == GENERATIVE else 0):
-            record, _ = file.read(name, index)
-            if isinstance(record, GenerativeRecord) and not TASKS[name].parses(record.answer):
-                line, answer = file.line(name, index), record.answer[:60]
-                raise DataError(f"{file.path}:{line}: key 'text': no answer of {name}: '{answer}'")
 
 
 def _pair_example(

@@ -48,7 +48,77 @@ def test_what_the_test_asks_is_never_trained_on(tmp_path):
         for part in ("train", "valid", "test")
     }
     assert asked == {"train": ["a", "d"], "valid": ["b", "e"], "test": ["c"]}
-    assert any("train.jsonl: 2 records excluded" in note for note in files.notes())
+    assert (
+        f"{train}: 2 records excluded: their questions are in validation or test files (2 verbatim, 0 in another "
+        "spelling)" in files.notes()
+    )
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["what is it", "What  is it?", "WHAT IS IT", "What\u00a0is it…", "What is\u200b it?", "\ufeffWhat is it?"],
+)
+def test_another_spelling_of_a_test_question_is_never_trained_on(tmp_path, spelling):
+    train = _file(
+        tmp_path, "train.jsonl", _pm(spelling), _pm("b", "yes"), _pm("What is this?"), _pair(spelling, "x", "y")
+    )
+    test = _file(tmp_path, "test.jsonl", _pm("What is it?"), _pair("What is it?", "a", "b"))
+    files = TaskFiles.open({"train": train, "test": test}, False)
+    asked = [files.example("train", "PM", index).slots["prompt"][1] for index in range(files.count("train", "PM"))]
+    assert asked == ["b", "What is this?"] and not files.count("train", "I2I")
+    assert [note for note in files.notes() if "2 records excluded" in note and "(0 verbatim, 2 in another" in note]
+
+
+def test_the_same_question_of_another_task_is_trained_on(tmp_path):
+    train = _file(tmp_path, "train.jsonl", _pm("a", "x", task="Query_Rewriting"), _pair("a", "x", "y"))
+    test = _file(tmp_path, "test.jsonl", _pm("a"), _pair("a", "x", "y", task="Emb_query"))
+    assert TaskFiles.open({"train": train, "test": test}, False).tasks("train") == ["I2I", "QR"]
+
+
+def test_problems_of_all_files_are_reported_together(tmp_path):
+    bad = _file(tmp_path, "bad.jsonl", _pm("a"), *[{"task": "Product_Matching"}] * 120)
+    test = _file(tmp_path, "test.jsonl", _pm("b", "maybe", task="Attribute_Value_Extraction"), [1])
+    empty = _file(tmp_path, "empty.jsonl")
+    given = {"train": [bad, empty, str(tmp_path / "absent.jsonl")], "test": [test]}
+    with pytest.raises(DataError) as refused:
+        TaskFiles.open(given, False)
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "124 problems in the data"
+    assert lines[-1] == "skip_bad_rows: true leaves out lines that are not records"
+    assert f"  {test}:2: got a list, expected a record: a JSON object" in lines
+    assert f"  {test}:1: key 'text': no answer of AVE: 'maybe'" in lines
+    assert len([line for line in lines if line.startswith(f"  {bad}:")]) == 101
+    assert f"  {bad}: 20 more broken lines, 120 in all" in lines
+    assert f"  {empty}:1: no record in this file" in lines
+    assert any("absent.jsonl cannot be read" in line for line in lines)
+    with pytest.raises(DataError, match="3 problems in the data") as refused:
+        TaskFiles.open(given, True)
+    assert "skip_bad_rows" not in str(refused.value)
+
+
+def test_records_as_the_scripts_of_recfound_write_them(tmp_path):
+    source = _file(
+        tmp_path,
+        "source-key.jsonl",
+        {
+            "text": ["Do they describe the same product? A / B", "yes"],
+            "task": "Product_Matching",
+            "id": 1,
+            "source": "x",
+        },
+        _pair("red shoe", ["Shoe, red"], ["Hat"]) | {"source": "shoes"},
+    )
+    plain = _file(
+        tmp_path,
+        "plain-strings.jsonl",
+        {"query": "red shoe", "pos": ["Shoe, red"], "neg": ["Hat"], "task": "Emb_query", "id": 7},
+    )
+    array = tmp_path / "array.json"
+    array.write_text(json.dumps([_pair("blue shoe", ["Shoe, blue"], ["Hat"])], indent=4))
+    files = TaskFiles.open([source, plain, str(array)], False)
+    assert files.notes() == [f"{source}: keys that records do not have were ignored: source (2)"]
+    assert files.example("train", "Q2I", 0).query == ("", "red shoe")
+    assert [files.example("train", "I2I", index).query for index in (0, 1)] == [("Q:", "red shoe"), ("Q:", "blue shoe")]
 
 
 def test_what_is_refused(tmp_path):

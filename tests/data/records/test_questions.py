@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from recbole_recfound.data.records import disk_rows, questions
 from recbole_recfound.data.records.disk_rows import BLOCK, DiskRows
-from recbole_recfound.data.records.questions import Questions
+from recbole_recfound.data.records.parse import EmbeddingRecord, GenerativeRecord
+from recbole_recfound.data.records.questions import QUESTION, Questions, QuestionSets, fingerprints
 from recbole_recfound.errors import DataError
 
 # Small ones meet often, large ones are more than a float or a signed number holds.
-fingerprints = st.lists(
+numbers = st.lists(
     st.one_of(st.integers(0, 30), st.integers(2**64 - 30, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=60
 )
 blocks = st.sampled_from([1, 2, 7, BLOCK])
@@ -56,7 +57,7 @@ def test_rows_of_several_fields_and_more_than_a_block():
     )
 
 
-@given(blocks, fingerprints, fingerprints)
+@given(blocks, numbers, numbers)
 def test_questions_are_sets(block, first, second):
     with _blocks_of(block):
         ours, theirs = Questions(_rows(first)), Questions(_rows(second))
@@ -68,6 +69,28 @@ def test_questions_are_sets(block, first, second):
 def test_no_questions():
     ours = Questions(_rows([3]))
     assert 3 not in Questions() and Questions().distinct() == Questions().shared(ours) == ours.shared(Questions()) == 0
+
+
+def test_fingerprints_of_questions():
+    def asked(prompt, task="QR"):
+        return fingerprints(GenerativeRecord(task, prompt, "answer"))
+
+    assert asked("What?") == fingerprints(GenerativeRecord("QR", "What?", "another answer"))
+    (exact, normal), (other, same) = asked("What?"), asked("WHAT")
+    assert exact != other and normal == same
+    assert not set(asked("what")) & set(asked("what", "AG"))
+    pairs = [
+        EmbeddingRecord("Q2I", query, (("", "x"),), ()) for query in (("Find:", "a b"), ("find", "A, b"), ("", "a b"))
+    ]
+    forms = [fingerprints(pair)[1] for pair in pairs]
+    assert forms[0] == forms[1] != forms[2], "the instruction is part of the question"
+
+
+def test_question_sets_of_blocks():
+    blocks = [np.array([(1, 5), (2, 5)], dtype=QUESTION), np.array([(3, 6)], dtype=QUESTION)]
+    sets = QuestionSets.of(iter(blocks))
+    assert (len(sets.exact), sets.exact.distinct(), sets.normal.distinct()) == (3, 3, 2)
+    assert 2 in sets.exact and 6 in sets.normal and 6 not in sets.exact and len(QuestionSets().exact) == 0
 
 
 class FullDisk:

@@ -1,23 +1,20 @@
-"""The reader of JSON-lines records: what it takes, what it refuses and where, and that nothing breaks or loses it."""
+"""Index of a file of records: what it reads, what it reports and where, for any bytes."""
 
+import io
 import json
+import re
 import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from recbole_recfound.data.records import records as room
-from recbole_recfound.data.records.records import (
-    BadRecord,
-    EmbeddingRecord,
-    GenerativeRecord,
-    RecordFile,
-    fingerprint,
-    parse_record,
-)
-from recbole_recfound.data.task import TASKS
+from recbole_recfound.data.records import reader, records
+from recbole_recfound.data.records.array import is_array
+from recbole_recfound.data.records.parse import BadRecord, EmbeddingRecord, parse_record
+from recbole_recfound.data.records.questions import fingerprints
+from recbole_recfound.data.records.records import RecordFile
 from recbole_recfound.errors import DataError
 
 PM = {"text": ["Same?\nA\nB", "no"], "task": "Product_Matching", "id": "train-0"}
@@ -40,60 +37,67 @@ def _write(tmp_path, *lines, name="a.jsonl"):
     return path
 
 
-def test_the_two_forms():
-    assert parse_record(_line(PM)) == GenerativeRecord("PM", "Same?\nA\nB", "no")
-    expected = EmbeddingRecord("Q2I", ("Find it", "red shoe"), (("", "Shoe, red"), ("", "Red shoe 2")), (("", "Hat"),))
-    assert parse_record(_line(Q2I)) == expected
-    assert parse_record(_line(Q2I, neg=None, id=None)).negatives == ()
+def _read_all(file):
+    return [file.read(task, index) for task in file.tasks for index in range(file.size(task))]
 
 
-@pytest.mark.parametrize("spec", TASKS.values(), ids=str)
-def test_all_thirteen_names(spec):
-    row = Q2I if spec.kind == "embedding" else PM
-    assert parse_record(_line(row, task=spec.record)).task == spec.name
+def test_broken_lines_are_left_out_and_named(tmp_path):
+    file = RecordFile(_write(tmp_path, _line(PM), b"", b"{", _line(PM), b"[1]"))
+    assert file.size("PM") == 2 and file.broken.count == 2
+    lines, count = file.problems()
+    assert count == 2 and [line.partition(": ")[0] for line in lines] == [f"{file.path}:3", f"{file.path}:5"]
+    assert file.problems(skip_bad_rows=True) == ([], 0) and file.notes() == [
+        f"{file.path}: 2 bad lines skipped",
+        *lines,
+    ]
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b"{", "not JSON"),
-        (b"[1]", "a record is a JSON object, not a list"),
-        (b"\xff{}", "not UTF-8 (byte 1)"),
-        (b"[" * 100_000, "not JSON"),
-        (_line(PM, task=None), "key 'task' is missing"),
-        (
-            _line(PM, task="Product_Matchin"),
-            "key 'task': unknown task 'Product_Matchin', did you mean Product_Matching?",
-        ),
-        (_line(PM, task=3), "key 'task': must be text, not a number"),
-        (_line(PM, text=None), "key 'text' is missing"),
-        (_line(PM, text=["a"]), "key 'text': must be a list of two texts"),
-        (_line(PM, text=["a", 1]), "key 'text': must be a list of two texts"),
-        (_line(PM, text=["a", " "]), "key 'text': the answer is empty"),
-        (
-            _line(PM, text=["a", "perhaps"]),
-            "key 'text': an answer of Product_Matching begins with yes or no, not 'perhaps'",
-        ),
-        (_line(PM, text=["", "a"]), "key 'text': the prompt is empty"),
-        (_line(PM, text=["a\ud800", "b"]), "key 'text': got an unpaired surrogate"),
-        (_line(PM, id=[1]), "key 'id': must be text or a whole number, not a list"),
-        (_line(PM, answer="no"), "key 'answer': a record of Product_Matching has text, task and id"),
-        (_line(PM, task="Emb_user"), "key 'text': a record of Emb_user has query, pos, neg, task and id"),
-        (_line(Q2I, pos=None), "key 'pos' is missing"),
-        (_line(Q2I, pos=[]), "key 'pos': needs at least one"),
-        (_line(Q2I, neg="x"), "key 'neg': must be a list of [instruction, text], not text"),
-        (_line(Q2I, query=["x", ""]), "key 'query': the text is empty"),
-        (b'{"text": ["a", "b"], "text": ["a", "c"], "task": "Product_Matching"}', "key 'text' appears twice"),
-    ],
-    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
-)
-def test_what_is_refused_names_file_line_and_key(tmp_path, line, reason):
-    path = _write(tmp_path, _line(PM), b"", line, _line(PM))
-    with pytest.raises(DataError) as refused:
-        RecordFile(path)
-    assert str(refused.value).startswith(f"{path}:3: ") and reason in str(refused.value)
-    file = RecordFile(path, skip_bad_rows=True)
-    assert file.size("PM") == 2 and file.bad == 1 and file.skipped[0][0] == 3 and reason in file.skipped[0][1]
+def test_the_first_hundred_broken_lines_are_listed_and_all_are_counted(tmp_path):
+    file = RecordFile(_write(tmp_path, _line(PM), *[b"{"] * 250))
+    lines, count = file.problems()
+    assert count == 250 and len(lines) == 101 and lines[99].startswith(f"{file.path}:101: not JSON")
+    assert lines[100] == f"{file.path}: 150 more broken lines, 250 in all"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_like_lines(tmp_path, indent):
+    rows = [PM, Q2I, PM | {"text": ["Größer?", "yes"]}]
+    lines = RecordFile(_write(tmp_path, *map(_line, rows)))
+    array = RecordFile(_write(tmp_path, json.dumps(rows, indent=indent).encode(), name="a.json"))
+    assert _read_all(array) == _read_all(lines) and array.tasks == lines.tasks and not array.broken.count
+    bom = _write(tmp_path, b"\xef\xbb\xbf\n" + json.dumps(rows, ensure_ascii=False).encode(), name="bom.json")
+    assert _read_all(RecordFile(bom)) == _read_all(lines)
+
+
+def test_broken_records_of_an_array_are_named_by_their_lines(tmp_path):
+    path = _write(tmp_path, b"[", _line(PM) + b",", b'{"task": 1},', _line(PM), b",{", b'"x": }, 5]', b"{}")
+    file = RecordFile(path)
+    assert file.size("PM") == 2 and [number for number, _ in file.broken.listed] == [3, 5, 6, 7]
+    reasons = [reason for _, reason in file.broken.listed]
+    assert reasons[0] == "key 'task': got a number, expected the name of a task" and reasons[1].startswith("not JSON")
+    assert reasons[2] == "got a number, expected a record: a JSON object"
+    assert reasons[3] == "not JSON: got text behind the closing ] of the array, expected the end of the file"
+
+
+def test_ignored_keys_are_noted_once(tmp_path):
+    file = RecordFile(_write(tmp_path, *[_line(PM, source="walmart")] * 3, _line(Q2I, negs=[], category="x")))
+    assert file.size("PM") == 3 and not file.broken.count
+    assert file.notes() == [
+        f"{file.path}: keys that records do not have were ignored: "
+        "source (3), negs (1; negatives are read from neg), category (1)"
+    ]
+
+
+def test_many_ignored_keys_are_counted(tmp_path):
+    (note,) = RecordFile(_write(tmp_path, *[_line(PM, **{f"key{n}": n}) for n in range(25)])).notes()
+    assert "key19 (1), further keys (5)" in note and "key20" not in note
+
+
+def test_answers_of_held_out_files_must_be_readable(tmp_path):
+    path = _write(tmp_path, _line(PM), *[_line(PM, task="Attribute_Value_Extraction", text=["a", "maybe"])] * 2)
+    assert RecordFile(path).problems() == ([], 0)
+    lines, count = RecordFile(path, held_out=True).problems(skip_bad_rows=True)
+    assert count == 2 and lines == [f"{path}:{number}: key 'text': no answer of AVE: 'maybe'" for number in (2, 3)]
 
 
 def test_examples_are_read_back(tmp_path):
@@ -103,15 +107,17 @@ def test_examples_are_read_back(tmp_path):
     assert [file.read("PM", index)[0].answer for index in (1, 0)] == ["yes", "no"]
     # An embedding record is an example for each of its positives.
     assert [file.read("Q2I", index)[1] for index in (0, 1)] == [0, 1]
-    assert file.choices == {"PM": {"yes", "no"}} and file.line("PM", 1) == 3
+    assert file.choices == {"PM": {"yes", "no"}} and not list(file.questions())
     # And one question.
-    asked = [fingerprint(file.read(task, index)[0]) for task, index in (("PM", 0), ("PM", 1), ("Q2I", 0))]
-    assert np.concatenate(list(file.fingerprints())).tolist() == asked and len(set(asked)) == 3
+    asked = [fingerprints(file.read(task, index)[0]) for task, index in (("PM", 0), ("Q2I", 0), ("PM", 1))]
+    assert np.concatenate(list(RecordFile(path, held_out=True).questions())).tolist() == asked
+    assert len({exact for exact, _ in asked}) == len({normal for _, normal in asked}) == 3
 
 
 def test_files_that_hold_nothing(tmp_path):
-    with pytest.raises(DataError, match="a.jsonl:1: no record"):
-        RecordFile(_write(tmp_path, b"", b" "))
+    for content in ((b"", b" "), (b"[", b"]")):
+        lines, count = RecordFile(_write(tmp_path, *content)).problems()
+        assert count == 1 and lines[0].endswith("a.jsonl:1: no record in this file")
     with pytest.raises(DataError, match="cannot be read"):
         RecordFile(tmp_path / "absent.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
@@ -127,7 +133,7 @@ def test_a_changed_file_is_noticed(tmp_path):
 
 
 def test_many_answers_are_no_choices(tmp_path):
-    rows = [_line(PM, task="user_profile", text=["Describe", f"answer {n}"]) for n in range(room.MOST_CHOICES + 1)]
+    rows = [_line(PM, task="user_profile", text=["Describe", f"answer {n}"]) for n in range(records.MOST_CHOICES + 1)]
     assert RecordFile(_write(tmp_path, *rows)).choices == {"UP": None}
 
 
@@ -150,15 +156,22 @@ def test_memory_does_not_grow_with_the_texts(tmp_path):
 
 
 def test_a_huge_line_is_bad_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(reader, "MAX_RECORD_BYTES", 200)
     path = _write(
         tmp_path, _line(PM), _line(PM, text=["x" * 1000, "no"]), _line(PM, text=["last", "yes"]), b'"' + b"y" * 300
     )
-    with pytest.raises(DataError, match=r"a.jsonl:2: a line of 1,0\d\d bytes; 200 are the most"):
-        RecordFile(path)
-    file = RecordFile(path, skip_bad_rows=True)
-    assert file.size("PM") == 2 and [number for number, _ in file.skipped] == [2, 4]
-    assert file.read("PM", 1)[0].prompt == "last" and file.line("PM", 1) == 3
+    file = RecordFile(path)
+    assert file.size("PM") == 2 and [number for number, _ in file.broken.listed] == [2, 4]
+    assert re.match(r"a record of 1,0\d\d bytes; 200 are the most", file.broken.listed[0][1])
+    assert file.read("PM", 1)[0].prompt == "last"
+
+
+def test_a_huge_record_of_an_array_is_bad_and_the_next_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_RECORD_BYTES", 200)
+    rows = [PM, PM | {"text": ["x" * 1000, "no"]}, PM | {"text": ["last", "yes"]}]
+    file = RecordFile(_write(tmp_path, json.dumps(rows).encode()))
+    assert file.size("PM") == 2 and file.read("PM", 1)[0].prompt == "last"
+    assert re.match(r"a record of 1,0\d\d bytes; 200 are the most", file.broken.listed[0][1])
 
 
 junk = st.binary(max_size=80).map(lambda line: line.replace(b"\n", b""))
@@ -191,7 +204,7 @@ huge = st.builds(
 
 @pytest.fixture
 def short_cap(monkeypatch):
-    monkeypatch.setattr(room, "MAX_LINE_BYTES", CAP)
+    monkeypatch.setattr(reader, "MAX_RECORD_BYTES", CAP)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,25 +212,22 @@ def short_cap(monkeypatch):
 def test_any_bytes_are_read_or_told_with_their_line(tmp_path_factory, short_cap, lines):
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
+    assume(not is_array(io.BufferedReader(io.BytesIO(path.read_bytes()))))
     content = [line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line for number, line in enumerate(lines)]
     verdicts = [_verdict(line) for line in content if line.strip()]
     bad = [number for number, line in enumerate(content, start=1) if line.strip() and _verdict(line) == "bad"]
     kept = sum(verdict for verdict in verdicts if verdict != "bad")
-    try:
-        file = RecordFile(path)
-        assert not bad and sum(map(file.size, file.tasks)) == kept
-    except DataError as refused:
-        assert str(refused).startswith(f"{path}:{bad[0] if bad else 1}: ")
-    if kept:
-        file = RecordFile(path, skip_bad_rows=True)
-        assert sum(map(file.size, file.tasks)) == kept and [number for number, _ in file.skipped] == bad
-        for task in file.tasks:
-            assert all(file.read(task, index)[0].task == task for index in range(file.size(task)))
+    file = RecordFile(path)
+    lines, count = file.problems()
+    assert [number for number, _ in file.broken.listed] == bad and count == (len(bad) or not kept)
+    assert sum(map(file.size, file.tasks)) == kept and all(line.startswith(f"{path}:") for line in lines)
+    for task in file.tasks:
+        assert all(file.read(task, index)[0].task == task for index in range(file.size(task)))
 
 
 def _verdict(line):
     """Examples in a line, or `bad`."""
-    if len(line) > room.MAX_LINE_BYTES:
+    if len(line) > reader.MAX_RECORD_BYTES:
         return "bad"
     try:
         record = parse_record(line)
