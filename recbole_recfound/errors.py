@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 WRONG_VALUES = "wrong values"
 """Heading of problems that belong to no other group."""
@@ -94,3 +95,32 @@ class BackboneError(RecFoundError, ValueError):
 
 class TrainingError(RecFoundError, RuntimeError):
     """Training cannot continue (NaN or infinite loss, an adapter without effect): names task and batch."""
+
+
+@contextmanager
+def in_one_line(subject: str, kind: type[RecFoundError] = ConfigError) -> Iterator[None]:
+    """Turn whatever a library raises over a user's data or settings into one line with its cause.
+
+    Args:
+        subject: what was done with what, at the beginning of the line.
+        kind: error that is raised; the library's own stays its cause.
+
+    Raises:
+        RecFoundError: of this kind; errors of this package are raised as they are.
+    """
+    try:
+        yield
+    except RecFoundError:
+        raise
+    except Exception as error:
+        raise kind(f"{subject}: {cause_of(error)}") from error
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the message of an error as one line; an error without a sentence is named by its type.
+
+    Args:
+        error: of any library.
+    """
+    text = " ".join(str(error).split())
+    return text if " " in text else f"{type(error).__name__} {text}".strip()

@@ -45,10 +45,11 @@ class FileFormat:
         """Read the form from settings with RecBole's names (`USER_ID_FIELD`, `load_col`, `eval_args`, ...)."""
         required = {settings["USER_ID_FIELD"]: "USER_ID_FIELD", settings["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
         time = None
+        parts = tuple(settings["benchmark_filename"] or ())
         if settings["eval_args"]["order"] == "TO":
             time = settings["TIME_FIELD"]
-            required[time] = "TIME_FIELD, for the split by time (eval_args order TO)"
-        parts = tuple(settings["benchmark_filename"] or ())
+            if not parts:  # these are split already
+                required[time] = "TIME_FIELD, for the split by time (eval_args order TO)"
         columns, separator = settings["load_col"], settings["field_separator"]
         return cls(required, columns, separator, settings["encoding"], parts, time)
 
@@ -80,7 +81,7 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
     for name in [f"{dataset}.{part}.inter" for part in form.parts] or [f"{dataset}.inter"]:
         present = columns_of(folder / name, form.separator, form.encoding)
         for field, reason in wanted.items():
-            if field not in present and not (form.parts and reason.startswith("TIME_FIELD")):
+            if field not in present:
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
         filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
         read = frozenset(present if loaded is None else loaded)
@@ -120,11 +121,11 @@ def check_rows(
     """
     stamp = path.stat()
     columns = None if read is None else frozenset(read)
-    problems = _problems(
+    problems, count = _problems(
         path, separator, encoding, frozenset(filled), columns, time, (stamp.st_mtime_ns, stamp.st_size)
     )
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(problems, count)
 
 
 @lru_cache(maxsize=64)
@@ -136,8 +137,8 @@ def _problems(
     read: frozenset[str] | None,
     time: str | None,
     stamp: tuple[int, int],
-) -> tuple[str, ...]:
-    """Return the first problems of a file and the number of others; see `check_rows`.
+) -> tuple[tuple[str, ...], int]:
+    """Return the first problems of a file and the number of all; see `check_rows`.
 
     Args:
         path: an atomic file.
@@ -149,13 +150,13 @@ def _problems(
         stamp: of the file (size and time); a changed file is checked again.
     """
     found: list[str] = []
-    others = 0
+    count = 0
     for problem in _problems_of_rows(path, separator, encoding, filled, read, time):
+        count += 1
         if len(found) < MOST_PROBLEMS:
             found.append(problem)
-        else:
-            others += 1
-    return (*found, f"and {others:,} more rows of {path.name}") if others else tuple(found)
+    more = [f"{path}: {count - len(found):,} more"] if count > len(found) else []
+    return (*found, *more), count
 
 
 def _problems_of_rows(

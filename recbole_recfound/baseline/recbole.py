@@ -13,7 +13,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_same_rows, check_short_histories
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.results import Row
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
@@ -66,7 +66,25 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
         raise ConfigError(
             f"baseline_args: {sorted(unknown)[0]} is not among the baselines: {', '.join(names) or 'none'}"
         )
+    for name in names:
+        _check_files(name, config)
     check_short_histories(reference, [name for name, kind in types.items() if kind == ModelType.SEQUENTIAL])
+
+
+def _check_files(name: str, config: Config) -> None:
+    """Refuse a baseline whose own files are missing.
+
+    Raises:
+        ConfigError: names them.
+    """
+    folder, dataset = Path(config["data_path"]), config["dataset"]
+    needed = []
+    if get_model(name).type == ModelType.KNOWLEDGE:
+        needed = [folder / f"{dataset}.kg", folder / f"{dataset}.link"]
+    if name == "LDiffRec" and ((config["baseline_args"] or {}).get(name) or {}).get("n_cate", 1) > 1:
+        needed = [folder / "item_emb.npy"]
+    if missing := [str(file) for file in needed if not file.is_file()]:
+        raise ConfigError(f"baselines: {name} needs {' and '.join(missing)} (not found)")
 
 
 def run_baseline(
@@ -123,8 +141,9 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
         deadline: a time of `time.monotonic()` in seconds, see `fit_and_score`; None: no limit.
     """
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = get_model(config["model"])(config, splits.train_set).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    with in_one_line(config["model"]):
+        model = get_model(config["model"])(config, splits.train_set).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     begin = time.monotonic()
     epochs, stop = _epoch_counter(deadline)
     out_of_time = False
@@ -134,6 +153,10 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
         )
     except _OutOfTime:
         out_of_time = True
+    except RecFoundError:
+        raise
+    except (RuntimeError, ValueError) as error:  # torch: no memory, shapes; RecBole: the loss is no number
+        raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
     trained = time.monotonic()
     metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL

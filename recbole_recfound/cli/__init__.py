@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 
@@ -39,9 +40,20 @@ def main(argv: list[str] | None = None) -> int:
         several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except (OSError, MemoryError) as error:
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
+        print(f"error: {_system_error(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+
+
+def _system_error(error: OSError | MemoryError) -> str:
+    """Return what the machine could not do: a full disk, a folder that cannot be written, too little memory."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; smaller batches (train_batch_size, eval_batch_size) need less"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _dispatch(argv: list[str]) -> int:

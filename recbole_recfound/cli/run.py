@@ -59,9 +59,7 @@ def read_request(argv: list[str], usage: str) -> dict[str, Any] | None:
     asked_for_help = settings.pop("help", False)
     files = str(settings.pop("config_files", "")).split()
     in_files = _names_in(files)
-    names: dict[str, Any] = {
-        key: settings.pop(key, None) or in_files.get(key) or default for key, default in DEFAULTS.items()
-    }
+    names: dict[str, Any] = {key: settings.pop(key, in_files.get(key, default)) for key, default in DEFAULTS.items()}
     if asked_for_help:
         print(help_text(usage, names["model"], names["dataset"]))
         return None

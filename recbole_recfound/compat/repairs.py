@@ -9,7 +9,7 @@ import importlib
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
 from operator import attrgetter
@@ -240,6 +240,9 @@ SEARCHING = [
     )
 ]
 
+# An array's `all()` is never the object False, so fields that do not exist pass this check.
+ALIASES = [Place(DATASET, "Dataset._init_alias", "if isin.all() is False:", "if not isin.all():")]
+
 # A user who has had every item is refused even where no negatives are drawn: `_full_users` refuses at the draw.
 SAMPLER = "recbole.sampler.sampler"
 DRAWING = [
@@ -251,7 +254,20 @@ DRAWING = [
     )
 ]
 
-PLACES = [*FILLING, *LENGTHS, *WRITABLE, *SPARSE, *LOADING, *WRITING, *DRAWING, *COLLECTING, *COUNTING, *RANGES, *SEARCHING]
+PLACES = [
+    *FILLING,
+    *LENGTHS,
+    *WRITABLE,
+    *SPARSE,
+    *LOADING,
+    *WRITING,
+    *ALIASES,
+    *DRAWING,
+    *COLLECTING,
+    *COUNTING,
+    *RANGES,
+    *SEARCHING,
+]
 
 
 def repairs_by_module() -> dict[str, Repair]:
@@ -307,8 +323,7 @@ def _full_users(places: list[Place], module: ModuleType) -> Iterator[None]:
     rewrite_places(module, places)
     sample = module.Sampler.sample_by_user_ids
 
-    @wraps(sample)
-    def refusing(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
+    def refuse_full_users(self: Any, user_ids: Iterable[int]) -> None:
         if "full_users" not in vars(self):
             self.full_users = {user for user, used in enumerate(self.used_ids) if len(used) + 1 >= self.item_num}
         if self.full_users and (found := self.full_users.intersection(map(int, user_ids))):
@@ -316,8 +331,13 @@ def _full_users(places: list[Place], module: ModuleType) -> Iterator[None]:
                 f"{len(found)} users have had all {self.item_num - 1} items, so no negatives can be drawn for them. "
                 "Leave them out with user_inter_num_interval, or set repeatable: True"
             )
+
+    @wraps(sample)
+    def refusing(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
+        refuse_full_users(self, user_ids)
         return sample(self, user_ids, item_ids, num)
 
+    module.Sampler.refuse_full_users = refuse_full_users
     module.Sampler.sample_by_user_ids = refusing
 
 

@@ -124,6 +124,7 @@ class Config(RecBoleConfig):
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
         self._settle_columns(folder)
+        self._read_knowledge()
         check_columns(folder, self.dataset, FileFormat.of(self))
         settings["data_path"] = str(folder)
 
@@ -149,6 +150,15 @@ class Config(RecBoleConfig):
         columns += [name for name in wanted if name in present and name not in columns]
         settings["load_col"] = {**settings["load_col"], "inter": columns}
 
+    def _read_knowledge(self) -> None:
+        """Read triples and links where the model needs them and no columns of these files are configured."""
+        settings = self.final_config_dict
+        if self.model_class.type != ModelType.KNOWLEDGE or not isinstance(settings["load_col"], dict):
+            return
+        triples = [settings[f"{part}_ID_FIELD"] for part in ("HEAD_ENTITY", "RELATION", "TAIL_ENTITY")]
+        link = [settings["ITEM_ID_FIELD"], settings["ENTITY_ID_FIELD"]]
+        settings["load_col"] = {"kg": triples, "link": link, **settings["load_col"]}
+
     def _listed_fields(self) -> list[str]:
         """Return the columns of histories in a data set that comes split as sequences."""
         if not self.final_config_dict["benchmark_filename"]:
@@ -156,12 +166,13 @@ class Config(RecBoleConfig):
         return [f"{self['ITEM_ID_FIELD']}{self['LIST_SUFFIX'] or '_list'}", *(self["alias_of_item_id"] or [])]
 
     def _drop_unusable_negatives(self) -> None:
-        """Drop RecBole's default negatives where RecBole itself rejects them (sequential models, softmax loss)."""
+        """Drop RecBole's default negatives where RecBole rejects them (sequential, softmax) or nothing reads them."""
         sequential = self.model_class.type == ModelType.SEQUENTIAL
         softmax = (
             getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"
         )
-        if sequential and softmax and "train_neg_sample_args" not in self.external_config_dict:
+        closed_form = self.model_class.type == ModelType.TRADITIONAL
+        if (closed_form or (sequential and softmax)) and "train_neg_sample_args" not in self.external_config_dict:
             self.final_config_dict["train_neg_sample_args"] = None
 
     def _init_device(self) -> None:

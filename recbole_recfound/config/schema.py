@@ -6,6 +6,7 @@ keys do not say, and `CHECKS` what needs code.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -186,6 +187,14 @@ RULES: dict[str, Rule] = {
 """Rules of RecBole's own keys."""
 
 
+def _encoding(value: str) -> str | None:
+    try:
+        codecs.lookup(value)
+    except LookupError:
+        return "unknown encoding, expected a name such as utf-8 or latin-1"
+    return None
+
+
 def _cache(value: str) -> str:
     return (
         "data are read from the atomic files each time: a cached data set is a pickle, which can run any code, and may "
@@ -200,6 +209,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "item_inter_num_interval": _interval,
     "load_col": _columns,
     "val_interval": _intervals,
+    "encoding": _encoding,
     "dataset_save_path": _cache,
     "dataloaders_save_path": _cache,
     "eval_args": _eval_args,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime.budget import Budget
@@ -68,7 +72,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         facts,
         details,
     ).to_json()
-    write_text(folder / "report.html", job.report(results))
+    with _not_fatal(folder / "report.html"):
+        write_text(folder / "report.html", job.report(results))
     if not run.saved:
         job.discard()
     # Last, since its presence says that the run is finished.
@@ -86,6 +91,16 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         "comparison": results["rows"],
         "run_dir": str(folder),
     }
+
+
+@contextmanager
+def _not_fatal(path: Path) -> Iterator[None]:
+    """Let a run write its results although its page cannot be drawn."""
+    try:
+        yield
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s", path)
+        print(f"note: {path} could not be written: {cause_of(error)}", flush=True)
 
 
 def peak_memory_gib() -> float:

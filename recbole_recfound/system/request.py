@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config.settings import Settings, settings_of
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.system.defaults import DEFAULTS
+
+NOUNS = {"model": "model", "dataset": "data set"}
 
 
 @dataclass(frozen=True)
@@ -53,5 +56,8 @@ class Request:
         names = {}
         for key, argument in (("model", model), ("dataset", dataset)):
             in_settings = settings.pop(key, None)
-            names[key] = argument or in_settings or DEFAULTS[key]
+            given_names = [name for name in (argument, in_settings, DEFAULTS[key]) if name is not None]
+            if not given_names[0]:
+                raise ConfigError(f"{key}: got {given_names[0]!r}, expected the name of a {NOUNS[key]}")
+            names[key] = given_names[0]
         return cls(**names, settings=settings)

@@ -55,8 +55,10 @@ def test_no_times_are_needed_for_a_random_order(write_dataset):
 @pytest.mark.parametrize("model", ["EASE", "RecFound", "BPR"])
 def test_a_user_who_has_had_every_item(write_dataset, model):
     rows = [*ROWS, *[["all", f"i{item}", 60 * item] for item in range(13)]]
+    assert len(build_splits(_config(write_dataset("shop", inter=[HEADER, *rows]), model)).test_set) == 13
+    rows += [["all", "i0", 9000], ["all", "i1", 9060]]
     config = _config(write_dataset("shop", inter=[HEADER, *rows]), model)
-    if model == "BPR":  # draws negatives
+    if model == "BPR":  # draws negatives, and there are none in training
         with pytest.raises(DataError, match="1 users have had all 13 items, so no negatives can be drawn for them"):
             build_splits(config)
     else:
@@ -76,7 +78,7 @@ def test_other_names_of_the_columns(write_dataset):
     assert len(build_splits(_config(path, **names)).train_set) == 48
 
 
-# Is refused ------------------------------------------------------------------------------------------------------------
+# Is refused -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_settings(shop, settings, said):
         ({"eval_args": {"split": {"LS": "test_only"}}}, "this split has no validation part, which is needed"),
         ({"eval_args": {"split": {"LS": "valid_only"}}}, "this split has no test part, which is needed"),
         ({"eval_args": {"split": {"RS": [1, 0, 0]}}}, "this split has no validation part, which is needed"),
-        ({"alias_of_item_id": ["other"]}, "shop: alias_of_item_id"),
+        ({"alias_of_item_id": ["other"]}, "alias_of_item_id. should not contain"),
         ({"normalize_field": ["other"]}, "shop: Field .other. does not exist"),
         ({"val_interval": {"other": "[1,2]"}}, "shop: Field .other. not defined"),
         ({"threshold": {"other": 3}}, "shop: Field .other. not in inter_feat"),
@@ -123,7 +125,8 @@ def test_data_in_two_parts(write_dataset):
 
 
 def test_sequences_are_no_interactions(write_dataset):
-    header, rows = ["user_id:token", "item_id_list:token_seq", "item_id:token"], [["a", "x y", "z"], ["b", "y", "x"]]
+    header = ["user_id:token", "item_id_list:token_seq", "item_id:token"]
+    rows = [["a", "x y", "z"], ["b", "y", "x"]]
     names = ["train", "valid", "test"]
     path = write_dataset("shop", **{f"{name}.inter": [header, *rows] for name in names})
     settings = {"benchmark_filename": names, "alias_of_item_id": ["item_id_list"]}

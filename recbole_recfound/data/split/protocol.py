@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import ConfigError, DataError, in_one_line
 
 SHORTEST_FOR_SEQUENTIAL = 4
 """RecBole makes n - 1 sequences of n interactions before it holds two out; below 4 it holds out different rows."""
@@ -111,15 +111,13 @@ def build_splits(config: Config) -> Splits:
     modes = config["eval_args"]["mode"]
     if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
         raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
-    try:
+    _refuse_sequences(config)
+    with in_one_line(config["dataset"], DataError):
         dataset = create_dataset(config)
         built = dataset.build()
         _refuse_empty(config, built)
         samplers = create_samplers(config, dataset, built)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{config['dataset']}: {error}") from error
+        _refuse_full_users(config, samplers)
     train_set, valid_set, test_set = built
     known_at_valid = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
     known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
@@ -328,6 +326,26 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
 
 def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return dataset.inter_feat[dataset.uid_field].numpy(), dataset.inter_feat[dataset.iid_field].numpy()
+
+
+def _refuse_sequences(config: Config) -> None:
+    """Refuse a data set that comes split as sequences for models that read interactions."""
+    columns = (config["load_col"] or {}).get("inter") or ()
+    listed = [name for name in columns if name.endswith(config["LIST_SUFFIX"] or "_list")]
+    if config["benchmark_filename"] and listed and config["model"] in OUR_MODELS:
+        raise ConfigError(
+            f"benchmark_filename: {config['model']} reads one interaction per row, and {', '.join(listed)} holds "
+            "sequences. Give it files of interactions, or leave the column out of load_col"
+        )
+
+
+def _refuse_full_users(config: Config, samplers: Sequence[Any]) -> None:
+    """Refuse, before training, users for whom no negatives can be drawn."""
+    kinds = (config["train_neg_sample_args"], config["valid_neg_sample_args"], config["test_neg_sample_args"])
+    for sampler, kind in zip(samplers, kinds, strict=True):
+        drawn = kind["distribution"] != "none" and kind["sample_num"] != "none"
+        if sampler is not None and drawn and hasattr(sampler, "refuse_full_users"):
+            sampler.refuse_full_users(range(len(sampler.used_ids)))
 
 
 def _refuse_empty(config: Config, built: list[Dataset]) -> None:

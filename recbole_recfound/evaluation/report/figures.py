@@ -8,6 +8,8 @@ import matplotlib
 matplotlib.use("svg")
 # Makes the names of clip paths reproducible.
 matplotlib.rcParams["svg.hashsalt"] = "recfound"
+# Names of domains and tasks are text, also where they have a dollar sign.
+matplotlib.rcParams["text.parse_math"] = False
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
