@@ -197,7 +197,7 @@ def _sorted_by_time(change_feat_format: Callable) -> Callable:
 
 def _sort(dataset: Any) -> None:
     """Sort interactions by time (within the parts of a data set that comes split) and count equal times."""
-    rank = dataset.time_rank
+    rank = dataset.time_rank[dataset.inter_feat.index]  # a knowledge graph drops further rows without renumbering
     part = np.zeros(len(rank), dtype=np.int64)
     if dataset.benchmark_filename_list is not None:
         part = np.repeat(np.arange(len(dataset.file_size_list)), dataset.file_size_list)

@@ -90,7 +90,8 @@ def load_tensors(path: Any, **options: Any) -> Any:
         ConfigError: no such file, or one that is not trusted.
     """
     if not path or not Path(path).is_file():
-        raise ConfigError(f"there is no file {str(path or '')!r} of a trained model")
+        names = ", ".join(OPENED)
+        raise ConfigError(f"no file {str(path or '')!r}: the file of a trained model is needed here ({names})")
     known = may_unpickle(path)
     try:
         return importlib.import_module("torch").load(path, **options, weights_only=not known)

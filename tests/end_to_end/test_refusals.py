@@ -78,6 +78,17 @@ def test_other_names_of_the_columns(write_dataset):
     assert len(build_splits(_config(path, **names)).train_set) == 48
 
 
+def test_items_without_a_link_to_the_knowledge_graph(write_dataset):
+    link = [["item_id:token", "entity_id:token"], *[[f"i{item}", f"e{item}"] for item in range(10)]]
+    triples = [
+        ["head_id:token", "relation_id:token", "tail_id:token"],
+        *[[f"e{n}", "r", f"e{n + 1}"] for n in range(9)],
+    ]
+    path = write_dataset("shop", inter=[HEADER, *ROWS[::-1]], link=link, kg=triples)
+    splits = build_splits(_config(path, "CKE"))
+    assert splits.dataset.item_num == 11 and len(splits.test_set) == 12
+
+
 # Is refused -----------------------------------------------------------------------------------------------------
 
 
