@@ -12,7 +12,13 @@ from torch import nn
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.config.shared import shared_settings
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_same_rows, check_short_histories
+from recbole_recfound.data.split.protocol import (
+    Splits,
+    build_splits,
+    check_same_rows,
+    check_short_histories,
+    unmasked_test,
+)
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.results import Row
 
@@ -127,7 +133,8 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
     Returns:
         `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),
         `eval_seconds` (test), `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early
-        stopping ended training, or there is nothing to repeat) and `note`.
+        stopping ended training, or there is nothing to repeat) and `note`; with `score_unmasked` also `unmasked`, the
+        test metrics of a ranking that holds the user's old items.
     """
     return fit(config, splits, deadline)[0]
 
@@ -159,6 +166,11 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
         raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
     trained = time.monotonic()
     metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
+    scored = time.monotonic()
+    details = {}
+    if (loader := unmasked_test(splits)) is not None:
+        plain = trainer.evaluate(loader, load_best_model=False, show_progress=config["show_progress"])
+        details["unmasked"] = {metric: float(value) for metric, value in plain.items()}
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
     row = Row(
@@ -166,10 +178,11 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
         metrics={metric: float(value) for metric, value in metrics.items()},
         valid_metrics={metric: float(value) for metric, value in trainer.best_valid_result.items()},
         train_seconds=trained - begin,
-        eval_seconds=time.monotonic() - trained,
+        eval_seconds=scored - trained,
         trainable_parameters=0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
         converged=converged,
         note="" if converged else f"not converged: stopped after {len(epochs)} epochs",
+        details=details,
     )
     return row, model
 

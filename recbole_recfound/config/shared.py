@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ALSO_SHARED = (
     "mask_history",
+    "score_unmasked",
     "order_ties",
     "trust_checkpoint",
     "seed",

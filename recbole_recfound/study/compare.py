@@ -60,7 +60,7 @@ def compare(
     Returns:
         `rows` and `folder` of the comparison.
     """
-    settings = dict(config_dict or {})
+    settings = {"score_unmasked": True, **(config_dict or {})}
     system = get_system(DEFAULTS["model"])
     config = system.configure(Request.of(system.name, dataset, config_file_list, settings))
     if dataset == NO_DATASET or not all("U2I" in names for names in (config["tasks"], config["only_tasks"] or ["U2I"])):

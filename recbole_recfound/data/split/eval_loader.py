@@ -31,6 +31,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L],
             right-padded with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches
             are then `eval_batch_size` users; else they are as large as RecBole makes them.
+        masks: whether histories are masked; None: as `mask_history` says.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         *,
         known: Histories,
         with_histories: bool,
+        masks: bool | None = None,
     ) -> None:
         self.known = known
+        self.masks = config["mask_history"] if masks is None else masks
         self.with_histories = with_histories
         rows = copy.copy(dataset)
         if with_histories:
@@ -64,8 +67,19 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         users = interaction[self.uid_field].numpy()
         if self.with_histories:
             add_histories(interaction, self.known, self._dataset)
-        masked = self._masked(users, positive_u.numpy(), positive_i.numpy()) if self.config["mask_history"] else None
+        masked = self._masked(users, positive_u.numpy(), positive_i.numpy()) if self.masks else None
         return interaction, masked, positive_u, positive_i
+
+    def unmasked(self) -> FairEvalDataLoader:
+        """Return a loader of the same rows whose ranking holds the user's old items too."""
+        return FairEvalDataLoader(
+            self.config,
+            self._dataset,
+            self._sampler,
+            known=self.known,
+            with_histories=self.with_histories,
+            masks=False,
+        )
 
     def _masked(
         self, users: np.ndarray, positive_u: np.ndarray, positive_i: np.ndarray

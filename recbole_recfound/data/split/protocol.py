@@ -231,6 +231,17 @@ def _times(splits: Splits) -> dict[str, Any]:
     }
 
 
+def unmasked_test(splits: Splits) -> FairEvalDataLoader | None:
+    """Return a loader of the test rows without a mask if `score_unmasked` asks for one, else None.
+
+    Args:
+        splits: the data of a model.
+    """
+    loader = splits.test_data
+    asked = splits.config["score_unmasked"] and splits.config["mask_history"]
+    return loader.unmasked() if asked and isinstance(loader, FairEvalDataLoader) else None
+
+
 def training_part(train_data: Any, rows: np.ndarray) -> Any:
     """Return a loader of some training rows only.
 

@@ -58,6 +58,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     Returns:
         Lines of text; the best value of every metric is marked with *.
     """
+    rows = _with_unmasked(rows)
     metrics = list(rows[0]["metrics"])
     best = {name: _best(name, rows) for name in metrics}
     sized = any("checkpoint_bytes" in row for row in rows)
@@ -85,8 +86,22 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _with_unmasked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add a column of the unmasked ranking (`score_unmasked`): its NDCG, or else its first metric."""
+    found = next((row["unmasked"] for row in rows if row.get("unmasked")), None)
+    if found is None:
+        return list(rows)
+    metric = next((name for name in found if name.startswith("ndcg")), next(iter(found)))
+    label = f"{metric} unmasked"
+    return [
+        {**row, "metrics": {**row["metrics"], label: row["unmasked"][metric]}} if row.get("unmasked") else row
+        for row in rows
+    ]
+
+
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Render the rows as a Markdown table, best value of every metric in bold."""
+    rows = _with_unmasked(rows)
     metrics = list(rows[0]["metrics"])
     best = {name: _best(name, rows) for name in metrics}
     lines = [

@@ -15,7 +15,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
-from recbole_recfound.data.split.protocol import Splits, held_out, with_side_files
+from recbole_recfound.data.split.protocol import Splits, held_out, unmasked_test, with_side_files
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text.options import ItemOptions
@@ -195,19 +195,20 @@ class RecFoundSystem(System):
         if merged is not None:
             candidates["merged"] = merged
 
-        def score(data: Any) -> dict[str, float]:
-            with trainer.accelerator.autocast():
-                return {name: float(value) for name, value in trainer.evaluate(data, load_best_model=False).items()}
-
         return choose(
             candidates,
             outcome,
             self._load,
-            lambda: score(splits.valid_data),
-            lambda: score(splits.test_data),
+            lambda: self._score(splits.valid_data),
+            lambda: self._score(splits.test_data),
             self.config["valid_metric"].lower(),
             trainer.valid_metric_bigger,
         )
+
+    def _score(self, data: Any) -> dict[str, float]:
+        """Return the metrics of the model as it is."""
+        with self.trainer.accelerator.autocast():
+            return {name: float(value) for name, value in self.trainer.evaluate(data, load_best_model=False).items()}
 
     def _merge_by_probes(self) -> MergeOutcome:
         """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
@@ -281,6 +282,8 @@ class RecFoundSystem(System):
             details: metrics of the tasks.
         """
         trainer = self.trainer
+        if self.splits is not None and (loader := unmasked_test(self.splits)) is not None:
+            details = {**details, "unmasked": self._score(loader)}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         return Row(
             model=self.config["model"],

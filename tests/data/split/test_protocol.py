@@ -5,11 +5,13 @@ import pytest
 import torch
 from recbole.trainer import Trainer
 
+from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.config import models
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits, check_same_rows, check_short_histories, held_out
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.report.table import format_table
 
 HEADER = ["user_id:token", "item_id:token", "timestamp:float"]
 
@@ -178,3 +180,21 @@ def test_an_empty_part_of_the_split_is_refused(tiny_path, write_dataset):
         _splits("BPR", "single", path)
     with pytest.raises(DataError, match="user_inter_num_interval.* leaves none of"):
         _splits("BPR", "tiny", tiny_path, user_inter_num_interval="[1000,inf)")
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_scores_without_a_mask_stand_beside_the_others(tiny_path, model):
+    """RecBole's own loader masks nothing for sequential models, and its own value is the one without a mask."""
+    settings = {"data_path": str(tiny_path), "epochs": 1, "show_progress": False, "use_gpu": False}
+    settings |= {"score_unmasked": True, "MAX_ITEM_LIST_LENGTH": 10, "train_neg_sample_args": None}
+    settings |= {} if model == "SASRec" else {"train_neg_sample_args": NEGATIVES}
+    config = Config(model, "tiny", config_dict=settings)
+    row, _ = fit(config, build_splits(config))
+    plain = Config(model, "tiny", config_dict=settings | {"mask_history": False})
+    other, _ = fit(plain, build_splits(plain))
+    assert row.details["unmasked"] == other.metrics != row.metrics and "unmasked" not in other.details
+    table = format_table([row.to_json()]).splitlines()
+    assert "ndcg@10 unmasked" in table[0] and f"{other.metrics['ndcg@10']:.4f}" in table[2]
+
+
+NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
