@@ -17,26 +17,29 @@ INTER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 
 
 def _interactions(held_out_seed: int) -> list[list]:
-    """Twelve users; the seed draws the last two rows of each: ratings, times and whether they name new items."""
+    """Twelve users; the seed draws the last two rows of each: ratings, times and whether they name new items.
+
+    Some training rows have no rating, which RecBole would fill with the mean of all rows.
+    """
     rows, training, held_out = [INTER], np.random.default_rng(0), np.random.default_rng(held_out_seed)
     for user in range(12):
         items = training.permutation(24)[:5]
-        rows += [[f"u{user}", f"i{item}", training.integers(1, 6), 100 * user + at] for at, item in enumerate(items)]
+        ratings = [training.choice(["1", "2", "3", "4", "5", ""]) for _ in items]
+        rows += [[f"u{user}", f"i{item}", ratings[at], 100 * user + at] for at, item in enumerate(items)]
         # 24 to 29 have no row in .item and occur in no training row.
         others = held_out.permutation([item for item in range(30) if item not in items])[:2]
-        rows += [[f"u{user}", f"i{item}", held_out.integers(1, 6), 5000 + held_out.integers(9)] for item in others]
+        rows += [
+            [f"u{user}", f"i{item}", held_out.choice([1, 2, 3, 60]), 5000 + held_out.integers(9)] for item in others
+        ]
     return rows
 
 
 def _examples(path, source_of, sequences: bool) -> bytes:
-    config = Config(
-        "RecFound",
-        "films",
-        config_dict={"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}},
-    )
-    splits = build_splits(config)
     examples = []
-    for form in ("letters", "title"):
+    columns = {"inter": [c.split(":")[0] for c in INTER]}
+    for form, normalize_all in (("letters", False), ("title", False), ("letters", True)):
+        settings = {"data_path": str(path), "load_col": columns, "normalize_all": normalize_all}
+        splits = build_splits(Config("RecFound", "films", config_dict=settings))
         options = task_settings(
             sequences=sequences, candidates=4, hard_negatives=2, negative_source="title", form=form, test_examples=16
         )
@@ -126,3 +129,17 @@ def test_queries_for_held_out_items_are_left_out(write_dataset):
     source = TrainingData.of(splits.train_set, catalogue, 0, [("seen", seen), ("unseen", catalogue.pool_size)])
     assert len(catalogue) > catalogue.pool_size
     assert source.queries == [("seen", seen)]
+
+
+def test_an_interaction_without_a_rating_has_none(write_dataset):
+    path = write_dataset("films", inter=_interactions(1), item=ITEM)
+    settings = {"data_path": str(path), "load_col": {"inter": [c.split(":")[0] for c in INTER]}}
+    splits = build_splits(Config("RecFound", "films", config_dict=settings))
+    source = _source(splits)
+    tasks, _ = build_tasks(["SA"], source, task_settings())
+    assert tasks["SA"].choices == ("1", "2", "3", "4", "5")
+    assert 0 < np.isnan(source.ratings).sum() < len(source.ratings)
+    examples = [tasks["SA"].example(index) for index in range(len(tasks["SA"]))]
+    assert {example.answer for example in examples} == {"1", "2", "3", "4", "5"}
+    shown = {rating for example in examples for _, rating in example.slots["history"][1]}
+    assert "not rated" in shown and "nan" not in shown
