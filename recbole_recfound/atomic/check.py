@@ -246,8 +246,7 @@ def columns_of(path: Path, separator: str, encoding: str | None) -> list[str]:
         encoding: of the text; None: UTF-8.
     """
     with open(path, "rb") as file:
-        header = decoded_header(path, file.readline(), encoding).split(separator)
-    return [column.split(":")[0] for column in header]
+        return list(header_kinds(path, decoded_header(path, file.readline(), encoding), separator))
 
 
 def decoded_header(path: Path, line: bytes, encoding: str | None) -> str:
