@@ -6,9 +6,11 @@ import importlib
 import logging
 import os
 import sys
+import traceback
+from pathlib import Path
 
 from recbole_recfound import __version__
-from recbole_recfound.errors import ConfigError, DataError, RecFoundError
+from recbole_recfound.errors import ConfigError, DataError, RecFoundError, cause_of
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
@@ -40,20 +42,43 @@ def main(argv: list[str] | None = None) -> int:
         several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except (OSError, MemoryError) as error:
-        logging.getLogger(__name__).debug("traceback", exc_info=True)
-        print(f"error: {_system_error(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        line = _of_system(error) or _of_library(error)
+        if line is None:
+            raise
+        print(f"error: {line}{_keep_traceback(error)}", file=sys.stderr)
+        return 2
 
 
-def _system_error(error: OSError | MemoryError) -> str:
+def _of_system(error: Exception) -> str | None:
     """Return what the machine could not do: a full disk, a folder that cannot be written, too little memory."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "not enough memory; smaller batches (train_batch_size, eval_batch_size) need less"
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
+
+
+def _of_library(error: Exception) -> str | None:
+    """Return what a library said of the user's data or settings; None for an error that this package raised itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = Path(frames[-1].filename).parts if frames else ()
+    if "site-packages" not in place or __package__.partition(".")[0] in place:
+        return None
+    return f"{place[place.index('site-packages') + 1].removesuffix('.py')}: {cause_of(error)}"
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback to the run's log, and return where it stands."""
+    handlers = logging.getLogger().handlers
+    files = [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+    for handler in files:
+        with open(handler.baseFilename, "a", encoding="utf-8") as log:
+            log.write("".join(traceback.format_exception(error)))
+    return f" (traceback: {files[-1].baseFilename})" if files else ""
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from recbole_recfound import __version__
@@ -231,3 +232,37 @@ except SystemExit as end:
     script = [sys.executable, str(checkout / "run_recfound.py"), "--seed=1", "--seed=2"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr == "error: seed: specified more than once, as 1 and 2\n"
+
+
+def _in_numpy():
+    """What a library raises over a user's data."""
+    np.stack([])
+
+
+def _full_disk():
+    raise OSError(28, "No space left on device", "runs/x")
+
+
+def _no_memory():
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (lambda: open("/proc/none/file", "w"), "error: /proc/none/file: No such file or directory"),
+        (_full_disk, "error: runs/x: No space left on device"),
+        (_no_memory, "error: not enough memory; smaller batches"),
+        (_in_numpy, "error: numpy: need at least one array to stack"),
+    ],
+)
+def test_what_libraries_and_the_machine_raise_is_one_line(monkeypatch, capsys, raised, said):
+    monkeypatch.setattr("recbole_recfound.cli._dispatch", lambda argv: raised())
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr("recbole_recfound.cli._dispatch", lambda argv: {}["missing"])
+    with pytest.raises(KeyError):
+        main(["run"])

@@ -68,7 +68,10 @@ def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
         raise ConfigError(f"{folder} is not a finished IAK run (it has no {CHOSEN})")
     try:
         path = folder / json.loads((folder / CHOSEN).read_text())["kernels"]
-        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), load_file(path)
+        document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        # A folder brings no other settings than those that it was written with.
+        document["settings"] = {key: document["settings"][key] for key in OF_THE_KERNELS}
+        return document, load_file(path)
     except Exception as error:
         raise DataError(f"{folder}: the kernels cannot be read ({error})") from None
 

@@ -106,7 +106,11 @@ class RecFoundSystem(System):
     def with_side_files(cls, splits: Splits) -> Splits:
         """Refuse an .item file whose texts belong to no item; see `System.with_side_files`."""
         options = ItemOptions.of(splits.config["item_args"], "item_args")
-        return with_side_files(splits, options.id_field, strict=True) if options.read_file else splits
+        path = Path(splits.config["data_path"]) / f"{splits.config['dataset']}.item"
+        if options.read_file and path.is_file():
+            return with_side_files(splits, options.id_field, strict=True)
+        why = f"there is no {path.name}" if options.read_file else "item_args: {read_file: False}"
+        return replace(splits, files=(f"no item has text ({why}): the LLM reads ids alone",))
 
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, if requested, and the row of the model itself."""
