@@ -15,6 +15,11 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.history_dataset import add_histories
 
+SCORES = 1 << 22
+"""Scores in a batch of RecBole's general models: 16 MB, and some 100 MB where a model scores pairs."""
+MOST_SCORES = 1 << 27
+"""Most scores in a batch of its sequential models."""
+
 
 class FairEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking loader with `mask_history` for both general and sequential models.
@@ -30,7 +35,8 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         known: each user's history before this phase.
         with_histories: whether batches carry the histories themselves, for our models: `item_id_list` int64 [B, L],
             right-padded with 0 and cut to the last `MAX_ITEM_LIST_LENGTH` items, and `item_length` int64 [B]. Batches
-            are then `eval_batch_size` users; else they are as large as RecBole makes them.
+            are then `eval_batch_size` users. For RecBole's models these are scores, one or two users a batch, which
+            takes most of a run: batches are `SCORES` scores, if that is more.
         masks: whether histories are masked; None: as `mask_history` says.
     """
 
@@ -57,7 +63,11 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         super()._init_batch_size_and_step()
         if self.with_histories:
             self.step = self.config["eval_batch_size"]
-            self.set_batch_size(self.step)
+        elif self.is_sequential:
+            self.step = max(1, min(self.step, MOST_SCORES // self._dataset.item_num))
+        else:
+            self.step = max(self.step, SCORES // self._dataset.item_num)
+        self.set_batch_size(self.step)
 
     def collate_fn(
         self, index: list[int]

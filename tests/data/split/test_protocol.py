@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 
 from recbole_recfound.baseline.recbole import fit
@@ -198,3 +199,17 @@ def test_scores_without_a_mask_stand_beside_the_others(tiny_path, model):
 
 
 NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+
+
+@pytest.mark.parametrize("model", ["BPR", "EASE", "NeuMF", "ItemKNN"])
+def test_many_users_a_batch_give_recboles_own_results(tiny_path, model):
+    settings = {"data_path": str(tiny_path), "epochs": 1, "show_progress": False, "use_gpu": False}
+    settings["eval_batch_size"] = 200  # scores: one user a batch
+    config = Config(model, "tiny", config_dict=settings)
+    splits = build_splits(config)
+    _, fitted = fit(config, splits)
+    theirs = FullSortEvalDataLoader(config, splits.test_set, splits.test_data._sampler)
+    trainer = Trainer(config, fitted)
+    assert len(splits.test_data) < len(theirs) / 10
+    ours, own = (trainer.evaluate(loader, load_best_model=False) for loader in (splits.test_data, theirs))
+    assert dict(ours) == pytest.approx(dict(own), abs=1e-6)
