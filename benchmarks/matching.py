@@ -37,7 +37,7 @@ def overlaps(path: Path) -> tuple[np.ndarray, np.ndarray]:
             set(re.findall(r"[a-z0-9]+", PRICE.sub("", text.lower()))) for text in PRODUCT.findall(record.prompt)
         ]
         if len(products) != 2:
-            raise DataError(f"{path}:{file.line('PM', index)}: the prompt does not hold two products")
+            raise DataError(f"{path}: record {index + 1} of PM: the prompt does not hold two products")
         indices.append(len(products[0] & products[1]) / max(1, len(products[0] | products[1])))
         wanted.append(parse_yes_no(record.answer) == "yes")
     return np.array(indices), np.array(wanted)

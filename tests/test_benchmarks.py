@@ -36,7 +36,7 @@ def test_matching_by_common_words(tmp_path, capsys):
     }
     assert "jaccard" in capsys.readouterr().out
     (tmp_path / "odd.jsonl").write_text(json.dumps({"text": ["Same?", "no"], "task": "Product_Matching"}))
-    with pytest.raises(DataError, match="odd.jsonl:1: the prompt does not hold two products"):
+    with pytest.raises(DataError, match="odd.jsonl: record 1 of PM: the prompt does not hold two products"):
         matching.overlaps(tmp_path / "odd.jsonl")
 
 
