@@ -51,6 +51,10 @@ class DomainRecommender(Recommender):
     def _user_id(self, user: str) -> int | None:
         return self.known.users.get(user)
 
+    def known_users(self) -> list[str]:
+        """Return the tokens of all users of the data set."""
+        return list(self.known.users)
+
     def _history_of(self, user_id: int) -> np.ndarray:
         return self.known.histories.of(user_id)
 

@@ -86,6 +86,10 @@ class RecFoundRecommender(Recommender):
         self._check_histories()
         return self._users().users.get(user)
 
+    def known_users(self) -> list[str]:
+        """Return the tokens of all users of the run."""
+        return list(self._users().users)
+
     def _history_of(self, user_id: int) -> np.ndarray:
         return self._users().histories.of(user_id)
 

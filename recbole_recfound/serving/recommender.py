@@ -71,6 +71,14 @@ class Recommender(ABC):
         """Return a user's id, None for an unknown user."""
 
     @abstractmethod
+    def known_users(self) -> list[str]:
+        """Return the tokens of all users whose histories are known.
+
+        Raises:
+            ConfigError: the run keeps no histories, and its data set cannot be read.
+        """
+
+    @abstractmethod
     def _history_of(self, user_id: int) -> np.ndarray:
         """Return the whole history of a user as item ids, oldest first."""
 

@@ -24,15 +24,29 @@ def load_run(run_dir: str | Path, **options: Any) -> Any:
         DataError: data or files are missing or damaged.
     """
     folder = Path(run_dir)
+    return get_system(read_results(folder)["system"]).load(folder, **options)
+
+
+def read_results(run_dir: str | Path) -> dict[str, Any]:
+    """Read the results of a finished run.
+
+    Args:
+        run_dir: the run folder.
+
+    Raises:
+        ConfigError: no finished run, or one of another layout.
+        DataError: its `results.json` is damaged.
+    """
+    folder = Path(run_dir)
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder")
     if not (folder / RESULTS).is_file():
         raise ConfigError(f"{folder} is not a finished run (it has no {RESULTS})")
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        system, layout = results["system"], results["format"]
+        layout = results["system"] and results["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / RESULTS} cannot be read ({type(error).__name__}: {error})") from None
     if layout != FORMAT:
         raise ConfigError(f"{folder}: format {layout} of a run folder, expected {FORMAT}: run it again")
-    return get_system(system).load(folder, **options)
+    return results

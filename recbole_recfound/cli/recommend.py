@@ -1,0 +1,47 @@
+"""`recfound recommend`: items for a history of tokens or for a known user."""
+
+from __future__ import annotations
+
+from recbole_recfound.cli.words import Words, tokens
+from recbole_recfound.errors import ConfigError
+
+ABOUT = "Recommend items for a history of item tokens, oldest first, or for a known user."
+
+
+def command(argv: list[str]) -> int:
+    """Print the best items, one line each: item token, score and text, separated by tabs.
+
+    Args:
+        argv: the words after the verb.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: no such run, wrong words or unknown tokens.
+        DataError: data or files are missing or damaged.
+    """
+    words = Words("recommend", ABOUT)
+    words.add_argument("--history", type=tokens, help="item tokens with commas, oldest first: 50,172")
+    words.add_argument("--user", help="token of a known user, instead of a history")
+    words.add_argument("--k", type=int, default=10, help="number of items (default: 10)")
+    words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
+    words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
+    words.add_argument("--domain", help="the user's domain, for a run of IAK")
+    words.add_loading()
+    given = words.parse_args(argv)
+    if (given.history is None) == (given.user is None):
+        raise ConfigError("recommend: give either --history=TOKENS or --user=TOKEN")
+    from recbole_recfound.quick_start import load_recfound
+
+    found = load_recfound(given.run, given.backbone, given.data_path).recommend(
+        given.history,
+        user=given.user,
+        k=given.k,
+        exclude=given.exclude,
+        candidates=given.candidates,
+        domains=given.domain,
+    )
+    for token, text, score in found:
+        print(f"{token}\t{score:.4f}\t{text}")
+    return 0

@@ -1,0 +1,33 @@
+"""`recfound topk`: the best items of all known users of a run, as a file."""
+
+from __future__ import annotations
+
+from recbole_recfound.cli.words import Words
+
+ABOUT = "Write the best items of every known user as CSV: user, rank, item, score."
+
+
+def command(argv: list[str]) -> int:
+    """Write the best items of all users.
+
+    Args:
+        argv: the words after the verb.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: no such run, or one whose users are not known.
+        DataError: data or files are missing or damaged.
+    """
+    words = Words("topk", ABOUT)
+    words.add_argument("--out", required=True, help="file to write, ending in .csv")
+    words.add_argument("--k", type=int, default=10, help="items for each user (default: 10)")
+    words.add_loading()
+    given = words.parse_args(argv)
+    from recbole_recfound.quick_start import load_recfound
+    from recbole_recfound.serving.topk import write_topk
+
+    count = write_topk(load_recfound(given.run, given.backbone, given.data_path), given.out, given.k)
+    print(f"{given.out}: the {given.k} best items of {count:,} users")
+    return 0

@@ -1,0 +1,79 @@
+"""Commands that ask a finished run: recommend, topk and info."""
+
+import csv
+
+import pytest
+
+from recbole_recfound.cli import main
+from recbole_recfound.quick_start import load_recfound, run_recfound
+from tests.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_path, tiny_backbone):
+    """A finished run."""
+    settings = Settings(
+        {
+            "data_path": str(tiny_path),
+            "backbone": str(tiny_backbone),
+            "output_dir": str(tmp_path_factory.mktemp("runs")),
+            "show_progress": False,
+            "use_gpu": False,
+            "time_budget": 0,
+            "max_steps": 1,
+            "tasks": ["U2I", "SR"],
+            "task_test_examples": 4,
+            "MAX_ITEM_LIST_LENGTH": 10,
+        }
+    )
+    return run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
+
+
+def test_recommend(run, capsys):
+    assert main(["recommend", run, "--history", "50, 7", "--k", "4", "--exclude", "9"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()[-4:]]
+    expected = load_recfound(run).recommend(["50", "7"], k=4, exclude=["9"])
+    assert lines == [[token, f"{score:.4f}", text] for token, text, score in expected]
+    assert main(["recommend", run, "--user", "1", "--k=3"]) == 0
+    lines = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert lines == [token for token, _, _ in load_recfound(run).recommend(user="1", k=3)]
+
+
+def test_topk(run, tmp_path, capsys):
+    out = tmp_path / "best.csv"
+    assert main(["topk", run, "--out", str(out), "--k", "3"]) == 0
+    assert "3 best items of 48 users" in capsys.readouterr().out
+    rows = list(csv.DictReader(out.open()))
+    loaded = load_recfound(run)
+    assert len(rows) == 3 * 48 and {row["user"] for row in rows} == set(loaded.known_users())
+    for user in ("1", "7"):
+        found = [(row["item"], row["rank"]) for row in rows if row["user"] == user]
+        assert found == [
+            (item, str(rank)) for rank, (item, _, _) in enumerate(loaded.recommend(user=user, k=3), start=1)
+        ]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_info(run, capsys):
+    assert main(["info", run]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("RecFound on tiny (RecFound)\ntiny: {'LS': 'valid_and_test'}")
+    assert "ndcg@10" in out and "SR: recall@1" in out and "torch" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recommend"], "the following arguments are required: RUN"),
+        (["recommend", "RUN", "--history", "1", "--user", "1"], "give either --history=TOKENS or --user=TOKEN"),
+        (["recommend", "RUN"], "give either --history=TOKENS or --user=TOKEN"),
+        (["recommend", "RUN", "--history", "1", "--k", "x"], "argument --k: invalid int value: 'x'"),
+        (["recommend", "RUN", "--history", "none"], "unknown token 'none'"),
+        (["topk", "RUN", "--out", "best.parquet"], "expected a name that ends in .csv"),
+        (["topk", "RUN"], "the following arguments are required: --out"),
+        (["info", "nowhere"], "nowhere is not a folder"),
+    ],
+)
+def test_mistakes(run, capsys, words, said):
+    assert main([run if word == "RUN" else word for word in words]) == 2
+    assert said in capsys.readouterr().err
