@@ -199,7 +199,8 @@ COUNTING = [
 # BERT4Rec masks items of a row's history only, so the last training item of each user is neither an input nor a target:
 # the row's target belongs to its sequence. At test time the oldest item was dropped even where there was room for the
 # mask (a history of one item became the mask alone), and a mask at the first position had no loss because its index
-# is 0, the padding of the indices: a batch with no other mask had the loss NaN.
+# is 0, the padding of the indices: a batch with no other mask had the loss NaN. Sequences of at most 4 items have
+# room for int(0.2 * 4) = 0 masks, and training fails.
 BERT4REC = MODELS + "sequential_recommender.bert4rec"
 TRANSFORM = "recbole.data.transform"
 LENGTH_WITH_TARGET = "(interaction[self.ITEM_SEQ_LEN] + 1).clamp(max=interaction[self.ITEM_SEQ].size(1))"
@@ -208,6 +209,12 @@ WITH_TARGETS = (
     "interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], interaction[self.ITEM_ID])"
 )
 MASKING = [
+    Place(
+        TRANSFORM,
+        "MaskItemSequence.__init__",
+        "int(self.mask_ratio * self.max_seq_length)",
+        "max(1, int(self.mask_ratio * self.max_seq_length))",
+    ),
     Place(TRANSFORM, "MaskItemSequence.__call__", "item_seq.cpu().numpy()", f"{WITH_TARGETS}.cpu().numpy()"),
     Place(
         TRANSFORM,

@@ -93,15 +93,16 @@ def _original(module_name):
     return module
 
 
-def _trained_batches(splits):
-    return [batch for batch in splits.train_data]
-
-
 def test_pop_scores_by_counts(splits_of, histories):
-    splits = splits_of("Pop")
+    """RecBole's own count of an item is at most the number of batches that have it."""
+    splits = splits_of("Pop", train_batch_size=64)
     _, model = fit(splits.config, splits)
     counts = _counts(splits, histories).sum(0)
     assert np.allclose(_scores(model, torch.tensor([1, 2])), counts / counts.max())
+    own = _original("recbole.model.general_recommender.pop").Pop(splits.config, splits.train_set)
+    for batch in splits.train_data:
+        own.calculate_loss(batch)
+    assert own.item_cnt.max() <= len(splits.train_data) < counts.max()
 
 
 @pytest.mark.parametrize(("neighbours", "shrink"), [(3, 0.0), (4, 2.5), (100, 1.0)])
@@ -340,3 +341,17 @@ def test_bert4rec_reads_a_history_of_one_item(splits_of):
     assert original.reconstruct_test_data(model, short, lengths)[:, :2].tolist() == [[model.mask_token, 0]] * 2
     scores = model.full_sort_predict(Interaction({"item_id_list": short, "item_length": lengths}))
     assert not torch.allclose(scores[0], scores[1], atol=1e-3)
+
+
+def test_bert4rec_has_room_for_a_mask_in_short_sequences(splits_of):
+    """RecBole's own has room for int(mask_ratio * length) masks, 0 of 4 items, which it takes for all masks of a row.
+
+    Rows then differ in length: torch fails, or loses all masks when the first row has none.
+    """
+    splits = splits_of("BERT4Rec", MAX_ITEM_LIST_LENGTH=4, mask_ratio=0.2, ft_ratio=0.0)
+    batch = next(iter(splits.train_data))
+    assert batch["MASK_INDEX"].shape[1] == 1 and batch["Pos_item_id"].any()
+    original = _original("recbole.data.transform").MaskItemSequence(splits.config)
+    with pytest.raises(ValueError, match="expected sequence of length"):
+        for _ in range(30):
+            original(splits.train_set, splits.train_set[np.arange(len(splits.train_set))])
