@@ -215,6 +215,13 @@ MASKING = [
         "int(self.mask_ratio * self.max_seq_length)",
         "max(1, int(self.mask_ratio * self.max_seq_length))",
     ),
+    # A sequence of all items of a small catalogue leaves no negative to draw: that draw never ended.
+    Place(
+        TRANSFORM,
+        "MaskItemSequence._neg_sample",
+        "while item in item_set:",
+        "while item in item_set and len({*item_set} - {0}) < n_items - 1:",
+    ),
     Place(TRANSFORM, "MaskItemSequence.__call__", "item_seq.cpu().numpy()", f"{WITH_TARGETS}.cpu().numpy()"),
     Place(
         TRANSFORM,

@@ -355,3 +355,10 @@ def test_bert4rec_has_room_for_a_mask_in_short_sequences(splits_of):
     with pytest.raises(ValueError, match="expected sequence of length"):
         for _ in range(30):
             original(splits.train_set, splits.train_set[np.arange(len(splits.train_set))])
+
+
+def test_bert4rec_trains_on_a_user_who_has_had_every_item(splits_of):
+    """RecBole's own draws a negative for the mask until the end of time."""
+    transform = splits_of("BERT4Rec").train_data.transform
+    assert transform._neg_sample([3, 1, 2, 0], 4) in (1, 2, 3)
+    assert {transform._neg_sample([3, 1, 0, 0], 4) for _ in range(20)} == {2}
