@@ -118,6 +118,8 @@ def test_item_knn(splits_of, histories, neighbours, shrink):
     assert np.allclose(chosen, np.where(chosen > 0, similarity, 0), atol=1e-5)
     expected = reference.item_knn(counts, chosen, counts.shape[1])
     assert np.allclose(_scores(model, torch.arange(counts.shape[0])), expected, atol=1e-5)
+    pairs = Interaction({"user_id": torch.tensor([1, 5]), "item_id": torch.tensor([2, 3])})
+    assert np.allclose(model.predict(pairs).numpy(), [expected[1, 2], expected[5, 3]], atol=1e-5)
 
 
 def test_ease_is_the_regression_of_each_item_on_the_others(splits_of, histories):
