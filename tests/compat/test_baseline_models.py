@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import random
 from collections import Counter
 
 import numpy as np
@@ -27,6 +28,14 @@ SMALL = {
 TRANSFORMER = {"hidden_size": 8, "inner_size": 16, "n_heads": 2, "n_layers": 2}
 SIZES = {"GRU4Rec": {"hidden_size": 5}, "SASRec": TRANSFORMER, "BERT4Rec": TRANSFORMER}
 SEQUENTIAL = sorted(SIZES)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Masks, negatives and orders of rows come from the global generators."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
