@@ -16,7 +16,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from recbole_recfound.compat import unpickling
+from recbole_recfound.compat import masked_sequences, unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
 from recbole_recfound.errors import DataError
@@ -196,6 +196,64 @@ COUNTING = [
     ),
 ]
 
+# BERT4Rec masks items of a row's history only, so the last training item of each user is neither an input nor a target:
+# the row's target belongs to its sequence. At test time the oldest item was dropped even where there was room for the
+# mask (a history of one item became the mask alone), and a mask at the first position had no loss because its index
+# is 0, the padding of the indices: a batch with no other mask had the loss NaN. Sequences of at most 4 items have
+# room for int(0.2 * 4) = 0 masks, and training fails.
+BERT4REC = MODELS + "sequential_recommender.bert4rec"
+TRANSFORM = "recbole.data.transform"
+LENGTH_WITH_TARGET = "(interaction[self.ITEM_SEQ_LEN] + 1).clamp(max=interaction[self.ITEM_SEQ].size(1))"
+WITH_TARGETS = (
+    "masked_sequences.with_targets("
+    "interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], interaction[self.ITEM_ID])"
+)
+MASKING = [
+    Place(
+        TRANSFORM,
+        "MaskItemSequence.__init__",
+        "int(self.mask_ratio * self.max_seq_length)",
+        "max(1, int(self.mask_ratio * self.max_seq_length))",
+    ),
+    # A sequence of all items of a small catalogue leaves no negative to draw: that draw never ended.
+    Place(
+        TRANSFORM,
+        "MaskItemSequence._neg_sample",
+        "while item in item_set:",
+        "while item in item_set and len({*item_set} - {0}) < n_items - 1:",
+    ),
+    Place(TRANSFORM, "MaskItemSequence.__call__", "item_seq.cpu().numpy()", f"{WITH_TARGETS}.cpu().numpy()"),
+    Place(
+        TRANSFORM,
+        "MaskItemSequence._append_mask_last",
+        "seq_instance = interaction[self.ITEM_SEQ]",
+        f"seq_instance = {WITH_TARGETS}",
+    ),
+    Place(
+        TRANSFORM,
+        "MaskItemSequence._append_mask_last",
+        "item_seq_len = interaction[self.ITEM_SEQ_LEN]",
+        f"item_seq_len = {LENGTH_WITH_TARGET}",
+    ),
+    Place(
+        BERT4REC,
+        "BERT4Rec.reconstruct_test_data",
+        "item_seq = item_seq[:, 1:]",
+        "item_seq = masked_sequences.without_overflow(item_seq)",
+    ),
+    *(
+        Place(
+            BERT4REC,
+            function,
+            "self.gather_indexes(seq_output, item_seq_len - 1)",
+            "self.gather_indexes(seq_output, item_seq_len.clamp(max=item_seq.size(1) - 1))",
+        )
+        for function in ("BERT4Rec.predict", "BERT4Rec.full_sort_predict")
+    ),
+    Place(BERT4REC, "BERT4Rec.calculate_loss", "(masked_index > 0)", "(pos_items > 0)", 2),
+    Place(BERT4REC, "BERT4Rec.calculate_loss", "torch.sum(targets)", "torch.sum(targets).clamp(min=1)", 2),
+]
+
 # ItemCoverage, AveragePopularity and TailPercentage collect a number and a Counter, which have no `.cpu()`.
 COLLECTING = [
     Place(
@@ -265,9 +323,13 @@ PLACES = [
     *DRAWING,
     *COLLECTING,
     *COUNTING,
+    *MASKING,
     *RANGES,
     *SEARCHING,
 ]
+
+CALLED = {"masked_sequences": masked_sequences, "unpickling": unpickling}
+"""Our modules that replacements call, by their name in RecBole's modules."""
 
 
 def repairs_by_module() -> dict[str, Repair]:
@@ -290,7 +352,7 @@ def rewrite_places(module: ModuleType, places: list[Place]) -> None:
         module: of RecBole.
         places: all places of this module's functions that are replaced, several of a function together.
     """
-    vars(module)["unpickling"] = unpickling
+    vars(module).update(CALLED)
     for function in {place.function: None for place in places}:
         replacements = [(place.old, place.new, place.times) for place in places if place.function == function]
         try:
