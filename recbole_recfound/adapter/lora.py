@@ -23,7 +23,7 @@ def lora(
         lora_alpha: the output is scaled by `lora_alpha / r`.
         lora_dropout: dropout on the input.
         target_modules: names (or one regex) of the linear maps to adapt.
-        options: further fields of `LoraConfig`.
+        options: further fields of `LoraConfig`, from Python alone: settings have the four above.
     """
     modules = target_modules if isinstance(target_modules, str) else list(target_modules)
     return LoraConfig(
@@ -33,3 +33,6 @@ def lora(
         target_modules=modules,
         **options,
     )
+
+
+vars(lora)["bounds"] = {"r": {"minimum": 1}, "lora_alpha": {"above": 0}, "lora_dropout": {"minimum": 0, "below": 1}}

@@ -202,8 +202,8 @@ def _problems_of_rows(
             for place, name, (is_wrong, expected) in checks:
                 if is_wrong(cells[place]):
                     text = cells[place].decode("utf-8", "backslashreplace")
-                    told = "is empty" if not text.strip() else f"is {text!r}"
-                    yield f"{path}:{number}: {name} {told}, expected {expected}"
+                    state = "is empty" if not text.strip() else f"is {text!r}"
+                    yield f"{path}:{number}: {name} {state}, expected {expected}"
 
 
 def _no_number(cell: bytes) -> bool:

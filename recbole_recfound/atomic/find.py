@@ -17,7 +17,7 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     Args:
         dataset: the data set's name, also that of its folder and files.
         data_path: the folder that holds the data sets' folders.
-        explicit: whether the user named `data_path`; then a copy of ml-100k in it goes before RecBole's.
+        explicit: whether the user named `data_path`; then RecBole's copy of ml-100k does not take its place.
         benchmark_filename: the parts of a data set that comes split (`dataset.PART.inter`), else None.
 
     Raises:
@@ -26,7 +26,7 @@ def find_dataset(dataset: str, data_path: str, explicit: bool, benchmark_filenam
     names = [f"{dataset}.{part}.inter" for part in benchmark_filename or []] or [f"{dataset}.inter"]
     folder = Path(data_path) / dataset
     bundled = recbole_dir() / "dataset_example" / dataset
-    candidates = [folder, bundled] if explicit else [bundled, folder]
+    candidates = [folder] if explicit else [bundled, folder]
     for candidate in candidates:
         if all((candidate / name).is_file() for name in names):
             return candidate

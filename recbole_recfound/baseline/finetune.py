@@ -235,8 +235,9 @@ class FineTuner:
         if not domains:
             return ""
         late = self.deadline is not None and time.monotonic() > self.deadline
-        told = "one model per domain" if method == "scratch" else f"better than the base in {kept} of {domains} domains"
-        return told + ("; cut off by the time budget" if late else "")
+        better = f"better than the base in {kept} of {domains} domains"
+        remark = "one model per domain" if method == "scratch" else better
+        return remark + ("; cut off by the time budget" if late else "")
 
     def _fit(
         self,

@@ -27,7 +27,7 @@ def command(argv: list[str]) -> int:
     words.add_argument("--k", type=int, default=10, help="number of items (default: 10)")
     words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
     words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
-    words.add_argument("--domain", help="the user's domain, for a run of IAK")
+    words.add_argument("--domain", help="the user's domain, for a run with domains")
     words.add_loading()
     given = words.parse_args(argv)
     if (given.history is None) == (given.user is None):

@@ -24,7 +24,7 @@ def options_of(entry: Any) -> type[Options]:
 
     Args:
         entry: an `Options` subclass; something with an attribute `Options`; or a class or function, whose parameters
-            with a default are its options.
+            with a default are its options; an attribute `bounds` (option -> arguments of `option`) limits them.
     """
     if isinstance(entry, type) and issubclass(entry, Options):
         return entry
@@ -36,7 +36,8 @@ def options_of(entry: Any) -> type[Options]:
     # Annotations of a dataclass are read where they stand: its bases may come from modules with names of their own.
     plain_class = isinstance(entry, type) and not dataclasses.is_dataclass(entry)
     hints = _hints_of(entry.__init__ if plain_class else entry)
-    fields = [(name, hints.get(name, ANYTHING), option(value)) for name, value in named.items()]
+    bounds = getattr(entry, "bounds", {})
+    fields = [(name, hints.get(name, ANYTHING), option(value, **bounds.get(name, {}))) for name, value in named.items()]
     cls: type[Options] = dataclasses.make_dataclass(
         f"{getattr(entry, '__name__', 'Entry')}Options", fields, bases=(Options,), frozen=True
     )

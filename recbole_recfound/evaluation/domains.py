@@ -202,25 +202,25 @@ class DomainScorer:
             for each type, name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and
             of new ones, where there are both.
         """
-        told: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
+        scores: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
         for number, domains in enumerate(self.domains):
             of_rows = self.domain[phase][:, number]
             counts = torch.bincount(of_rows[of_rows >= 0], minlength=len(domains)).tolist()
             found = self.by_domain(collected, phase, number)
-            told["domains"][domains.text] = {
+            scores["domains"][domains.text] = {
                 name: {"rows": rows, **metrics}
                 for name, rows, metrics in zip(domains.names, counts, found, strict=True)
                 if rows
             }
-        first = told["domains"][self.domains[0].text].values()
-        told["weighted"] = {name: _weighted(first, name) for name in told["metrics"]}
+        first = scores["domains"][self.domains[0].text].values()
+        scores["weighted"] = {name: _weighted(first, name) for name in scores["metrics"]}
         seen = self._seen[self.rows[phase].interaction[self.uid_field]]
         if phase == "test" and 0 < int(seen.sum()) < len(seen):
-            told["users"] = {
+            scores["users"] = {
                 "seen": {"rows": int(seen.sum()), **self.metrics(collected, phase, seen)},
                 "new": {"rows": int((~seen).sum()), **self.metrics(collected, phase, ~seen)},
             }
-        return told
+        return scores
 
 
 def _weighted(domains: Iterable[dict[str, Any]], name: str) -> float | None:

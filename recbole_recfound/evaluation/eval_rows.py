@@ -50,7 +50,7 @@ class EvalRows:
         for interaction, mask, positive_u, positive_i in loader:
             if not ranking and mask is not None:
                 raise ConfigError(
-                    "eval_args: IAK is scored by full ranking or on labelled rows (mode: full or labeled)"
+                    "eval_args: domains are scored by full ranking or on labelled rows (mode: full or labeled)"
                 )
             parts.append(interaction)
             if mask is not None:

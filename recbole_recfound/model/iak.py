@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.kernel import Banks, IAKKernelBank, Passed, default_sizes, sizes_within
+from recbole_recfound.model.kernel import BankOutput, Banks, IAKKernelBank, default_sizes, sizes_within
 from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
 from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
 from recbole_recfound.model.pretrained.base_config import base_of
@@ -206,7 +206,7 @@ class IAK(AbstractRecommender):
             hidden.shape
         )
 
-    def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[Passed]]:
+    def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[BankOutput]]:
         """Return H' and all intermediate results that the loss needs."""
         flat, each = _rows(hidden, domain)
         passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]

@@ -239,7 +239,7 @@ class RecFound(GeneralRecommender):
             # Pairs are centred by the texts' mean, also where the item table gets random vectors.
             self.text_mean = self._frozen_features[1:, : len(self.text_mean)].mean(0)
             if self.random_features:
-                self._frozen_features.copy_(torch.randn(self._frozen_features.shape, generator=self._dice()))
+                self._frozen_features.copy_(torch.randn(self._frozen_features.shape, generator=self._generator()))
             if self.random_body:
                 self._randomize_decoder()
         follows = self.table_route and not (self.random_features or self.random_body or first)
@@ -247,17 +247,17 @@ class RecFound(GeneralRecommender):
         self.item_table.set_features(cast(torch.Tensor, self._frozen_features), trained)
         self.train(was_training)
 
-    def _dice(self) -> torch.Generator:
+    def _generator(self) -> torch.Generator:
         """Return the generator of the controls: the same numbers for every build and device."""
         return torch.Generator().manual_seed(self.seed)
 
     def _randomize_decoder(self) -> None:
         """Give the decoder's layers random weights (a control: does the pre-trained body matter?)."""
-        dice = self._dice()
+        generator = self._generator()
         for name, weight in self._decoder.layers.named_parameters():
-            # An adapter that is switched off (`adapter: none`) has frozen weights too: its B must stay zero.
+            # An adapter that is switched off (`control: no_adapter`) has frozen weights too: its B must stay zero.
             if not weight.requires_grad and weight.dim() == 2 and "lora_" not in name:
-                weight.copy_(self._decoder.config.initializer_range * torch.randn(weight.shape, generator=dice))
+                weight.copy_(self._decoder.config.initializer_range * torch.randn(weight.shape, generator=generator))
 
     def item_statistics(self) -> dict[str, torch.Tensor]:
         """Return what `restore_items` needs beside the item vectors."""

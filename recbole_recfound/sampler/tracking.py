@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,12 @@ class ConvergenceScheduler(Scheduler):
     Raises:
         ValueError: see `Scheduler`, or a setting out of range.
     """
+
+    bounds: ClassVar[dict[str, dict[str, float]]] = {
+        "history": {"minimum": 2},
+        "warmup": {"minimum": 0},
+        "tau": {"above": 0},
+    }
 
     def __init__(
         self,

@@ -119,7 +119,9 @@ class RecFoundRecommender(Recommender):
 
     def _refuse_domains(self, domains: Domains) -> None:
         if domains is not None:
-            raise ConfigError("domains: RecFound has no kernels of domains; fine-tune it with --model=IAK")
+            raise ConfigError(
+                f"domains: {self.saved.settings['model']} has no kernels of domains; a run of a system with kernels has"
+            )
 
     # Embeddings -------------------------------------------------------------------------------------------------------
 

@@ -137,13 +137,13 @@ def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -
     result = execute(Request.of(DEFAULTS["model"], dataset, files, settings, baselines=[]))
     results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
     merge = results["merge"]
-    told = ("seen", "distinct", "step_alone")
+    keys = ("seen", "distinct", "step_alone")
     return {
         **result["comparison"][-1],
         "candidates": {"valid": merge["valid"], "test": merge["test"]},
         "kept": merge["kept"],
         "steps": results["run"]["steps"],
-        "tasks": {task["name"]: {key: task[key] for key in told} for task in results["tasks"]},
+        "tasks": {task["name"]: {key: task[key] for key in keys} for task in results["tasks"]},
         "constants": _guesses(results, "constant"),
         "popularity": _guesses(results, "popularity"),
     }
@@ -161,8 +161,8 @@ def _guesses(results: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
 
 def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
     """Return the settings that train one task alone, on as many examples as the run of all tasks."""
-    told = ours["tasks"][name]
-    steps = -(-told["seen"] // told["step_alone"])
+    counts = ours["tasks"][name]
+    steps = -(-counts["seen"] // counts["step_alone"])
     share = steps / max(1, ours["steps"])
     return {
         "only_tasks": [name],
@@ -179,10 +179,12 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
 
 def _together(singles: Sequence[dict[str, Any]], ours: dict[str, Any]) -> dict[str, Any]:
     """Summarise the models of single tasks as one row: each task's metrics from its own model, summed costs."""
-    tasks = {name: told for row in singles for name, told in row["tasks"].items()}
+    tasks = {name: counts for row in singles for name, counts in row["tasks"].items()}
     # The one that ranks can stop early.
     fewer = [
-        f"{name} only {told['seen']}" for name, told in tasks.items() if told["seen"] < ours["tasks"][name]["seen"]
+        f"{name} only {counts['seen']}"
+        for name, counts in tasks.items()
+        if counts["seen"] < ours["tasks"][name]["seen"]
     ]
     ranking: dict[str, Any] = next((row for row in singles if row["metrics"]), {"metrics": {}, "valid_metrics": {}})
     sums = {key: sum(row[key] for row in singles) for key in ("train_seconds", "eval_seconds", "trainable_parameters")}
@@ -229,14 +231,14 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
         "date": days[-1],
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    counts = ", ".join(f"{name} {version}" for name, version in versions().items())
     days_told = " to ".join(dict.fromkeys((days[0], days[-1])))
     parts = [
         protocol_line(protocol),
         markdown_table(rows),
         markdown_tasks(rows),
         markdown_seen(rows),
-        f"{days_told}; {told}.",
+        f"{days_told}; {counts}.",
     ]
     write_text(folder.path / "table.md", "\n\n".join(filter(None, parts)) + "\n")
     write_text(folder.path / "report.html", render_report({"model": config["model"], **results}))

@@ -199,8 +199,8 @@ class KernelTrainer:
         domain = self.model.domain_of(interaction)
         for number, bank in enumerate(self.model.banks):
             self._move(number, bank, domain[:, number], phases)
-        told = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
-        record.append({"step": len(record) + 1, "beta": beta, **told})
+        values = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
+        record.append({"step": len(record) + 1, "beta": beta, **values})
 
     def _move(self, number: int, bank: IAKKernelBank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
         """Make one optimiser step of the domains that have rows in the batch and have not stopped."""

@@ -183,7 +183,7 @@ WRONG = [
     ({"epochs": None}, "epochs: got nothing, expected a whole number"),
     ({"seed": True}, "seed: got True, expected a whole number"),
     ({"learning_rate": 0}, "learning_rate: got 0, expected a number, above 0"),
-    ({"learner": "adm"}, "learner: got 'adm': expected one of adam, adamw"),
+    ({"learner": "adm"}, "learner: got 'adm', expected one of adamw, adam, sgd; did you mean adam?"),
     ({"state": "loud"}, "state: got 'loud': expected one of debug, info"),
     ({"save_dataloaders": True}, "save_dataloaders: got True, expected one of False"),
     ({"mask_history": "maybe"}, "mask_history: got 'maybe', expected True or False"),
@@ -275,7 +275,8 @@ def test_own_copy_of_ml_100k_goes_before_recboles(write_dataset):
     path = write_dataset("ml-100k", inter=rows)
     assert Config("BPR", "ml-100k", config_dict={"data_path": path})["data_path"] == str(path / "ml-100k")
     assert "dataset_example" in Config("BPR", "ml-100k")["data_path"]
-    assert "dataset_example" in Config("BPR", "ml-100k", config_dict={"data_path": "nowhere"})["data_path"]
+    with pytest.raises(DataError, match="data set 'ml-100k' not found: nowhere/ml-100k/ml-100k.inter does not exist"):
+        Config("BPR", "ml-100k", config_dict={"data_path": "nowhere"})
 
 
 def test_columns_that_are_not_there(write_dataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from peft import PeftConfig
 
@@ -43,6 +44,15 @@ class TMoLEConfig(PeftConfig):
     Raises:
         ValueError: a count, rank or probability is out of range, or names and kinds do not match.
     """
+
+    bounds: ClassVar[dict[str, dict[str, float]]] = {
+        "r": {"minimum": 1},
+        "lora_alpha": {"above": 0},
+        "lora_dropout": {"minimum": 0, "below": 1},
+        "experts_per_group": {"minimum": 1, "maximum": MAX_EXPERTS_PER_GROUP},
+        "task_dim": {"minimum": 1},
+    }
+    """Limits of options, which the settings check before anything is loaded."""
 
     r: int = field(default=16, metadata={"help": "Rank of one expert."})
     lora_alpha: float = field(default=64, metadata={"help": "Experts are scaled by lora_alpha / r."})

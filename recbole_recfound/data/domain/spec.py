@@ -87,5 +87,5 @@ def bucket_edges(spec: DomainSpec, values: np.ndarray) -> np.ndarray:
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
     """Return the names of the buckets between edges; a value equal to an edge belongs to the bucket above it."""
-    told = [f"{edge:.10g}" for edge in edges]
-    return [f"<{told[0]}", *(f"{low}-{high}" for low, high in itertools.pairwise(told)), f">={told[-1]}"]
+    texts = [f"{edge:.10g}" for edge in edges]
+    return [f"<{texts[0]}", *(f"{low}-{high}" for low, high in itertools.pairwise(texts)), f">={texts[-1]}"]

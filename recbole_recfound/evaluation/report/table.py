@@ -142,14 +142,14 @@ def markdown_tasks(rows: Sequence[dict[str, Any]]) -> str:
 
 def markdown_seen(rows: Sequence[dict[str, Any]]) -> str:
     """Return each row's training examples per task (distinct ones in brackets) as a Markdown table, or ""."""
-    told = [row for row in rows if row.get("tasks")]
-    names = list(dict.fromkeys(name for row in told for name in row["tasks"]))
+    counted = [row for row in rows if row.get("tasks")]
+    names = list(dict.fromkeys(name for row in counted for name in row["tasks"]))
     cells = lambda row: [  # noqa: E731
         f"{row['tasks'][name]['seen']} ({row['tasks'][name]['distinct']})" if name in row["tasks"] else "-"
         for name in names
     ]
     return _markdown(
-        [["examples seen (distinct)", *names], *([row["model"], *cells(row)] for row in told)] if told else []
+        [["examples seen (distinct)", *names], *([row["model"], *cells(row)] for row in counted)] if counted else []
     )
 
 

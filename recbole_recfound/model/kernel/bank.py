@@ -19,7 +19,7 @@ GATHERED = 1 << 24
 """Up to this many weights over all rows, a GPU reads one matrix per row; sorting the rows would take longer."""
 
 
-class Passed(NamedTuple):
+class BankOutput(NamedTuple):
     """Output of a bank, in the order of the batch.
 
     Attributes:
@@ -140,7 +140,7 @@ class IAKKernelBank(nn.Module):
         hidden = blocks.linear(x, self.encoder_weight, self.encoder_bias).relu()
         return blocks.linear(hidden, self.mean_weight, self.mean_bias), hidden
 
-    def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> Passed:
+    def run(self, h: torch.Tensor, domain: torch.Tensor, block: int | None = None) -> BankOutput:
         """Run the whole pass: h', code, KL and the auxiliary head.
 
         Args:
@@ -156,7 +156,7 @@ class IAKKernelBank(nn.Module):
         aux = None
         if self.aux_size:
             aux = blocks.join(blocks.linear(code, self.aux_weight, self.aux_bias), h.new_zeros(len(h), self.aux_size))
-        return Passed(
+        return BankOutput(
             blocks.join(adapted, h),
             blocks.join(code, h.new_zeros(len(h), self.code_size)),
             blocks.join(kl.unsqueeze(-1), h.new_zeros(len(h), 1)).squeeze(-1),

@@ -108,7 +108,7 @@ def warm_start(model: IAK, folder: Path) -> None:
         ConfigError: the domains or sizes differ.
     """
     document, tensors = read_document(folder)
-    earlier = {told["text"]: number for number, told in enumerate(document["domains"])}
+    earlier = {record["text"]: number for number, record in enumerate(document["domains"])}
     for domains, bank in zip(model.domains, model.banks, strict=True):
         if domains.text not in earlier:
             raise ConfigError(

@@ -116,12 +116,12 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     folder = path if (path / SETTINGS).is_file() else path / "base"
     if (folder / SETTINGS).is_file():
         try:
-            told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
-            share = told.get("share")
-            settings = _settings_of(told["settings"])
-            named = told["model"], told["dataset"], told["seed"]
-            return BaseCheckpoint(folder, *named, settings, weights, True, share, told["data"])
+            share = record.get("share")
+            settings = _settings_of(record["settings"])
+            named = record["model"], record["dataset"], record["seed"]
+            return BaseCheckpoint(folder, *named, settings, weights, True, share, record["data"])
         except Exception as error:
             raise DataError(f"{folder}: the base cannot be read ({error})") from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
@@ -130,12 +130,12 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
         if not (path / "item_embeddings.safetensors").is_file():
             raise ConfigError(f"{path}: the run was trained without U2I on a data set and ranks nothing")
         try:
-            told = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+            record = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
             data = json.loads((path / "model.json").read_text(encoding="utf-8")).get("data")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path / CONFIG} cannot be read ({error})") from None
         return BaseCheckpoint(
-            path, told["model"], told["dataset"], told["seed"], _settings_of(told), {}, True, data=data
+            path, record["model"], record["dataset"], record["seed"], _settings_of(record), {}, True, data=data
         )
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
 
@@ -207,7 +207,7 @@ def save_base(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
-    told = {
+    record = {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": seed,
@@ -215,7 +215,7 @@ def save_base(
         "data": dict(data),
         "settings": _settings_of(config.final_config_dict),
     }
-    (folder / SETTINGS).write_text(json.dumps(told, indent=1), encoding="utf-8")
+    (folder / SETTINGS).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def base_hash(base: nn.Module, model: str) -> str:

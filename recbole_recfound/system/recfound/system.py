@@ -366,9 +366,9 @@ def _metrics_of(tested: Tests) -> dict[str, dict[str, float]]:
 
 
 def _tasks_line(built: Built) -> str:
-    told = ", ".join(f"{name} ({len(task)})" for name, task in built.tasks.items())
+    tasks = ", ".join(f"{name} ({len(task)})" for name, task in built.tasks.items())
     left = "".join(f"\n  left out: {name}: {why}" for name, why in built.left_out.items())
-    return f"tasks (training examples): {told}{left}"
+    return f"tasks (training examples): {tasks}{left}"
 
 
 @torch.no_grad()
