@@ -117,7 +117,7 @@ def backbone_of(config: Any) -> Backbone:
 
 
 def check_settings(config: Any, backbone: Backbone, history: type[History], ranks: bool) -> None:
-    """Refuse settings that are fine one by one and make no model together.
+    """Refuse settings that make no model together, or not with this backbone.
 
     Args:
         config: the run's settings.
@@ -126,40 +126,54 @@ def check_settings(config: Any, backbone: Backbone, history: type[History], rank
         ranks: whether U2I on a data set is trained, so that there are rankings.
 
     Raises:
-        ConfigError: naming them.
+        ConfigError: names them all.
     """
-    control = config["control"]
+    problems = settings_problems(config, history, ranks)
+    if config["max_prompt_tokens"] > backbone.context:
+        problems.append(
+            f"max_prompt_tokens: got {config['max_prompt_tokens']}, expected at most {backbone.context}, the "
+            f"context of {backbone.name}"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def settings_problems(config: Any, history: type[History], ranks: bool) -> list[str]:
+    """Return what is wrong with settings that are fine one by one and make no model together.
+
+    Args:
+        config: the run's settings.
+        history: its history mode.
+        ranks: whether U2I on a data set is trained, so that there are rankings.
+    """
+    control, problems = config["control"], []
     if control not in (None, *CONTROLS):
-        raise ConfigError(f"control: got {control!r}, expected one of {', '.join(CONTROLS)} or nothing")
+        problems.append(f"control: got {control!r}, expected one of {', '.join(CONTROLS)} or nothing")
     if control == RANDOM_BODY and not ranks:
-        raise ConfigError(f"control: {control} is one of rankings, and nothing is ranked without U2I on a data set")
+        problems.append(f"control: {control} is one of rankings, and nothing is ranked without U2I on a data set")
     method = config["merge_method"]
     merging, _ = MergeOptions.read(config)
     if merging.sparsify != "none" and (method == "none" or MERGE_METHODS[method].on_deltas):
-        raise ConfigError(f"merge_args: sparsify is for linear and slerp; merge_method {method} leaves it unused")
+        problems.append(f"merge_args: sparsify is for linear and slerp; merge_method {method} leaves it unused")
     if not ranks and config["max_steps"] is None and not config["time_budget"]:
-        raise ConfigError(
+        problems.append(
             "max_steps: without a ranking there is no early stopping and this run would never end. Set it, or "
             "time_budget"
         )
     if not history.soft_tokens and control == NO_BODY:
-        raise ConfigError(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")
+        problems.append(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")
     if control == SMALL_READER:
         if not (history.soft_tokens and ranks):
-            raise ConfigError(f"control: {control} is one of rankings with soft tokens (history: item)")
+            problems.append(f"control: {control} is one of rankings with soft tokens (history: item)")
         if TowerOptions.of(config["tower_args"], "tower_args").user_layers is not None:
-            raise ConfigError(
+            problems.append(
                 f"control: {control} reads histories instead of LLM layers: leave tower_args: user_layers out"
             )
     if control == NO_ADAPTER and (not history.uses_item_table or not ranks):
-        raise ConfigError(
+        problems.append(
             f"control: {control} leaves nothing to train with history: prompt, or without U2I on a data set"
         )
-    if config["max_prompt_tokens"] > backbone.context:
-        raise ConfigError(
-            f"max_prompt_tokens: got {config['max_prompt_tokens']}, expected at most {backbone.context}, the "
-            f"context of {backbone.name}"
-        )
+    return problems
 
 
 def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> PeftModel:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 
+from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
@@ -28,7 +29,8 @@ from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
-from recbole_recfound.model.parts import backbone_of
+from recbole_recfound.model.history import HISTORIES, history_of
+from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.run_folder import write_text
@@ -99,7 +101,12 @@ class RecFoundSystem(System):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse a test that needs a package or model that is not there."""
+        """Refuse settings that make no model together, and a test that needs a package or model that is not there."""
+        has_data = config["dataset"] != NO_DATASET
+        trained = [name for name in config["tasks"] if not config["only_tasks"] or name in config["only_tasks"]]
+        mode = history_of(config) if has_data else HISTORIES[RECORDS_MODE]
+        if problems := settings_problems(config, mode, has_data and "U2I" in trained):
+            raise ConfigError(problems)
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     @classmethod
