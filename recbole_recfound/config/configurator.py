@@ -16,7 +16,7 @@ from recbole_recfound.atomic.check import FileFormat, check_columns, columns_of
 from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
-from recbole_recfound.config.models import get_model, model_file
+from recbole_recfound.config.models import get_model, model_file, nearest
 from recbole_recfound.config.property_files import Loader, read_settings
 from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
@@ -66,7 +66,6 @@ class Config(RecBoleConfig):
             raise
         except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(" ".join(str(error.args[0] if error.args else error).split())) from error
-        self.check_valid_metric()
         if self["trust_checkpoint"]:
             for key in OPENED:
                 if isinstance(path := self[key], str) and path:
@@ -115,6 +114,13 @@ class Config(RecBoleConfig):
         if settings["log_wandb"] and find_spec("wandb") is None:
             raise ConfigError("log_wandb: pip install wandb")
         self._drop_unusable_negatives()
+        problems = metric_problems(settings["metrics"], settings["topk"], settings["valid_metric"])
+        try:
+            choose_device(self["use_gpu"], self["gpu_id"])
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(problems)
         base = settings["data_path"]
         super()._set_default_parameters()
         if self.dataset == NO_DATASET:
@@ -198,15 +204,27 @@ class Config(RecBoleConfig):
         if self.repeats:
             self.final_config_dict["mask_history"] = False
 
-    def check_valid_metric(self) -> None:
-        """Raise ConfigError if `valid_metric` is not computed in this run."""
-        key = "valid_metric"
-        name, at, k = self[key].lower().partition("@")
-        if name not in [metric.lower() for metric in self["metrics"]]:
-            raise ConfigError(f"{key}: {self[key]} is not among metrics: {', '.join(self['metrics'])}")
-        if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
-            raise ConfigError(
-                f"{key}: {self[key]}: metrics of a ranked list, and only these, name its length, as in NDCG@10"
-            )
-        if at and k not in map(str, self["topk"]):
-            raise ConfigError(f"{key}: {self[key]}, but topk is {self['topk']}")
+
+def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metric: str) -> list[str]:
+    """Return what is wrong with the metrics of a run.
+
+    Args:
+        metrics: names of metrics, or one name.
+        topk: lengths of ranked lists, or one.
+        valid_metric: metric that chooses checkpoints, such as `NDCG@10`.
+    """
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    unknown = [name for name in names if name.lower() not in metrics_dict]
+    if unknown:
+        known = ", ".join(sorted(metrics_dict))
+        return [f"metrics: got {', '.join(unknown)}, expected names among {known}{nearest(unknown[0], metrics_dict)}"]
+    name, at, k = valid_metric.lower().partition("@")
+    where = f"valid_metric: got {valid_metric}, expected"
+    if name not in [known.lower() for known in names]:
+        return [f"{where} one of metrics: {', '.join(names)}"]
+    if bool(at) == (name == "gauc" or issubclass(metrics_dict[name], LossMetric)):
+        return [f"{where} the length of its list where a list is ranked, as in NDCG@10, and only there"]
+    lengths = [topk] if isinstance(topk, int) else list(topk)
+    if at and k not in map(str, lengths):
+        return [f"{where} a length among topk: {', '.join(map(str, lengths))}"]
+    return []

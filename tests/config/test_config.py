@@ -201,9 +201,9 @@ WRONG = [
     ({"eval_args": {"mode": "some"}}, "eval_args: .*mode 'some' must be full"),
     ({"user_inter_num_interval": "5"}, "user_inter_num_interval: .*interval such as"),
     ({"valid_metric": "NDCG at 10"}, "valid_metric: .*metric's name"),
-    ({"valid_metric": "MAP@10"}, "valid_metric: MAP@10 is not among metrics"),
-    ({"valid_metric": "NDCG@20"}, r"valid_metric: NDCG@20, but topk is \[10\]"),
-    ({"metrics": ["Recal"]}, "no metric named 'Recal'"),
+    ({"valid_metric": "MAP@10"}, "valid_metric: got MAP@10, expected one of metrics"),
+    ({"valid_metric": "NDCG@20"}, "valid_metric: got NDCG@20, expected a length among topk: 10"),
+    ({"metrics": ["Recal"]}, "metrics: got Recal, expected names among"),
     ({"gpu_id": "a", "use_gpu": True}, "CUDA|GPU"),
 ]
 
@@ -438,7 +438,7 @@ def test_metrics_of_a_list_and_only_these_name_its_length(metric, fits):
     if fits:
         assert Config("BPR", "ml-100k", config_dict=given)["valid_metric"] == metric
     else:
-        with pytest.raises(ConfigError, match=f"valid_metric: {metric}: metrics of a ranked list"):
+        with pytest.raises(ConfigError, match=f"valid_metric: got {metric}, expected the length of its list"):
             Config("BPR", "ml-100k", config_dict=given)
 
 
@@ -453,3 +453,10 @@ def test_the_mode_of_histories_is_kept_as_it_is_used(monkeypatch, device, mode):
     assert Config("RecFound", "ml-100k")["history"] == mode
     other = "item" if mode == "positions" else "positions"
     assert Config("RecFound", "ml-100k", config_dict={"history": other})["history"] == other
+
+
+def test_metrics_and_device_are_reported_together():
+    settings = {"metrics": ["Recal"], "valid_metric": "NDCG@7", "use_gpu": True}
+    with pytest.raises(ConfigError, match="metrics: got Recal, expected names among .*did you mean recall") as caught:
+        Config("BPR", "ml-100k", config_dict=settings)
+    assert torch.cuda.is_available() or "use_gpu" in str(caught.value)

@@ -91,10 +91,10 @@ def test_what_guards_a_domain(tiny_path):
     assert build_small_iak("SASRec", tiny_path).scorer.selected_by == "ndcg@10"
     assert build_small_iak("DeepFM", tiny_path, valid_metric="AUC").scorer.selected_by == "auc"
     for model, metric, message in [
-        ("DeepFM", "MRR@10", "MRR@10 is not among metrics"),
-        ("SASRec", "NDCG@20", "NDCG@20, but topk is"),
-        ("SASRec", "NDCG", "NDCG: metrics of a ranked list"),
-        ("DeepFM", "AUC@10", "AUC@10: metrics of a ranked list"),
+        ("DeepFM", "MRR@10", "got MRR@10, expected one of metrics"),
+        ("SASRec", "NDCG@20", "got NDCG@20, expected a length among topk"),
+        ("SASRec", "NDCG", "got NDCG, expected the length of its list"),
+        ("DeepFM", "AUC@10", "got AUC@10, expected the length of its list"),
     ]:
         with pytest.raises(ConfigError, match=f"valid_metric: {message}"):
             build_small_iak(model, tiny_path, valid_metric=metric)

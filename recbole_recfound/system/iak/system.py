@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.baseline.finetune import WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.baseline.recbole import fit
-from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.configurator import Config, metric_problems
 from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
@@ -91,7 +91,7 @@ class IAKSystem(System):
         if valid_metric is not None:
             # Checked against the base's metrics, which were not known before.
             config["valid_metric"] = valid_metric
-        config.check_valid_metric()
+        refuse(metric_problems(config["metrics"], config["topk"], config["valid_metric"]))
         return config
 
     @classmethod

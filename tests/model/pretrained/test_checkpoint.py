@@ -111,7 +111,7 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
     same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
     assert iak_config("tiny", settings | same)[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
-        iak_config("ml-100k", settings)
+        iak_config("ml-100k", {key: value for key, value in settings.items() if key != "data_path"})
     config, checkpoint = iak_config(
         "tiny", settings | {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
     )
@@ -157,14 +157,17 @@ def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
         (["--domain=gender"], "--threshold="),
         (["--domain=gender", "--base_model=BPR", "--tuning_baselines=bitfit"], "nothing that bitfit could train"),
         (["--domain=gender", "--base_model=BPR", "--iak_args={warm_start: nowhere}"], "nowhere"),
-        (["--domain=gender", "--base_model=BPR", "--valid_metric=NDCG@20"], "valid_metric: NDCG@20, but topk"),
+        (
+            ["--domain=gender", "--base_model=BPR", "--valid_metric=NDCG@20"],
+            "valid_metric: got NDCG@20, expected a length among topk",
+        ),
         (
             ["--domain=gender", "--base_model=BPR", "--iak_args={beta: []}"],
             "iak_args: beta: got [], expected at least one number",
         ),
         (
             ["--domain=gender", "--base_model=BPR", "--eval_args={mode: uni100}"],
-            "eval_args: IAK is scored by full ranking",
+            "eval_args: domains are scored by full ranking",
         ),
         (
             ["--domain=timestamp:hour", "--base_model=BPR", "--control=permuted_domains"],
