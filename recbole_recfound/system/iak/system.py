@@ -21,7 +21,6 @@ from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.report.iak_page import render_iak_report
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
@@ -33,6 +32,7 @@ from recbole_recfound.runtime.budget import turn
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.system.base import System
 from recbole_recfound.system.iak.load import load_iak
+from recbole_recfound.system.iak.page import render_iak_report
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.request import Request
 from recbole_recfound.system.run import Job, Run

@@ -24,7 +24,7 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
     rows, metric = results["rows"], results["protocol"]["valid_metric"].lower()
     by_name = {row["model"]: row for row in rows}
     chosen = by_name[results["chosen"]]
-    source = (resources.files("recbole_recfound.evaluation.report") / "iak_report.html.j2").read_text(encoding="utf-8")
+    source = (resources.files(__package__) / "report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     compared = {name: row for name, row in by_name.items() if row["metrics"].get(metric) is not None}
     return page.render(
