@@ -63,18 +63,37 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
         reference: the splits of the run's own model.
 
     Raises:
-        ConfigError: see `baseline_config`.
+        ConfigError: see `check_baseline_settings`.
         DataError: see `check_short_histories`.
     """
-    types = {name: baseline_config(name, config, config["checkpoint_dir"])["MODEL_TYPE"] for name in names}
-    unknown = set(config["baseline_args"] or {}) - set(names)
-    if unknown:
-        raise ConfigError(
-            f"baseline_args: {sorted(unknown)[0]} is not among the baselines: {', '.join(names) or 'none'}"
-        )
+    check_baseline_settings(names, config)
+    sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
+    check_short_histories(reference, sequential)
+
+
+def check_baseline_settings(names: list[str], config: Config) -> None:
+    """Reject baselines by their settings and files alone, before any data are read.
+
+    Args:
+        names: RecBole models.
+        config: the run's settings.
+
+    Raises:
+        ConfigError: names all that cannot be part of the table, see `baseline_config`.
+    """
+    problems: list[str] = []
     for name in names:
-        _check_files(name, config)
-    check_short_histories(reference, [name for name, kind in types.items() if kind == ModelType.SEQUENTIAL])
+        try:
+            baseline_config(name, config, config["checkpoint_dir"])
+            _check_files(name, config)
+        except ConfigError as error:
+            problems += [line for line in error.problems if line not in problems]
+    unknown = sorted(set(config["baseline_args"] or {}) - set(names))
+    if unknown:
+        known = ", ".join(names) or "none"
+        problems.append(f"baseline_args: got {', '.join(unknown)}, expected names among the baselines: {known}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _check_files(name: str, config: Config) -> None:

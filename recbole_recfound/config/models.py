@@ -107,8 +107,14 @@ class ModelNames:
     def unknown(self, names: Iterable[str]) -> str:
         """Return one message about all unknown names, or "" if all are known."""
         wrong = [name for name in names if name not in self._names()]
-        near = [f"{name!r}{nearest(name, self._names(), NEAR_MODEL)}" for name in wrong]
+        near = [f"{name!r}{_hint(name, self._names())}" for name in wrong]
         return f"unknown {self.noun} {', '.join(near)}" if wrong else ""
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    """Return what may have been meant by an unknown name, as the end of a message."""
+    own = name in OUR_MODELS or name in ALSO_KNOWN
+    return f" (it has a run of its own, --model={name})" if own else nearest(name, names, NEAR_MODEL)
 
 
 def get_model(name: str) -> type[Any]:

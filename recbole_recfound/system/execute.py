@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.baseline.recbole import check_baseline_settings
 from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
@@ -39,6 +41,8 @@ def execute(request: Request, saved: bool = True) -> dict[str, Any]:
     system = get_system(request.model)
     config = system.configure(request)
     system.check(config)
+    if config["dataset"] != NO_DATASET:
+        check_baseline_settings(config["baselines"] or [], config)
     budget = Budget(config["time_budget"])
     run = Run(config, system.open_data(config), budget, saved)
     run.check_baselines()

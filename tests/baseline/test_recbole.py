@@ -106,7 +106,7 @@ def test_what_cannot_be_compared_is_refused_before_training(tiny_path, write_dat
     with pytest.raises(ConfigError, match="unknown model 'Popp'; did you mean Pop"):
         check_baselines(["Popp"], config, reference)
     config["baseline_args"] = {"BPR": {}}
-    with pytest.raises(ConfigError, match="baseline_args: BPR is not among the baselines: Pop"):
+    with pytest.raises(ConfigError, match="baseline_args: got BPR, expected names among the baselines: Pop"):
         check_baselines(["Pop"], config, reference)
 
 
