@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
 from recbole_recfound.atomic.times import LATEST
@@ -120,38 +120,34 @@ def check_rows(
         DataError: names every wrong row, up to `MOST_PROBLEMS`.
     """
     stamp = path.stat()
-    columns = None if read is None else frozenset(read)
-    problems, count = _problems(
-        path, separator, encoding, frozenset(filled), columns, time, (stamp.st_mtime_ns, stamp.st_size)
-    )
+    rules = _Rules(separator, encoding, frozenset(filled), None if read is None else frozenset(read), time)
+    problems, count = _problems(path, rules, (stamp.st_mtime_ns, stamp.st_size))
     if problems:
         raise DataError(problems, count)
 
 
+class _Rules(NamedTuple):
+    """What `check_rows` demands of a file; see its arguments."""
+
+    separator: str
+    encoding: str | None
+    filled: frozenset[str]
+    read: frozenset[str] | None
+    time: str | None
+
+
 @lru_cache(maxsize=64)
-def _problems(
-    path: Path,
-    separator: str,
-    encoding: str | None,
-    filled: frozenset[str],
-    read: frozenset[str] | None,
-    time: str | None,
-    stamp: tuple[int, int],
-) -> tuple[tuple[str, ...], int]:
+def _problems(path: Path, rules: _Rules, stamp: tuple[int, int]) -> tuple[tuple[str, ...], int]:
     """Return the first problems of a file and the number of all; see `check_rows`.
 
     Args:
         path: an atomic file.
-        separator: between cells.
-        encoding: of the file; None: UTF-8.
-        filled: columns that must not be empty.
-        read: columns that are read; None: all.
-        time: column of times.
+        rules: what is demanded.
         stamp: of the file (size and time); a changed file is checked again.
     """
     found: list[str] = []
     count = 0
-    for problem in _problems_of_rows(path, separator, encoding, filled, read, time):
+    for problem in _problems_of_rows(path, rules):
         count += 1
         if len(found) < MOST_PROBLEMS:
             found.append(problem)
@@ -159,14 +155,8 @@ def _problems(
     return (*found, *more), count
 
 
-def _problems_of_rows(
-    path: Path,
-    separator: str,
-    encoding: str | None,
-    filled: frozenset[str],
-    read: frozenset[str] | None,
-    time: str | None,
-) -> Iterator[str]:
+def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
+    separator, encoding, filled, read, time = rules
     ends = separator.encode(encoding or "utf-8")
     with open(path, "rb") as file:
         header = decoded_header(path, file.readline(), encoding)

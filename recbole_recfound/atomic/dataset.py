@@ -23,10 +23,6 @@ from recbole_recfound.atomic.times import time_ranks
 from recbole_recfound.compat.repairs import Place, rewrite_places
 from recbole_recfound.errors import DataError
 
-TIES = ("file", "shuffle")
-"""Orders of equal times: as in the file, or at random (`order_ties`)."""
-
-
 DATASET = "recbole.data.dataset.dataset"
 PLACES = [
     Place(

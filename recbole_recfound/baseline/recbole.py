@@ -67,8 +67,20 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
         DataError: see `check_short_histories`.
     """
     check_baseline_settings(names, config)
-    sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
-    check_short_histories(reference, sequential)
+    check_baseline_rows(names, reference)
+
+
+def check_baseline_rows(names: list[str], reference: Splits) -> None:
+    """Reject baselines for which RecBole would hold out other rows.
+
+    Args:
+        names: RecBole models.
+        reference: the splits of the run's own model.
+
+    Raises:
+        DataError: see `check_short_histories`.
+    """
+    check_short_histories(reference, [name for name in names if get_model(name).type == ModelType.SEQUENTIAL])
 
 
 def check_baseline_settings(names: list[str], config: Config) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.baseline.recbole import check_baselines, run_baseline
+from recbole_recfound.baseline.recbole import check_baseline_rows, run_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.records.files import by_part, paths_in
 from recbole_recfound.data.split.protocol import Protocol, Splits
@@ -58,15 +58,15 @@ class Run:
         self.rows: dict[str, Row] = {}
 
     def check_baselines(self) -> None:
-        """Refuse baselines that cannot be compared with the system.
+        """Refuse baselines that cannot be compared with the system on these data; `execute` has checked their settings.
 
         Raises:
-            ConfigError: an unknown model, or one that is evaluated in another way.
+            ConfigError: there are no interactions to train them.
             DataError: RecBole holds out other rows for it.
         """
         names = self.config["baselines"]
         if self.splits:
-            check_baselines(names, self.config, self.splits)
+            check_baseline_rows(names, self.splits)
         elif names:
             raise ConfigError(f"baselines: got {', '.join(names)}, but dataset: none has no interactions to train them")
 
