@@ -42,7 +42,17 @@ setup(
     # setuptools: the tests build a wheel
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
-        "test": ["pytest>=8", "hypothesis>=6.80", "setuptools>=70.1", "bert-score>=0.3.13", "hyperopt>=0.2.7"],
+        "index": ["faiss-cpu>=1.8"],
+        "parquet": ["pyarrow>=14"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.80",
+            "setuptools>=70.1",
+            "bert-score>=0.3.13",
+            "faiss-cpu>=1.8",
+            "hyperopt>=0.2.7",
+            "pyarrow>=14",
+        ],
         "quality": [
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<2.5",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, tokens
+from recbole_recfound.cli.words import Words, load, tokens
 from recbole_recfound.errors import ConfigError
 
-ABOUT = "Recommend items for a history of item tokens, oldest first, or for a known user."
+ABOUT = "Recommend items for a history of item tokens, oldest first, for a known user, or for a text."
 
 
 def command(argv: list[str]) -> int:
@@ -24,19 +24,19 @@ def command(argv: list[str]) -> int:
     words = Words("recommend", ABOUT)
     words.add_argument("--history", type=tokens, help="item tokens with commas, oldest first: 50,172")
     words.add_argument("--user", help="token of a known user, instead of a history")
+    words.add_argument("--query", help="free text, instead of a history, for a run trained on Q2I")
     words.add_argument("--k", type=int, default=10, help="number of items (default: 10)")
     words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
     words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
     words.add_argument("--domain", help="the user's domain, for a run with domains")
     words.add_loading()
     given = words.parse_args(argv)
-    if (given.history is None) == (given.user is None):
-        raise ConfigError("recommend: give either --history=TOKENS or --user=TOKEN")
-    from recbole_recfound.quick_start import load_recfound
-
-    found = load_recfound(given.run, given.backbone, given.data_path).recommend(
+    if sum(one is not None for one in (given.history, given.user, given.query)) != 1:
+        raise ConfigError("recommend: give either --history=TOKENS, --user=TOKEN or --query=TEXT")
+    found = load(given).recommend(
         given.history,
         user=given.user,
+        query=given.query,
         k=given.k,
         exclude=given.exclude,
         candidates=given.candidates,

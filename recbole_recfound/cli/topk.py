@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words
+from recbole_recfound.cli.words import Words, load
 
-ABOUT = "Write the best items of every known user as CSV: user, rank, item, score."
+ABOUT = "Write the best items of every known user as CSV or Parquet: user, rank, item, score."
 
 
 def command(argv: list[str]) -> int:
@@ -21,13 +21,13 @@ def command(argv: list[str]) -> int:
         DataError: data or files are missing or damaged.
     """
     words = Words("topk", ABOUT)
-    words.add_argument("--out", required=True, help="file to write, ending in .csv")
+    words.add_argument("--out", required=True, help="file to write, ending in .csv or .parquet")
     words.add_argument("--k", type=int, default=10, help="items for each user (default: 10)")
     words.add_loading()
     given = words.parse_args(argv)
-    from recbole_recfound.quick_start import load_recfound
-    from recbole_recfound.serving.topk import write_topk
+    from recbole_recfound.serving.topk import check_path, write_topk
 
-    count = write_topk(load_recfound(given.run, given.backbone, given.data_path), given.out, given.k)
+    check_path(given.out)
+    count = write_topk(load(given), given.out, given.k)
     print(f"{given.out}: the {given.k} best items of {count:,} users")
     return 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from recbole_recfound.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_recfound.serving.recommender import Recommender
 
 
 class Words(argparse.ArgumentParser):
@@ -25,9 +28,30 @@ class Words(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}; {self.format_usage().strip()}")
 
     def add_loading(self) -> None:
-        """Add the options of `load_recfound`."""
+        """Add the options with which `load` loads the run."""
         self.add_argument("--backbone", help="name or folder of the backbone (default: that of the run)")
         self.add_argument("--data_path", help="where data sets lie (default: where they were for the run)")
+        self.add_argument(
+            "--cold_items", action="store_true", help="recommend items of .item without interactions too, by their text"
+        )
+
+
+def load(given: argparse.Namespace) -> Recommender:
+    """Load the run that a verb was given.
+
+    Args:
+        given: words of a parser with `add_loading`.
+
+    Raises:
+        ConfigError: no such run.
+        DataError: data or files are missing or damaged.
+    """
+    from recbole_recfound.quick_start import load_recfound
+
+    run = load_recfound(given.run, given.backbone, given.data_path)
+    if given.cold_items:
+        run.add_items([{run.item_field: token} for token in run.cold_items])
+    return run
 
 
 def tokens(text: str) -> list[str]:

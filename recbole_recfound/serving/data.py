@@ -17,25 +17,33 @@ from recbole_recfound.runtime.run_folder import CONFIG
 
 
 def splits_of(
-    folder: Path, checkpoint: BaseCheckpoint, changes: Mapping[str, Any], data_path: str | None = None
+    folder: Path,
+    checkpoint: BaseCheckpoint,
+    changes: Mapping[str, Any],
+    data_path: str | None = None,
+    dataset: str | None = None,
 ) -> Splits:
-    """Build the data sets of a run, with the settings of its model.
+    """Build the data sets of a run, or others for it, with the settings of its model.
 
     Args:
         folder: of the run.
         checkpoint: of its model, or of the base.
         changes: settings of the run over those of the model.
         data_path: where data sets lie; None: where they were for the run.
+        dataset: name of another data set; None: that of the run.
 
     Raises:
         DataError: the run's settings, or its data, are missing or damaged.
     """
     try:
         record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        dataset, data_path = record["dataset"], data_path or str(Path(record["data_path"]).parent)
+        dataset, data_path = dataset or record["dataset"], data_path or str(Path(record["data_path"]).parent)
+        repeatable = bool(record.get("repeatable"))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
+    if repeatable:
+        settings |= {"repeatable": True, "mask_history": False}
     config = Config(checkpoint.model, dataset, None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])
     return build_splits(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from recbole_recfound.data.padding import pad
 from recbole_recfound.data.split.history_dataset import RecFoundDataset, history_fields
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
+from recbole_recfound.serving.evaluate import Evaluation, protocol_of
 from recbole_recfound.serving.histories import UserHistories, item_ids
-from recbole_recfound.serving.recommender import Domains, Recommender, Rows
+from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
 
 
 class DomainRecommender(Recommender):
@@ -29,16 +32,17 @@ class DomainRecommender(Recommender):
     Args:
         model: IAK, in eval.
         splits: the data: features and histories of users.
+        valid_metric: metric by which the run chose its kernels.
     """
 
-    def __init__(self, model: IAK, splits: Splits) -> None:
-        self.model, self.splits = model.eval(), splits
+    def __init__(self, model: IAK, splits: Splits, valid_metric: str) -> None:
+        self.model, self.splits, self.valid_metric = model.eval(), splits, valid_metric
         self.device = splits.config["device"]
         self.data = data = splits.train_set
         catalogue = catalogue_of(splits.config, data)
         ids = item_ids(data)
         texts = ["", *(catalogue.sentence_of(catalogue.row_of[token]) for token in ids)]
-        super().__init__(ids, texts, data.iid_field, data.uid_field, bool(splits.config["mask_history"]))
+        super().__init__(ids, texts, data.iid_field, data.uid_field, not splits.config.repeats)
         self.known = UserHistories.of(splits)
         self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
         self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or isinstance(data, RecFoundDataset)
@@ -58,12 +62,38 @@ class DomainRecommender(Recommender):
     def _history_of(self, user_id: int) -> np.ndarray:
         return self.known.histories.of(user_id)
 
+    @one_at_a_time
+    def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
+        """Score the test part of the run's data; see `Recommender.evaluate`.
+
+        Args:
+            dataset: that of the run, or None.
+            data_path: that of loading, or None.
+        """
+        config = self.splits.config
+        own = dataset in (None, config["dataset"])
+        if not own or (data_path and Path(data_path).resolve() != Path(config["data_path"]).resolve().parent):
+            raise ConfigError(
+                f"evaluate: the base {config['model']} knows users and items of {config['dataset']} by their ids: load "
+                "the run with data_path= and evaluate it on these data"
+            )
+        scorer = DomainScorer(
+            self.model.base,
+            self.model.domains,
+            self.splits.train_data,
+            {"test": self.splits.test_data},
+            self.valid_metric,
+        )
+        return Evaluation(protocol_of(self.splits), scorer.metrics(scorer.collect(self.model, "test"), "test"))
+
     def _scores(self, rows: Rows, domains: Domains) -> torch.Tensor:
         if not self.reads_items:
             scores = self.model.full_sort_predict(self._placed(self._interaction(rows), domains))
             return scores.view(len(rows), self.data.item_num)
         first = self.model.domains[0].text
-        return torch.stack([self._all_items(rows.take(row), _of_row(domains, first, row)) for row in range(len(rows))])
+        return torch.stack(
+            [self._all_items(rows.take(slice(row, row + 1)), _of_row(domains, first, row)) for row in range(len(rows))]
+        )
 
     def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
         batch = self._interaction(rows)

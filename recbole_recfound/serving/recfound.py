@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from recbole_recfound.backbone import full_precision
 from recbole_recfound.data.collate import RECORD
-from recbole_recfound.data.multi_task import USERS
+from recbole_recfound.data.multi_task import USERS, catalogue_of
 from recbole_recfound.data.padding import pad
 from recbole_recfound.data.record_pairs import text_tensors
+from recbole_recfound.data.split.protocol import check_topk
 from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import Catalogue, ItemTexts, TokenTable
@@ -23,11 +25,17 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.data import splits_of
-from recbole_recfound.serving.histories import FILE, UserHistories
-from recbole_recfound.serving.recommender import Domains, Recommender, Rows
+from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
+from recbole_recfound.serving.histories import FILE, UserHistories, item_ids
+from recbole_recfound.serving.index import SAMPLE, ApproximateIndex, approximates
+from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
 
 BATCH = 64
 """Histories or texts encoded at once."""
+MOST_LEFT_OUT = 1_000
+"""Most excluded items for which an approximate search is worth while: it must find that many more."""
+QUERIES = "Q2I"
+"""Task whose route ranks items for free text."""
 
 
 class RecFoundRecommender(Recommender):
@@ -50,9 +58,11 @@ class RecFoundRecommender(Recommender):
             ["", *(self.catalogue.sentence_of(index) for index in indices)],
             settings["ITEM_ID_FIELD"],
             settings["USER_ID_FIELD"],
-            bool(settings["mask_history"]),
+            not settings["repeatable"],
         )
         self._known: UserHistories | None = None
+        self._index: ApproximateIndex | None = None
+        self._text_table: torch.Tensor | None = None
         self._generator: Generator | None = None
 
     # Ranking ----------------------------------------------------------------------------------------------------------
@@ -62,6 +72,51 @@ class RecFoundRecommender(Recommender):
         users = self._user_vectors(rows.histories)
         with full_precision(self.device):
             return users @ self.model.item_vectors().T
+
+    def _best(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> tuple[torch.Tensor, torch.Tensor]:
+        """Search a large catalogue approximately, except for a choice among few; see `Recommender._best`."""
+        left_out = int((~allowed).sum())
+        if not approximates(len(self.tokens)) or left_out > k + MOST_LEFT_OUT:
+            return super()._best(rows, k, allowed, domains)
+        index = self._approximate()
+        if not index.worthwhile:
+            return super()._best(rows, k, allowed, domains)
+        self._refuse_domains(domains)
+        longest = max(map(len, rows.histories)) if self.masks_history else 0
+        scores, ids = index.search(self._user_vectors(rows.histories), k + left_out + longest)
+        scores[(ids < 0) | ~allowed[ids]] = -torch.inf
+        if self.masks_history:
+            for row, history in enumerate(rows.histories):
+                scores[row, torch.isin(ids[row], torch.from_numpy(history))] = -torch.inf
+        best = scores.topk(k, dim=1)
+        return best.values, ids.gather(1, best.indices)
+
+    def _approximate(self) -> ApproximateIndex:
+        """Return the index of all item vectors, built on first use and after items were added."""
+        if self._index is None:
+            vectors = self.model.item_vectors()
+            rng = np.random.default_rng(0)
+            items = rng.integers(1, len(self.tokens), size=(SAMPLE, 4))
+            index = ApproximateIndex(vectors, self._user_vectors(list(items)))
+            found = f"{len(self.tokens) - 1:,} items: faiss reads {index.probes} of {index.lists} lists and finds"
+            search = "used" if index.worthwhile else "not used: exact search is as fast"
+            print(f"{found} {index.recall:.1%} of the exact ten best ({search})", flush=True)
+            self._index = index
+        return self._index
+
+    def _text_scores(self, texts: Sequence[str]) -> torch.Tensor:
+        if QUERIES not in self.model.parts.tasks:
+            known = ", ".join(self.model.parts.tasks)
+            raise ConfigError(f"query: the run was not trained on {QUERIES} (free text to items) but on {known}")
+        self._check_histories()
+        vectors = []
+        for start in range(0, len(texts), BATCH):
+            some = [str(text) for text in texts[start : start + BATCH]]
+            vectors.append(self.model.encode(QUERIES, *self.collator.queries([QUERIES] * len(some), some)).float())
+        if self._text_table is None:
+            self._text_table = self.model.text_vectors(QUERIES).float()
+        with full_precision(self.device):
+            return torch.cat(vectors) @ self._text_table.T
 
     def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
         self._refuse_domains(domains)
@@ -77,6 +132,74 @@ class RecFoundRecommender(Recommender):
             lengths = torch.tensor([len(history) for history in some], device=self.device)
             vectors.append(self.model.user_vectors(items, lengths).float())
         return torch.cat(vectors)
+
+    @one_at_a_time
+    def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
+        """Score the test part of the run's data or of others; see `Recommender.evaluate`.
+
+        An item of other data is one of the run's if token and text are the same; any other is ranked by its text.
+
+        Args:
+            dataset: name of the data set; None: that of the run.
+            data_path: where data sets lie; None: where they were for the run.
+        """
+        self._check_histories()
+        checkpoint = read_base(self.saved.folder, False)
+        changes = {"seed": checkpoint.seed}
+        splits = splits_of(self.saved.folder, checkpoint, changes, data_path or self.data_path, dataset)
+        check_topk(splits)
+        items = catalogue_of(splits.config, splits.train_set)
+        place, new = self._places(items, list(item_ids(splits.train_set)))
+        known = splits.known_at_test
+        with self._with_items(new), full_precision(self.device):
+            vectors = self.model.item_vectors()[torch.from_numpy(place)]
+            metrics = rank_test(
+                splits, lambda users: self._user_vectors([place[known.of(user)] for user in users.tolist()]) @ vectors.T
+            )
+        return Evaluation(protocol_of(splits), metrics, len(new))
+
+    def _places(self, items: Catalogue, tokens: Sequence[str]) -> tuple[np.ndarray, Catalogue]:
+        """Find the items of other data among those of the run.
+
+        Args:
+            items: catalogue of the other data.
+            tokens: its ranked items.
+
+        Returns:
+            Item id of each token, int64 [1 + tokens] with 0 for the padding, and the items that the run does not have,
+            whose ids follow those of the run. An item is the run's if token and text are the same.
+        """
+        fields = set(self.catalogue.fields)
+        shared = [{name: value for name, value in values.items() if name in fields} for values in items.values]
+        as_here = Catalogue(items.tokens, self.catalogue.fields, shared, len(items))
+        place, rows = [0], list[int]()
+        for token in tokens:
+            row, own = items.row_of[token], self.item_ids.get(token)
+            if own is None or self.texts[own] != as_here.sentence_of(row):
+                own = len(self.tokens) + len(rows)
+                rows.append(row)
+            place.append(own)
+        new = Catalogue(
+            [items.tokens[row] for row in rows], items.fields, [items.values[row] for row in rows], len(rows)
+        )
+        return np.array(place, dtype=np.int64), new
+
+    @contextmanager
+    def _with_items(self, items: Catalogue) -> Iterator[None]:
+        """Rank further items for a while.
+
+        Args:
+            items: the further ones; their ids follow those of the run.
+        """
+        model, collator = self.model, self.collator
+        kept = model.item_table.fixed, model.parts, model.n_items, model.history.source, collator.texts
+        try:
+            self._append(items)
+            yield
+        finally:
+            model.item_table.fixed, model.parts, model.n_items, model.history.source, collator.texts = kept
+            model.eval()  # drops the vectors of the further items
+            self._index = self._text_table = None
 
     def _check_histories(self) -> None:
         if not self.model.parts.ranks:
@@ -125,7 +248,7 @@ class RecFoundRecommender(Recommender):
 
     # Embeddings -------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @one_at_a_time
     def embed_user(self, history: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
         """Embed one history, or several.
 
@@ -142,7 +265,7 @@ class RecFoundRecommender(Recommender):
         rows = self._rows([history] if one else history, by_user=False)
         return self._user_vectors(rows.histories).cpu()
 
-    @torch.no_grad()
+    @one_at_a_time
     def embed_items(self, texts: Sequence[str], task: str = USERS) -> torch.Tensor:
         """Embed texts of items as the queries of an embedding task are ranked against them.
 
@@ -174,48 +297,63 @@ class RecFoundRecommender(Recommender):
 
     # New items --------------------------------------------------------------------------------------------------------
 
-    def add_items(self, records: Sequence[Mapping[str, Any]]) -> None:
+    @property
+    def cold_items(self) -> list[str]:
+        """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them."""
+        return [token for token in self.catalogue.tokens if token not in self.item_ids]
+
+    @one_at_a_time
+    def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add items, which can be recommended at once; nothing is trained.
 
         Their vectors come from their text alone: where items also have a trained id vector, that part is zero.
 
         Args:
             records: the id field and columns of `.item` for each item; columns that describe no item in this run are
-                ignored.
+                ignored. Of one of the `cold_items` the id is enough.
 
         Raises:
             ConfigError: a record without an id, a known token, or a model that was trained without item text.
         """
         self._check_histories()
+        records = list(records)
         tokens = [str(record[self.item_field]) for record in records if record.get(self.item_field)]
         known = [token for token in tokens if token in self.item_ids]
         if len(tokens) != len(records) or known or len(set(tokens)) != len(tokens):
             problem = f"token {known[0]!r} is known already" if known else "each record needs an id of its own"
             raise ConfigError(f"add_items: {self.item_field}: {problem}")
-        if not records:
-            return
         fields = self.catalogue.fields
-        values = [
-            {name: str(record[name]).strip() for name in fields if str(record.get(name) or "").strip()}
-            for record in records
-        ]
+        cold = dict.fromkeys(self.cold_items)
+        values = []
+        for token, record in zip(tokens, records, strict=True):
+            known_values = dict(self.catalogue.values[self.catalogue.row_of[token]]) if token in cold else {}
+            given = {name: str(record[name]).strip() for name in fields if str(record.get(name) or "").strip()}
+            values.append(known_values | given)
         new = Catalogue(tokens, fields, values, len(tokens))
+        self._append(new)
+        for row, token in enumerate(tokens):
+            self.item_ids[token] = len(self.tokens)
+            self.tokens.append(token)
+            self.texts.append(new.sentence_of(row))
+
+    def _append(self, items: Catalogue) -> None:
+        """Give further items vectors and texts behind those of the run."""
+        if not len(items):
+            return
         titles, sentences = (
-            [text_of(index) for index in range(len(tokens))] for text_of in (new.title_of, new.sentence_of)
+            [text_of(index) for index in range(len(items))] for text_of in (items.title_of, items.sentence_of)
         )
         table = self._tokenized(sentences)
         vectors = self.model.vectors_of_texts(table)
         texts: ItemTexts = self.collator.texts.extended(titles, sentences, self.collator.tokenizer)
         self.model.add_item_vectors(vectors, table)
+        self._index = self._text_table = None
         self.collator.texts = texts
-        self.model.history.source = self.model.history.source.extended(texts, len(tokens))
-        for token, sentence in zip(tokens, sentences, strict=True):
-            self.item_ids[token] = len(self.tokens)
-            self.tokens.append(token)
-            self.texts.append(sentence)
+        self.model.history.source = self.model.history.source.extended(texts, len(items))
 
     # Answers ----------------------------------------------------------------------------------------------------------
 
+    @one_at_a_time
     def generate(self, task: str, **fields: Any) -> str:
         """Generate the answer of a generative task.
 

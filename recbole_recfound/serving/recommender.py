@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.serving.evaluate import Evaluation
 
 Recommendation = tuple[str, str, float]
 """Item token, text and score."""
+SCORES = 1 << 24
+"""Scores computed at a time: 64 MiB, whatever the number of users and items."""
 Domains = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
 """Domains of rows: names of the first type of domain, or names by type (as typed in `domain`)."""
 
@@ -33,19 +39,41 @@ class Rows:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, row: int) -> Rows:
-        """Return one row."""
-        return Rows([self.histories[row]], self.users[[row]])
+    def take(self, part: slice) -> Rows:
+        """Return some rows."""
+        return Rows(self.histories[part], self.users[part])
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def one_at_a_time(
+    method: Callable[Concatenate[Any, P], R],
+) -> Callable[Concatenate[Any, P], R]:
+    """Answer a request without gradients, while no other thread reads or changes the model.
+
+    Args:
+        method: of a `Recommender`.
+    """
+
+    @functools.wraps(method)
+    def answer(self: Recommender, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock, torch.no_grad():
+            return method(self, *args, **kwargs)
+
+    return answer
 
 
 class Recommender(ABC):
-    """A model that is queried by tokens.
+    """A model that is queried by tokens, from any number of threads.
 
     Args:
         item_ids: item id of each token, 1 to the number of items.
         texts: text of each item id (index 0 is the padding).
         item_field, user_field: names of the columns, for messages.
-        masks_history: leave out of recommendations what a history holds.
+        masks_history: leave out of recommendations what a history holds: all data but those whose users take an item
+            again and again (`repeatable`).
     """
 
     def __init__(
@@ -55,6 +83,20 @@ class Recommender(ABC):
         self.tokens = ["", *item_ids]
         self.item_field, self.user_field = item_field, user_field
         self.masks_history = masks_history
+        self._lock = threading.RLock()
+
+    @abstractmethod
+    def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
+        """Score the test part of a data set, split and masked by the settings of the run.
+
+        Args:
+            dataset: name of the data set; None: that of the run.
+            data_path: where data sets lie; None: where they were for the run.
+
+        Raises:
+            ConfigError: the run cannot be scored on these data.
+            DataError: they are missing or malformed.
+        """
 
     # What a model answers ---------------------------------------------------------------------------------------------
 
@@ -82,19 +124,61 @@ class Recommender(ABC):
     def _history_of(self, user_id: int) -> np.ndarray:
         """Return the whole history of a user as item ids, oldest first."""
 
+    @property
+    def cold_items(self) -> list[str]:
+        """Tokens of items without any interaction, which are not recommended unless `add_items` adds them."""
+        return []
+
+    def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add items, which can be recommended at once; nothing is trained.
+
+        Args:
+            records: the id field and columns of `.item` for each item.
+
+        Raises:
+            ConfigError: a record without an id, a known token, or a model that does not read the text of items.
+        """
+        if list(records):
+            raise ConfigError("add_items: this model knows items by their ids, so that a new one has no vector")
+
     def _check_histories(self) -> None:
         """Raise where the model reads users by their ids, so that a history says nothing to it."""
+
+    def _text_scores(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the scores of all items for free texts, float32 [B, num_items].
+
+        Raises:
+            ConfigError: the model reads no texts.
+        """
+        raise ConfigError("query: this model reads no texts: give a history of item tokens or user=TOKEN")
+
+    def _best(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores and item ids of the best items, [B, k] each, on the host; -inf where there are fewer.
+
+        Args:
+            rows: users or histories.
+            k: items for each row, at most the number of allowed items.
+            allowed: bool [num_items].
+            domains: of the rows.
+        """
+        scores = self._scores(rows, domains).float().cpu().masked_fill(~allowed, -torch.inf)
+        if self.masks_history:
+            for row, history in enumerate(rows.histories):
+                scores[row, torch.from_numpy(history)] = -torch.inf
+        best = scores.topk(k, dim=1)
+        return best.values, best.indices
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def recommend(
         self,
-        history: Sequence[str] | None = None,
+        history: Iterable[str] | None = None,
         *,
         user: str | None = None,
+        query: str | None = None,
         k: int = 10,
-        exclude: Collection[str] = (),
-        candidates: Collection[str] | None = None,
+        exclude: Iterable[str] = (),
+        candidates: Iterable[str] | None = None,
         domains: str | Mapping[str, str | None] | None = None,
     ) -> list[Recommendation]:
         """Recommend items to one user.
@@ -102,36 +186,43 @@ class Recommender(ABC):
         Args:
             history: item tokens, oldest first.
             user: token of a known user, instead of a history.
+            query: free text, instead of a history, for a run that was trained on queries (Q2I).
             k: most items returned; capped by the number of candidates.
             exclude: item tokens that are left out, besides those of the history where the run masks them.
             candidates: item tokens to choose from; None: all items.
-            domains: for IAK, the user's domain, or domains by type.
+            domains: for a run with kernels of domains, the user's domain, or domains by type.
 
         Returns:
             Item token, text and score of each item, best first.
 
         Raises:
-            ConfigError: unknown tokens, neither or both of `history` and `user`, or an empty list.
+            ConfigError: unknown tokens, not exactly one of `history`, `user` and `query`, or an empty list.
         """
-        if (history is None) == (user is None):
-            raise ConfigError("recommend: give either a history of item tokens or user=TOKEN")
+        if sum(given is not None for given in (history, user, query)) != 1:
+            raise ConfigError("recommend: give either a history of item tokens, user=TOKEN or query=TEXT")
         named: Domains = [domains] if isinstance(domains, str) else None
         if isinstance(domains, Mapping):
             named = {kind: [name] for kind, name in domains.items()}
-        histories, users = None if history is None else [history], None if user is None else [user]
-        return self.recommend_batch(histories, users=users, k=k, exclude=exclude, candidates=candidates, domains=named)[
-            0
-        ]
+        return self.recommend_batch(
+            None if history is None else [history],
+            users=None if user is None else [user],
+            queries=None if query is None else [query],
+            k=k,
+            exclude=exclude,
+            candidates=candidates,
+            domains=named,
+        )[0]
 
-    @torch.no_grad()
+    @one_at_a_time
     def recommend_batch(
         self,
-        histories: Sequence[Sequence[str]] | None = None,
+        histories: Iterable[Iterable[str]] | None = None,
         *,
-        users: Sequence[str] | None = None,
+        users: Iterable[str] | None = None,
+        queries: Iterable[str] | None = None,
         k: int = 10,
-        exclude: Collection[str] = (),
-        candidates: Collection[str] | None = None,
+        exclude: Iterable[str] = (),
+        candidates: Iterable[str] | None = None,
         domains: Domains = None,
     ) -> list[list[Recommendation]]:
         """Recommend items to several users in one pass; see `recommend`.
@@ -139,50 +230,62 @@ class Recommender(ABC):
         Args:
             histories: item tokens of each user, oldest first.
             users: tokens of known users, instead of histories.
+            queries: free texts, instead of histories.
             k: most items returned for each row.
             exclude: item tokens that are left out of every row.
             candidates: item tokens to choose from; None: all items.
-            domains: for IAK, the domain of each row, or a list for each type of domain.
+            domains: for a run with kernels of domains, the domain of each row, or a list for each type of domain.
 
         Raises:
             ConfigError: see `recommend`.
         """
-        if k < 1:
-            raise ConfigError(f"recommend: k: got {k}, expected at least 1")
-        if (histories is None) == (users is None):
-            raise ConfigError("recommend: give either histories of item tokens or users=[TOKEN, ...]")
-        rows = self._rows(histories or users or [], by_user=histories is None)
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+            raise ConfigError(f"recommend: k: got {k}, expected a whole number of at least 1")
+        if sum(given is not None for given in (histories, users, queries)) != 1:
+            raise ConfigError(
+                "recommend: give either histories of item tokens, users=[TOKEN, ...] or queries=[TEXT, ...]"
+            )
         allowed = torch.ones(len(self.tokens), dtype=torch.bool)
         if candidates is not None:
             allowed.zero_()
-            allowed[self._items(list(candidates))] = True
+            allowed[self._items(candidates)] = True
         allowed[0] = False
-        if len(exclude):
-            allowed[self._items(list(exclude))] = False
-        scores = self._scores(rows, domains).float().cpu().masked_fill(~allowed, -torch.inf)
-        if self.masks_history:
-            for row, history in enumerate(rows.histories):
-                scores[row, torch.from_numpy(history)] = -torch.inf
-        best = scores.topk(min(k, int(allowed.sum())), dim=1)
+        allowed[self._items(exclude, allow_empty=True)] = False
+        k = min(int(k), int(allowed.sum()))
+        if queries is not None:
+            texts = self._list("query", queries)
+            scores = self._text_scores(texts).float().cpu().masked_fill(~allowed, -torch.inf)
+            return self._named(*scores.topk(k, dim=1))
+        rows = self._rows(users if histories is None else histories, by_user=histories is None)
+        size = max(1, SCORES // len(self.tokens))
+        found: list[list[Recommendation]] = []
+        for start in range(0, len(rows), size):
+            # Open at the end, so that a list of domains that is too long is noticed.
+            part = slice(start, start + size if start + size < len(rows) else None)
+            found += self._named(*self._best(rows.take(part), k, allowed, _of_rows(domains, part)))
+        return found
+
+    def _named(self, scores: torch.Tensor, items: torch.Tensor) -> list[list[Recommendation]]:
+        """Return tokens, texts and scores of item ids [B, k]."""
         return [
             [
                 (self.tokens[item], self.texts[item], score)
-                for item, score in zip(items, values, strict=True)
+                for item, score in zip(ids, values, strict=True)
                 if score > -torch.inf
             ]
-            for items, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            for ids, values in zip(items.tolist(), scores.tolist(), strict=True)
         ]
 
-    @torch.no_grad()
+    @one_at_a_time
     def score(
-        self, users_or_histories: Sequence[str] | Sequence[Sequence[str]], items: Sequence[str], domains: Domains = None
+        self, users_or_histories: Iterable[str] | Iterable[Iterable[str]], items: Iterable[str], domains: Domains = None
     ) -> torch.Tensor:
         """Score pairs of a user and an item.
 
         Args:
             users_or_histories: user tokens, or a history of item tokens for each row.
             items: one item token per row.
-            domains: for IAK, the domain of each row, or a list for each type of domain.
+            domains: for a run with kernels of domains, the domain of each row, or a list for each type of domain.
 
         Returns:
             float32 [rows].
@@ -190,44 +293,53 @@ class Recommender(ABC):
         Raises:
             ConfigError: unknown tokens, or lists of different length.
         """
-        by_user = isinstance(users_or_histories, str) or all(isinstance(row, str) for row in users_or_histories)
-        rows, ids = self._rows(users_or_histories, by_user), self._items(items)
+        given = users_or_histories if isinstance(users_or_histories, str) else list(users_or_histories)
+        by_user = isinstance(given, str) or all(isinstance(row, str) for row in given)
+        rows, ids = self._rows(given, by_user), self._items(items)
         if len(rows) != len(ids):
             raise ConfigError(f"score: got {len(rows)} users and {len(ids)} items, expected one of each per row")
         return self._pair_scores(rows, ids, domains).float().cpu()
 
     # Tokens -----------------------------------------------------------------------------------------------------------
 
-    def _rows(self, given: Sequence[Any], by_user: bool) -> Rows:
+    def _rows(self, given: Iterable[Any], by_user: bool) -> Rows:
         if by_user:
             users = np.array([self._known_user(user) for user in self._list(self.user_field, given)], dtype=np.int64)
             return Rows([self._history_of(user) for user in users.tolist()], users)
         self._check_histories()
-        if not len(given):
-            raise ConfigError(f"{self.item_field}: got no history, expected one per row")
         histories = [self._items(history, allow_empty=True) for history in given]
+        if not histories:
+            raise ConfigError(f"{self.item_field}: got no history, expected one per row")
         return Rows(histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
-        user_id = self._user_id(user)
+        user_id = self._user_id(user) if isinstance(user, str) else None
         if not user_id:
             hint = "" if isinstance(user, str) else " (tokens are text)"
             raise ConfigError(f"{self.user_field}: unknown token {user!r}{hint}")
         return user_id
 
-    def _items(self, tokens: Sequence[str], allow_empty: bool = False) -> np.ndarray:
+    def _items(self, tokens: Iterable[str], allow_empty: bool = False) -> np.ndarray:
         """Return the item ids of tokens, int64 [n]."""
         tokens = self._list(self.item_field, tokens, allow_empty)
-        unknown = [token for token in tokens if token not in self.item_ids]
+        unknown = [token for token in tokens if not isinstance(token, str) or token not in self.item_ids]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             hint = "" if isinstance(unknown[0], str) else " (tokens are text)"
             raise ConfigError(f"{self.item_field}: unknown token {unknown[0]!r}{more}{hint}")
         return np.array([self.item_ids[token] for token in tokens], dtype=np.int64)
 
-    def _list(self, field: str, tokens: Sequence[str], allow_empty: bool = False) -> Sequence[str]:
-        if isinstance(tokens, str):
+    def _list(self, field: str, tokens: Iterable[str], allow_empty: bool = False) -> list[str]:
+        if isinstance(tokens, str) or not isinstance(tokens, Iterable):
             raise ConfigError(f"{field}: got {tokens!r}, expected a list of tokens, as in [{tokens!r}]")
-        if not len(tokens) and not allow_empty:
-            raise ConfigError(f"{field}: got an empty list, expected at least one token")
-        return tokens
+        found = list(tokens)
+        if not found and not allow_empty:
+            raise ConfigError(f"{field}: got an empty list, expected at least one entry")
+        return found
+
+
+def _of_rows(domains: Domains, part: slice) -> Domains:
+    """Return the domains of some rows."""
+    if isinstance(domains, Mapping):
+        return {kind: names[part] for kind, names in domains.items()}
+    return None if domains is None else domains[part]

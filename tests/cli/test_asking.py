@@ -1,6 +1,9 @@
-"""Commands that ask a finished run: recommend, topk and info."""
+"""Commands that ask a finished run: recommend, topk, evaluate and info."""
 
 import csv
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,43 @@ def test_topk(run, tmp_path, capsys):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_topk_as_parquet(run, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    assert main(["topk", run, "--out", str(tmp_path / "best.csv"), "--k", "3"]) == 0
+    assert main(["topk", run, "--out", str(tmp_path / "best.parquet"), "--k", "3"]) == 0
+    plain = pandas.read_csv(tmp_path / "best.csv", dtype={"user": str, "item": str})
+    table = pandas.read_parquet(tmp_path / "best.parquet")
+    assert table["score"].dtype == "float32"
+    for column in ("user", "rank", "item"):
+        assert table[column].tolist() == plain[column].tolist()
+    assert (table["score"] - plain["score"]).abs().max() < 1e-5
+
+
+def test_cold_items_are_recommended_when_asked_for(run, tiny_path, tmp_path, capsys):
+    loaded = load_recfound(run)
+    cold = loaded.cold_items
+    assert cold and not set(cold) & set(loaded.item_ids)
+    everything = str(len(loaded.tokens) + len(cold))
+    assert main(["recommend", run, "--history", "50", "--k", everything]) == 0
+    assert not set(cold) & {line.split("\t")[0] for line in capsys.readouterr().out.splitlines()}
+    assert main(["recommend", run, "--history", "50", "--k", everything, "--cold_items"]) == 0
+    lines = dict(line.split("\t")[::2] for line in capsys.readouterr().out.splitlines())
+    for token in cold:
+        assert lines[token] == loaded.catalogue.sentence_of(loaded.catalogue.row_of[token])
+
+
+def test_evaluate(run, tiny_path, tmp_path, capsys):
+    assert main(["evaluate", run]) == 0
+    out = capsys.readouterr().out
+    expected = json.loads((Path(run) / "results.json").read_text())["rows"][-1]["metrics"]
+    for name, value in expected.items():
+        assert f"{name:<14}{value:.4f}" in out
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_path, moved)
+    assert main(["evaluate", run, "--data_path", str(moved)]) == 0
+    assert "new to the run" not in (again := capsys.readouterr().out) and again == out
+
+
 def test_info(run, capsys):
     assert main(["info", run]) == 0
     out = capsys.readouterr().out
@@ -65,11 +105,16 @@ def test_info(run, capsys):
     ("words", "said"),
     [
         (["recommend"], "the following arguments are required: RUN"),
-        (["recommend", "RUN", "--history", "1", "--user", "1"], "give either --history=TOKENS or --user=TOKEN"),
-        (["recommend", "RUN"], "give either --history=TOKENS or --user=TOKEN"),
+        (
+            ["recommend", "RUN", "--history", "1", "--user", "1"],
+            "give either --history=TOKENS, --user=TOKEN or --query=TEXT",
+        ),
+        (["recommend", "RUN"], "give either --history=TOKENS, --user=TOKEN or --query=TEXT"),
         (["recommend", "RUN", "--history", "1", "--k", "x"], "argument --k: invalid int value: 'x'"),
         (["recommend", "RUN", "--history", "none"], "unknown token 'none'"),
-        (["topk", "RUN", "--out", "best.parquet"], "expected a name that ends in .csv"),
+        (["topk", "RUN", "--out", "best.txt"], "expected a name that ends in .csv or .parquet"),
+        (["topk", "RUN", "--out", "nowhere/best.csv"], "there is no folder"),
+        (["recommend", "RUN", "--query", "fish"], "query: the run was not trained on Q2I"),
         (["topk", "RUN"], "the following arguments are required: --out"),
         (["info", "nowhere"], "nowhere is not a folder"),
     ],

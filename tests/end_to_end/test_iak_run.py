@@ -121,6 +121,20 @@ def test_what_is_loaded_is_what_was_tested(finished):
     }
 
 
+def test_a_finished_run_is_evaluated_again(finished, tmp_path):
+    loaded = load_recfound(finished["run_dir"])
+    assert loaded.evaluate().metrics == {
+        key: value for key, value in finished["test_result"].items() if not key.startswith("weighted")
+    }
+    with pytest.raises(ConfigError, match="knows users and items of tiny by their ids"):
+        loaded.evaluate("other")
+    with pytest.raises(ConfigError, match="knows items by their ids"):
+        loaded.add_items([{"item_id": "new"}])
+    assert loaded.cold_items == []
+    with pytest.raises(ConfigError, match="reads no texts"):
+        loaded.recommend(query="fish")
+
+
 def test_kernels_of_another_base_are_refused(finished, tmp_path):
     import shutil
 

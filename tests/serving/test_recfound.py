@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +16,9 @@ from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.task_vectors import TaskVectors
+from recbole_recfound.model.pretrained import read_base
+from recbole_recfound.serving.data import splits_of
 from recbole_recfound.system.recfound.system import RecFoundSystem
 
 MODES = {
@@ -138,6 +143,20 @@ def _lines(loaded, token):
     return [line for line in lines if json.loads(line)["token"] == token]
 
 
+def test_recboles_case_study_works_on_the_model_of_a_run(loaded, finished):
+    from recbole.utils.case_study import full_sort_topk
+
+    splits = splits_of(Path(finished), read_base(finished, False), {"seed": read_base(finished, False).seed})
+    users = ["1", "7", "12"]
+    ids = [splits.test_set.token2id("user_id", user) for user in users]
+    scores, items = full_sort_topk(ids, loaded.model, splits.test_data, k=5)
+    for user, row, values in zip(ids, items, scores, strict=True):
+        history = splits.test_set.id2token("item_id", splits.known_at_test.of(user))
+        best = loaded.recommend(list(map(str, history)), k=5)
+        assert list(splits.test_set.id2token("item_id", row)) == [token for token, *_ in best]
+        torch.testing.assert_close(values, torch.tensor([score for *_, score in best]), atol=1e-5, rtol=0)
+
+
 def test_embeddings(loaded):
     history = list(loaded.item_ids)[:3]
     one, several = loaded.embed_user(history), loaded.embed_user([history, history[:1]])
@@ -189,6 +208,111 @@ def test_text_vectors_of_known_items_are_theirs_where_ids_take_no_part(small_run
     torch.testing.assert_close(loaded.embed_items(texts), loaded.model.item_vectors()[1:6], atol=2e-4, rtol=0)
 
 
+def test_a_query_ranks_items_as_the_test_of_its_task_does(loaded):
+    texts = ["a film about fish", loaded.texts[3]]
+    best = loaded.recommend_batch(queries=texts, k=len(loaded.tokens))
+    items = loaded.embed_items(loaded.texts[1:], task="Q2I")
+    vectors = TaskVectors(loaded.model, loaded.collator).queries("Q2I", texts)
+    expected = vectors @ items.T
+    for row, scores in zip(best, expected, strict=True):
+        found = torch.tensor([score for *_, score in sorted(row, key=lambda one: loaded.item_ids[one[0]])])
+        torch.testing.assert_close(found, scores, atol=1e-5, rtol=0)
+    again = loaded.recommend(query=texts[0], k=2, exclude=[best[0][0][0]])
+    assert [token for token, *_ in again] == [token for token, *_ in best[0][1:3]]
+    loaded.add_items([{"item_id": "new", loaded.catalogue.title: "a film about fish"}])
+    assert "new" in [token for token, *_ in loaded.recommend(query=texts[0], k=len(loaded.tokens))]
+
+
+def test_a_cold_item_needs_only_its_id(loaded):
+    token = loaded.cold_items[0]
+    loaded.add_items([{"item_id": token}])
+    assert loaded.texts[-1] == loaded.catalogue.sentence_of(loaded.catalogue.row_of[token])
+    assert token not in loaded.cold_items and loaded.recommend([], candidates=[token])[0][0] == token
+
+
+def test_requests_may_be_generators(loaded):
+    items = list(loaded.item_ids)[:4]
+    histories = [items[:2], items[2:]]
+    expected = loaded.recommend_batch(histories, k=3)
+    assert loaded.recommend_batch((iter(history) for history in histories), k=np.int64(3)) == expected
+    users = loaded.known_users()[:2]
+    assert loaded.recommend_batch(users=iter(users)) == loaded.recommend_batch(users=users)
+    torch.testing.assert_close(loaded.score(iter(users), iter(items[:2])), loaded.score(users, items[:2]))
+
+
+def test_parts_of_a_large_request_are_answered_alike(loaded, monkeypatch):
+    histories = [[token] for token in list(loaded.item_ids)[:7]]
+    expected = loaded.recommend_batch(histories, k=3)
+    monkeypatch.setattr("recbole_recfound.serving.recommender.SCORES", 3 * len(loaded.tokens))
+    found = loaded.recommend_batch(histories, k=3)
+    assert [[token for token, *_ in row] for row in found] == [[token for token, *_ in row] for row in expected]
+
+
+def test_threads_that_ask_while_items_are_added(loaded):
+    history, count = list(loaded.item_ids)[:3], 12
+    before = loaded.recommend(history, k=10_000)
+
+    def ask(number):
+        if number % 3 == 0:
+            loaded.add_items([{"item_id": f"new-{number}", loaded.catalogue.title: f"Film {number}"}])
+        return loaded.recommend(history, k=10_000)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(count)))
+    for answer in answers:
+        kept = {token: score for token, _, score in answer if not token.startswith("new-")}
+        assert kept == pytest.approx({token: score for token, _, score in before}, abs=1e-6)
+    assert len(loaded.recommend(history, k=10_000)) == len(before) + 4
+
+
+def test_a_large_catalogue_is_searched_with_faiss(loaded, monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    histories = [list(loaded.item_ids)[start : start + 3] for start in range(6)]
+    known = loaded.tokens[1:6]
+    exact = [
+        loaded.recommend_batch(histories, k=5),
+        loaded.recommend_batch(histories, k=5, exclude=known),
+        loaded.recommend_batch(histories, k=5, candidates=known),
+    ]
+    monkeypatch.setattr("recbole_recfound.serving.index.EXACT_ITEMS", 10)
+    monkeypatch.setattr("recbole_recfound.serving.index.MOST_PROBES", 1.0)
+    monkeypatch.setattr("recbole_recfound.serving.index.RECALL", 1.0)
+    found = [
+        loaded.recommend_batch(histories, k=5),
+        loaded.recommend_batch(histories, k=5, exclude=known),
+        loaded.recommend_batch(histories, k=5, candidates=known),
+    ]
+    out = capsys.readouterr().out
+    assert "faiss reads" in out and "100.0% of the exact ten best (used)" in out and out.count("faiss") == 1
+    for expected, answers in zip(exact, found, strict=True):
+        for one, other in zip(expected, answers, strict=True):
+            assert [token for token, *_ in one] == [token for token, *_ in other]
+            assert [score for *_, score in one] == pytest.approx([score for *_, score in other], abs=1e-5)
+    loaded.add_items([{"item_id": "new", loaded.catalogue.title: "A Grand Day Out"}])
+    assert len(loaded.recommend(histories[0], k=10_000)) == len(loaded.tokens) - 1 - 3
+
+
+def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_path, tmp_path):
+    """One item gets another text: it is another item, though its token is known."""
+    expected = loaded.evaluate()
+    assert expected.new_items == 0
+    data = tmp_path / "tiny"
+    shutil.copytree(tiny_path / "tiny", data)
+    lines = (data / "tiny.item").read_text(encoding="utf-8").splitlines()
+    head = lines[0].split("\t")
+    ids, title = head.index("item_id:token"), head.index(f"{loaded.catalogue.title}:token_seq")
+    changed = [line.split("\t") for line in lines]
+    token = next(iter(loaded.item_ids))
+    next(cells for cells in changed if cells[ids] == token)[title] = "A film that nobody knows"
+    (data / "tiny.item").write_text("\n".join("\t".join(cells) for cells in changed), encoding="utf-8")
+    before = loaded.recommend([token], k=10_000)
+    found = loaded.evaluate(data_path=str(tmp_path))
+    assert found.new_items == 1 and found.metrics.keys() == expected.metrics.keys()
+    assert loaded.recommend([token], k=10_000) == before, "the run itself is as it was"
+    again = loaded.evaluate()
+    assert again.metrics == expected.metrics and again.new_items == 0
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -198,9 +322,15 @@ def test_text_vectors_of_known_items_are_theirs_where_ids_take_no_part(small_run
         (lambda run: run.recommend("12"), r"item_id: got '12', expected a list of tokens, as in \['12'\]"),
         (lambda run: run.recommend(user="nobody"), "user_id: unknown token 'nobody'"),
         (lambda run: run.recommend(user="[PAD]"), r"user_id: unknown token '\[PAD\]'"),
-        (lambda run: run.recommend(), "either a history of item tokens or user="),
-        (lambda run: run.recommend(["1"], user="1"), "either a history of item tokens or user="),
-        (lambda run: run.recommend(["1"], k=0), "k: got 0, expected at least 1"),
+        (lambda run: run.recommend(), "either a history of item tokens, user=TOKEN or query=TEXT"),
+        (lambda run: run.recommend(["1"], user="1"), "either a history of item tokens, user=TOKEN or query=TEXT"),
+        (lambda run: run.recommend(["1"], k=0), "k: got 0, expected a whole number of at least 1"),
+        (lambda run: run.recommend(["1"], k=2.5), "k: got 2.5, expected a whole number"),
+        (lambda run: run.recommend(["1"], k=True), "k: got True, expected a whole number"),
+        (lambda run: run.recommend([["1"]]), "unknown token"),
+        (lambda run: run.recommend(user=["1"]), "unknown token"),
+        (lambda run: run.recommend_batch([]), "got no history"),
+        (lambda run: run.recommend(query="x", user="1"), "either a history"),
         (lambda run: run.recommend(["1"], domains="F"), "no kernels of domains"),
         (lambda run: run.recommend(["1"], candidates=[]), "got an empty list"),
         (lambda run: run.score(["1", "2"], ["1"]), "got 2 users and 1 items"),

@@ -35,4 +35,4 @@ def load_iak(folder: Path, data_path: str | None = None) -> DomainRecommender:
     config = Config("IAK", splits.config["dataset"], None, {**document["settings"], **shared, "data_path": data_path})
     model = IAK(config, splits.train_set, base, document)
     load_kernels(model, document, tensors, base_hash(base, splits.config["model"]))
-    return DomainRecommender(model, splits)
+    return DomainRecommender(model, splits, config["valid_metric"])
