@@ -42,6 +42,7 @@ setup(
     # setuptools: the tests build a wheel
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
+        "export": ["sentence-transformers>=5.7", "onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
         "test": [
@@ -51,7 +52,11 @@ setup(
             "bert-score>=0.3.13",
             "faiss-cpu>=1.8",
             "hyperopt>=0.2.7",
+            "onnx>=1.18",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.5",
             "pyarrow>=14",
+            "sentence-transformers>=5.7",
         ],
         "quality": [
             "ruff>=0.17,<0.18",

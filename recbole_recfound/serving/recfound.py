@@ -26,6 +26,7 @@ from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
+from recbole_recfound.serving.export import export_run
 from recbole_recfound.serving.histories import FILE, UserHistories, item_ids
 from recbole_recfound.serving.index import SAMPLE, ApproximateIndex, approximates
 from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
@@ -200,6 +201,17 @@ class RecFoundRecommender(Recommender):
             model.item_table.fixed, model.parts, model.n_items, model.history.source, collator.texts = kept
             model.eval()  # drops the vectors of the further items
             self._index = self._text_table = None
+
+    @one_at_a_time
+    def export(self, task: str, form: str, out: str | Path) -> Path:
+        """Write one task in the format of another library; see `Recommender.export`.
+
+        Args:
+            task: name of a task of the run.
+            form: one of `FORMATS`.
+            out: folder to write; it must not exist.
+        """
+        return export_run(self.saved, self.model, task, form, out)
 
     def _check_histories(self) -> None:
         if not self.model.parts.ranks:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -97,6 +98,22 @@ class Recommender(ABC):
             ConfigError: the run cannot be scored on these data.
             DataError: they are missing or malformed.
         """
+
+    def export(self, task: str, form: str, out: str | Path) -> Path:
+        """Write one task in the format of another library; see `serving.export`.
+
+        Args:
+            task: name of a task of the run.
+            form: `peft`, `merged`, `sentence-transformers`, `index` or `onnx`.
+            out: folder to write; it must not exist.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: this model has no such form.
+        """
+        raise ConfigError("export: a run with a frozen base has no language model to export")
 
     # What a model answers ---------------------------------------------------------------------------------------------
 
