@@ -27,6 +27,7 @@ setup(
         "accelerate>=1.10,<2",
         "filelock>=3.12",
         "gguf>=0.10",
+        "huggingface-hub>=1.0",
         "safetensors>=0.4",
         "jinja2>=3.1",
         "matplotlib>=3.7",

@@ -16,6 +16,7 @@ from recbole_recfound.errors import ConfigError
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
+CARD = "README.md"
 # Keys that change how a run is carried out but not its results: they do not change its identity.
 _CIRCUMSTANCES = {
     "resume",

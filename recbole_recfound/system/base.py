@@ -13,6 +13,7 @@ from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_topk, with_side_files
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.report.card import render_card
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.system.request import Request
@@ -107,6 +108,15 @@ class System(ABC):
             results: the content of `results.json`.
         """
         return render_report(results)
+
+    def card(self, results: dict[str, Any], chosen: Row) -> str:
+        """Return the model card of the run, Markdown.
+
+        Args:
+            results: the content of `results.json`.
+            chosen: the row of `choose`.
+        """
+        return render_card(results, chosen.model)
 
     def discard(self) -> None:
         """Remove weights and checkpoints from the run folder (`saved=False`)."""

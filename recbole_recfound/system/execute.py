@@ -18,7 +18,7 @@ from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.run_folder import RESULTS, write_text
+from recbole_recfound.runtime.run_folder import CARD, RESULTS, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.base import System
 from recbole_recfound.system.registry import get_system
@@ -52,7 +52,7 @@ def execute(request: Request, saved: bool = True) -> dict[str, Any]:
 
 
 def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write `results.json` and `report.html`, print the table, and return RecBole's four results.
+    """Write `results.json`, `report.html` and the model card, print the table, and return RecBole's four results.
 
     Args:
         run: the run.
@@ -78,6 +78,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     ).to_json()
     with _not_fatal(folder / "report.html"):
         write_text(folder / "report.html", job.report(results))
+    with _not_fatal(folder / CARD):
+        write_text(folder / CARD, job.card(results, chosen))
     if not run.saved:
         job.discard()
     # Last, since its presence says that the run is finished.

@@ -59,6 +59,7 @@ def test_writes_the_run_folder(finished):
         "config.yaml",
         "results.json",
         "report.html",
+        "README.md",
         "head.safetensors",
         "item_embeddings.safetensors",
         "adapter/adapter_model.safetensors",

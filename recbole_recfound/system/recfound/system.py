@@ -12,6 +12,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_recfound.atomic.find import NO_DATASET
+from recbole_recfound.backbone.licence import licence_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
@@ -171,6 +172,7 @@ class RecFoundSystem(System):
                 "history_mode": built.model.history.name,
                 "backbone": self.config["backbone"],
                 "backbone_fingerprint": self.backbone.fingerprint,
+                "backbone_licence": licence_of(self.config["backbone"]),
             },
         }
 
