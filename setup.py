@@ -46,6 +46,7 @@ setup(
         "export": ["sentence-transformers>=5.7", "onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
+        "tune": ["optuna>=4.4"],
         "test": [
             "pytest>=8",
             "hypothesis>=6.80",
@@ -56,6 +57,7 @@ setup(
             "onnx>=1.18",
             "onnxruntime>=1.20",
             "onnxscript>=0.5",
+            "optuna>=4.4",
             "pyarrow>=14",
             "sentence-transformers>=5.7",
         ],

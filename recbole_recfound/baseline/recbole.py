@@ -20,6 +20,7 @@ from recbole_recfound.data.split.protocol import (
     unmasked_test,
 )
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
+from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.results import Row
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
@@ -153,13 +154,19 @@ def run_baseline(
     return fit_and_score(theirs, splits, deadline)
 
 
-def fit_and_score(config: Config, splits: Splits, deadline: float | None = None) -> Row:
+def fit_and_score(
+    config: Config,
+    splits: Splits,
+    deadline: float | None = None,
+    watch: Callable[[int, float], None] | None = None,
+) -> Row:
     """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
     Args:
         config: the model's settings.
         splits: its data.
         deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first.
+        watch: called with epoch and score after every validation; what it raises ends the training.
 
     Returns:
         `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),
@@ -167,23 +174,29 @@ def fit_and_score(config: Config, splits: Splits, deadline: float | None = None)
         stopping ended training, or there is nothing to repeat) and `note`; with `score_unmasked` also `unmasked`, the
         test metrics of a ranking that holds the user's old items.
     """
-    return fit(config, splits, deadline)[0]
+    return fit(config, splits, deadline, watch)[0]
 
 
-def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[Row, nn.Module]:
+def fit(
+    config: Config,
+    splits: Splits,
+    deadline: float | None = None,
+    watch: Callable[[int, float], None] | None = None,
+) -> tuple[Row, nn.Module]:
     """Train and test like `fit_and_score`, and return the model at its best checkpoint as well.
 
     Args:
         config: the model's settings.
         splits: its data.
         deadline: a time of `time.monotonic()` in seconds, see `fit_and_score`; None: no limit.
+        watch: see `fit_and_score`.
     """
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with in_one_line(config["model"]):
         model = get_model(config["model"])(config, splits.train_set).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     begin = time.monotonic()
-    epochs, stop = _epoch_counter(deadline)
+    epochs, stop = _epoch_counter(deadline, watch)
     out_of_time = False
     try:
         trainer.fit(
@@ -196,7 +209,8 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
     except (RuntimeError, ValueError) as error:  # torch: no memory, shapes; RecBole: the loss is no number
         raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
     trained = time.monotonic()
-    metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
+    with kept_ranking(trainer) as kept:
+        metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     scored = time.monotonic()
     details = {}
     if (loader := unmasked_test(splits)) is not None:
@@ -214,11 +228,14 @@ def fit(config: Config, splits: Splits, deadline: float | None = None) -> tuple[
         converged=converged,
         note="" if converged else f"not converged: stopped after {len(epochs)} epochs",
         details=details,
+        by_user=metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users_of(splits.test_data)),
     )
     return row, model
 
 
-def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, float], None]]:
+def _epoch_counter(
+    deadline: float | None, watch: Callable[[int, float], None] | None
+) -> tuple[list[float], Callable[[int, float], None]]:
     """Return a list that grows with each validated epoch, and the callback for RecBole's `fit` that fills it."""
     ends: list[float] = []
     begin = time.monotonic()
@@ -227,9 +244,11 @@ def _epoch_counter(deadline: float | None) -> tuple[list[float], Callable[[int, 
         """Note the time, and stop training if the next epoch would probably end after the deadline.
 
         Args:
-            epoch: number of the validated epoch, not used.
-            score: its validation score, not used.
+            epoch: number of the validated epoch.
+            score: its validation score.
         """
+        if watch is not None:
+            watch(epoch, float(score))
         ends.append(time.monotonic())
         last = ends[-1] - (ends[-2] if len(ends) > 1 else begin)
         if deadline is not None and ends[-1] + last > deadline:

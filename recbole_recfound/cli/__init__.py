@@ -24,6 +24,7 @@ VERBS = {
     "export": ("recbole_recfound.cli.export", "one task of a run for PEFT, sentence-transformers or onnxruntime"),
     "info": ("recbole_recfound.cli.info", "protocol, table and versions of a finished run"),
     "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),
+    "tune": ("recbole_recfound.cli.tune", "a search for settings by validation, resumable trial by trial"),
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }
 """Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported on first use."""

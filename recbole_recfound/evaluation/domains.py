@@ -18,6 +18,7 @@ from torch import nn
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.data.split.protocol import training_pairs
+from recbole_recfound.evaluation.by_user import TOPK, metric_by_user
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -200,7 +201,7 @@ class DomainScorer:
         Returns:
             `metrics` of all rows; `weighted`, the mean over the first type's domains weighted by their rows; `domains`,
             for each type, name -> metrics and `rows`; and, at test, `users`: the metrics of users seen in training and
-            of new ones, where there are both.
+            of new ones, where there are both, and `by_user`, see `metric_by_user`.
         """
         scores: dict[str, Any] = {"metrics": self.metrics(collected, phase), "domains": {}}
         for number, domains in enumerate(self.domains):
@@ -220,6 +221,9 @@ class DomainScorer:
                 "seen": {"rows": int(seen.sum()), **self.metrics(collected, phase, seen)},
                 "new": {"rows": int((~seen).sum()), **self.metrics(collected, phase, ~seen)},
             }
+        if phase == "test":
+            users = self.rows[phase].interaction[self.uid_field].numpy()
+            scores["by_user"] = metric_by_user(collected.get(TOPK), self.selected_by, self.config["topk"], users)
         return scores
 
 

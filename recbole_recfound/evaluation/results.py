@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ class Row:
         converged: whether early stopping ended the training, or there is nothing to repeat.
         note: remark for the reader.
         details: further JSON values of the row, such as metrics by task or by domain.
+        by_user: metric that chooses checkpoints, of each test user by ascending id; () where it is none of rankings.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Row:
     converged: bool = True
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    by_user: Sequence[float] = ()
 
     def renamed(self, model: str, note: str | None = None) -> Row:
         """Return the row under another name.
@@ -58,6 +60,18 @@ class Row:
         own = {item.name for item in fields(cls)} - {"details"}
         details = {key: value for key, value in values.items() if key not in own}
         return cls(**{key: values[key] for key in own if key in values}, details=details)
+
+
+def without_users(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as in `results.json`: the values of single users stand in a file of their own.
+
+    Args:
+        row: from `Row.to_json`.
+    """
+    return {key: value for key, value in row.items() if key != BY_USER}
+
+
+BY_USER = "by_user"
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ class Results:
             "dataset": self.dataset,
             "protocol": dict(self.protocol),
             **self.details,
-            "rows": [row.to_json() for row in self.rows],
+            "rows": [without_users(row.to_json()) for row in self.rows],
             "versions": dict(self.versions),
             "seed": self.seed,
             "run": dict(self.run),

@@ -1,6 +1,6 @@
 """Merging after training: score best, last and merged checkpoint on validation and keep the best of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class MergeOutcome:
         reason: reason why nothing was merged, or "".
         valid: validation metrics of each candidate.
         test: test metrics of each candidate.
+        by_user: metric of each test user, of each candidate.
     """
 
     kept: str
@@ -35,6 +36,11 @@ class MergeOutcome:
     reason: str = ""
     valid: dict[str, dict[str, float]] = field(default_factory=dict)
     test: dict[str, dict[str, float]] = field(default_factory=dict)
+    by_user: dict[str, Sequence[float]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as in `results.json`."""
+        return {key: value for key, value in vars(self).items() if key != "by_user"}
 
 
 def merge_last(
@@ -113,6 +119,7 @@ def choose(
     test: Callable[[], dict[str, float]],
     metric: str,
     bigger: bool = True,
+    users: Callable[[], Sequence[float]] = tuple,
 ) -> MergeOutcome:
     """Score every candidate and load the best on validation into the model.
 
@@ -126,6 +133,7 @@ def choose(
         test: returns its test metrics.
         metric: validation metric for the choice.
         bigger: whether bigger values are better.
+        users: returns the metric of each user in the test before.
     """
     sign = 1.0 if bigger else -1.0
     names: dict[int, str] = {}
@@ -133,8 +141,9 @@ def choose(
         scored = names.setdefault(id(tensors), name)
         if scored == name:
             load(tensors)
-            outcome.valid[name], outcome.test[name] = validate(), test()
+            outcome.valid[name], outcome.test[name], outcome.by_user[name] = validate(), test(), users()
         outcome.valid[name], outcome.test[name] = dict(outcome.valid[scored]), dict(outcome.test[scored])
+        outcome.by_user[name] = outcome.by_user[scored]
     outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
     load(candidates[outcome.kept])
     return outcome

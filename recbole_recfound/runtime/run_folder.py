@@ -17,6 +17,8 @@ from recbole_recfound.errors import ConfigError
 CONFIG = "config.yaml"
 RESULTS = "results.json"
 CARD = "README.md"
+USERS = "by_user.json"
+"""The metric that chooses checkpoints, of each test user by ascending id, for each row."""
 # Keys that change how a run is carried out but not its results: they do not change its identity.
 _CIRCUMSTANCES = {
     "resume",

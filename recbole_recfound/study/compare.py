@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from recbole_recfound.evaluation.report.table import (
     markdown_tasks,
     protocol_line,
 )
+from recbole_recfound.evaluation.results import BY_USER, without_users
 from recbole_recfound.model.options import NO_ADAPTER
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.study.significance import Paired, compare_rows, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
@@ -107,9 +109,11 @@ def compare(
         rows.append({**_no_training(CONSTANT, ours), "task_metrics": ours["constants"]})
     if ours["popularity"]:
         rows.append({**_no_training(POPULARITY, ours), "task_metrics": ours["popularity"]})
-    _write(config, splits, folder, rows)
-    print(format_table(rows), f"\ntable: {folder.path / 'table.md'}, report: {folder.path / 'report.html'}", flush=True)
-    return {"rows": rows, "folder": str(folder.path)}
+    written = _write(config, splits, folder, rows)
+    print(
+        format_table(written), f"\ntable: {folder.path / 'table.md'}, report: {folder.path / 'report.html'}", flush=True
+    )
+    return {"rows": written, "folder": str(folder.path)}
 
 
 def _limits(config: Config) -> str:
@@ -135,11 +139,13 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
     result = execute(Request.of(DEFAULTS["model"], dataset, files, settings, baselines=[]))
+    name = result["comparison"][-1]["model"]
     results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
     merge = results["merge"]
     keys = ("seen", "distinct", "step_alone")
     return {
         **result["comparison"][-1],
+        BY_USER: read_users(result["run_dir"])["rows"].get(name, []),
         "candidates": {"valid": merge["valid"], "test": merge["test"]},
         "kept": merge["kept"],
         "steps": results["run"]["steps"],
@@ -212,16 +218,30 @@ def _best_single(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "model": NO_MERGE,
         "metrics": candidates["test"]["best"],
+        BY_USER: [],
         "valid_metrics": candidates["valid"]["best"],
         "task_metrics": row["task_metrics_of_best"],
         "note": f"same training as {row['model']}",
     }
 
 
-def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
-    """Keep table and results after every row."""
+def _marked(row: dict[str, Any], compared: Mapping[str, Paired]) -> dict[str, Any]:
+    """Return a row with its comparison over users; its note says where a difference is more than chance."""
+    one = compared.get(row["model"])
+    if one is None:
+        return row
+    note = f"differs by {one.difference:+.4f}" if one.significant else ""
+    return {**row, "over_users": one.to_json(), "note": ", ".join(filter(None, [row.get("note", ""), note]))}
+
+
+def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep table and results after every row, and return the rows as they are written."""
     protocol = Protocol.of(config, splits).to_json()
     days = sorted({row["date"] for row in rows})
+    ours = next((row["model"] for row in rows if "candidates" in row), "")
+    compared = compare_rows({row["model"]: row.get(BY_USER) or [] for row in rows}, ours)
+    users = max((len(row.get(BY_USER) or []) for row in rows), default=0)
+    rows = [_marked(without_users(row), compared) for row in rows]
     results = {
         "dataset": config["dataset"],
         "protocol": protocol,
@@ -236,9 +256,11 @@ def _write(config: Config, splits: Splits, folder: RunFolder, rows: list[dict[st
     parts = [
         protocol_line(protocol),
         markdown_table(rows),
+        paired_lines(compared, ours, config["valid_metric"], users).strip(),
         markdown_tasks(rows),
         markdown_seen(rows),
         f"{days_told}; {counts}.",
     ]
     write_text(folder.path / "table.md", "\n\n".join(filter(None, parts)) + "\n")
     write_text(folder.path / "report.html", render_report({"model": config["model"], **results}))
+    return rows

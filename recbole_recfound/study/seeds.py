@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config.settings import settings_of
-from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import smaller_is_better
-from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, digests_of, identity_of, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.study.identity import study_folder
+from recbole_recfound.study.significance import compare_rows, mean_over_seeds, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.request import Request
@@ -48,21 +48,22 @@ def run_seeds(
     settings = settings_of(config_file_list, config_dict, model)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
-    # What `identity_of` takes for circumstances decides here which rows are there already.
-    identity = identity_of(
-        {"settings": settings, "files": _digests(settings, dataset), "model": model, "versions": versions()}
-    )
-    folder = RunFolder(Path(settings.get("output_dir", "runs")) / f"seeds-{model}-{dataset}-{identity}")
+    folder = study_folder("seeds", model, dataset, settings)
 
     def run(seed: int) -> dict[str, Any]:
         print(f"seed {seed} ...", flush=True)
         own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
-        return {"rows": execute(Request.of(model, dataset, None, own))["comparison"]}
+        result = execute(Request.of(model, dataset, None, own))
+        return {"rows": result["comparison"], "by_user": read_users(result["run_dir"])}
 
-    runs: dict[int, list[dict[str, Any]]] = {}
-    for seed in seeds:
-        runs[seed] = folder.row(f"seed-{seed}", partial(run, seed))["rows"]
+    found = {seed: folder.row(f"seed-{seed}", partial(run, seed)) for seed in seeds}
+    runs = {seed: done["rows"] for seed, done in found.items()}
     rows = summarise(runs)
+    by_user = mean_over_seeds([done["by_user"] for done in found.values()])
+    compared = compare_rows(by_user, rows[0]["model"])
+    for row in rows:
+        if row["model"] in compared:
+            row["over_users"] = compared[row["model"]].to_json()
     results = {
         "dataset": dataset,
         "model": model,
@@ -72,23 +73,13 @@ def run_seeds(
         "versions": versions(),
     }
     write_text(folder.path / RESULTS, json.dumps(results, indent=1))
-    table = seeds_table(rows, len(seeds))
+    metric, users = found[seeds[0]]["by_user"]["metric"], len(next(iter(by_user.values()), ()))
+    table = seeds_table(rows, len(seeds)) + paired_lines(compared, rows[0]["model"], metric, users)
     write_text(
         folder.path / "table.md", f"{table}\n\n{date.today().isoformat()}, seeds {', '.join(map(str, seeds))}.\n"
     )
     print(f"{table}\n\ntable: {folder.path / 'table.md'}", flush=True)
     return {"rows": rows, "runs": runs, "folder": str(folder.path)}
-
-
-def _digests(settings: dict[str, Any], dataset: str) -> dict[str, str]:
-    """Hash the data set's files, the records and the base: other content under the same name is another run."""
-    folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
-    files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
-    base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
-    if base is not None:
-        files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
-    files += map(Path, paths_in(settings.get("task_files") or []))
-    return digests_of({str(file): file for file in sorted(files)})
 
 
 def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:

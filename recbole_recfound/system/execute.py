@@ -18,20 +18,22 @@ from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.run_folder import CARD, RESULTS, write_text
+from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.base import System
 from recbole_recfound.system.registry import get_system
 from recbole_recfound.system.request import Request
-from recbole_recfound.system.run import Run
+from recbole_recfound.system.run import Run, Watch
 
 
-def execute(request: Request, saved: bool = True) -> dict[str, Any]:
+def execute(request: Request, saved: bool = True, watch: Watch | None = None) -> dict[str, Any]:
     """Run a system from request to table.
 
     Args:
         request: model, data set and settings.
         saved: whether weights and checkpoints stay in the run folder.
+        watch: called with step (or epoch) and score after every validation of the system's own training; what it
+            raises ends the run.
 
     Returns:
         See `finish`.
@@ -44,7 +46,7 @@ def execute(request: Request, saved: bool = True) -> dict[str, Any]:
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
     budget = Budget(config["time_budget"])
-    run = Run(config, system.open_data(config), budget, saved)
+    run = Run(config, system.open_data(config), budget, saved, watch)
     run.check_baselines()
     job = system(run)
     rows = [run.row(each) for each in chain(job.baselines(), job.rows())]
@@ -76,6 +78,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         facts,
         details,
     ).to_json()
+    if measured := {row.model: list(row.by_user) for row in rows if row.by_user}:
+        write_text(folder / USERS, json.dumps({"metric": run.protocol.valid_metric, "rows": measured}))
     with _not_fatal(folder / "report.html"):
         write_text(folder / "report.html", job.report(results))
     with _not_fatal(folder / CARD):

@@ -29,7 +29,7 @@ class RecBoleSystem(System):
         def compute() -> Row:
             run = self.run
             assert run.splits is not None
-            return fit_and_score(run.config, run.splits, run.budget.deadline())
+            return fit_and_score(run.config, run.splits, run.budget.deadline(), run.watch)
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
         yield Job(self.name, compute, resumable=False)

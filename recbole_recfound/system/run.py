@@ -22,6 +22,9 @@ BASELINE_SHARE = 0.4
 """Part of the time budget that the baselines may take together."""
 
 
+Watch = Callable[[int, float], None]
+
+
 @dataclass(frozen=True)
 class Job:
     """A row to be computed.
@@ -45,13 +48,21 @@ class Run:
         splits: split data set; None: tasks come from JSON-lines files alone.
         budget: clock of the run, started before the data were read.
         saved: whether weights and checkpoints stay in the run folder.
+        watch: called with step (or epoch) and score after every validation of the system's own training, or None.
 
     Attributes:
         rows: computed rows by name.
     """
 
-    def __init__(self, config: Config, splits: Splits | None, budget: Budget, saved: bool = True) -> None:
-        self.config, self.splits, self.budget, self.saved = config, splits, budget, saved
+    def __init__(
+        self,
+        config: Config,
+        splits: Splits | None,
+        budget: Budget,
+        saved: bool = True,
+        watch: Watch | None = None,
+    ) -> None:
+        self.config, self.splits, self.budget, self.saved, self.watch = config, splits, budget, saved, watch
         # A base brings its own settings; its data are split and scored by these.
         self.data_config = splits.config if splits else config
         self.protocol = Protocol.of(self.data_config, splits)

@@ -17,6 +17,7 @@ KEYS = {
     "eval_seconds",
     "trainable_parameters",
     "converged",
+        "by_user",
     "note",
 }
 

@@ -31,7 +31,13 @@ RESULTS = {
         "valid_metric": "NDCG@10",
     },
     "rows": [{**ROW, "model": "Pop", "metrics": {"ndcg@10": 0.04}}, ROW],
-    "tasks": [{"name": "SR", "title": "sequential", "test": {"metrics": {"recall@1": 0.25}, "examples": 4, "available": 4, "source": "held-out users"}}],
+    "tasks": [
+        {
+            "name": "SR",
+            "title": "sequential",
+            "test": {"metrics": {"recall@1": 0.25}, "examples": 4, "available": 4, "source": "held-out users"},
+        }
+    ],
     "versions": {"torch": "2.13.0"},
     "seed": 1,
     "run": {"backbone": "/somewhere/on/this/machine/tiny", "backbone_licence": "apache-2.0"},

@@ -1,6 +1,8 @@
 """Several seeds: means, spread, paired differences, and going on after a stop."""
 
+import json
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -44,12 +46,21 @@ def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     def run(request):
         seed = request.settings["seed"]
         asked.append(seed)
-        return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + seed / 100)]}
+        made = tmp_path / f"made-{len(asked)}"
+        made.mkdir()
+        users = {"frozen": [0.0, 0.5, 0.5, 1.0] * 10, "IAK": [0.2, 0.6, 0.7, 1.0 - seed / 10] * 10}
+        (made / "by_user.json").write_text(json.dumps({"metric": "NDCG@10", "rows": users}))
+        return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + seed / 100)], "run_dir": str(made)}
 
     monkeypatch.setattr(module, "execute", run)
     settings = {"output_dir": str(tmp_path), "epochs": 3}
     first = run_seeds([1, 2], "IAK", "tiny", None, settings)
     again = run_seeds([1, 2, 3], "IAK", "tiny", None, settings)
+    over_users = again["rows"][1]["over_users"]
+    assert over_users["difference"] == pytest.approx((0.2 + 0.1 + 0.2 - 0.2) / 4)
+    assert 0 < over_users["p"] <= over_users["p_holm"] <= 1
+    table = (Path(again["folder"]) / "table.md").read_text()
+    assert "Over 40 test users, NDCG@10 minus that of frozen" in table and "| IAK | +0.0750 |" in table
     assert asked == [1, 2, 3] and again["folder"] == first["folder"]
     run_seeds([1, 2], "IAK", "tiny", None, settings | {"epochs": 4})
     assert asked == [1, 2, 3, 1, 2], "other settings are another study"

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import matplotlib
 
@@ -108,6 +109,26 @@ def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
     scores = axes.twinx()
     scores.plot(betas, [point["valid"] for point in ordered], marker="s", color="#cc6677", linestyle="--")
     scores.set_ylabel(f"validation {metric}", color="#cc6677")
+    return _svg(figure)
+
+
+def search(points: Sequence[tuple[int, float]], ylabel: str, smaller: bool = False) -> str:
+    """Draw the score of every trial of a search, and the best one so far.
+
+    Args:
+        points: (number, score) of the trials, in the order of their numbers.
+        ylabel: label of the scores.
+        smaller: whether smaller scores are better.
+    """
+    numbers, scores = [number for number, _ in points], [score for _, score in points]
+    best = list(accumulate(scores, min if smaller else max))
+    figure, axes = plt.subplots(figsize=(7.2, 3.2))
+    axes.scatter(numbers, scores, s=18, color="#4477aa", label="trial")
+    axes.step(numbers, best, where="post", color="#cc6677", label="best so far")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(ylabel)
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.25)
     return _svg(figure)
 
 

@@ -239,6 +239,7 @@ class IAKSystem(System):
             verbose=False,
             saved=False,
             show_progress=config["show_progress"],
+            callback_fn=self.run.watch,
             scorer=scorer,
             warm=bool(self.options.warm_start),
         )

@@ -23,6 +23,7 @@ from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
+from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import task_lines
 from recbole_recfound.evaluation.results import Row
@@ -138,6 +139,7 @@ class RecFoundSystem(System):
             self.splits and self.splits.valid_data,
             saved=True,
             show_progress=config["show_progress"],
+            callback_fn=self.run.watch,
         )
         started = time.monotonic()
         outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
@@ -159,7 +161,7 @@ class RecFoundSystem(System):
             "tasks": self._task_rows(self.final_losses, self.tested),
             "left_out": built.left_out,
             "task_files": self.files.notes(),
-            "merge": vars(self.outcome),
+            "merge": self.outcome.to_json(),
             "router": self._router(),
             "examples": recommend_examples(self.splits, built) if self.splits else [],
             "run": {
@@ -213,15 +215,25 @@ class RecFoundSystem(System):
             outcome,
             self._load,
             lambda: self._score(splits.valid_data),
-            lambda: self._score(splits.test_data),
+            self._score_test,
             self.config["valid_metric"].lower(),
             trainer.valid_metric_bigger,
+            lambda: self._test_users,
         )
 
     def _score(self, data: Any) -> dict[str, float]:
         """Return the metrics of the model as it is."""
         with self.trainer.accelerator.autocast():
             return {name: float(value) for name, value in self.trainer.evaluate(data, load_best_model=False).items()}
+
+    def _score_test(self) -> dict[str, float]:
+        """Return the test metrics of the model as it is, and keep those of each user."""
+        assert self.splits is not None
+        with kept_ranking(self.trainer) as kept:
+            metrics = self._score(self.splits.test_data)
+        config, users = self.config, users_of(self.splits.test_data)
+        self._test_users = metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users)
+        return metrics
 
     def _merge_by_probes(self) -> MergeOutcome:
         """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
@@ -306,6 +318,7 @@ class RecFoundSystem(System):
             eval_seconds=scored / scorings,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
             converged=trainer.stale > trainer.stopping_step,
+            by_user=outcome.by_user[outcome.kept],
             note=f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step),
             details=details,
         )

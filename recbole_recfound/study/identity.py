@@ -1,0 +1,40 @@
+"""The folder of a study: the same settings, data and packages find the same one again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_recfound.data.records.files import paths_in
+from recbole_recfound.runtime.run_folder import RunFolder, digests_of, identity_of
+from recbole_recfound.runtime.versions import versions
+
+
+def study_folder(
+    kind: str, model: str, dataset: str, settings: Mapping[str, Any], further: Mapping[str, Any] | None = None
+) -> RunFolder:
+    """Open the folder of a study under the output folder of its settings.
+
+    Args:
+        kind: first part of the name.
+        model: name of the model.
+        dataset: name of the data set.
+        settings: of the user.
+        further: what else makes it another study.
+    """
+    # What `identity_of` takes for circumstances decides here which rows are there already.
+    known = {"settings": dict(settings), "files": _digests(settings, dataset), "model": model, "versions": versions()}
+    identity = identity_of({**known, **(further or {})})
+    return RunFolder(Path(settings.get("output_dir", "runs")) / f"{kind}-{model}-{dataset}-{identity}")
+
+
+def _digests(settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
+    """Hash the data set's files, the records and the base: other content under the same name is another study."""
+    folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
+    files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
+    base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
+    if base is not None:
+        files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
+    files += map(Path, paths_in(settings.get("task_files") or []))
+    return digests_of({str(file): file for file in sorted(files)})

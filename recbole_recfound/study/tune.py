@@ -1,0 +1,207 @@
+"""Search for settings by validation, with Optuna: pruned at validations, resumable after any stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from recbole_recfound.config.settings import settings_of
+from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.evaluation.report.figures import search
+from recbole_recfound.evaluation.report.table import smaller_is_better
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.study.identity import study_folder
+from recbole_recfound.study.space import Dimension, read_space
+from recbole_recfound.system.defaults import DEFAULTS
+from recbole_recfound.system.execute import execute
+from recbole_recfound.system.registry import get_system
+from recbole_recfound.system.request import Request
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+JOURNAL, BEST, TABLE, PICTURE = "trials.log", "best.yaml", "table.md", "search.svg"
+FIRST = 4
+"""Trials before any is pruned: the median of fewer says little."""
+
+
+def tune(
+    params: str | Path,
+    trials: int = 20,
+    model: str = DEFAULTS["model"],
+    dataset: str = DEFAULTS["dataset"],
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Search for the settings with the best validation score; call it again to resume, or for more trials.
+
+    Args:
+        params: file of the search space, see `read_space`.
+        trials: number of finished trials, those of earlier calls included.
+        model: name of the model, as for `run_recfound`.
+        dataset: name of the data set.
+        config_file_list: YAML files.
+        config_dict: settings of all trials.
+
+    Returns:
+        `best` (its settings), `score`, `test_result` of that trial, `trials` and `folder`.
+
+    Raises:
+        ConfigError: a wrong line, setting or value, or Optuna is not installed.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise ConfigError("tune: needs the package optuna: pip install optuna") from None
+    if trials < 1:
+        raise ConfigError(f"trials: got {trials}, expected at least 1")
+    space = read_space(params)
+    settings = settings_of(config_file_list, config_dict, model)
+    config = _checked(space, settings, model, dataset)
+    metric = config["valid_metric"]
+    folder = study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]})
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("optuna").propagate = False
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
+    study = optuna.create_study(
+        storage=storage,
+        study_name="search",
+        direction="minimize" if smaller_is_better(metric) else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST),
+        load_if_exists=True,
+    )
+    _repeat_interrupted(study)
+    # A resumed search goes on with other numbers than it began with.
+    study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
+
+    def objective(trial: Trial) -> float:
+        values = {one.key: one.suggest(trial) for one in space}
+        own: dict[str, Any] = dict(settings)
+        for one in space:
+            own = one.put(own, values[one.key])
+        told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+        print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
+        own |= {"output_dir": str(folder.path / "trials"), "resume": ""}
+
+        def watch(step: int, score: float) -> None:
+            trial.report(score, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+        except TrainingError as error:
+            trial.set_user_attr(DIVERGED, str(error))
+            print(f"failed: {error}", flush=True)
+            raise
+        trial.set_user_attr("settings", json.dumps(values))
+        trial.set_user_attr("test_result", json.dumps(result["test_result"]))
+        trial.set_user_attr("run_dir", result["run_dir"])
+        return float(result["best_valid_score"])
+
+    def keep(study: Study, trial: FrozenTrial) -> None:
+        _write(study, folder, space, metric)
+
+    study.optimize(objective, n_trials=max(0, trials - _finished(study)), catch=(TrainingError,), callbacks=[keep])
+    _write(study, folder, space, metric)
+    if not _scored(study):
+        raise TrainingError("tune: no trial has a score; the line after each says why")
+    best = study.best_trial
+    print(f"{(folder.path / TABLE).read_text(encoding='utf-8')}\nbest settings: {folder.path / BEST}", flush=True)
+    return {
+        "best": json.loads(best.user_attrs["settings"]),
+        "score": best.value,
+        "test_result": json.loads(best.user_attrs["test_result"]),
+        "trials": len(study.trials),
+        "folder": str(folder.path),
+    }
+
+
+def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, dataset: str) -> Any:
+    """Check every key and value of the space like settings that are typed, and return the settings of a run.
+
+    Raises:
+        ConfigError: names all that are wrong.
+    """
+    problems: list[str] = []
+    for one in space:
+        for value in one.examples():
+            try:
+                Request.of(model, dataset, None, one.put(settings, value))
+            except ConfigError as error:
+                problems += [line for line in error.problems if line not in problems]
+    if problems:
+        raise ConfigError(problems)
+    request = Request.of(model, dataset, None, settings, baselines=[])
+    return get_system(request.model).configure(request)
+
+
+def _repeat_interrupted(study: Study) -> None:
+    """End trials that a stopped process left behind, and try their values first."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in study.trials}
+    for trial in study.get_trials(states=(TrialState.FAIL,)):
+        if DIVERGED not in trial.user_attrs and trial.number not in repeated and trial.params:
+            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
+
+
+def _finished(study: Study) -> int:
+    """Return the number of trials that were scored, pruned, or failed in training."""
+    from optuna.trial import TrialState
+
+    done = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return len(done) + sum(DIVERGED in trial.user_attrs for trial in study.trials)
+
+
+REPEATS, DIVERGED = "repeats", "diverged"
+"""Notes of a trial: the number of the interrupted one that it repeats; why its training failed."""
+
+
+def _scored(study: Study) -> list[FrozenTrial]:
+    """Return the trials with a score, best first."""
+    from optuna.study import StudyDirection
+    from optuna.trial import TrialState
+
+    found = study.get_trials(states=(TrialState.COMPLETE,))
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    return sorted(found, key=lambda trial: sign * (trial.value or 0.0))
+
+
+def _write(study: Study, folder: RunFolder, space: Sequence[Dimension], metric: str) -> None:
+    """Write table, picture, results and the best settings; called after every trial."""
+    scored = _scored(study)
+    keys = [one.key for one in space]
+    lines = [f"| trial | {' | '.join(keys)} | validation {metric} |", f"|---:|{'---:|' * (len(keys) + 1)}"]
+    rows = []
+    for trial in [*scored, *(one for one in study.trials if one not in scored)]:
+        values = json.loads(trial.user_attrs["settings"]) if "settings" in trial.user_attrs else trial.params
+        state = f"{trial.value:.4f}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
+        lines.append(f"| {trial.number} | {' | '.join(_short(values.get(key, '')) for key in keys)} | {state} |")
+        rows.append({"trial": trial.number, "settings": values, "state": trial.state.name, "score": trial.value})
+    tested = ""
+    if scored:
+        test = json.loads(scored[0].user_attrs["test_result"])
+        told = ", ".join(f"{name} {value:.4f}" for name, value in test.items())
+        tested = f"\nTest of the best by validation (trial {scored[0].number}): {told}\n"
+        best: dict[str, Any] = {}
+        for one in space:
+            best = one.put(best, json.loads(scored[0].user_attrs["settings"])[one.key])
+        write_text(folder.path / BEST, yaml.safe_dump(best, sort_keys=False))
+        points = [(trial.number, float(trial.value or 0.0)) for trial in sorted(scored, key=lambda one: one.number)]
+        write_text(folder.path / PICTURE, search(points, f"validation {metric}", smaller_is_better(metric)))
+    write_text(folder.path / TABLE, "\n".join(lines) + "\n" + tested)
+    write_text(folder.path / RESULTS, json.dumps({"metric": metric, "trials": rows}, indent=1))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

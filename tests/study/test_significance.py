@@ -1,0 +1,62 @@
+"""Paired tests over users."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from recbole_recfound.study.significance import compare_rows, holm
+
+
+def test_holm_on_the_example_of_the_textbook():
+    # p .01, .04, .03, .005 of four tests: 4 x .005, 3 x .01, 2 x .03, and .04 not below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0]) and holm([]) == []
+
+
+def test_the_p_value_is_that_of_all_flips_of_signs():
+    rng = np.random.default_rng(0)
+    base, other = rng.random(10), rng.random(10) + 0.2
+    difference = other - base
+    sums = np.array([np.dot(signs, difference) for signs in itertools.product((1, -1), repeat=10)])
+    extreme = (np.abs(sums) >= abs(difference.sum()) - 1e-12).mean()
+    found = compare_rows({"base": base, "other": other}, "base")["other"]
+    assert found.p == pytest.approx(extreme, abs=1e-3)
+    assert found.difference == pytest.approx(difference.mean())
+    error = difference.std(ddof=1) / 10**0.5
+    assert (found.low, found.high) == pytest.approx(
+        (difference.mean() - 1.96 * error, difference.mean() + 1.96 * error), abs=1e-4
+    )
+
+
+def test_what_is_different_is_found_and_chance_is_not():
+    rng = np.random.default_rng(1)
+    base = rng.random(500)
+    rows = {
+        "base": base,
+        "better": base + 0.05 + 0.2 * rng.standard_normal(500),
+        "alike": base + 0.2 * rng.standard_normal(500) - 0.0,
+        "same": base,
+        "unmeasured": [],
+    }
+    found = compare_rows(rows, "base")
+    assert list(found) == ["better", "alike", "same"]
+    assert found["better"].significant and found["better"].low > 0
+    assert not found["alike"].significant and found["same"].p == 1.0
+    assert all(one.p <= one.p_holm <= 1 for one in found.values())
+    assert compare_rows(rows, "nobody") == {}
+    with pytest.raises(ValueError, match="other has 2 users, base has 3"):
+        compare_rows({"base": [1.0, 2.0, 3.0], "other": [1.0, 2.0]}, "base")
+
+
+def test_false_findings_are_as_rare_as_promised():
+    """Of tables without any difference, about 5% may have a finding."""
+    rng = np.random.default_rng(2)
+    wrong = 0
+    for number in range(60):
+        base = rng.random(60)
+        rows = {"base": base} | {str(row): base + rng.standard_normal(60) for row in range(4)}
+        wrong += any(one.significant for one in compare_rows(rows, "base", seed=number).values())
+    assert wrong <= 8

@@ -1,0 +1,159 @@
+"""The search for settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_recfound.cli import main
+from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.study import tune as module
+from recbole_recfound.study.space import read_space
+from recbole_recfound.study.tune import tune
+
+pytest.importorskip("optuna")
+
+
+def _file(tmp_path, text):
+    path = tmp_path / "hyper.test"
+    path.write_text(text)
+    return path
+
+
+def test_the_syntax_is_recboles(tmp_path):
+    text = """
+learning_rate loguniform -8, 0
+embedding_size choice [32, 64]   # a comment
+loss_args.temperature uniform 0.05,0.2
+train_batch_size quniform 512,2048,512
+mlp_hidden_size choice [[64,64],[128]]
+"""
+    by_key = {one.key: one for one in read_space(_file(tmp_path, text))}
+    assert list(by_key) == [
+        "learning_rate",
+        "embedding_size",
+        "loss_args.temperature",
+        "train_batch_size",
+        "mlp_hidden_size",
+    ]
+    assert by_key["learning_rate"].low == pytest.approx(math.exp(-8)) and by_key["learning_rate"].high == 1.0
+    assert by_key["mlp_hidden_size"].values == ([64, 64], [128])
+    assert by_key["train_batch_size"].examples() == [512, 2048]
+    put = by_key["loss_args.temperature"].put({"loss_args": {"pair_temperature": 0.1}}, 0.07)
+    assert put == {"loss_args": {"pair_temperature": 0.1, "temperature": 0.07}}
+
+
+def test_recboles_own_file_is_read_alike(tmp_path):
+    hyper = pytest.importorskip("hyperopt")
+    from recbole.trainer import HyperTuning
+
+    path = _file(tmp_path, "learning_rate loguniform -8,0\nembedding_size choice [32,64]\n")
+    theirs = HyperTuning._build_space_from_file(str(path))
+    assert set(theirs) == {one.key for one in read_space(path)}
+    rate = hyper.pyll.stochastic.sample(theirs["learning_rate"])
+    assert math.exp(-8) <= rate <= 1.0
+
+
+def test_all_wrong_lines_are_named_at_once(tmp_path):
+    lines = ["a choice 3", "b normal 0,1", "c uniform 2,1", "d quniform 0,1", "d choice [1]", "d choice [2]"]
+    text = "\n".join([*lines, "x choice __import__('os')"])
+    with pytest.raises(ConfigError) as error:
+        read_space(_file(tmp_path, text))
+    lines = error.value.problems
+    assert [line.rsplit("hyper.test:", 1)[1][0] for line in lines] == ["1", "2", "3", "4", "6", "7"]
+    with pytest.raises(ConfigError, match="no line such as"):
+        read_space(_file(tmp_path, "# nothing\n"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_space(tmp_path / "none")
+
+
+def _quadratic(monkeypatch, tmp_path, fails=()):
+    """Replace runs by a function of the learning rate, which is best at .01."""
+    calls = []
+
+    def run(request, saved, watch):
+        rate = request.settings["learning_rate"]
+        calls.append(rate)
+        if len(calls) in fails:
+            raise KeyboardInterrupt if fails[len(calls)] == "kill" else TrainingError("diverged")
+        score = 1.0 - abs(math.log10(rate) + 2)
+        for step in (1, 2):
+            watch(step, score * step / 2)
+        return {"best_valid_score": score, "test_result": {"ndcg@10": score / 2}, "run_dir": str(tmp_path)}
+
+    monkeypatch.setattr(module, "execute", run)
+    return calls
+
+
+SPACE = "learning_rate loguniform -9,-1\ndropout choice [0.1,0.2]\n"
+
+
+def test_a_search_finds_the_best_and_goes_on_where_it_was(monkeypatch, tmp_path, capsys, tiny_path, tiny_backbone):
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    found = tune(_file(tmp_path, SPACE), 6, "RecFound", "tiny", None, settings)
+    assert len(calls) == found["trials"] == 6
+    again = tune(_file(tmp_path, SPACE), 12, "RecFound", "tiny", None, settings)
+    assert len(calls) == 12 and again["folder"] == found["folder"] and again["score"] >= found["score"]
+    folder = Path(found["folder"])
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    assert best == again["best"] and again["score"] == pytest.approx(1 - abs(math.log10(best["learning_rate"]) + 2))
+    trials = json.loads((folder / "results.json").read_text())["trials"]
+    scored = [one["score"] for one in trials if one["state"] == "COMPLETE"]
+    assert len(trials) == 12 and scored == sorted(scored, reverse=True) and scored[0] == again["score"]
+    table = (folder / "table.md").read_text()
+    assert f"ndcg@10 {again['score'] / 2:.4f}" in table and "<svg" in (folder / "search.svg").read_text()
+    assert "[12/12] learning_rate=" in capsys.readouterr().out
+    tune(_file(tmp_path, SPACE), 6, "RecFound", "tiny", None, settings | {"max_steps": 3})
+    assert len(calls) == 18, "other settings are another search"
+
+
+def test_trials_that_are_worse_than_the_median_are_pruned(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    found = tune(_file(tmp_path, SPACE), 16, "RecFound", "tiny", None, settings)
+    states = [one["state"] for one in json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]]
+    assert states.count("PRUNED") > 0 and len(calls) == 16
+
+
+def test_a_killed_trial_is_tried_again_and_a_diverged_one_is_not(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    calls = _quadratic(monkeypatch, tmp_path, {2: "diverges", 3: "kill"})
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    with pytest.raises(KeyboardInterrupt):
+        tune(_file(tmp_path, SPACE), 5, "RecFound", "tiny", None, settings)
+    found = tune(_file(tmp_path, SPACE), 5, "RecFound", "tiny", None, settings)
+    assert calls[3] == calls[2], "the values of the killed one"
+    states = [one["state"] for one in json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]]
+    assert len(calls) == 6 and sorted(states).count("FAIL") == 2
+
+
+def test_a_real_search(small_run, tmp_path, capsys):
+    space = _file(tmp_path, "learning_rate choice [0.001,0.01]\nloss_args.temperature uniform 0.05,0.2\n")
+    settings = small_run | {"max_steps": 2, "eval_interval": 1}
+    found = tune(space, 2, "RecFound", "tiny", None, dict(settings))
+    assert found["trials"] == 2 and set(found["best"]) == {"learning_rate", "loss_args.temperature"}
+    assert "ndcg@10" in found["test_result"] and found["score"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epohcs choice [1]", "did you mean epochs"),
+        ("learning_rate choice [-1]", "learning_rate"),
+        ("dropout uniform 0,3", "dropout"),
+    ],
+)
+def test_wrong_keys_and_values_are_refused_before_anything_is_trained(tmp_path, tiny_path, capsys, text, message):
+    words = ["tune", f"--params={_file(tmp_path, text)}", "--dataset=tiny", f"--data_path={tiny_path}"]
+    assert main(words) == 2 and message in capsys.readouterr().err
+
+
+def test_mistakes_of_the_command(tmp_path, capsys):
+    assert main(["tune"]) == 2 and "--params=FILE" in capsys.readouterr().err
+    path = _file(tmp_path, SPACE)
+    assert main(["tune", f"--params={path}", "--trials=many"]) == 2 and "whole number" in capsys.readouterr().err
+    assert main(["tune", f"--params={path}", "--trials=0"]) == 2 and "at least 1" in capsys.readouterr().err
