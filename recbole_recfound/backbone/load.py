@@ -64,7 +64,11 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
     tokenizer = load_tokenizer(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=False, attn_implementation=_attention(device)
+            source,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,  # a pickle is never opened
+            attn_implementation=_attention(device),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None

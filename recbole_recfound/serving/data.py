@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, build_splits
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import BaseCheckpoint
 from recbole_recfound.runtime.run_folder import CONFIG
 
@@ -41,9 +41,27 @@ def splits_of(
         repeatable = bool(record.get("repeatable"))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
+    _refuse_paths({**record, **checkpoint.settings, "dataset": dataset})
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
     if repeatable:
         settings |= {"repeatable": True, "mask_history": False}
     config = Config(checkpoint.model, dataset, None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])
     return build_splits(config)
+
+
+FILE_NAMES = ("dataset", "benchmark_filename", "additional_feat_suffix")
+"""Settings from which names of data files are made."""
+
+
+def _refuse_paths(settings: Mapping[str, Any]) -> None:
+    """Refuse a run whose settings would read files outside its folder of data.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    for key in FILE_NAMES:
+        given = settings.get(key) or []
+        for name in [given] if isinstance(given, str) else given:
+            if name != Path(str(name)).name or "\\" in str(name):
+                raise ConfigError(f"{key}: got {name!r}, expected a name without folders")

@@ -17,7 +17,7 @@ KEYS = {
     "eval_seconds",
     "trainable_parameters",
     "converged",
-        "by_user",
+    "by_user",
     "note",
 }
 
