@@ -179,7 +179,7 @@ def test_python_of_extending_runs(small_run, tmp_path):
 
 def test_python_of_serving_runs(small_run, monkeypatch):
     """Its calls in turn on a run with the tiny backbone, with item tokens of the tiny data set."""
-    settings = small_run | {"max_steps": 2, "task_test_examples": 0, "tasks": ["U2I", "SR"]}
+    settings = small_run | {"max_steps": 2, "task_test_examples": 0, "tasks": ["U2I", "Q2I", "SR"]}
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     run = load_recfound(result["run_dir"])
     monkeypatch.setattr("recbole_recfound.quick_start.load_recfound", lambda folder: run)

@@ -78,7 +78,7 @@ def tune(
         load_if_exists=True,
     )
     _repeat_interrupted(study)
-    # A resumed search goes on with other numbers than it began with.
+    # A resumed search draws other numbers than it began with.
     study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
 
     def objective(trial: Trial) -> float:

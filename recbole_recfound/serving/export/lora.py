@@ -37,7 +37,7 @@ def lora_of(model: RecFound, task: str) -> tuple[LoraConfig, dict[str, torch.Ten
 
 
 def merged_backbone(saved: SavedModel, model: RecFound, task: str) -> PreTrainedModel:
-    """Load the backbone anew, on the host in float32, and add the adapter of a task to its weights.
+    """Load the backbone again, on the host in float32, and add the adapter of a task to its weights.
 
     Args:
         saved: the files of the run, which name the backbone.
