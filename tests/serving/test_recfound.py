@@ -19,6 +19,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.serving.data import splits_of
+from recbole_recfound.serving.recommender import Request
 from recbole_recfound.system.recfound.system import RecFoundSystem
 
 MODES = {
@@ -246,6 +247,36 @@ def test_parts_of_a_large_request_are_answered_alike(loaded, monkeypatch):
     monkeypatch.setattr("recbole_recfound.serving.recommender.SCORES", 3 * len(loaded.tokens))
     found = loaded.recommend_batch(histories, k=3)
     assert [[token for token, *_ in row] for row in found] == [[token for token, *_ in row] for row in expected]
+
+
+def test_requests_with_limits_of_their_own_are_answered_together(loaded):
+    items, users = list(loaded.item_ids), loaded.known_users()
+    requests = [
+        Request(history=items[:3], k=4),
+        Request(user=users[2], k=2, exclude=items[:5]),
+        Request(query="a film about fish", k=3),
+        Request(history=["nothing"]),
+        Request(history=[], k=10_000, candidates=items[3:9]),
+        Request(history=items[:2], user=users[0]),
+        Request(history=items[:2], k=0),
+        Request(history=items[:2], domains={"gender": "F"}),
+    ]
+    answers = loaded.recommend_each(requests)
+    for asked, answer in zip(requests[:3] + requests[4:5], answers[:3] + answers[4:5], strict=True):
+        alone = loaded.recommend(
+            asked.history,
+            user=asked.user,
+            query=asked.query,
+            k=asked.k,
+            exclude=asked.exclude,
+            candidates=asked.candidates,
+        )
+        assert [token for token, *_ in answer] == [token for token, *_ in alone]
+        assert [score for *_, score in answer] == pytest.approx([score for *_, score in alone], abs=1e-5)
+    wrong = [str(answers[number]) for number in (3, 5, 6, 7)]
+    assert all(isinstance(answers[number], ConfigError) for number in (3, 5, 6, 7))
+    for text, message in zip(wrong, ("unknown token 'nothing'", "give either", "k: got 0", "no kernels"), strict=True):
+        assert message in text
 
 
 def test_threads_that_ask_while_items_are_added(loaded):
