@@ -21,6 +21,7 @@ VERBS = {
     "recommend": ("recbole_recfound.cli.recommend", "items for a history of tokens, or for a known user of a run"),
     "topk": ("recbole_recfound.cli.topk", "the best items of all known users of a run, as a file"),
     "evaluate": ("recbole_recfound.cli.evaluate", "score a finished run on its own or on other data"),
+    "serve": ("recbole_recfound.cli.serve", "a run over HTTP, with a page to try it"),
     "export": ("recbole_recfound.cli.export", "one task of a run for PEFT, sentence-transformers or onnxruntime"),
     "info": ("recbole_recfound.cli.info", "protocol, table and versions of a finished run"),
     "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),

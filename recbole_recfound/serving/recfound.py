@@ -315,6 +315,11 @@ class RecFoundRecommender(Recommender):
         """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them."""
         return [token for token in self.catalogue.tokens if token not in self.item_ids]
 
+    @property
+    def item_columns(self) -> list[str]:
+        """Names of the columns that describe a new item to the model."""
+        return list(self.catalogue.fields)
+
     @one_at_a_time
     def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add items, which can be recommended at once; nothing is trained.

@@ -127,6 +127,18 @@ class Recommender(ABC):
             DataError: they are missing or malformed.
         """
 
+    def generate(self, task: str, **fields: Any) -> str:
+        """Generate the answer of a generative task.
+
+        Args:
+            task: name of the task.
+            fields: slots of its prompt.
+
+        Raises:
+            ConfigError: this model generates nothing, or other slots than those of the prompt.
+        """
+        raise ConfigError("generate: a run with a frozen base has no generative tasks")
+
     def export(self, task: str, form: str, out: str | Path) -> Path:
         """Write one task in the format of another library; see `serving.export`.
 
@@ -172,6 +184,11 @@ class Recommender(ABC):
     @property
     def cold_items(self) -> list[str]:
         """Tokens of items without any interaction, which are not recommended unless `add_items` adds them."""
+        return []
+
+    @property
+    def item_columns(self) -> list[str]:
+        """Names of the columns that describe a new item to the model."""
         return []
 
     def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
