@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from recbole_recfound.baseline.recbole import check_baseline_rows, run_baseline
@@ -91,6 +92,21 @@ class Run:
         folder.log_to(verbose=config["show_progress"])
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
         return folder
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let other processes write the run folder."""
+        if folder := vars(self).get("folder"):
+            folder.close()
+
+    def how_to_resume(self) -> str:
+        """Return what continues this run after an interruption; empty before it has a folder."""
+        folder = vars(self).get("folder")
+        return f"run folder {folder.path}: continue with --resume={folder.path}" if folder else ""
 
     def baseline_jobs(self) -> Iterator[Job]:
         """Yield one job for each of RecBole's models in the setting `baselines`."""

@@ -21,6 +21,7 @@ from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -29,6 +30,7 @@ from recbole_recfound.trainer.checkpoint import (
     load_trained,
     trained_tensors,
 )
+from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
@@ -137,13 +139,8 @@ class RecFoundTrainer(Trainer):
             self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
-        with tqdm(
-            total=self.config["max_steps"],
-            initial=self.step,
-            desc="RecFound",
-            disable=not show_progress,
-            dynamic_ncols=True,
-        ) as bar:
+        options = {"total": self.config["max_steps"], "initial": self.step, "desc": "RecFound", "dynamic_ncols": True}
+        with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
                 self._train_step()
                 self.trained_seconds = time.perf_counter() - started
@@ -157,9 +154,11 @@ class RecFoundTrainer(Trainer):
                     self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
-                        self._save()
+                        self.store.save(self._checkpoint(), self.best_step)
                 if over:
                     break
+                if number := received():
+                    raise Interrupted(number, saved and self.store.save_interrupted(self._checkpoint()))
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
                 f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
@@ -204,7 +203,8 @@ class RecFoundTrainer(Trainer):
         Raises:
             DataError: it cannot be read or belongs to other settings.
         """
-        checkpoint = CheckpointStore.read(folder or self.store.path_of(self.best_step), self.device)
+        store = self.store
+        checkpoint = store.read(folder, self.device) if folder else store.load(self.best_step, self.device)
         load_trained(trained_parameters(self.model), checkpoint.trained)
         self.refresh_items()
 
@@ -433,9 +433,7 @@ class RecFoundTrainer(Trainer):
 
     def _begin(self, saved: bool) -> None:
         """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
-        steps = [step for step in self.store.steps() if step > 0]
-        if steps:
-            self.restore(self.store.load(steps[-1], self.device))
+        if resume_newest(self):
             return
         self.refresh_items()
         self.untrained = self._probe(list(self.probes.batches))
@@ -446,7 +444,8 @@ class RecFoundTrainer(Trainer):
         if saved:
             self.store.save(Checkpoint(0, start, {}, {}), 0)
 
-    def _save(self) -> None:
+    def _checkpoint(self) -> Checkpoint:
+        """Return all that an exact resume from this step needs."""
         resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
         resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
         resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
@@ -464,12 +463,12 @@ class RecFoundTrainer(Trainer):
             "costs": self.costs,
         }
         trained = trained_tensors(trained_parameters(self.model))
-        self.store.save(Checkpoint(self.step, trained, resume, state), self.best_step)
+        return Checkpoint(self.step, trained, resume, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
         if not checkpoint.resume:
-            raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
+            raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
         if checkpoint.state["backbone"] != self.model.parts.fingerprint:
             raise DataError(
                 f"{self.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
