@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         write_text(folder / CARD, job.card(results, chosen))
     if not run.saved:
         job.discard()
+        shutil.rmtree(folder / "baselines", ignore_errors=True)
     # Last, since its presence says that the run is finished.
     document = sealed({**results, "files": run.folder.digests()})
     write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))

@@ -90,6 +90,8 @@ class Run:
             config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"]
         )
         folder.log_to(verbose=config["show_progress"])
+        if "checkpoint_dir" not in config.external_config_dict:
+            self.data_config["checkpoint_dir"] = config["checkpoint_dir"] = str(folder.trainer_state)
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
         return folder
 
@@ -160,5 +162,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     for key in ("backbone", "base_checkpoint"):
         if config[key] and Path(config[key]).exists():
             paths[key] = str(Path(config[key]).resolve())
+    if "checkpoint_dir" not in config.external_config_dict:
+        settings.pop("checkpoint_dir", None)  # the run's own folder
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
     return {**settings, **paths, "data_files": digests_of(files)}

@@ -209,6 +209,24 @@ def save_base(
         share: share of the training rows it has seen; None: all.
         data: digests of the data it was trained on.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as partial:
+        write_base(partial, base, config, seed, share, data)
+
+
+def write_base(
+    folder: Path, base: nn.Module, config: Config, seed: int, share: float | None, data: Mapping[str, str]
+) -> None:
+    """Write the files of `save_base` into a folder that is being written.
+
+    Args:
+        folder: of `whole_folder`.
+        base: the model.
+        config: its settings.
+        seed: of the split.
+        share: share of the training rows it has seen; None: all.
+        data: digests of the data it was trained on.
+    """
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     record = {
         "model": config["model"],
@@ -218,10 +236,8 @@ def save_base(
         "data": dict(data),
         "settings": _settings_of(config.final_config_dict),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(folder) as partial:
-        save_tensors(weights, partial / WEIGHTS)
-        (partial / SETTINGS).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    save_tensors(weights, folder / WEIGHTS)
+    (folder / SETTINGS).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def base_hash(base: nn.Module, model: str) -> str:

@@ -353,7 +353,7 @@ class IAKSystem(System):
         folder = self.run.folder.path
         for path in [*folder.glob(f"*.{KERNELS}"), *folder.glob(f"*.{Path(KERNELS).stem}.json"), folder / CHOSEN]:
             path.unlink(missing_ok=True)
-        for name in ("base", "trainer_state", "baselines"):
+        for name in ("base", "trainer_state"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     @classmethod
