@@ -20,15 +20,21 @@ class LazyWriter:
     """A TensorBoard writer that opens its file with the first record, and goes silent where it cannot write.
 
     Args:
-        logger: a log file of a run decides the folder: `tensorboard/` beside it.
+        logger: a log file of a run decides the folder: `tensorboard/` beside it, with a folder for each model.
         otherwise: RecBole's folder, outside of a run.
         open_writer: makes the writer of a folder.
     """
 
     def __init__(self, logger: logging.Logger, otherwise: str, open_writer: Callable[[str], Any]) -> None:
         self._logger, self._otherwise, self._open = logger, otherwise, open_writer
+        self._model = ""
         self._writer: Any = None
         self._failed = False
+
+    def of(self, model: str) -> LazyWriter:
+        """Return this writer, with a folder of the model's name."""
+        self._model = model
+        return self
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("_"):
@@ -50,5 +56,5 @@ class LazyWriter:
     def _folder(self) -> str:
         for handler in self._logger.handlers:
             if isinstance(handler, logging.FileHandler) and getattr(handler, "recfound", False):
-                return os.path.join(os.path.dirname(handler.baseFilename), "tensorboard")
+                return os.path.join(os.path.dirname(handler.baseFilename), "tensorboard", self._model)
         return self._otherwise

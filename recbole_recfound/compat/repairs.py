@@ -315,6 +315,9 @@ DRAWING = [
 # Folders that a trainer makes when it is built, used or not: they are made with their first file.
 OUTPUTS = [
     Place(TRAINER, "Trainer.__init__", "ensure_dir(self.checkpoint_dir)", "None"),
+    Place(
+        TRAINER, "Trainer.__init__", "get_tensorboard(self.logger)", 'get_tensorboard(self.logger).of(config["model"])'
+    ),
     *(
         Place(
             TRAINER,

@@ -321,7 +321,7 @@ def test_tensorboard_has_losses_and_validations(small_run, tmp_path, monkeypatch
     settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 4, "baselines": ["Pop"]}
     run = run_recfound("RecFound", "tiny", config_dict=settings)
     assert set(tmp_path.iterdir()) - before == {tmp_path / "runs"}, "nothing beside the run folder"
-    events = EventAccumulator(str(Path(run["run_dir"]) / "tensorboard"))
+    events = EventAccumulator(str(Path(run["run_dir"]) / "tensorboard" / "RecFound"))
     events.Reload()
     assert {"Loss/U2I", "Loss/SR", "Vaild_score"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("Vaild_score")] == [2, 4]
