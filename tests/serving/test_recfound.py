@@ -136,6 +136,8 @@ def test_recommendations_have_texts_and_obey_their_limits(loaded):
     pairs = loaded.score([history] * 2, chosen)
     torch.testing.assert_close(pairs, torch.tensor([score for *_, score in best[1:3]]))
     assert len(loaded.recommend([], k=2)) == 2, "a user without history"
+    assert loaded.recommend_batch(iter([iter(history)]), k=4) == [best], "any iterable is a list"
+    assert torch.equal(loaded.score(iter([history] * 2), iter(chosen)), pairs)
 
 
 def _lines(loaded, token):
