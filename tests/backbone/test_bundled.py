@@ -25,8 +25,8 @@ def test_converted_once_when_several_start_together(cache, monkeypatch):
     def slow(gguf, folder):
         calls.append(gguf)
         time.sleep(0.2)
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
+        with whole_folder(folder) as partial:
+            (partial / "config.json").write_text("{}")
 
     monkeypatch.setattr(bundled, "_convert", slow)
     with ThreadPoolExecutor(4) as pool:
