@@ -15,6 +15,7 @@ from recbole_recfound.cli import main
 from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer import checkpoint as checkpoints
 from tests.damage import damage
@@ -54,17 +55,15 @@ def _words(settings, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)])
-def test_a_signal_saves_the_step(settings, signal_in_step, tmp_path, capsys, monkeypatch, number, name, code):
-    with monkeypatch.context():
-        signal_in_step(3, number)
-        assert main(_words(settings, tmp_path)) == code
+def test_a_signal_saves_the_step(settings, signal_in_step, tmp_path, capsys, number, name, code):
+    signal_in_step(3, number)
+    assert main(_words(settings, tmp_path)) == code
     (folder,) = Path(settings["output_dir"]).iterdir()
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
         f"error: interrupted by {name}; step 3 is saved; run folder {folder}: continue with --resume={folder}"
     )
     assert (folder / "trainer_state" / "interrupted-0000003").is_dir()
-    monkeypatch.undo()
     continued = run_recfound("RecFound", "tiny", config_dict=settings | {"resume": str(folder)})
     straight = run_recfound("RecFound", "tiny", config_dict=settings)
     assert continued["run_dir"] == str(folder) != straight["run_dir"]
@@ -92,21 +91,19 @@ def test_a_run_in_another_thread(settings):
     assert found[0]["test_result"]
 
 
-def test_damaged_checkpoints_cost_their_steps_only(settings, signal_in_step, monkeypatch, capsys):
+def test_damaged_checkpoints_cost_their_steps_only(settings, signal_in_step, capsys):
     straight = run_recfound("RecFound", "tiny", config_dict=settings)
     for lost in (["step-0000000"], ["interrupted-0000005"], ["interrupted-0000005", "step-0000004", "step-0000000"]):
-        with monkeypatch.context():
-            signal_in_step(5, signal.SIGTERM)
-            with pytest.raises(Interrupted):
-                run_recfound("RecFound", "tiny", config_dict=settings)
-        monkeypatch.undo()
+        signal_in_step(5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run_recfound("RecFound", "tiny", config_dict=settings)
         (state,) = (path.parent for path in Path(settings["output_dir"]).rglob("interrupted-0000005"))
         for name in lost:
             damage(state / name / "trained.safetensors", "flipped")
         capsys.readouterr()
         run = run_recfound("RecFound", "tiny", config_dict=settings)
         step = {1: 5 if lost[0] == "step-0000000" else 4, 3: 2}[len(lost)]
-        (line,) = (line for line in capsys.readouterr().out.splitlines() if "damaged" in line)
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "is damaged" in line)
         assert all(name in line for name in lost) and line.endswith(f"continuing from step {step}")
         assert run["run_dir"] == str(state.parent) and [run[key] for key in KEYS] == [straight[key] for key in KEYS]
 
