@@ -80,8 +80,7 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes, as estimates of the
-        # remaining cost.
+        # Longest seconds of one encoding of all items, of a validation and of the untrained probes: the remaining cost.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -225,9 +224,8 @@ class RecFoundTrainer(Trainer):
     def _refresh(self) -> None:
         started = time.perf_counter()
         self.refresh_items()
-        if not self.costs["refresh"]:
-            self.costs["refresh"] = time.perf_counter() - started
-            self._plan_end()
+        self.costs["refresh"] = max(self.costs["refresh"], time.perf_counter() - started)
+        self._plan_end()
 
     def refresh_items(self) -> None:
         """Encode all item texts in the run's precision, as the model reads them in training and in scoring."""
@@ -398,7 +396,9 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter()
         with self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
-        self.costs["validate"] = time.perf_counter() - started
+        # The longest, since a busy machine stays busy; the first one replaces the estimate.
+        before = self.costs["validate"] if any("valid" in record for record in self.history) else 0.0
+        self.costs["validate"] = max(before, time.perf_counter() - started)
         self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(

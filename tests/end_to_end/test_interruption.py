@@ -15,7 +15,6 @@ from recbole_recfound.cli import main
 from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
-from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer import checkpoint as checkpoints
 from tests.damage import damage
