@@ -88,7 +88,7 @@ def test_a_base_is_kept_without_pickles(trained, tmp_path):
         assert (read.model, read.dataset, read.seed, read.kept) == ("DeepFM", "tiny", 7, True)
         assert all(torch.equal(read.weights[name], tensor) for name, tensor in base.state_dict().items())
     (tmp_path / "run" / "base" / "base.safetensors").write_bytes(b"broken")
-    with pytest.raises(DataError, match="the base cannot be read"):
+    with pytest.raises(DataError, match="the base is damaged"):
         read_base(tmp_path / "run", trust=False)
 
 
