@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
 
 from recbole_recfound import __version__
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError, cause_of
+from recbole_recfound.runtime.signals import Interrupted
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
@@ -38,17 +40,27 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0, 2 for errors of the user (a line on stderr for each), 130 after Ctrl-C.
+        The exit code: 0, 2 for errors of the user (a line on stderr for each), 130 after Ctrl-C, 143 after SIGTERM,
+        141 where nobody reads the output any more (`| head`).
     """
     # Idle threads that spin take the cores that other threads need: beside another process, a step can take 50 times
     # as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # What is still buffered would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except RecFoundError as error:
         several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except Interrupted as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
@@ -62,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _of_system(error: Exception) -> str | None:
     """Return what the machine could not do: a full disk, a folder that cannot be written, too little memory."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_torch:
         return "not enough memory; smaller batches (train_batch_size, eval_batch_size) need less"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -16,7 +16,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from recbole_recfound.compat import masked_sequences, unpickling
+from recbole_recfound.compat import masked_sequences, outputs, unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
 from recbole_recfound.errors import DataError
@@ -312,7 +312,31 @@ DRAWING = [
     )
 ]
 
+# Folders that a trainer makes when it is built, used or not: they are made with their first file.
+OUTPUTS = [
+    Place(TRAINER, "Trainer.__init__", "ensure_dir(self.checkpoint_dir)", "None"),
+    Place(
+        TRAINER, "Trainer.__init__", "get_tensorboard(self.logger)", 'get_tensorboard(self.logger).of(config["model"])'
+    ),
+    *(
+        Place(
+            TRAINER,
+            function,
+            "torch.save(state, saved_model_file",
+            "outputs.make_parent(saved_model_file); torch.save(state, saved_model_file",
+        )
+        for function in ("Trainer._save_checkpoint", "PretrainTrainer.save_pretrained_model")
+    ),
+    Place(
+        "recbole.utils.utils",
+        "get_tensorboard",
+        "writer = SummaryWriter(dir_path)",
+        "writer = outputs.LazyWriter(logger, dir_path, SummaryWriter)",
+    ),
+]
+
 PLACES = [
+    *OUTPUTS,
     *FILLING,
     *LENGTHS,
     *WRITABLE,
@@ -328,7 +352,7 @@ PLACES = [
     *SEARCHING,
 ]
 
-CALLED = {"masked_sequences": masked_sequences, "unpickling": unpickling}
+CALLED = {"masked_sequences": masked_sequences, "outputs": outputs, "unpickling": unpickling}
 """Our modules that replacements call, by their name in RecBole's modules."""
 
 

@@ -21,6 +21,7 @@ from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -29,6 +30,7 @@ from recbole_recfound.trainer.checkpoint import (
     load_trained,
     trained_tensors,
 )
+from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import (
     build_optimizer,
@@ -78,8 +80,7 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes, as estimates of the
-        # remaining cost.
+        # Longest seconds of one encoding of all items, of a validation and of the untrained probes: the remaining cost.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -137,13 +138,8 @@ class RecFoundTrainer(Trainer):
             self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
-        with tqdm(
-            total=self.config["max_steps"],
-            initial=self.step,
-            desc="RecFound",
-            disable=not show_progress,
-            dynamic_ncols=True,
-        ) as bar:
+        options = {"total": self.config["max_steps"], "initial": self.step, "desc": "RecFound", "dynamic_ncols": True}
+        with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
                 self._train_step()
                 self.trained_seconds = time.perf_counter() - started
@@ -157,9 +153,11 @@ class RecFoundTrainer(Trainer):
                     self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
-                        self._save()
+                        self.store.save(self._checkpoint(), self.best_step)
                 if over:
                     break
+                if number := received():
+                    raise Interrupted(number, saved and self.store.save_interrupted(self._checkpoint()))
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
                 f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
@@ -204,7 +202,8 @@ class RecFoundTrainer(Trainer):
         Raises:
             DataError: it cannot be read or belongs to other settings.
         """
-        checkpoint = CheckpointStore.read(folder or self.store.path_of(self.best_step), self.device)
+        store = self.store
+        checkpoint = store.read(folder, self.device) if folder else store.load(self.best_step, self.device)
         load_trained(trained_parameters(self.model), checkpoint.trained)
         self.refresh_items()
 
@@ -225,9 +224,8 @@ class RecFoundTrainer(Trainer):
     def _refresh(self) -> None:
         started = time.perf_counter()
         self.refresh_items()
-        if not self.costs["refresh"]:
-            self.costs["refresh"] = time.perf_counter() - started
-            self._plan_end()
+        self.costs["refresh"] = max(self.costs["refresh"], time.perf_counter() - started)
+        self._plan_end()
 
     def refresh_items(self) -> None:
         """Encode all item texts in the run's precision, as the model reads them in training and in scoring."""
@@ -398,7 +396,9 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter()
         with self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
-        self.costs["validate"] = time.perf_counter() - started
+        # The longest, since a busy machine stays busy; the first one replaces the estimate.
+        before = self.costs["validate"] if any("valid" in record for record in self.history) else 0.0
+        self.costs["validate"] = max(before, time.perf_counter() - started)
         self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(
@@ -433,9 +433,7 @@ class RecFoundTrainer(Trainer):
 
     def _begin(self, saved: bool) -> None:
         """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
-        steps = [step for step in self.store.steps() if step > 0]
-        if steps:
-            self.restore(self.store.load(steps[-1], self.device))
+        if resume_newest(self):
             return
         self.refresh_items()
         self.untrained = self._probe(list(self.probes.batches))
@@ -446,7 +444,8 @@ class RecFoundTrainer(Trainer):
         if saved:
             self.store.save(Checkpoint(0, start, {}, {}), 0)
 
-    def _save(self) -> None:
+    def _checkpoint(self) -> Checkpoint:
+        """Return all that an exact resume from this step needs."""
         resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
         resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
         resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
@@ -464,12 +463,12 @@ class RecFoundTrainer(Trainer):
             "costs": self.costs,
         }
         trained = trained_tensors(trained_parameters(self.model))
-        self.store.save(Checkpoint(self.step, trained, resume, state), self.best_step)
+        return Checkpoint(self.step, trained, resume, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
         if not checkpoint.resume:
-            raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
+            raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
         if checkpoint.state["backbone"] != self.model.parts.fingerprint:
             raise DataError(
                 f"{self.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"

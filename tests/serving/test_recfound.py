@@ -137,6 +137,8 @@ def test_recommendations_have_texts_and_obey_their_limits(loaded):
     pairs = loaded.score([history] * 2, chosen)
     torch.testing.assert_close(pairs, torch.tensor([score for *_, score in best[1:3]]))
     assert len(loaded.recommend([], k=2)) == 2, "a user without history"
+    assert loaded.recommend_batch(iter([iter(history)]), k=4) == [best], "any iterable is a list"
+    assert torch.equal(loaded.score(iter([history] * 2), iter(chosen)), pairs)
 
 
 def _lines(loaded, token):
@@ -377,16 +379,13 @@ def test_wrong_requests(loaded, request_, message):
 
 def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
-        ("results.json", "{", DataError, "results.json cannot be read"),
-        ("head.safetensors", "x", DataError, "a file is missing, damaged"),
-        ("item_embeddings.safetensors", "x", DataError, "other item vectors than the run wrote"),
-        ("model.json", "[]", DataError, "a file is missing, damaged"),
-        ("items.jsonl", "{", DataError, "a file is missing, damaged"),
-        ("config.yaml", "a: [", DataError, "config.yaml cannot be read"),
+        ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
+        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 2"),
+        ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
-        ("adapter", None, ConfigError, "not a finished run"),
+        ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),
     ):
-        folder = tmp_path / f"{name}-{text is None}"
+        folder = tmp_path / f"{name}-{text and len(text)}"
         shutil.copytree(finished, folder)
         if text is not None:
             (folder / name).write_text(text)
