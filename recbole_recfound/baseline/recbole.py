@@ -140,7 +140,7 @@ def run_baseline(
         deadline: a time of `time.monotonic()` after which no epoch starts, in addition to `baseline_time_budget`.
 
     Returns:
-        The table's row, see `fit_and_score`.
+        The table's row, see `fit`.
 
     Raises:
         ConfigError: the model cannot be used.
@@ -159,17 +159,16 @@ def run_baseline(
         row, model = fit(theirs, splits, deadline)
     finally:
         shutil.rmtree(training, ignore_errors=True)
-    if theirs["MODEL_TYPE"] != ModelType.DECISIONTREE:  # trees are no tensors
-        save_baseline(Path(folder) / name, model, splits)
+    save_baseline(Path(folder) / name, model, splits)
     return row
 
 
-def fit_and_score(
+def fit(
     config: Config,
     splits: Splits,
     deadline: float | None = None,
     watch: Callable[[int, float], None] | None = None,
-) -> Row:
+) -> tuple[Row, nn.Module]:
     """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
     Args:
@@ -179,27 +178,10 @@ def fit_and_score(
         watch: called with epoch and score after every validation; what it raises ends the training.
 
     Returns:
-        `model`, `metrics` (test), `valid_metrics`, `train_seconds` (validation included, as RecBole does it),
-        `eval_seconds` (test), `trainable_parameters` (0 for models without gradients), `converged` (RecBole's early
-        stopping ended training, or there is nothing to repeat) and `note`; with `score_unmasked` also `unmasked`, the
+        The row of the table, and the model at its best checkpoint. The row's `train_seconds` include validation, as
+        RecBole does it; `trainable_parameters` are 0 for models without gradients; `converged` says that RecBole's
+        early stopping ended training, or that there is nothing to repeat; with `score_unmasked` also `unmasked`, the
         test metrics of a ranking that holds the user's old items.
-    """
-    return fit(config, splits, deadline, watch)[0]
-
-
-def fit(
-    config: Config,
-    splits: Splits,
-    deadline: float | None = None,
-    watch: Callable[[int, float], None] | None = None,
-) -> tuple[Row, nn.Module]:
-    """Train and test like `fit_and_score`, and return the model at its best checkpoint as well.
-
-    Args:
-        config: the model's settings.
-        splits: its data.
-        deadline: a time of `time.monotonic()` in seconds, see `fit_and_score`; None: no limit.
-        watch: see `fit_and_score`.
     """
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with in_one_line(config["model"]):

@@ -45,7 +45,7 @@ def save_baseline(folder: Path, model: nn.Module, splits: Splits) -> None:
     """Write a trained RecBole model; the folder is a base of IAK as well (`base_checkpoint`).
 
     Models without gradients (ItemKNN, EASE, Pop) keep what they learned in attributes: all their tensors, arrays and
-    sparse matrices are written too.
+    sparse matrices are written too. Decision trees are no tensors, and nothing is written of them.
 
     Args:
         folder: written whole or not at all.
@@ -53,6 +53,8 @@ def save_baseline(folder: Path, model: nn.Module, splits: Splits) -> None:
         splits: its data, with its settings.
     """
     config = splits.config
+    if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+        return
     tensors: dict[str, torch.Tensor] = {}
     forms: dict[str, Any] = {}
     if config["MODEL_TYPE"] == ModelType.TRADITIONAL:

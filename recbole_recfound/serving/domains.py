@@ -1,28 +1,23 @@
-"""Serving of IAK by tokens: one pass for a batch of mixed domains."""
+"""Serving of a frozen base with kernels by tokens: one pass for a batch of mixed domains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
+from torch import nn
 
-from recbole_recfound.data.multi_task import catalogue_of
-from recbole_recfound.data.padding import pad
-from recbole_recfound.data.split.history_dataset import RecFoundDataset, history_fields
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
-from recbole_recfound.serving.evaluate import Evaluation, protocol_of
-from recbole_recfound.serving.histories import UserHistories, item_ids
-from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
+from recbole_recfound.serving.recbole import RecBoleRecommender
+from recbole_recfound.serving.recommender import Domains, Rows
 
 
-class DomainRecommender(Recommender):
+class DomainRecommender(RecBoleRecommender):
     """A base with its kernels.
 
     `domains` of a request names for each row a domain of the first type, or maps each type (as typed in the setting
@@ -35,48 +30,15 @@ class DomainRecommender(Recommender):
         valid_metric: metric by which the run chose its kernels.
     """
 
+    model: IAK
+
     def __init__(self, model: IAK, splits: Splits, valid_metric: str) -> None:
-        self.model, self.splits, self.valid_metric = model.eval(), splits, valid_metric
-        self.device = splits.config["device"]
-        self.data = data = splits.train_set
-        catalogue = catalogue_of(splits.config, data)
-        ids = item_ids(data)
-        texts = ["", *(catalogue.sentence_of(catalogue.row_of[token]) for token in ids)]
-        super().__init__(ids, texts, data.iid_field, data.uid_field, not splits.config.repeats)
-        self.known = UserHistories.of(splits)
-        self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
-        self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or isinstance(data, RecFoundDataset)
+        super().__init__(model, splits)
+        self.valid_metric = valid_metric
+        # Kernels change the base's scores: a row of interactions is not enough.
+        self._by_row = False
 
-    def _check_histories(self) -> None:
-        if not self.reads_histories:
-            name = self.splits.config["model"]
-            raise ConfigError(f"history: the base {name} reads no histories but users by their ids: give user=TOKEN")
-
-    def _user_id(self, user: str) -> int | None:
-        return self.known.users.get(user)
-
-    def known_users(self) -> list[str]:
-        """Return the tokens of all users of the data set."""
-        return list(self.known.users)
-
-    def _history_of(self, user_id: int) -> np.ndarray:
-        return self.known.histories.of(user_id)
-
-    @one_at_a_time
-    def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
-        """Score the test part of the run's data; see `Recommender.evaluate`.
-
-        Args:
-            dataset: that of the run, or None.
-            data_path: that of loading, or None.
-        """
-        config = self.splits.config
-        own = dataset in (None, config["dataset"])
-        if not own or (data_path and Path(data_path).resolve() != Path(config["data_path"]).resolve().parent):
-            raise ConfigError(
-                f"evaluate: the base {config['model']} knows users and items of {config['dataset']} by their ids: load "
-                "the run with data_path= and evaluate it on these data"
-            )
+    def _test_metrics(self) -> dict[str, float]:
         scorer = DomainScorer(
             self.model.base,
             self.model.domains,
@@ -84,55 +46,28 @@ class DomainRecommender(Recommender):
             {"test": self.splits.test_data},
             self.valid_metric,
         )
-        return Evaluation(protocol_of(self.splits), scorer.metrics(scorer.collect(self.model, "test"), "test"))
+        return scorer.metrics(scorer.collect(self.model, "test"), "test")
 
-    def _scores(self, rows: Rows, domains: Domains) -> torch.Tensor:
-        if not self.reads_items:
-            scores = self.model.full_sort_predict(self._placed(self._interaction(rows), domains))
-            return scores.view(len(rows), self.data.item_num)
-        first = self.model.domains[0].text
-        return torch.stack(
-            [self._all_items(rows.take(slice(row, row + 1)), _of_row(domains, first, row)) for row in range(len(rows))]
-        )
+    def _reader(self) -> nn.Module:
+        return self.model.base
 
-    def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
-        batch = self._interaction(rows)
-        batch.update(Interaction({self.data.iid_field: torch.from_numpy(items)}))
-        return self.model.predict(self._placed(batch, domains))
+    def _check_domains(self, domains: Domains) -> None:
+        """Accept domains; `_domains` checks them."""
 
-    def _all_items(self, row: Rows, domains: dict[str, list[str | None]]) -> torch.Tensor:
-        """Return a click model's probabilities for one user and every item, including the padding item."""
-        pairs = self._interaction(row).repeat(self.data.item_num)
-        pairs.update(Interaction({self.data.iid_field: torch.arange(self.data.item_num)}))
-        named = {text: names * self.data.item_num for text, names in domains.items()}
-        return self.model.predict(self._placed(pairs, named))
-
-    def _interaction(self, rows: Rows) -> Interaction:
-        return Interaction({self.data.uid_field: torch.from_numpy(rows.users), **self._lists(rows)})
-
-    def _lists(self, rows: Rows) -> dict[str, torch.Tensor]:
-        if not self.reads_histories:
+    def _of_row(self, domains: Domains, row: int) -> dict[str, list[str | None]]:
+        if domains is None:
             return {}
-        width = self.splits.config["MAX_ITEM_LIST_LENGTH"]
-        recent = [history[-width:] for history in rows.histories]
-        full = np.zeros((len(rows), width), dtype=np.int64)
-        padded, _ = pad(recent, fill=0)
-        full[:, : padded.shape[1]] = padded
-        lengths = np.array([len(history) for history in recent], dtype=np.int64)
-        return history_fields(self.data, full, lengths).interaction
+        by_type = domains if isinstance(domains, Mapping) else {self.model.domains[0].text: domains}
+        return {text: [of_type[row]] for text, of_type in by_type.items()}
 
-    def _placed(self, rows: Interaction, domains: Domains) -> Interaction:
+    def _all_items(self, row: Rows, domains: Any) -> torch.Tensor:
+        repeated = {text: names * self.data.item_num for text, names in (domains or {}).items()}
+        return super()._all_items(row, repeated)
+
+    def _placed(self, rows: Interaction, domains: Any) -> Interaction:
         """Add the columns that the base reads, and the domain of each row."""
-        if self.reads_items:
-            rows = self.data.join(rows)
-            kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
-            read = [name for kind in kinds for name in getattr(self.model.base, kind, ())]
-            missing = [name for name in read if name not in rows]
-            if missing:
-                raise ConfigError(
-                    f"the base also reads {', '.join(missing)} of each interaction, which a request does not have"
-                )
-        rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
+        rows = super()._placed(rows, domains)
+        rows.update(Interaction({DOMAIN_FIELD: self._domains(rows.to(torch.device("cpu")), domains)}))
         return rows.to(self.device)
 
     def _domains(self, rows: Interaction, names: Domains) -> torch.Tensor:
@@ -150,7 +85,7 @@ class DomainRecommender(Recommender):
                     raise ConfigError(
                         f"domains: {domains.text}: got {len(named)} names, expected one per row ({len(rows)})"
                     )
-                number_of = {name: number for number, name in enumerate(domains.names)}
+                number_of: dict[str | None, int] = {name: number for number, name in enumerate(domains.names)}
                 columns.append(torch.tensor([number_of.get(name, -1) for name in named]))
             elif domains.field in rows:
                 columns.append(domains.of(rows))
@@ -160,11 +95,3 @@ class DomainRecommender(Recommender):
                     f"in {{{domains.text!r}: [...]}}"
                 )
         return torch.stack(columns, dim=1)
-
-
-def _of_row(names: Domains, first: str, row: int) -> dict[str, list[str | None]]:
-    """Return the names of one row, by type."""
-    if names is None:
-        return {}
-    by_type = names if isinstance(names, Mapping) else {first: names}
-    return {text: [of_type[row]] for text, of_type in by_type.items()}

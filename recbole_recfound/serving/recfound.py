@@ -403,7 +403,10 @@ class RecFoundRecommender(Recommender):
         )
         choices = self.saved.choices.get(task, ())
         if "candidates" in fields:
-            choices = choices[: len(fields["candidates"])]
+            count = len(example.slots["candidates"][1])
+            if choices and count > len(choices):
+                raise ConfigError(f"generate: {task}: candidates: got {count}, expected at most {len(choices)}")
+            choices = choices[:count]
         generator = self._writer()
         trie = trie_of(choices, self.collator.tokenizer, self.device) if choices else None
         prompt = self.collator.prompt(task, example)
@@ -423,8 +426,11 @@ class RecFoundRecommender(Recommender):
         if form in ("titles", "lettered"):
             return form, tuple(self._indices(value))
         if form == "rated":
-            indices = self._indices([item for item, _ in value])
-            return form, tuple(zip(indices, (rating for _, rating in value), strict=True))
+            pairs = list(value) if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+                raise ConfigError(f"history: got {value!r}, expected pairs of item token and rating")
+            indices = self._indices([item for item, _ in pairs])
+            return form, tuple(zip(indices, (rating for _, rating in pairs), strict=True))
         if form in ("title", "sentence") and str(value) in self.item_ids:
             return form, self._indices([str(value)])[0]
         return "prompt" if form == "prompt" else "text", str(value)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from recbole_recfound.atomic.find import NO_DATASET
-from recbole_recfound.baseline.recbole import fit_and_score
+from recbole_recfound.baseline.recbole import fit
+from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
+from recbole_recfound.serving.baselines import load_recommender
 from recbole_recfound.system.base import System
 from recbole_recfound.system.run import Job
 
@@ -29,10 +33,20 @@ class RecBoleSystem(System):
         def compute() -> Row:
             run = self.run
             assert run.splits is not None
-            return fit_and_score(run.config, run.splits, run.budget.deadline(), run.watch)
+            row, model = fit(run.config, run.splits, run.budget.deadline(), run.watch)
+            if run.saved:
+                save_baseline(run.folder.path / "baselines" / self.name, model, run.splits)
+            return row
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
         yield Job(self.name, compute, resumable=False)
+
+    @classmethod
+    def load(cls, folder: Path, **options: Any) -> Any:
+        """Load the trained model for serving; it needs the data set."""
+        if options.get("backbone"):
+            raise ConfigError(f"backbone: {cls.name} has no language model")
+        return load_recommender(folder, cls.name, options.get("data_path"))
 
 
 def recbole_system(model: str) -> type[System]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.utils import create_dataset
 
-from recbole_recfound.baseline.recbole import fit, fit_and_score
+from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 
@@ -103,7 +103,7 @@ def test_metrics_that_collect_numbers_and_counters(tiny_path):
     metrics = ["ItemCoverage", "AveragePopularity", "TailPercentage"]
     settings = {**ONE_EPOCH, "data_path": tiny_path, "metrics": metrics, "valid_metric": "ItemCoverage@10"}
     config = Config("BPR", "tiny", config_dict=settings)
-    assert 0 < fit_and_score(config, build_splits(config)).metrics["itemcoverage@10"] <= 1
+    assert 0 < fit(config, build_splits(config))[0].metrics["itemcoverage@10"] <= 1
 
 
 def test_pop_counts_every_training_interaction(tiny_path):
@@ -120,7 +120,7 @@ def test_a_checkpoint_is_read_in_a_new_process(tiny_path, tmp_path, checkout):
     config = Config(
         "BPR", "tiny", config_dict={**ONE_EPOCH, "data_path": tiny_path, "checkpoint_dir": tmp_path / "saved"}
     )
-    fit_and_score(config, build_splits(config))
+    fit(config, build_splits(config))
     (checkpoint,) = (tmp_path / "saved").glob("BPR-*.pth")
     code = f"""
 import sys

@@ -13,6 +13,8 @@ import yaml
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.runtime.file_digests import read_sealed, sealed
+from recbole_recfound.runtime.run_folder import RunFolder
 from tests.settings import Settings
 
 HOSTILE = (
@@ -108,6 +110,9 @@ def test_a_run_names_no_files_elsewhere(finished, tmp_path, key, value):
     shutil.copytree(finished, copy)
     settings = yaml.safe_load((copy / "config.yaml").read_text())
     (copy / "config.yaml").write_text(yaml.safe_dump(settings | {key: value}))
+    with RunFolder(copy, "") as folder:  # whoever sends a folder can write its digests, too
+        document = {**read_sealed(copy / "results.json"), "files": folder.digests()}
+    (copy / "results.json").write_text(json.dumps(sealed(document)))
     loaded = load_recfound(copy)
     with pytest.raises(ConfigError, match=f"{key}: got .* expected a name without folders"):
         loaded.recommend(user="1")

@@ -42,6 +42,7 @@ MOST_BYTES = 1 << 20
 """Largest body of a request."""
 LONGEST_ERROR = 1_000
 KEY_HEADER = "X-API-Key"
+KEY = APIKeyHeader(name=KEY_HEADER, auto_error=False)
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
@@ -100,9 +101,8 @@ def create_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     _answer_errors(app)
     app.add_middleware(BodyLimit)
-    header = APIKeyHeader(name=KEY_HEADER, auto_error=False)
 
-    async def check_key(given: Annotated[str | None, Depends(header)]) -> None:
+    async def check_key(given: Annotated[str | None, Depends(KEY)]) -> None:
         if api_key is not None and not hmac.compare_digest((given or "").encode(), api_key.encode()):
             raise HTTPException(401, f"a wrong key, or none, in the header {KEY_HEADER}")
 

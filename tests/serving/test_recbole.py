@@ -1,0 +1,107 @@
+"""RecBole's own models of a run, asked by tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.serving.baselines import load_baselines
+
+BASELINES = ("Pop", "ItemKNN", "EASE", "BPR", "SASRec")
+
+
+@pytest.fixture(scope="module")
+def run(tiny_path, tiny_backbone, tmp_path_factory):
+    """A finished run with baselines."""
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "output_dir": str(tmp_path_factory.mktemp("runs")),
+        "show_progress": False,
+        "use_gpu": False,
+        "time_budget": 0,
+        "max_steps": 1,
+        "tasks": ["U2I"],
+        "task_test_examples": 0,
+        "MAX_ITEM_LIST_LENGTH": 10,
+        "user_inter_num_interval": "[4,inf)",
+        "baselines": list(BASELINES),
+        "baseline_args": {name: {"epochs": 1} for name in ("BPR", "SASRec")},
+    }
+    return Path(run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"])
+
+
+def test_every_baseline_is_loaded_as_it_was_tested(run):
+    found, notes = load_baselines(run)
+    assert set(found) == set(BASELINES) and not notes
+    rows = {row["model"]: row for row in json.loads((run / "results.json").read_text())["rows"]}
+    for name, loaded in found.items():
+        assert loaded.evaluate().metrics == rows[name]["metrics"], name
+
+
+def test_histories_are_answered_by_those_that_can_read_them(run):
+    found, _ = load_baselines(run)
+    items = list(found["EASE"].item_ids)
+    for name in ("Pop", "ItemKNN", "EASE", "SASRec"):
+        best = found[name].recommend(items[:3], k=5)
+        assert len(best) == 5 and not {token for token, *_ in best} & set(items[:3])
+        user = found[name].known_users()[0]
+        history = [found[name].tokens[item] for item in found[name]._history_of(found[name]._user_id(user))]
+        assert found[name].recommend(user=user) == found[name].recommend(history)
+    with pytest.raises(ConfigError, match="BPR reads no histories but users by their ids"):
+        found["BPR"].recommend(items[:3])
+    assert len(found["BPR"].recommend(user="1", k=3)) == 3
+    with pytest.raises(ConfigError, match="BPR has no kernels"):
+        found["BPR"].recommend(user="1", domains="F")
+
+
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN", "Pop"])
+def test_scores_of_a_history_are_those_of_a_user_with_it(run, name):
+    """RecBole's own scores of a training user, from the user's training items."""
+    loaded = load_baselines(run)[0][name]
+    train = loaded.splits.known_at_valid
+    users = [1, 5, 9]
+    batch = {loaded.data.uid_field: torch.tensor(users)}
+    from recbole.data.interaction import Interaction
+
+    expected = loaded.model.full_sort_predict(Interaction(batch)).view(len(users), -1).float()
+    for user, scores in zip(users, expected, strict=True):
+        history = [loaded.tokens[item] for item in train.of(user)]
+        wanted = [token for token in loaded.item_ids if token not in history]
+        found = loaded.score([history] * len(wanted), wanted)
+        ids = torch.tensor([loaded.item_ids[token] for token in wanted])
+        if name == "Pop":  # RecBole divides by the largest count
+            found = found / found.max() * scores[ids].max()
+        torch.testing.assert_close(found, scores[ids], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "DeepFM", "EASE"])
+def test_a_run_of_one_of_recboles_models_is_asked_too(tiny_path, tmp_path, model):
+    settings = {
+        "data_path": str(tiny_path),
+        "output_dir": str(tmp_path),
+        "show_progress": False,
+        "use_gpu": False,
+        "epochs": 1,
+        "user_inter_num_interval": "[4,inf)",
+    }
+    if model == "DeepFM":
+        settings |= {"threshold": {"rating": 4}, "load_col": None}
+        settings |= {"load_col": {"inter": ["user_id", "item_id", "rating"], "user": ["user_id", "gender"]}}
+    result = run_recfound(model, "tiny", config_dict=settings)
+    loaded = load_recfound(result["run_dir"])
+    assert len(loaded.recommend(user="1", k=4)) == 4
+    assert loaded.evaluate().metrics == result["test_result"]
+    users, items = loaded.known_users()[:3], list(loaded.item_ids)[:3]
+    scores = loaded.score(users, items)
+    assert scores.shape == (3,) and np.isfinite(scores.numpy()).all()
+    with pytest.raises(ConfigError, match="no language model"):
+        load_recfound(result["run_dir"], backbone="x")
+    with pytest.raises(ConfigError, match="no language model to export|frozen base"):
+        loaded.export("U2I", "peft", tmp_path / "out")
