@@ -93,9 +93,9 @@ def create_app(given: argparse.Namespace) -> FastAPI:
     Args:
         given: words of the command.
     """
+    from recbole_recfound.runtime.finished import read_results
     from recbole_recfound.serving.baselines import load_baselines
     from recbole_recfound.serving.http.app import create_app
-    from recbole_recfound.system.load import read_results
 
     results = read_results(given.run)
     run = load(given)
