@@ -74,6 +74,7 @@ def test_the_folder(finished):
     folder = Path(finished["run_dir"])
     results = json.loads((folder / "results.json").read_text())
     assert [point["beta"] for point in results["sweep"]] == [1e-4, 1e-2]
+    assert results["without_domain"] == {"gender": {"train": 0, "test": 0}}
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"] == "IAK"
     page = (folder / "report.html").read_text()
     for heading in ("Comparison", "Domains: gender", "Losses", "Information kept"):
