@@ -18,7 +18,7 @@ ABOUT = "Serve a run over HTTP: /recommend, /items, /generate, /health, and a pa
 ENVIRONMENT = "RECFOUND_SERVE"
 """Words of the command, for worker processes."""
 KEY = "RECFOUND_API_KEY"
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
+LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def command(argv: list[str]) -> int:
