@@ -6,6 +6,7 @@ The right-hand sides work on the old versions of the libraries as well.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections import defaultdict
@@ -342,6 +343,7 @@ def repairs_by_module() -> dict[str, Repair]:
     repairs[CONFIG] = _numpy_settings
     repairs[SAMPLER] = partial(_full_users, places[SAMPLER])
     repairs[SINE] = _own_anomaly_mode
+    repairs[TRAINER] = partial(_one_event_file, places[TRAINER])
     return repairs
 
 
@@ -415,6 +417,28 @@ def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
     enabled, checked = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     yield
     torch.autograd.set_detect_anomaly(enabled, check_nan=checked)
+
+
+class _NoEvents:
+    """Stand-in for tensorboard's writer, which writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+@contextmanager
+def _one_event_file(places: list[Place], module: ModuleType) -> Iterator[None]:
+    """Let only the first of several processes write tensorboard's events; RecBole lets every one."""
+    yield
+    rewrite_places(module, places)
+    writer = module.get_tensorboard
+
+    @wraps(writer)
+    def of_first_process(logger: Any) -> Any:
+        several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        return _NoEvents() if several and int(os.environ.get("RANK", 0)) else writer(logger)
+
+    vars(module)["get_tensorboard"] = of_first_process
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from recbole_recfound.data import PairBatch, SequenceBatch
 from recbole_recfound.data.batches import Part
 from recbole_recfound.model.gradient_cache import represent
 from recbole_recfound.model.losses import answer_loss, info_nce
+from recbole_recfound.runtime.exchange import gather_rows
 
 if TYPE_CHECKING:
     from recbole_recfound.model.recfound import RecFound
@@ -48,9 +49,12 @@ def _pair_losses(model: RecFound, part: PairBatch) -> torch.Tensor:
         model.chunk,
         model.device,
     )
+    items = items.float()
+    if len(items) < part.allowed.shape[1]:  # the other processes have encoded the other items
+        items = gather_rows(items, part.allowed.shape[1])
     # A step of bf16 near a cosine of 1 is .08 of a logit.
     with full_precision(model.device):
-        return info_nce(queries.float(), items.float(), part.positive, part.allowed, model.pair_temperature)
+        return info_nce(queries.float(), items, part.positive, part.allowed, model.pair_temperature)
 
 
 def mean_by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -344,7 +344,14 @@ class RecFound(GeneralRecommender):
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """Return `calculate_loss`; accelerate's wrappers call `forward`."""
+        """Return `calculate_loss`; accelerate's wrappers call `forward`.
+
+        Without examples it is zero times every parameter that has a gradient: its backward lets a wrapper that averages
+        gradients over processes see all of them at once.
+        """
+        if not batch.parts:
+            touched = [weight.sum() for weight in self.parameters() if weight.grad is not None]
+            return (0.0 * cast(torch.Tensor, sum(touched)),)
         return self.calculate_loss(batch)
 
     def calculate_loss(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:

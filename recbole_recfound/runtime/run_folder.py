@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.ranks import is_main
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
@@ -135,12 +136,14 @@ def identity_of(settings: dict[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; of several processes the main one writes.
 
     Args:
         path: of the file.
         text: its content, written as UTF-8.
     """
+    if not is_main():
+        return
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

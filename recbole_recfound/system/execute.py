@@ -17,7 +17,9 @@ from recbole_recfound.baseline.recbole import check_baseline_settings
 from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
+from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.ranks import is_main, main_speaks, world
 from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.base import System
@@ -38,11 +40,18 @@ def execute(request: Request, saved: bool = True, watch: Watch | None = None) ->
     Returns:
         See `finish`.
     """
+    with main_speaks():
+        return _execute(request, saved)
+
+
+def _execute(request: Request, saved: bool) -> dict[str, Any]:
     for note in request.settings.notes:
         print(f"note: {note}", flush=True)
     system = get_system(request.model)
     config = system.configure(request)
     system.check(config)
+    exchange.start(config["device"])
+    config["show_progress"] = config["show_progress"] and is_main()
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
     budget = Budget(config["time_budget"])
@@ -67,6 +76,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     config, chosen, folder = run.config, job.choose(rows), run.folder.path
     details = job.details()
     facts = {**details.pop("run", {}), "total_seconds": run.budget.elapsed(), "peak_memory_gib": peak_memory_gib()}
+    if world() > 1:
+        facts["processes"] = world()
     results = Results(
         job.name,
         config["model"],
@@ -84,7 +95,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         write_text(folder / "report.html", job.report(results))
     with _not_fatal(folder / CARD):
         write_text(folder / CARD, job.card(results, chosen))
-    if not run.saved:
+    if not run.saved and is_main():
         job.discard()
     # Last, since its presence says that the run is finished.
     write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))

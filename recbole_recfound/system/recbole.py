@@ -32,7 +32,7 @@ class RecBoleSystem(System):
             return fit_and_score(run.config, run.splits, run.budget.deadline(), run.watch)
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
-        yield Job(self.name, compute, resumable=False)
+        yield Job(self.name, compute, resumable=False, alone=True)
 
 
 def recbole_system(model: str) -> type[System]:

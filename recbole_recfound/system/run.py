@@ -16,6 +16,8 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 
 BASELINE_SHARE = 0.4
@@ -33,11 +35,13 @@ class Job:
         name: of the row.
         compute: returns the row.
         resumable: whether the finished row is written to the run folder, so that a resumed run takes it from there.
+        alone: whether the main process computes it while others wait; False: all take part.
     """
 
     name: str
     compute: Callable[[], Row]
     resumable: bool = True
+    alone: bool = False
 
 
 class Run:
@@ -85,10 +89,11 @@ class Run:
     def folder(self) -> RunFolder:
         """The run folder, created (or found, to be resumed) when it is first needed."""
         config = self.config
-        folder = RunFolder.open(
-            config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"]
-        )
-        folder.log_to(verbose=config["show_progress"])
+        settings = resolved_settings(config)
+        names = config["model"], config["dataset"]
+        folder = on_main(lambda: RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
+        if is_main():
+            folder.log_to(verbose=config["show_progress"])
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
         return folder
 
@@ -101,7 +106,7 @@ class Run:
                 assert self.splits is not None
                 return run_baseline(name, self.config, self.splits, self.folder.path / "baselines", deadline)
 
-            yield Job(name, compute)
+            yield Job(name, compute, alone=True)
 
     def row(self, job: Job) -> Row:
         """Compute a row, or take it from the run folder where an earlier part of this run has written it."""
@@ -110,7 +115,12 @@ class Run:
             print(f"{job.name} ...", flush=True)
             return job.compute().to_json()
 
-        values = self.folder.row(job.name, compute) if job.resumable else job.compute().to_json()
+        folder = self.folder
+
+        def load_or_compute() -> dict[str, Any]:
+            return folder.row(job.name, compute) if job.resumable else job.compute().to_json()
+
+        values = on_main(load_or_compute) if job.alone else broadcast(load_or_compute())
         self.rows[job.name] = Row.from_json(values)
         return self.rows[job.name]
 

@@ -16,9 +16,11 @@ from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import TrainingError
+from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -30,7 +32,7 @@ from recbole_recfound.trainer.checkpoint import (
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.probes import ProbeOptions, Probes
-from recbole_recfound.trainer.resume import checkpoint_of, restore
+from recbole_recfound.trainer.resume import checkpoint_of, restore, seed_process
 from recbole_recfound.trainer.schedule import progress, rate_factor
 from recbole_recfound.trainer.step import StepGradients
 
@@ -60,6 +62,7 @@ class RecFoundTrainer(Trainer):
     ) -> None:
         # Set by RecBole's Trainer.
         self.optimizer: torch.optim.Optimizer
+        self.evaluator: Any
         self.saved_model_file: str
         self.best_valid_score: float
         self.best_valid_result: dict[str, float]
@@ -139,7 +142,7 @@ class RecFoundTrainer(Trainer):
         ) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
                 self._train_step()
-                self.trained_seconds = time.perf_counter() - started
+                self.trained_seconds = broadcast(time.perf_counter() - started)
                 bar.update()
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due(self.refresh_interval) and not self.model.random_features:
@@ -182,11 +185,12 @@ class RecFoundTrainer(Trainer):
         if load_best_model:
             self.load_checkpoint(Path(model_file) if model_file else None)
         logs, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
+        own, self.evaluator = self.evaluator, SharedEvaluator(self.evaluator)
         try:
             with self.accelerator.autocast():
-                return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+                return super().evaluate(share_of(eval_data), load_best_model=False, show_progress=show_progress)
         finally:
-            self.wandblogger.log_wandb = logs
+            self.wandblogger.log_wandb, self.evaluator = logs, own
 
     def load_checkpoint(self, folder: Path | None = None) -> None:
         """Give the model the weights of a checkpoint and encode item texts with them.
@@ -234,7 +238,7 @@ class RecFoundTrainer(Trainer):
         """
         after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
         after += self.budget.reserved
-        self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)
+        self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.budget.remaining() - after))
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
@@ -291,7 +295,7 @@ class RecFoundTrainer(Trainer):
         Raises:
             TrainingError: a probe loss is NaN or infinite.
         """
-        found = self.probes.measure(self.model, names)
+        found = broadcast(self.probes.measure(self.model, names))
         for name, loss in found.items():
             if not math.isfinite(loss):
                 raise TrainingError(f"probe loss of task {name} is {loss} after step {self.step}; {self._advice()}")
@@ -383,7 +387,7 @@ class RecFoundTrainer(Trainer):
 
     def _begin(self, saved: bool) -> None:
         """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
-        steps = [step for step in self.store.steps() if step > 0]
+        steps = [step for step in on_main(self.store.steps) if step > 0]
         if steps:
             self.restore(self.store.load(steps[-1], self.device))
             return
@@ -394,10 +398,12 @@ class RecFoundTrainer(Trainer):
         start = trained_tensors(trained_parameters(self.model))
         self.base = base_fingerprint(start)
         if saved:
-            self.store.save(Checkpoint(0, start, {}, {}), 0)
+            on_main(lambda: self.store.save(Checkpoint(0, start, {}, {}), 0))
+        seed_process(self.config["seed"])
 
     def _save(self) -> None:
-        self.store.save(checkpoint_of(self), self.best_step)
+        checkpoint = checkpoint_of(self)
+        on_main(lambda: self.store.save(checkpoint, self.best_step))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where a checkpoint was taken; see `resume.restore`."""

@@ -9,6 +9,8 @@ import torch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.exchange import gather
+from recbole_recfound.runtime.ranks import rank, world
 from recbole_recfound.trainer.checkpoint import Checkpoint, load_trained, trained_tensors
 from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors, trained_parameters
 
@@ -20,7 +22,8 @@ def checkpoint_of(trainer: RecFoundTrainer) -> Checkpoint:
     """Return everything that an exact resume of a training needs."""
     resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(trainer.optimizer).items()}
     resume |= {f"buffer.{key}": value for key, value in _buffers(trainer.model).items()}
-    resume |= {f"random.{index}": state for index, state in enumerate(random_state(trainer.device))}
+    for number, states in enumerate(gather(random_state(trainer.device))):
+        resume |= {f"{_random_of(number)}.{index}": state for index, state in enumerate(states)}
     best = trainer.best_valid_result
     state = {
         "backbone": trainer.model.parts.fingerprint,
@@ -58,14 +61,17 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
         )
     trainer.refresh_items()
     load_trained(trained_parameters(trainer.model), checkpoint.trained)
-    groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}, "random": {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}}
     for name, tensor in checkpoint.resume.items():
         group, key = name.split(".", 1)
-        groups[group][key] = tensor
+        groups.setdefault(group, {})[key] = tensor
     load_optimizer_tensors(trainer.optimizer, groups["optimizer"])
     for name, buffer in _buffers(trainer.model).items():
         buffer.copy_(groups["buffer"][name])
-    set_random_state([groups["random"][str(index)] for index in range(len(groups["random"]))], trainer.device)
+    if states := groups.get(_random_of(rank())):
+        set_random_state([states[str(index)] for index in range(len(states))], trainer.device)
+    else:  # more processes than before: batches are the same, divided otherwise, and dropout draws other masks
+        seed_process(trainer.config["seed"] + checkpoint.step * world())
     state = checkpoint.state
     trainer.step, trainer.base = checkpoint.step, state["base"]
     trainer.loader.load_state_dict(state["loader"])
@@ -75,6 +81,21 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
     trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds = state["seconds"]
     trainer.costs = state["costs"]
     trainer.budget.spend(state["spent"])
+
+
+def seed_process(seed: int) -> None:
+    """Seed the dropout of a process, so that processes draw different masks; the main process keeps its state.
+
+    Args:
+        seed: of the run.
+    """
+    if rank():
+        torch.manual_seed(seed + rank())
+
+
+def _random_of(number: int) -> str:
+    """Return the group of a process's random states in a checkpoint."""
+    return f"random{number or ''}"
 
 
 def _buffers(model: RecFound) -> dict[str, torch.Tensor]:

@@ -29,6 +29,8 @@ from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.budget import turn
+from recbole_recfound.runtime.exchange import on_main
+from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.system.base import System
 from recbole_recfound.system.iak.load import load_iak
@@ -132,7 +134,7 @@ class IAKSystem(System):
         self._finish_base()
         methods = [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
         for number, method in enumerate(methods):
-            yield Job(method, partial(self._tuned, method, len(methods) - number))
+            yield Job(method, partial(self._tuned, method, len(methods) - number), alone=True)
         betas = self.options.betas
         for number, beta in enumerate(betas):
             name = self.name if len(betas) == 1 else f"{self.name} beta={beta:g}"
@@ -164,6 +166,12 @@ class IAKSystem(System):
         return self.model.base
 
     def _finish_base(self) -> None:
+        """Let the main process train the base where it has no checkpoint; the others read what it has written."""
+        on_main(self._settle_base)
+        if not is_main():
+            self._settle_base()
+
+    def _settle_base(self) -> None:
         """Train the base where it has no checkpoint, or take it from an earlier part of this run; write it down."""
         folder = self.run.folder.path
         saved = folder / "base"
@@ -250,7 +258,12 @@ class IAKSystem(System):
         scored = time.monotonic() - started
         folder = self.run.folder.path
         path = folder / f"{name.replace(' ', '-')}.{KERNELS}"
-        save_kernels(model, path)
+
+        def save() -> int:
+            save_kernels(model, path)
+            return path.stat().st_size
+
+        size = on_main(save)
         digest = base_hash(self.base, self.splits.config["model"])
         document = kernel_document(model, config, digest, self.base_folder, folder)
         write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
@@ -269,7 +282,7 @@ class IAKSystem(System):
                 "eval_seconds": scored,
                 "trainable_parameters": sum(weight.numel() for weight in model.banks.parameters()),
                 "parameters_per_domain": sum(bank.trained_per_domain() for bank in model.banks),
-                "checkpoint_bytes": path.stat().st_size,
+                "checkpoint_bytes": size,
                 "converged": summary.converged,
                 "epochs": summary.epochs,
                 "enabled": {domains.text: bank.enabled.tolist() for domains, bank, _ in banks},

@@ -35,6 +35,7 @@ from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
+from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
@@ -146,9 +147,9 @@ class RecFoundSystem(System):
         scored = time.monotonic() - started
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
         self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
-        self.final_losses = trainer.probes.measure(built.model, list(built.tasks))
+        self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
         if self.run.saved:
-            self._save()
+            on_main(self._save)
         write_text(self.run.folder.trainer_state / "history.json", json.dumps(trainer.history))
         self.tested, of_best = self._test_tasks(outcome)
         details = {"task_metrics": _metrics_of(self.tested), "task_metrics_of_best": _metrics_of(of_best)}
@@ -244,7 +245,7 @@ class RecFoundSystem(System):
             candidates["merged"] = merged
 
         def probe() -> dict[str, float]:
-            found = trainer.probes.measure(trainer.model, list(trainer.untrained))
+            found = broadcast(trainer.probes.measure(trainer.model, list(trainer.untrained)))
             return {
                 "probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items())
                 / len(found)
@@ -289,12 +290,12 @@ class RecFoundSystem(System):
                     lambda: self.budget.remaining() - WRITE_SECONDS,
                 )
 
-        tested = test()
+        tested = on_main(test)
         if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self._load(self.store.load(self.trainer.best_step, self.device).trained)
-        of_best = test()
+        of_best = on_main(test)
         self._load(kept)
         return tested, of_best
 
