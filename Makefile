@@ -1,5 +1,6 @@
 # make run        train RecFound on ml-100k, compare it with RecBole's models      (DATASET=... DATA_PATH=... for your own data)
 # make test       the test suite
+# make test-slow  tests that take minutes: processes that are killed
 # make quality    ruff, formatting, mypy and the order of the rooms (import-linter)
 # make docs       the documentation as HTML in site/
 # make compare    the long table: more baselines and every ablation
@@ -19,7 +20,7 @@ OLD_VENV := .venv-oldest
 STAMP := .installed-$(subst /,_,$(subst =,-,$(TORCH)-$(BACKBONE)))
 DATA := --dataset=$(DATASET) $(if $(DATA_PATH),--data_path=$(DATA_PATH))
 
-.PHONY: install run test quality docs compare test-oldest
+.PHONY: install run test test-slow quality docs compare test-oldest
 install: $(VENV)/$(STAMP)
 
 run: install
@@ -28,6 +29,9 @@ run: install
 # one thread: the models of the tests are too small to share
 test: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
+
+test-slow: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/slow $(ARGS)
 
 quality: $(VENV)/.quality
 	$(VENV)/bin/ruff check

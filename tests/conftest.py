@@ -13,6 +13,12 @@ from tests.settings import Settings
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests that take minutes run with `make test-slow`, that is when their folder is named."""
+    named = any("slow" in Path(argument.partition("::")[0]).parts for argument in config.args)
+    return True if collection_path == CHECKOUT / "tests" / "slow" and not named else None
+
+
 @pytest.fixture(autouse=True)
 def _own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole writes logs, tensorboard files and checkpoints where it stands."""

@@ -10,6 +10,7 @@ from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.cli.help import help_text
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.ranks import world
 from recbole_recfound.system.defaults import DEFAULTS
 
 USAGE = (
@@ -39,6 +40,10 @@ def command(argv: list[str]) -> int:
         from recbole_recfound.quick_start import run_recfound
 
         run_recfound(**request)
+        if world() > 1:
+            from recbole_recfound.runtime.exchange import end
+
+            end()
     return 0
 
 

@@ -19,6 +19,19 @@ _T = TypeVar("_T")
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: baselines are trained by the main process alone. A process that dies ends
 the others through the launcher, not through this limit."""
+_alone: list[bool] = []
+"""Not empty while the main process computes something alone."""
+
+
+def _several() -> bool:
+    """Return whether several processes take part.
+
+    Raises:
+        RuntimeError: the others are waiting for the end of `on_main`, so they cannot take part.
+    """
+    if _alone:
+        raise RuntimeError("the main process computes this alone: nothing can be exchanged inside of on_main")
+    return world() > 1
 
 
 def start(device: torch.device) -> None:
@@ -44,7 +57,7 @@ def broadcast(value: _T) -> _T:
     Args:
         value: anything that can be pickled; read on the main process only.
     """
-    if world() == 1:
+    if not _several():
         return value
     values = [value if is_main() else None]
     distributed.broadcast_object_list(values)
@@ -57,7 +70,7 @@ def gather(value: _T) -> list[_T]:
     Args:
         value: anything that can be pickled.
     """
-    if world() == 1:
+    if not _several():
         return [value]
     values: list[Any] = [None] * world()
     distributed.all_gather_object(values, value)
@@ -70,14 +83,17 @@ def on_main(compute: Callable[[], _T]) -> _T:
     Args:
         compute: called on the main process only.
     """
-    if world() == 1:
+    if not _several():
         return compute()
     value, error = None, None
     if is_main():
+        _alone.append(True)
         try:
             value = compute()
         except Exception as raised:
             error = raised
+        finally:
+            _alone.pop()
     value, error = broadcast((value, error))
     if error is not None:
         raise error
@@ -90,7 +106,7 @@ def broadcast_tensor(values: torch.Tensor) -> torch.Tensor:
     Args:
         values: of one shape and type on all processes; unchanged.
     """
-    if world() == 1:
+    if not _several():
         return values
     sent = values.clone()
     distributed.broadcast(sent, 0)
@@ -103,7 +119,7 @@ def total(values: torch.Tensor) -> torch.Tensor:
     Args:
         values: of one shape and type on all processes; unchanged.
     """
-    if world() == 1:
+    if not _several():
         return values
     summed = values.clone()
     distributed.all_reduce(summed)
@@ -182,7 +198,7 @@ def gather_rows(rows: torch.Tensor, count: int) -> torch.Tensor:
     Returns:
         [count, ...].
     """
-    if world() == 1:
+    if not _several():
         return rows
     real, most = Share.of(count).count, -(-count // world())
     padding = rows.new_zeros(most - real, *rows.shape[1:])
@@ -226,7 +242,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     Args:
         parameters: the same ones on all processes.
     """
-    if world() == 1:
+    if not _several():
         return
     weights = list(parameters)
     complete_gradients(weights)

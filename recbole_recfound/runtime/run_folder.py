@@ -97,6 +97,13 @@ class RunFolder:
         write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return folder
 
+    @classmethod
+    def joined(cls, path: Path) -> "RunFolder":
+        """Return the folder that the main process has opened, for a process that does not write it."""
+        folder = cls.__new__(cls)
+        folder.path, folder.trainer_state, folder.rows = path, path / "trainer_state", path / "rows"
+        return folder
+
     def log_to(self, verbose: bool = True) -> logging.Handler:
         """Send RecBole's and our log to the run's file (and, if `verbose`, to the screen)."""
         root = logging.getLogger()

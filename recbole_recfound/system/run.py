@@ -17,7 +17,6 @@ from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.exchange import broadcast, on_main
-from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 
 BASELINE_SHARE = 0.4
@@ -91,9 +90,17 @@ class Run:
         config = self.config
         settings = resolved_settings(config)
         names = config["model"], config["dataset"]
-        folder = on_main(lambda: RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
-        if is_main():
-            folder.log_to(verbose=config["show_progress"])
+        opened: list[RunFolder] = []
+
+        def open_folder() -> Path:
+            opened.append(RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
+            return opened[0].path
+
+        path = on_main(open_folder)
+        if not opened:
+            return RunFolder.joined(path)
+        folder = opened[0]
+        folder.log_to(verbose=config["show_progress"])
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
         return folder
 

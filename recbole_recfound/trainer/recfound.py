@@ -20,6 +20,7 @@ from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
@@ -68,7 +69,8 @@ class RecFoundTrainer(Trainer):
         self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
-        self.device = accelerator.device
+        # accelerate numbers the CPU of a process.
+        self.device = accelerator.device if is_gpu(accelerator.device) else torch.device("cpu")
         self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store or CheckpointStore(

@@ -167,6 +167,7 @@ class IAKSystem(System):
 
     def _finish_base(self) -> None:
         """Let the main process train the base where it has no checkpoint; the others read what it has written."""
+        self.run.folder  # noqa: B018  (opened by all processes together)
         on_main(self._settle_base)
         if not is_main():
             self._settle_base()
