@@ -36,6 +36,11 @@ def command(argv: list[str]) -> int:
         from recbole_recfound.system.request import Request
 
         print(list_layers(Request.of(**request)))
+    elif request and request["config_dict"].pop("dry_run", False):
+        from recbole_recfound.system.recfound.estimate import dry_run
+        from recbole_recfound.system.request import Request
+
+        print(dry_run(Request.of(**request)))
     elif request:
         from recbole_recfound.quick_start import run_recfound
 

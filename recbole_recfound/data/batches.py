@@ -20,7 +20,7 @@ class BatchOptions(Options):
         contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
         generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few
             rows is slow).
-        pass_tokens: tokens, padding included, of one pass over generative examples; bounds the memory.
+        pass_tokens: tokens, padding included, of one pass of a process over generative examples; bounds the memory.
         accumulation: batches per optimiser step.
         cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0:
             all.
