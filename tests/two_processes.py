@@ -13,20 +13,21 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from recbole_recfound.data.task import TASKS
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime import exchange
-from recbole_recfound.runtime.ranks import is_main, rank
+from recbole_recfound.runtime.ranks import is_main, rank, shards
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small
 
 
-def launch(checkout: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
+def launch(checkout: Path, *arguments: str, processes: int = 2, **variables: str) -> subprocess.CompletedProcess:
     """Start a program on several processes, as `accelerate launch` does."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run([*command, *arguments], env=environment, cwd=checkout, capture_output=True, text=True)
 
 
@@ -46,6 +47,9 @@ def gradients(settings: dict, batches: int = 4) -> list[dict[str, torch.Tensor]]
         seen.append(found | {f"loss {name}": torch.tensor(loss) for name, loss in losses.items()})
         small.model.zero_grad()
     assert len(kinds) == 2, kinds
+    frozen = [weight for weight in small.model.backbone.parameters() if isinstance(weight, DTensor)]
+    assert bool(frozen) == shards() and not any(weight.requires_grad for weight in frozen)
+    assert all(2 * weight.to_local().numel() <= weight.numel() + weight.shape[-1] for weight in frozen)
     return seen
 
 

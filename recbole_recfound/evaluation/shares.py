@@ -9,7 +9,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.runtime.exchange import gather, in_order, on_main
-from recbole_recfound.runtime.ranks import rank, world
+from recbole_recfound.runtime.ranks import rank, shards, world
 
 OF_ROWS = ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 """RecBole's resources that have one entry per evaluated row."""
@@ -31,15 +31,17 @@ class SharedEvaluator:
         Args:
             struct: resources of this process's share of the rows.
         """
-        if world() > 1:
-            shares = gather({key: struct.get(key) for key in OF_ROWS if key in struct})
-            for key in shares[0]:
-                struct.set(key, in_order([share[key] for share in shares if key in share]))
+        if world() > 1 and not shards():
+            found = gather({key: struct.get(key) for key in OF_ROWS if key in struct})
+            for key in found[0]:
+                struct.set(key, in_order([share[key] for share in found if key in share]))
         return on_main(lambda: self.evaluator.evaluate(struct))
 
 
 def share_of(loader: Any) -> Any:
     """Return a loader of this process's share of the rows, without padding.
+
+    Where processes divide the frozen weights, they must make the same passes: each scores all rows.
 
     Args:
         loader: of all rows.
@@ -47,7 +49,7 @@ def share_of(loader: Any) -> Any:
     Raises:
         TypeError: the loader cannot be divided.
     """
-    if world() == 1:
+    if world() == 1 or shards():
         return loader
     if not isinstance(loader, FairEvalDataLoader):
         raise TypeError(f"{type(loader).__name__} cannot be divided among processes")

@@ -11,8 +11,9 @@ import torch
 from accelerate import PartialState
 from torch import distributed
 
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.runtime.ranks import is_main, rank, world
+from recbole_recfound.runtime.ranks import is_main, rank, uses_deepspeed, world
 
 _T = TypeVar("_T")
 
@@ -39,7 +40,15 @@ def start(device: torch.device) -> None:
 
     Args:
         device: of this process; the CPU exchanges through gloo.
+
+    Raises:
+        ConfigError: the launcher asks for DeepSpeed.
     """
+    if uses_deepspeed():
+        raise ConfigError(
+            "accelerate: got DeepSpeed, whose engine makes an optimiser step for every backward pass, but a step has "
+            "one for each kind of task. Use ddp.yaml, or fsdp2.yaml where the frozen weights are too large"
+        )
     if world() > 1 and not distributed.is_initialized():
         PartialState(cpu=not is_gpu(device), timeout=PATIENCE)
 
@@ -236,11 +245,12 @@ def complete_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+def sum_gradients(parameters: Iterable[torch.nn.Parameter], factor: float = 1.0) -> None:
     """Replace the gradients by their sums over all processes.
 
     Args:
         parameters: the same ones on all processes.
+        factor: of the sums.
     """
     if not _several():
         return
@@ -250,7 +260,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     if found:
         summed = total(torch.cat([gradient.flatten() for gradient in found]))
         for gradient, part in zip(found, summed.split([gradient.numel() for gradient in found]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+            gradient.copy_(part.view_as(gradient) * factor)
 
 
 def _device() -> torch.device:

@@ -23,6 +23,20 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", rank())) if world() > 1 else 0
 
 
+def shards() -> bool:
+    """Return whether the processes divide the frozen weights (`accelerate launch` with FSDP)."""
+    return world() > 1 and _asked("ACCELERATE_USE_FSDP")
+
+
+def uses_deepspeed() -> bool:
+    """Return whether the launcher asks for DeepSpeed."""
+    return _asked("ACCELERATE_USE_DEEPSPEED")
+
+
+def _asked(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true")
+
+
 def is_main() -> bool:
     """Return whether this process writes, prints and decides for all."""
     return rank() == 0

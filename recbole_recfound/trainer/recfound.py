@@ -22,6 +22,7 @@ from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.ranks import shards
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -71,7 +72,8 @@ class RecFoundTrainer(Trainer):
         self.accelerator = accelerator = accelerator or build_accelerator(config)
         # accelerate numbers the CPU of a process.
         self.device = accelerator.device if is_gpu(accelerator.device) else torch.device("cpu")
-        self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
+        self.engine = model if shards() else accelerator.prepare(model)
+        self.optimizer = accelerator.prepare(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store or CheckpointStore(
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last

@@ -16,8 +16,8 @@ from recbole_recfound.data.batches import Part
 from recbole_recfound.data.task import TASKS
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.runtime.exchange import Share, complete_gradients, total
-from recbole_recfound.runtime.ranks import world
+from recbole_recfound.runtime.exchange import Share, complete_gradients, sum_gradients, total
+from recbole_recfound.runtime.ranks import shards, world
 from recbole_recfound.trainer.optimizer import trained_parameters
 
 
@@ -121,6 +121,9 @@ class StepGradients:
 
     def _average(self) -> None:
         """Average the gradients that the processes have added up."""
+        if shards():  # no wrapper knows the trained weights
+            sum_gradients(trained_parameters(self.model).values(), 1 / world())
+            return
         complete_gradients(self.model.parameters())
         (nothing,) = self.engine(StepBatch([], {}))
         self.accelerator.backward(nothing)

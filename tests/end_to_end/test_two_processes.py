@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_recfound.quick_start import run_recfound
+from recbole_recfound.quick_start import load_recfound, run_recfound
 from tests.small_iak import small_base
 from tests.two_processes import gathered, gradients, launch
 
@@ -42,11 +42,13 @@ def jobs(small_settings, odd_path):
     }
     iak = {"show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 2, "iak_args": {"least_steps": 4}}
     iak |= {"train_batch_size": 33, "domain": ["gender"], "tuning_baselines": ["adapter"], "data_path": str(odd_path)}
+    short = settings | {"max_steps": 3, "baselines": [], "task_test_examples": 0}
     return {
         "gathered": (None, None, {}),
         "gradients": (None, None, sampled),
         "item": ("RecFound", "tiny", settings | {"batch_args": {"accumulation": 2}}),
-        "prompt": ("RecFound", "tiny", settings | {"history": "prompt", "max_steps": 3, "baselines": []}),
+        "prompt": ("RecFound", "tiny", short | {"history": "prompt"}),
+        "positions": ("RecFound", "tiny", short | {"history": "positions"}),
         "IAK": ("IAK", "tiny", iak | small_base("BPR", epochs=2)),
     }
 
@@ -55,9 +57,22 @@ def jobs(small_settings, odd_path):
 def two(jobs, checkout, tmp_path_factory):
     """Folder with what two processes have computed."""
     folder = tmp_path_factory.mktemp("two")
+    return _launched({name: job for name, job in jobs.items() if name != "positions"}, folder, checkout)
+
+
+@pytest.fixture(scope="module")
+def sharded(jobs, checkout, tmp_path_factory):
+    """Folder with what two processes have computed that divide the frozen weights."""
+    model, dataset, settings = jobs["gradients"]
+    whole = settings | {"batch_args": {"cache_chunk": 0}, "gradient_checkpointing": True}
+    own = {"gradients": (model, dataset, whole), "positions": jobs["positions"]}
+    return _launched(own, tmp_path_factory.mktemp("sharded"), checkout, ACCELERATE_USE_FSDP="true")
+
+
+def _launched(jobs, folder, checkout, **variables):
     written = {name: (*job[:2], dict(job[2]) | {"output_dir": str(folder / "runs")}) for name, job in jobs.items()}
     (folder / "jobs.json").write_text(json.dumps(written))
-    done = launch(checkout, "-m", "tests.two_processes", str(folder / "jobs.json"), str(folder))
+    done = launch(checkout, "-m", "tests.two_processes", str(folder / "jobs.json"), str(folder), **variables)
     assert done.returncode == 0, done.stderr[-4000:]
     (folder / "stdout").write_text(done.stdout)
     return folder
@@ -72,7 +87,7 @@ def one(jobs, tmp_path_factory):
         return {
             name: run_recfound(model, dataset, config_dict=dict(settings) | {"output_dir": str(folder / "runs")})
             for name, (model, dataset, settings) in jobs.items()
-            if name in RUNS
+            if model
         }
 
 
@@ -89,18 +104,22 @@ def test_gathered_rows_have_the_gradient_of_the_whole(two):
         assert torch.allclose(gradient, gathered(rows), atol=1e-6), rows
 
 
-def test_the_gradients_of_a_batch(two, jobs):
-    """Adam hides a wrong factor: gradients are compared themselves, with a sampled softmax and GradCache."""
-    ours, theirs = _read(two, "gradients"), gradients(jobs["gradients"][2])
+@pytest.mark.parametrize("processes", ["two", "sharded"])
+def test_the_gradients_of_a_batch(processes, jobs, request):
+    """Adam hides a wrong factor: gradients are compared themselves, with a sampled softmax and GradCache.
+
+    Frozen weights are divided with gradient checkpoints and without GradCache, which make no other gradients.
+    """
+    ours, theirs = _read(request.getfixturevalue(processes), "gradients"), gradients(jobs["gradients"][2])
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.keys() == other.keys(), "a parameter without gradient has none on two processes either"
         for name, gradient in other.items():
             assert (mine[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
 
 
-@pytest.mark.parametrize("mode", ["item", "prompt"])
-def test_losses_decisions_and_metrics(two, one, mode):
-    run = _read(two, mode)
+@pytest.mark.parametrize(("processes", "mode"), [("two", "item"), ("two", "prompt"), ("sharded", "positions")])
+def test_losses_decisions_and_metrics(processes, one, mode, request):
+    run = _read(request.getfixturevalue(processes), mode)
     for mine, other in zip(_history(run), _history(one[mode]), strict=True):
         assert mine["counts"] == other["counts"]
         assert mine["losses"] == pytest.approx(other["losses"], rel=1e-6)
@@ -125,6 +144,15 @@ def test_kernels(two, one):
     for point, wanted in zip(mine["curves"], other["curves"], strict=True):
         assert point == pytest.approx(wanted, rel=1e-5)
     assert (mine["best_epoch"], mine["domain_steps"]) == (other["best_epoch"], other["domain_steps"])
+
+
+def test_divided_weights_are_saved_whole(sharded, one):
+    assert _files(Path(_read(sharded, "positions")["run_dir"])) == _files(Path(one["positions"]["run_dir"]))
+    assert not [path for path in (sharded / "process1").rglob("*") if path.is_file()]
+    recommender = load_recfound(_read(sharded, "positions")["run_dir"])
+    items = (Path(_read(sharded, "positions")["run_dir"]) / "items.jsonl").read_text().splitlines()
+    tokens = [item["token"] for item in map(json.loads, items) if item["item_id"]][:3]
+    assert len(recommender.recommend(history=tokens, k=3)) == 3
 
 
 def test_only_the_main_process_writes(two, one):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_pro
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
@@ -149,7 +151,7 @@ class RecFoundSystem(System):
         self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
         self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
         if self.run.saved:
-            on_main(self._save)
+            self._save()
         write_text(self.run.folder.trainer_state / "history.json", json.dumps(trainer.history))
         self.tested, of_best = self._test_tasks(outcome)
         details = {"task_metrics": _metrics_of(self.tested), "task_metrics_of_best": _metrics_of(of_best)}
@@ -290,12 +292,12 @@ class RecFoundSystem(System):
                     lambda: self.budget.remaining() - WRITE_SECONDS,
                 )
 
-        tested = on_main(test)
+        tested = broadcast(test())
         if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self._load(self.store.load(self.trainer.best_step, self.device).trained)
-        of_best = on_main(test)
+        of_best = broadcast(test())
         self._load(kept)
         return tested, of_best
 
@@ -375,8 +377,15 @@ class RecFoundSystem(System):
         return {"tasks": names, "similarity": similarity} if similarity else None
 
     def _save(self) -> None:
-        """Write everything that serving needs."""
-        model, path = self.built.model.eval(), self.run.folder.path
+        """Write everything that serving needs; where frozen weights are divided, others take part and write nothing."""
+        if not shards():
+            on_main(lambda: self._write(self.run.folder.path))
+            return
+        with TemporaryDirectory() as elsewhere:
+            self._write(self.run.folder.path if is_main() else Path(elsewhere))
+
+    def _write(self, path: Path) -> None:
+        model = self.built.model.eval()
         with self.trainer.accelerator.autocast():
             digest = data_digest(self.splits) if self.splits else None
             write_model(path, model, self.built.data, trained_parameters(model), digest)
