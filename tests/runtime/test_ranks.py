@@ -36,7 +36,7 @@ def test_shares_have_every_row_once_and_none_is_empty(rows, processes):
     shares = [Share(rows, number, processes) for number in range(processes)]
     assert all(share.index for share in shares)
     counted = [share.index[: share.count] for share in shares]
-    assert sorted(sum(counted, [])) == list(range(rows))
+    assert sorted(row for share in counted for row in share) == list(range(rows))
     parts = [torch.tensor(index, dtype=torch.int64).unsqueeze(1) for index in counted]
     assert in_order(parts).flatten().tolist() == list(range(rows))
 
