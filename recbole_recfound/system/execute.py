@@ -41,10 +41,10 @@ def execute(request: Request, saved: bool = True, watch: Watch | None = None) ->
         See `finish`.
     """
     with main_speaks():
-        return _execute(request, saved)
+        return _execute(request, saved, watch)
 
 
-def _execute(request: Request, saved: bool) -> dict[str, Any]:
+def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, Any]:
     for note in request.settings.notes:
         print(f"note: {note}", flush=True)
     system = get_system(request.model)

@@ -131,6 +131,9 @@ def test_losses_decisions_and_metrics(processes, one, mode, request):
     assert run["best_valid_result"] == pytest.approx(one[mode]["best_valid_result"], abs=1e-4)
     for mine, other in zip(run["comparison"], one[mode]["comparison"], strict=True):
         assert (mine["model"], mine["metrics"]) == (other["model"], pytest.approx(other["metrics"], abs=1e-4))
+    by_user = [json.loads((Path(found["run_dir"]) / "by_user.json").read_text())["rows"] for found in (run, one[mode])]
+    assert by_user[0].keys() == by_user[1].keys()
+    assert all(values == pytest.approx(by_user[1][name], abs=1e-4) for name, values in by_user[0].items())
     results = json.loads((Path(run["run_dir"]) / "results.json").read_text())
     assert results["run"]["processes"] == 2 and results["protocol"]["users"] % 2
 
