@@ -20,18 +20,19 @@ class SharedEvaluator:
 
     Args:
         evaluator: RecBole's.
+        divided: whether each process has scored a share of the rows; False: all rows.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, divided: bool) -> None:
+        self.evaluator, self.divided = evaluator, divided
 
     def evaluate(self, struct: DataStruct) -> dict[str, float]:
         """Compute the metrics on the main process.
 
         Args:
-            struct: resources of this process's share of the rows.
+            struct: resources of the rows that this process has scored.
         """
-        if world() > 1 and not shards():
+        if self.divided:
             found = gather({key: struct.get(key) for key in OF_ROWS if key in struct})
             for key in found[0]:
                 struct.set(key, in_order([share[key] for share in found if key in share]))
@@ -41,16 +42,10 @@ class SharedEvaluator:
 def share_of(loader: Any) -> Any:
     """Return a loader of this process's share of the rows, without padding.
 
-    Where processes divide the frozen weights, they must make the same passes: each scores all rows.
-
     Args:
-        loader: of all rows.
-
-    Raises:
-        TypeError: the loader cannot be divided.
+        loader: of all rows. It is returned itself where every process scores all rows: where processes divide the
+            frozen weights, they must make the same passes.
     """
-    if world() == 1 or shards():
+    if world() == 1 or shards() or not isinstance(loader, FairEvalDataLoader):
         return loader
-    if not isinstance(loader, FairEvalDataLoader):
-        raise TypeError(f"{type(loader).__name__} cannot be divided among processes")
     return loader.share(rank(), world())

@@ -189,10 +189,11 @@ class RecFoundTrainer(Trainer):
         if load_best_model:
             self.load_checkpoint(Path(model_file) if model_file else None)
         logs, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
-        own, self.evaluator = self.evaluator, SharedEvaluator(self.evaluator)
+        share = share_of(eval_data)
+        own, self.evaluator = self.evaluator, SharedEvaluator(self.evaluator, share is not eval_data)
         try:
             with self.accelerator.autocast():
-                return super().evaluate(share_of(eval_data), load_best_model=False, show_progress=show_progress)
+                return super().evaluate(share, load_best_model=False, show_progress=show_progress)
         finally:
             self.wandblogger.log_wandb, self.evaluator = logs, own
 
