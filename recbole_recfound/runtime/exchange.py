@@ -238,7 +238,8 @@ def complete_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         parameters: the same ones on all processes.
     """
     weights = list(parameters)
-    present = total(torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32, device=_device()))
+    found = [weight.grad is not None for weight in weights]
+    present = total(torch.tensor(found, dtype=torch.int32, device=weights[0].device))
     for weight, count in zip(weights, present.tolist(), strict=True):
         if count and weight.grad is None:
             weight.grad = torch.zeros_like(weight)
@@ -261,8 +262,3 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], factor: float = 1.0)
         summed = total(torch.cat([gradient.flatten() for gradient in found]))
         for gradient, part in zip(found, summed.split([gradient.numel() for gradient in found]), strict=True):
             gradient.copy_(part.view_as(gradient) * factor)
-
-
-def _device() -> torch.device:
-    """Return the device whose tensors the processes can exchange."""
-    return PartialState().device if world() > 1 else torch.device("cpu")

@@ -20,7 +20,6 @@ from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
-from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.ranks import shards
 from recbole_recfound.trainer.accelerator import build_accelerator
@@ -63,6 +62,7 @@ class RecFoundTrainer(Trainer):
         budget: Budget | None = None,
     ) -> None:
         # Set by RecBole's Trainer.
+        self.device: torch.device
         self.optimizer: torch.optim.Optimizer
         self.evaluator: Any
         self.saved_model_file: str
@@ -70,8 +70,6 @@ class RecFoundTrainer(Trainer):
         self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
-        # accelerate numbers the CPU of a process.
-        self.device = accelerator.device if is_gpu(accelerator.device) else torch.device("cpu")
         self.engine = model if shards() else accelerator.prepare(model)
         self.optimizer = accelerator.prepare(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
