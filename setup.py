@@ -18,7 +18,10 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=[*find_packages(include=["recbole_recfound", "recbole_recfound.*"]), "recbole_recfound.properties"],
     package_dir={"recbole_recfound.properties": "properties"},
-    package_data={"recbole_recfound": ["**/*.j2", "py.typed"], "recbole_recfound.properties": ["**/*.yaml"]},
+    package_data={
+        "recbole_recfound": ["**/*.j2", "serving/http/page.*", "py.typed"],
+        "recbole_recfound.properties": ["**/*.yaml"],
+    },
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6,<3",
@@ -46,6 +49,7 @@ setup(
         "export": ["sentence-transformers>=5.7", "onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
+        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
         "tune": ["optuna>=4.4"],
         "test": [
             "pytest>=8",
@@ -53,6 +57,8 @@ setup(
             "setuptools>=70.1",
             "bert-score>=0.3.13",
             "faiss-cpu>=1.8",
+            "fastapi>=0.115",
+            "httpx>=0.27",
             "hyperopt>=0.2.7",
             "onnx>=1.18",
             "onnxruntime>=1.20",
@@ -60,6 +66,7 @@ setup(
             "optuna>=4.4",
             "pyarrow>=14",
             "sentence-transformers>=5.7",
+            "uvicorn>=0.30",
         ],
         "quality": [
             "ruff>=0.17,<0.18",

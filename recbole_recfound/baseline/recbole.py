@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from recbole.utils import EvaluatorType, ModelType, get_trainer, init_seed
 from torch import nn
 
+from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.config.shared import shared_settings
@@ -126,15 +128,15 @@ def _check_files(name: str, config: Config) -> None:
 
 
 def run_baseline(
-    name: str, config: Config, reference: Splits, checkpoint_dir: str | Path, deadline: float | None = None
+    name: str, config: Config, reference: Splits, folder: str | Path, deadline: float | None = None
 ) -> Row:
-    """Train and test one of RecBole's models.
+    """Train and test one of RecBole's models, and keep it at its best checkpoint (see `load_baseline`).
 
     Args:
         name: a RecBole model.
         config: the run's settings.
         reference: the splits of the run's own model; the baseline must hold out the same rows.
-        checkpoint_dir: where RecBole's trainer saves.
+        folder: gets a folder of the model's name; RecBole's pickles in it are removed at the end.
         deadline: a time of `time.monotonic()` after which no epoch starts, in addition to `baseline_time_budget`.
 
     Returns:
@@ -144,14 +146,22 @@ def run_baseline(
         ConfigError: the model cannot be used.
         DataError: RecBole holds out other rows for it.
     """
-    theirs = baseline_config(name, config, checkpoint_dir)
+    training = Path(folder) / f"{name}.training"
+    shutil.rmtree(training, ignore_errors=True)  # of a process that was killed
+    theirs = baseline_config(name, config, training)
     init_seed(theirs["seed"], theirs["reproducibility"])
     splits = build_splits(theirs)
     check_same_rows(reference, splits)
     if config["baseline_time_budget"]:
         capped = time.monotonic() + config["baseline_time_budget"]
         deadline = capped if deadline is None else min(deadline, capped)
-    return fit_and_score(theirs, splits, deadline)
+    try:
+        row, model = fit(theirs, splits, deadline)
+    finally:
+        shutil.rmtree(training, ignore_errors=True)
+    if theirs["MODEL_TYPE"] != ModelType.DECISIONTREE:  # trees are no tensors
+        save_baseline(Path(folder) / name, model, splits)
+    return row
 
 
 def fit_and_score(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -13,6 +14,7 @@ from pathlib import Path
 from recbole_recfound import __version__
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError, cause_of
 from recbole_recfound.runtime.ranks import is_main, rank, world
+from recbole_recfound.runtime.signals import Interrupted
 
 VERBS = {
     "run": ("recbole_recfound.cli.run", "train, evaluate and compare on a data set"),
@@ -23,6 +25,7 @@ VERBS = {
     "recommend": ("recbole_recfound.cli.recommend", "items for a history of tokens, or for a known user of a run"),
     "topk": ("recbole_recfound.cli.topk", "the best items of all known users of a run, as a file"),
     "evaluate": ("recbole_recfound.cli.evaluate", "score a finished run on its own or on other data"),
+    "serve": ("recbole_recfound.cli.serve", "a run over HTTP, with a page to try it"),
     "export": ("recbole_recfound.cli.export", "one task of a run for PEFT, sentence-transformers or onnxruntime"),
     "info": ("recbole_recfound.cli.info", "protocol, table and versions of a finished run"),
     "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),
@@ -41,17 +44,27 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0, 2 for errors of the user (a line on stderr for each), 130 after Ctrl-C.
+        The exit code: 0, 2 for errors of the user (a line on stderr for each), 130 after Ctrl-C, 143 after SIGTERM,
+        141 where nobody reads the output any more (`| head`).
     """
     # Idle threads that spin take the cores that other threads need: beside another process, a step can take 50 times
     # as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # What is still buffered would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except RecFoundError as error:
         several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
         _say(str(error) if several else " ".join(str(error).split()))
         return 2
+    except Interrupted as error:
+        _say(str(error))
+        return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
@@ -73,7 +86,8 @@ def _say(line: str) -> None:
 
 def _of_system(error: Exception) -> str | None:
     """Return what the machine could not do: a full disk, a folder that cannot be written, too little memory."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_torch:
         return "not enough memory; smaller batches (train_batch_size, eval_batch_size) need less"
     if world() > 1 and "Connection" in str(error) and "peer" in str(error):
         return "another process of this run has ended; its own message says why"

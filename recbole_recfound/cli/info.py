@@ -22,7 +22,7 @@ def command(argv: list[str]) -> int:
     """
     given = Words("info", ABOUT).parse_args(argv)
     from recbole_recfound.evaluation.report.table import format_table, protocol_line, task_lines
-    from recbole_recfound.system.load import read_results
+    from recbole_recfound.runtime.finished import read_results
 
     results = read_results(given.run)
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())

@@ -6,7 +6,6 @@ The right-hand sides work on the old versions of the libraries as well.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import warnings
 from collections import defaultdict
@@ -17,7 +16,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from recbole_recfound.compat import masked_sequences, unpickling
+from recbole_recfound.compat import masked_sequences, outputs, unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
 from recbole_recfound.errors import DataError
@@ -313,7 +312,31 @@ DRAWING = [
     )
 ]
 
+# Folders that a trainer makes when it is built, used or not: they are made with their first file.
+OUTPUTS = [
+    Place(TRAINER, "Trainer.__init__", "ensure_dir(self.checkpoint_dir)", "None"),
+    Place(
+        TRAINER, "Trainer.__init__", "get_tensorboard(self.logger)", 'get_tensorboard(self.logger).of(config["model"])'
+    ),
+    *(
+        Place(
+            TRAINER,
+            function,
+            "torch.save(state, saved_model_file",
+            "outputs.make_parent(saved_model_file); torch.save(state, saved_model_file",
+        )
+        for function in ("Trainer._save_checkpoint", "PretrainTrainer.save_pretrained_model")
+    ),
+    Place(
+        "recbole.utils.utils",
+        "get_tensorboard",
+        "writer = SummaryWriter(dir_path)",
+        "writer = outputs.LazyWriter(logger, dir_path, SummaryWriter)",
+    ),
+]
+
 PLACES = [
+    *OUTPUTS,
     *FILLING,
     *LENGTHS,
     *WRITABLE,
@@ -329,7 +352,7 @@ PLACES = [
     *SEARCHING,
 ]
 
-CALLED = {"masked_sequences": masked_sequences, "unpickling": unpickling}
+CALLED = {"masked_sequences": masked_sequences, "outputs": outputs, "unpickling": unpickling}
 """Our modules that replacements call, by their name in RecBole's modules."""
 
 
@@ -343,7 +366,6 @@ def repairs_by_module() -> dict[str, Repair]:
     repairs[CONFIG] = _numpy_settings
     repairs[SAMPLER] = partial(_full_users, places[SAMPLER])
     repairs[SINE] = _own_anomaly_mode
-    repairs[TRAINER] = partial(_one_event_file, places[TRAINER])
     return repairs
 
 
@@ -417,28 +439,6 @@ def _own_anomaly_mode(module: ModuleType) -> Iterator[None]:
     enabled, checked = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     yield
     torch.autograd.set_detect_anomaly(enabled, check_nan=checked)
-
-
-class _NoEvents:
-    """Stand-in for tensorboard's writer, which writes nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
-@contextmanager
-def _one_event_file(places: list[Place], module: ModuleType) -> Iterator[None]:
-    """Let only the first of several processes write tensorboard's events; RecBole lets every one."""
-    yield
-    rewrite_places(module, places)
-    writer = module.get_tensorboard
-
-    @wraps(writer)
-    def of_first_process(logger: Any) -> Any:
-        several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-        return _NoEvents() if several and int(os.environ.get("RANK", 0)) else writer(logger)
-
-    vars(module)["get_tensorboard"] = of_first_process
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-FORMAT = 1
-"""Version of the layout of a run folder; written to `results.json`."""
+from recbole_recfound.runtime.finished import FORMAT
 
 Metrics = dict[str, float]
 

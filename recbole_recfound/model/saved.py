@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 import yaml
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from recbole_recfound.backbone import Backbone, load_backbone
 from recbole_recfound.data.collate import RECORD, Collator
@@ -27,7 +26,9 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.history import HISTORIES, History
 from recbole_recfound.model.parts import RecFoundParts, build_adapted
 from recbole_recfound.runtime.device import choose_device
-from recbole_recfound.runtime.run_folder import CONFIG, RESULTS, write_text
+from recbole_recfound.runtime.finished import check_run
+from recbole_recfound.runtime.run_folder import CONFIG, write_text
+from recbole_recfound.runtime.tensor_files import save_tensors
 
 ADAPTER = "adapter"
 HEAD, VECTORS, STATISTICS = "head.safetensors", "item_embeddings.safetensors", "statistics.safetensors"
@@ -154,19 +155,16 @@ def write_model(
     """
     model.backbone.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
     head = {name: weight for name, weight in trained.items() if not name.startswith("backbone.")}
-    _save(head, folder / HEAD)
-    _save(model.item_statistics(), folder / STATISTICS)
-    vectors = None
+    save_tensors(head, folder / HEAD)
+    save_tensors(model.item_statistics(), folder / STATISTICS)
     if data.ranks:
-        _save({"item_embeddings": model.item_vectors().float()}, folder / VECTORS)
-        vectors = _digest(folder / VECTORS)
+        save_tensors({"item_embeddings": model.item_vectors().float()}, folder / VECTORS)
     write_text(folder / ITEMS, "".join(f"{json.dumps(item, ensure_ascii=False)}\n" for item in _items(data)))
     document = {
         "backbone_fingerprint": model.parts.fingerprint,
         "history": model.history.name,
         "tasks": list(model.parts.tasks),
         "ranks": data.ranks,
-        "item_embeddings": vectors,
         "data": None if digest is None else dict(digest),
         "item_fields": data.catalogue.fields,
         "prompts": {
@@ -191,10 +189,9 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
         ConfigError: no finished run, or another backbone.
         DataError: a file is missing or damaged.
     """
+    check_run(folder)
     if not (folder / ADAPTER).is_dir():
-        raise ConfigError(f"{folder} is not a finished run (it has no {ADAPTER}/: it was run with saved=False)")
-    if not (folder / RESULTS).is_file():
-        raise ConfigError(f"{folder}: the run is not finished (it has no {RESULTS})")
+        raise ConfigError(f"{folder} has no weights (no {ADAPTER}/: it was run with saved=False)")
     settings = read_settings(folder)
     # Where the run was computed says nothing about this machine.
     settings |= {"use_gpu": None, "gpu_id": "0", "gradient_checkpointing": False}
@@ -203,11 +200,7 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
         document = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         lines = (folder / ITEMS).read_text(encoding="utf-8").splitlines()
         items = _read_items([json.loads(line) for line in lines], document["item_fields"], settings["ITEM_ID_FIELD"])
-        if document["ranks"] and _digest(folder / VECTORS) != document["item_embeddings"]:
-            raise DataError(f"{folder / VECTORS} has other item vectors than the run wrote")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{folder}: a file is missing, damaged, or does not fit the run's settings ({error})") from None
     loaded = load_backbone(backbone or settings["backbone"], device)
     if loaded.fingerprint != document["backbone_fingerprint"]:
@@ -292,12 +285,3 @@ def _read_items(records: list[dict[str, Any]], fields: list[str], item_field: st
     values = [record["fields"] for record in records]
     catalogue = Catalogue([record["token"] for record in records], fields, values, len(records))
     return SavedItems(catalogue, ItemIds.from_indices(index_of_id, len(records)), item_field)
-
-
-def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

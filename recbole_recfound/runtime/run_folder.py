@@ -4,15 +4,19 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import yaml
 
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError, cause_of
+from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
+from recbole_recfound.runtime.lock import LOCK, OWNER, FolderInUse, FolderLock, owner_of
 from recbole_recfound.runtime.ranks import is_main
 
 CONFIG = "config.yaml"
@@ -35,30 +39,31 @@ _CIRCUMSTANCES = {
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
     """Hash the content of each named file, block by block; names without a file are left out."""
-    found = {}
-    for name, file in files.items():
-        if file.is_file():
-            with file.open("rb") as opened:
-                found[name] = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-    return found
+    return {name: file_digest(file)[:16] for name, file in files.items() if file.is_file()}
 
 
 class RunFolder:
-    """One run's folder.
+    """One run's folder, which only this process writes until `close`.
 
     Args:
         path: the folder; created if it does not exist.
+        identity: of the settings, see `identity_of`.
+
+    Raises:
+        ConfigError: it cannot be created or written, or another process is writing it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.trainer_state = path / "trainer_state"
-        self.rows = path / "rows"
+    _lock: FolderLock | None = None
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._name_parts(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(path, {"identity": identity})
             self.rows.mkdir(exist_ok=True)
+            self._sweep()
         except OSError as error:
-            raise ConfigError(f"output_dir: {path} cannot be created: {error.strerror}") from None
+            raise ConfigError(f"output_dir: {path} cannot be written: {error.strerror or cause_of(error)}") from None
 
     @classmethod
     def open(cls, model: str, dataset: str, settings: dict[str, Any], output_dir: str, resume: str) -> "RunFolder":
@@ -69,30 +74,21 @@ class RunFolder:
             dataset: second part of the folder's name.
             settings: everything the user can set, as resolved.
             output_dir: parent of all runs.
-            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings, or a new one; a
-                folder.
+            resume: '' for a new run; 'auto' for the newest unfinished run with the same settings that no other process
+                is writing, or a new one; a folder.
 
         Raises:
-            ConfigError: the named folder is not an unfinished run of these settings.
+            ConfigError: the named folder is not an unfinished run of these settings, or another process writes it.
         """
         identity = identity_of(settings)
+        folder = None
         if resume and resume != "auto":
-            named = Path(resume)
-            if _identity(named) != identity:
-                raise ConfigError(f"resume: {named} is not a run with these settings (see its {CONFIG})")
-            if (named / RESULTS).exists():
-                raise ConfigError(f"resume: the run {named} is finished (it has {RESULTS})")
-            return cls(named)
-        if resume == "auto":
-            unfinished = [path for path in Path(output_dir).glob(f"{model}-{dataset}-*") if _identity(path) == identity]
-            unfinished = [path for path in unfinished if not (path / RESULTS).exists()]
-            if unfinished:
-                return cls(max(unfinished, key=lambda path: path.stat().st_mtime))
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        # The process id separates programs that start in the same second, a counter separates runs of one program.
-        path = Path(output_dir) / f"{model}-{dataset}-{stamp}-{os.getpid()}"
-        taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
-        folder = cls(path if not path.exists() else next(other for other in taken if not other.exists()))
+            folder = cls._named(Path(resume), identity)
+        elif resume == "auto":
+            folder = cls._newest(Path(output_dir).glob(f"{model}-{dataset}-*"), identity)
+        if folder is None:
+            folder = cls(_new_path(Path(output_dir), f"{model}-{dataset}"), identity)
+        # Also of a resumed run: its settings are the same, and the file may have been damaged.
         document = {"identity": identity, **settings}
         write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return folder
@@ -101,8 +97,68 @@ class RunFolder:
     def joined(cls, path: Path) -> "RunFolder":
         """Return the folder that the main process has opened, for a process that does not write it."""
         folder = cls.__new__(cls)
-        folder.path, folder.trainer_state, folder.rows = path, path / "trainer_state", path / "rows"
+        folder._name_parts(path)
         return folder
+
+    def _name_parts(self, path: Path) -> None:
+        self.path = path
+        self.trainer_state = path / "trainer_state"
+        self.rows = path / "rows"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def _named(cls, path: Path, identity: str) -> "RunFolder":
+        if not path.is_dir():
+            raise ConfigError(f"resume: {path} is not a folder")
+        if identity not in _identities(path):
+            raise ConfigError(f"resume: {path} is not a run with these settings (see its {CONFIG})")
+        if (path / RESULTS).exists():
+            raise ConfigError(f"resume: the run {path} is finished (it has {RESULTS})")
+        return cls(path, identity)
+
+    @classmethod
+    def _newest(cls, paths: Iterable[Path], identity: str) -> "RunFolder | None":
+        """Open the newest unfinished run that no other process is writing; damaged folders are of no interest."""
+        found = [path for path in paths if identity in _identities(path) and not (path / RESULTS).exists()]
+        for path in sorted(found, key=_modified, reverse=True):
+            try:
+                folder = cls(path, identity)
+            except FolderInUse as error:
+                print(f"note: resume: not this run: {error}", flush=True)
+                continue
+            if not (path / RESULTS).exists():  # finished in between
+                return folder
+            folder.close()
+        return None
+
+    def close(self) -> None:
+        """Let other processes write the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _sweep(self) -> None:
+        """Remove what an interrupted process left half written."""
+        for path in [*self.path.glob("*.partial"), *self.rows.glob("*.partial")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Return the digests of all files of a run that is complete, to be written to `results.json`.
+
+        Checkpoints have digests of their own; logs are not read again.
+        """
+        log = self.path / f"{self.path.name}.log"
+        apart = {log, self.path / LOCK, self.path / OWNER, self.path / RESULTS}
+        files = [path for path in self.path.rglob("*") if path.is_file() and path not in apart]
+        skipped = (self.trainer_state, self.tensorboard)
+        return digests_in(self.path, [file for file in files if not any(map(file.is_relative_to, skipped))])
 
     def log_to(self, verbose: bool = True) -> logging.Handler:
         """Send RecBole's and our log to the run's file (and, if `verbose`, to the screen)."""
@@ -112,7 +168,7 @@ class RunFolder:
                 root.removeHandler(earlier)
                 earlier.close()
         root.setLevel(logging.INFO)
-        file = logging.FileHandler(self.path / f"{self.path.name}.log", encoding="utf-8")
+        file = _LogFile(self.path / f"{self.path.name}.log", encoding="utf-8")
         handlers: list[logging.Handler] = [file, logging.StreamHandler()] if verbose else [file]
         for handler in handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -123,17 +179,57 @@ class RunFolder:
     def row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a row of the table: loaded if an earlier part of this run saved it, else computed and saved.
 
+        A damaged row is computed again, and so is one whose `files` (path in the folder -> SHA-256) have changed.
+
         Args:
             name: of the row.
             compute: gives the row.
         """
-        key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
-        path = self.rows / f"{key}.json"
+        path = self._row_path(name)
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            try:
+                row = read_sealed(path)
+                self._check_files(row)
+                return row
+            except DataError as error:
+                print(f"note: row {name}: {path.parent.name}/{error}: it is computed again", flush=True)
         row = compute()
-        write_text(path, json.dumps(row, indent=1))
+        write_text(path, json.dumps(sealed(row), indent=1))
         return row
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove saved rows, which are computed again.
+
+        Args:
+            names: of rows; those that are not there are skipped.
+        """
+        for name in names:
+            self._row_path(name).unlink(missing_ok=True)
+
+    def _row_path(self, name: str) -> Path:
+        key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+        return self.rows / f"{key}.json"
+
+    def _check_files(self, row: Mapping[str, Any]) -> None:
+        for name, digest in row.get("files", {}).items():
+            if not (self.path / name).is_file() or file_digest(self.path / name) != digest:
+                raise DataError(f"{name}: missing or changed")
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says once that it cannot be written, and lets the run continue."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print one note in place of a traceback for every record.
+
+        Args:
+            record: that could not be written, not used.
+        """
+        if not self.failed:
+            self.failed = True
+            print(f"note: {self.baseFilename} cannot be written; the run continues without it", flush=True)
 
 
 def identity_of(settings: dict[str, Any]) -> str:
@@ -156,6 +252,38 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _identity(folder: Path) -> str | None:
-    path = folder / CONFIG
-    return yaml.safe_load(path.read_text(encoding="utf-8")).get("identity") if path.is_file() else None
+def _identities(folder: Path) -> set[Any]:
+    """Return what a folder says that it is, in two files, of which one may be damaged."""
+    found = {owner_of(folder).get("identity")}
+    try:
+        found.add(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["identity"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        pass
+    return found
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _new_path(output_dir: Path, name: str) -> Path:
+    """Create a folder that no other process has.
+
+    Args:
+        output_dir: parent of all runs.
+        name: first part of the folder's name; time and process follow.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    # The process id separates programs that start in the same second, a counter separates runs of one program.
+    path = output_dir / f"{name}-{stamp}-{os.getpid()}"
+    for number in count(1):
+        own = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            own.mkdir(parents=True)
+            return own
+        except FileExistsError:
+            if not own.exists():  # a file stands where a parent is to be
+                raise ConfigError(f"output_dir: {output_dir} is not a folder") from None
+        except OSError as error:
+            raise ConfigError(f"output_dir: {own} cannot be created: {error.strerror}") from None
+    raise AssertionError

@@ -76,7 +76,7 @@ class RecFoundRecommender(Recommender):
 
     def _best(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> tuple[torch.Tensor, torch.Tensor]:
         """Search a large catalogue approximately, except for a choice among few; see `Recommender._best`."""
-        left_out = int((~allowed).sum())
+        left_out = int((~allowed).sum(1).max())
         if not approximates(len(self.tokens)) or left_out > k + MOST_LEFT_OUT:
             return super()._best(rows, k, allowed, domains)
         index = self._approximate()
@@ -85,7 +85,8 @@ class RecFoundRecommender(Recommender):
         self._refuse_domains(domains)
         longest = max(map(len, rows.histories)) if self.masks_history else 0
         scores, ids = index.search(self._user_vectors(rows.histories), k + left_out + longest)
-        scores[(ids < 0) | ~allowed[ids]] = -torch.inf
+        ids = ids.clamp(min=0)  # -1 where fewer were found; the padding is never allowed
+        scores[~allowed.expand(len(ids), -1).gather(1, ids)] = -torch.inf
         if self.masks_history:
             for row, history in enumerate(rows.histories):
                 scores[row, torch.isin(ids[row], torch.from_numpy(history))] = -torch.inf
@@ -313,6 +314,11 @@ class RecFoundRecommender(Recommender):
     def cold_items(self) -> list[str]:
         """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them."""
         return [token for token in self.catalogue.tokens if token not in self.item_ids]
+
+    @property
+    def item_columns(self) -> list[str]:
+        """Names of the columns that describe a new item to the model."""
+        return list(self.catalogue.fields)
 
     @one_at_a_time
     def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:

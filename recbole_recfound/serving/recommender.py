@@ -44,6 +44,34 @@ class Rows:
         """Return some rows."""
         return Rows(self.histories[part], self.users[part])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of all parts."""
+        return cls([row for part in parts for row in part.histories], np.concatenate([part.users for part in parts]))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of many; see `Recommender.recommend` for the fields.
+
+    Attributes:
+        history: item tokens, oldest first.
+        user: token of a known user.
+        query: free text.
+        k: most items returned.
+        exclude: item tokens that are left out.
+        candidates: item tokens to choose from; None: all items.
+        domains: the user's domain of each type that is named.
+    """
+
+    history: Sequence[str] | None = None
+    user: str | None = None
+    query: str | None = None
+    k: int = 10
+    exclude: Sequence[str] = ()
+    candidates: Sequence[str] | None = None
+    domains: Mapping[str, str | None] | None = None
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,6 +127,18 @@ class Recommender(ABC):
             DataError: they are missing or malformed.
         """
 
+    def generate(self, task: str, **fields: Any) -> str:
+        """Generate the answer of a generative task.
+
+        Args:
+            task: name of the task.
+            fields: slots of its prompt.
+
+        Raises:
+            ConfigError: this model generates nothing, or other slots than those of the prompt.
+        """
+        raise ConfigError("generate: a run with a frozen base has no generative tasks")
+
     def export(self, task: str, form: str, out: str | Path) -> Path:
         """Write one task in the format of another library; see `serving.export`.
 
@@ -146,6 +186,11 @@ class Recommender(ABC):
         """Tokens of items without any interaction, which are not recommended unless `add_items` adds them."""
         return []
 
+    @property
+    def item_columns(self) -> list[str]:
+        """Names of the columns that describe a new item to the model."""
+        return []
+
     def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add items, which can be recommended at once; nothing is trained.
 
@@ -174,8 +219,8 @@ class Recommender(ABC):
 
         Args:
             rows: users or histories.
-            k: items for each row, at most the number of allowed items.
-            allowed: bool [num_items].
+            k: items for each row, at most the number of items.
+            allowed: bool [B, num_items], or [1, num_items] for all rows.
             domains: of the rows.
         """
         scores = self._scores(rows, domains).float().cpu().masked_fill(~allowed, -torch.inf)
@@ -256,30 +301,85 @@ class Recommender(ABC):
         Raises:
             ConfigError: see `recommend`.
         """
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-            raise ConfigError(f"recommend: k: got {k}, expected a whole number of at least 1")
         if sum(given is not None for given in (histories, users, queries)) != 1:
             raise ConfigError(
                 "recommend: give either histories of item tokens, users=[TOKEN, ...] or queries=[TEXT, ...]"
             )
+        allowed = self._allowed(exclude, candidates)
+        k = min(_checked_k(k), int(allowed.sum()))
+        if queries is not None:
+            return self._of_texts(self._list("query", queries), k, allowed[None])
+        given: Iterable[Any] = (users or ()) if histories is None else histories
+        rows = self._rows(given, by_user=histories is None)
+        return self._of_rows(rows, k, allowed[None], domains)
+
+    @one_at_a_time
+    def recommend_each(self, requests: Sequence[Request]) -> list[list[Recommendation] | ConfigError]:
+        """Answer requests with limits of their own in as few passes as possible; see `recommend`.
+
+        Args:
+            requests: in any mixture.
+
+        Returns:
+            For each, its items, or what is wrong with it.
+        """
+        answers: list[list[Recommendation] | ConfigError] = [[] for _ in requests]
+        groups: dict[tuple[bool, tuple[str, ...] | None], list[tuple[int, int, torch.Tensor]]] = {}
+        rows: dict[int, Rows] = {}
+        for number, asked in enumerate(requests):
+            try:
+                if sum(given is not None for given in (asked.history, asked.user, asked.query)) != 1:
+                    raise ConfigError("give either history, user or query")
+                allowed = self._allowed(asked.exclude, asked.candidates)
+                k = min(_checked_k(asked.k), int(allowed.sum()))
+                if asked.query is None:
+                    given = [asked.user] if asked.history is None else [asked.history]
+                    rows[number] = self._rows(given, by_user=asked.history is None)
+            except ConfigError as error:
+                answers[number] = error
+                continue
+            types = None if asked.domains is None else tuple(sorted(asked.domains))
+            groups.setdefault((asked.query is None, types), []).append((number, k, allowed))
+        for (by_rows, types), group in groups.items():
+            numbers = [number for number, _, _ in group]
+            most, allowed = max(k for _, k, _ in group), torch.stack([row for _, _, row in group])
+            found: Sequence[list[Recommendation] | ConfigError]
+            try:
+                if by_rows:
+                    domains = [requests[number].domains or {} for number in numbers]
+                    named = {kind: [names[kind] for names in domains] for kind in types or ()}
+                    together = Rows.joined([rows[number] for number in numbers])
+                    found = self._of_rows(together, most, allowed, None if types is None else named)
+                else:
+                    found = self._of_texts([str(requests[number].query) for number in numbers], most, allowed)
+            except ConfigError as error:
+                found = [error] * len(group)
+            for (number, k, _), answer in zip(group, found, strict=True):
+                answers[number] = answer if isinstance(answer, ConfigError) else answer[:k]
+        return answers
+
+    def _allowed(self, exclude: Iterable[str], candidates: Iterable[str] | None) -> torch.Tensor:
+        """Return which items may be recommended, bool [num_items]."""
         allowed = torch.ones(len(self.tokens), dtype=torch.bool)
         if candidates is not None:
             allowed.zero_()
             allowed[self._items(candidates)] = True
         allowed[0] = False
         allowed[self._items(exclude, allow_empty=True)] = False
-        k = min(int(k), int(allowed.sum()))
-        if queries is not None:
-            texts = self._list("query", queries)
-            scores = self._text_scores(texts).float().cpu().masked_fill(~allowed, -torch.inf)
-            return self._named(*scores.topk(k, dim=1))
-        rows = self._rows(users if histories is None else histories, by_user=histories is None)
+        return allowed
+
+    def _of_texts(self, texts: Sequence[str], k: int, allowed: torch.Tensor) -> list[list[Recommendation]]:
+        scores = self._text_scores(texts).float().cpu().masked_fill(~allowed, -torch.inf)
+        return self._named(*scores.topk(k, dim=1))
+
+    def _of_rows(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> list[list[Recommendation]]:
         size = max(1, SCORES // len(self.tokens))
         found: list[list[Recommendation]] = []
         for start in range(0, len(rows), size):
             # Open at the end, so that a list of domains that is too long is noticed.
             part = slice(start, start + size if start + size < len(rows) else None)
-            found += self._named(*self._best(rows.take(part), k, allowed, _of_rows(domains, part)))
+            mask = allowed if len(allowed) == 1 else allowed[part]
+            found += self._named(*self._best(rows.take(part), k, mask, _part_of(domains, part)))
         return found
 
     def _named(self, scores: torch.Tensor, items: torch.Tensor) -> list[list[Recommendation]]:
@@ -355,8 +455,14 @@ class Recommender(ABC):
         return found
 
 
-def _of_rows(domains: Domains, part: slice) -> Domains:
+def _part_of(domains: Domains, part: slice) -> Domains:
     """Return the domains of some rows."""
     if isinstance(domains, Mapping):
         return {kind: names[part] for kind, names in domains.items()}
     return None if domains is None else domains[part]
+
+
+def _checked_k(k: Any) -> int:
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ConfigError(f"recommend: k: got {k}, expected a whole number of at least 1")
+    return int(k)

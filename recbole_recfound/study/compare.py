@@ -24,8 +24,10 @@ from recbole_recfound.evaluation.report.table import (
 )
 from recbole_recfound.evaluation.results import BY_USER, without_users
 from recbole_recfound.model.options import NO_ADAPTER
+from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.study.identity import open_study
 from recbole_recfound.study.significance import Paired, compare_rows, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
@@ -73,7 +75,22 @@ def compare(
     resolved = resolved_settings(config)
     # Rows trained for another time or with other packages are rows of another table.
     identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions()})
-    folder = RunFolder(Path(config["output_dir"]) / f"compare-{dataset}-{identity}")
+    path = Path(config["output_dir"]) / f"compare-{dataset}-{identity}"
+    with open_study(path, identity) as folder:
+        return _fill(folder, names, dataset, config_file_list, settings, config, splits)
+
+
+def _fill(
+    folder: RunFolder,
+    names: Sequence[str],
+    dataset: str,
+    config_file_list: Sequence[str] | None,
+    settings: dict[str, Any],
+    config: Config,
+    splits: Splits,
+) -> dict[str, Any]:
+    """Compute the rows that are missing; see `compare`."""
+    system = get_system(DEFAULTS["model"])
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -140,7 +157,7 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
 def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
     result = execute(Request.of(DEFAULTS["model"], dataset, files, settings, baselines=[]))
     name = result["comparison"][-1]["model"]
-    results = json.loads((Path(result["run_dir"]) / RESULTS).read_text(encoding="utf-8"))
+    results = read_results(result["run_dir"])
     merge = results["merge"]
     keys = ("seen", "distinct", "step_alone")
     return {

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of, identity_of
+from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
 
 
+@contextmanager
+def open_study(path: Path, identity: str) -> Iterator[RunFolder]:
+    """Write the folder of a study, which no other process writes; an interruption says how to continue.
+
+    Args:
+        path: the folder.
+        identity: of the study.
+    """
+    with interruptible(), RunFolder(path, identity) as folder:
+        try:
+            yield folder
+        except Interrupted as error:
+            error.advice = f"the same command continues in {path}"
+            raise
+
+
+@contextmanager
 def study_folder(
     kind: str, model: str, dataset: str, settings: Mapping[str, Any], further: Mapping[str, Any] | None = None
-) -> RunFolder:
+) -> Iterator[RunFolder]:
     """Open the folder of a study under the output folder of its settings.
 
     Args:
@@ -26,7 +45,9 @@ def study_folder(
     # What `identity_of` takes for circumstances decides here which rows are there already.
     known = {"settings": dict(settings), "files": _digests(settings, dataset), "model": model, "versions": versions()}
     identity = identity_of({**known, **(further or {})})
-    return RunFolder(Path(settings.get("output_dir", "runs")) / f"{kind}-{model}-{dataset}-{identity}")
+    path = Path(settings.get("output_dir", "runs")) / f"{kind}-{model}-{dataset}-{identity}"
+    with open_study(path, identity) as folder:
+        yield folder
 
 
 def _digests(settings: Mapping[str, Any], dataset: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from recbole_recfound.config.settings import settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import smaller_is_better
-from recbole_recfound.runtime.run_folder import RESULTS, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.study.identity import study_folder
 from recbole_recfound.study.significance import compare_rows, mean_over_seeds, paired_lines, read_users
@@ -48,7 +48,14 @@ def run_seeds(
     settings = settings_of(config_file_list, config_dict, model)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
-    folder = study_folder("seeds", model, dataset, settings)
+    with study_folder("seeds", model, dataset, settings) as folder:
+        return _run_all(folder, seeds, model, dataset, settings)
+
+
+def _run_all(
+    folder: RunFolder, seeds: Sequence[int], model: str, dataset: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Run the seeds that are missing; see `run_seeds`."""
 
     def run(seed: int) -> dict[str, Any]:
         print(f"seed {seed} ...", flush=True)

@@ -66,62 +66,62 @@ def tune(
     settings = settings_of(config_file_list, config_dict, model)
     config = _checked(space, settings, model, dataset)
     metric = config["valid_metric"]
-    folder = study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]})
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("optuna").propagate = False
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
-    study = optuna.create_study(
-        storage=storage,
-        study_name="search",
-        direction="minimize" if smaller_is_better(metric) else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST),
-        load_if_exists=True,
-    )
-    _repeat_interrupted(study)
-    # A resumed search draws other numbers than it began with.
-    study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
+    with study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]}) as folder:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        logging.getLogger("optuna").propagate = False
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
+        study = optuna.create_study(
+            storage=storage,
+            study_name="search",
+            direction="minimize" if smaller_is_better(metric) else "maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST),
+            load_if_exists=True,
+        )
+        _repeat_interrupted(study)
+        # A resumed search draws other numbers than it began with.
+        study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
 
-    def objective(trial: Trial) -> float:
-        values = {one.key: one.suggest(trial) for one in space}
-        own: dict[str, Any] = dict(settings)
-        for one in space:
-            own = one.put(own, values[one.key])
-        told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
-        print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
-        own |= {"output_dir": str(folder.path / "trials"), "resume": ""}
+        def objective(trial: Trial) -> float:
+            values = {one.key: one.suggest(trial) for one in space}
+            own: dict[str, Any] = dict(settings)
+            for one in space:
+                own = one.put(own, values[one.key])
+            told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+            print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
+            own |= {"output_dir": str(folder.path / "trials"), "resume": ""}
 
-        def watch(step: int, score: float) -> None:
-            trial.report(score, step)
-            if trial.should_prune():
-                raise optuna.TrialPruned
+            def watch(step: int, score: float) -> None:
+                trial.report(score, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
 
-        try:
-            result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
-        except TrainingError as error:
-            trial.set_user_attr(DIVERGED, str(error))
-            print(f"failed: {error}", flush=True)
-            raise
-        trial.set_user_attr("settings", json.dumps(values))
-        trial.set_user_attr("test_result", json.dumps(result["test_result"]))
-        trial.set_user_attr("run_dir", result["run_dir"])
-        return float(result["best_valid_score"])
+            try:
+                result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+            except TrainingError as error:
+                trial.set_user_attr(DIVERGED, str(error))
+                print(f"failed: {error}", flush=True)
+                raise
+            trial.set_user_attr("settings", json.dumps(values))
+            trial.set_user_attr("test_result", json.dumps(result["test_result"]))
+            trial.set_user_attr("run_dir", result["run_dir"])
+            return float(result["best_valid_score"])
 
-    def keep(study: Study, trial: FrozenTrial) -> None:
+        def keep(study: Study, trial: FrozenTrial) -> None:
+            _write(study, folder, space, metric)
+
+        study.optimize(objective, n_trials=max(0, trials - _finished(study)), catch=(TrainingError,), callbacks=[keep])
         _write(study, folder, space, metric)
-
-    study.optimize(objective, n_trials=max(0, trials - _finished(study)), catch=(TrainingError,), callbacks=[keep])
-    _write(study, folder, space, metric)
-    if not _scored(study):
-        raise TrainingError("tune: no trial has a score; the line after each says why")
-    best = study.best_trial
-    print(f"{(folder.path / TABLE).read_text(encoding='utf-8')}\nbest settings: {folder.path / BEST}", flush=True)
-    return {
-        "best": json.loads(best.user_attrs["settings"]),
-        "score": best.value,
-        "test_result": json.loads(best.user_attrs["test_result"]),
-        "trials": len(study.trials),
-        "folder": str(folder.path),
-    }
+        if not _scored(study):
+            raise TrainingError("tune: no trial has a score; the line after each says why")
+        best = study.best_trial
+        print(f"{(folder.path / TABLE).read_text(encoding='utf-8')}\nbest settings: {folder.path / BEST}", flush=True)
+        return {
+            "best": json.loads(best.user_attrs["settings"]),
+            "score": best.value,
+            "test_result": json.loads(best.user_attrs["test_result"]),
+            "trials": len(study.trials),
+            "folder": str(folder.path),
+        }
 
 
 def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, dataset: str) -> Any:

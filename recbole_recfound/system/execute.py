@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.runtime.ranks import is_main, main_speaks, world
 from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
+from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.base import System
 from recbole_recfound.system.registry import get_system
@@ -55,11 +58,15 @@ def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, An
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
     budget = Budget(config["time_budget"])
-    run = Run(config, system.open_data(config), budget, saved, watch)
-    run.check_baselines()
-    job = system(run)
-    rows = [run.row(each) for each in chain(job.baselines(), job.rows())]
-    return finish(run, job, rows)
+    with interruptible(), Run(config, system.open_data(config), budget, saved, watch) as run:
+        try:
+            run.check_baselines()
+            job = system(run)
+            rows = [run.row(each) for each in chain(job.baselines(), job.rows())]
+            return finish(run, job, rows)
+        except Interrupted as error:
+            error.advice = run.how_to_resume()
+            raise
 
 
 def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
@@ -97,8 +104,11 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         write_text(folder / CARD, job.card(results, chosen))
     if not run.saved and is_main():
         job.discard()
+        shutil.rmtree(folder / "baselines", ignore_errors=True)
     # Last, since its presence says that the run is finished.
-    write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False))
+    if is_main():
+        document = sealed({**results, "files": run.folder.digests()})
+        write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")

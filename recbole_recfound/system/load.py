@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.results import FORMAT
-from recbole_recfound.runtime.run_folder import RESULTS
+from recbole_recfound.runtime.finished import check_run
 from recbole_recfound.system.registry import get_system
 
 
@@ -24,29 +21,4 @@ def load_run(run_dir: str | Path, **options: Any) -> Any:
         DataError: data or files are missing or damaged.
     """
     folder = Path(run_dir)
-    return get_system(read_results(folder)["system"]).load(folder, **options)
-
-
-def read_results(run_dir: str | Path) -> dict[str, Any]:
-    """Read the results of a finished run.
-
-    Args:
-        run_dir: the run folder.
-
-    Raises:
-        ConfigError: no finished run, or one of another layout.
-        DataError: its `results.json` is damaged.
-    """
-    folder = Path(run_dir)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder")
-    if not (folder / RESULTS).is_file():
-        raise ConfigError(f"{folder} is not a finished run (it has no {RESULTS})")
-    try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        layout = results["system"] and results["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / RESULTS} cannot be read ({type(error).__name__}: {error})") from None
-    if layout != FORMAT:
-        raise ConfigError(f"{folder}: format {layout} of a run folder, expected {FORMAT}: run it again")
-    return results
+    return get_system(check_run(folder)["system"]).load(folder, **options)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from recbole_recfound.baseline.recbole import check_baseline_rows, run_baseline
@@ -97,12 +98,28 @@ class Run:
             return opened[0].path
 
         path = on_main(open_folder)
-        if not opened:
-            return RunFolder.joined(path)
-        folder = opened[0]
-        folder.log_to(verbose=config["show_progress"])
+        folder = opened[0] if opened else RunFolder.joined(path)
+        if opened:
+            folder.log_to(verbose=config["show_progress"])
+        if "checkpoint_dir" not in config.external_config_dict:
+            self.data_config["checkpoint_dir"] = config["checkpoint_dir"] = str(folder.trainer_state)
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
         return folder
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let other processes write the run folder."""
+        if folder := vars(self).get("folder"):
+            folder.close()
+
+    def how_to_resume(self) -> str:
+        """Return what continues this run after an interruption; empty before it has a folder."""
+        folder = vars(self).get("folder")
+        return f"run folder {folder.path}: continue with --resume={folder.path}" if folder else ""
 
     def baseline_jobs(self) -> Iterator[Job]:
         """Yield one job for each of RecBole's models in the setting `baselines`."""
@@ -161,5 +178,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     for key in ("backbone", "base_checkpoint"):
         if config[key] and Path(config[key]).exists():
             paths[key] = str(Path(config[key]).resolve())
+    if "checkpoint_dir" not in config.external_config_dict:
+        settings.pop("checkpoint_dir", None)  # the run's own folder
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
     return {**settings, **paths, "data_files": digests_of(files)}

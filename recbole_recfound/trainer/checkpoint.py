@@ -6,18 +6,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import DataError, cause_of
+from recbole_recfound.runtime.file_digests import check_digests, remove_folder, whole_folder
+from recbole_recfound.runtime.tensor_files import save_tensors
 
 TRAINED = "trained.safetensors"
 RESUME = "resume.safetensors"
 STATE = "state.json"
+STEP, INTERRUPTED = "step-", "interrupted-"
+"""Names of the folders: checkpoints of the schedule, and the one of a step at which the run was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Checkpoint:
     Attributes:
         step: optimiser steps done.
         trained: trained tensors by parameter name.
-        resume: optimiser, buffers and random states; {} in a checkpoint kept for merging only.
+        resume: optimiser, buffers and random states; {} for step 0, the model before training.
         state: numbers and histories.
     """
 
@@ -48,9 +52,10 @@ def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
 
 
 class CheckpointStore:
-    """Checkpoints in a folder, one sub-folder per step, complete or absent.
+    """Checkpoints in a folder, one sub-folder per step, complete or absent, each with the digests of its files.
 
-    The newest and the best can be resumed from; the last `keep` stay as candidates for merging.
+    The first, the best and the last `keep` stay; all but the first can be resumed. A checkpoint that cannot be written
+    (a full disk) stays in memory, so that training and merging continue without it on disk.
 
     Args:
         folder: `trainer_state` of the run.
@@ -60,31 +65,67 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
+        self._in_memory: dict[int, Checkpoint] = {}
+        self._written = False
 
-    def save(self, checkpoint: Checkpoint, best_step: int) -> None:
-        """Write a checkpoint beside the others, rename it into place, then drop what is no longer needed.
+    def save(self, checkpoint: Checkpoint, best_step: int) -> bool:
+        """Write a checkpoint, then drop what is no longer needed.
 
         Args:
             checkpoint: the step to write.
-            best_step: the best step so far, whose checkpoint is kept whole.
+            best_step: the best step so far, whose checkpoint is kept.
+
+        Returns:
+            Whether it is on disk.
+
+        Raises:
+            DataError: the first checkpoint cannot be written, or the folder has been deleted since then.
         """
-        target = self.path_of(checkpoint.step)
-        partial = target.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(_contiguous(checkpoint.trained), partial / TRAINED)
-        if checkpoint.resume:
-            save_file(_contiguous(checkpoint.resume), partial / RESUME)
-        (partial / STATE).write_text(json.dumps(checkpoint.state))
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        try:
+            self._write(checkpoint, self.path_of(checkpoint.step))
+            self._in_memory.pop(checkpoint.step, None)
+        except OSError as error:
+            why = f"{self.folder}: checkpoint of step {checkpoint.step} cannot be written ({cause_of(error)})"
+            if not self._written or not self.folder.is_dir():
+                raise DataError(why) from None
+            if not self._in_memory:
+                last = max(self._on_disk(STEP), default=0)
+                print(f"note: {why}: training continues, step {last} is the last that can be resumed", flush=True)
+            # The tensors of the optimiser are not copies: they change with the next step.
+            self._in_memory[checkpoint.step] = replace(checkpoint, resume={})
+        self._written = True
         self._prune(best_step)
+        return checkpoint.step not in self._in_memory
+
+    def follow(self, checkpoint: Checkpoint, written: bool) -> None:
+        """Do what the main process has done with a checkpoint that all processes have.
+
+        Args:
+            checkpoint: the same step.
+            written: whether it is on disk; else it stays in memory here as well.
+        """
+        self._in_memory.pop(checkpoint.step, None)
+        if not written:
+            self._in_memory[checkpoint.step] = replace(checkpoint, resume={})
+
+    def save_interrupted(self, checkpoint: Checkpoint) -> str:
+        """Write the checkpoint of a step outside of the schedule: it can be resumed and is no candidate for merging.
+
+        Returns:
+            What was saved, as text.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        try:
+            self._write(checkpoint, self.path_of(checkpoint.step, INTERRUPTED))
+        except OSError as error:
+            raise DataError(f"{self.folder}: step {checkpoint.step} cannot be written ({cause_of(error)})") from None
+        return f"step {checkpoint.step} is saved"
 
     def steps(self) -> list[int]:
         """Return the saved steps, ascending; 0 is the model before training."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
+        return sorted({*self._on_disk(STEP), *self._in_memory})
 
     def load(self, step: int, device: torch.device) -> Checkpoint:
         """Read one checkpoint.
@@ -96,6 +137,8 @@ class CheckpointStore:
         Raises:
             DataError: a file is missing or damaged.
         """
+        if step in self._in_memory:
+            return self._in_memory[step]
         return self.read(self.path_of(step), device)
 
     @staticmethod
@@ -107,32 +150,84 @@ class CheckpointStore:
             device: where the trained tensors are put; those of `resume` stay on the host.
         """
         try:
-            step = int(folder.name.removeprefix("step-"))
+            step = int(folder.name.rpartition("-")[2])
+            check_digests(folder)
             trained = load_file(folder / TRAINED, device=str(device))
             # Random states are always on the host; the optimiser moves its own tensors.
             resume = load_file(folder / RESUME) if (folder / RESUME).is_file() else {}
-            state = json.loads((folder / STATE).read_text())
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         except Exception as error:
-            raise DataError(f"{folder}: checkpoint cannot be read ({error}). Delete the folder to continue") from None
+            raise DataError(
+                f"{folder}: the checkpoint is damaged ({cause_of(error)}). A resumed run continues from the one before "
+                "it: --resume and the run folder"
+            ) from None
         return Checkpoint(step, trained, resume, state)
+
+    def newest(self, device: torch.device) -> Checkpoint | None:
+        """Return the newest checkpoint that can be resumed; None for a run without one.
+
+        Damaged checkpoints are removed with a note: nothing may read them later.
+
+        Args:
+            device: see `load`.
+        """
+        self._written = self.folder.is_dir()
+        for path in self.folder.glob("*.partial"):
+            shutil.rmtree(path)
+        removed = []
+        for path in sorted(self.folder.glob(f"{STEP}*")) + sorted(self.folder.glob(f"{INTERRUPTED}*")):
+            try:
+                check_digests(path)
+            except DataError as error:
+                remove_folder(path)
+                removed.append(f"{path} is damaged and was removed ({error})")
+        folders = {step: self.path_of(step, kind) for kind in (INTERRUPTED, STEP) for step in self._on_disk(kind)}
+        step = max(folders, default=0)
+        if removed:
+            found = "; ".join(removed)
+            print(f"note: {found}: continuing from {f'step {step}' if step else 'the beginning'}", flush=True)
+        return self.read(folders[step], device) if step else None
 
     def clear(self) -> None:
         """Remove all checkpoints."""
-        for step in self.steps():
-            shutil.rmtree(self.path_of(step))
+        self._in_memory.clear()
+        for kind in (STEP, INTERRUPTED):
+            for step in self._on_disk(kind):
+                remove_folder(self.path_of(step, kind))
 
-    def path_of(self, step: int) -> Path:
+    def path_of(self, step: int, kind: str = STEP) -> Path:
         """Return the folder of a step."""
-        return self.folder / f"step-{step:07d}"
+        return self.folder / f"{kind}{step:07d}"
+
+    def _write(self, checkpoint: Checkpoint, target: Path) -> None:
+        """Write a checkpoint whole or not at all.
+
+        Raises:
+            OSError: it cannot be written; nothing of it stays.
+        """
+        if not self._written:  # a folder that was deleted since then is not created again
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with whole_folder(target) as folder:
+            save_tensors(checkpoint.trained, folder / TRAINED)
+            if checkpoint.resume:
+                save_tensors(checkpoint.resume, folder / RESUME)
+            (folder / STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+
+    def _on_disk(self, kind: str) -> list[int]:
+        names = (path.name.removeprefix(kind) for path in self.folder.glob(f"{kind}*"))
+        return [int(name) for name in names if name.isdigit()]
 
     def _prune(self, best_step: int) -> None:
+        """Keep the best, the last, and the last on disk; an interrupted step ends with the next one of the schedule."""
         steps = [step for step in self.steps() if step > 0]
-        recent = steps[-self.keep :]
-        for step in steps:
-            if step not in recent and step != best_step:
-                shutil.rmtree(self.path_of(step))
-            elif step not in (steps[-1], best_step):
-                (self.path_of(step) / RESUME).unlink(missing_ok=True)
+        newest = max(self._on_disk(STEP), default=0)
+        for step in steps[: -self.keep]:
+            if step not in (best_step, newest):
+                self._in_memory.pop(step, None)
+                remove_folder(self.path_of(step))
+        for step in self._on_disk(INTERRUPTED):
+            if step <= newest:
+                remove_folder(self.path_of(step, INTERRUPTED))
 
 
 def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -158,7 +253,3 @@ def load_trained(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, t
         if weight.shape != tensors[name].shape:
             raise DataError(f"checkpoint has '{name}' as {tuple(tensors[name].shape)}, the model {tuple(weight.shape)}")
         weight.copy_(tensors[name])
-
-
-def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

@@ -164,6 +164,7 @@ class IAKTrainer(Trainer):
         self.best_valid_score = result.get(self.config["valid_metric"].lower(), float("nan"))
         if saved:
             self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
+            Path(self.saved_model_file).parent.mkdir(parents=True, exist_ok=True)
             save_kernels(self.model, Path(self.saved_model_file))
         if verbose:
             self.logger.info(f"kernels: {self.summary.epochs} epochs, {self.summary.seconds:.0f} s: {result}")

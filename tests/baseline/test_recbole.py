@@ -65,11 +65,12 @@ def test_settings_of_one_baseline(tiny_path):
 @pytest.mark.parametrize("name", ["Pop", "ItemKNN", "EASE"])
 def test_models_without_gradients_train_once(name, tiny_path, tmp_path):
     config = _config(tiny_path)
-    row = run_baseline(name, config, build_splits(config), tmp_path / "saved")
+    row = run_baseline(name, config, build_splits(config), tmp_path / "baselines")
     assert set(row.to_json()) == KEYS and row.model == name
     assert row.converged and not row.note and row.trainable_parameters == 0
     assert set(row.metrics) == set(row.valid_metrics) == {"recall@10", "ndcg@10", "mrr@10", "hit@10"}
-    assert list((tmp_path / "saved").glob(f"{name}-*.pth"))
+    assert [path.name for path in (tmp_path / "baselines").iterdir()] == [name]
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 def test_early_stopping_is_convergence_and_running_out_of_epochs_is_not(tiny_path, tmp_path):

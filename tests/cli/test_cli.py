@@ -1,6 +1,7 @@
 """The program from outside: exit codes, one line for every error, help without torch."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -266,3 +267,24 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     monkeypatch.setattr("recbole_recfound.cli._dispatch", lambda argv: {}["missing"])
     with pytest.raises(KeyError):
         main(["run"])
+
+
+def test_a_reader_that_leaves_is_no_error(checkout):
+    """As in `recfound run --help | head -1`."""
+    program = "import sys; from recbole_recfound.cli import main; sys.exit(main(['run', '--help']))"
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_memory_that_is_exhausted_is_one_line(calls, monkeypatch, capsys):
+    def allocate(**arguments):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"
+        )
+
+    monkeypatch.setattr(sys.modules["recbole_recfound.quick_start"], "run_recfound", allocate)
+    assert main(["run"]) == 2 and capsys.readouterr().err.startswith("error: not enough memory; smaller batches")

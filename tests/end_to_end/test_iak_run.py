@@ -12,9 +12,11 @@ from benchmarks.flipped import SETTINGS, write_flipped
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
 from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.runtime.file_digests import write_digests
 from recbole_recfound.system.iak.layers import list_layers
 from recbole_recfound.system.iak.system import SELECTED_BETA
 from recbole_recfound.system.request import Request
+from tests.damage import reseal
 from tests.small_iak import small_base
 
 QUICK = {
@@ -146,6 +148,10 @@ def test_kernels_of_another_base_are_refused(finished, tmp_path):
     name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
     tensors[name].view(-1)[0] += 1e-4
     save_file(tensors, folder / "base" / "base.safetensors")
+    with pytest.raises(DataError, match=r"base/base.safetensors: its content has changed .*: restore it, or run again"):
+        load_recfound(folder)
+    write_digests(folder / "base")
+    reseal(folder)
     with pytest.raises(ConfigError, match="the kernels belong to another base"):
         load_recfound(folder)
     with pytest.raises(ConfigError, match="is not a finished run"):
@@ -239,7 +245,7 @@ def test_recfound_is_a_base(small_run, tmp_path):
     kept = Path(base["run_dir"]) / "item_embeddings.safetensors"
     vectors = load_file(kept)["item_embeddings"]
     save_file({"item_embeddings": vectors + 0.01 * torch.randn_like(vectors)}, kept)
-    with pytest.raises(DataError, match="other item vectors than the run wrote"):
+    with pytest.raises(DataError, match="item_embeddings.safetensors: its content has changed since it was written"):
         run_recfound("IAK", "tiny", config_dict=settings)
 
 

@@ -317,9 +317,11 @@ def test_progress_bars_show_the_losses_of_the_tasks(small_run, capfd):
 
 def test_tensorboard_has_losses_and_validations(small_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SR"], "max_steps": 4})
-    (folder,) = (tmp_path / "log_tensorboard").iterdir()
-    events = EventAccumulator(str(folder))
+    before = set(tmp_path.iterdir())
+    settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 4, "baselines": ["Pop"]}
+    run = run_recfound("RecFound", "tiny", config_dict=settings)
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "runs"}, "nothing beside the run folder"
+    events = EventAccumulator(str(Path(run["run_dir"]) / "tensorboard" / "RecFound"))
     events.Reload()
     assert {"Loss/U2I", "Loss/SR", "Vaild_score"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("Vaild_score")] == [2, 4]

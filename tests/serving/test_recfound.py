@@ -19,6 +19,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.serving.data import splits_of
+from recbole_recfound.serving.recommender import Request
 from recbole_recfound.system.recfound.system import RecFoundSystem
 
 MODES = {
@@ -136,6 +137,8 @@ def test_recommendations_have_texts_and_obey_their_limits(loaded):
     pairs = loaded.score([history] * 2, chosen)
     torch.testing.assert_close(pairs, torch.tensor([score for *_, score in best[1:3]]))
     assert len(loaded.recommend([], k=2)) == 2, "a user without history"
+    assert loaded.recommend_batch(iter([iter(history)]), k=4) == [best], "any iterable is a list"
+    assert torch.equal(loaded.score(iter([history] * 2), iter(chosen)), pairs)
 
 
 def _lines(loaded, token):
@@ -248,6 +251,36 @@ def test_parts_of_a_large_request_are_answered_alike(loaded, monkeypatch):
     assert [[token for token, *_ in row] for row in found] == [[token for token, *_ in row] for row in expected]
 
 
+def test_requests_with_limits_of_their_own_are_answered_together(loaded):
+    items, users = list(loaded.item_ids), loaded.known_users()
+    requests = [
+        Request(history=items[:3], k=4),
+        Request(user=users[2], k=2, exclude=items[:5]),
+        Request(query="a film about fish", k=3),
+        Request(history=["nothing"]),
+        Request(history=[], k=10_000, candidates=items[3:9]),
+        Request(history=items[:2], user=users[0]),
+        Request(history=items[:2], k=0),
+        Request(history=items[:2], domains={"gender": "F"}),
+    ]
+    answers = loaded.recommend_each(requests)
+    for asked, answer in zip(requests[:3] + requests[4:5], answers[:3] + answers[4:5], strict=True):
+        alone = loaded.recommend(
+            asked.history,
+            user=asked.user,
+            query=asked.query,
+            k=asked.k,
+            exclude=asked.exclude,
+            candidates=asked.candidates,
+        )
+        assert [token for token, *_ in answer] == [token for token, *_ in alone]
+        assert [score for *_, score in answer] == pytest.approx([score for *_, score in alone], abs=1e-5)
+    wrong = [str(answers[number]) for number in (3, 5, 6, 7)]
+    assert all(isinstance(answers[number], ConfigError) for number in (3, 5, 6, 7))
+    for text, message in zip(wrong, ("unknown token 'nothing'", "give either", "k: got 0", "no kernels"), strict=True):
+        assert message in text
+
+
 def test_threads_that_ask_while_items_are_added(loaded):
     history, count = list(loaded.item_ids)[:3], 12
     before = loaded.recommend(history, k=10_000)
@@ -346,16 +379,13 @@ def test_wrong_requests(loaded, request_, message):
 
 def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
-        ("results.json", "{", DataError, "results.json cannot be read"),
-        ("head.safetensors", "x", DataError, "a file is missing, damaged"),
-        ("item_embeddings.safetensors", "x", DataError, "other item vectors than the run wrote"),
-        ("model.json", "[]", DataError, "a file is missing, damaged"),
-        ("items.jsonl", "{", DataError, "a file is missing, damaged"),
-        ("config.yaml", "a: [", DataError, "config.yaml cannot be read"),
+        ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
+        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 2"),
+        ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
-        ("adapter", None, ConfigError, "not a finished run"),
+        ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),
     ):
-        folder = tmp_path / f"{name}-{text is None}"
+        folder = tmp_path / f"{name}-{text and len(text)}"
         shutil.copytree(finished, folder)
         if text is not None:
             (folder / name).write_text(text)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.runtime.finished import check_run
+from recbole_recfound.runtime.tensor_files import save_tensors
 
 KERNELS = "kernels.safetensors"
 CHOSEN = "chosen.json"
@@ -27,8 +29,7 @@ def save_kernels(model: IAK, path: Path) -> None:
         model: whose banks are written, from any device.
         path: safetensors file to write.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.banks.state_dict().items()}
-    save_file(tensors, path)
+    save_tensors(model.banks.state_dict(), path)
 
 
 def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder: Path) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
         ConfigError: not a finished IAK run.
         DataError: a file is damaged.
     """
+    check_run(folder)
     if not (folder / CHOSEN).is_file():
         raise ConfigError(f"{folder} is not a finished IAK run (it has no {CHOSEN})")
     try:
@@ -73,7 +75,7 @@ def read_document(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
         document["settings"] = {key: document["settings"][key] for key in OF_THE_KERNELS}
         return document, load_file(path)
     except Exception as error:
-        raise DataError(f"{folder}: the kernels cannot be read ({error})") from None
+        raise DataError(f"{folder}: the kernels cannot be read ({cause_of(error)})") from None
 
 
 def load_kernels(model: IAK, document: dict[str, Any], tensors: dict[str, torch.Tensor], digest: str) -> None:

@@ -11,14 +11,17 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from recbole_recfound.compat.unpickling import OPENED, load_tensors, trust_checkpoint
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.settings import check_value
-from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.runtime.run_folder import CONFIG, RESULTS
+from recbole_recfound.errors import ConfigError, DataError, cause_of
+from recbole_recfound.runtime.file_digests import check_digests, whole_folder
+from recbole_recfound.runtime.finished import check_run
+from recbole_recfound.runtime.run_folder import CONFIG
+from recbole_recfound.runtime.tensor_files import save_tensors
 
 WEIGHTS, SETTINGS = "base.safetensors", "base.json"
 OF_THE_RUN = {
@@ -116,6 +119,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     folder = path if (path / SETTINGS).is_file() else path / "base"
     if (folder / SETTINGS).is_file():
         try:
+            check_digests(folder)
             record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
             share = record.get("share")
@@ -123,10 +127,11 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             named = record["model"], record["dataset"], record["seed"]
             return BaseCheckpoint(folder, *named, settings, weights, True, share, record["data"])
         except Exception as error:
-            raise DataError(f"{folder}: the base cannot be read ({error})") from None
+            raise DataError(
+                f"{folder}: the base is damaged ({cause_of(error)}): restore it, or train it again"
+            ) from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
-        if not (path / RESULTS).is_file():
-            raise ConfigError(f"{path}: the run is not finished (it has no {RESULTS})")
+        check_run(path)
         if not (path / "item_embeddings.safetensors").is_file():
             raise ConfigError(f"{path}: the run was trained without U2I on a data set and ranks nothing")
         try:
@@ -197,16 +202,32 @@ def save_base(
     """Write a trained model without pickles, so that it can be a base again.
 
     Args:
-        folder: created if missing.
+        folder: written whole or not at all.
         base: the model.
         config: its settings.
         seed: of the split.
         share: share of the training rows it has seen; None: all.
         data: digests of the data it was trained on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as partial:
+        write_base(partial, base, config, seed, share, data)
+
+
+def write_base(
+    folder: Path, base: nn.Module, config: Config, seed: int, share: float | None, data: Mapping[str, str]
+) -> None:
+    """Write the files of `save_base` into a folder that is being written.
+
+    Args:
+        folder: of `whole_folder`.
+        base: the model.
+        config: its settings.
+        seed: of the split.
+        share: share of the training rows it has seen; None: all.
+        data: digests of the data it was trained on.
+    """
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
     record = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -215,6 +236,7 @@ def save_base(
         "data": dict(data),
         "settings": _settings_of(config.final_config_dict),
     }
+    save_tensors(weights, folder / WEIGHTS)
     (folder / SETTINGS).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 

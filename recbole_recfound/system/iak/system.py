@@ -20,7 +20,7 @@ from recbole_recfound.config.configurator import Config, metric_problems
 from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
@@ -30,6 +30,7 @@ from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.budget import turn
 from recbole_recfound.runtime.exchange import on_main
+from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder
 from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.system.base import System
@@ -79,6 +80,14 @@ class IAKSystem(System):
         for method in set(self.config["tuning_baselines"]) - {FROZEN}:
             build_method(method, self._recipe(base, 1))
         self.sweep: list[dict[str, Any]] = []
+        self.without_domain = {
+            domains.text: {
+                "train": int((training_domains(domains, self.train_set, rows)[rows] < 0).sum()),
+                "test": int((self.scorer.domain["test"][:, number] < 0).sum()),
+            }
+            for number, domains in enumerate(self.model.domains)
+        }
+        self.rows_in_all = {"train": int(rows.sum()), "test": len(self.scorer.domain["test"])}
 
     # Settings --------------------------------------------------------------------------------------------------------
 
@@ -131,13 +140,14 @@ class IAKSystem(System):
 
     def rows(self) -> Iterator[Job]:
         """Yield other ways of fine-tuning, then the kernels of each beta, then the beta that validation chose."""
+        for line in self._without_domain():
+            print(line, flush=True)
         self._finish_base()
-        methods = [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
+        methods = self._methods
         for number, method in enumerate(methods):
             yield Job(method, partial(self._tuned, method, len(methods) - number), alone=True)
         betas = self.options.betas
-        for number, beta in enumerate(betas):
-            name = self.name if len(betas) == 1 else f"{self.name} beta={beta:g}"
+        for number, (name, beta) in enumerate(zip(self._names, betas, strict=True)):
             left = len(betas) - number
             yield Job(name, partial(self._kernels, name, beta, left))
             row = self.run.rows[name]
@@ -148,6 +158,13 @@ class IAKSystem(System):
         if len(betas) > 1:
             chosen = self._selected()
             yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, f"that of {chosen.model}"), resumable=False)
+
+    def _without_domain(self) -> Iterator[str]:
+        """Yield a line for each type of domain that some rows do not belong to."""
+        for text, counts in self.without_domain.items():
+            if any(counts.values()):
+                parts = [f"{count:,} of {self.rows_in_all[part]:,} {part} rows" for part, count in counts.items()]
+                yield f"domain {text}: {' and '.join(parts)} belong to no domain; the base alone scores them"
 
     def _selected(self) -> Row:
         """Return the row of the best beta by validation."""
@@ -174,21 +191,40 @@ class IAKSystem(System):
 
     def _settle_base(self) -> None:
         """Train the base where it has no checkpoint, or take it from an earlier part of this run; write it down."""
-        folder = self.run.folder.path
-        saved = folder / "base"
+        saved = self.run.folder.path / "base"
         if self.checkpoint is None:
-            if (saved / "base.json").is_file():
-                checkpoint = read_base(saved, False)
-                check_data(checkpoint.data, self.splits, saved)
-                base = make_base(self.train_set, checkpoint)
-            else:
-                base = self._trained_base()
+            base = self._saved_base(saved) or self._trained_base()
             self.model = IAK(self.config, self.train_set, base)
         outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
-        if outside is None and not (saved / "base.json").is_file():
+        if outside is None and not is_intact(saved):
             data = data_digest(self.splits)
             save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share, data)
+            shutil.rmtree(self.run.folder.trainer_state, ignore_errors=True)  # RecBole's pickle of it
         self.base_folder = saved if outside is None else outside.resolve()
+
+    def _saved_base(self, saved: Path) -> torch.nn.Module | None:
+        """Return the base that an earlier part of this run trained; None: it is to be trained, and all rows with it."""
+        if saved.is_dir():
+            try:
+                checkpoint = read_base(saved, False)
+                check_data(checkpoint.data, self.splits, saved)
+                return make_base(self.train_set, checkpoint)
+            except DataError as error:
+                print(f"note: {error}: training it, and the rows that stand on it, again", flush=True)
+                remove_folder(saved)
+        self.run.folder.forget([*self._methods, *self._names])
+        return None
+
+    @property
+    def _methods(self) -> list[str]:
+        """Ways of fine-tuning, the base itself first."""
+        return [FROZEN, *(name for name in self.config["tuning_baselines"] if name != FROZEN)]
+
+    @property
+    def _names(self) -> list[str]:
+        """Rows of the kernels, one for each beta."""
+        betas = self.options.betas
+        return [self.name if len(betas) == 1 else f"{self.name} beta={beta:g}" for beta in betas]
 
     @property
     def _share(self) -> float | None:
@@ -260,14 +296,15 @@ class IAKSystem(System):
         folder = self.run.folder.path
         path = folder / f"{name.replace(' ', '-')}.{KERNELS}"
 
-        def save() -> int:
+        def save() -> dict[str, Any]:
             save_kernels(model, path)
-            return path.stat().st_size
+            digest = base_hash(self.base, self.splits.config["model"])
+            document = kernel_document(model, config, digest, self.base_folder, folder)
+            write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
+            files = {file.name: file_digest(file) for file in (path, path.with_suffix(".json"))}
+            return {"checkpoint_bytes": path.stat().st_size, "files": files}
 
-        size = on_main(save)
-        digest = base_hash(self.base, self.splits.config["model"])
-        document = kernel_document(model, config, digest, self.base_folder, folder)
-        write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
+        saved = on_main(save)
         on = [int(bank.enabled.sum()) for bank in model.banks]
         note = "; ".join(
             f"kernels on in {count} of {len(domains)} domains ({domains.text})"
@@ -283,7 +320,6 @@ class IAKSystem(System):
                 "eval_seconds": scored,
                 "trainable_parameters": sum(weight.numel() for weight in model.banks.parameters()),
                 "parameters_per_domain": sum(bank.trained_per_domain() for bank in model.banks),
-                "checkpoint_bytes": size,
                 "converged": summary.converged,
                 "epochs": summary.epochs,
                 "enabled": {domains.text: bank.enabled.tolist() for domains, bank, _ in banks},
@@ -293,6 +329,7 @@ class IAKSystem(System):
                 "kl": _kl_at_end(summary.history),
                 "curves": _thinned(summary.history),
                 "kernels": path.name,
+                **saved,
                 "note": note + ("" if summary.converged else f"; stopped after {summary.epochs} epochs"),
             },
         )
@@ -318,6 +355,7 @@ class IAKSystem(System):
             "sweep": self.sweep,
             "selected_by": self.scorer.selected_by,
             "split_seed": self.split_seed,
+            "without_domain": self.without_domain,
         }
 
     def report(self, results: dict[str, Any]) -> str:

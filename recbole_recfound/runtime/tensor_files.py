@@ -1,0 +1,30 @@
+"""Tensors on disk: safetensors files, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors, from any device, to a safetensors file.
+
+    Args:
+        tensors: by name.
+        path: replaced when the new file is complete.
+
+    Raises:
+        OSError: the file cannot be written, such as on a full disk.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""Signals, damage and full disks in whole runs: no work is lost, and one line says how to continue."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from recbole_recfound.cli import main
+from recbole_recfound.data import MultiTaskLoader
+from recbole_recfound.errors import DataError
+from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.runtime.signals import Interrupted
+from recbole_recfound.trainer import checkpoint as checkpoints
+from tests.damage import damage
+
+STEPS = {"max_steps": 6, "eval_interval": 2, "resume": "auto", "task_test_examples": 0, "only_tasks": ["U2I"]}
+KEYS = ("test_result", "best_valid_result", "best_valid_score")
+
+
+@pytest.fixture
+def settings(small_run):
+    return small_run | STEPS
+
+
+@pytest.fixture
+def signal_in_step(monkeypatch):
+    """Send a signal to this process while a step makes its batch."""
+
+    def at(step: int, *numbers: int) -> None:
+        real, calls = MultiTaskLoader.next_batch, []
+
+        def next_batch(self):
+            calls.append(1)
+            if len(calls) == step:
+                for number in numbers:
+                    signal.raise_signal(number)
+            return real(self)
+
+        monkeypatch.setattr(MultiTaskLoader, "next_batch", next_batch)
+
+    return at
+
+
+def _words(settings, tmp_path):
+    file = tmp_path / "settings.json"  # JSON is YAML
+    file.write_text(json.dumps({**settings, "dataset": "tiny"}))
+    return ["run", f"--config_files={file}"]
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)])
+def test_a_signal_saves_the_step(settings, signal_in_step, tmp_path, capsys, number, name, code):
+    signal_in_step(3, number)
+    assert main(_words(settings, tmp_path)) == code
+    (folder,) = Path(settings["output_dir"]).iterdir()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"error: interrupted by {name}; step 3 is saved; run folder {folder}: continue with --resume={folder}"
+    )
+    assert (folder / "trainer_state" / "interrupted-0000003").is_dir()
+    continued = run_recfound("RecFound", "tiny", config_dict=settings | {"resume": str(folder)})
+    straight = run_recfound("RecFound", "tiny", config_dict=settings)
+    assert continued["run_dir"] == str(folder) != straight["run_dir"]
+    assert [continued[key] for key in KEYS] == [straight[key] for key in KEYS]
+    assert not list(folder.rglob("interrupted-*"))
+    of_both = [
+        json.loads((Path(run["run_dir"]) / "results.json").read_text())["merge"] for run in (continued, straight)
+    ]
+    assert of_both[0] == of_both[1], "the step at which it was interrupted is not merged"
+
+
+def test_a_second_signal_does_not_wait(settings, signal_in_step):
+    signal_in_step(3, signal.SIGTERM, signal.SIGTERM)
+    with pytest.raises(Interrupted, match="interrupted by SIGTERM; run folder"):
+        run_recfound("RecFound", "tiny", config_dict=settings)
+    (folder,) = Path(settings["output_dir"]).iterdir()
+    assert not list(folder.rglob("interrupted-*"))
+
+
+def test_a_run_in_another_thread(settings):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run_recfound("RecFound", "tiny", config_dict=settings)))
+    thread.start()
+    thread.join()
+    assert found[0]["test_result"]
+
+
+def test_damaged_checkpoints_cost_their_steps_only(settings, signal_in_step, capsys):
+    straight = run_recfound("RecFound", "tiny", config_dict=settings)
+    for lost in (["step-0000000"], ["interrupted-0000005"], ["interrupted-0000005", "step-0000004", "step-0000000"]):
+        signal_in_step(5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run_recfound("RecFound", "tiny", config_dict=settings)
+        (state,) = (path.parent for path in Path(settings["output_dir"]).rglob("interrupted-0000005"))
+        for name in lost:
+            damage(state / name / "trained.safetensors", "flipped")
+        capsys.readouterr()
+        run = run_recfound("RecFound", "tiny", config_dict=settings)
+        step = {1: 5 if lost[0] == "step-0000000" else 4, 3: 2}[len(lost)]
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "is damaged" in line)
+        assert all(name in line for name in lost) and line.endswith(f"continuing from step {step}")
+        assert run["run_dir"] == str(state.parent) and [run[key] for key in KEYS] == [straight[key] for key in KEYS]
+
+
+def test_a_full_disk_while_saving(settings, monkeypatch, capsys):
+    straight = run_recfound("RecFound", "tiny", config_dict=settings)
+    real = checkpoints.save_tensors
+
+    def full(tensors, path):
+        if "step-0000004" in str(path) or "step-0000006" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_tensors", full)
+    run = run_recfound("RecFound", "tiny", config_dict=settings)
+    assert [run[key] for key in KEYS] == [straight[key] for key in KEYS]
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "No space left" in line)
+    assert line.startswith("note:") and "step 2 is the last that can be resumed" in line
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_line(settings, tmp_path, checkout):
+    """A real limit of the system: no file may become larger than this."""
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
+    limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "from recbole_recfound.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = _words(settings, tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", limited, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "cannot be written" in done.stderr.splitlines()[-1] and "File too large" in done.stderr.splitlines()[-1]
+
+
+def test_an_output_folder_that_is_deleted_is_one_line(settings, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    real, calls = MultiTaskLoader.next_batch, []
+
+    def next_batch(self):
+        calls.append(1)
+        if len(calls) == 3:
+            shutil.rmtree(settings["output_dir"])
+        return real(self)
+
+    monkeypatch.setattr(MultiTaskLoader, "next_batch", next_batch)
+    assert main(_words(settings, tmp_path)) == 2
+    assert "checkpoint of step 4 cannot be written" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path(settings["output_dir"]).exists()
+
+
+def test_tensorboard_that_cannot_be_written_is_a_note(settings, monkeypatch, capsys):
+    def refused(*arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "tensorboard")
+
+    monkeypatch.setattr("recbole.utils.utils.SummaryWriter", refused)
+    assert run_recfound("RecFound", "tiny", config_dict=settings)["test_result"]
+    assert capsys.readouterr().out.count("note: no TensorBoard files") == 1
+
+
+@pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
+def test_every_file_of_a_finished_run_is_checked(settings, how, tmp_path, capsys):
+    import shutil
+
+    run = Path(run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})["run_dir"])
+    files = [*json.loads((run / "results.json").read_text())["files"], "results.json"]
+    assert {"config.yaml", "model.json", "items.jsonl", "head.safetensors", "rows/Pop.json"} <= set(files)
+    assert load_recfound(run)
+    for name in files:
+        copy = tmp_path / "copy"
+        shutil.copytree(run, copy)
+        damage(copy / name, how)
+        if name.endswith((".html", ".md")):
+            capsys.readouterr()
+            assert load_recfound(copy) and f"note: {copy}: {name}: " in capsys.readouterr().out
+        else:
+            with pytest.raises(DataError, match=rf"{name}: .*: restore it, or run again") as caught:
+                load_recfound(copy)
+            assert "\n" not in str(caught.value)
+        shutil.rmtree(copy)
