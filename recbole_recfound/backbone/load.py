@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
@@ -54,13 +61,7 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
         BackboneError: not installed, not found, not a causal LM, or without decoder layers we can reach.
     """
     source = resolve(name)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        hint = "a local folder, a hub name that this machine can reach, or '" + BUNDLED + "'"
-        raise BackboneError(f"backbone '{name}' not found (give {hint}): {_first_line(error)}") from None
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise BackboneError(f"backbone '{name}' is a {config.model_type} model, not a causal language model")
+    config = load_configuration(name)
     tokenizer = load_tokenizer(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -81,6 +82,25 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
     return Backbone(model, tokenizer, name, fingerprint(model, tokenizer))
+
+
+def load_configuration(name: str) -> PretrainedConfig:
+    """Load the configuration of a causal LM, without its weights.
+
+    Args:
+        name: as for `load_backbone`.
+
+    Raises:
+        BackboneError: not found, or not a causal LM.
+    """
+    try:
+        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        hint = "a local folder, a hub name that this machine can reach, or '" + BUNDLED + "'"
+        raise BackboneError(f"backbone '{name}' not found (give {hint}): {_first_line(error)}") from None
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise BackboneError(f"backbone '{name}' is a {config.model_type} model, not a causal language model")
+    return config
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

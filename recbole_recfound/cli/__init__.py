@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from recbole_recfound import __version__
 from recbole_recfound.errors import ConfigError, DataError, RecFoundError, cause_of
+from recbole_recfound.runtime.ranks import is_main, rank, world
 from recbole_recfound.runtime.signals import Interrupted
 
 VERBS = {
@@ -31,6 +33,8 @@ VERBS = {
     "seeds": ("recbole_recfound.cli.seeds", "the same run with several seeds: means, spread, paired differences"),
 }
 """Verb -> (module with `command(argv: list[str]) -> int`, one line of help). Modules are imported on first use."""
+MAIN_FIRST = 5.0
+"""Seconds that another process waits before it prints an error, which the main process may print too."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,20 +60,28 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except RecFoundError as error:
         several = isinstance(error, (ConfigError, DataError)) and len(error.problems) > 1
-        print("error:", str(error) if several else " ".join(str(error).split()), file=sys.stderr)
+        _say(str(error) if several else " ".join(str(error).split()))
         return 2
     except Interrupted as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except Exception as error:
         line = _of_system(error) or _of_library(error)
         if line is None:
             raise
-        print(f"error: {line}{_keep_traceback(error)}", file=sys.stderr)
+        _say(f"{line}{_keep_traceback(error)}")
         return 2
+
+
+def _say(line: str) -> None:
+    """Print an error; of several processes the main one speaks, and another one where it alone has failed."""
+    if not is_main():
+        # Where the main process has failed as well, the launcher ends this one meanwhile.
+        time.sleep(MAIN_FIRST)
+    print("error:" if is_main() else f"error (process {rank()} of {world()}):", line, file=sys.stderr, flush=True)
 
 
 def _of_system(error: Exception) -> str | None:
@@ -77,6 +89,8 @@ def _of_system(error: Exception) -> str | None:
     of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_torch:
         return "not enough memory; smaller batches (train_batch_size, eval_batch_size) need less"
+    if world() > 1 and "Connection" in str(error) and "peer" in str(error):
+        return "another process of this run has ended; its own message says why"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None
@@ -111,6 +125,8 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise ConfigError(f"unknown command {verb!r}; commands: {', '.join(VERBS)} (recfound --help)")
+    if world() > 1 and verb != "run":
+        raise ConfigError(f"recfound {verb} runs in one process, not in {world()}: start it without a launcher")
     module, _ = VERBS[verb]
     return importlib.import_module(module).command(rest)
 

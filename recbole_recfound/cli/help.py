@@ -27,6 +27,7 @@ ON_THE_COMMAND_LINE = [
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
     ("list_layers", "", "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data."),
+    ("dry_run", "", "Print an estimate of memory and time, from the backbone's configuration, and load nothing."),
     ("help", "", "This text."),
     ("version", "", "The version."),
 ]

@@ -10,6 +10,7 @@ from recbole_recfound.cli.arguments import parse_arguments, read_values
 from recbole_recfound.cli.help import help_text
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.ranks import world
 from recbole_recfound.system.defaults import DEFAULTS
 
 USAGE = (
@@ -35,10 +36,19 @@ def command(argv: list[str]) -> int:
         from recbole_recfound.system.request import Request
 
         print(list_layers(Request.of(**request)))
+    elif request and request["config_dict"].pop("dry_run", False):
+        from recbole_recfound.system.recfound.estimate import dry_run
+        from recbole_recfound.system.request import Request
+
+        print(dry_run(Request.of(**request)))
     elif request:
         from recbole_recfound.quick_start import run_recfound
 
         run_recfound(**request)
+        if world() > 1:
+            from recbole_recfound.runtime.exchange import end
+
+            end()
     return 0
 
 

@@ -29,7 +29,8 @@ class LazyWriter:
         self._logger, self._otherwise, self._open = logger, otherwise, open_writer
         self._model = ""
         self._writer: Any = None
-        self._failed = False
+        # Of several processes the first writes.
+        self._silent = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("RANK", "0") != "0"
 
     def of(self, model: str) -> LazyWriter:
         """Return this writer, with a folder of the model's name."""
@@ -41,14 +42,14 @@ class LazyWriter:
             raise AttributeError(name)
 
         def write(*values: Any, **options: Any) -> None:
-            if self._failed or (self._writer is None and not name.startswith("add_")):
+            if self._silent or (self._writer is None and not name.startswith("add_")):
                 return
             try:
                 if self._writer is None:
                     self._writer = self._open(self._folder())
                 getattr(self._writer, name)(*values, **options)
             except OSError as error:
-                self._failed = True
+                self._silent = True
                 print(f"note: no TensorBoard files: {self._folder()} cannot be written ({error.strerror})", flush=True)
 
         return write

@@ -5,6 +5,7 @@ from typing import Self
 
 import torch
 
+from recbole_recfound.runtime.exchange import Share
 from recbole_recfound.runtime.options import Options, option
 
 
@@ -19,7 +20,7 @@ class BatchOptions(Options):
         contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
         generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few
             rows is slow).
-        pass_tokens: tokens, padding included, of one pass over generative examples; bounds the memory.
+        pass_tokens: tokens, padding included, of one pass of a process over generative examples; bounds the memory.
         accumulation: batches per optimiser step.
         cache_chunk: texts encoded at once in contrastive batches, with the gradient of the whole batch (GradCache). 0:
             all.
@@ -50,6 +51,21 @@ class _OnDevice:
         }
         return replace(self, **moved)
 
+    def share(self, rank: int, world: int) -> Self:
+        """Copy with the examples of one of several processes, see `Share`.
+
+        Args:
+            rank: of the process.
+            world: number of processes.
+        """
+        index = Share(len(self), rank, world).index
+        picked = {
+            item.name: getattr(self, item.name)[index]
+            for item in fields(self)
+            if isinstance(getattr(self, item.name), torch.Tensor)
+        }
+        return replace(self, tasks=[self.tasks[row] for row in index], **picked)
+
     def __len__(self) -> int:
         return len(self.tasks)
 
@@ -64,6 +80,7 @@ class SequenceBatch(_OnDevice):
         token_ids: [B, T] the histories as text, or None (soft tokens).
         token_mask: [B, T] 1 = real token.
         ends: [B, L] position of each item's last token in `token_ids`.
+        all_targets: targets of the batch of which this is one process's share, [N]; None: of a whole batch.
     """
 
     items: torch.Tensor
@@ -71,11 +88,27 @@ class SequenceBatch(_OnDevice):
     token_ids: torch.Tensor | None = None
     token_mask: torch.Tensor | None = None
     ends: torch.Tensor | None = None
+    all_targets: torch.Tensor | None = None
+
+    def share(self, rank: int, world: int) -> Self:
+        """Copy with the examples of one process and the targets of all, which are the candidates of a sampled softmax.
+
+        Args:
+            rank: of the process.
+            world: number of processes.
+        """
+        return replace(super().share(rank, world), all_targets=self.targets[self.targets > 0])
+
+
+_OF_QUERIES = ("query_ids", "query_mask", "query_text", "positive", "allowed")
+_OF_ITEMS = ("item_ids", "item_mask", "item_text")
 
 
 @dataclass(frozen=True)
 class PairBatch(_OnDevice):
     """Queries and items for a contrastive loss; each distinct (task, item) is encoded once.
+
+    One process's share has some of the queries and some of the items; `positive` and `allowed` are about all items.
 
     Attributes:
         query_ids, query_mask, query_text: [B, T] tokens, real tokens, tokens to pool (instruction left out).
@@ -94,6 +127,23 @@ class PairBatch(_OnDevice):
     item_text: torch.Tensor
     positive: torch.Tensor
     allowed: torch.Tensor
+
+    def share(self, rank: int, world: int) -> Self:
+        """Copy with the queries and the items of one process.
+
+        Args:
+            rank: of the process.
+            world: number of processes.
+        """
+        items = Share(len(self.item_tasks), rank, world).index
+        queries = Share(len(self), rank, world).index
+        return replace(
+            self,
+            tasks=[self.tasks[row] for row in queries],
+            **{name: getattr(self, name)[queries] for name in _OF_QUERIES},
+            item_tasks=[self.item_tasks[row] for row in items],
+            **{name: getattr(self, name)[items] for name in _OF_ITEMS},
+        )
 
 
 @dataclass(frozen=True)

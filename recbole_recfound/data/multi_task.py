@@ -40,6 +40,7 @@ from recbole_recfound.data.text import (
 )
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.runtime.ranks import world
 
 USERS = "U2I"
 """The task whose items are ranked."""
@@ -336,7 +337,7 @@ def make_collator(
         templates,
         mode(source),
         config["max_prompt_tokens"],
-        BatchOptions.of(config["batch_args"], "batch_args").pass_tokens,
+        BatchOptions.of(config["batch_args"], "batch_args").pass_tokens * world(),
     )
 
 

@@ -17,6 +17,7 @@ from recbole_recfound.evaluation.ranked_pairs import popularity_metrics, rank_ex
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.exchange import broadcast
 
 FEW = 64
 """Largest number of choices for which the best constant answer is reported."""
@@ -57,7 +58,7 @@ def run_tests(
             started = time.monotonic()
             # Estimate each example by the slowest so far.
             asked = len(test.examples) + len(test.valid)
-            if seconds_left() <= slowest * asked:
+            if broadcast(seconds_left() <= slowest * asked):
                 found[test.task] = {"note": "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
                 pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.data.collate import IGNORED
+from recbole_recfound.runtime.exchange import broadcast_tensor
 
 CLOSED = -1e4
 
@@ -17,6 +18,7 @@ def next_item_loss(
     sampled: int = 0,
     past: torch.Tensor | None = None,
     targets_per_row: float | None = None,
+    all_targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the cross-entropy over the catalogue at every position that has a target.
 
@@ -30,6 +32,8 @@ def next_item_loss(
             unless they are the target. None: every item is a candidate.
         targets_per_row: a row's loss is its sum over this constant, so that all positions of a batch have equal weight,
             however the batch is cut. None: the mean over the row's own targets.
+        all_targets: [N] targets of the batch whose rows several processes share, candidates of a sampled softmax; the
+            items drawn are then the main process's. None: this is the whole batch.
 
     Returns:
         Loss of each row, [B]; rows without a target give 0.
@@ -39,6 +43,8 @@ def next_item_loss(
     if sampled:
         # Every target of the batch has its own column, so that no target is also a negative.
         drawn = torch.randint(1, len(items), (sampled,), device=items.device)
+        if all_targets is not None:
+            drawn = torch.cat([broadcast_tensor(drawn), all_targets])
         columns, place = torch.unique(torch.cat([chosen, drawn]), return_inverse=True)
         items, place = items[columns], place[: len(chosen)]
     else:

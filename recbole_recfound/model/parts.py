@@ -12,7 +12,9 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
+from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
@@ -23,6 +25,7 @@ from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.history import HISTORIES, History, history_of
 from recbole_recfound.model.options import CONTROLS, NO_ADAPTER, NO_BODY, RANDOM_BODY, SMALL_READER, TowerOptions
 from recbole_recfound.runtime.device import choose_precision
+from recbole_recfound.runtime.ranks import shards
 from recbole_recfound.runtime.registry import MERGE_METHODS
 
 
@@ -173,6 +176,12 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
         problems.append(
             f"control: {control} leaves nothing to train with history: prompt, or without U2I on a data set"
         )
+    if shards() and BatchOptions.of(config["batch_args"], "batch_args").cache_chunk:
+        problems.append(
+            "batch_args: cache_chunk: got a number, expected 0 with FSDP: processes make other numbers of passes"
+        )
+    if shards() and control == RANDOM_BODY:
+        problems.append(f"control: got {control}, which needs whole weights; run it without FSDP")
     return problems
 
 
@@ -204,6 +213,8 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
         raise ConfigError(f"adapter_args: {error}") from None
     if config["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if shards():
+        shard_frozen(decoder_of(adapted.get_base_model()).layers, config["device"])
     return adapted
 
 

@@ -14,8 +14,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch.nn import functional as F
 
-from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import Decoder, decode, decoder_of, full_precision, head_of
+from recbole_recfound.backbone import Decoder, decoder_of, full_precision
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader, NoInteractions
@@ -23,9 +22,8 @@ from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.model.gradient_cache import represent
+from recbole_recfound.model.example_losses import example_losses, mean_by_task
 from recbole_recfound.model.item_table import ItemTable
-from recbole_recfound.model.losses import answer_loss, info_nce
 from recbole_recfound.model.options import (
     NO_ADAPTER,
     NO_BODY,
@@ -346,7 +344,14 @@ class RecFound(GeneralRecommender):
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
-        """Return `calculate_loss`; accelerate's wrappers call `forward`."""
+        """Return `calculate_loss`; accelerate's wrappers call `forward`.
+
+        Without examples it is zero times every parameter that has a gradient: its backward lets a wrapper that averages
+        gradients over processes see all of them at once.
+        """
+        if not batch.parts:
+            touched = [weight.sum() for weight in self.parameters() if weight.grad is not None]
+            return (0.0 * cast(torch.Tensor, sum(touched)),)
         return self.calculate_loss(batch)
 
     def calculate_loss(self, batch: StepBatch) -> tuple[torch.Tensor, ...]:
@@ -366,46 +371,31 @@ class RecFound(GeneralRecommender):
             sizes[kind] += len(part)
             by_part.append((part.tasks, losses.detach()))
         # Prompts of one task may come in several parts, by length.
-        self.task_losses = _by_task(
+        self.task_losses = mean_by_task(
             [task for tasks, _ in by_part for task in tasks], torch.cat([losses for _, losses in by_part])
         )
         return tuple(cast(torch.Tensor, sum(sums[kind])) / sizes[kind] for kind in sums if sums[kind])
 
     def example_losses(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> torch.Tensor:
         """Return the loss of each example of one part, [B]."""
-        if isinstance(part, SequenceBatch):
-            return self.history.losses(self, part)
-        if isinstance(part, PairBatch):
-            return self._pair_losses(part)
-        with routing(self.backbone, part.tasks):
-            states = decode(self._decoder, self._decoder.embed_tokens(part.input_ids), part.attention_mask)
-        return answer_loss(states, head_of(self.backbone.get_base_model()), part.labels)
+        return example_losses(self, part)
 
     def reads_backbone(self, part: SequenceBatch | PairBatch | GenerativeBatch) -> bool:
         """Return whether a part runs the backbone's layers; histories skip them under `no_body` and `small_reader`."""
         return not isinstance(part, SequenceBatch) or self.user_depth > 0
 
-    def _pair_losses(self, part: PairBatch) -> torch.Tensor:
-        queries = represent(
-            lambda rows: self._unit(part.query_ids, part.query_mask, part.query_text, part.tasks, rows),
-            len(part),
-            self.chunk,
-            self.device,
-        )
-        items = represent(
-            lambda rows: self._unit(part.item_ids, part.item_mask, part.item_text, part.item_tasks, rows),
-            len(part.item_tasks),
-            self.chunk,
-            self.device,
-        )
-        # A step of bf16 near a cosine of 1 is .08 of a logit.
-        with full_precision(self.device):
-            return info_nce(queries.float(), items.float(), part.positive, part.allowed, self.pair_temperature)
-
-    def _unit(
+    def unit_vectors(
         self, ids: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, tasks: list[str], rows: slice
     ) -> torch.Tensor:
-        """Return the centred, normalised text vectors of some rows."""
+        """Return the centred, normalised text vectors [n, d] of some rows, with gradients.
+
+        Args:
+            ids: [B, T] token ids.
+            mask: [B, T] 1 at real tokens.
+            text: [B, T] 1 at tokens to pool.
+            tasks: task of each row.
+            rows: those to encode.
+        """
         vectors = self.text_tower.encode(ids[rows], mask[rows], text[rows], tasks[rows])
         return F.normalize(vectors - self.text_mean, dim=-1)
 
@@ -423,7 +413,7 @@ class RecFound(GeneralRecommender):
             [B, d], centred and normalised.
         """
         ids, mask, text = ids.to(self.device), mask.to(self.device), text.to(self.device)
-        return self._unit(ids, mask, text, [task] * len(ids), slice(None))
+        return self.unit_vectors(ids, mask, text, [task] * len(ids), slice(None))
 
     # Ranking ---------------------------------------------------------------------------------------------------------
 
@@ -478,12 +468,6 @@ def _layer_of(name: str) -> int | None:
     """Return the index of a parameter's decoder layer, by the parameter's name."""
     match = re.search(r"\.layers\.(\d+)\.", name)
     return int(match[1]) if match else None
-
-
-def _by_task(tasks: list[str], losses: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the mean loss of each task of a batch, as tensors on its device (synchronised only when logged)."""
-    rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
-    return {task: losses[index].mean() for task, index in rows.items()}
 
 
 def _items_of_base(base: RecFound) -> torch.Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.ranks import local_rank, world
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +18,8 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
 
     `use_gpu` empty: a GPU if there is one. True: a GPU, or an error. False (or `gpu_id: ''`, as RecBole users write):
     none. `gpu_id` counts the GPUs that CUDA_VISIBLE_DEVICES leaves visible; of several ids, a single process takes the
-    first.
+    first. Of several processes each takes the GPU of its own number on its machine, and with `accelerate launch --cpu`
+    none.
 
     Args:
         use_gpu: see above.
@@ -28,6 +31,9 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
     import torch
 
     demanded, ids = use_gpu, gpu_id
+    if world() > 1:
+        demanded = False if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") else use_gpu
+        ids = gpu_id and local_rank()
     first = (
         str(ids[0] if isinstance(ids, (list, tuple)) and ids else "" if ids in (None, [], ()) else ids)
         .split(",")[0]

@@ -17,6 +17,7 @@ import yaml
 from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
 from recbole_recfound.runtime.lock import LOCK, OWNER, FolderInUse, FolderLock, owner_of
+from recbole_recfound.runtime.ranks import is_main
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
@@ -52,11 +53,10 @@ class RunFolder:
         ConfigError: it cannot be created or written, or another process is writing it.
     """
 
+    _lock: FolderLock | None = None
+
     def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        self.trainer_state = path / "trainer_state"
-        self.rows = path / "rows"
-        self.tensorboard = path / "tensorboard"
+        self._name_parts(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(path, {"identity": identity})
@@ -94,6 +94,19 @@ class RunFolder:
         return folder
 
     @classmethod
+    def joined(cls, path: Path) -> "RunFolder":
+        """Return the folder that the main process has opened, for a process that does not write it."""
+        folder = cls.__new__(cls)
+        folder._name_parts(path)
+        return folder
+
+    def _name_parts(self, path: Path) -> None:
+        self.path = path
+        self.trainer_state = path / "trainer_state"
+        self.rows = path / "rows"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
     def _named(cls, path: Path, identity: str) -> "RunFolder":
         if not path.is_dir():
             raise ConfigError(f"resume: {path} is not a folder")
@@ -120,7 +133,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes write the folder."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -225,12 +239,14 @@ def identity_of(settings: dict[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; of several processes the main one writes.
 
     Args:
         path: of the file.
         text: its content, written as UTF-8.
     """
+    if not is_main():
+        return
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

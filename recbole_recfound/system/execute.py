@@ -18,8 +18,10 @@ from recbole_recfound.baseline.recbole import check_baseline_settings
 from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
+from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.file_digests import sealed
+from recbole_recfound.runtime.ranks import is_main, main_speaks, world
 from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
 from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
@@ -41,11 +43,18 @@ def execute(request: Request, saved: bool = True, watch: Watch | None = None) ->
     Returns:
         See `finish`.
     """
+    with main_speaks():
+        return _execute(request, saved, watch)
+
+
+def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, Any]:
     for note in request.settings.notes:
         print(f"note: {note}", flush=True)
     system = get_system(request.model)
     config = system.configure(request)
     system.check(config)
+    exchange.start(config["device"])
+    config["show_progress"] = config["show_progress"] and is_main()
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
     budget = Budget(config["time_budget"])
@@ -74,6 +83,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     config, chosen, folder = run.config, job.choose(rows), run.folder.path
     details = job.details()
     facts = {**details.pop("run", {}), "total_seconds": run.budget.elapsed(), "peak_memory_gib": peak_memory_gib()}
+    if world() > 1:
+        facts["processes"] = world()
     results = Results(
         job.name,
         config["model"],
@@ -91,12 +102,13 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         write_text(folder / "report.html", job.report(results))
     with _not_fatal(folder / CARD):
         write_text(folder / CARD, job.card(results, chosen))
-    if not run.saved:
+    if not run.saved and is_main():
         job.discard()
         shutil.rmtree(folder / "baselines", ignore_errors=True)
     # Last, since its presence says that the run is finished.
-    document = sealed({**results, "files": run.folder.digests()})
-    write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
+    if is_main():
+        document = sealed({**results, "files": run.folder.digests()})
+        write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")

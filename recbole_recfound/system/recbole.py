@@ -39,7 +39,7 @@ class RecBoleSystem(System):
             return row
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
-        yield Job(self.name, compute, resumable=False)
+        yield Job(self.name, compute, resumable=False, alone=True)
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:

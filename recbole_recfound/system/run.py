@@ -17,6 +17,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 
 BASELINE_SHARE = 0.4
@@ -34,11 +35,13 @@ class Job:
         name: of the row.
         compute: returns the row.
         resumable: whether the finished row is written to the run folder, so that a resumed run takes it from there.
+        alone: whether the main process computes it while others wait; False: all take part.
     """
 
     name: str
     compute: Callable[[], Row]
     resumable: bool = True
+    alone: bool = False
 
 
 class Run:
@@ -86,10 +89,18 @@ class Run:
     def folder(self) -> RunFolder:
         """The run folder, created (or found, to be resumed) when it is first needed."""
         config = self.config
-        folder = RunFolder.open(
-            config["model"], config["dataset"], resolved_settings(config), config["output_dir"], config["resume"]
-        )
-        folder.log_to(verbose=config["show_progress"])
+        settings = resolved_settings(config)
+        names = config["model"], config["dataset"]
+        opened: list[RunFolder] = []
+
+        def open_folder() -> Path:
+            opened.append(RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
+            return opened[0].path
+
+        path = on_main(open_folder)
+        folder = opened[0] if opened else RunFolder.joined(path)
+        if opened:
+            folder.log_to(verbose=config["show_progress"])
         if "checkpoint_dir" not in config.external_config_dict:
             self.data_config["checkpoint_dir"] = config["checkpoint_dir"] = str(folder.trainer_state)
         print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
@@ -119,7 +130,7 @@ class Run:
                 assert self.splits is not None
                 return run_baseline(name, self.config, self.splits, self.folder.path / "baselines", deadline)
 
-            yield Job(name, compute)
+            yield Job(name, compute, alone=True)
 
     def row(self, job: Job) -> Row:
         """Compute a row, or take it from the run folder where an earlier part of this run has written it."""
@@ -128,7 +139,12 @@ class Run:
             print(f"{job.name} ...", flush=True)
             return job.compute().to_json()
 
-        values = self.folder.row(job.name, compute) if job.resumable else job.compute().to_json()
+        folder = self.folder
+
+        def load_or_compute() -> dict[str, Any]:
+            return folder.row(job.name, compute) if job.resumable else job.compute().to_json()
+
+        values = on_main(load_or_compute) if job.alone else broadcast(load_or_compute())
         self.rows[job.name] = Row.from_json(values)
         return self.rows[job.name]
 

@@ -68,12 +68,15 @@ class CheckpointStore:
         self._in_memory: dict[int, Checkpoint] = {}
         self._written = False
 
-    def save(self, checkpoint: Checkpoint, best_step: int) -> None:
+    def save(self, checkpoint: Checkpoint, best_step: int) -> bool:
         """Write a checkpoint, then drop what is no longer needed.
 
         Args:
             checkpoint: the step to write.
             best_step: the best step so far, whose checkpoint is kept.
+
+        Returns:
+            Whether it is on disk.
 
         Raises:
             DataError: the first checkpoint cannot be written, or the folder has been deleted since then.
@@ -92,6 +95,18 @@ class CheckpointStore:
             self._in_memory[checkpoint.step] = replace(checkpoint, resume={})
         self._written = True
         self._prune(best_step)
+        return checkpoint.step not in self._in_memory
+
+    def follow(self, checkpoint: Checkpoint, written: bool) -> None:
+        """Do what the main process has done with a checkpoint that all processes have.
+
+        Args:
+            checkpoint: the same step.
+            written: whether it is on disk; else it stays in memory here as well.
+        """
+        self._in_memory.pop(checkpoint.step, None)
+        if not written:
+            self._in_memory[checkpoint.step] = replace(checkpoint, resume={})
 
     def save_interrupted(self, checkpoint: Checkpoint) -> str:
         """Write the checkpoint of a step outside of the schedule: it can be resumed and is no candidate for merging.

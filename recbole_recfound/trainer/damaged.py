@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.trainer.checkpoint import Checkpoint, base_fingerprint, trained_tensors
 from recbole_recfound.trainer.optimizer import trained_parameters
 
@@ -26,13 +27,16 @@ def resume_newest(trainer: RecFoundTrainer) -> bool:
         Whether there is one.
     """
     start = trained_tensors(trained_parameters(trainer.model))
-    store, checkpoint = trainer.store, trainer.store.newest(trainer.device)
+    store, newest = trainer.store, []
+    # The main process removes what is damaged; the others read what is left.
+    on_main(lambda: newest.append(store.newest(trainer.device)))
+    checkpoint = newest[0] if newest else store.newest(trainer.device)
     if checkpoint is None:
         return False
     trainer.restore(checkpoint)
-    steps = store.steps()
+    steps = on_main(store.steps)
     if 0 not in steps and base_fingerprint(start) == trainer.base:
-        store.save(Checkpoint(0, start, {}, {}), trainer.best_step)
+        on_main(lambda: store.save(Checkpoint(0, start, {}, {}), trainer.best_step))
     if trainer.best_step and trainer.best_step not in steps:
         metric, bigger = trainer.valid_metric, trainer.valid_metric_bigger
         lost, record = trainer.best_step, best_of(trainer.history, steps, metric, bigger)

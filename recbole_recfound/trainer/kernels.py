@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.domains import DomainScorer
-from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.iak import IAK, Losses
 from recbole_recfound.model.kernel import IAKKernelBank
+from recbole_recfound.runtime.exchange import Share, broadcast, sum_gradients, total
+from recbole_recfound.runtime.ranks import world
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.domain_adam import DomainAdam
 
@@ -131,9 +133,9 @@ class KernelTrainer:
         stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
         self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
         self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
-        total = self.options.epochs * self.sampler.steps_per_epoch()
+        steps = self.options.epochs * self.sampler.steps_per_epoch()
         half = None if self.deadline is None else started + (self.deadline - started) / 2
-        with tqdm(total=total, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
+        with tqdm(total=steps, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
             for epoch in range(1, self.options.epochs + 1):
                 if all(stopped.all() for stopped in self.stopped) or self._late(started, epoch):
                     break
@@ -144,7 +146,7 @@ class KernelTrainer:
                     continue  # the base's vectors are unchanged so far
                 collected = self.scorer.collect(self.model, "valid")
                 for number, bank in enumerate(self.model.banks):
-                    scores = self.scorer.valid_scores(collected, number)
+                    scores = broadcast(self.scorer.valid_scores(collected, number))
                     better = (scores > best[number]) & self.trained[number]
                     self._keep(bank, kept[number], np.flatnonzero(better))
                     best[number] = np.where(better, scores, best[number])
@@ -164,13 +166,13 @@ class KernelTrainer:
         if self.deadline is None or epoch == 1:
             return False
         now = time.monotonic()
-        return now + (now - started) / (epoch - 1) > self.deadline
+        return broadcast(now + (now - started) / (epoch - 1) > self.deadline)
 
     def _phase(self, epoch: int, half: float | None) -> str:
         """Return `joint`, or `encoder` for the first half of the epochs (or of the time) and `decoder` after it."""
         if self.options.schedule == "joint":
             return "joint"
-        in_time = half is None or epoch == 1 or time.monotonic() < half
+        in_time = half is None or epoch == 1 or broadcast(time.monotonic() < half)
         return "encoder" if epoch <= self.options.epochs // 2 and in_time else "decoder"
 
     # Steps -----------------------------------------------------------------------------------------------------------
@@ -184,23 +186,36 @@ class KernelTrainer:
     def _step(self, interaction: Interaction, phase: str) -> None:
         record = self.fitted.history
         beta = self.options.beta * min(1.0, (len(record) + 1) / (WARM_UP * self.planned))
-        losses = self.model.losses(interaction)
+        losses = self._losses(interaction)
         if phase == "encoder":
             loss = losses.compression + beta * losses.kl
         else:
             loss = losses.matching + self.options.lambda_c * losses.compression + beta * losses.kl
             loss = loss + self.options.lambda_kd * losses.distill
-        if not torch.isfinite(loss):
+        if not torch.isfinite(total(loss.detach())):
             raise TrainingError(
                 f"IAK's loss is {loss.item()} at step {len(record) + 1}; a smaller learning_rate may help"
             )
-        loss.backward()
+        if loss.requires_grad or world() == 1:
+            loss.backward()
+        sum_gradients(self.model.banks.parameters())
         phases = ("encoder", "decoder") if phase == "joint" else (phase,)
         domain = self.model.domain_of(interaction)
         for number, bank in enumerate(self.model.banks):
             self._move(number, bank, domain[:, number], phases)
-        values = dict(zip(losses._fields, torch.stack([part.detach() for part in losses]).tolist(), strict=True))
+        parts = total(torch.stack([part.detach() for part in losses]))
+        values = dict(zip(losses._fields, parts.tolist(), strict=True))
         record.append({"step": len(record) + 1, "beta": beta, **values})
+
+    def _losses(self, interaction: Interaction) -> Losses:
+        """Return the parts of the loss of a batch; of several processes, this one's summands of their means."""
+        if world() == 1:
+            return self.model.losses(interaction)
+        share = Share.of(len(interaction))
+        for bank in self.model.banks:
+            bank.share = share
+        mine = self.model.losses(interaction[share.index])
+        return Losses(*(part * (share.count / share.rows) for part in mine))
 
     def _move(self, number: int, bank: IAKKernelBank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
         """Make one optimiser step of the domains that have rows in the batch and have not stopped."""
@@ -253,7 +268,8 @@ class KernelTrainer:
                 scores = []
                 for enabled in (on, torch.zeros_like(on)):
                     bank.enabled.copy_(enabled)
-                    scores.append(self.scorer.valid_scores(self.scorer.collect(self.model, "valid"), number))
+                    collected = self.scorer.collect(self.model, "valid")
+                    scores.append(broadcast(self.scorer.valid_scores(collected, number)))
                 bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
                 settled = settled and torch.equal(bank.enabled, on)
 

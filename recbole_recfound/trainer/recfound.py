@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,15 +12,16 @@ from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, init_seed
 from tqdm import tqdm
 
-from recbole_recfound.adapter import check_gradients, record_layers
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
-from recbole_recfound.data.task import TASKS
 from recbole_recfound.data.text.options import ItemOptions
-from recbole_recfound.errors import DataError, TrainingError
+from recbole_recfound.errors import TrainingError
+from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
@@ -32,14 +33,11 @@ from recbole_recfound.trainer.checkpoint import (
 )
 from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
-from recbole_recfound.trainer.optimizer import (
-    build_optimizer,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    trained_parameters,
-)
+from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.probes import ProbeOptions, Probes
+from recbole_recfound.trainer.resume import checkpoint_of, restore, seed_process
 from recbole_recfound.trainer.schedule import progress, rate_factor
+from recbole_recfound.trainer.step import StepGradients
 
 _SMOOTH = 0.9
 _REPORT_SECONDS = 20.0
@@ -66,15 +64,16 @@ class RecFoundTrainer(Trainer):
         budget: Budget | None = None,
     ) -> None:
         # Set by RecBole's Trainer.
+        self.device: torch.device
         self.optimizer: torch.optim.Optimizer
+        self.evaluator: Any
         self.saved_model_file: str
         self.best_valid_score: float
         self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
-        self.device = accelerator.device
-        self.engine, self.optimizer = accelerator.prepare(model, self.optimizer)
-        self.trains_adapter = any(name.startswith("backbone.") for name in trained_parameters(model))
+        self.engine = model if shards() else accelerator.prepare(model)
+        self.optimizer = accelerator.prepare(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store or CheckpointStore(
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
@@ -90,8 +89,7 @@ class RecFoundTrainer(Trainer):
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        # Forms of batches whose gradients have been checked.
-        self.checked: set[type] = set()
+        self.gradients = StepGradients(model, self.engine, accelerator, self._advice)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         settings = self.config
@@ -142,7 +140,7 @@ class RecFoundTrainer(Trainer):
         with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
                 self._train_step()
-                self.trained_seconds = time.perf_counter() - started
+                self.trained_seconds = broadcast(time.perf_counter() - started)
                 bar.update()
                 bar.set_postfix_str(self._postfix(), refresh=False)
                 if self._due(self.refresh_interval) and not self.model.random_features:
@@ -153,11 +151,11 @@ class RecFoundTrainer(Trainer):
                     self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
-                        self.store.save(self._checkpoint(), self.best_step)
+                        self._save()
                 if over:
                     break
-                if number := received():
-                    raise Interrupted(number, saved and self.store.save_interrupted(self._checkpoint()))
+                if number := broadcast(received()):
+                    raise Interrupted(number, saved and self._save_interrupted())
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(
                 f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
@@ -187,11 +185,13 @@ class RecFoundTrainer(Trainer):
         if load_best_model:
             self.load_checkpoint(Path(model_file) if model_file else None)
         logs, self.wandblogger.log_wandb = self.wandblogger.log_wandb, False
+        share = share_of(eval_data)
+        own, self.evaluator = self.evaluator, SharedEvaluator(self.evaluator, share is not eval_data)
         try:
             with self.accelerator.autocast():
-                return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+                return super().evaluate(share, load_best_model=False, show_progress=show_progress)
         finally:
-            self.wandblogger.log_wandb = logs
+            self.wandblogger.log_wandb, self.evaluator = logs, own
 
     def load_checkpoint(self, folder: Path | None = None) -> None:
         """Give the model the weights of a checkpoint and encode item texts with them.
@@ -239,7 +239,7 @@ class RecFoundTrainer(Trainer):
         """
         after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
         after += self.budget.reserved
-        self.seconds_allowed = self.trained_seconds + max(0.0, self.budget.remaining() - after)
+        self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.budget.remaining() - after))
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
@@ -260,7 +260,7 @@ class RecFoundTrainer(Trainer):
         for _ in range(accumulate):
             batch = self.loader.next_batch()
             with self.accelerator.accumulate(self.engine):
-                for name, loss in self._backward_checked(batch).items():
+                for name, loss in self._backward(batch).items():
                     sums[name] = sums.get(name, 0.0) + loss * batch.counts[name]
                 if self.accelerator.sync_gradients:
                     self._clip()
@@ -273,20 +273,10 @@ class RecFoundTrainer(Trainer):
         self.step_seconds += time.perf_counter() - started
         self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 
-    def _backward_checked(self, batch: StepBatch) -> dict[str, float]:
-        """Call `_backward`; for the first batch of each form, check that every adapted layer that ran gets a gradient.
-
-        Raises:
-            TrainingError: naming the layers without one, or see `_backward`.
-        """
-        unseen = {type(part) for part in batch.parts if self.model.reads_backbone(part)} - self.checked
-        if not unseen or not self.trains_adapter:
-            return self._backward(batch)
-        with record_layers(self.model.backbone) as layers:
-            losses = self._backward(batch)
-        check_gradients(self.model.backbone, layers)
-        self.checked |= unseen
-        return losses
+    def _backward(self, batch: StepBatch) -> dict[str, float]:
+        """Add the gradients of one batch and return the mean loss of each task; see `StepGradients.add`."""
+        self.model.task_weights = self.loader.scheduler.loss_weights()
+        return self.gradients.add(batch, self.step + 1)
 
     def _clip(self) -> None:
         """Clip the gradients of a whole step.
@@ -306,7 +296,7 @@ class RecFoundTrainer(Trainer):
         Raises:
             TrainingError: a probe loss is NaN or infinite.
         """
-        found = self.probes.measure(self.model, names)
+        found = broadcast(self.probes.measure(self.model, names))
         for name, loss in found.items():
             if not math.isfinite(loss):
                 raise TrainingError(f"probe loss of task {name} is {loss} after step {self.step}; {self._advice()}")
@@ -331,39 +321,6 @@ class RecFoundTrainer(Trainer):
             f"the last good checkpoint is step {max(self.store.steps(), default=0)}. Start a new run with a lower "
             "learning_rate or adapter_rate, or with precision: float32"
         )
-
-    def _backward(self, batch: StepBatch) -> dict[str, float]:
-        """Run forward and backward on one batch and return the mean loss of each task.
-
-        Raises:
-            TrainingError: a loss is NaN or infinite; no parameter has been touched by it.
-        """
-        self.model.task_weights = self.loader.scheduler.loss_weights()
-        sizes: dict[str, int] = {}
-        for part in batch.parts:
-            kind = TASKS[part.tasks[0]].kind
-            sizes[kind] = sizes.get(kind, 0) + len(part)
-        # Part by part, so that the activations of one are gone before the next: the gradient of the sum is the sum of
-        # gradients.
-        found: list[tuple[str, int, torch.Tensor]] = []
-        for part in batch.parts:
-            with self.accelerator.autocast():
-                loss = cast(torch.Tensor, sum(self.engine(StepBatch([part.to(self.device)], batch.counts))))
-            found += [(name, part.tasks.count(name), mean) for name, mean in self.model.task_losses.items()]
-            # Without an adapter, a part may hold nothing that learns.
-            if loss.requires_grad:
-                self.accelerator.backward(loss * (len(part) / sizes[TASKS[part.tasks[0]].kind]))
-        sums: dict[str, float] = {}
-        totals: dict[str, int] = {}
-        # One read-back for all: every read-back stalls a GPU.
-        for (name, count, _), mean in zip(found, torch.stack([mean for _, _, mean in found]).tolist(), strict=True):
-            if not math.isfinite(mean):
-                raise TrainingError(
-                    f"loss of task {name} is {mean} in step {self.step + 1} (batch {batch.counts}); {self._advice()}"
-                )
-            sums[name] = sums.get(name, 0.0) + mean * count
-            totals[name] = totals.get(name, 0) + count
-        return {name: total / totals[name] for name, total in sums.items()}
 
     def _record(self, losses: dict[str, float], counts: dict[str, int], probed: dict[str, float]) -> None:
         for name, loss in losses.items():
@@ -442,58 +399,19 @@ class RecFoundTrainer(Trainer):
         start = trained_tensors(trained_parameters(self.model))
         self.base = base_fingerprint(start)
         if saved:
-            self.store.save(Checkpoint(0, start, {}, {}), 0)
+            on_main(lambda: self.store.save(Checkpoint(0, start, {}, {}), 0))
+        seed_process(self.config["seed"])
 
-    def _checkpoint(self) -> Checkpoint:
-        """Return all that an exact resume from this step needs."""
-        resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
-        resume |= {f"buffer.{key}": value for key, value in self._buffers().items()}
-        resume |= {f"random.{index}": state for index, state in enumerate(random_state(self.device))}
-        state = {
-            "backbone": self.model.parts.fingerprint,
-            "base": self.base,
-            "loader": self.loader.state_dict(),
-            "history": self.history,
-            "smooth": self.smooth,
-            "untrained": self.untrained,
-            "best": [float(self.best_valid_score), self.best_step, self.stale],
-            "best_valid_result": self.best_valid_result and {k: float(v) for k, v in self.best_valid_result.items()},
-            "seconds": [self.trained_seconds, self.step_seconds, self.probes.seconds],
-            "spent": self.budget.elapsed(),
-            "costs": self.costs,
-        }
-        trained = trained_tensors(trained_parameters(self.model))
-        return Checkpoint(self.step, trained, resume, state)
+    def _save(self) -> None:
+        checkpoint = checkpoint_of(self)
+        written = on_main(lambda: self.store.save(checkpoint, self.best_step))
+        if not is_main():
+            self.store.follow(checkpoint, written)
+
+    def _save_interrupted(self) -> str:
+        checkpoint = checkpoint_of(self)
+        return on_main(lambda: self.store.save_interrupted(checkpoint))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state."""
-        if not checkpoint.resume:
-            raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
-        if checkpoint.state["backbone"] != self.model.parts.fingerprint:
-            raise DataError(
-                f"{self.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
-                f" {self.config['backbone']} ({self.model.parts.fingerprint}): start a new run (resume: '')"
-            )
-        self.refresh_items()
-        load_trained(trained_parameters(self.model), checkpoint.trained)
-        groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}, "random": {}}
-        for name, tensor in checkpoint.resume.items():
-            group, key = name.split(".", 1)
-            groups[group][key] = tensor
-        load_optimizer_tensors(self.optimizer, groups["optimizer"])
-        for name, buffer in self._buffers().items():
-            buffer.copy_(groups["buffer"][name])
-        set_random_state([groups["random"][str(index)] for index in range(len(groups["random"]))], self.device)
-        state = checkpoint.state
-        self.step, self.base = checkpoint.step, state["base"]
-        self.loader.load_state_dict(state["loader"])
-        self.history, self.smooth, self.untrained = state["history"], state["smooth"], state["untrained"]
-        self.best_valid_score, self.best_step, self.stale = state["best"]
-        self.best_valid_result = state["best_valid_result"]
-        self.trained_seconds, self.step_seconds, self.probes.seconds = state["seconds"]
-        self.costs = state["costs"]
-        self.budget.spend(state["spent"])
-
-    def _buffers(self) -> dict[str, torch.Tensor]:
-        """Return cached results of earlier weights that the model still uses."""
-        return {"item_features": self.model.item_table.features}
+        """Continue exactly where a checkpoint was taken; see `resume.restore`."""
+        restore(self, checkpoint)

@@ -161,7 +161,7 @@ def test_every_mistake_about_recfound_is_one_line_before_training(
 
 def test_a_loss_that_is_not_finite_is_one_line(small_run, capsys, monkeypatch):
     monkeypatch.setattr(
-        "recbole_recfound.model.recfound.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan")
+        "recbole_recfound.model.example_losses.answer_loss", lambda states, *_: states.sum((1, 2)) * float("nan")
     )
     settings = typed(small_run)
     assert main(["run", "--dataset=tiny", "--tasks=U2I,SR", *settings]) == 2

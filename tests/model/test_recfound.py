@@ -56,7 +56,7 @@ def test_ranks_with_the_state_that_was_trained_to_predict_the_next_item(small_ru
     model = small.model
     (part,) = small.loader.probe_batch("U2I").parts
     if not model.history.uses_item_table:
-        users = model._unit(part.query_ids, part.query_mask, part.query_text, part.tasks, slice(None))
+        users = model.unit_vectors(part.query_ids, part.query_mask, part.query_text, part.tasks, slice(None))
         known = small.splits.known_at_valid
         by_vector = [model.user_vectors(*_padded(known.of(user))) for user in _probe_users(small)]
         torch.testing.assert_close(torch.cat(by_vector), users, atol=1e-5, rtol=1e-4)

@@ -183,7 +183,7 @@ def test_bypassed_layers_are_no_silent_adapter(small_run, tmp_path):
         control="no_body",
         batch_args={"contrastive": 8, "generative_chunk": 8},
     )
-    assert set(trainer.history[0]["counts"]) == {"U2I"} and len(trainer.checked) >= 1
+    assert set(trainer.history[0]["counts"]) == {"U2I"} and len(trainer.gradients.checked) >= 1
 
 
 def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             are then `eval_batch_size` users. For RecBole's models these are scores, one or two users a batch, which
             takes most of a run: batches are `SCORES` scores, if that is more.
         masks: whether histories are masked; None: as `mask_history` says.
+        share: rank of a process and number of processes; the loader has rows `rank`, `rank + processes`, ...
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         known: Histories,
         with_histories: bool,
         masks: bool | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self.first, self.every = share
         self.known = known
         self.masks = config["mask_history"] if masks is None else masks
         self.with_histories = with_histories
@@ -82,14 +87,37 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
 
     def unmasked(self) -> FairEvalDataLoader:
         """Return a loader of the same rows whose ranking holds the user's old items too."""
+        return self._with(masks=False, share=(self.first, self.every))
+
+    def share(self, rank: int, processes: int) -> FairEvalDataLoader:
+        """Return a loader of the rows of one process.
+
+        Args:
+            rank: of the process.
+            processes: their number.
+        """
+        return self._with(masks=self.masks, share=(rank, processes))
+
+    def _with(self, masks: bool, share: tuple[int, int]) -> FairEvalDataLoader:
         return FairEvalDataLoader(
             self.config,
             self._dataset,
             self._sampler,
             known=self.known,
             with_histories=self.with_histories,
-            masks=False,
+            masks=masks,
+            share=share,
         )
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.every == 1:
+            return super().__iter__()
+        rows = list(range(self.first, self.sample_size, self.every))
+        chunks = (rows[start : start + self.step] for start in range(0, len(rows), self.step))
+        return (self.collate_fn(chunk) for chunk in chunks)
+
+    def __len__(self) -> int:
+        return -(-len(range(self.first, self.sample_size, self.every)) // self.step)
 
     def _masked(
         self, users: np.ndarray, positive_u: np.ndarray, positive_i: np.ndarray

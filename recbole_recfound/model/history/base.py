@@ -217,6 +217,7 @@ class SequenceHistory(History):
             model.sampled_items,
             past=part.items if model.masks_history else None,
             targets_per_row=model.parts.targets_per_row if model.training else None,
+            all_targets=part.all_targets,
         )
 
     @abstractmethod

@@ -12,6 +12,7 @@ from torch import nn
 from recbole_recfound.model.kernel.blocks import Layout, each_row, group_rows
 from recbole_recfound.model.kernel.gaussian import gaussian_kl
 from recbole_recfound.runtime.device import is_gpu
+from recbole_recfound.runtime.exchange import Share
 
 COMBINES = ("residual", "replace", "gated")
 LOGVAR_RANGE = (-8.0, 4.0)
@@ -95,6 +96,8 @@ class IAKKernelBank(nn.Module):
         if aux_size:
             self.aux_weight, self.aux_bias = self._matrix(r, aux_size), self._filled(0, aux_size)
         self.aux_size = aux_size
+        self.share: Share | None = None
+        """Of a batch that several processes divide: which of its rows this bank sees."""
         self.weights_per_domain = sum(weight.numel() for weight in self.parameters()) // max(1, num_domains)
         self.register_buffer("enabled", torch.ones(num_domains, dtype=torch.bool))
 
@@ -172,8 +175,16 @@ class IAKKernelBank(nn.Module):
         kl = gaussian_kl(mean, logvar, blocks.each(self.prior_mean), blocks.each(self.prior_logvar))
         if not self.training:
             return mean, kl
-        noise = blocks.split(torch.randn(len(h), self.code_size, device=h.device, dtype=h.dtype))
+        noise = blocks.split(self._noise(h))
         return mean + (logvar / 2).exp() * noise, kl
+
+    def _noise(self, h: torch.Tensor) -> torch.Tensor:
+        """Draw noise for the rows of `h`; of several processes each draws that of all rows and takes its own."""
+        if self.share is None:
+            return torch.randn(len(h), self.code_size, device=h.device, dtype=h.dtype)
+        inner = len(h) // len(self.share.index)
+        noise = torch.randn(self.share.rows * inner, self.code_size, device=h.device, dtype=h.dtype)
+        return noise.view(self.share.rows, inner, -1)[self.share.index].reshape(len(h), -1)
 
     def _decode(self, blocks: Layout, code: torch.Tensor) -> torch.Tensor:
         hidden = blocks.linear(code, self.decoder_weight, self.decoder_bias).relu()

@@ -29,7 +29,9 @@ from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.budget import turn
+from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder
+from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.system.base import System
 from recbole_recfound.system.iak.load import load_iak
@@ -143,7 +145,7 @@ class IAKSystem(System):
         self._finish_base()
         methods = self._methods
         for number, method in enumerate(methods):
-            yield Job(method, partial(self._tuned, method, len(methods) - number))
+            yield Job(method, partial(self._tuned, method, len(methods) - number), alone=True)
         betas = self.options.betas
         for number, (name, beta) in enumerate(zip(self._names, betas, strict=True)):
             left = len(betas) - number
@@ -181,6 +183,13 @@ class IAKSystem(System):
         return self.model.base
 
     def _finish_base(self) -> None:
+        """Let the main process train the base where it has no checkpoint; the others read what it has written."""
+        self.run.folder  # noqa: B018  (opened by all processes together)
+        on_main(self._settle_base)
+        if not is_main():
+            self._settle_base()
+
+    def _settle_base(self) -> None:
         """Train the base where it has no checkpoint, or take it from an earlier part of this run; write it down."""
         saved = self.run.folder.path / "base"
         if self.checkpoint is None:
@@ -286,10 +295,16 @@ class IAKSystem(System):
         scored = time.monotonic() - started
         folder = self.run.folder.path
         path = folder / f"{name.replace(' ', '-')}.{KERNELS}"
-        save_kernels(model, path)
-        digest = base_hash(self.base, self.splits.config["model"])
-        document = kernel_document(model, config, digest, self.base_folder, folder)
-        write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
+
+        def save() -> dict[str, Any]:
+            save_kernels(model, path)
+            digest = base_hash(self.base, self.splits.config["model"])
+            document = kernel_document(model, config, digest, self.base_folder, folder)
+            write_text(path.with_suffix(".json"), json.dumps(document, indent=1))
+            files = {file.name: file_digest(file) for file in (path, path.with_suffix(".json"))}
+            return {"checkpoint_bytes": path.stat().st_size, "files": files}
+
+        saved = on_main(save)
         on = [int(bank.enabled.sum()) for bank in model.banks]
         note = "; ".join(
             f"kernels on in {count} of {len(domains)} domains ({domains.text})"
@@ -305,7 +320,6 @@ class IAKSystem(System):
                 "eval_seconds": scored,
                 "trainable_parameters": sum(weight.numel() for weight in model.banks.parameters()),
                 "parameters_per_domain": sum(bank.trained_per_domain() for bank in model.banks),
-                "checkpoint_bytes": path.stat().st_size,
                 "converged": summary.converged,
                 "epochs": summary.epochs,
                 "enabled": {domains.text: bank.enabled.tolist() for domains, bank, _ in banks},
@@ -315,7 +329,7 @@ class IAKSystem(System):
                 "kl": _kl_at_end(summary.history),
                 "curves": _thinned(summary.history),
                 "kernels": path.name,
-                "files": {file.name: file_digest(file) for file in (path, path.with_suffix(".json"))},
+                **saved,
                 "note": note + ("" if summary.converged else f"; stopped after {summary.epochs} epochs"),
             },
         )

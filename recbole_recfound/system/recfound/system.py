@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
+from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
@@ -146,7 +149,7 @@ class RecFoundSystem(System):
         scored = time.monotonic() - started
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
         self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
-        self.final_losses = trainer.probes.measure(built.model, list(built.tasks))
+        self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
         if self.run.saved:
             self._save()
         write_text(self.run.folder.trainer_state / "history.json", json.dumps(trainer.history))
@@ -244,7 +247,7 @@ class RecFoundSystem(System):
             candidates["merged"] = merged
 
         def probe() -> dict[str, float]:
-            found = trainer.probes.measure(trainer.model, list(trainer.untrained))
+            found = broadcast(trainer.probes.measure(trainer.model, list(trainer.untrained)))
             return {
                 "probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items())
                 / len(found)
@@ -289,12 +292,12 @@ class RecFoundSystem(System):
                     lambda: self.budget.remaining() - WRITE_SECONDS,
                 )
 
-        tested = test()
+        tested = broadcast(test())
         if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self._load(self.store.load(self.trainer.best_step, self.device).trained)
-        of_best = test()
+        of_best = broadcast(test())
         self._load(kept)
         return tested, of_best
 
@@ -374,8 +377,15 @@ class RecFoundSystem(System):
         return {"tasks": names, "similarity": similarity} if similarity else None
 
     def _save(self) -> None:
-        """Write everything that serving needs."""
-        model, path = self.built.model.eval(), self.run.folder.path
+        """Write everything that serving needs; where frozen weights are divided, others take part and write nothing."""
+        if not shards():
+            on_main(lambda: self._write(self.run.folder.path))
+            return
+        with TemporaryDirectory() as elsewhere:
+            self._write(self.run.folder.path if is_main() else Path(elsewhere))
+
+    def _write(self, path: Path) -> None:
+        model = self.built.model.eval()
         with self.trainer.accelerator.autocast():
             digest = data_digest(self.splits) if self.splits else None
             write_model(path, model, self.built.data, trained_parameters(model), digest)

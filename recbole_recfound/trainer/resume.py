@@ -1,0 +1,103 @@
+"""The state of a training as a checkpoint, and back: weights, optimiser, order of the data, random state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_recfound.errors import DataError, TrainingError
+from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.exchange import gather
+from recbole_recfound.runtime.ranks import rank, world
+from recbole_recfound.trainer.checkpoint import Checkpoint, load_trained, trained_tensors
+from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors, trained_parameters
+
+if TYPE_CHECKING:
+    from recbole_recfound.trainer.recfound import RecFoundTrainer
+
+
+def checkpoint_of(trainer: RecFoundTrainer) -> Checkpoint:
+    """Return everything that an exact resume of a training needs."""
+    resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(trainer.optimizer).items()}
+    resume |= {f"buffer.{key}": value for key, value in _buffers(trainer.model).items()}
+    for number, states in enumerate(gather(random_state(trainer.device))):
+        resume |= {f"{_random_of(number)}.{index}": state for index, state in enumerate(states)}
+    best = trainer.best_valid_result
+    state = {
+        "backbone": trainer.model.parts.fingerprint,
+        "base": trainer.base,
+        "loader": trainer.loader.state_dict(),
+        "history": trainer.history,
+        "smooth": trainer.smooth,
+        "untrained": trainer.untrained,
+        "best": [float(trainer.best_valid_score), trainer.best_step, trainer.stale],
+        "best_valid_result": best and {k: float(v) for k, v in best.items()},
+        "seconds": [trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds],
+        "spent": trainer.budget.elapsed(),
+        "costs": trainer.costs,
+    }
+    return Checkpoint(trainer.step, trained_tensors(trained_parameters(trainer.model)), resume, state)
+
+
+def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
+    """Continue exactly where a checkpoint was taken: weights, optimiser, order of the data, random state.
+
+    Args:
+        trainer: of the same settings, with its loader; changed in place.
+        checkpoint: what `checkpoint_of` returned.
+
+    Raises:
+        TrainingError: the checkpoint is that of the untrained model.
+        DataError: it belongs to another backbone or to other settings.
+    """
+    if not checkpoint.resume:
+        raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
+    if checkpoint.state["backbone"] != trainer.model.parts.fingerprint:
+        raise DataError(
+            f"{trainer.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
+            f" {trainer.config['backbone']} ({trainer.model.parts.fingerprint}): start a new run (resume: '')"
+        )
+    trainer.refresh_items()
+    load_trained(trained_parameters(trainer.model), checkpoint.trained)
+    groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}}
+    for name, tensor in checkpoint.resume.items():
+        group, key = name.split(".", 1)
+        groups.setdefault(group, {})[key] = tensor
+    load_optimizer_tensors(trainer.optimizer, groups["optimizer"])
+    for name, buffer in _buffers(trainer.model).items():
+        buffer.copy_(groups["buffer"][name])
+    if states := groups.get(_random_of(rank())):
+        set_random_state([states[str(index)] for index in range(len(states))], trainer.device)
+    else:  # more processes than before: batches are the same, divided otherwise, and dropout draws other masks
+        seed_process(trainer.config["seed"] + checkpoint.step * world())
+    state = checkpoint.state
+    trainer.step, trainer.base = checkpoint.step, state["base"]
+    trainer.loader.load_state_dict(state["loader"])
+    trainer.history, trainer.smooth, trainer.untrained = state["history"], state["smooth"], state["untrained"]
+    trainer.best_valid_score, trainer.best_step, trainer.stale = state["best"]
+    trainer.best_valid_result = state["best_valid_result"]
+    trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds = state["seconds"]
+    trainer.costs = state["costs"]
+    trainer.budget.spend(state["spent"])
+
+
+def seed_process(seed: int) -> None:
+    """Seed the dropout of a process, so that processes draw different masks; the main process keeps its state.
+
+    Args:
+        seed: of the run.
+    """
+    if rank():
+        torch.manual_seed(seed + rank())
+
+
+def _random_of(number: int) -> str:
+    """Return the group of a process's random states in a checkpoint."""
+    return f"random{number or ''}"
+
+
+def _buffers(model: RecFound) -> dict[str, torch.Tensor]:
+    """Return cached results of earlier weights that the model still uses."""
+    return {"item_features": model.item_table.features}

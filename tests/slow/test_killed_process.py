@@ -1,0 +1,71 @@
+"""A process of several that is killed ends all of them, and the run resumes exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_recfound.quick_start import run_recfound
+from tests.two_processes import launch
+
+
+def _history(run):
+    return json.loads((Path(run["run_dir"]) / "trainer_state" / "history.json").read_text())
+
+
+def _settings(small_run, folder):
+    further = {
+        "max_steps": 12,
+        "eval_interval": 3,
+        "resume": "auto",
+        "output_dir": str(folder / "runs"),
+        "adapter_args": {"lora_dropout": 0.1},
+        "scheduler_args": {"warmup": 2},
+        "loss_args": {"full_softmax_items": 10, "sampled_items": 30},
+    }
+    return dict(small_run | further)
+
+
+def _run(checkout, folder, settings, *die_at):
+    folder.mkdir(exist_ok=True)
+    (folder / "jobs.json").write_text(json.dumps({"run": ("RecFound", "tiny", settings)}))
+    return launch(checkout, "-m", "tests.two_processes", str(folder / "jobs.json"), str(folder), *die_at)
+
+
+def test_killed_and_resumed_equals_uninterrupted(small_run, checkout, tmp_path):
+    settings = _settings(small_run, tmp_path)
+    died = _run(checkout, tmp_path / "died", settings, "7")
+    assert died.returncode != 0 and "SIGKILL" in died.stderr
+    (unfinished,) = (tmp_path / "runs").iterdir()
+    assert not (unfinished / "results.json").exists()
+    runs = {}
+    for name in ("resumed", "straight"):
+        done = _run(checkout, tmp_path / name, settings)
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs[name] = torch.load(tmp_path / name / "run.pt", weights_only=False)
+    assert runs["resumed"]["run_dir"] == str(unfinished) != runs["straight"]["run_dir"]
+    for mine, other in zip(*map(_history, runs.values()), strict=True):
+        assert mine["counts"] == other["counts"] and mine["weights"] == pytest.approx(other["weights"], abs=1e-6)
+        assert mine["losses"] == pytest.approx(other["losses"], rel=1e-6), "each process has its own dropout back"
+    assert runs["resumed"]["test_result"] == pytest.approx(runs["straight"]["test_result"], abs=1e-4)
+
+
+def test_another_number_of_processes_trains_on_the_same_batches(small_run, checkout, tmp_path):
+    settings = _settings(small_run, tmp_path) | {"dropout": 0.0, "adapter_args": {"r": 2}, "loss_args": {}}
+    assert _run(checkout, tmp_path / "died", settings, "7").returncode != 0
+    (unfinished,) = (tmp_path / "runs").iterdir()
+    resumed = run_recfound("RecFound", "tiny", config_dict=settings)
+    assert resumed["run_dir"] == str(unfinished)
+    straight = run_recfound("RecFound", "tiny", config_dict=settings | {"resume": ""})
+    for mine, other in zip(_history(resumed), _history(straight), strict=True):
+        assert mine["counts"] == other["counts"], mine["step"]
+        assert mine["losses"] == pytest.approx(other["losses"], rel=1e-5), mine["step"]
+
+
+def test_an_error_ends_all_with_one_line(checkout, tmp_path):
+    done = launch(checkout, str(checkout / "run_recfound.py"), "--model=RecFound", f"--data_path={tmp_path}")
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1 and "not found" in done.stderr
