@@ -66,8 +66,8 @@ class DomainRecommender(RecBoleRecommender):
 
     def _placed(self, rows: Interaction, domains: Any) -> Interaction:
         """Add the columns that the base reads, and the domain of each row."""
-        rows = super()._placed(rows, domains)
-        rows.update(Interaction({DOMAIN_FIELD: self._domains(rows.to(torch.device("cpu")), domains)}))
+        rows = self._with_columns(rows)
+        rows.update(Interaction({DOMAIN_FIELD: self._domains(rows, domains)}))
         return rows.to(self.device)
 
     def _domains(self, rows: Interaction, names: Domains) -> torch.Tensor:

@@ -162,16 +162,20 @@ class RecBoleRecommender(Recommender):
 
     def _placed(self, rows: Interaction, domains: Any) -> Interaction:
         """Add the columns that the model reads, on its device."""
-        if self.reads_items:
-            rows = self.data.join(rows)
-            kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
-            read = [name for kind in kinds for name in getattr(self._reader(), kind, ())]
-            missing = [name for name in read if name not in rows]
-            if missing:
-                raise ConfigError(
-                    f"{self.name} also reads {', '.join(missing)} of each interaction, which a request does not have"
-                )
-        return rows.to(self.device)
+        return self._with_columns(rows).to(self.device)
+
+    def _with_columns(self, rows: Interaction) -> Interaction:
+        """Add the columns that the model reads."""
+        if not self.reads_items:
+            return rows
+        rows = self.data.join(rows)
+        kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
+        read = [name for kind in kinds for name in getattr(self._reader(), kind, ())]
+        if missing := [name for name in read if name not in rows]:
+            raise ConfigError(
+                f"{self.name} also reads {', '.join(missing)} of each interaction, which a request does not have"
+            )
+        return rows
 
     def _reader(self) -> nn.Module:
         """Return the module that reads the columns."""

@@ -20,6 +20,7 @@ from recbole_recfound.config.models import get_model
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained.checkpoint import read_base
+from recbole_recfound.runtime.file_digests import write_digests
 
 ONE_EPOCH = {"epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "use_gpu": False}
 
@@ -175,6 +176,7 @@ def test_settings_of_a_folder_name_no_files(plant, tmp_path, tiny_path):
     settings = {**planted, "use_pretrain": True, "trust_checkpoint": True, "mf_embedding_size": 8}
     document = {"model": "NeuMF", "dataset": "tiny", "seed": 1, "settings": settings, "data": None}
     (folder / "base.json").write_text(json.dumps(document))
+    write_digests(folder)
     assert read_base(folder, trust=False).settings == {"mf_embedding_size": 8}
 
 

@@ -37,7 +37,7 @@ def lora_of(model: RecFound, task: str) -> tuple[LoraConfig, dict[str, torch.Ten
 
 
 def merged_backbone(saved: SavedModel, model: RecFound, task: str) -> PreTrainedModel:
-    """Load the backbone again, on the host in float32, and add the adapter of a task to its weights.
+    """Load the backbone again, in float32, and add the adapter of a task to its weights; on the host.
 
     Args:
         saved: the files of the run, which name the backbone.
@@ -45,12 +45,12 @@ def merged_backbone(saved: SavedModel, model: RecFound, task: str) -> PreTrained
         task: of the run.
     """
     config, weights = lora_of(model, task)
-    plain = load_backbone(saved.backbone.name, torch.device("cpu")).model
+    plain = load_backbone(saved.backbone.name, model.device).model
     adapted = get_peft_model(plain, config)
-    set_peft_model_state_dict(adapted, {name: weight.detach().cpu() for name, weight in weights.items()})
+    set_peft_model_state_dict(adapted, weights)
     merged = cast(PreTrainedModel, adapted.merge_and_unload())
     merged.config.use_cache = True
-    return merged.eval()
+    return cast(PreTrainedModel, merged.eval().cpu())
 
 
 def export_peft(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:

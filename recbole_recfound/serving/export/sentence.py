@@ -131,7 +131,7 @@ def _put_together(folder: Path, model: RecFound, instruction: Instruction, longe
     )
     modules.append(Normalize())
     prompts = {"query": instruction.text} if instruction.text else {}
-    return SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
+    return SentenceTransformer(modules=modules, prompts=prompts, device=str(model.device))
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def _compare(folder: Path, saved: SavedModel, model: RecFound, task: str, instru
     """
     from sentence_transformers import SentenceTransformer
 
-    library = SentenceTransformer(str(folder), device="cpu")
+    library = SentenceTransformer(str(folder), device=str(model.device))
     catalogue, texts = saved.items.catalogue, saved.collator.texts
     rows = [row for row in range(len(catalogue)) if len(texts.sentences[row]) < most][:CHECKED]
     sentences, titles = ([text_of(row) for row in rows] for text_of in (catalogue.sentence_of, catalogue.title_of))
