@@ -1,4 +1,4 @@
-"""Item table: one vector per item, from its text and optionally its id; a soft token and a ranking target."""
+"""Item table: one vector per item, from its text, its neighbours and its id; a soft token and a ranking target."""
 
 import math
 
@@ -19,6 +19,7 @@ class ItemTable(nn.Module):
         num_items: RecBole's number of items; row 0 is padding.
         feature_size: width of the plain backbone's text features.
         moved_size: number of leading features whose change by training is added; 0: none.
+        factor_size: number of collaborative factors, see `set_factors`; 0: none.
         hidden_size: width d of the backbone.
         token_norm: norm of a soft token, the mean norm of the backbone's token embeddings.
         use_text: use text features.
@@ -38,29 +39,40 @@ class ItemTable(nn.Module):
         id_scale: float = 0.02,
         dropout: float = 0.2,
         moved_size: int = 0,
+        factor_size: int = 0,
     ) -> None:
         super().__init__()
+        self.features: torch.Tensor
         if not (use_text or use_id):
             raise ValueError("an item needs its text, its id, or both")
         self.token_norm = token_norm
         self.dropout = Dropout(dropout)
-        self.moved_size = moved_size
+        self.moved_size = moved_size if use_text else 0
+        text_size = (feature_size if use_text else 0) + self.moved_size
         self.statistics: dict[str, torch.Tensor] = {}
         """Mean and deviation of the features: what the vector of a new item needs."""
         self.fixed: torch.Tensor | None = None
         """Vectors [num_items, d] of a model that is only served; nothing is computed from features then."""
-        width = feature_size + moved_size
-        # Standardised text features by item, and how far training has moved them; set by the model.
-        self.register_buffer("features", torch.zeros(num_items, width), persistent=False)
-        self.text = nn.Linear(width, hidden_size) if use_text else None
+        # Standardised text features by item, how far training has moved them, and collaborative factors.
+        self.register_buffer("features", torch.zeros(num_items, text_size + factor_size), persistent=False)
+        self.text_size, self.use_text = text_size, use_text
+        self.text = nn.Linear(text_size + factor_size, hidden_size) if text_size + factor_size else None
         self.ids = nn.Embedding(num_items, hidden_size) if use_id else None
         if self.text is not None:
-            nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(feature_size))
+            nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(text_size - self.moved_size + factor_size))
             # The change enters with weights that start at zero, so that the first update changes no vector.
-            nn.init.zeros_(self.text.weight[:, feature_size:])
+            nn.init.zeros_(self.text.weight[:, text_size - self.moved_size : text_size])
             nn.init.zeros_(self.text.bias)
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=id_scale)
+
+    def set_factors(self, factors: torch.Tensor) -> None:
+        """Set the collaborative factors, which stay as they are.
+
+        Args:
+            factors: [num_items, factor_size]; zeros for an item of which nothing is known.
+        """
+        self.features[:, self.text_size :] = factors
 
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
         """Set the text features, centred (otherwise all texts point the same way) and scaled; row 0 remains padding.
@@ -75,7 +87,8 @@ class ItemTable(nn.Module):
         self.statistics = {"feature_mean": features[1:].mean(0), "feature_deviation": _deviation(features)}
         if trained is not None:
             self.statistics |= {"trained_mean": trained[1:].mean(0), "trained_deviation": _deviation(trained)}
-        self.features = self._standardised(features, trained)
+        if self.use_text:
+            self.features[:, : self.text_size] = self._standardised(features, trained)
         self.features[0] = 0.0
 
     def _standardised(self, features: torch.Tensor, trained: torch.Tensor | None) -> torch.Tensor:
@@ -90,7 +103,7 @@ class ItemTable(nn.Module):
         return torch.cat(parts, dim=1)
 
     def vectors_of(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors [n, d], norm 1, of items outside the table, from their text alone; the id part is zero.
+        """Return the vectors [n, d], norm 1, of items outside the table, from their text alone: no id, no factors.
 
         Args:
             features: [n, feature_size] of the plain backbone.
@@ -99,9 +112,10 @@ class ItemTable(nn.Module):
         Raises:
             ValueError: the table does not use text features.
         """
-        if self.text is None:
+        if self.text is None or not self.use_text:
             raise ValueError("the item table has no text features")
-        return F.normalize(self.text(self._standardised(features, trained)), dim=-1)
+        known = self._standardised(features, trained)
+        return F.normalize(self.text(F.pad(known, (0, self.features.shape[1] - self.text_size))), dim=-1)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1."""

@@ -23,10 +23,12 @@ from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.example_losses import example_losses, mean_by_task
+from recbole_recfound.model.factors import collaborative_factors
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.options import (
     NO_ADAPTER,
     NO_BODY,
+    PERMUTED_FACTORS,
     RANDOM_BODY,
     RANDOM_ITEM_TEXT,
     SMALL_READER,
@@ -113,7 +115,10 @@ class RecFound(GeneralRecommender):
             items.id_scale,
             config["dropout"],
             moved_size=width if self.table_route else 0,
+            factor_size=items.factors,
         )
+        if items.factors and dataset is not None and self.parts.data is not None and self.history.uses_item_table:
+            self.item_table.set_factors(self._factors(dataset, items.factors, control == PERMUTED_FACTORS))
         self._freeze_unread()
         self.register_buffer("text_mean", torch.zeros(width), persistent=False)
         self.random_body = control == RANDOM_BODY
@@ -130,6 +135,15 @@ class RecFound(GeneralRecommender):
             self.backbone.requires_grad_(False)
         if self.parts.data is not None and dataset is None:
             self._centre_records()
+
+    def _factors(self, dataset: Dataset, count: int, permuted: bool) -> torch.Tensor:
+        """Return the collaborative factors of the training part; permuted among the items for a control."""
+        rows = dataset.inter_feat
+        users, items = rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy()
+        factors = collaborative_factors(users, items, self.n_items, count, self.seed)
+        if permuted:
+            factors[1:] = factors[1:][torch.randperm(self.n_items - 1, generator=self._generator())]
+        return factors
 
     @torch.no_grad()
     def _centre_records(self) -> None:
@@ -298,7 +312,7 @@ class RecFound(GeneralRecommender):
         """
         if not self.history.uses_item_table:
             return F.normalize(self._encode_table(tokens, ROUTE) - self.text_mean, dim=-1)
-        if self.item_table.text is None or self.random_features:
+        if not self.item_table.use_text or self.random_features:
             raise ConfigError(
                 "item_args, control: this model was trained without item text, so only its own items have vectors"
             )

@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_recfound.data.split.protocol import held_out
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.model.factors import collaborative_factors
 from recbole_recfound.trainer.optimizer import trained_parameters
 from tests.small_model import build_small, perturb
 
@@ -135,8 +136,9 @@ def test_refreshed_items_follow_the_adapter(small_run):
     perturb(small.model, std=0.2)
     small.model.refresh_items()
     changed = (small.model.item_table.features - before).abs().amax(0) > 1e-4
-    plain = small.model.item_table.features.shape[1] - len(small.model.text_mean)
-    assert changed[plain:].all() and not changed[:plain].any()
+    end = small.model.item_table.text_size
+    plain = end - len(small.model.text_mean)
+    assert changed[plain:end].all() and not changed[:plain].any() and not changed[end:].any()
 
 
 def test_random_controls_differ_and_keep_the_texts_centre(small_run):
@@ -251,7 +253,34 @@ def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
     small = build_small(small_run, tower_args={"feature_layers": [2, 30, 40]})
     small.model.refresh_items()
     assert small.model.frozen_layers == [2, 3]
-    assert small.model.item_table.features.shape[1] == 4 * len(small.model.text_mean)
+    assert small.model.item_table.text_size == 4 * len(small.model.text_mean)
+
+
+def test_factors_of_the_training_rows_alone_are_in_the_item_table(small_run, tmp_path):
+    """Other held-out items change no factor; permuted ones are a control; a new item has none."""
+    small = build_small(small_run)
+    small.model.refresh_items()
+    table = small.model.item_table
+    factors = table.features[:, table.text_size :]
+    train = small.splits.train_set.inter_feat
+    users, items = train["user_id"].numpy(), train["item_id"].numpy()
+    expected = collaborative_factors(users, items, small.model.n_items, 64, small.model.seed)
+    torch.testing.assert_close(factors, expected)
+    seen = torch.zeros(small.model.n_items, dtype=torch.bool)
+    seen[torch.from_numpy(items)] = True
+    assert factors[seen].any(1).all() and not factors[~seen].any()
+    permuted = build_small(small_run, control="permuted_factors")
+    permuted.model.refresh_items()
+    others = permuted.model.item_table.features[:, table.text_size :]
+    assert not torch.equal(others, factors) and torch.equal(others.sort(0)[0], factors.sort(0)[0])
+    without = build_small(small_run, item_args={"factors": 0})
+    assert without.model.item_table.features.shape[1] == table.text_size
+    texts = small.model.parts.item_tokens
+    vectors = small.model.vectors_of_texts(texts)
+    table.features[:, table.text_size :] = 0.0
+    if table.ids is not None:
+        torch.nn.init.zeros_(table.ids.weight)
+    torch.testing.assert_close(vectors[1:], small.model.eval().item_vectors()[1:], atol=1e-4, rtol=0)
 
 
 def _with_file(small_run, tmp_path, suffix, text):

@@ -97,8 +97,8 @@ def estimate(config: Config) -> Estimate:
         # Text features of the item table: the plain backbone's, those of chosen layers, and their change by training.
         features = width * (2 + len(towers.feature_layers))
         if mode.uses_item_table:
-            trained += width * (features + width)
-            trained += items * width * ItemOptions.of(config["item_args"], "item_args").use_id
+            table = ItemOptions.of(config["item_args"], "item_args")
+            trained += width * (features + table.factors + width) + items * width * table.use_id
     half = choose_precision(config["precision"], config["device"]) == "bf16"
     batches = BatchOptions.of(config["batch_args"], "batch_args")
     generates = any(TASKS[name].kind == GENERATIVE for name in tasks)

@@ -6,9 +6,17 @@ from typing import Any
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.model.history import history_of
-from recbole_recfound.model.options import NO_ADAPTER, NO_BODY, RANDOM_BODY, RANDOM_ITEM_TEXT, SMALL_READER
+from recbole_recfound.model.options import (
+    NO_ADAPTER,
+    NO_BODY,
+    PERMUTED_FACTORS,
+    RANDOM_BODY,
+    RANDOM_ITEM_TEXT,
+    SMALL_READER,
+)
 
 ADAPTER_OFF = "control: adapter off"
+NO_FACTORS, OTHER_FACTORS = "- collaborative factors", "control: collaborative factors of other items"
 VARIANTS: dict[str, dict[str, Any]] = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
     "- S2Sched (proportional)": {"scheduler": "proportional"},
@@ -19,6 +27,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control: LLM body bypassed": {"control": NO_BODY},
     "control: small transformer instead of the LLM": {"control": SMALL_READER, "tower_args": {"user_layers": None}},
     "control: random item text": {"control": RANDOM_ITEM_TEXT},
+    NO_FACTORS: {"item_args": {"factors": 0}},
+    OTHER_FACTORS: {"control": PERMUTED_FACTORS},
     "control: untrained": {"max_steps": 0},
 }
 IN_ITEM_MODE = {
@@ -27,12 +37,14 @@ IN_ITEM_MODE = {
     "control: random item text",
 }
 """Controls of soft tokens; where histories are read as text they mean nothing."""
+OF_THE_TABLE = {ADAPTER_OFF, NO_FACTORS, OTHER_FACTORS}
+"""Ablations of the item table, for modes that have one."""
 
 
 def variants(config: Config) -> dict[str, dict[str, Any]]:
     """Return the settings that make each row; controls without a meaning in this history mode are left out."""
     mode = history_of(config)
-    without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else {ADAPTER_OFF})
+    without = set() if mode.soft_tokens else IN_ITEM_MODE | (set() if mode.uses_item_table else OF_THE_TABLE)
     for name in VARIANTS:
         if name in without:
             print(f"left out, histories are read as text: {name}", flush=True)
