@@ -49,6 +49,7 @@ setup(
         "export": ["sentence-transformers>=5.7", "onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
+        "qlora": ["bitsandbytes>=0.46"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
         "tune": ["optuna>=4.4"],
         "test": [
@@ -56,6 +57,7 @@ setup(
             "hypothesis>=6.80",
             "setuptools>=70.1",
             "bert-score>=0.3.13",
+            "bitsandbytes>=0.46",
             "faiss-cpu>=1.8",
             "fastapi>=0.115",
             "httpx>=0.27",

@@ -32,14 +32,14 @@ def tiny_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     return fast
 
 
-def write_tiny_backbone(folder: Path, layers: int = 3, seed: int = 0) -> Path:
-    """Save a random Llama of width 32 with its tokenizer."""
+def write_tiny_backbone(folder: Path, layers: int = 3, seed: int = 0, width: int = 32) -> Path:
+    """Save a random Llama with its tokenizer."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,

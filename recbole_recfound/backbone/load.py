@@ -18,6 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
+from recbole_recfound.backbone.quantized import quantization
 from recbole_recfound.errors import BackboneError
 from recbole_recfound.runtime.device import is_gpu
 
@@ -49,15 +50,19 @@ def resolve(name: str) -> str:
     return str(bundled_folder()) if name == BUNDLED else name
 
 
-def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Backbone:
+def load_backbone(
+    name: str, device: torch.device, dtype: torch.dtype = torch.float32, bits: int | None = None
+) -> Backbone:
     """Load a causal LM and its tokenizer and freeze it.
 
     Args:
         name: `smollm2-135m-instruct` (bundled), a hub name, or a local folder.
         device: where the weights go.
         dtype: of the frozen weights; adapters are always float32.
+        bits: of the frozen weights of linear maps, 4 or 8; None: as `dtype` says.
 
     Raises:
+        ConfigError: `bits` needs a package that is missing.
         BackboneError: not installed, not found, not a causal LM, or without decoder layers we can reach.
     """
     source = resolve(name)
@@ -70,9 +75,14 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
             trust_remote_code=False,
             use_safetensors=True,  # a pickle is never opened
             attn_implementation=_attention(device),
+            **(quantization(bits, device, dtype) if bits else {}),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
+    except (ImportError, RuntimeError) as error:  # of bitsandbytes, where it has no code for a device
+        if not bits:
+            raise
+        raise BackboneError(f"backbone_bits: {bits} cannot run on {device}: {_first_line(error)}") from None
     for part, what in (("layers", "decoder layers"), ("embed_tokens", "token embeddings")):
         if not hasattr(model.base_model, part):
             raise BackboneError(
@@ -80,7 +90,9 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype = torch.fl
             )
     # A key-value cache is useless in training and costs memory; generation enables it itself.
     model.config.use_cache = False
-    model.requires_grad_(False).eval().to(device)
+    model.requires_grad_(False).eval()
+    if not bits:
+        model.to(device)  # type: ignore[arg-type]  # its decorator hides what it takes
     return Backbone(model, tokenizer, name, fingerprint(model, tokenizer))
 
 
@@ -124,15 +136,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash everything that decides the tokens and vectors of a text: all weights, the tokenizer and its chat template.
 
-    Weights count as bfloat16, so that the number format of a run makes no other backbone of them.
+    Weights count as bfloat16, so that the number format of a run makes no other backbone of them. Of a quantised model,
+    the weights that stay as they are count, and the number of bits.
 
     Args:
         model: causal LM.
         tokenizer: its tokenizer.
     """
-    digest = hashlib.sha256()
+    digest, parameters = hashlib.sha256(), dict(model.named_parameters())
+    quantized = getattr(model.config, "quantization_config", None)
+    if quantized is not None:
+        digest.update(str(quantized.quantization_method()).encode())
     for key, weight in sorted(model.state_dict().items()):
-        digest.update(f"{key}{tuple(weight.shape)}{weight_sum(weight)}".encode())
+        if quantized is None or (key in parameters and parameters[key].is_floating_point()):
+            digest.update(f"{key}{tuple(weight.shape)}{weight_sum(weight)}".encode())
     for part in _tokenizer_parts(tokenizer):
         digest.update(json.dumps(part, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]

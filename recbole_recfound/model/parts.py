@@ -114,7 +114,8 @@ def backbone_of(config: Any) -> Backbone:
     device = config["device"]
     state = random_state(device)
     bf16 = choose_precision(config["precision"], device) == "bf16"
-    backbone = load_backbone(config["backbone"], device, torch.bfloat16 if bf16 else torch.float32)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    backbone = load_backbone(config["backbone"], device, dtype, config["backbone_bits"])
     set_random_state(state, device)
     return backbone
 
@@ -180,6 +181,9 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
         problems.append(
             "batch_args: cache_chunk: got a number, expected 0 with FSDP: processes make other numbers of passes"
         )
+    if config["backbone_bits"] and (shards() or control == RANDOM_BODY):
+        other = "FSDP divides" if shards() else f"control: {RANDOM_BODY} replaces"
+        problems.append(f"backbone_bits: {other} weights of 16 or 32 bits only")
     if shards() and control == RANDOM_BODY:
         problems.append(f"control: got {control}, which needs whole weights; run it without FSDP")
     return problems

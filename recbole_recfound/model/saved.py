@@ -202,7 +202,7 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
         items = _read_items([json.loads(line) for line in lines], document["item_fields"], settings["ITEM_ID_FIELD"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: a file is missing, damaged, or does not fit the run's settings ({error})") from None
-    loaded = load_backbone(backbone or settings["backbone"], device)
+    loaded = load_backbone(backbone or settings["backbone"], device, bits=settings["backbone_bits"])
     if loaded.fingerprint != document["backbone_fingerprint"]:
         raise ConfigError(
             f"backbone: got {loaded.name} (fingerprint {loaded.fingerprint}), expected the backbone that {folder} was "

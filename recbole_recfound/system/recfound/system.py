@@ -14,6 +14,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.licence import licence_of
+from recbole_recfound.backbone.quantized import check_training
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
@@ -112,6 +113,7 @@ class RecFoundSystem(System):
         mode = history_of(config) if has_data else HISTORIES[RECORDS_MODE]
         if problems := settings_problems(config, mode, has_data and "U2I" in trained):
             raise ConfigError(problems)
+        check_training(config["backbone_bits"], config["device"])
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
     @classmethod
