@@ -50,7 +50,7 @@ setup(
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
         "qlora": ["bitsandbytes>=0.46"],
-        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
+        "serve": ["fastapi>=0.115", "uvicorn>=0.37"],
         "tune": ["optuna>=4.4"],
         "test": [
             "pytest>=8",
@@ -68,8 +68,9 @@ setup(
             "optuna>=4.4",
             "pyarrow>=14",
             "sentence-transformers>=5.7",
-            "uvicorn>=0.30",
+            "uvicorn>=0.37",
         ],
+        "slow": ["playwright>=1.48", "schemathesis>=4.0"],
         "quality": [
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<2.5",

@@ -6,10 +6,16 @@ import argparse
 import ipaddress
 import json
 import os
+import sys
+import threading
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from recbole_recfound.cli.words import Words, load
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, RecFoundError
+from recbole_recfound.runtime.finished import read_results
+from recbole_recfound.runtime.signals import interruptible
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -17,7 +23,10 @@ if TYPE_CHECKING:
 ABOUT = "Serve a run over HTTP: /recommend, /items, /generate, /health, and a page to try it at /."
 ENVIRONMENT = "RECFOUND_SERVE"
 """Words of the command, for worker processes."""
+WORKER = "recbole_recfound.cli.serve:create_worker"
 KEY = "RECFOUND_API_KEY"
+STARTUP_FAILURE = 3
+"""Exit code by which uvicorn knows a worker that cannot start."""
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
@@ -27,36 +36,37 @@ def command(argv: list[str]) -> int:
     Args:
         argv: the words after the verb.
 
-    Returns:
-        0.
-
     Raises:
-        ConfigError: no such run, a wrong option, or missing packages.
+        ConfigError: no such run, a wrong option, a port in use, or missing packages.
         DataError: data or files are missing or damaged.
+        Interrupted: SIGTERM or Ctrl-C, after which requests under way were answered.
     """
     given = _parse(argv)
     try:
-        import uvicorn
+        from recbole_recfound.serving.http import listen
     except ImportError:
         raise ConfigError('serve: needs fastapi and uvicorn: pip install "recbole_recfound[serve]"') from None
-    if not is_local(given.host) and not given.api_key:
-        print(f"note: {given.host} is open to other machines, and without --api_key to everybody on them", flush=True)
-    limits = {"host": given.host, "port": given.port, "log_level": "warning", "timeout_keep_alive": 5}
-    if given.workers == 1:
-        app = create_app(given)
-        print(f"http://{given.host}:{given.port} (operations: /docs)", flush=True)
-        uvicorn.run(app, **limits)
-    else:
-        os.environ[ENVIRONMENT] = json.dumps(argv)
-        print(f"http://{given.host}:{given.port} ({given.workers} workers; operations: /docs)", flush=True)
-        uvicorn.run("recbole_recfound.cli.serve:create_worker", factory=True, workers=given.workers, **limits)
+    read_results(given.run)
+    with interruptible(), listen.bind(given.host, given.port) as listener:
+        if not is_local(given.host) and not given.api_key:
+            print(
+                f"note: {given.host} is open to other machines, and without --api_key to everybody on them", flush=True
+            )
+        app: FastAPI | str = WORKER
+        several = f"{given.workers} workers; " if given.workers > 1 else ""
+        if given.workers == 1:
+            app = create_app(given)
+        else:
+            os.environ[ENVIRONMENT] = json.dumps(argv)
+        print(f"{listen.url_of(listener)} ({several}operations: /docs)", flush=True)
+        listen.serve(app, listener, given.workers)
     return 0
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     words = Words("serve", ABOUT)
     words.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    words.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
+    words.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: 8000)")
     words.add_argument(
         "--api_key", default=os.environ.get(KEY), help=f"key that requests need in X-API-Key (default: ${KEY}, or none)"
     )
@@ -64,8 +74,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     words.add_loading()
     given = words.parse_args(argv)
     problems = []
-    if not 0 < given.port < 65536:
-        problems.append(f"port: got {given.port}, expected 1 to 65535")
+    if not 0 <= given.port < 65536:
+        problems.append(f"port: got {given.port}, expected 0 to 65535")
     if given.workers < 1:
         problems.append(f"workers: got {given.workers}, expected at least 1")
     if given.api_key is not None and not given.api_key.isascii():
@@ -93,7 +103,6 @@ def create_app(given: argparse.Namespace) -> FastAPI:
     Args:
         given: words of the command.
     """
-    from recbole_recfound.runtime.finished import read_results
     from recbole_recfound.serving.baselines import load_baselines
     from recbole_recfound.serving.http.app import create_app
 
@@ -119,4 +128,11 @@ def create_app(given: argparse.Namespace) -> FastAPI:
 
 def create_worker() -> FastAPI:
     """Build the application of one of several workers, from the words of the command."""
-    return create_app(_parse(json.loads(os.environ[ENVIRONMENT])))
+    # Its other lock is a semaphore of the system, which a worker that ends by a signal would leave behind.
+    tqdm.set_lock(threading.RLock())
+    try:
+        return create_app(_parse(json.loads(os.environ[ENVIRONMENT])))
+    except RecFoundError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+        # uvicorn starts a worker again unless it ends so.
+        sys.exit(STARTUP_FAILURE)

@@ -70,7 +70,9 @@ class RecBoleRecommender(Recommender):
         # Neighbours that are users know no new user.
         self._by_row = self.name in OF_HISTORIES and getattr(model, "method", "item") == "item"
         self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
-        self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or isinstance(data, RecFoundDataset)
+        reads_texts = isinstance(data, RecFoundDataset)
+        self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or reads_texts
+        self._reads_last_item = self.reads_histories and not reads_texts
 
     @one_at_a_time
     def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
@@ -96,6 +98,11 @@ class RecBoleRecommender(Recommender):
     def _check_histories(self) -> None:
         if not (self.reads_histories or self._by_row):
             raise ConfigError(f"history: {self.name} reads no histories but users by their ids: give user=TOKEN")
+
+    def _check_rows(self, rows: Rows) -> None:
+        # RecBole's sequential models read the place of the last item; an empty history has none.
+        if self._reads_last_item and any(not len(history) for history in rows.histories):
+            raise ConfigError(f"history: {self.name} reads no empty history: give at least one item")
 
     def _user_id(self, user: str) -> int | None:
         return self.known.users.get(user)

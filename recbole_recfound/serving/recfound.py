@@ -24,6 +24,7 @@ from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
+from recbole_recfound.serving.best import best_of
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -90,8 +91,9 @@ class RecFoundRecommender(Recommender):
         if self.masks_history:
             for row, history in enumerate(rows.histories):
                 scores[row, torch.isin(ids[row], torch.from_numpy(history))] = -torch.inf
-        best = scores.topk(k, dim=1)
-        return best.values, ids.gather(1, best.indices)
+        ids, order = ids.sort(dim=1)
+        values, places = best_of(scores.gather(1, order), k)
+        return values, ids.gather(1, places)
 
     def _approximate(self) -> ApproximateIndex:
         """Return the index of all item vectors, built on first use and after items were added."""

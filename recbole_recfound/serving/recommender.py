@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.serving.best import best_of
 from recbole_recfound.serving.evaluate import Evaluation
 
 Recommendation = tuple[str, str, float]
@@ -206,6 +207,9 @@ class Recommender(ABC):
     def _check_histories(self) -> None:
         """Raise where the model reads users by their ids, so that a history says nothing to it."""
 
+    def _check_rows(self, rows: Rows) -> None:
+        """Raise where the model cannot read a history, such as an empty one."""
+
     def _text_scores(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the scores of all items for free texts, float32 [B, num_items].
 
@@ -227,8 +231,7 @@ class Recommender(ABC):
         if self.masks_history:
             for row, history in enumerate(rows.histories):
                 scores[row, torch.from_numpy(history)] = -torch.inf
-        best = scores.topk(k, dim=1)
-        return best.values, best.indices
+        return best_of(scores, k)
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
@@ -370,7 +373,7 @@ class Recommender(ABC):
 
     def _of_texts(self, texts: Sequence[str], k: int, allowed: torch.Tensor) -> list[list[Recommendation]]:
         scores = self._text_scores(texts).float().cpu().masked_fill(~allowed, -torch.inf)
-        return self._named(*scores.topk(k, dim=1))
+        return self._named(*best_of(scores, k))
 
     def _of_rows(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> list[list[Recommendation]]:
         size = max(1, SCORES // len(self.tokens))
@@ -422,12 +425,15 @@ class Recommender(ABC):
     def _rows(self, given: Iterable[Any], by_user: bool) -> Rows:
         if by_user:
             users = np.array([self._known_user(user) for user in self._list(self.user_field, given)], dtype=np.int64)
-            return Rows([self._history_of(user) for user in users.tolist()], users)
-        self._check_histories()
-        histories = [self._items(history, allow_empty=True) for history in given]
-        if not histories:
-            raise ConfigError(f"{self.item_field}: got no history, expected one per row")
-        return Rows(histories, np.zeros(len(histories), dtype=np.int64))
+            rows = Rows([self._history_of(user) for user in users.tolist()], users)
+        else:
+            self._check_histories()
+            histories = [self._items(history, allow_empty=True) for history in given]
+            if not histories:
+                raise ConfigError(f"{self.item_field}: got no history, expected one per row")
+            rows = Rows(histories, np.zeros(len(histories), dtype=np.int64))
+        self._check_rows(rows)
+        return rows
 
     def _known_user(self, user: str) -> int:
         user_id = self._user_id(user) if isinstance(user, str) else None

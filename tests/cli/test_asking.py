@@ -23,6 +23,7 @@ def run(tmp_path_factory, tiny_path, tiny_backbone):
             "show_progress": False,
             "use_gpu": False,
             "time_budget": 0,
+            "precision": "float32",
             "max_steps": 1,
             "tasks": ["U2I", "SR"],
             "task_test_examples": 4,

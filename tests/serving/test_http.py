@@ -190,6 +190,17 @@ def test_requests_that_wait_together_are_one_pass():
     assert isinstance(found[2], ConfigError) and found[3][0][0] == "c"
 
 
+def test_only_the_request_that_breaks_a_pass_fails():
+    class Breaks(Slow):
+        def recommend_each(self, requests):
+            self.gate.wait(10)
+            return [1 / 0 if asked.user == "bad" else [(asked.user, "", 0.0)] for asked in requests]
+
+    found = _ask(Breaks(), ["a", "b", "bad", "c"])
+    assert [one[0][0] for one in found if not isinstance(one, Exception)] == ["a", "b", "c"]
+    assert isinstance(found[2], ZeroDivisionError)
+
+
 def test_a_full_queue_refuses():
     found = _ask(Slow(), ["a", "b", "c", "d"], waiting=2)
     assert [type(one) for one in found] == [list, list, list, QueueFull]

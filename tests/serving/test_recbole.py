@@ -12,6 +12,7 @@ import torch
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.baselines import load_baselines
+from recbole_recfound.serving.recommender import Request
 
 BASELINES = ("Pop", "ItemKNN", "EASE", "BPR", "SASRec")
 
@@ -56,6 +57,11 @@ def test_histories_are_answered_by_those_that_can_read_them(run):
         assert found[name].recommend(user=user) == found[name].recommend(history)
     with pytest.raises(ConfigError, match="BPR reads no histories but users by their ids"):
         found["BPR"].recommend(items[:3])
+    with pytest.raises(ConfigError, match="SASRec reads no empty history"):
+        found["SASRec"].recommend([])
+    answers = found["SASRec"].recommend_each([Request(history=[]), Request(history=items[:3])])
+    assert isinstance(answers[0], ConfigError) and len(answers[1]) == 10
+    assert len(found["EASE"].recommend([])) == 10
     assert len(found["BPR"].recommend(user="1", k=3)) == 3
     with pytest.raises(ConfigError, match="BPR has no kernels"):
         found["BPR"].recommend(user="1", domains="F")

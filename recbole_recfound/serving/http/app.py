@@ -120,7 +120,8 @@ def create_app(
 
     @app.get("/items", dependencies=guarded, summary="Items whose text holds all words of a query")
     async def search(
-        query: Annotated[str, Query(max_length=LONGEST_TEXT)] = "", limit: Annotated[int, Query(ge=1, le=100)] = 20
+        query: Annotated[str, Query(max_length=LONGEST_TEXT, description="words of the text, or the token")] = "",
+        limit: Annotated[int, Query(ge=1, le=100, description="most items")] = 20,
     ) -> SearchAnswer:
         words = query.casefold().split()
         found = [

@@ -118,11 +118,11 @@ def _parts(waiting: list[_Waiting]) -> list[list[_Waiting]]:
 
 
 def _answers(part: list[_Waiting]) -> list[Any]:
-    """Run the model; an error of one pass is the answer of all its requests."""
+    """Run the model; where a pass fails, its requests are answered one by one, so that only the wrong one fails."""
     try:
         first = part[0]
         if first.of is None:
             return [first.asked()]  # type: ignore[operator]
         return list(first.of.recommend_each([one.asked for one in part]))  # type: ignore[misc]
     except Exception as error:
-        return [error] * len(part)
+        return [error] if len(part) == 1 else [_answers([one])[0] for one in part]

@@ -61,13 +61,13 @@ def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
             body = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
             name = body.get("$ref", "").rpartition("/")[2]
             fields = schema["components"]["schemas"].get(name, {}).get("properties", {})
+            parameters = {parameter["name"]: parameter for parameter in one.get("parameters", [])}
             found.append(
                 {
                     "path": path,
                     "method": method.upper(),
                     "summary": one.get("summary", ""),
-                    "parameters": [parameter["name"] for parameter in one.get("parameters", [])],
-                    "fields": {field: about.get("description", "") for field, about in fields.items()},
+                    "fields": {field: about.get("description", "") for field, about in (parameters | fields).items()},
                 }
             )
     return found
