@@ -204,7 +204,9 @@ def test_new_items_are_recommended_at_once(small_run, mode):
 
 
 def test_text_vectors_of_known_items_are_theirs_where_text_is_all(small_run):
-    run = run_recfound("RecFound", "tiny", config_dict=small_run | {"item_args": {"use_id": False, "factors": 0}, "max_steps": 4})
+    run = run_recfound(
+        "RecFound", "tiny", config_dict=small_run | {"item_args": {"use_id": False, "factors": 0}, "max_steps": 4}
+    )
     loaded = load_recfound(run["run_dir"])
     indices = loaded.saved.items.item_ids.index_of_id[1:6]
     texts = [loaded.catalogue.sentence_of(index) for index in indices]
