@@ -78,7 +78,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         problems.append(f"port: got {given.port}, expected 0 to 65535")
     if given.workers < 1:
         problems.append(f"workers: got {given.workers}, expected at least 1")
-    if given.api_key is not None and not given.api_key.isascii():
+    if given.api_key == "":
+        problems.append("api_key: got an empty key, expected characters, or no option for a server without a key")
+    elif given.api_key is not None and not given.api_key.isascii():
         problems.append("api_key: expected ASCII characters, as headers have")
     if problems:
         raise ConfigError(problems)

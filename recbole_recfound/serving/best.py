@@ -15,11 +15,13 @@ def best_of(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         scores: float32 [B, n]; -inf for those that are left out, whose order is not defined.
         k: at most n.
     """
-    best = scores.topk(k, dim=1)
-    values, places = best.values, best.indices
+    values, places = scores.topk(k, dim=1)
+    if not k:  # every candidate was excluded
+        return values, places
     last = values[:, -1:]
-    split = (((scores == last).sum(1) > (values == last).sum(1)) & (last > -torch.inf).squeeze(1)).nonzero().flatten()
-    if len(split):  # some that equal the last one were not chosen
+    cut = (scores == last).sum(1) > (values == last).sum(1)  # some that equal the last one were not chosen
+    split = (cut & (last[:, 0] > -torch.inf)).nonzero().flatten()
+    if len(split):
         places[split] = scores[split].sort(dim=1, descending=True, stable=True).indices[:, :k]
     places = places.sort(dim=1).values
     order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)

@@ -6,7 +6,7 @@ import torch
 from recbole_recfound.serving.best import best_of
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 40])
+@pytest.mark.parametrize("k", [0, 1, 3, 10, 40])
 def test_the_best_are_those_of_a_stable_sort(k):
     torch.manual_seed(0)
     scores = torch.randint(0, 6, (50, 40)).float()  # many are equal

@@ -58,6 +58,12 @@ def test_an_added_item_is_found_and_recommended(client, loaded):
     assert health["items"] == len(loaded.tokens) - 1 and health["columns"] == loaded.item_columns
 
 
+@pytest.mark.parametrize("parameters", [{"words": "x"}, {"query": "x", "limit": 0}, {"limit": "many"}])
+def test_wrong_parameters_of_a_search(client, parameters):
+    answer = client.get("/items", params=parameters)
+    assert answer.status_code == 422 and list(parameters)[-1] in answer.json()["error"]
+
+
 def test_answers_of_closed_tasks(client, loaded):
     items = list(loaded.item_ids)
     body = {"task": "SR", "fields": {"history": items[:3], "candidates": items[4:7]}}
@@ -91,6 +97,12 @@ def test_wrong_requests_get_one_clear_line(client, path, body, status, said):
     answer = client.post(path, json=body)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+def test_nothing_is_left_of_candidates_that_are_excluded(client, loaded):
+    items = list(loaded.item_ids)[:2]
+    answer = client.post("/recommend", json={"history": [], "candidates": items, "exclude": items})
+    assert answer.status_code == 200 and answer.json() == {"items": []}
 
 
 def test_more_candidates_than_letters(client, loaded):

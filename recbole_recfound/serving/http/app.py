@@ -23,7 +23,6 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.serving import recommender as asking
 from recbole_recfound.serving.http.batching import Batcher, QueueFull
 from recbole_recfound.serving.http.messages import (
-    LONGEST_TEXT,
     AddAnswer,
     AddRequest,
     GenerateAnswer,
@@ -34,6 +33,7 @@ from recbole_recfound.serving.http.messages import (
     RecommendAnswer,
     RecommendRequest,
     SearchAnswer,
+    SearchRequest,
 )
 from recbole_recfound.serving.http.pages import add_pages
 from recbole_recfound.serving.recommender import Recommender
@@ -119,17 +119,14 @@ def create_app(
         return RecommendAnswer(items=[Item(item=token, text=text, score=score) for token, text, score in found])
 
     @app.get("/items", dependencies=guarded, summary="Items whose text holds all words of a query")
-    async def search(
-        query: Annotated[str, Query(max_length=LONGEST_TEXT, description="words of the text, or the token")] = "",
-        limit: Annotated[int, Query(ge=1, le=100, description="most items")] = 20,
-    ) -> SearchAnswer:
-        words = query.casefold().split()
+    async def search(asked: Annotated[SearchRequest, Query()]) -> SearchAnswer:
+        words = asked.query.casefold().split()
         found = [
             {"item": token, "text": text}
             for token, text, folded in titles
-            if token == query or all(word in folded for word in words)
+            if token == asked.query or all(word in folded for word in words)
         ]
-        return SearchAnswer(items=found[:limit])
+        return SearchAnswer(items=found[: asked.limit])
 
     @app.post("/items", dependencies=guarded, summary="Add items, which can be recommended at once")
     async def add(body: AddRequest) -> AddAnswer:

@@ -81,6 +81,14 @@ class GenerateAnswer(Message):
     answer: str
 
 
+class SearchRequest(Message):
+    """Words to look for, as parameters of the address."""
+
+    # Servers and browsers limit the length of an address.
+    query: Annotated[str, Field(max_length=LONGEST_TOKEN)] = Field("", description="words of the text, or the token")
+    limit: Annotated[int, Field(ge=1, le=100)] = Field(20, description="most items")
+
+
 class SearchAnswer(Message):
     """Items whose text holds all words of a query."""
 
