@@ -17,6 +17,8 @@ from fastapi.testclient import TestClient
 
 from recbole_recfound.serving.http import listen
 
+LOCAL = "http://127.0.0.1"
+
 
 @pytest.fixture(scope="module")
 def run(tiny_path, tmp_path_factory):
@@ -108,7 +110,7 @@ def test_the_key(run, served, capsys, monkeypatch, given):
     monkeypatch.setenv("RECFOUND_API_KEY", "secret" if given == "environment" else "other")
     options = ["--api_key", "secret"] if given == "option" else []
     assert main(["serve", run, "--port", "0", *options]) == 143
-    with TestClient(served[0][0]) as client:
+    with TestClient(served[0][0], base_url=LOCAL) as client:
         for key, status in (("secret", 200), ("other", 401), ("", 401)):
             answer = client.post("/recommend", json={"user": "1", "k": 2}, headers={"X-API-Key": key})
             assert answer.status_code == status
@@ -121,7 +123,7 @@ def test_workers_get_the_words_of_the_command(run, served, capsys, monkeypatch):
     ((app, _, workers),) = served
     assert (app, workers) == (serve.WORKER, 2)
     assert "(2 workers; operations: /docs)" in capsys.readouterr().out
-    with TestClient(serve.create_worker()) as client:
+    with TestClient(serve.create_worker(), base_url=LOCAL) as client:
         assert client.get("/health").json()["model"] == "Pop"
         answer = client.post("/items", json={"items": [{"item_id": "new"}]})
         assert answer.status_code == 400 and "--workers 1" in answer.json()["error"]
