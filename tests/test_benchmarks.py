@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import generation, iak, matching, tmole
+from benchmarks import generation, iak, matching, serving, tmole
 from recbole_recfound.errors import DataError
 
 
@@ -57,6 +57,7 @@ SMALL = {
         {"constrained_over_free", "batched_over_single", "large_over_small_mask"},
     ),
     iak: (["--rows=8", "--domains=3", "--items=50", "--length=5", "--repeats=1"], {"bank_over_base", "bank_over_loop"}),
+    serving: (["--quick"], {"faiss_over_exact", "recall", "batched_over_single", "clients_over_one"}),
 }
 
 
