@@ -1,6 +1,6 @@
 # make run        train RecFound on ml-100k, compare it with RecBole's models      (DATASET=... DATA_PATH=... for your own data)
 # make test       the test suite
-# make test-slow  tests that take minutes: processes that are killed
+# make test-slow  tests that take minutes: processes that are killed, a server under load and in a browser
 # make quality    ruff, formatting, mypy and the order of the rooms (import-linter)
 # make docs       the documentation as HTML in site/
 # make compare    the long table: more baselines and every ablation
@@ -30,8 +30,12 @@ run: install
 test: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
 
-test-slow: install
+test-slow: $(VENV)/.slow
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/slow $(ARGS)
+
+$(VENV)/.slow: $(VENV)/$(STAMP)
+	$(VENV)/bin/python -m pip install -e ".[slow]"
+	@touch $@
 
 quality: $(VENV)/.quality
 	$(VENV)/bin/ruff check

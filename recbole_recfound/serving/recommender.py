@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -372,18 +372,26 @@ class Recommender(ABC):
         return allowed
 
     def _of_texts(self, texts: Sequence[str], k: int, allowed: torch.Tensor) -> list[list[Recommendation]]:
-        scores = self._text_scores(texts).float().cpu().masked_fill(~allowed, -torch.inf)
-        return self._named(*best_of(scores, k))
+        found: list[list[Recommendation]] = []
+        for part in self._parts(len(texts)):
+            mask = allowed if len(allowed) == 1 else allowed[part]
+            scores = self._text_scores(texts[part]).float().cpu().masked_fill(~mask, -torch.inf)
+            found += self._named(*best_of(scores, k))
+        return found
 
     def _of_rows(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> list[list[Recommendation]]:
-        size = max(1, SCORES // len(self.tokens))
         found: list[list[Recommendation]] = []
-        for start in range(0, len(rows), size):
-            # Open at the end, so that a list of domains that is too long is noticed.
-            part = slice(start, start + size if start + size < len(rows) else None)
+        for part in self._parts(len(rows)):
             mask = allowed if len(allowed) == 1 else allowed[part]
             found += self._named(*self._best(rows.take(part), k, mask, _part_of(domains, part)))
         return found
+
+    def _parts(self, rows: int) -> Iterator[slice]:
+        """Divide rows so that their scores of all items take bounded memory."""
+        size = max(1, SCORES // len(self.tokens))
+        for start in range(0, rows, size):
+            # Open at the end, so that a list of domains that is too long is noticed.
+            yield slice(start, start + size if start + size < rows else None)
 
     def _named(self, scores: torch.Tensor, items: torch.Tensor) -> list[list[Recommendation]]:
         """Return tokens, texts and scores of item ids [B, k]."""

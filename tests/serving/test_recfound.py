@@ -253,6 +253,17 @@ def test_parts_of_a_large_request_are_answered_alike(loaded, monkeypatch):
     assert [[token for token, *_ in row] for row in found] == [[token for token, *_ in row] for row in expected]
 
 
+def test_texts_are_scored_in_parts_too(loaded, monkeypatch):
+    texts = [f"a film about {word}" for word in ("fish", "space", "war", "love", "dogs", "crime", "music")]
+    expected = loaded.recommend_batch(queries=texts, k=3)
+    sizes, scores = [], loaded._text_scores
+    monkeypatch.setattr(loaded, "_text_scores", lambda some: sizes.append(len(some)) or scores(some))
+    monkeypatch.setattr("recbole_recfound.serving.recommender.SCORES", 3 * len(loaded.tokens))
+    found = loaded.recommend_batch(queries=texts, k=3)
+    assert sizes == [3, 3, 1]
+    assert [[token for token, *_ in row] for row in found] == [[token for token, *_ in row] for row in expected]
+
+
 def test_requests_with_limits_of_their_own_are_answered_together(loaded):
     items, users = list(loaded.item_ids), loaded.known_users()
     requests = [
