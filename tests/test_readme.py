@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PROGRAM = r"(?:python run_recfound\.py|recfound (?:run|compare|seeds))"
 COMMAND = re.compile(rf"^{PROGRAM} (--.*)$", re.M)
 SPAN = re.compile(rf"(?:{PROGRAM} )?(--\w.*)$")
-OF_A_VERB = ("seeds", "list_layers", "dry_run", "config_files", "help", "dataset")
+OF_A_VERB = ("seeds", "list_layers", "dry_run", "config_files", "help", "dataset", "api_key", "quick")
 """Words that the command line reads itself."""
 
 PLACEHOLDER = re.compile(r"\.\.\.|\b(?:N|FOLDER|RUN|NAME)\b|--key")
