@@ -57,7 +57,6 @@ setup(
             "hypothesis>=6.80",
             "setuptools>=70.1",
             "bert-score>=0.3.13",
-            "bitsandbytes>=0.46",
             "faiss-cpu>=1.8",
             "fastapi>=0.115",
             "httpx>=0.27",
