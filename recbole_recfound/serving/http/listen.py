@@ -14,8 +14,8 @@ from recbole_recfound.runtime.signals import Interrupted
 
 GRACE = 30
 """Seconds in which requests under way are answered after a signal; a client that sends its body slowly has no more."""
-STARTING = 60
-"""Seconds without a sign of life after which a worker is replaced: Python and its libraries start in this time."""
+SIGN_OF_LIFE = 15
+"""Seconds without an answer after which a worker is replaced; uvicorn's 5 are few while libraries are loaded."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -75,7 +75,7 @@ def serve(app: ASGIApp | str, listener: socket.socket, workers: int = 1) -> None
         workers=workers,
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
-        timeout_worker_healthcheck=STARTING,
+        timeout_worker_healthcheck=SIGN_OF_LIFE,
     )
     if workers == 1:
         Server(config).run(sockets=[listener])  # sends the signal again when it has ended
