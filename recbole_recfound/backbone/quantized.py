@@ -39,9 +39,9 @@ def check_training(bits: int | None, device: torch.device) -> None:
     Raises:
         ConfigError: 4 bits on a CPU, where an evaluation repacks the weights for inference.
     """
-    check_bits(bits)
     if bits == 4 and not is_gpu(device):
         raise ConfigError("backbone_bits: 4 cannot be trained on a CPU, where bitsandbytes gives no gradients: 8 can")
+    check_bits(bits)
 
 
 def quantization(bits: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

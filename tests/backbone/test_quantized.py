@@ -16,8 +16,8 @@ from tests.tiny_backbone import write_tiny_backbone
 
 def test_without_the_package_it_is_refused_before_anything_is_loaded(tiny_backbone, monkeypatch, small_run):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="backbone_bits: 4 needs the package bitsandbytes: pip install"):
-        run_recfound("RecFound", "tiny", config_dict=small_run | {"backbone_bits": 4})
+    with pytest.raises(ConfigError, match="backbone_bits: 8 needs the package bitsandbytes: pip install"):
+        run_recfound("RecFound", "tiny", config_dict=small_run | {"backbone_bits": 8})
 
 
 @pytest.mark.parametrize(
