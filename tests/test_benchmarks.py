@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import generation, iak, matching, serving, tmole
+from benchmarks import generation, iak, matching, padding, serving, tmole
 from recbole_recfound.errors import DataError
 
 
@@ -68,3 +68,12 @@ def test_a_benchmark_measures_what_it_names(benchmark, tmp_path):
     assert benchmark.main([*options, "--json", str(tmp_path / "found.json")]) in (0, 1)
     told = json.loads((tmp_path / "found.json").read_text())
     assert names <= told["ratios"].keys() and all(0 < ratio < float("inf") for ratio in told["ratios"].values())
+
+
+def test_the_llm_computes_few_rows_without_an_item(tiny_backbone, tmp_path):
+    """Counted, not timed: the sequences of a step fill the rows that the LLM reads."""
+    options = ["--quick", "--backbone", str(tiny_backbone), "--json", str(tmp_path / "found.json")]
+    assert padding.main(options) in (0, 1)
+    ratios = json.loads((tmp_path / "found.json").read_text())["ratios"]
+    assert 1.0 <= ratios["rows_over_tokens of ml-100k"] <= padding.MARKS["rows_over_tokens"]
+    assert ratios["step_over_frozen_layers of ml-100k"] > 0

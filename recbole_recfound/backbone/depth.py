@@ -69,6 +69,7 @@ def decode(
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     causal: bool = True,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run a decoder over input vectors.
 
@@ -77,12 +78,20 @@ def decode(
         inputs_embeds: [B, T, d].
         attention_mask: [B, T], 1 for real positions; None when nothing is padded.
         causal: False lets every position see the whole row (embedding prompts).
+        positions: [B, T] of packed rows (`Packing.positions`): each time they start again a new sequence begins, which
+            sees nothing of the others. Without `attention_mask`.
 
     Returns:
         Hidden states [B, T, d] of the last layer run.
     """
+    # transformers reads sequences off the positions only where there is neither a mask nor a cache.
     output = decoder(
-        inputs_embeds=inputs_embeds, attention_mask=attention_mask, is_causal=causal, use_cache=False, return_dict=True
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        position_ids=positions,
+        is_causal=causal,
+        use_cache=False,
+        return_dict=True,
     )
     return output.last_hidden_state
 

@@ -23,7 +23,7 @@ def next_item_loss(
     """Compute the cross-entropy over the catalogue at every position that has a target.
 
     Args:
-        states: [B, L, d] user vectors, normalised.
+        states: [N, d] user vectors, normalised, of the N positions that have a target, row by row.
         targets: [B, L] item ids, 0 = none.
         items: [num_items, d] item vectors, normalised; row 0 is padding.
         temperature: of the softmax.
@@ -51,7 +51,7 @@ def next_item_loss(
         columns = None
         items, place = items[1:], chosen - 1
     # The temperature divides the states, which are fewer than the logits.
-    logits = (states[wanted] / temperature) @ items.T
+    logits = (states / temperature) @ items.T
     if past is not None:
         logits = logits.masked_fill(_seen(past, targets, wanted, columns, len(items)), CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")

@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
+from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
 from recbole_recfound.data.batches import BatchOptions
@@ -232,10 +233,11 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
 
     Raises:
         TrainingError: the adapter has no effect.
-        BackboneError: attention stays causal.
+        BackboneError: attention stays causal, or packed histories see each other.
     """
     decoder = decoder_of(adapted.get_base_model())
     ids = torch.arange(8, device=device).unsqueeze(0)
     with without_adapter(adapted):
         check_bidirectional(decoder, ids)
+        check_packing(decoder, ids)
     check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))

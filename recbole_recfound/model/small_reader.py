@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from recbole_recfound.backbone.packing import same_sequence
+
 WIDTH, LAYERS, HEADS = 128, 2, 4
 
 
@@ -23,16 +25,17 @@ class SmallReader(nn.Module):
         self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
         self.widen = nn.Linear(WIDTH, width)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Read histories.
 
         Args:
-            states: [B, L, width] soft tokens, padding on the right.
+            states: [R, W, width] soft tokens in packed rows.
+            positions: [R, W] of the packing.
 
         Returns:
-            [B, L, width]; position l has seen 0 to l.
+            [R, W, width]; each place has seen the earlier ones of its history.
         """
-        length = states.shape[1]
-        mask = nn.Transformer.generate_square_subsequent_mask(length, device=states.device, dtype=states.dtype)
-        narrow = self.narrow(states) + self.positions.weight[:length]
-        return self.widen(self.layers(narrow, mask=mask, is_causal=True))
+        hidden = ~same_sequence(positions).repeat_interleave(HEADS, dim=0)
+        # The free end of a row may lie beyond the longest history.
+        narrow = self.narrow(states) + self.positions(positions.clamp(max=self.positions.num_embeddings - 1))
+        return self.widen(self.layers(narrow, mask=hidden))

@@ -1,4 +1,4 @@
-"""The user tower: histories to vectors by the LLM's layers under the route of U2I, one state per position."""
+"""The user tower: histories to vectors by the LLM's layers under the route of U2I, in packed rows."""
 
 import torch
 from peft import PeftModel
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from recbole_recfound.adapter import routing
 from recbole_recfound.adapter.tmole.dropout import Dropout
 from recbole_recfound.backbone import Decoder, decode, decoder_of, first_layers, full_precision
+from recbole_recfound.backbone.packing import Packing
 from recbole_recfound.model.small_reader import SmallReader
 
 ROUTE = "U2I"
@@ -36,41 +37,48 @@ class UserTower(nn.Module):
         self.norm = nn.RMSNorm(width)
         self.project = nn.Linear(width, width)
 
-    def over_items(self, soft_tokens: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    def over_items(self, soft_tokens: torch.Tensor, items: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Encode histories of soft tokens (`item` mode).
 
         Args:
             soft_tokens: [num_items, d].
-            items: [B, L] item ids, padding 0 on the right (causal attention never looks there).
+            items: [B, L] item ids, padding 0 on the right. A row of padding reads one padding item.
+            wanted: [B, L] bool, positions whose states are returned.
 
         Returns:
-            [B, L, d], normalised; position l has seen items 0 to l.
+            [N, d], normalised, row by row; position l has seen items 0 to l of its row.
         """
         adapted, decoder = self._backbone[0]
-        states = self.dropout(soft_tokens[items])
+        packing = Packing.of((items > 0).sum(1).clamp(min=1))
+        states = self.dropout(soft_tokens[packing.pack(items)])
         if decoder is not None:
             with routing(adapted, ROUTE):
-                states = decode(decoder, states.to(decoder.dtype))
+                states = decode(decoder, states.to(decoder.dtype), positions=packing.positions)
         elif self.small is not None:
-            states = self.small(states)
-        return self._finish(states)
+            states = self.small(states, packing.positions)
+        return self._finish(states.flatten(0, 1)[packing.places(items.shape[1])[wanted]])
 
-    def over_text(self, token_ids: torch.Tensor, token_mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    def over_text(
+        self, token_ids: torch.Tensor, token_mask: torch.Tensor, ends: torch.Tensor, wanted: torch.Tensor
+    ) -> torch.Tensor:
         """Encode histories as text; the state at the end of each title is returned (`positions` mode).
 
         Args:
-            token_ids: [B, T].
+            token_ids: [B, T], padding on the right.
             token_mask: [B, T].
             ends: [B, L] position of each title's last token.
+            wanted: [B, L] bool, titles whose states are returned.
 
         Returns:
-            [B, L, d], normalised.
+            [N, d], normalised, row by row.
         """
         adapted, decoder = self._backbone[0]
         assert decoder is not None, "text needs layers"
+        packing = Packing.of(token_mask.sum(1).clamp(min=1))
         with routing(adapted, ROUTE):
-            states = decode(decoder, decoder.embed_tokens(token_ids), token_mask)
-        return self._finish(states.gather(1, ends.unsqueeze(-1).expand(-1, -1, states.shape[-1])))
+            tokens = decoder.embed_tokens(packing.pack(token_ids))
+            states = decode(decoder, tokens, positions=packing.positions)
+        return self._finish(states.flatten(0, 1)[packing.places(token_ids.shape[1]).gather(1, ends)[wanted]])
 
     def _finish(self, states: torch.Tensor) -> torch.Tensor:
         states = self.dropout(self.norm(states.float()))

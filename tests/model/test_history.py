@@ -27,7 +27,7 @@ class MeanOfSoftTokens(SequenceHistory):
         return self.source.sequences(tasks, rows)
 
     def states(self, model, soft_tokens, part):
-        return self._mean(model, soft_tokens, part.items)
+        return self._mean(model, soft_tokens, part.items)[part.targets > 0]
 
     def user_vectors(self, model, items, lengths):
         rows = torch.arange(len(items))

@@ -37,16 +37,18 @@ PAST = torch.tensor([[6, 3, 0, 5], [0, 0, 0, 0], [1, 7, 7, 2]])
 def test_next_item_over_the_whole_catalogue():
     states, items = _unit(3, 4, 6), _unit(8, 6)
     assert_equal(
-        next_item_loss(states, TARGETS, items, 0.1), next_item_rows(states, TARGETS, items, 0.1), [states, items]
+        next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1),
+        next_item_rows(states, TARGETS, items, 0.1),
+        [states, items],
     )
-    assert next_item_loss(states, TARGETS, items, 0.1)[1] == 0
+    assert next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1)[1] == 0
 
 
 def test_what_was_read_is_no_candidate():
     states, items = _unit(3, 4, 6), _unit(8, 6)
-    ours = next_item_loss(states, TARGETS, items, 0.1, past=PAST)
+    ours = next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1, past=PAST)
     assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, past=PAST), [states, items])
-    assert (ours < next_item_loss(states, TARGETS, items, 0.1)).tolist() == [True, False, True]
+    assert (ours < next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1)).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("parts", [[3], [1, 2], [1, 1, 1]])
@@ -54,7 +56,10 @@ def test_every_position_weighs_alike_however_a_batch_is_cut(parts):
     states, items = _unit(3, 4, 6), _unit(8, 6)
     cut = [part.split(parts) for part in (states, TARGETS)]
     ours = torch.cat(
-        [next_item_loss(rows, wanted, items, 0.1, targets_per_row=2.5) for rows, wanted in zip(*cut, strict=True)]
+        [
+            next_item_loss(rows[wanted > 0], wanted, items, 0.1, targets_per_row=2.5)
+            for rows, wanted in zip(*cut, strict=True)
+        ]
     )
     assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, targets_per_row=2.5), [states, items])
 
@@ -64,7 +69,7 @@ def test_every_position_weighs_alike_however_a_batch_is_cut(parts):
 def test_next_item_over_a_sample(seed, past):
     states, items = _unit(3, 4, 6), _unit(40, 6)
     torch.manual_seed(seed)
-    ours = next_item_loss(states, TARGETS, items, 0.1, sampled=6, past=past)
+    ours = next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1, sampled=6, past=past)
     torch.manual_seed(seed)
     drawn = torch.randint(1, 40, (6,)).tolist()
     columns = sorted({*drawn, *TARGETS[TARGETS > 0].tolist()})
@@ -76,14 +81,14 @@ def test_a_sample_never_holds_padding():
     with torch.no_grad():
         items[0] = states[0, 0] * 1000
     for _ in range(20):
-        assert next_item_loss(states, torch.tensor([[2]]), items, 1.0, sampled=50).item() < 5
+        assert next_item_loss(states[:, 0], torch.tensor([[2]]), items, 1.0, sampled=50).item() < 5
 
 
 def test_padding_is_no_candidate():
     states, items = _unit(1, 1, 6), _unit(4, 6)
     with torch.no_grad():
         items[0] = states[0, 0] * 1000
-    assert next_item_loss(states, torch.tensor([[2]]), items, 1.0).item() < 5
+    assert next_item_loss(states[:, 0], torch.tensor([[2]]), items, 1.0).item() < 5
 
 
 def test_info_nce():

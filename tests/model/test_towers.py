@@ -67,33 +67,75 @@ def test_prompts_see_the_whole_row(backbone):
 def test_user_tower_is_causal_and_padding_is_harmless(adapted, depth, small):
     tower = UserTower(adapted, depth, small=SmallReader(32, 6, 0.2) if small else None).eval()
     tokens = torch.randn(20, 32)
-    items = torch.tensor([[3, 4, 5, 6, 7]])
-    states = tower.over_items(tokens, items)
-    torch.testing.assert_close(states.norm(dim=-1), torch.ones(1, 5))
-    later = tower.over_items(tokens, torch.tensor([[3, 4, 5, 9, 10]]))
-    torch.testing.assert_close(later[:, :3], states[:, :3])
-    assert not torch.allclose(later[:, 3:], states[:, 3:], atol=1e-3)
-    another_past = tower.over_items(tokens, torch.tensor([[9, 4, 5, 6, 7]]))
-    assert torch.allclose(another_past[:, 4], states[:, 4], atol=1e-6) == (depth == 0 and not small), (
+
+    def read(*rows):
+        items = torch.tensor(rows)
+        return tower.over_items(tokens, items, items > 0)
+
+    states = read([3, 4, 5, 6, 7])
+    torch.testing.assert_close(states.norm(dim=-1), torch.ones(5))
+    later = read([3, 4, 5, 9, 10])
+    torch.testing.assert_close(later[:3], states[:3])
+    assert not torch.allclose(later[3:], states[3:], atol=1e-3)
+    another_past = read([9, 4, 5, 6, 7])
+    assert torch.allclose(another_past[4], states[4], atol=1e-6) == (depth == 0 and not small), (
         "only the bypass forgets the past"
     )
-    padded = tower.over_items(tokens, torch.tensor([[3, 4, 5, 0, 0, 0], [8, 3, 4, 5, 6, 7]]))
-    torch.testing.assert_close(padded[:1, :3], states[:, :3], atol=1e-5, rtol=1e-4)
+    padded = read([3, 4, 5, 0, 0, 0], [8, 3, 4, 5, 6, 7])
+    torch.testing.assert_close(padded[:3], states[:3], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("depth", "small"), [(0, False), (2, False), (3, False), (0, True)])
+def test_packed_histories_equal_single_ones_with_their_gradients(adapted, depth, small):
+    tower = UserTower(adapted, depth, 0.0, SmallReader(32, 100, 0.0) if small else None)
+    sizes = [1, 100, 3, 64, 7, 7, 30, 2]
+    items = torch.zeros(len(sizes), 100, dtype=torch.long)
+    for row, size in enumerate(sizes):
+        items[row, :size] = torch.randint(1, 50, (size,))
+    wanted = (items > 0) & (torch.rand(items.shape) < 0.7)
+    tokens = torch.randn(50, 32, requires_grad=True)
+    together = tower.over_items(tokens, items, wanted)
+    alone = torch.cat(
+        [tower.over_items(tokens, items[[row], :size], wanted[[row], :size]) for row, size in enumerate(sizes)]
+    )
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    weight = torch.randn(together.shape)
+    ours, theirs = (torch.autograd.grad((states * weight).sum(), tokens)[0] for states in (together, alone))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("depth", "small"), [(2, False), (0, True)])
+def test_a_changed_history_leaves_the_others_as_they_are(adapted, depth, small):
+    tower = UserTower(adapted, depth, small=SmallReader(32, 6, 0.2) if small else None).eval()
+    tokens, rows = torch.randn(20, 32), torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0], [9, 1, 2, 0]])
+    states = tower.over_items(tokens, rows, rows > 0)
+    rows[1, :2] = torch.tensor([11, 12])
+    changed = tower.over_items(tokens, rows, rows > 0)
+    assert [torch.equal(a, b) for a, b in zip(states, changed, strict=True)] == [True] * 4 + [False] * 2 + [True] * 3
+
+
+def test_a_user_without_history_has_a_state(adapted):
+    tower, tokens = UserTower(adapted, 2).eval(), torch.randn(20, 32)
+    items = torch.tensor([[0, 0], [3, 4]])
+    states = tower.over_items(tokens, items, torch.tensor([[True, False], [False, True]]))
+    torch.testing.assert_close(states[1], tower.over_items(tokens, items[1:], items[1:] > 0)[1])
+    assert states[0].isfinite().all()
 
 
 def test_user_tower_over_text_is_causal_and_padding_is_harmless(adapted):
     tower = UserTower(adapted, 3).eval()
     ids, ends = torch.arange(10, 22).unsqueeze(0), torch.tensor([[3, 7, 11]])
-    states = tower.over_text(ids, torch.ones_like(ids), ends)
+    every = torch.ones(1, 3, dtype=torch.bool)
+    states = tower.over_text(ids, torch.ones_like(ids), ends, every)
     changed = ids.clone()
     changed[0, 8:] = 40
-    later = tower.over_text(changed, torch.ones_like(ids), ends)
-    torch.testing.assert_close(later[:, :2], states[:, :2])
-    assert not torch.allclose(later[:, 2], states[:, 2], atol=1e-3)
+    later = tower.over_text(changed, torch.ones_like(ids), ends, every)
+    torch.testing.assert_close(later[:2], states[:2])
+    assert not torch.allclose(later[2], states[2], atol=1e-3)
     wide, mask = torch.full((2, 15), 50), torch.zeros(2, 15, dtype=torch.long)
     wide[0, :12], mask[0, :12], mask[1] = ids[0], 1, 1
-    padded = tower.over_text(wide, mask, torch.cat([ends, ends]))
-    torch.testing.assert_close(padded[:1], states, atol=1e-5, rtol=1e-4)
+    padded = tower.over_text(wide, mask, torch.cat([ends, ends]), every.repeat(2, 1))
+    torch.testing.assert_close(padded[:3], states, atol=1e-5, rtol=1e-4)
 
 
 def test_text_tower_gives_every_row_its_route(adapted):

@@ -222,7 +222,7 @@ class SequenceHistory(History):
 
     @abstractmethod
     def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
-        """Return the user's vector [B, L, d] at every position, normalised.
+        """Return the user's vector at every position that has a target, [N, d], normalised, row by row.
 
         Args:
             model: RecFound.

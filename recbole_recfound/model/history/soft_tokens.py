@@ -31,12 +31,12 @@ class SoftTokens(SequenceHistory):
 
         See `SequenceHistory.states`.
         """
-        return model.user_tower.over_items(soft_tokens, part.items)
+        return model.user_tower.over_items(soft_tokens, part.items, part.targets > 0)
 
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the last item of each history.
 
         See `History.user_vectors`.
         """
-        rows = torch.arange(len(items), device=items.device)
-        return model.user_tower.over_items(model.table()[0], items)[rows, (lengths - 1).clamp(min=0)]
+        last = (lengths - 1).clamp(min=0)[:, None] == torch.arange(items.shape[1], device=items.device)
+        return model.user_tower.over_items(model.table()[0], items, last)

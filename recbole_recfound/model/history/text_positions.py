@@ -34,7 +34,7 @@ class TextPositions(SequenceHistory):
         See `SequenceHistory.states`.
         """
         assert part.token_ids is not None and part.token_mask is not None and part.ends is not None
-        return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends)
+        return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends, part.targets > 0)
 
     def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the end of each history's last title.
@@ -42,9 +42,8 @@ class TextPositions(SequenceHistory):
         See `History.user_vectors`.
         """
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
-        last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=items.device)
+        last = torch.tensor([max(len(row) - 1, 0) for row in histories])
         text = self.source.titles(histories)
-        states = model.user_tower.over_text(
-            text["token_ids"].to(model.device), text["token_mask"].to(model.device), text["ends"].to(model.device)
-        )
-        return states[torch.arange(len(items), device=items.device), last]
+        wanted = last[:, None] == torch.arange(text["ends"].shape[1])
+        given = (text["token_ids"], text["token_mask"], text["ends"], wanted)
+        return model.user_tower.over_text(*(tensor.to(model.device) for tensor in given))
