@@ -12,8 +12,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.protocol import Splits, build_splits
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.device import choose_device
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -37,15 +37,13 @@ class Small:
     def loader(self):
         return self.built.loader
 
-    def trainer(self, folder: Path, budget: Budget | None = None) -> RecFoundTrainer:
+    def trainer(self, folder: Path, plan: TimePlan | None = None) -> RecFoundTrainer:
         """A trainer that keeps its checkpoints in `folder`."""
         accelerator = Accelerator(
             cpu=True, gradient_accumulation_steps=BatchOptions.of(self.config["batch_args"], "batch_args").accumulation
         )
         store = CheckpointStore(folder, MergeOptions.read(self.config)[0].last)
-        return RecFoundTrainer(
-            self.config, self.model, accelerator=accelerator, store=store, budget=budget or Budget(0)
-        )
+        return RecFoundTrainer(self.config, self.model, accelerator=accelerator, store=store, plan=plan or TimePlan(0))
 
 
 def build_small(settings: dict, **changes) -> Small:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import Collected, DomainScorer
 from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
-from recbole_recfound.runtime.budget import turn
+from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.kernels import KernelTraining
 

@@ -129,6 +129,9 @@ class MultiTaskLoader:
                 self.records_from[name] = len(task.built)
                 self.waits[f"{name} records"] = ([], contrastive_batch)
         self.waiting = {key: [] for key in self.waits}
+        self.generative_pace = float(self.batch_sizes.get(GENERATIVE, 0))
+        """Generative examples of a step; the trainer lowers it where they take too much time."""
+        self.owed = 0.0
 
     def __iter__(self) -> Iterator[StepBatch]:
         while True:
@@ -138,7 +141,7 @@ class MultiTaskLoader:
         """Draw indices first, then build and collate only what was drawn."""
         drawn: dict[str, list[tuple[int, int]]] = {}
         while not drawn:
-            counts = self.scheduler.allocate(self.batch_sizes)
+            counts = self.scheduler.allocate(self._sizes())
             drawn = {
                 name: self.cursors[name].take(count * self.bundle[name]) for name, count in counts.items() if count
             }
@@ -154,6 +157,15 @@ class MultiTaskLoader:
                         drawn.setdefault(name, []).append((index, draw))
                     self.waiting[key] = []
         return self.collate(drawn)
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the examples of each group in the next step; fractions of the pace are carried over."""
+        if GENERATIVE not in self.batch_sizes:
+            return self.batch_sizes
+        self.owed += self.generative_pace
+        whole = int(self.owed + 1e-9)
+        self.owed -= whole
+        return {**self.batch_sizes, GENERATIVE: whole}
 
     def collate(self, drawn: Mapping[str, list[tuple[int, int]]]) -> StepBatch:
         """Collate (example index, draw number) pairs of several tasks, grouped by form and, for prompts, by length."""
@@ -193,13 +205,15 @@ class MultiTaskLoader:
         """Return positions and the scheduler's state, from which the same batches can be drawn again."""
         drawn = {name: cursor.drawn for name, cursor in self.cursors.items()}
         waiting = {key: list(waiting) for key, waiting in self.waiting.items()}
-        return {"drawn": drawn, "waiting": waiting, "scheduler": self.scheduler.state_dict()}
+        pace = [self.generative_pace, self.owed]
+        return {"drawn": drawn, "waiting": waiting, "pace": pace, "scheduler": self.scheduler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         for name, cursor in self.cursors.items():
             cursor.drawn = state["drawn"][name]
         self.waiting = {key: [tuple(drawn) for drawn in waiting] for key, waiting in state["waiting"].items()}
+        self.generative_pace, self.owed = state["pace"]
         self.scheduler.load_state_dict(state["scheduler"])
 
 

@@ -186,7 +186,7 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
     """Return the settings that train one task alone, on as many examples as the run of all tasks."""
     counts = ours["tasks"][name]
     steps = -(-counts["seen"] // counts["step_alone"])
-    share = steps / max(1, ours["steps"])
+    share, interval = steps / max(1, ours["steps"]), config["eval_interval"]
     return {
         "only_tasks": [name],
         "balanced_tasks": [task for task in config["balanced_tasks"] if task == name],
@@ -195,7 +195,7 @@ def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
         "max_steps": steps,
         "time_budget": 0,
         # Fewer steps with the same course: as many validations, as large a part of warm-up.
-        "eval_interval": max(1, round(config["eval_interval"] * share)),
+        "eval_interval": interval and max(1, round(interval * share)),
         "warmup_steps": round(config["warmup_steps"] * share),
     }
 

@@ -19,11 +19,11 @@ from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime import exchange
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.runtime.ranks import is_main, main_speaks, world
 from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
 from recbole_recfound.runtime.signals import Interrupted, interruptible
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.base import System
 from recbole_recfound.system.registry import get_system
@@ -57,8 +57,8 @@ def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, An
     config["show_progress"] = config["show_progress"] and is_main()
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
-    budget = Budget(config["time_budget"])
-    with interruptible(), Run(config, system.open_data(config), budget, saved, watch) as run:
+    plan = TimePlan(config["time_budget"])
+    with interruptible(), Run(config, system.open_data(config), plan, saved, watch) as run:
         try:
             run.check_baselines()
             job = system(run)
@@ -82,7 +82,12 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     """
     config, chosen, folder = run.config, job.choose(rows), run.folder.path
     details = job.details()
-    facts = {**details.pop("run", {}), "total_seconds": run.budget.elapsed(), "peak_memory_gib": peak_memory_gib()}
+    facts = {
+        **details.pop("run", {}),
+        "seconds": run.plan.spent(),
+        "total_seconds": run.plan.elapsed(),
+        "peak_memory_gib": peak_memory_gib(),
+    }
     if world() > 1:
         facts["processes"] = world()
     results = Results(

@@ -16,11 +16,11 @@ from recbole_recfound.data.split.protocol import Protocol, Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
+from recbole_recfound.runtime.time_plan import TimePlan
 
-BASELINE_SHARE = 0.4
+BASELINE_SHARE = 0.25
 """Part of the time budget that the baselines may take together."""
 
 
@@ -50,7 +50,7 @@ class Run:
     Args:
         config: resolved settings.
         splits: split data set; None: tasks come from JSON-lines files alone.
-        budget: clock of the run, started before the data were read.
+        plan: clock of the run, started before the data were read.
         saved: whether weights and checkpoints stay in the run folder.
         watch: called with step (or epoch) and score after every validation of the system's own training, or None.
 
@@ -62,15 +62,17 @@ class Run:
         self,
         config: Config,
         splits: Splits | None,
-        budget: Budget,
+        plan: TimePlan,
         saved: bool = True,
         watch: Watch | None = None,
     ) -> None:
-        self.config, self.splits, self.budget, self.saved, self.watch = config, splits, budget, saved, watch
+        self.config, self.splits, self.plan, self.saved, self.watch = config, splits, plan, saved, watch
         # A base brings its own settings; its data are split and scored by these.
         self.data_config = splits.config if splits else config
         self.protocol = Protocol.of(self.data_config, splits)
         self.rows: dict[str, Row] = {}
+        if config["baselines"] and plan.limited:
+            plan.most["baselines"] = BASELINE_SHARE * plan.seconds
 
     def check_baselines(self) -> None:
         """Refuse baselines that cannot be compared with the system on these data; `execute` has checked their settings.
@@ -103,7 +105,8 @@ class Run:
             folder.log_to(verbose=config["show_progress"])
         if "checkpoint_dir" not in config.external_config_dict:
             self.data_config["checkpoint_dir"] = config["checkpoint_dir"] = str(folder.trainer_state)
-        print(f"{protocol_line(self.protocol.to_json())}\nrun folder: {folder.path}\n{self._plan()}", flush=True)
+        lines = protocol_line(self.protocol.to_json()), f"run folder: {folder.path}", self.plan.described()
+        print(*lines, sep="\n", flush=True)
         return folder
 
     def __enter__(self) -> Run:
@@ -126,9 +129,10 @@ class Run:
         for name in self.config["baselines"]:
 
             def compute(name: str = name) -> Row:
-                deadline = self.budget.deadline(BASELINE_SHARE)
+                deadline = self.plan.deadline(BASELINE_SHARE)
                 assert self.splits is not None
-                return run_baseline(name, self.config, self.splits, self.folder.path / "baselines", deadline)
+                with self.plan.phase("baselines"):
+                    return run_baseline(name, self.config, self.splits, self.folder.path / "baselines", deadline)
 
             yield Job(name, compute, alone=True)
 
@@ -147,17 +151,6 @@ class Run:
         values = on_main(load_or_compute) if job.alone else broadcast(load_or_compute())
         self.rows[job.name] = Row.from_json(values)
         return self.rows[job.name]
-
-    def _plan(self) -> str:
-        seconds = self.config["time_budget"]
-        if not seconds:
-            steps = self.config["max_steps"]
-            limit = "" if steps is None else f"; at most {steps} steps"
-            return f"time budget: none (time_budget: 0){limit}"
-        return (
-            f"time budget: {seconds} s for the whole run; baselines may take {BASELINE_SHARE * seconds:.0f} s, "
-            f"the rest is training, merging and testing"
-        )
 
 
 def resolved_settings(config: Config) -> dict[str, Any]:

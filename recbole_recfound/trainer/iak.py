@@ -21,7 +21,7 @@ from recbole_recfound.model.kernel.options import IAKOptions
 from recbole_recfound.model.pretrained import forget_cached, rows_of_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import training_loader, training_rows
-from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining, TrainingSummary
 
@@ -41,7 +41,7 @@ class IAKTrainer(Trainer):
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta
-        self.late = Budget(config["time_budget"] or 0).deadline() if deadline is None else deadline
+        self.late = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
         self.summary: TrainingSummary | None = None
         self._train_data: Any = None
 

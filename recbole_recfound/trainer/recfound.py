@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from tqdm import tqdm
 
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
+from recbole_recfound.data.batches import BatchOptions, Part
+from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.checkpoint import (
     Checkpoint,
@@ -34,13 +37,17 @@ from recbole_recfound.trainer.checkpoint import (
 from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
+from recbole_recfound.trainer.pace import STEPS, Pace, account_of
 from recbole_recfound.trainer.probes import ProbeOptions, Probes
 from recbole_recfound.trainer.resume import checkpoint_of, restore, seed_process
 from recbole_recfound.trainer.schedule import progress, rate_factor
 from recbole_recfound.trainer.step import StepGradients
 
 _SMOOTH = 0.9
-_REPORT_SECONDS = 20.0
+_INTERVAL = 100
+"""Most steps between two validations where `eval_interval` gives no number."""
+_MEASURED_STEPS = 10
+"""Steps after which the log says what the plan comes to."""
 
 
 class RecFoundTrainer(Trainer):
@@ -61,7 +68,7 @@ class RecFoundTrainer(Trainer):
         *,
         accelerator: Accelerator | None = None,
         store: CheckpointStore | None = None,
-        budget: Budget | None = None,
+        plan: TimePlan | None = None,
     ) -> None:
         # Set by RecBole's Trainer.
         self.device: torch.device
@@ -78,9 +85,12 @@ class RecFoundTrainer(Trainer):
         self.store = store or CheckpointStore(
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last
         )
-        self.budget = budget or Budget(config["time_budget"])
-        # Longest seconds of one encoding of all items, of a validation and of the untrained probes: the remaining cost.
-        self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0}
+        self.plan = plan or TimePlan(config["time_budget"])
+        # Longest seconds of one encoding of all items, of a validation, of the untrained probes and of a step: what
+        # comes after the step that crosses the end, and that step itself.
+        self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0, "step": 0.0}
+        sizes = BatchOptions.of(config["batch_args"], "batch_args")
+        self.pace = Pace(sizes.generative, sizes.ranking_share if self.plan.limited else 0.0)
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
         self.best_step = 0
@@ -89,7 +99,7 @@ class RecFoundTrainer(Trainer):
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        self.gradients = StepGradients(model, self.engine, accelerator, self._advice)
+        self.gradients = StepGradients(model, self.engine, accelerator, self._advice, self._timed)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         settings = self.config
@@ -132,7 +142,7 @@ class RecFoundTrainer(Trainer):
         self.loader = train_data
         self.probes = self._build_probes()
         self._begin(saved)
-        if self.budget.limited and valid_data is not None:
+        if self.plan.limited and valid_data is not None:
             self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
@@ -147,19 +157,18 @@ class RecFoundTrainer(Trainer):
                     self._refresh()
                 # Decided before the validation, which may change the planned end: a finished training stays finished.
                 over = self._progress() >= 1.0
-                if self._due(self.config["eval_interval"]) or over:
+                if self._validation_due() or over:
                     self._refuse_diverged()
                     self._validate(valid_data, verbose, callback_fn)
                     if saved:
-                        self._save()
+                        with self.plan.phase("checkpoints"):
+                            self._save()
                 if over:
                     break
                 if number := broadcast(received()):
                     raise Interrupted(number, saved and self._save_interrupted())
         if not self.step and self.config["max_steps"] != 0:
-            self.logger.warning(
-                f"time_budget: {self.budget.seconds:.0f} s left no time to train; the model is untrained"
-            )
+            self.logger.warning(f"time_budget: {self.plan.seconds:.0f} s left no time to train; the model is untrained")
         return self.best_valid_score, self.best_valid_result
 
     def evaluate(
@@ -229,7 +238,7 @@ class RecFoundTrainer(Trainer):
 
     def refresh_items(self) -> None:
         """Encode all item texts in the run's precision, as the model reads them in training and in scoring."""
-        with self.accelerator.autocast():
+        with self.plan.phase("texts of items"), self.accelerator.autocast():
             self.model.refresh_items()
 
     def _plan_end(self) -> None:
@@ -237,9 +246,16 @@ class RecFoundTrainer(Trainer):
 
         The best is often the last, which is then scored once; the time that is left over is the safety of this plan.
         """
-        after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + _REPORT_SECONDS
-        after += self.budget.reserved
-        self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.budget.remaining() - after))
+        after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + self.costs["step"]
+        after += self.plan.kept()
+        self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.plan.remaining() - after))
+
+    def _validation_due(self) -> bool:
+        """Return whether a step is followed by a validation; asked after every step."""
+        quarter = self.pace.checkpoint_due(self._progress())
+        if interval := self.config["eval_interval"]:
+            return self._due(interval)
+        return quarter or self._due(_INTERVAL)
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
@@ -248,7 +264,40 @@ class RecFoundTrainer(Trainer):
         return progress(self.step, self.config["max_steps"], self.trained_seconds, self.seconds_allowed)
 
     def _train_step(self) -> None:
-        """Make one optimiser step and its probe, and update the scheduler."""
+        """Make one optimiser step and its probe, and update the scheduler and the pace."""
+        inside, started = sum(self.pace.seconds.values()), time.perf_counter()
+        with self.plan.phase(STEPS):
+            self._make_step()
+        seconds = time.perf_counter() - started
+        if STEPS in self.pace.counts:  # the first step compiles and allocates
+            self.costs["step"] = max(self.costs["step"], seconds)
+        self.pace.add(STEPS, max(0.0, seconds - (sum(self.pace.seconds.values()) - inside)), 1)
+        self.loader.generative_pace = broadcast(self.pace.generative())
+        if self.plan.limited and self.step == _MEASURED_STEPS:
+            self._plan_end()
+            self.logger.info(self._pace_line())
+
+    def _pace_line(self) -> str:
+        """Return what the first steps say about the rest of the training."""
+        left = max(0.0, self.seconds_allowed - self.trained_seconds)
+        step = self.step_seconds / self.step
+        return (
+            f"time plan: {step:.2f} s a step, {left:.0f} s left for some {left / step:.0f} steps and their validations "
+            f"({self.costs['validate']:.1f} s each); {self.loader.generative_pace:.2g} of {self.pace.most:g} "
+            f"generative examples a step leave ranking {100 * self.pace.share:.0f}% of the time"
+        )
+
+    @contextmanager
+    def _timed(self, part: Part) -> Iterator[None]:
+        """Take the time of the work on a part of a batch, for the report and for the pace."""
+        account, started = account_of(part, USERS), time.perf_counter()
+        with self.plan.phase(account):
+            yield
+            if self.plan.limited and self.device.type != "cpu":
+                torch.accelerator.synchronize(self.device)
+        self.pace.add(account, time.perf_counter() - started, len(part))
+
+    def _make_step(self) -> None:
         factor = rate_factor(self.step, self._progress(), self.config["warmup_steps"])
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -351,7 +400,7 @@ class RecFoundTrainer(Trainer):
         if valid_data is None:
             return
         started = time.perf_counter()
-        with self.accelerator.autocast():
+        with self.plan.phase("validation"), self.accelerator.autocast():
             result = self.evaluate(valid_data, load_best_model=False)
         # The longest, since a busy machine stays busy; the first one replaces the estimate.
         before = self.costs["validate"] if any("valid" in record for record in self.history) else 0.0

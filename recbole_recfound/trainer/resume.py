@@ -35,7 +35,8 @@ def checkpoint_of(trainer: RecFoundTrainer) -> Checkpoint:
         "best": [float(trainer.best_valid_score), trainer.best_step, trainer.stale],
         "best_valid_result": best and {k: float(v) for k, v in best.items()},
         "seconds": [trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds],
-        "spent": trainer.budget.elapsed(),
+        "spent": trainer.plan.spent(),
+        "pace": trainer.pace.state_dict(),
         "costs": trainer.costs,
     }
     return Checkpoint(trainer.step, trained_tensors(trained_parameters(trainer.model)), resume, state)
@@ -80,7 +81,8 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
     trainer.best_valid_result = state["best_valid_result"]
     trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds = state["seconds"]
     trainer.costs = state["costs"]
-    trainer.budget.spend(state["spent"])
+    trainer.plan.resume(state["spent"])
+    trainer.pace.load_state_dict(state["pace"])
 
 
 def seed_process(seed: int) -> None:

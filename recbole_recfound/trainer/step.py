@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import cast
 
 import torch
@@ -29,10 +30,18 @@ class StepGradients:
         engine: the model as accelerate prepared it.
         accelerator: precision and accumulation.
         advice: returns the end of an error message: what to do where training diverges.
+        timed: takes the time of the work on a part of a batch.
     """
 
-    def __init__(self, model: RecFound, engine: nn.Module, accelerator: Accelerator, advice: Callable[[], str]) -> None:
-        self.model, self.engine, self.accelerator, self.advice = model, engine, accelerator, advice
+    def __init__(
+        self,
+        model: RecFound,
+        engine: nn.Module,
+        accelerator: Accelerator,
+        advice: Callable[[], str],
+        timed: Callable[[Part], AbstractContextManager[None]],
+    ) -> None:
+        self.model, self.engine, self.accelerator, self.advice, self.timed = model, engine, accelerator, advice, timed
         self.trains_adapter = any(name.startswith("backbone.") for name in trained_parameters(model))
         # Forms of batches whose gradients have been checked.
         self.checked: set[type] = set()
@@ -75,7 +84,8 @@ class StepGradients:
         found: list[tuple[str, int, torch.Tensor]] = []
         with self.accelerator.no_sync(self.engine):
             for part in batch.parts:
-                found += self._add_part(part, batch.counts, sizes[TASKS[part.tasks[0]].kind])
+                with self.timed(part):
+                    found += self._add_part(part, batch.counts, sizes[TASKS[part.tasks[0]].kind])
         if world() > 1 and self.accelerator.sync_gradients:
             self._average()
         # One read-back for all: every read-back stalls a GPU.

@@ -11,7 +11,7 @@ import torch
 
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.quick_start import run_recfound
-from recbole_recfound.runtime.budget import Budget
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small, perturb
@@ -165,7 +165,7 @@ def test_tasks_that_come_in_one_of_the_accumulated_batches_only(small_run, tmp_p
 
 def test_a_limited_run_knows_the_cost_of_validation_before_the_first_one(small_run, tmp_path):
     small = build_small(small_run, max_steps=2, eval_interval=50)
-    trainer = small.trainer(tmp_path, Budget(600))
+    trainer = small.trainer(tmp_path, TimePlan(600))
     planned = []
     plan = trainer._plan_end
     trainer._plan_end = lambda: (planned.append(dict(trainer.costs)), plan())
@@ -189,7 +189,7 @@ def test_bypassed_layers_are_no_silent_adapter(small_run, tmp_path):
 def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypatch):
     """A validation that was faster than planned leaves time, which is no reason to validate step by step."""
     small = build_small(small_run, max_steps=50, eval_interval=50)
-    trainer = small.trainer(tmp_path, Budget(600))
+    trainer = small.trainer(tmp_path, TimePlan(600))
     plan, validated = trainer._plan_end, []
     ends = iter([0.0])  # the first plan leaves no time after the first step, later ones plenty
     monkeypatch.setattr(trainer, "_plan_end", lambda: (plan(), setattr(trainer, "seconds_allowed", next(ends, 500.0))))
@@ -268,10 +268,10 @@ def test_a_resumed_run_has_what_is_left_of_its_time(small_run, tmp_path):
     _fit(small_run, tmp_path, max_steps=2)
     state = json.loads((tmp_path / "step-0000002" / "state.json").read_text())
     small = build_small(small_run, max_steps=2)
-    trainer = small.trainer(tmp_path, Budget(1000))
+    trainer = small.trainer(tmp_path, TimePlan(1000))
     trainer.fit(small.loader, small.splits.valid_data, verbose=False)
     assert trainer.step == 2 and trainer.trained_seconds == state["seconds"][0]
-    assert state["spent"] > 0 and trainer.budget.elapsed() >= state["spent"]
+    assert sum(state["spent"].values()) > 0 and trainer.plan.elapsed() >= sum(state["spent"].values())
 
 
 def test_a_small_model_learns(small_run, tmp_path):
@@ -330,14 +330,16 @@ def test_wandb_is_told_of_the_kept_candidate(small_run, monkeypatch):
 
 def test_without_time_the_model_is_said_to_be_untrained(small_run, tmp_path, caplog):
     small = build_small(small_run)
-    trainer = small.trainer(tmp_path, Budget(1.0))
+    plan = TimePlan(1.0)
+    plan.reserved["report"] = 20.0
+    trainer = small.trainer(tmp_path, plan)
     trainer.fit(small.loader, small.splits.valid_data, verbose=False)
     assert trainer.step == 0 and "the model is untrained" in caplog.text
 
 
 def test_a_validation_is_estimated_with_its_catalogue_once(small_run, tmp_path, monkeypatch):
     small = build_small(small_run)
-    trainer = small.trainer(tmp_path, Budget(100.0))
+    trainer = small.trainer(tmp_path, TimePlan(100.0))
     now, encoded = [0.0], []
 
     def score(interaction):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_recfound.runtime.budget import Budget, turn
+from recbole_recfound.runtime.time_plan import TimePlan, turn
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 
@@ -36,16 +36,16 @@ def test_rate_is_positive_until_the_end(step, done, warmup):
     assert 0 < rate_factor(step, done, warmup) <= 1
 
 
-def test_budget():
+def test_the_clock_of_a_run():
     now = [100.0]
-    budget = Budget(60, clock=lambda: now[0])
+    plan = TimePlan(60, clock=lambda: now[0])
     now[0] = 125.0
-    assert (budget.limited, budget.elapsed(), budget.remaining()) == (True, 25.0, 35.0)
-    budget.spend(30)
-    assert (budget.elapsed(), budget.remaining()) == (55.0, 5.0)
+    assert (plan.limited, plan.elapsed(), plan.remaining()) == (True, 25.0, 35.0)
+    plan.resume({"ranking": 30.0})
+    assert (plan.elapsed(), plan.remaining()) == (55.0, 5.0)
     now[0] = 500.0
-    assert budget.remaining() == 0
-    unlimited = Budget(0, clock=lambda: now[0])
+    assert plan.remaining() == 0
+    unlimited = TimePlan(0, clock=lambda: now[0])
     assert not unlimited.limited and unlimited.remaining() == float("inf")
 
 

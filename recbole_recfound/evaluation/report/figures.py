@@ -91,6 +91,26 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
     return _svg(figure)
 
 
+def stretches(values: Mapping[str, float], label: str) -> str:
+    """Draw one bar, divided into parts, with a legend that names the size of each.
+
+    Args:
+        values: length of each part, in order.
+        label: of the axis.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 2.0))
+    colours = plt.get_cmap("tab20")
+    left = 0.0
+    for number, (name, value) in enumerate(values.items()):
+        axes.barh([0], [value], left=left, color=colours(number % 20), label=f"{name}: {value:.0f}")
+        left += value
+    axes.set_yticks([])
+    axes.set_xlim(0, max(left, 1e-9))
+    axes.set_xlabel(label)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=3, fontsize=8, frameon=False)
+    return _svg(figure)
+
+
 def retained(points: Sequence[Mapping[str, float]], metric: str) -> str:
     """Draw the information kept against beta, with the validation score on a second axis.
 

@@ -46,8 +46,18 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         router_figure=figures.heat_map(router["tasks"], router["similarity"]) if router else "",
         merge=results.get("merge"),
         examples=results.get("examples", []),
+        time_figure=time_figure(results.get("run", {}).get("seconds", {})),
         facts=_facts(results),
     )
+
+
+def time_figure(seconds: Mapping[str, float]) -> str:
+    """Draw where the seconds of a run went; empty where nothing was measured.
+
+    Args:
+        seconds: of each part of the run.
+    """
+    return figures.stretches(seconds, "seconds") if seconds else ""
 
 
 def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
@@ -91,5 +101,7 @@ def ratio_curves(
 def _facts(results: Mapping[str, Any]) -> dict[str, str]:
     facts = {"seed": str(results["seed"])} | {f"{name} version": text for name, text in results["versions"].items()}
     for name, value in results.get("run", {}).items():
+        if name == "seconds":  # drawn
+            continue
         facts[name.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return facts

@@ -28,11 +28,11 @@ from recbole_recfound.model.kernel.options import IAKOptions
 from recbole_recfound.model.pretrained import base_hash, read_base, save_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
-from recbole_recfound.runtime.budget import turn
 from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder
 from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import write_text
+from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.system.base import System
 from recbole_recfound.system.iak.load import load_iak
 from recbole_recfound.system.iak.page import render_iak_report
@@ -59,7 +59,7 @@ class IAKSystem(System):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         assert run.splits is not None
-        self.config, self.splits, self.budget = run.config, run.splits, run.budget
+        self.config, self.splits, self.plan = run.config, run.splits, run.plan
         self.options = IAKOptions.of(self.config["iak_args"], "iak_args")
         self.train_set = self.splits.train_set
         init_seed(self.config["seed"], self.config["reproducibility"])
@@ -238,7 +238,7 @@ class IAKSystem(System):
         if not self.seen.all():
             part = training_part(splits.train_data, self.seen)
             splits = dataclasses.replace(splits, train_set=part._dataset, train_data=part)
-        row, base = fit(config, splits, self.budget.deadline(BASE_SHARE))
+        row, base = fit(config, splits, self.plan.deadline(BASE_SHARE))
         print(f"base: {row.valid_metrics} on validation after {row.train_seconds:.0f} s {row.note}", flush=True)
         write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
         return base
@@ -266,7 +266,7 @@ class IAKSystem(System):
             collate_of(self.splits.train_data),
             self.scorer,
             training,
-            turn(self.budget.deadline(TUNING_SHARE), left),
+            turn(self.plan.deadline(TUNING_SHARE), left),
         )
         self._start()
         return self._row(method, tuner.run(method, self.config["show_progress"]))
@@ -278,7 +278,7 @@ class IAKSystem(System):
         model = IAK(config, self.train_set, self.base)
         if self.options.warm_start:
             warm_start(model, Path(self.options.warm_start))
-        trainer = self._trainer(model, beta, turn(self.budget.deadline(), left))
+        trainer = self._trainer(model, beta, turn(self.plan.deadline(), left))
         _, valid = trainer.fit(
             self.splits.train_data,
             verbose=False,

@@ -51,6 +51,7 @@ from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, t
 from recbole_recfound.trainer.optimizer import trained_parameters
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
+REPORT_SECONDS = 20.0
 TEST_SECONDS, TEST_SHARE = 0.7, 0.3
 """Kept from the time budget for each test example of the tasks, and at most this part of it for all."""
 WRITE_SECONDS = 10.0
@@ -83,7 +84,7 @@ class RecFoundSystem(System):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         config = self.config = run.config
-        self.budget = run.budget
+        self.plan = run.plan
         self.testing = TestOptions.of(config["test_args"], "test_args")
         self.files = open_task_files(config)
         self.device = choose_device(config["use_gpu"], config["gpu_id"])
@@ -96,9 +97,12 @@ class RecFoundSystem(System):
         self.splits = run.splits if self.built.ranks else None
         tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
         planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
-        self.budget.reserved = min(planned, TEST_SHARE * self.budget.seconds)
+        self.plan.reserved |= {
+            "tests of the tasks": min(planned, TEST_SHARE * self.plan.seconds),
+            "report": REPORT_SECONDS,
+        }
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
-        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, budget=self.budget)
+        self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
@@ -147,15 +151,18 @@ class RecFoundSystem(System):
             callback_fn=self.run.watch,
         )
         started = time.monotonic()
-        outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
+        with self.plan.phase("merging and scoring"):
+            outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
         scored = time.monotonic() - started
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
         self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
         self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
         if self.run.saved:
-            self._save()
+            with self.plan.phase("report"):
+                self._save()
         write_text(self.run.folder.trainer_state / "history.json", json.dumps(trainer.history))
-        self.tested, of_best = self._test_tasks(outcome)
+        with self.plan.phase("tests of the tasks"):
+            self.tested, of_best = self._test_tasks(outcome)
         details = {"task_metrics": _metrics_of(self.tested), "task_metrics_of_best": _metrics_of(of_best)}
         return self._scored_row(outcome, scored, details)
 
@@ -291,7 +298,7 @@ class RecFoundSystem(System):
                     generator,
                     built.tests,
                     config,
-                    lambda: self.budget.remaining() - WRITE_SECONDS,
+                    lambda: self.plan.remaining() - WRITE_SECONDS,
                 )
 
         tested = broadcast(test())

@@ -1,0 +1,88 @@
+"""Pace of a training under a time limit: how many generative examples a step has, and when it is validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbole_recfound.data.batches import Part
+from recbole_recfound.data.task import GENERATIVE, TASKS
+
+RANKING, PAIRS, GENERATING, STEPS = "ranking", "pairs of texts", "generative tasks", "optimiser, data, probes"
+"""Parts of the training as the report shows them."""
+LEAST_PACE = 1 / 16
+"""Generative examples of a step on the slowest machine: every task is trained."""
+CHECKPOINTS = 4
+"""Checkpoints that a training of as many steps or more ends with, for merging."""
+
+
+@dataclass
+class Pace:
+    """Keep a share of the training's time for ranking, by the number of generative examples in a step.
+
+    A pass over generative examples runs all layers of the LLM, one over histories a few: on a slow machine examples of
+    the same number would take most of the time. Without a limit, or without one of the two, sizes stay as configured.
+
+    Args:
+        most: generative examples of a step as configured.
+        share: part of the time that is kept for ranking; 0: none.
+    """
+
+    most: float
+    share: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    quarter: int = 0
+
+    def add(self, part: str, seconds: float, count: int) -> None:
+        """Count what a part of a step took; the first of its kind, which compiles and allocates, is left out.
+
+        Args:
+            part: `RANKING`, `PAIRS`, `GENERATING` or `STEPS`.
+            seconds: of the part.
+            count: its examples; 1 for the others.
+        """
+        if part not in self.counts:
+            self.counts[part] = self.seconds[part] = 0.0
+            return
+        self.seconds[part] += seconds
+        self.counts[part] += count
+
+    def generative(self) -> float:
+        """Return the generative examples of a step that leave ranking its share; `most` until both were measured."""
+        steps, examples = self.counts.get(STEPS, 0.0), self.counts.get(GENERATING, 0.0)
+        if not (self.share and steps and examples and self.seconds.get(RANKING)):
+            return self.most
+        ranking, others = (self.seconds.get(part, 0.0) / steps for part in (RANKING, PAIRS))
+        others += self.seconds[STEPS] / steps
+        affordable = (ranking / self.share - ranking - others) / (self.seconds[GENERATING] / examples)
+        return min(self.most, max(LEAST_PACE, affordable))
+
+    def checkpoint_due(self, progress: float) -> bool:
+        """Return whether the training has entered another quarter since the last call, so that it ends with four.
+
+        Args:
+            progress: of the training, 0 to 1.
+        """
+        before, self.quarter = self.quarter, int(CHECKPOINTS * progress + 1e-9)
+        return self.quarter > before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an exact resume needs; JSON-serialisable."""
+        return {"seconds": self.seconds, "counts": self.counts, "quarter": self.quarter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.seconds, self.counts, self.quarter = state["seconds"], state["counts"], state["quarter"]
+
+
+def account_of(part: Part, ranks: str) -> str:
+    """Return the account that a part of a batch is timed for.
+
+    Args:
+        part: examples of one form; of texts of several tasks the first one counts.
+        ranks: the task whose items are ranked.
+    """
+    if TASKS[part.tasks[0]].kind == GENERATIVE:
+        return GENERATING
+    return RANKING if part.tasks[0] == ranks else PAIRS

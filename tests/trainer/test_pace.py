@@ -1,0 +1,99 @@
+"""How many generative examples a step has, and when a training is validated."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_recfound.data.task import GENERATIVE, TASKS
+from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.trainer.pace import GENERATING, LEAST_PACE, PAIRS, RANKING, STEPS, Pace, account_of
+from tests.small_model import build_small
+
+
+def _measured(share, ranking, pairs, generating, steps, most=2):
+    """A pace after two steps: the first of each is left out."""
+    pace = Pace(most, share)
+    for _ in range(2):
+        pace.add(RANKING, ranking, 1)
+        pace.add(PAIRS, pairs, 1)
+        pace.add(GENERATING, 12 * generating, 12)
+        pace.add(STEPS, steps, 1)
+    return pace
+
+
+def test_nothing_changes_until_both_kinds_are_measured():
+    pace = Pace(2, 0.6)
+    assert pace.generative() == 2
+    for _ in range(2):
+        pace.add(RANKING, 1.0, 1)
+        pace.add(STEPS, 0.1, 1)
+        assert pace.generative() == 2
+    pace.add(GENERATING, 100.0, 12)  # the first pass compiles
+    assert pace.generative() == 2
+    pace.add(GENERATING, 12.0, 12)
+    assert pace.generative() == pytest.approx((1 / 0.6 - 1 - 0.1) / 1.0)
+
+
+@given(
+    st.floats(0.1, 0.9), st.floats(0.01, 10), st.floats(0, 5), st.floats(0.001, 50), st.floats(0, 1), st.integers(1, 8)
+)
+def test_ranking_has_its_share_wherever_that_is_possible(share, ranking, pairs, generating, steps, most):
+    pace = _measured(share, ranking, pairs, generating, steps, most)
+    found = pace.generative()
+    assert LEAST_PACE <= found <= most
+    whole = ranking + pairs + steps + found * generating
+    assert ranking / whole >= share - 1e-9 or found == LEAST_PACE
+    if LEAST_PACE < found < most:
+        assert ranking / whole == pytest.approx(share)
+
+
+def test_a_share_of_zero_leaves_the_sizes_alone():
+    assert _measured(0.0, 1, 1, 100, 1).generative() == 2
+
+
+@pytest.mark.parametrize("steps", [4, 5, 7, 10, 99, 1000])
+def test_four_checkpoints_however_many_steps(steps):
+    pace = Pace(2, 0.6)
+    due = [step for step in range(1, steps + 1) if pace.checkpoint_due(step / steps)]
+    assert len(due) == 4 and due[-1] == steps
+
+
+def test_fewer_steps_than_checkpoints():
+    pace = Pace(2, 0.6)
+    assert [pace.checkpoint_due(step / 2) for step in (1, 2)] == [True, True]
+
+
+def test_a_state_continues():
+    pace, other = _measured(0.6, 1, 1, 3, 1), Pace(2, 0.6)
+    pace.checkpoint_due(0.6)
+    other.load_state_dict(pace.state_dict())
+    assert other == pace
+
+
+def test_accounts_of_the_parts_of_a_step(small_run):
+    small = build_small(small_run)
+    accounts = {account_of(part, "U2I") for _ in range(12) for part in small.loader.next_batch().parts}
+    assert accounts == {RANKING, PAIRS, GENERATING}
+
+
+def test_a_slow_machine_has_fewer_generative_examples(small_run, tmp_path, monkeypatch):
+    """The clock says that a pass over prompts takes a hundred times a pass over histories."""
+    batches = {"generative": 2, "generative_chunk": 2}
+    small = build_small(small_run, max_steps=60, eval_interval=None, batch_args=batches, stopping_step=99)
+    trainer = small.trainer(tmp_path, TimePlan(10_000))
+    add, costs = trainer.pace.add, {RANKING: 1.0, PAIRS: 0.1, GENERATING: 100.0, STEPS: 0.1}
+    trainer.pace.add = lambda part, seconds, count: add(part, costs[part], count)
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    names = [name for name in small.loader.tasks if TASKS[name].kind == GENERATIVE]
+    generative = [sum(record["counts"].get(name, 0) for name in names) for record in trainer.history]
+    assert generative[:2] == [2, 2] and sum(generative[2:]) <= 60 * LEAST_PACE + 2
+    assert small.loader.generative_pace == LEAST_PACE
+    assert [step for step in trainer.store.steps() if step] == [15, 30, 45, 60]
+
+
+def test_without_a_limit_nothing_depends_on_the_clock(small_run, tmp_path):
+    small = build_small(small_run, max_steps=6)
+    trainer = small.trainer(tmp_path)
+    trainer.pace.add = lambda *given: Pace.add(trainer.pace, given[0], 1000.0, given[2])
+    trainer.fit(small.loader, small.splits.valid_data, verbose=False)
+    assert small.loader.generative_pace == trainer.pace.most
