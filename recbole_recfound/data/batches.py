@@ -16,8 +16,9 @@ class BatchOptions(Options):
     Attributes:
         embedding: embedding examples per step; short histories are bundled into one example.
         sequence_targets: next items to predict that count as one example of U2I, in one or several histories.
-        generative: generative examples per step; under a time limit fewer where they take too much time.
-        ranking_share: part of the training's time that is kept for ranking, under a time limit. 0: none.
+        generative: generative examples per step; see `embedding_share`.
+        embedding_share: part of the training's time that is kept for embedding tasks (U2I and pairs of texts), under a
+            time limit: a step then has fewer generative examples. 0: none.
         contrastive: pairs of one task that are buffered until a batch has this many: they are each other's negatives.
         generative_chunk: generative examples that are buffered until a pass has this many (a full-depth pass over few
             rows is slow).
@@ -30,7 +31,7 @@ class BatchOptions(Options):
     embedding: int = option(16, minimum=1)
     sequence_targets: int = option(64, minimum=1)
     generative: int = option(2, minimum=1)
-    ranking_share: float = option(0.6, minimum=0, below=1)
+    embedding_share: float = option(0.8, minimum=0, below=1)
     contrastive: int = option(16, minimum=1)
     generative_chunk: int = option(12, minimum=1)
     pass_tokens: int = option(1152, minimum=1)

@@ -18,14 +18,14 @@ CHECKPOINTS = 4
 
 @dataclass
 class Pace:
-    """Keep a share of the training's time for ranking, by the number of generative examples in a step.
+    """Keep a share of the training's time for embedding tasks, by the number of generative examples in a step.
 
     A pass over generative examples runs all layers of the LLM, one over histories a few: on a slow machine examples of
     the same number would take most of the time. Without a limit, or without one of the two, sizes stay as configured.
 
     Args:
         most: generative examples of a step as configured.
-        share: part of the time that is kept for ranking; 0: none.
+        share: part of the time that is kept for embedding tasks; 0: none.
     """
 
     most: float
@@ -49,13 +49,13 @@ class Pace:
         self.counts[part] += count
 
     def generative(self) -> float:
-        """Return the generative examples of a step that leave ranking its share; `most` until both were measured."""
+        """Return the generative examples of a step that leave the others their share; `most` if unmeasured."""
         steps, examples = self.counts.get(STEPS, 0.0), self.counts.get(GENERATING, 0.0)
-        if not (self.share and steps and examples and self.seconds.get(RANKING)):
+        if not (self.share and steps and examples and {RANKING, PAIRS} & self.seconds.keys()):
             return self.most
-        ranking, others = (self.seconds.get(part, 0.0) / steps for part in (RANKING, PAIRS))
-        others += self.seconds[STEPS] / steps
-        affordable = (ranking / self.share - ranking - others) / (self.seconds[GENERATING] / examples)
+        embedding = (self.seconds.get(RANKING, 0.0) + self.seconds.get(PAIRS, 0.0)) / steps
+        others = self.seconds[STEPS] / steps
+        affordable = (embedding / self.share - embedding - others) / (self.seconds[GENERATING] / examples)
         return min(self.most, max(LEAST_PACE, affordable))
 
     def checkpoint_due(self, progress: float) -> bool:

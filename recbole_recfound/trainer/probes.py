@@ -51,13 +51,19 @@ class Probes:
         self.at_once = -(-len(self.batches) // max(1, interval))
         self.device = device
         self.seconds = 0.0
+        self.turn = 0
 
-    def due(self, step: int) -> list[str]:
-        """Return the tasks to probe after `step` updates, in turn."""
-        if step % self.period:
+    def due(self, step: int, late: bool = False) -> list[str]:
+        """Return the tasks to probe after `step` updates; they take turns.
+
+        Args:
+            step: number of the step, from 1.
+            late: probes have taken too much time: none is due, and the turn stays with the task.
+        """
+        if step % self.period or late:
             return []
         names = list(self.batches)
-        first = (step // self.period - 1) * self.at_once
+        first, self.turn = self.turn, (self.turn + self.at_once) % max(1, len(names))
         return [names[(first + offset) % len(names)] for offset in range(self.at_once)]
 
     @torch.no_grad()

@@ -46,6 +46,8 @@ from recbole_recfound.trainer.step import StepGradients
 _SMOOTH = 0.9
 _INTERVAL = 100
 """Most steps between two validations where `eval_interval` gives no number."""
+_PROBE_SHARE = 0.05
+"""Part of the time of all steps that probes may take under a time limit."""
 _MEASURED_STEPS = 10
 """Steps after which the log says what the plan comes to."""
 
@@ -90,7 +92,7 @@ class RecFoundTrainer(Trainer):
         # comes after the step that crosses the end, and that step itself.
         self.costs = {"refresh": 0.0, "validate": 0.0, "probe": 0.0, "step": 0.0}
         sizes = BatchOptions.of(config["batch_args"], "batch_args")
-        self.pace = Pace(sizes.generative, sizes.ranking_share if self.plan.limited else 0.0)
+        self.pace = Pace(sizes.generative, sizes.embedding_share if self.plan.limited else 0.0)
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
         self.step = 0
         self.best_step = 0
@@ -284,7 +286,7 @@ class RecFoundTrainer(Trainer):
         return (
             f"time plan: {step:.2f} s a step, {left:.0f} s left for some {left / step:.0f} steps and their validations "
             f"({self.costs['validate']:.1f} s each); {self.loader.generative_pace:.2g} of {self.pace.most:g} "
-            f"generative examples a step leave ranking {100 * self.pace.share:.0f}% of the time"
+            f"generative examples a step leave embedding tasks {100 * self.pace.share:.0f}% of the time"
         )
 
     @contextmanager
@@ -318,7 +320,9 @@ class RecFoundTrainer(Trainer):
             for name, count in batch.counts.items():
                 counts[name] = counts.get(name, 0) + count
         self.step += 1
-        found = self._probe(self.probes.due(self.step))
+        found = self._probe(
+            self.probes.due(self.step, broadcast(self.plan.limited and self.probe_share > _PROBE_SHARE))
+        )
         self.step_seconds += time.perf_counter() - started
         self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 

@@ -39,6 +39,12 @@ def test_measures_means_and_leaves_no_trace():
     assert probes.measure(model, []) == {}
 
 
+def test_late_probes_keep_their_turn():
+    probes = Probes(dict.fromkeys("abc"), None, 3, HOST)
+    found = [probes.due(step, late=2 <= step <= 5) for step in range(1, 9)]
+    assert found == [["a"], [], [], [], [], ["b"], ["c"], ["a"]]
+
+
 @pytest.mark.parametrize("interval", [1, 3])
 def test_an_interval_shorter_than_the_tasks(interval):
     probes = Probes(dict.fromkeys("abcdefg"), None, interval, HOST)
