@@ -94,6 +94,8 @@ class RecFoundTrainer(Trainer):
         sizes = BatchOptions.of(config["batch_args"], "batch_args")
         self.pace = Pace(sizes.generative, sizes.embedding_share if self.plan.limited else 0.0)
         self.refresh_interval = ItemOptions.of(config["item_args"], "item_args").refresh_interval
+        # Scorings of both parts after the training: of the best, the last and the merged checkpoint.
+        self.scorings = 3
         self.step = 0
         self.best_step = 0
         self.stale = 0
@@ -244,11 +246,15 @@ class RecFoundTrainer(Trainer):
             self.model.refresh_items()
 
     def _plan_end(self) -> None:
-        """Reserve time to score three candidates (best, last, merged) on two parts, to probe, and to write the report.
+        """Reserve time to score the candidates (best, last, merged) on two parts, to probe, and to write the report.
 
         The best is often the last, which is then scored once; the time that is left over is the safety of this plan.
         """
-        after = 3 * (self.costs["refresh"] + 2 * self.costs["validate"]) + self.costs["probe"] + self.costs["step"]
+        after = (
+            self.scorings * (self.costs["refresh"] + 2 * self.costs["validate"])
+            + self.costs["probe"]
+            + self.costs["step"]
+        )
         after += self.plan.kept()
         self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.plan.remaining() - after))
 

@@ -15,6 +15,7 @@ from recbole.utils import init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.licence import licence_of
 from recbole_recfound.backbone.quantized import check_training
+from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
@@ -38,11 +39,12 @@ from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_pro
 from recbole_recfound.model.saved import write_model
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.exchange import broadcast, on_main
-from recbole_recfound.runtime.ranks import is_main, shards
+from recbole_recfound.runtime.ranks import is_main, shards, world
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
+from recbole_recfound.system.recfound.blending import blended
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
@@ -103,6 +105,7 @@ class RecFoundSystem(System):
         }
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
+        self.trainer.scorings += bool(config["blend"])
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
@@ -117,6 +120,10 @@ class RecFoundSystem(System):
         mode = history_of(config) if has_data else HISTORIES[RECORDS_MODE]
         if problems := settings_problems(config, mode, has_data and "U2I" in trained):
             raise ConfigError(problems)
+        if absent := [name for name in config["blend"] if name not in (config["baselines"] or [])]:
+            raise ConfigError(f"blend: {absent[0]} is not among the baselines of this run: add it to baselines")
+        if config["blend"] and world() > 1:
+            raise ConfigError("blend: not with several processes")
         check_training(config["backbone_bits"], config["device"])
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
@@ -134,6 +141,8 @@ class RecFoundSystem(System):
         """Yield the ranking by titles, if requested, and the row of the model itself."""
         if self.splits is not None and self.testing.rank_titles:
             yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
+        for name in self.config["blend"]:
+            yield from blended(self.run, self._row, self._scorer(), name)
         yield Job(self.config["model"], lambda: self._row, resumable=False)
 
     @cached_property
@@ -358,6 +367,18 @@ class RecFoundSystem(System):
             note=f"the {best} best items of the row below, by likelihood of their titles",
             details={**row.details, "task_metrics": {}},
         )
+
+    def _scorer(self) -> Scorer:
+        """Return this model as a blend reads it."""
+        model, accelerator = self.built.model.eval(), self.trainer.accelerator
+
+        def scores(interaction: Any) -> torch.Tensor:
+            with accelerator.autocast():
+                found = model.full_sort_predict(interaction.to(self.device))
+            return found.view(len(interaction), -1).float().cpu()
+
+        assert self.splits is not None
+        return Scorer(self.splits, scores)
 
     # Report ----------------------------------------------------------------------------------------------------------
 

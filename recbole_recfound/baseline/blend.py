@@ -1,0 +1,122 @@
+"""Blends: the scores of two models of a table added up, with a weight from validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector, Evaluator
+
+from recbole_recfound.baseline.saved import LoadedBaseline
+from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.evaluation.by_user import TOPK, metric_by_user, users_of
+
+WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Weights of the second model that validation chooses from; 0 is the first model alone."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A trained model with its data.
+
+    Attributes:
+        splits: its data, whose loaders give what it reads.
+        scores: interaction -> scores of all items, float32 [B, num_items].
+    """
+
+    splits: Splits
+    scores: Callable[[Interaction], torch.Tensor]
+
+    @classmethod
+    def of(cls, loaded: LoadedBaseline) -> Scorer:
+        """Return the scorer of one of RecBole's models.
+
+        Args:
+            loaded: of a run folder.
+        """
+        config, model = loaded.splits.config, cast(Any, loaded.model)
+
+        def scores(interaction: Interaction) -> torch.Tensor:
+            found = model.full_sort_predict(interaction.to(config["device"]))
+            return found.view(len(interaction), -1).float().cpu()
+
+        return cls(loaded.splits, scores)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What a blend reaches.
+
+    Attributes:
+        weight: of the second model.
+        valid: metrics of the validation part.
+        test: of the test part.
+        by_user: the metric that chooses, of each test user.
+    """
+
+    weight: float
+    valid: dict[str, float]
+    test: dict[str, float]
+    by_user: list[float]
+
+
+def blend(first: Scorer, second: Scorer) -> Blend | None:
+    """Choose the weight of the second model on validation, and score the blend on the test part.
+
+    Scores are standardised for each user, so that a weight means the same for all.
+
+    Args:
+        first: the model that stands for weight 1; its loaders give the rows and the masks.
+        second: a model that needs no more than the user of a row.
+
+    Returns:
+        The blend, or None where validation prefers the first model alone.
+    """
+    config = first.splits.config
+    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
+    weights = (0.0, *WEIGHTS)
+    validated = [metrics for metrics, _ in _rank(first, second, first.splits.valid_data, weights)]
+    best = max(range(len(weights)), key=lambda index: sign * validated[index][metric])
+    if not weights[best]:
+        return None
+    ((tested, by_user),) = _rank(first, second, first.splits.test_data, weights[best : best + 1])
+    return Blend(weights[best], validated[best], tested, by_user)
+
+
+def standardised(scores: torch.Tensor) -> torch.Tensor:
+    """Return the scores of each user with mean 0 and deviation 1 over the items.
+
+    Args:
+        scores: [B, num_items]; column 0 is padding.
+    """
+    mean, deviation = scores[:, 1:].mean(1, keepdim=True), scores[:, 1:].std(1, keepdim=True)
+    return (scores - mean) / deviation.clamp(min=1e-12)
+
+
+@torch.no_grad()
+def _rank(
+    first: Scorer, second: Scorer, loader: Any, weights: Sequence[float]
+) -> list[tuple[dict[str, float], list[float]]]:
+    """Return metrics and the metric of each user for every weight, in one pass over the rows."""
+    config = first.splits.config
+    collectors = [Collector(config) for _ in weights]
+    for collector in collectors:
+        collector.data_collect(first.splits.train_data)
+    for interaction, masked, positive_u, positive_i in loader:
+        scores = [standardised(scorer.scores(interaction)) for scorer in (first, second)]
+        for weight, collector in zip(weights, collectors, strict=True):
+            joined = scores[0] + weight * scores[1]
+            joined[:, 0] = -torch.inf
+            if masked is not None:
+                joined[masked] = -torch.inf
+            collector.eval_batch_collect(joined, interaction, positive_u, positive_i)
+    found = []
+    for collector in collectors:
+        data = collector.get_data_struct()
+        by_user = metric_by_user(data.get(TOPK), config["valid_metric"], config["topk"], users_of(loader))
+        metrics = Evaluator(config).evaluate(data)
+        found.append(({name: float(value) for name, value in metrics.items()}, by_user))
+    return found

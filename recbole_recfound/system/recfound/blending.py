@@ -1,0 +1,60 @@
+"""The rows of a run's blends: this model's scores, and those of the best other baseline, plus those of a baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from recbole_recfound.baseline.blend import Blend, Scorer, blend
+from recbole_recfound.baseline.saved import load_baseline
+from recbole_recfound.evaluation.results import Row
+from recbole_recfound.system.run import Job, Run
+
+
+def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
+    """Yield the blends with one baseline that validation prefers to the model alone.
+
+    Args:
+        run: after its baselines.
+        row: of this model.
+        scorer: this model.
+        name: the baseline whose scores are added.
+    """
+    assert run.splits is not None
+    config = run.splits.config
+    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
+    others = [run.rows[other] for other in run.config["baselines"] if other != name]
+    best = max(others, key=lambda other: sign * other.valid_metrics[metric], default=None)
+    second = _baseline(run, name)
+    for first in (best, row):
+        if first is None:
+            continue
+        started = time.monotonic()
+        with run.plan.phase("blending"):
+            found = blend(scorer if first is row else _baseline(run, first.model), second)
+        if found is None:
+            print(f"{first.model} + {name}: validation prefers {first.model} alone", flush=True)
+            continue
+        seconds = (time.monotonic() - started) / 2
+        yield Job(f"{first.model} + {name}", partial(_row, first, run.rows[name], found, seconds), resumable=False)
+
+
+def _baseline(run: Run, name: str) -> Scorer:
+    return Scorer.of(load_baseline(run.folder.path, name, Path(run.config["data_path"]).parent))
+
+
+def _row(first: Row, second: Row, found: Blend, seconds: float) -> Row:
+    """Return the row of a blend, with the costs of both models."""
+    return Row(
+        model=f"{first.model} + {second.model}",
+        metrics=found.test,
+        valid_metrics=found.valid,
+        train_seconds=first.train_seconds + second.train_seconds,
+        eval_seconds=seconds,
+        trainable_parameters=first.trainable_parameters + second.trainable_parameters,
+        converged=first.converged and second.converged,
+        note=f"scores added, those of {second.model} {found.weight:g} times (weight from validation)",
+        by_user=found.by_user,
+    )

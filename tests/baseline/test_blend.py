@@ -1,0 +1,103 @@
+"""Blends: weights from validation alone, and the ranking of the table's rules."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_recfound import run_recfound
+from recbole_recfound.baseline.blend import WEIGHTS, Scorer, blend, standardised
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.errors import ConfigError
+
+
+@pytest.fixture
+def splits(tiny_path):
+    quick = {"show_progress": False, "use_gpu": False, "data_path": str(tiny_path)}
+    return build_splits(Config("RecFound", "tiny", config_dict=quick))
+
+
+def _targets(part):
+    return dict(zip(part.inter_feat["user_id"].tolist(), part.inter_feat["item_id"].tolist(), strict=True))
+
+
+def _scorer(splits, table):
+    """A model that knows a score of every user and item."""
+    return Scorer(splits, lambda interaction: table[interaction["user_id"]])
+
+
+def _ndcg(splits, part, known, scores):
+    """NDCG@10 of each user, one by one: the target among the items that the user has not had before."""
+    found = []
+    for user, target in sorted(_targets(part).items()):
+        closed = {0, *known.of(user).tolist()} - {target}
+        scored = enumerate(scores[user].tolist())
+        better = sum(1 for item, score in scored if item not in closed and score > scores[user, target])
+        found.append(1 / math.log2(better + 2) if better < 10 else 0.0)
+    return np.array(found)
+
+
+@pytest.fixture
+def tables(splits):
+    """Two noisy models, each right about some users."""
+    rng = torch.Generator().manual_seed(3)
+    first, second = (torch.randn(splits.train_set.user_num, splits.train_set.item_num, generator=rng) for _ in range(2))
+    for part in (splits.valid_set, splits.test_set):
+        for user, item in _targets(part).items():
+            first[user, item] += 2.0 * (user % 2)
+            second[user, item] += 2.0 * (user % 3 > 0)
+    return first, 100.0 * second + 7.0
+
+
+def test_the_weight_of_the_best_validation_score(splits, tables):
+    first, second = tables
+    found = blend(_scorer(splits, first), _scorer(splits, second))
+
+    def joined(weight):
+        rows = [(table - table[:, 1:].mean(1, keepdim=True)) / table[:, 1:].std(1, keepdim=True) for table in tables]
+        return rows[0] + weight * rows[1]
+
+    valid = {w: _ndcg(splits, splits.valid_set, splits.known_at_valid, joined(w)).mean() for w in (0.0, *WEIGHTS)}
+    assert found.weight == max(valid, key=valid.get) != 0
+    assert found.valid["ndcg@10"] == pytest.approx(valid[found.weight], abs=1e-4)
+    expected = _ndcg(splits, splits.test_set, splits.known_at_test, joined(found.weight))
+    assert found.by_user == pytest.approx(expected.tolist(), abs=1e-6)
+    assert found.test["ndcg@10"] == pytest.approx(expected.mean(), abs=1e-4)
+
+
+def test_what_helps_on_the_test_part_alone_is_not_chosen(splits, tables):
+    first, second = tables
+    for user, item in _targets(splits.test_set).items():
+        second[user, item] = 1e6
+    for user, item in _targets(splits.valid_set).items():
+        first[user, item], second[user, item] = 1e6, -1e6
+    assert blend(_scorer(splits, first), _scorer(splits, second)) is None
+
+
+def test_standardised_scores_forget_scale_and_padding(tables):
+    first, second = tables
+    assert torch.allclose(standardised(first)[:, 1:].mean(1), torch.zeros(len(first)), atol=1e-5)
+    assert torch.allclose(standardised(first)[:, 1:].std(1), torch.ones(len(first)), atol=1e-4)
+    assert torch.allclose(standardised(second), standardised((second - 7) / 100), atol=1e-4)
+    assert standardised(torch.ones(2, 5)).isfinite().all()
+
+
+def test_a_run_with_a_blend(small_run, capsys):
+    settings = small_run | {"baselines": ["Pop", "EASE"], "blend": ["EASE"]}
+    result = run_recfound("RecFound", "tiny", config_dict=settings)
+    rows = {row["model"]: row for row in result["comparison"]}
+    assert list(rows)[:2] == ["Pop", "EASE"] and list(rows)[-1] == "RecFound"
+    assert result["test_result"] == rows["RecFound"]["metrics"]
+    printed = capsys.readouterr().out
+    for name in ("Pop", "RecFound"):
+        assert (f"{name} + EASE" in rows) != (f"{name} + EASE: validation prefers {name} alone" in printed)
+        if joined := rows.get(f"{name} + EASE"):
+            assert joined["valid_metrics"]["ndcg@10"] > rows[name]["valid_metrics"]["ndcg@10"]
+            assert joined["note"].endswith("times (weight from validation)")
+
+
+def test_a_blend_needs_its_row(small_run):
+    with pytest.raises(ConfigError, match="blend: EASE is not among the baselines"):
+        run_recfound("RecFound", "tiny", config_dict=small_run | {"blend": ["EASE"]})
