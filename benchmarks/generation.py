@@ -8,31 +8,27 @@ random weights, with TMoLE; the catalogue's texts have random tokens and one len
 many tokens.
 
 Ratios:
-    constrained_over_free  tokens per second when held to the catalogue, over free `generate`      (mark: >= 0.9)
+    constrained_over_free  tokens per second when held to the catalogue, over free `generate`
     batched_over_single    tokens per second of one batch, over the same prompts one at a time
     large_over_small_mask  time of one masked step with 100 times as many texts (1: it does not grow)
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.report import write_report
+from benchmarks.frame import Mark, Ratios, finish, in_turn, options
 from benchmarks.tmole import SHAPE
 from recbole_recfound.adapter import build_adapter
 from recbole_recfound.data.task import task_table
 from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie
 
-MARK = 0.9
+MARKS = {"constrained_over_free": Mark(0.9, least=True)}
 
 
 class Bench:
@@ -91,22 +87,6 @@ class Bench:
 
         return run
 
-    def seconds(self, job: Callable[[], None]) -> float:
-        """CPU seconds on a CPU, wall seconds elsewhere."""
-        host = self.device.type == "cpu"
-        clock = time.process_time if host else time.perf_counter
-        started = clock()
-        job()
-        if not host:
-            torch.accelerator.synchronize(self.device)
-        return clock() - started
-
-    def ratio(self, job: Callable[[], None], reference: Callable[[], None], repeats: int) -> float:
-        """Median of the reference's seconds over the job's."""
-        job(), reference()
-        pairs = [(self.seconds(job), self.seconds(reference)) for _ in range(repeats)]
-        return statistics.median(other / own for own, other in pairs)
-
 
 class _EndOnly:
     """All that generating tokens asks of a tokenizer; the end token is one that random weights hardly ever write."""
@@ -114,39 +94,35 @@ class _EndOnly:
     eos_token_id = pad_token_id = bos_token_id = 0
 
 
-def measure(bench: Bench, repeats: int, items: int) -> dict[str, float]:
-    """All ratios."""
+def measure(bench: Bench, seconds: float, items: int) -> Ratios:
+    """Return all ratios."""
     held, free = bench.writer(bench.batched, bench.trie), bench.writer(bench.batched, None)
+    single = bench.writer(bench.single, None)
     small, large = bench.mask_step(bench.texts[: max(1, items // 100)]), bench.mask_step(bench.texts)
+    writing = in_turn({"held": held, "free": free, "single": single}, bench.device, 0.8 * seconds)
+    masks = in_turn({"large": large, "small": small}, bench.device, 0.2 * seconds)
     return {
-        "constrained_over_free": bench.ratio(held, free, repeats),
-        "batched_over_single": bench.ratio(free, bench.writer(bench.single, None), max(1, repeats // 2)),
-        "large_over_small_mask": bench.ratio(small, large, 5 * repeats),
+        "constrained_over_free": writing.ratio("free", "held"),
+        "batched_over_single": writing.ratio("single", "free"),
+        "large_over_small_mask": masks.ratio("large", "small"),
     }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; 1 if the mark is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the ratios to this file")
-    parser.add_argument("--device", type=torch.device, default=torch.get_default_device(), help="where to run")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the backbone")
-    parser.add_argument("--rows", type=int, default=16, help="prompts of a batch")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a prompt")
-    parser.add_argument("--items", type=int, default=100_000, help="texts of the catalogue")
-    parser.add_argument("--title", type=int, default=12, help="tokens of a text")
-    parser.add_argument("--layers", type=int, default=30, help="decoder layers")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    dtype = getattr(torch, options.dtype)
-    bench = Bench(options.device, dtype, options.rows, options.length, options.items, options.title, options.layers)
-    ratios = measure(bench, options.repeats, options.items)
-    for name, ratio in ratios.items():
-        print(f"{name:24s} {ratio:6.3f}" + (f"  (mark: >= {MARK})" if name == "constrained_over_free" else ""))
-    if options.json:
-        write_report(options.json, ratios, options)
-    return int(ratios["constrained_over_free"] < MARK)
+    given = options(
+        __doc__,
+        argv,
+        200.0,
+        rows=(16, 2, "prompts of a batch"),
+        length=(64, 4, "tokens of a prompt"),
+        items=(100_000, 200, "texts of the catalogue"),
+        title=(12, 3, "tokens of a text"),
+        layers=(6, 1, "decoder layers"),
+    )
+    dtype = getattr(torch, given.dtype)
+    bench = Bench(given.device, dtype, given.rows, given.length, given.items, given.title, given.layers)
+    return finish(measure(bench, given.seconds, given.items), MARKS, given)
 
 
 if __name__ == "__main__":

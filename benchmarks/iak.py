@@ -13,19 +13,15 @@ Ratios (below 1: the bank is cheaper):
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 
 import recbole_recfound  # noqa: F401  (repairs RecBole)
-from benchmarks.report import write_report
+from benchmarks.frame import Mark, Ratios, finish, in_turn, options
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.data.domain import LookupDomains
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
@@ -33,7 +29,7 @@ from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
 from recbole_recfound.model.pretrained import Attachment, family_of
 from recbole_recfound.runtime.locations import recbole_dir
 
-MARKS = {"bank_over_base": 1.1, "bank_over_loop": 0.5}
+MARKS = {"bank_over_base": Mark(1.1), "bank_over_loop": Mark(0.5)}
 
 
 class OneKernel:
@@ -92,33 +88,10 @@ def sasrec(items: int, length: int, device: torch.device) -> SASRec:
     return SASRec({**settings, **fields}, _Items(items)).to(device).eval()
 
 
-def clock(device: torch.device) -> float:
-    """CPU seconds of this process on a CPU, wall seconds on another device."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.accelerator.synchronize(device)
-    return time.perf_counter()
-
-
-def ratio(
-    one: Callable[[], object], other: Callable[[], object], repeats: int, device: torch.device
-) -> tuple[float, float, float]:
-    """Median ratio of the seconds of two runs, and the median seconds of each."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 1):
-        # Every other round backwards: nobody always runs after the same neighbour.
-        for number in (0, 1) if repeat % 2 else (1, 0):
-            start = clock(device)
-            (one, other)[number]()
-            if repeat:  # the first round warms up
-                seconds[number].append(clock(device) - start)
-    return statistics.median(a / b for a, b in zip(*seconds, strict=True)), *map(statistics.median, seconds)
-
-
 def measure(
-    device: torch.device, rows: int, domains: int, items: int, length: int, repeats: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """All ratios, and the seconds behind them."""
+    device: torch.device, rows: int, domains: int, items: int, length: int, seconds: float
+) -> tuple[Ratios, Mapping[str, float]]:
+    """Return all ratios, and the seconds behind them."""
     torch.manual_seed(0)
     base = sasrec(items, length, device)
     width = base.hidden_size
@@ -139,51 +112,46 @@ def measure(
     h, loop = torch.randn(rows, width, device=device), OneKernel(bank)
     with torch.no_grad():
         torch.testing.assert_close(bank(h, domain), loop(h, domain), rtol=1e-3, atol=1e-4)
-        over_base = ratio(
-            lambda: model.full_sort_predict(batch), lambda: base.full_sort_predict(batch), repeats, device
+        over_base = in_turn(
+            {"with the bank": lambda: model.full_sort_predict(batch), "base": lambda: base.full_sort_predict(batch)},
+            device,
+            0.5 * seconds,
         )
-        over_loop = ratio(lambda: bank(h, domain), lambda: loop(h, domain), 5 * repeats, device)
+        over_loop = in_turn(
+            {"bank": lambda: bank(h, domain), "loop": lambda: loop(h, domain)}, device, 0.25 * seconds, most=100
+        )
     training = IAKKernelBank(domains, width, *default_sizes(width), stochastic=False).to(device)
     own_loop = OneKernel(training)
-    with_backward = ratio(
-        lambda: training(h, domain).square().sum().backward(),
-        lambda: own_loop(h, domain).square().sum().backward(),
-        3 * repeats,
+    backward = in_turn(
+        {
+            "bank, backward": lambda: training(h, domain).square().sum().backward(),
+            "loop, backward": lambda: own_loop(h, domain).square().sum().backward(),
+        },
         device,
+        0.25 * seconds,
+        most=100,
     )
-    ratios = {"bank_over_base": over_base[0], "bank_over_loop": over_loop[0], "training_over_loop": with_backward[0]}
-    seconds = {
-        "with the bank": over_base[1],
-        "base": over_base[2],
-        "bank": over_loop[1],
-        "loop": over_loop[2],
-        "bank, backward": with_backward[1],
-        "loop, backward": with_backward[2],
+    ratios: Ratios = {
+        "bank_over_base": over_base.ratio("with the bank", "base"),
+        "bank_over_loop": over_loop.ratio("bank", "loop"),
+        "training_over_loop": backward.ratio("bank, backward", "loop, backward"),
     }
-    return ratios, seconds
+    return ratios, over_base.medians() | over_loop.medians() | backward.medians()
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; 1 if a mark is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the ratios to this file")
-    parser.add_argument("--device", type=torch.device, default=torch.get_default_device(), help="where to run")
-    parser.add_argument("--rows", type=int, default=256, help="users of a batch")
-    parser.add_argument("--domains", type=int, default=64, help="kernels in the bank")
-    parser.add_argument("--items", type=int, default=1683, help="items of the catalogue (ml-100k's)")
-    parser.add_argument("--length", type=int, default=50, help="items of a history")
-    parser.add_argument("--repeats", type=int, default=15, help="timed rounds")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    ratios, seconds = measure(
-        options.device, options.rows, options.domains, options.items, options.length, options.repeats
+    given = options(
+        __doc__,
+        argv,
+        60.0,
+        rows=(256, 8, "users of a batch"),
+        domains=(64, 3, "kernels in the bank"),
+        items=(1683, 50, "items of the catalogue (ml-100k's)"),
+        length=(50, 5, "items of a history"),
     )
-    for name, value in ratios.items():
-        mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
-        print(f"{name:20s} {value:6.3f}{mark}")
-    if options.json:
-        write_report(options.json, ratios, options, seconds=seconds)
-    return int(any(ratios[name] > mark for name, mark in MARKS.items()))
+    ratios, seconds = measure(given.device, given.rows, given.domains, given.items, given.length, given.seconds)
+    return finish(ratios, MARKS, given, seconds=seconds)
 
 
 if __name__ == "__main__":

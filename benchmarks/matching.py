@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import f1_score
 
-from benchmarks.report import write_report
+from benchmarks.frame import finish
 from recbole_recfound.data.records.records import RecordFile
 from recbole_recfound.data.task.answers import parse_yes_no
 from recbole_recfound.errors import DataError
@@ -53,11 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     threshold = best_threshold(*overlaps(options.train))
     index, wanted = overlaps(options.test)
     found = {"always_yes": f1_score(wanted, np.ones_like(wanted)), "jaccard": f1_score(wanted, index > threshold)}
-    for name, value in found.items():
-        print(f"{name:12s} F1 {value:.4f} on {len(wanted)} pairs")
-    if options.json:
-        write_report(options.json, found, options, threshold=threshold)
-    return 0
+    print(f"F1 on {len(wanted)} pairs")
+    return finish(found, {}, options, threshold=threshold)
 
 
 if __name__ == "__main__":

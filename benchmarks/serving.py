@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.report import write_report
+from benchmarks.frame import finish, progress
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.runtime.locations import recbole_dir
 from recbole_recfound.serving import recfound
@@ -104,11 +104,6 @@ def histories(cluster: np.ndarray, users: int, seed: int = 1) -> list[list[str]]
 def peak() -> float:
     """Return the peak memory of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def progress(line: str) -> None:
-    """Print what is done."""
-    print(line, flush=True)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -245,11 +240,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         of_requests, more = requests(small_run(Path(folder)), options.requests, options.rounds)
     ratios, numbers = ratios | of_requests, numbers | more
-    for name, value in ratios.items():
-        print(f"{name:20s} {value:8.3f}")
-    if options.json:
-        write_report(options.json, ratios, options, numbers=numbers)
-    return 0
+    return finish(ratios, {}, options, numbers=numbers)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python -m benchmarks.tmole --json tmole.json
 
-Every ratio is a median over pairs timed one after the other in turn, so that a slow moment hits both sides. On a CPU
-one thread is used and its CPU time is counted; on another device, wall time after synchronisation.
+Every ratio is a median over rounds in which all sides are timed in turn. On a CPU one thread is used and its CPU time
+is counted; on another device, wall time after synchronisation.
 
-The backbone has SmolLM2-135M's shape and random weights: time does not depend on their values.
+The backbone has SmolLM2-135M's shape, fewer layers and random weights: time does not depend on their values.
 
 Ratios (below 1: TMoLE is cheaper):
     step_over_lora            training step, 6 experts r 16 on q, k, v, o, against LoRA r 16
+    step_over_lora of N       the same with 3 and 12 experts
     step_over_same_rank_lora  the same against LoRA of the whole rank, 96
     one_kind_step_over_lora   the same step with embedding and generative rows in two forwards, as RecFound trains
     layer_over_loop           forward and backward of one adapted layer against a loop over experts
@@ -18,12 +19,8 @@ Ratios (below 1: TMoLE is cheaper):
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 from peft import PeftModel, get_peft_model, set_peft_model_state_dict
@@ -31,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from benchmarks.report import write_report
+from benchmarks.frame import Mark, Ratios, finish, in_turn, options
 from recbole_recfound.adapter import build_adapter, export_lora, routing
 from recbole_recfound.adapter.tmole import TMoLELayer
 from recbole_recfound.adapter.tmole.routing import Route, use_route
@@ -48,7 +45,14 @@ SHAPE = LlamaConfig(
     tie_word_embeddings=True,
 )
 EMBEDDING_TASKS, GENERATIVE_TASKS = ("U2I", "Q2I", "I2I"), ("SR", "SA", "IP", "AVE")
-MARKS = {"step_over_lora": 1.20, "layer_over_loop": 0.5}
+MARKS = {
+    "step_over_lora": Mark(1.10),
+    "step_over_same_rank_lora": Mark(1.03),
+    "activations_over_lora": Mark(1.15),
+    "layer_over_loop": Mark(0.5),
+}
+EXPERTS = {3: {"experts_per_group": 1}, 12: {"experts_per_group": 4}}
+"""Numbers of experts beside the default, six: the same number in each of three groups."""
 
 
 class Bench:
@@ -176,81 +180,49 @@ class Bench:
 
         return lambda: run(folded), lambda: run(lora)
 
-    def clock(self) -> float:
-        """CPU seconds of this process on a CPU, wall seconds on another device."""
-        if self.ids.is_cpu:
-            return time.process_time()
-        torch.accelerator.synchronize(self.device)
-        return time.perf_counter()
 
-    def ratios_to(self, runs: dict[str, Callable[[], None]], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Time the runs in turn; medians of each one's ratio to the last one, and of its seconds."""
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for repeat in range(repeats + 1):
-            # Every other round backwards: nobody always runs after the same neighbour.
-            for name, run in list(runs.items())[:: 1 if repeat % 2 else -1]:
-                start = self.clock()
-                run()
-                if repeat:  # the first round warms up
-                    seconds[name].append(self.clock() - start)
-        *_, reference = seconds.values()
-        ratios = {
-            name: statistics.median(own / other for own, other in zip(times, reference, strict=True))
-            for name, times in seconds.items()
-        }
-        return ratios, {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def measure(bench: Bench, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """All ratios, and the seconds behind them."""
+def measure(bench: Bench, seconds: float) -> tuple[Ratios, Mapping[str, float]]:
+    """Return all ratios, and the seconds behind them."""
     tmole, lora = bench.model("tmole"), bench.model("lora")
     activations = bench.kept_bytes(tmole) / bench.kept_bytes(lora)
-    wide = bench.model("lora", r=96)
-    steps, seconds = bench.ratios_to(
-        {
-            "tmole": bench.stepper(tmole),
-            "tmole, one kind": bench.stepper(tmole, split=True),
-            "lora, one kind": bench.stepper(lora, split=True),
-            "same-rank lora": bench.stepper(wide),
-            "lora": bench.stepper(lora),
-        },
-        repeats,
-    )
-    layer, loop = bench.layer_pair(tmole)
-    layers, layer_seconds = bench.ratios_to({"layer": layer, "loop": loop}, 5 * repeats)
-    folded, plain = bench.folded_pair(tmole)
-    forwards, forward_seconds = bench.ratios_to({"folded": folded, "lora forward": plain}, repeats)
-    ratios = {
-        "step_over_lora": steps["tmole"],
-        "step_over_same_rank_lora": steps["tmole"] / steps["same-rank lora"],
-        "one_kind_step_over_lora": steps["tmole, one kind"] / steps["lora, one kind"],
-        "layer_over_loop": layers["layer"],
-        "activations_over_lora": activations,
-        "folded_over_lora": forwards["folded"],
+    sides = {
+        "tmole": bench.stepper(tmole),
+        "tmole, one kind": bench.stepper(tmole, split=True),
+        "lora, one kind": bench.stepper(lora, split=True),
+        "same-rank lora": bench.stepper(bench.model("lora", r=96)),
+        "lora": bench.stepper(lora),
     }
-    return ratios, seconds | layer_seconds | forward_seconds
+    for count, given in EXPERTS.items():
+        sides[f"tmole {count} experts"] = bench.stepper(bench.model("tmole", **given))
+    steps = in_turn(sides, bench.device, 0.7 * seconds)
+    layer, loop = bench.layer_pair(tmole)
+    layers = in_turn({"layer": layer, "loop": loop}, bench.device, 0.1 * seconds, most=100)
+    folded, plain = bench.folded_pair(tmole)
+    forwards = in_turn({"folded": folded, "lora forward": plain}, bench.device, 0.2 * seconds)
+    ratios: Ratios = {
+        "step_over_lora": steps.ratio("tmole", "lora"),
+        "step_over_same_rank_lora": steps.ratio("tmole", "same-rank lora"),
+        "one_kind_step_over_lora": steps.ratio("tmole, one kind", "lora, one kind"),
+        "layer_over_loop": layers.ratio("layer", "loop"),
+        "activations_over_lora": (activations,) * 3,
+        "folded_over_lora": forwards.ratio("folded", "lora forward"),
+    } | {f"step_over_lora of {count} experts": steps.ratio(f"tmole {count} experts", "lora") for count in EXPERTS}
+    return ratios, steps.medians() | layers.medians() | forwards.medians()
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; 1 if a mark is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the ratios to this file")
-    parser.add_argument("--device", type=torch.device, default=torch.get_default_device(), help="where to run")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the backbone")
-    parser.add_argument("--rows", type=int, default=8, help="examples of a batch")
-    parser.add_argument("--length", type=int, default=64, help="tokens of an example")
-    parser.add_argument("--layers", type=int, default=30, help="decoder layers")
-    parser.add_argument("--repeats", type=int, default=9, help="timed rounds")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    bench = Bench(options.device, getattr(torch, options.dtype), options.rows, options.length, options.layers)
-    ratios, seconds = measure(bench, options.repeats)
-    for name, ratio in ratios.items():
-        mark = f"  (mark: <= {MARKS[name]:.2f})" if name in MARKS else ""
-        print(f"{name:28s} {ratio:6.3f}{mark}")
-    if options.json:
-        write_report(options.json, ratios, options, seconds=seconds)
-    return int(any(ratios[name] > mark for name, mark in MARKS.items()))
+    given = options(
+        __doc__,
+        argv,
+        200.0,
+        rows=(8, 4, "examples of a batch"),
+        length=(64, 16, "tokens of an example"),
+        layers=(6, 1, "decoder layers"),
+    )
+    bench = Bench(given.device, getattr(torch, given.dtype), given.rows, given.length, given.layers)
+    ratios, seconds = measure(bench, given.seconds)
+    return finish(ratios, MARKS, given, seconds=seconds)
 
 
 if __name__ == "__main__":

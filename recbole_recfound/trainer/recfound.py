@@ -46,7 +46,7 @@ from recbole_recfound.trainer.step import StepGradients
 _SMOOTH = 0.9
 _INTERVAL = 100
 """Most steps between two validations where `eval_interval` gives no number."""
-_PROBE_SHARE = 0.05
+_PROBE_SHARE = 0.02
 """Part of the time of all steps that probes may take under a time limit."""
 _MEASURED_STEPS = 10
 """Steps after which the log says what the plan comes to."""

@@ -1,0 +1,102 @@
+"""Validation NDCG@10 against seconds of training, for RecFound and RecBole's models: one picture.
+
+    python -m benchmarks.quality_per_minute --json quality.json --picture docs/images/quality-per-minute.svg
+
+Every model is trained alone, one after the other, on the same split of ml-100k with the same masks. Times include
+validations, as a user waits for them, and for RecFound the encoding of the items' texts.
+
+Ratio:
+    recfound_over_best_baseline  best validation score of RecFound over that of RecBole's models, each in its seconds
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from matplotlib import pyplot as plt
+
+from benchmarks.frame import finish, options, progress
+from benchmarks.prepared import Prepared, precision_of
+from recbole_recfound.backbone import BUNDLED
+from recbole_recfound.baseline.recbole import baseline_config, fit
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.runtime.time_plan import TimePlan
+
+Curve = list[tuple[float, float]]
+"""Seconds of training and best validation score so far."""
+
+
+def rising(found: Curve) -> Callable[[int, float], None]:
+    """Return a callback that adds the best score so far to a curve."""
+    started = time.perf_counter()
+
+    def watch(step: int, score: float) -> None:
+        found.append((time.perf_counter() - started, max([score, *(best for _, best in found[-1:])])))
+
+    return watch
+
+
+def draw(found: dict[str, Curve], path: Path) -> None:
+    """Write the picture.
+
+    Args:
+        found: curve of each model.
+        path: an SVG file.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    for name, curve in found.items():
+        style = {"linewidth": 2.4, "color": "black"} if name == "RecFound" else {"linewidth": 1.2}
+        axes.plot(*zip(*curve, strict=True), label=name, marker="o", markersize=3, **style)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training and validation, 2 cores")
+    axes.set_ylabel("validation NDCG@10, best so far")
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.25)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, print, draw, write."""
+    given = options(
+        __doc__,
+        argv,
+        270.0,
+        baselines=("Pop,ItemKNN,EASE,BPR,SASRec", "Pop,EASE,BPR", "RecBole's models"),
+        backbone=(BUNDLED, BUNDLED, "causal LM"),
+        picture=("", "", "file of the picture (SVG)"),
+    )
+    names = given.baselines.split(",")
+    found: dict[str, Curve] = {}
+    with TemporaryDirectory() as folder:
+        settings = {"backbone": given.backbone, "precision": precision_of(given.dtype), "only_tasks": ["U2I"]}
+        bench = Prepared("ml-100k", folder, {**settings, "baselines": names})
+        for name in names:
+            progress(name)
+            theirs = baseline_config(name, bench.config, Path(folder) / name)
+            splits = build_splits(theirs)
+            curve = found[name] = []
+            row, _ = fit(theirs, splits, time.monotonic() + 0.5 * given.seconds / len(names), rising(curve))
+            if not curve:  # learned in one go
+                curve.append((row.train_seconds, row.valid_metrics["ndcg@10"]))
+        progress("RecFound")
+        curve = found["RecFound"] = []
+        bench.trainer.plan = TimePlan(0.5 * given.seconds)
+        bench.config["eval_interval"] = 25
+        bench.trainer.fit(bench.loader, bench.splits.valid_data, saved=False, callback_fn=rising(curve))
+    found = {name: curve for name, curve in found.items() if curve}  # some had no time for a validation
+    if given.picture:
+        draw(found, Path(given.picture))
+    best = {name: max(score for _, score in curve) for name, curve in found.items()}
+    for name, score in sorted(best.items(), key=lambda pair: pair[1]):
+        print(f"{name:12s} {score:.4f} after {found[name][-1][0]:.0f} s")
+    ours = best.pop("RecFound", 0.0)
+    return finish({"recfound_over_best_baseline": ours / max(best.values())}, {}, given, curves=found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
