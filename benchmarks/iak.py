@@ -25,7 +25,7 @@ from benchmarks.frame import Mark, Ratios, finish, in_turn, options
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.data.domain import LookupDomains
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
-from recbole_recfound.model.kernel import IAKKernelBank, default_sizes
+from recbole_recfound.model.kernel import IAKKernelBank, Kernels, default_sizes
 from recbole_recfound.model.pretrained import Attachment, family_of
 from recbole_recfound.runtime.locations import recbole_dir
 
@@ -100,7 +100,7 @@ def measure(
         torch.nn.init.normal_(weight, std=0.05)
     of_users = LookupDomains("d", tuple(map(str, range(domains))), "user_id", (), torch.zeros(1, dtype=torch.long))
     family = family_of("SASRec", base)
-    model = IAK.around(base, family, Attachment(base, family.place), [of_users], [bank]).eval()
+    model = IAK.around(base, family, [Attachment(base, family.place)], [of_users], [Kernels([bank])]).eval()
     domain = torch.randint(0, domains, (rows,), device=device)
     batch = Interaction(
         {

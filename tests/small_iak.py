@@ -63,7 +63,7 @@ class SmallIAK:
     def plug(self) -> SimpleNamespace:
         model = self.model
         collate = collate_of(self.splits.train_data)
-        return SimpleNamespace(base=model.base, family=model.family, width=model.width, collate=collate)
+        return SimpleNamespace(base=model.base, family=model.family, width=model.widths[-1], collate=collate)
 
     def batch(self, rows: int = 40):
         """The first training rows as RecBole's trainer gets them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, parse_domain, permuted
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.kernel import BankOutput, Banks, IAKKernelBank, default_sizes, sizes_within
+from recbole_recfound.model.kernel import BankOutput, Banks, IAKKernelBank, Kernels, default_sizes, sizes_within
 from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
 from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
 from recbole_recfound.model.pretrained.base_config import base_of
@@ -37,7 +39,7 @@ class Losses(NamedTuple):
         matching: the base's own loss with h' in place of h.
         compression: the same kind of loss, read from the code alone.
         kl: bound on I(adapted; general), in nats.
-        distill: mean squared distance between h' and h.
+        distill: mean squared distance between h' and h, added over the places.
     """
 
     matching: torch.Tensor
@@ -47,9 +49,9 @@ class Losses(NamedTuple):
 
 
 class IAK(AbstractRecommender):
-    """A trained recommender with one kernel per domain: the base is frozen, only kernels learn.
+    """A trained recommender with one kernel per domain and place: the base is frozen, only kernels learn.
 
-    With several types of domain there is one bank for each, and their residual outputs are added.
+    With several types of domain there are kernels for each, and their residual outputs are added.
 
     Args:
         config: settings of the run: `domain`, `kernel_args`, `iak_args`, `control`, and the base's (see `base_of`).
@@ -61,10 +63,10 @@ class IAK(AbstractRecommender):
         base: frozen here; stays in eval mode even when RecBole's trainer calls `train()`.
         base_trained: whether the base has weights from a training.
         family: how to read losses, vectors and scores from the base.
-        attachment: where the kernels are attached.
-        width: size d of the vectors there.
+        attachments: where the kernels are attached, in the order in which the base reaches the places.
+        widths: size d of the vectors at each place.
         domains: one entry for each type of domain.
-        banks: a bank of kernels for each type.
+        banks: kernels of each type.
 
     Raises:
         ConfigError: invalid domains, sizes or places.
@@ -101,9 +103,10 @@ class IAK(AbstractRecommender):
             with torch.random.fork_rng():
                 base = make_base(dataset, checkpoint)
         self.base = base.requires_grad_(False).eval()
-        self.family = family_of(data_config["model"], base, self.options.layer)
-        self.attachment = Attachment(base, self.family.place)
-        self.width, self.one_vector_per_row = _probed(self.family, self.attachment, base, dataset)
+        families = [family_of(data_config["model"], base, layer) for layer in self.options.layers]
+        self.family = families[-1]
+        self.attachments = [Attachment(base, family.place) for family in families]
+        self.widths, self.one_vector_per_row = _probed(self.family, self.attachments, base, dataset)
         self.domains = build_all_domains(config, dataset, fixed["domains"] if fixed else None)
         if len(self.domains) > 1 and self.options.combine != "residual":
             raise ConfigError(
@@ -112,17 +115,8 @@ class IAK(AbstractRecommender):
             )
         sizes = fixed["sizes"] if fixed else [self._sizes(data_config["model"], training)] * len(self.domains)
         self.banks = Banks(
-            IAKKernelBank(
-                len(domains),
-                self.width,
-                bottleneck,
-                code,
-                self.options.combine,
-                self.options.stochastic,
-                self.options.prior == "learned",
-                aux,
-            )
-            for domains, (bottleneck, code, aux) in zip(self.domains, sizes, strict=True)
+            Kernels([self._bank(domains, *place) for place in zip(self.widths, of_places, strict=True)])
+            for domains, of_places in zip(self.domains, sizes, strict=True)
         ).to(self.device)
         self.items: torch.Tensor | None = None
 
@@ -131,51 +125,63 @@ class IAK(AbstractRecommender):
         cls,
         base: nn.Module,
         family: Family,
-        attachment: Attachment,
+        attachments: Sequence[Attachment],
         domains: Sequence[Domains],
-        banks: Sequence[IAKKernelBank],
+        banks: Sequence[Kernels],
     ) -> IAK:
         """Put given banks around a base, without settings and data.
 
         Args:
             base: frozen here.
             family: how to read losses, vectors and scores from the base.
-            attachment: where the kernels are attached.
+            attachments: where the kernels are attached.
             domains: one entry for each type of domain.
-            banks: a bank for each type.
+            banks: kernels of each type, with a bank for each place.
         """
         model = cls.__new__(cls)
         AbstractRecommender.__init__(model)
         model.base = base.requires_grad_(False).eval()
-        model.family, model.attachment, model.domains = family, attachment, tuple(domains)
+        model.family, model.attachments, model.domains = family, list(attachments), tuple(domains)
         model.banks = Banks(banks)
         model.items = None
         return model
 
-    def _sizes(self, base_name: str, training: IAKOptions) -> tuple[int, int, int]:
-        """Return bottleneck, code size and width of the auxiliary head (0: none) of the kernels."""
+    def _bank(self, domains: Domains, width: int, sizes: Sequence[int]) -> IAKKernelBank:
+        bottleneck, code, aux = sizes
+        learned = self.options.prior == "learned"
+        return IAKKernelBank(
+            len(domains), width, bottleneck, code, self.options.combine, self.options.stochastic, learned, aux
+        )
+
+    def _sizes(self, base_name: str, training: IAKOptions) -> list[tuple[int, int, int]]:
+        """Return bottleneck, code size and width of the auxiliary head (0: none) of the kernels at each place.
+
+        The last place alone has such a head: what predicts is there.
+        """
         aux = 0
         if training.lambda_c or training.schedule == "two_phase":
             if not self.one_vector_per_row:
+                place = self.attachments[-1].place
                 raise ConfigError(
-                    f"iak_args: lambda_c: {self.attachment.place} has several vectors per row, of which none predicts: "
-                    "set it to 0"
+                    f"iak_args: lambda_c: {place} has several vectors per row, of which none predicts: set it to 0"
                 )
             if self.family.items is None and not hasattr(self.base, "LABEL"):
                 raise ConfigError(f"iak_args: lambda_c: what {base_name} predicts is not known; set it to 0")
             aux = 1 if self.family.items is None else self.family.items(self.base).shape[1]
-        return *self._kernel_sizes(aux), aux
+        heads = [0] * (len(self.widths) - 1) + [aux]
+        return [(*self._kernel_sizes(width, head), head) for width, head in zip(self.widths, heads, strict=True)]
 
-    def _kernel_sizes(self, aux: int) -> tuple[int, int]:
+    def _kernel_sizes(self, width: int, aux: int) -> tuple[int, int]:
         options = self.options
-        bottleneck, code = default_sizes(self.width)
+        bottleneck, code = default_sizes(width)
         if options.budget is None:
             return options.bottleneck or bottleneck, options.code_size or code
         if options.bottleneck or options.code_size:
             raise ConfigError("kernel_args: budget: give either a budget or sizes (bottleneck, code_size)")
         whole = sum(weight.numel() for weight in self.base.parameters())
         prior = 2 if options.prior == "learned" and options.stochastic else 0
-        sizes = sizes_within(options.budget * whole - prior * code, self.width, aux, options.combine)
+        each = options.budget * whole / len(self.widths)
+        sizes = sizes_within(each - prior * code, width, aux, options.combine)
         if sizes is None:
             raise ConfigError(
                 f"kernel_args: budget: {options.budget} of the base's {whole:,} parameters is too small for any kernel"
@@ -194,40 +200,50 @@ class IAK(AbstractRecommender):
             return interaction[DOMAIN_FIELD]
         return torch.stack([domains.of(interaction) for domains in self.domains], dim=1)
 
-    def adapt(self, hidden: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
+    def adapt(self, hidden: torch.Tensor, domain: torch.Tensor, place: int = 0) -> torch.Tensor:
         """Return H' of vectors [B, ..., d] with domains [B, types]; vectors of one row share its domain.
 
         Args:
             hidden: H [B, ..., d], vectors inside the base.
             domain: int64 [B, types], domains of each row; -1 for none.
+            place: number of the place.
         """
         flat, each = _rows(hidden, domain)
-        return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(self.banks)]).reshape(
-            hidden.shape
-        )
+        banks = [kernels.places[place] for kernels in self.banks]
+        return _added(flat, [bank(flat, each[:, number]) for number, bank in enumerate(banks)]).reshape(hidden.shape)
 
-    def _passes(self, hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, list[BankOutput]]:
+    def _passes(self, hidden: torch.Tensor, domain: torch.Tensor, place: int) -> tuple[torch.Tensor, list[BankOutput]]:
         """Return H' and all intermediate results that the loss needs."""
         flat, each = _rows(hidden, domain)
-        passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(self.banks)]
+        banks = [kernels.places[place] for kernels in self.banks]
+        passes = [bank.run(flat, each[:, number]) for number, bank in enumerate(banks)]
         return _added(flat, [done.hidden for done in passes]).reshape(hidden.shape), passes
+
+    @contextmanager
+    def _using(self, adapt: Callable[[torch.Tensor, int], torch.Tensor]) -> Iterator[None]:
+        """Pass the vectors at every place through `adapt`, which gets the number of the place too."""
+        with ExitStack() as stack:
+            for number, attachment in enumerate(self.attachments):
+                stack.enter_context(attachment.using(partial(_at, adapt, number)))
+            yield
 
     def losses(self, interaction: Interaction) -> Losses:
         """Return all parts of the loss in one pass of the base."""
-        domain, seen = self.domain_of(interaction), []
+        domain, passes, distances = self.domain_of(interaction), [], []
 
-        def through(hidden: torch.Tensor) -> torch.Tensor:
-            adapted, passes = self._passes(hidden.detach(), domain)
-            seen.append((hidden.detach(), adapted, passes))
+        def through(hidden: torch.Tensor, place: int) -> torch.Tensor:
+            # The base is frozen, but behind the first place `hidden` leads to the kernels before.
+            adapted, done = self._passes(hidden, domain, place)
+            passes.extend(done)
+            distances.append(F.mse_loss(adapted, hidden))
             return adapted
 
-        with self.attachment.using(through):
+        with self._using(through):
             matching = self.family.loss(self.base, interaction)
-        ((hidden, adapted, passes),) = seen
         zero = matching.new_zeros(())
         compression = [self._compression(done.aux, interaction) for done in passes if done.aux is not None]
         kl = sum((done.kl.mean() for done in passes), zero)
-        return Losses(matching, sum(compression, zero), kl, F.mse_loss(adapted, hidden))
+        return Losses(matching, sum(compression, zero), kl, sum(distances, zero))
 
     def _compression(self, read: torch.Tensor, interaction: Interaction) -> torch.Tensor:
         """Return the auxiliary head's task loss on the code: of a click's logit, or of a vector among frozen items."""
@@ -255,14 +271,18 @@ class IAK(AbstractRecommender):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's `predict` with kernels."""
         domain = self.domain_of(interaction)
-        with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
+        with self._using(lambda hidden, place: self.adapt(hidden, domain, place)):
             return self.base.predict(interaction)
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the base's `full_sort_predict` with kernels."""
         domain = self.domain_of(interaction)
-        with self.attachment.using(lambda hidden: self.adapt(hidden, domain)):
+        with self._using(lambda hidden, place: self.adapt(hidden, domain, place)):
             return self.base.full_sort_predict(interaction)
+
+
+def _at(adapt: Callable[[torch.Tensor, int], torch.Tensor], place: int, hidden: torch.Tensor) -> torch.Tensor:
+    return adapt(hidden, place)
 
 
 def _rows(hidden: torch.Tensor, domain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -312,8 +332,10 @@ def build_all_domains(
     return tuple(found)
 
 
-def _probed(family: Family, attachment: Attachment, base: AbstractRecommender, dataset: Dataset) -> tuple[int, bool]:
-    """Run the base on a few training rows: width of the vectors at the place, and whether there is one per row."""
+def _probed(
+    family: Family, attachments: Sequence[Attachment], base: AbstractRecommender, dataset: Dataset
+) -> tuple[list[int], bool]:
+    """Run the base on a few training rows: width of the vectors at each place, and whether the last has one per row."""
     state = np.random.get_state()
     try:
         rows = training_rows(base, dataset)
@@ -321,6 +343,9 @@ def _probed(family: Family, attachment: Attachment, base: AbstractRecommender, d
     finally:
         np.random.set_state(state)  # sampling negatives here must not change those of the training
     batch = batch.to(dataset.config["device"])
-    width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
-    probe(attachment, lambda: base.predict(batch), len(batch))
-    return width, inner == 1
+    widths, inner = [], 1
+    for attachment in attachments:
+        width, inner = probe(attachment, lambda: family.loss(base, batch), len(batch))
+        probe(attachment, lambda: base.predict(batch), len(batch))
+        widths.append(width)
+    return widths, inner == 1

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import IAK, Losses
-from recbole_recfound.model.kernel import IAKKernelBank
+from recbole_recfound.model.kernel import Kernels
 from recbole_recfound.runtime.exchange import Share, broadcast, sum_gradients, total
 from recbole_recfound.runtime.ranks import world
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
@@ -212,12 +212,13 @@ class KernelTrainer:
         if world() == 1:
             return self.model.losses(interaction)
         share = Share.of(len(interaction))
-        for bank in self.model.banks:
-            bank.share = share
+        for kernels in self.model.banks:
+            for bank in kernels.places:
+                bank.share = share
         mine = self.model.losses(interaction[share.index])
         return Losses(*(part * (share.count / share.rows) for part in mine))
 
-    def _move(self, number: int, bank: IAKKernelBank, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
+    def _move(self, number: int, bank: Kernels, domain: torch.Tensor, phases: tuple[str, ...]) -> None:
         """Make one optimiser step of the domains that have rows in the batch and have not stopped."""
         counts = torch.bincount(domain[domain >= 0], minlength=bank.num_domains)
         going = torch.as_tensor(~self.stopped[number], device=counts.device)
@@ -243,7 +244,7 @@ class KernelTrainer:
         self.stopped[number] |= stale
 
     @torch.no_grad()
-    def _keep(self, bank: IAKKernelBank, kept: list[torch.Tensor], domains: np.ndarray) -> None:
+    def _keep(self, bank: Kernels, kept: list[torch.Tensor], domains: np.ndarray) -> None:
         index = torch.from_numpy(domains).to(self.device)
         for weight, copy in zip(bank.parameters(), kept, strict=True):
             copy[index] = weight[index]
@@ -257,7 +258,7 @@ class KernelTrainer:
     def _guard(self, epochs: list[np.ndarray]) -> None:
         """Enable only kernels that improve their domain's validation score."""
         for bank, found in zip(self.model.banks, epochs, strict=True):
-            bank.enabled.copy_(torch.from_numpy(found != 0))
+            bank.enable(torch.from_numpy(found != 0))
         if len(self.model.banks) == 1:
             return  # the selected kernels are already better than the base
         settled = False
@@ -267,10 +268,10 @@ class KernelTrainer:
                 on = bank.enabled.clone()
                 scores = []
                 for enabled in (on, torch.zeros_like(on)):
-                    bank.enabled.copy_(enabled)
+                    bank.enable(enabled)
                     collected = self.scorer.collect(self.model, "valid")
                     scores.append(broadcast(self.scorer.valid_scores(collected, number)))
-                bank.enabled.copy_(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
+                bank.enable(on & torch.from_numpy(scores[0] > scores[1]).to(on.device))
                 settled = settled and torch.equal(bank.enabled, on)
 
     def _cold_start(self, epochs: list[np.ndarray]) -> None:
@@ -280,4 +281,4 @@ class KernelTrainer:
             trained = torch.nonzero(bank.enabled & ~cold).squeeze(1)
             if self.options.cold == "mean" and len(trained) and cold.any():
                 bank.set_mean_of(trained, torch.nonzero(cold).squeeze(1))
-                bank.enabled |= cold
+                bank.enable(bank.enabled | cold)

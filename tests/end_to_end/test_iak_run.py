@@ -124,6 +124,22 @@ def test_what_is_loaded_is_what_was_tested(finished):
     }
 
 
+def test_kernels_at_two_places_are_trained_and_served(tiny_path, tmp_path):
+    settings = QUICK | small_base("DeepFM", epochs=2)
+    settings |= {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
+        QUICK | small_base("DeepFM", epochs=2) | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
+    )
+    settings |= {"domain": ["gender"], "kernel_args": {"layer": ["input:mlp_layers", "input:deep_predict_layer"]}}
+    result = run_recfound("IAK", "tiny", config_dict=settings)
+    (row,) = [row for row in result["comparison"] if "IAK" in row["model"]]
+    loaded = load_recfound(result["run_dir"])
+    assert [len(kernels.places) for kernels in loaded.model.banks] == [2]
+    assert row["parameters_per_domain"] == loaded.model.banks[0].trained_per_domain()
+    assert loaded.evaluate().metrics == pytest.approx(
+        {name: value for name, value in result["test_result"].items() if not name.startswith("weighted")}, abs=1e-4
+    )
+
+
 def test_a_finished_run_is_evaluated_again(finished, tmp_path):
     loaded = load_recfound(finished["run_dir"])
     assert loaded.evaluate().metrics == {
@@ -221,7 +237,7 @@ def test_sampling_and_prior_are_those_that_were_asked_for(tiny_path, tmp_path):
         )
         row = result["comparison"][-1]
         sizes[sampling], steps[sampling] = set(row["batch_sizes"]), sum(row["domain_steps"])
-        bank = load_recfound(result["run_dir"]).model.banks[0]
+        bank = load_recfound(result["run_dir"]).model.banks[0].places[0]
         assert isinstance(bank.prior_mean, torch.nn.Parameter)
         assert bank.enabled.any() and bank.prior_mean[bank.enabled].any(dim=1).all(), (
             "every kept kernel has learnt its prior"

@@ -83,7 +83,7 @@ def test_every_part_of_the_loss_reaches_what_it_should(small):
     small.model.train()
     shake(small.model, size=0.05)
     losses = small.model.losses(small.batch())
-    bank = small.model.banks[0]
+    bank = small.model.banks[0].places[0]
     losses.matching.backward(retain_graph=True)
     assert bank.output_weight.grad.any() and bank.encoder_weight.grad.any() and bank.aux_weight.grad is None
     bank.zero_grad()
@@ -131,7 +131,7 @@ def test_several_types_of_domain_add_their_changes(tiny_path):
     small.model.eval()
     h, domain = torch.randn(30, small.plug.width), torch.stack([torch.arange(30) % 2, torch.arange(30) % 4 - 1], dim=1)
     both = small.model.adapt(h, domain)
-    parts = [bank(h, domain[:, number]) - h for number, bank in enumerate(small.model.banks)]
+    parts = [bank.places[0](h, domain[:, number]) - h for number, bank in enumerate(small.model.banks)]
     torch.testing.assert_close(both, h + sum(parts))
     with pytest.raises(ConfigError, match="kernel_args: combine: got gated, expected residual"):
         build_small_iak("DeepFM", tiny_path, domain=["gender", "age:25/40"], kernel_args={"combine": "gated"})
@@ -144,6 +144,71 @@ def test_other_places(layer, tiny_path):
     assert all(torch.equal(base[key], values) for key, values in scores(small.model, small).items())
     shake(small.model)
     assert not torch.equal(scores(small.model, small)["predict"], base["predict"])
+
+
+TWO = ["input:mlp_layers", "input:deep_predict_layer"]
+
+
+def test_kernels_at_two_places(tiny_path):
+    """Untrained they are the base; each place changes the scores by itself, and switching a domain off is for both."""
+    small = build_small_iak("DeepFM", tiny_path, kernel_args={"layer": TWO})
+    base = scores(small.plug.base, small)["predict"]
+    assert torch.equal(scores(small.model, small)["predict"], base)
+    kernels = small.model.banks[0]
+    assert [bank.aux_size for bank in kernels.places] == [0, 1], "what predicts stands at the last place"
+    shake(small.model)
+    both = scores(small.model, small)["predict"]
+    alone = []
+    for place in (0, 1):
+        outputs = [kernels.places[place].output_weight, kernels.places[place].project]
+        kept = [weight.detach().clone() for weight in outputs]
+        bias = kernels.places[place].output_bias.detach().clone()
+        with torch.no_grad():
+            for weight in (*outputs, kernels.places[place].output_bias):
+                weight.zero_()
+        alone.append(scores(small.model, small)["predict"])
+        with torch.no_grad():
+            for weight, copy_ in zip((*outputs, kernels.places[place].output_bias), (*kept, bias), strict=True):
+                weight.copy_(copy_)
+    assert not any(torch.equal(one, other) for one, other in [(both, alone[0]), (both, alone[1]), (alone[0], alone[1])])
+    kernels.enable(torch.tensor([True, False]))
+    batch = small.batch()
+    domain = small.model.domain_of(batch)[:, 0]
+    now = scores(small.model, small)["predict"]
+    assert torch.equal(now[domain == 1], base[domain == 1])
+    torch.testing.assert_close(now[domain == 0], both[domain == 0])
+
+
+def test_the_loss_reaches_the_kernels_of_the_first_place_through_the_second(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, kernel_args={"layer": TWO, "stochastic": False})
+    shake(small.model)
+    small.model.train()
+    batch = small.batch()
+    weight = small.model.banks[0].places[0].output_bias
+    found = small.model.losses(batch)
+    (gradient,) = torch.autograd.grad(found.matching, weight)
+    step = 1e-2
+    for domain, column in ((0, 0), (1, 3)):
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                weight[domain, column] += sign * step
+                values.append(small.model.losses(batch).matching.item())
+                weight[domain, column] -= sign * step
+        difference = (values[0] - values[1]) / (2 * step)
+        assert difference == pytest.approx(gradient[domain, column].item(), rel=0.05, abs=1e-5)
+
+
+def test_two_places_share_a_budget(tiny_path):
+    small = build_small_iak("DeepFM", tiny_path, kernel_args={"layer": TWO, "budget": 0.02})
+    whole = sum(weight.numel() for weight in small.plug.base.parameters())
+    assert all(bank.trained_per_domain() <= 0.01 * whole for bank in small.model.banks[0].places)
+
+
+@pytest.mark.parametrize("layer", [[], ["mlp_layers", "mlp_layers"]])
+def test_places_are_named_once(layer, tiny_path):
+    with pytest.raises(ConfigError, match="kernel_args: layer: got .*, expected one layer, or several different ones"):
+        build_small_iak("DeepFM", tiny_path, kernel_args={"layer": layer})
 
 
 @pytest.mark.parametrize(

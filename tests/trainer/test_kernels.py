@@ -56,7 +56,7 @@ def test_training_is_repeatable_and_every_tensor_learns(clicks, tiny_path):
 
 def test_a_kernel_that_does_not_beat_the_base_is_off(clicks):
     fitted = clicks.trainer(epochs=2).fit([np.array([np.inf, -np.inf])])
-    bank = clicks.model.banks[0]
+    bank = clicks.model.banks[0].places[0]
     assert bank.enabled.tolist() == [False, True]
     assert fitted.best_epoch[0][0] == 0 and fitted.best_epoch[0][1] > 0
     batch = clicks.batch()
@@ -110,7 +110,7 @@ def test_beta_warms_up_and_the_kl_at_the_end_falls_along_a_sweep(tiny_path):
 
 def test_two_phases_train_the_encoder_first(tiny_path):
     small = build_small_iak("DeepFM", tiny_path, iak_args={"schedule": "two_phase"})
-    bank, before = small.model.banks[0], weights_of(small.model)
+    bank, before = small.model.banks[0].places[0], weights_of(small.model)
     trainer = small.trainer(epochs=4, schedule="two_phase")
     trainer._restore = lambda kept: None
     halves = []
@@ -165,7 +165,7 @@ def test_a_cold_domain_gets_the_mean_kernel(tiny_path):
     trainer.sampler.rows[1] = trainer.sampler.rows[1][:0]
     trainer.sampler.stopped[1] = True
     trainer.fit([scores - 1 for scores in small.base_scores()])
-    bank = small.model.banks[0]
+    bank = small.model.banks[0].places[0]
     assert bank.enabled.tolist() == [True, True]
     assert all(torch.equal(weight[0], weight[1]) for weight in bank.parameters())
     small = build_small_iak("DeepFM", tiny_path)
@@ -204,10 +204,10 @@ def test_cold_domains_of_every_type_get_the_mean_kernel(tiny_path):
     trainer = small.trainer(cold="mean", epochs=1)
     # The guard of several types may turn any of these barely trained kernels off, which is not what this test is about.
     trainer._guard = lambda epochs: [
-        bank.enabled.copy_(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs, strict=True)
+        bank.enable(torch.from_numpy(found != 0)) for bank, found in zip(small.model.banks, epochs, strict=True)
     ]
     trainer.fit([scores - 1 for scores in small.base_scores()])
-    bank = small.model.banks[1]
+    bank = small.model.banks[1].places[0]
     assert bank.enabled.tolist() == [True, True, True]
     assert all(torch.allclose(weight[2], weight[:2].mean(0)) for weight in bank.parameters())
 
@@ -236,7 +236,7 @@ def test_warm_kernels_that_are_better_than_the_base_stay_when_training_makes_the
     clicks.scorer.valid_scores = lambda collected, number: next(answers)
     fitted = trainer.fit([np.array([0.5, 0.5])], warm=True)
     clicks.scorer.valid_scores = score
-    bank = clicks.model.banks[0]
+    bank = clicks.model.banks[0].places[0]
     assert fitted.best_epoch[0].tolist() == [-1, 1] and bank.enabled.tolist() == [True, True]
     after = weights_of(clicks.model)
     assert all(torch.equal(before[0], after[name][0]) for name, before in began.items())
@@ -258,7 +258,7 @@ def test_a_cold_domain_keeps_the_kernel_it_began_from_when_that_is_better_than_t
 
 def test_a_loss_that_is_not_finite_ends_training_with_one_line(clicks):
     with torch.no_grad():
-        clicks.model.banks[0].output_weight.fill_(float("nan"))
+        clicks.model.banks[0].places[0].output_weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match="IAK's loss is nan at step 1"):
         clicks.trainer().fit(clicks.base_scores())
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -220,11 +220,56 @@ class IAKKernelBank(nn.Module):
             weight[targets] = weight[sources].mean(0, keepdim=True).expand(len(targets), *weight.shape[1:])
 
 
+class Kernels(nn.Module):
+    """The kernels of one type of domain: a bank for each place of the base, which are trained and kept together.
+
+    Args:
+        places: banks of the same domains, in the order in which the base reaches their places.
+    """
+
+    def __init__(self, places: Sequence[IAKKernelBank]) -> None:
+        super().__init__()
+        self._banks = nn.ModuleList(places)
+        self.num_domains = places[0].num_domains
+
+    @property
+    def places(self) -> list[IAKKernelBank]:
+        """The bank of each place."""
+        return cast("list[IAKKernelBank]", list(self._banks))
+
+    @property
+    def enabled(self) -> torch.Tensor:
+        """Which domains have kernels, bool [D]; see `enable`."""
+        return self.places[0].enabled
+
+    def enable(self, domains: torch.Tensor) -> None:
+        """Switch the kernels of each domain on or off, at all places.
+
+        Args:
+            domains: bool [D].
+        """
+        for bank in self.places:
+            bank.enabled.copy_(domains)
+
+    def trained_per_domain(self) -> int:
+        """Return the number of trained parameters of one domain."""
+        return sum(bank.trained_per_domain() for bank in self.places)
+
+    def group_of(self, phase: str) -> list[nn.Parameter]:
+        """Return the parameters of a phase, see `IAKKernelBank.group_of`."""
+        return [weight for bank in self.places for weight in bank.group_of(phase)]
+
+    def set_mean_of(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Give cold domains the mean of trained kernels, see `IAKKernelBank.set_mean_of`."""
+        for bank in self.places:
+            bank.set_mean_of(sources, targets)
+
+
 class Banks(nn.ModuleList):
-    """The banks of a model, one for each type of domain."""
+    """The kernels of a model, for each type of domain."""
 
     if TYPE_CHECKING:
 
-        def __iter__(self) -> Iterator[IAKKernelBank]: ...
+        def __iter__(self) -> Iterator[Kernels]: ...
 
-        def __getitem__(self, index: int) -> IAKKernelBank: ...  # type: ignore[override]  # never sliced
+        def __getitem__(self, index: int) -> Kernels: ...  # type: ignore[override]  # never sliced

@@ -48,7 +48,10 @@ def kernel_document(model: IAK, config: Config, digest: str, base: Path, folder:
         "base_hash": digest,
         "seed": config["seed"],
         "settings": {key: config[key] for key in OF_THE_KERNELS},
-        "sizes": [[bank.encoder_bias.shape[1], bank.code_size, bank.aux_size] for bank in model.banks],
+        "sizes": [
+            [[bank.encoder_bias.shape[1], bank.code_size, bank.aux_size] for bank in kernels.places]
+            for kernels in model.banks
+        ],
         "domains": [
             {"text": found.text, "names": list(found.names), "edges": list(found.edges)} for found in model.domains
         ],
@@ -119,7 +122,7 @@ def warm_start(model: IAK, folder: Path) -> None:
         source = earlier[domains.text]
         row_of = {name: row for row, name in enumerate(document["domains"][source]["names"])}
         rows = torch.tensor([row_of.get(name, -1) for name in domains.names])
-        on = tensors[f"{source}.enabled"]
+        on = tensors[f"{source}._banks.0.enabled"]
         for name, weight in bank.named_parameters():
             theirs = tensors.get(f"{source}.{name}")
             if theirs is None or theirs.shape[1:] != weight.shape[1:]:

@@ -13,24 +13,36 @@ class KernelOptions(Options):
     """Place and shape of the kernels (`kernel_args`).
 
     Attributes:
-        layer: where kernels are attached: a sub-module (its output), input:NAME or method:NAME. None: the last vector
-            before the prediction head or the product with the items.
+        layer: where kernels are attached: a sub-module (its output), input:NAME or method:NAME; or several of them, in
+            the order in which the base reaches them. None: the last vector before the prediction head or the product
+            with the items.
         combine: residual: h + s Ghat, equal to the base before training. replace: Ghat. gated: a learned mixture of
             both.
         stochastic: a Gaussian code whose KL bounds the retained information. False: a plain bottleneck.
         prior: distribution the code is compared with. standard: N(0, I). learned: one Gaussian per domain.
         bottleneck: width of the hidden layers. None: half of the base's vector.
         code_size: width of the code. None: an eighth of the base's vector, at least 4.
-        budget: instead of sizes, one kernel's parameters as a share of the base's, such as 0.05.
+        budget: instead of sizes, the parameters of one domain's kernels as a share of the base's, such as 0.05; several
+            layers share it equally.
     """
 
-    layer: str | None = option(None)
+    layer: str | list[str] | None = option(None)
     combine: str = option("residual", choices=("residual", "replace", "gated"))
     stochastic: bool = option(True)
     prior: str = option("standard", choices=("standard", "learned"))
     bottleneck: int | None = option(None, minimum=1)
     code_size: int | None = option(None, minimum=1)
     budget: float | None = option(None, above=0, maximum=1)
+
+    @property
+    def layers(self) -> list[str | None]:
+        """The places; None: the family's own."""
+        return list(self.layer) if isinstance(self.layer, (list, tuple)) else [self.layer]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"kernel_args: layer: got {self.layer}, expected one layer, or several different ones")
 
 
 @dataclass(frozen=True)

@@ -247,7 +247,9 @@ class IAKSystem(System):
         return IAKTrainer(self.config, model, beta, deadline)
 
     def _recipe(self, base: torch.nn.Module, bottleneck: int) -> Recipe:
-        return Recipe(base, self.model.family, self.model.width, bottleneck, lambda: make_base(self.train_set, None))
+        return Recipe(
+            base, self.model.family, self.model.widths[-1], bottleneck, lambda: make_base(self.train_set, None)
+        )
 
     def _start(self) -> None:
         """Seed a row: its numbers do not depend on the rows before it."""
@@ -261,7 +263,7 @@ class IAKSystem(System):
         usual = self.splits.config["learning_rate"] if method in WHOLE_MODEL else self.config["learning_rate"]
         training = dataclasses.replace(trainer.training(0.0), learning_rate=own.get("learning_rate", usual))
         tuner = FineTuner(
-            self._recipe(self.base, model.banks[0].encoder_bias.shape[1]),
+            self._recipe(self.base, model.banks[0].places[-1].encoder_bias.shape[1]),
             trainer.batches(self.train_set, first_type_only=True),
             collate_of(self.splits.train_data),
             self.scorer,
@@ -349,7 +351,7 @@ class IAKSystem(System):
         return {
             "base": self.splits.config["model"],
             "domains": [domains.text for domains in self.model.domains],
-            "layer": self.model.attachment.place,
+            "layer": ", ".join(attachment.place for attachment in self.model.attachments),
             "base_parameters": sum(weight.numel() for weight in self.base.parameters()),
             "chosen": self._selected().model,
             "sweep": self.sweep,
