@@ -127,8 +127,6 @@ def test_what_is_loaded_is_what_was_tested(finished):
 def test_kernels_at_two_places_are_trained_and_served(tiny_path, tmp_path):
     settings = QUICK | small_base("DeepFM", epochs=2)
     settings |= {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
-        QUICK | small_base("DeepFM", epochs=2) | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
-    )
     settings |= {"domain": ["gender"], "kernel_args": {"layer": ["input:mlp_layers", "input:deep_predict_layer"]}}
     result = run_recfound("IAK", "tiny", config_dict=settings)
     (row,) = [row for row in result["comparison"] if "IAK" in row["model"]]
