@@ -124,6 +124,16 @@ def test_what_is_loaded_is_what_was_tested(finished):
     }
 
 
+def test_metrics_are_checked_with_those_of_the_base(tiny_path, tmp_path):
+    """What is typed is no mistake because it does not fit the defaults of models that rank."""
+    settings = QUICK | small_base("DeepFM") | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
+    settings |= {"domain": ["gender"], "metrics": ["AUC", "LogLoss"], "epochs": 1}
+    result = run_recfound("IAK", "tiny", config_dict=settings)
+    assert {"auc", "logloss"} <= result["test_result"].keys()
+    with pytest.raises(ConfigError, match="valid_metric: got NDCG@10, expected one of metrics: AUC, LogLoss"):
+        run_recfound("IAK", "tiny", config_dict=settings | {"valid_metric": "NDCG@10"})
+
+
 def test_kernels_at_two_places_are_trained_and_served(tiny_path, tmp_path):
     settings = QUICK | small_base("DeepFM", epochs=2)
     settings |= {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}

@@ -96,7 +96,7 @@ class IAKSystem(System):
         """Return the settings of the run, with those that follow from the base."""
         settings = dict(request.settings)
         valid_metric = settings.pop("valid_metric", None)
-        config = Config(cls.name, request.dataset, None, settings)
+        config = Config(cls.name, request.dataset, None, settings, metrics_later=True)
         domain_specs(config)
         base_of(config)
         if valid_metric is not None:
