@@ -38,7 +38,6 @@ class Config(RecBoleConfig):
         config_file_list: YAML files.
         config_dict: settings as Python objects; text stays text.
         is_base: the model is a base that another model fine-tunes: keys that it does not read are accepted.
-        metrics_later: the caller checks the metrics, since settings of another model decide the default ones.
 
     Attributes:
         notes: lines for the user, see `settings.Settings`.
@@ -58,9 +57,7 @@ class Config(RecBoleConfig):
         config_file_list: Iterable[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
         is_base: bool = False,
-        metrics_later: bool = False,
     ) -> None:
-        self._metrics_later = metrics_later
         given = settings_of(config_file_list, config_dict, model, strict=not is_base)
         self.notes = given.notes
         try:
@@ -117,9 +114,7 @@ class Config(RecBoleConfig):
         if settings["log_wandb"] and find_spec("wandb") is None:
             raise ConfigError("log_wandb: pip install wandb")
         self._drop_unusable_negatives()
-        problems = []
-        if not self._metrics_later:
-            problems += metric_problems(settings["metrics"], settings["topk"], settings["valid_metric"])
+        problems = metric_problems(settings["metrics"], settings["topk"], settings["valid_metric"])
         try:
             choose_device(self["use_gpu"], self["gpu_id"])
         except ConfigError as error:

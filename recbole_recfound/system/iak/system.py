@@ -95,12 +95,14 @@ class IAKSystem(System):
     def configure(cls, request: Request) -> Config:
         """Return the settings of the run, with those that follow from the base."""
         settings = dict(request.settings)
-        valid_metric = settings.pop("valid_metric", None)
-        config = Config(cls.name, request.dataset, None, settings, metrics_later=True)
+        # They may fit the base, and not the defaults of models that rank.
+        metrics, valid_metric = settings.pop("metrics", None), settings.pop("valid_metric", None)
+        config = Config(cls.name, request.dataset, None, settings)
+        if metrics is not None:
+            config.external_config_dict["metrics"] = metrics
         domain_specs(config)
         base_of(config)
         if valid_metric is not None:
-            # Checked against the base's metrics, which were not known before.
             config["valid_metric"] = valid_metric
         refuse(metric_problems(config["metrics"], config["topk"], config["valid_metric"]))
         return config
