@@ -81,10 +81,6 @@ class DomainRecommender(RecBoleRecommender):
         for domains in self.model.domains:
             named = by_type.get(domains.text)
             if named is not None:
-                if len(named) != len(rows):
-                    raise ConfigError(
-                        f"domains: {domains.text}: got {len(named)} names, expected one per row ({len(rows)})"
-                    )
                 number_of: dict[str | None, int] = {name: number for number, name in enumerate(domains.names)}
                 columns.append(torch.tensor([number_of.get(name, -1) for name in named]))
             elif domains.field in rows:

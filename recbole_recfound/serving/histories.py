@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from safetensors.torch import load_file, save_file
@@ -34,6 +35,11 @@ class UserHistories:
         test = splits.test_set
         held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
         return cls(splits.known_at_test.followed_by(*held_out), user_ids(test))
+
+    def known(self) -> list[str]:
+        """Return the tokens of the users who have a history; `.user` can name others."""
+        lengths = np.diff(self.histories.indptr)
+        return [token for token, number in self.users.items() if lengths[number]]
 
     def save(self, folder: Path) -> None:
         """Write `histories.safetensors`: the histories, and the users' tokens as text."""

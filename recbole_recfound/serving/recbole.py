@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,13 +66,13 @@ class RecBoleRecommender(Recommender):
         texts = ["", *(catalogue.sentence_of(catalogue.row_of[token]) for token in ids)]
         super().__init__(ids, texts, data.iid_field, data.uid_field, not splits.config.repeats)
         self.known = UserHistories.of(splits)
+        self._cold = torch.from_numpy(np.setdiff1d(np.arange(1, data.item_num), self.known.histories.items))
         self.name: str = splits.config["model"]
         # Neighbours that are users know no new user.
         self._by_row = self.name in OF_HISTORIES and getattr(model, "method", "item") == "item"
         self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
         reads_texts = isinstance(data, RecFoundDataset)
         self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or reads_texts
-        self._reads_last_item = self.reads_histories and not reads_texts
 
     @one_at_a_time
     def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
@@ -95,21 +95,27 @@ class RecBoleRecommender(Recommender):
         """Return the metrics of the test part."""
         return score_test(self.model, self.splits)
 
+    @property
+    def cold_items(self) -> list[str]:
+        """Tokens of `.item` without any interaction, which are recommended only where `candidates` names them."""
+        return [self.tokens[item] for item in self._cold.tolist()]
+
+    def _allowed(self, exclude: Iterable[str], candidates: Iterable[str] | None) -> torch.Tensor:
+        allowed = super()._allowed(exclude, candidates)
+        if candidates is None:
+            allowed[self._cold] = False
+        return allowed
+
     def _check_histories(self) -> None:
         if not (self.reads_histories or self._by_row):
             raise ConfigError(f"history: {self.name} reads no histories but users by their ids: give user=TOKEN")
-
-    def _check_rows(self, rows: Rows) -> None:
-        # RecBole's sequential models read the place of the last item; an empty history has none.
-        if self._reads_last_item and any(not len(history) for history in rows.histories):
-            raise ConfigError(f"history: {self.name} reads no empty history: give at least one item")
 
     def _user_id(self, user: str) -> int | None:
         return self.known.users.get(user)
 
     def known_users(self) -> list[str]:
-        """Return the tokens of all users of the data set."""
-        return list(self.known.users)
+        """Return the tokens of all users of the data set who have interactions."""
+        return self.known.known()
 
     def _history_of(self, user_id: int) -> np.ndarray:
         return self.known.histories.of(user_id)

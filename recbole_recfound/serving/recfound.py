@@ -25,6 +25,7 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.best import best_of
+from recbole_recfound.serving.checks import checked_list, checked_records, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -226,7 +227,7 @@ class RecFoundRecommender(Recommender):
 
     def known_users(self) -> list[str]:
         """Return the tokens of all users of the run."""
-        return list(self._users().users)
+        return self._users().known()
 
     def _history_of(self, user_id: int) -> np.ndarray:
         return self._users().histories.of(user_id)
@@ -276,8 +277,8 @@ class RecFoundRecommender(Recommender):
         Raises:
             ConfigError: unknown tokens.
         """
-        one = not len(history) or isinstance(history[0], str)
-        rows = self._rows([history] if one else history, by_user=False)
+        given = checked_list(self.item_field, history)
+        rows = self._rows([given] if isinstance(given[0], str) else given, by_user=False)
         return self._user_vectors(rows.histories).cpu()
 
     @one_at_a_time
@@ -297,7 +298,7 @@ class RecFoundRecommender(Recommender):
         if task not in self.model.parts.tasks or TASKS[task].kind != EMBEDDING:
             known = ", ".join(name for name in self.model.parts.tasks if TASKS[name].kind == EMBEDDING)
             raise ConfigError(f"embed_items: task: got {task!r}, expected one of {known or 'none (no embedding task)'}")
-        texts = list(self._list("texts", texts))
+        texts = checked_texts("texts", texts)
         if task == USERS and self.model.parts.ranks:
             return self.model.vectors_of_texts(self._tokenized(texts)).float().cpu()
         vectors = []
@@ -333,10 +334,10 @@ class RecFoundRecommender(Recommender):
                 ignored. Of one of the `cold_items` the id is enough.
 
         Raises:
-            ConfigError: a record without an id, a known token, or a model that was trained without item text.
+            ConfigError: a record without an id or a text, a known token, or a model that was trained without item text.
         """
         self._check_histories()
-        records = list(records)
+        records = checked_records(records)
         tokens = [str(record[self.item_field]) for record in records if record.get(self.item_field)]
         known = [token for token in tokens if token in self.item_ids]
         if len(tokens) != len(records) or known or len(set(tokens)) != len(tokens):
@@ -348,6 +349,8 @@ class RecFoundRecommender(Recommender):
         for token, record in zip(tokens, records, strict=True):
             known_values = dict(self.catalogue.values[self.catalogue.row_of[token]]) if token in cold else {}
             given = {name: str(record[name]).strip() for name in fields if str(record.get(name) or "").strip()}
+            if not given and token not in cold:
+                raise ConfigError(f"add_items: {self.item_field} {token!r} has none of {', '.join(fields)}")
             values.append(known_values | given)
         new = Catalogue(tokens, fields, values, len(tokens))
         self._append(new)

@@ -7,7 +7,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,6 +15,7 @@ import torch
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.best import best_of
+from recbole_recfound.serving.checks import checked_domains, checked_k, checked_list, checked_records, checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
 
 Recommendation = tuple[str, str, float]
@@ -138,7 +138,30 @@ class Recommender(ABC):
         Raises:
             ConfigError: this model generates nothing, or other slots than those of the prompt.
         """
-        raise ConfigError("generate: a run with a frozen base has no generative tasks")
+        raise ConfigError("generate: this model has no generative tasks")
+
+    def embed_user(self, history: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
+        """Embed one history of item tokens, or several.
+
+        Args:
+            history: item tokens, oldest first, or a list of such lists.
+
+        Raises:
+            ConfigError: this model has no vectors that are comparable with those of texts.
+        """
+        raise ConfigError("embed_user: this model gives scores, no vectors: ask score or recommend")
+
+    def embed_items(self, texts: Sequence[str], task: str = "U2I") -> torch.Tensor:
+        """Embed texts of items.
+
+        Args:
+            texts: one text per item.
+            task: an embedding task of the run.
+
+        Raises:
+            ConfigError: this model reads no texts.
+        """
+        raise ConfigError("embed_items: this model reads no texts")
 
     def export(self, task: str, form: str, out: str | Path) -> Path:
         """Write one task in the format of another library; see `serving.export`.
@@ -154,7 +177,7 @@ class Recommender(ABC):
         Raises:
             ConfigError: this model has no such form.
         """
-        raise ConfigError("export: a run with a frozen base has no language model to export")
+        raise ConfigError("export: only the language model of a run is exported, and this model has none of its own")
 
     # What a model answers ---------------------------------------------------------------------------------------------
 
@@ -201,14 +224,11 @@ class Recommender(ABC):
         Raises:
             ConfigError: a record without an id, a known token, or a model that does not read the text of items.
         """
-        if list(records):
+        if checked_records(records):
             raise ConfigError("add_items: this model knows items by their ids, so that a new one has no vector")
 
     def _check_histories(self) -> None:
         """Raise where the model reads users by their ids, so that a history says nothing to it."""
-
-    def _check_rows(self, rows: Rows) -> None:
-        """Raise where the model cannot read a history, such as an empty one."""
 
     def _text_scores(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the scores of all items for free texts, float32 [B, num_items].
@@ -268,6 +288,8 @@ class Recommender(ABC):
         named: Domains = [domains] if isinstance(domains, str) else None
         if isinstance(domains, Mapping):
             named = {kind: [name] for kind, name in domains.items()}
+        elif domains is not None and named is None:
+            raise ConfigError(f"domains: got {domains!r}, expected a name, or names by type of domain")
         return self.recommend_batch(
             None if history is None else [history],
             users=None if user is None else [user],
@@ -309,9 +331,9 @@ class Recommender(ABC):
                 "recommend: give either histories of item tokens, users=[TOKEN, ...] or queries=[TEXT, ...]"
             )
         allowed = self._allowed(exclude, candidates)
-        k = min(_checked_k(k), int(allowed.sum()))
+        k = min(checked_k(k), int(allowed.sum()))
         if queries is not None:
-            return self._of_texts(self._list("query", queries), k, allowed[None])
+            return self._of_texts(checked_texts("query", queries), k, allowed[None])
         given: Iterable[Any] = (users or ()) if histories is None else histories
         rows = self._rows(given, by_user=histories is None)
         return self._of_rows(rows, k, allowed[None], domains)
@@ -334,7 +356,7 @@ class Recommender(ABC):
                 if sum(given is not None for given in (asked.history, asked.user, asked.query)) != 1:
                     raise ConfigError("give either history, user or query")
                 allowed = self._allowed(asked.exclude, asked.candidates)
-                k = min(_checked_k(asked.k), int(allowed.sum()))
+                k = min(checked_k(asked.k), int(allowed.sum()))
                 if asked.query is None:
                     given = [asked.user] if asked.history is None else [asked.history]
                     rows[number] = self._rows(given, by_user=asked.history is None)
@@ -381,6 +403,7 @@ class Recommender(ABC):
 
     def _of_rows(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> list[list[Recommendation]]:
         found: list[list[Recommendation]] = []
+        domains = checked_domains(domains, len(rows))
         for part in self._parts(len(rows)):
             mask = allowed if len(allowed) == 1 else allowed[part]
             found += self._named(*self._best(rows.take(part), k, mask, _part_of(domains, part)))
@@ -390,8 +413,7 @@ class Recommender(ABC):
         """Divide rows so that their scores of all items take bounded memory."""
         size = max(1, SCORES // len(self.tokens))
         for start in range(0, rows, size):
-            # Open at the end, so that a list of domains that is too long is noticed.
-            yield slice(start, start + size if start + size < rows else None)
+            yield slice(start, min(start + size, rows))
 
     def _named(self, scores: torch.Tensor, items: torch.Tensor) -> list[list[Recommendation]]:
         """Return tokens, texts and scores of item ids [B, k]."""
@@ -421,38 +443,35 @@ class Recommender(ABC):
         Raises:
             ConfigError: unknown tokens, or lists of different length.
         """
-        given = users_or_histories if isinstance(users_or_histories, str) else list(users_or_histories)
-        by_user = isinstance(given, str) or all(isinstance(row, str) for row in given)
+        given = checked_list("users_or_histories", users_or_histories)
+        by_user = all(isinstance(row, str) for row in given)
         rows, ids = self._rows(given, by_user), self._items(items)
         if len(rows) != len(ids):
             raise ConfigError(f"score: got {len(rows)} users and {len(ids)} items, expected one of each per row")
-        return self._pair_scores(rows, ids, domains).float().cpu()
+        return self._pair_scores(rows, ids, checked_domains(domains, len(rows))).float().cpu()
 
     # Tokens -----------------------------------------------------------------------------------------------------------
 
     def _rows(self, given: Iterable[Any], by_user: bool) -> Rows:
         if by_user:
-            users = np.array([self._known_user(user) for user in self._list(self.user_field, given)], dtype=np.int64)
-            rows = Rows([self._history_of(user) for user in users.tolist()], users)
-        else:
-            self._check_histories()
-            histories = [self._items(history, allow_empty=True) for history in given]
-            if not histories:
-                raise ConfigError(f"{self.item_field}: got no history, expected one per row")
-            rows = Rows(histories, np.zeros(len(histories), dtype=np.int64))
-        self._check_rows(rows)
-        return rows
+            users = np.array([self._known_user(user) for user in checked_list(self.user_field, given)], dtype=np.int64)
+            return Rows([self._history_of(user) for user in users.tolist()], users)
+        self._check_histories()
+        histories = [self._items(history) for history in checked_list("histories", given)]
+        return Rows(histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
         user_id = self._user_id(user) if isinstance(user, str) else None
         if not user_id:
             hint = "" if isinstance(user, str) else " (tokens are text)"
             raise ConfigError(f"{self.user_field}: unknown token {user!r}{hint}")
+        if not len(self._history_of(user_id)):
+            raise ConfigError(f"{self.user_field}: {user!r} has no interactions: give a history of item tokens")
         return user_id
 
     def _items(self, tokens: Iterable[str], allow_empty: bool = False) -> np.ndarray:
         """Return the item ids of tokens, int64 [n]."""
-        tokens = self._list(self.item_field, tokens, allow_empty)
+        tokens = checked_list(self.item_field, tokens, allow_empty)
         unknown = [token for token in tokens if not isinstance(token, str) or token not in self.item_ids]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
@@ -460,23 +479,9 @@ class Recommender(ABC):
             raise ConfigError(f"{self.item_field}: unknown token {unknown[0]!r}{more}{hint}")
         return np.array([self.item_ids[token] for token in tokens], dtype=np.int64)
 
-    def _list(self, field: str, tokens: Iterable[str], allow_empty: bool = False) -> list[str]:
-        if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-            raise ConfigError(f"{field}: got {tokens!r}, expected a list of tokens, as in [{tokens!r}]")
-        found = list(tokens)
-        if not found and not allow_empty:
-            raise ConfigError(f"{field}: got an empty list, expected at least one entry")
-        return found
-
 
 def _part_of(domains: Domains, part: slice) -> Domains:
     """Return the domains of some rows."""
     if isinstance(domains, Mapping):
         return {kind: names[part] for kind, names in domains.items()}
     return None if domains is None else domains[part]
-
-
-def _checked_k(k: Any) -> int:
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ConfigError(f"recommend: k: got {k}, expected a whole number of at least 1")
-    return int(k)

@@ -109,6 +109,14 @@ def test_a_text_encoder_of_all_layers(tmp_path_factory, tiny_path, tiny_backbone
     )
 
 
+def test_texts_that_were_all_cut_cannot_be_compared(tmp_path_factory, tiny_path, tiny_backbone, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    loaded = load_recfound(_run(tmp_path_factory, tiny_path, tiny_backbone, item_args={"max_tokens": 3}))
+    with pytest.raises(ConfigError, match="cut the text of every item to 3 tokens .* export onnx or merged"):
+        loaded.export("I2I", "sentence-transformers", tmp_path / "texts")
+    assert not list(tmp_path.iterdir())
+
+
 def test_users_whose_histories_are_prompts_are_texts(tmp_path_factory, tiny_path, tiny_backbone, tmp_path):
     library = pytest.importorskip("sentence_transformers")
     loaded = load_recfound(_run(tmp_path_factory, tiny_path, tiny_backbone, history="prompt"))

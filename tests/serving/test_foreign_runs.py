@@ -63,7 +63,7 @@ def test_a_pickle_in_the_run_folder_is_not_opened(finished, tmp_path, name):
     shutil.copytree(finished, copy)
     (copy / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / name).write_bytes(pickle.dumps(_Planted(touched)))
-    assert load_recfound(copy).recommend([], k=1) and not touched.exists()
+    assert load_recfound(copy).recommend(["1"], k=1) and not touched.exists()
     for weights in ("adapter/adapter_model.safetensors", "head.safetensors"):
         (copy / weights).unlink()
     with pytest.raises(RecFoundError):
@@ -125,7 +125,7 @@ def test_hostile_titles_stay_text_and_answers_stay_closed(finished):
     loaded.add_items([{"item_id": token, title: text} for token, text in zip(tokens, HOSTILE, strict=True)])
     best = loaded.recommend(tokens, k=3)
     assert len(best) == 3 and torch.isfinite(loaded.embed_user(tokens)).all()
-    found = dict(zip(tokens, (text for _, text, _ in loaded.recommend([], candidates=tokens)), strict=False))
+    found = dict(zip(tokens, (text for _, text, _ in loaded.recommend(["1"], candidates=tokens)), strict=False))
     assert len(found) == len(tokens)
     items = list(loaded.item_ids)[:3]
     assert loaded.generate("SR", history=[*tokens, items[0]], candidates=[tokens[0], items[1], tokens[3]]) in "ABC"

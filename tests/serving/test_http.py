@@ -74,6 +74,7 @@ def test_answers_of_closed_tasks(client, loaded):
     ("path", "body", "status", "said"),
     [
         ("/recommend", {"history": ["nothing"]}, 400, "item_id: unknown token 'nothing'"),
+        ("/recommend", {"history": []}, 400, "item_id: got an empty list"),
         ("/recommend", {}, 400, "give either history, user or query"),
         ("/recommend", {"history": ["1"], "k": 0}, 422, "k: Input should be greater than or equal to 1"),
         ("/recommend", {"history": ["1"], "k": 5000}, 422, "less than or equal to 1000"),
@@ -83,9 +84,9 @@ def test_answers_of_closed_tasks(client, loaded):
         ("/recommend", {"histori": ["1"]}, 422, "histori: Extra inputs are not permitted"),
         ("/recommend", {"history": ["x" * 300]}, 422, "at most 256 characters"),
         ("/recommend", {"history": ["1"] * 10_001}, 422, "at most 10000 items"),
-        ("/recommend", {"history": [], "model": "EASE"}, 400, "expected one of the run's baselines (none)"),
+        ("/recommend", {"history": ["1"], "model": "EASE"}, 400, "expected one of the run's baselines (none)"),
         ("/recommend", {"query": "fish"}, 400, "not trained on Q2I"),
-        ("/recommend", {"history": [], "domains": {"gender": "F"}}, 400, "no kernels"),
+        ("/recommend", {"history": ["1"], "domains": {"gender": "F"}}, 400, "no kernels"),
         ("/items", {"items": []}, 422, "at least 1 item"),
         ("/items", {"items": [{"title": "no id"}]}, 400, "needs an id"),
         ("/generate", {"task": "U2I"}, 400, "expected one of SR"),
@@ -101,7 +102,7 @@ def test_wrong_requests_get_one_clear_line(client, path, body, status, said):
 
 def test_nothing_is_left_of_candidates_that_are_excluded(client, loaded):
     items = list(loaded.item_ids)[:2]
-    answer = client.post("/recommend", json={"history": [], "candidates": items, "exclude": items})
+    answer = client.post("/recommend", json={"history": items, "candidates": items, "exclude": items})
     assert answer.status_code == 200 and answer.json() == {"items": []}
 
 
@@ -131,7 +132,7 @@ def test_the_key(loaded):
             for method, path in (("POST", "/recommend"), ("POST", "/items"), ("POST", "/generate"), ("GET", "/items")):
                 answer = client.request(method, path, json={} if method == "POST" else None, headers=headers)
                 assert answer.status_code == 401 and "X-API-Key" in answer.json()["error"]
-        right = client.post("/recommend", json={"history": [], "k": 1}, headers={"X-API-Key": "secret"})
+        right = client.post("/recommend", json={"history": ["1"], "k": 1}, headers={"X-API-Key": "secret"})
         assert right.status_code == 200
         assert client.get("/health").status_code == client.get("/").status_code == 200
 
@@ -159,7 +160,7 @@ def test_several_workers_add_no_items(loaded):
 def test_an_unexpected_error_says_nothing_of_the_inside(loaded, monkeypatch, caplog):
     monkeypatch.setattr(loaded, "recommend_each", lambda requests: 1 / 0)
     with TestClient(create_app(loaded, FACTS), raise_server_exceptions=False) as client:
-        answer = client.post("/recommend", json={"history": []})
+        answer = client.post("/recommend", json={"history": ["1"]})
     assert answer.status_code == 500 and answer.json()["error"] == "internal error; the server's log says more"
     assert "ZeroDivisionError" in caplog.text
 

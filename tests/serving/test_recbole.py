@@ -57,11 +57,11 @@ def test_histories_are_answered_by_those_that_can_read_them(run):
         assert found[name].recommend(user=user) == found[name].recommend(history)
     with pytest.raises(ConfigError, match="BPR reads no histories but users by their ids"):
         found["BPR"].recommend(items[:3])
-    with pytest.raises(ConfigError, match="SASRec reads no empty history"):
-        found["SASRec"].recommend([])
-    answers = found["SASRec"].recommend_each([Request(history=[]), Request(history=items[:3])])
-    assert isinstance(answers[0], ConfigError) and len(answers[1]) == 10
-    assert len(found["EASE"].recommend([])) == 10
+    for name in ("SASRec", "EASE"):
+        with pytest.raises(ConfigError, match="item_id: got an empty list"):
+            found[name].recommend([])
+        answers = found[name].recommend_each([Request(history=[]), Request(history=items[:3])])
+        assert isinstance(answers[0], ConfigError) and len(answers[1]) == 10
     assert len(found["BPR"].recommend(user="1", k=3)) == 3
     with pytest.raises(ConfigError, match="BPR has no kernels"):
         found["BPR"].recommend(user="1", domains="F")
@@ -109,5 +109,49 @@ def test_a_run_of_one_of_recboles_models_is_asked_too(tiny_path, tmp_path, model
     assert scores.shape == (3,) and np.isfinite(scores.numpy()).all()
     with pytest.raises(ConfigError, match="no language model"):
         load_recfound(result["run_dir"], backbone="x")
-    with pytest.raises(ConfigError, match="no language model to export|frozen base"):
+    with pytest.raises(ConfigError, match="only the language model of a run is exported"):
         loaded.export("U2I", "peft", tmp_path / "out")
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_users_and_items_without_interactions_are_not_recommended(tiny_path, tmp_path, model):
+    """Their vectors are what they were drawn as: `.user` and `.item` name them, nobody has trained them."""
+    inter = ["user_id", "item_id", "rating", "timestamp"]
+    settings = {
+        "data_path": str(tiny_path),
+        "output_dir": str(tmp_path),
+        "show_progress": False,
+        "use_gpu": False,
+        "epochs": 1,
+        "filter_inter_by_user_or_item": False,
+        "load_col": {"inter": inter, "user": ["user_id", "gender"], "item": ["item_id", "movie_title"]},
+    }
+    result = run_recfound(model, "tiny", config_dict=settings)
+    loaded = load_recfound(result["run_dir"])
+    rows = [line.split("\t") for line in (tiny_path / "tiny" / "tiny.inter").read_text().splitlines()[1:]]
+    users, items = {row[0] for row in rows}, {row[1] for row in rows}
+    assert set(loaded.known_users()) == users and len(loaded.known.users) > len(users)
+    assert loaded.cold_items and not set(loaded.cold_items) & items
+    best = loaded.recommend(user="1", k=10_000)
+    assert {token for token, *_ in best} <= items
+    cold = loaded.cold_items[:2]
+    assert {token for token, *_ in loaded.recommend(user="1", candidates=cold)} == set(cold), "when they are named"
+    without = next(user for user in loaded.known.users if user not in users)
+    with pytest.raises(ConfigError, match=f"user_id: '{without}' has no interactions"):
+        loaded.recommend(user=without)
+    # The table is RecBole's: all items are ranked.
+    assert loaded.evaluate().metrics == result["test_result"]
+
+
+def test_what_only_a_language_model_does_is_refused_in_words(run):
+    loaded = load_baselines(run)[0]["EASE"]
+    for ask in (
+        lambda: loaded.embed_user(["1"]),
+        lambda: loaded.embed_items(["a film"]),
+        lambda: loaded.generate("SR"),
+        lambda: loaded.export("U2I", "peft", "out"),
+        lambda: loaded.add_items([{"item_id": "new", "movie_title": "A Grand Day Out"}]),
+        lambda: loaded.recommend(query="a film"),
+    ):
+        with pytest.raises(ConfigError, match="this model"):
+            ask()

@@ -136,7 +136,6 @@ def test_recommendations_have_texts_and_obey_their_limits(loaded):
     assert loaded.recommend(history, candidates=chosen) == best[1:3]
     pairs = loaded.score([history] * 2, chosen)
     torch.testing.assert_close(pairs, torch.tensor([score for *_, score in best[1:3]]))
-    assert len(loaded.recommend([], k=2)) == 2, "a user without history"
     assert loaded.recommend_batch(iter([iter(history)]), k=4) == [best], "any iterable is a list"
     assert torch.equal(loaded.score(iter([history] * 2), iter(chosen)), pairs)
 
@@ -232,7 +231,7 @@ def test_a_cold_item_needs_only_its_id(loaded):
     token = loaded.cold_items[0]
     loaded.add_items([{"item_id": token}])
     assert loaded.texts[-1] == loaded.catalogue.sentence_of(loaded.catalogue.row_of[token])
-    assert token not in loaded.cold_items and loaded.recommend([], candidates=[token])[0][0] == token
+    assert token not in loaded.cold_items and loaded.recommend(["1"], candidates=[token])[0][0] == token
 
 
 def test_requests_may_be_generators(loaded):
@@ -271,7 +270,7 @@ def test_requests_with_limits_of_their_own_are_answered_together(loaded):
         Request(user=users[2], k=2, exclude=items[:5]),
         Request(query="a film about fish", k=3),
         Request(history=["nothing"]),
-        Request(history=[], k=10_000, candidates=items[3:9]),
+        Request(history=items[:1], k=10_000, candidates=items[3:9]),
         Request(history=items[:2], user=users[0]),
         Request(history=items[:2], k=0),
         Request(history=items[:2], domains={"gender": "F"}),
@@ -365,7 +364,7 @@ def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_pat
         (lambda run: run.recommend(["nothing"]), "item_id: unknown token 'nothing'"),
         (lambda run: run.recommend(["nothing", "more"]), "unknown token 'nothing' and 1 more"),
         (lambda run: run.recommend([1]), r"item_id: unknown token 1 \(tokens are text\)"),
-        (lambda run: run.recommend("12"), r"item_id: got '12', expected a list of tokens, as in \['12'\]"),
+        (lambda run: run.recommend("12"), r"item_id: got '12', expected a list, as in \['12'\]"),
         (lambda run: run.recommend(user="nobody"), "user_id: unknown token 'nobody'"),
         (lambda run: run.recommend(user="[PAD]"), r"user_id: unknown token '\[PAD\]'"),
         (lambda run: run.recommend(), "either a history of item tokens, user=TOKEN or query=TEXT"),
@@ -375,7 +374,24 @@ def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_pat
         (lambda run: run.recommend(["1"], k=True), "k: got True, expected a whole number"),
         (lambda run: run.recommend([["1"]]), "unknown token"),
         (lambda run: run.recommend(user=["1"]), "unknown token"),
-        (lambda run: run.recommend_batch([]), "got no history"),
+        (lambda run: run.recommend_batch([]), "histories: got an empty list"),
+        (lambda run: run.recommend_batch(5), "histories: got 5, expected a list"),
+        (lambda run: run.recommend([]), "item_id: got an empty list"),
+        (lambda run: run.recommend_batch([["1"], []]), "item_id: got an empty list"),
+        (lambda run: run.embed_user([]), "item_id: got an empty list"),
+        (lambda run: run.embed_user(None), "item_id: got None, expected a list"),
+        (lambda run: run.embed_user("1"), "item_id: got '1', expected a list"),
+        (lambda run: run.score(None, ["1"]), "users_or_histories: got None, expected a list"),
+        (lambda run: run.score([[]], ["1"]), "item_id: got an empty list"),
+        (lambda run: run.recommend(["1"], k=None), "k: got None, expected a whole number"),
+        (lambda run: run.recommend(["1"], domains=5), "domains: got 5, expected a name"),
+        (lambda run: run.recommend_batch([["1"]], domains="F"), "domains: got 'F', expected a list"),
+        (lambda run: run.recommend_batch([["1"]], domains=["F", "M"]), "domains: got 2 names, expected one per row"),
+        (lambda run: run.embed_items([None]), "texts: got None, expected a text"),
+        (lambda run: run.embed_items([" "]), "texts: got ' ', expected a text"),
+        (lambda run: run.add_items({"item_id": "new"}), "add_items: got {'item_id': 'new'}, expected a list"),
+        (lambda run: run.add_items(["new"]), "add_items: got 'new', expected a record of names and values"),
+        (lambda run: run.add_items([{"item_id": "new", "colour": "red"}]), "item_id 'new' has none of movie_title"),
         (lambda run: run.recommend(query="x", user="1"), "either a history"),
         (lambda run: run.recommend(["1"], domains="F"), "no kernels of domains"),
         (lambda run: run.recommend(["1"], candidates=[]), "got an empty list"),
@@ -423,7 +439,7 @@ def test_another_backbone_is_refused(finished, tiny_backbone, tmp_path):
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="backbone: got .*other"):
         load_recfound(finished, backbone=str(other))
-    assert load_recfound(finished, backbone=str(tiny_backbone)).recommend([], k=1)
+    assert load_recfound(finished, backbone=str(tiny_backbone)).recommend(["1"], k=1)
     assert not list(Path(finished).glob("*.partial"))
 
 

@@ -40,7 +40,7 @@ def page(browser, server, request):
     page.on("console", lambda one: reports.append(one.text))
     page.on("pageerror", lambda one: reports.append(str(one)))
     page.goto(f"{server.url}/")
-    playwright.expect(page.locator("#answers .card")).not_to_have_count(0)
+    playwright.expect(page.locator("#state")).to_contain_text("items")
     yield page
     own = urlsplit(server.url).netloc
     assert len(requests) > 4 and {urlsplit(url).netloc for url in requests if not url.startswith("data:")} == {own}
@@ -87,7 +87,8 @@ def test_a_history_is_put_together_and_answered_by_all_that_can(page):
     playwright.expect(page.locator("#history")).not_to_contain_text("Fargo")
     page.get_by_role("button", name="Clear").click()
     playwright.expect(page.locator("#history li")).to_have_count(0)
-    playwright.expect(page.locator("#notes")).to_contain_text("SASRec does not answer: history: SASRec reads no empty")
+    playwright.expect(page.locator("#answers .card")).to_have_count(0)
+    playwright.expect(page.locator("#notes p")).to_have_count(0)
     # Nothing lies beside the screen.
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -139,7 +140,7 @@ def test_the_key(browser, page_run):
         for key, right in (("wrong", False), ("sécret", False), ("secret", True)):
             page.get_by_label("API key").fill(key)
             page.get_by_label("API key").press("Enter")
-            playwright.expect(cards).to_have_count(3 if right else 0)
+            playwright.expect(cards).to_have_count(0)
             playwright.expect(alert).to_be_visible(visible=not right)
         choose(page, "fargo")
         playwright.expect(page.locator("#history li")).to_have_count(1)
@@ -151,4 +152,4 @@ def test_the_list_of_operations(page, server):
     page.get_by_role("link", name="operations").click()
     playwright.expect(page.locator("h2")).to_have_count(5)
     page.get_by_role("link", name="Try the run").click()
-    playwright.expect(page.locator("#answers .card")).not_to_have_count(0)
+    playwright.expect(page.locator("#state")).to_contain_text("items")

@@ -146,6 +146,11 @@ def _compare(folder: Path, saved: SavedModel, model: RecFound, task: str, instru
     library = SentenceTransformer(str(folder), device=str(model.device))
     catalogue, texts = saved.items.catalogue, saved.collator.texts
     rows = [row for row in range(len(catalogue)) if len(texts.sentences[row]) < most][:CHECKED]
+    if not rows:
+        raise ConfigError(
+            f"format: the run cut the text of every item to {most} tokens (item_args: max_tokens), which a "
+            "SentenceTransformer does not: export onnx or merged"
+        )
     sentences, titles = ([text_of(row) for row in rows] for text_of in (catalogue.sentence_of, catalogue.title_of))
     expected = model.encode(task, *saved.collator.item_texts(rows)).float().cpu()
     pairs = [(expected, library.encode(sentences, convert_to_tensor=True, show_progress_bar=False))]

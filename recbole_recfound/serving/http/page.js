@@ -67,6 +67,10 @@ function choose(item) {
 }
 
 const recommend = latest(async () => {
+  if (!history.length) {
+    await ask("items?limit=1");  // a wrong key is noticed at once
+    return () => { get("answers").replaceChildren(); get("notes").replaceChildren(); };
+  }
   const asked = { history: history.map((item) => item.item), k: 10 };
   const others = state.baselines.map((model) => ask("recommend", { ...asked, model }).catch((error) => ({ error })));
   const answers = [await ask("recommend", asked), ...await Promise.all(others)];

@@ -1,0 +1,102 @@
+"""Checks of what a caller passes to a recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import Any
+
+from recbole_recfound.errors import ConfigError
+
+
+def checked_k(k: Any) -> int:
+    """Return the number of items that a request wants.
+
+    Args:
+        k: as given.
+
+    Raises:
+        ConfigError: no whole number of at least 1.
+    """
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ConfigError(f"k: got {k!r}, expected a whole number of at least 1")
+    return int(k)
+
+
+def checked_list(field: str, given: Any, allow_empty: bool = False) -> list[Any]:
+    """Return what a caller gave as a list.
+
+    Args:
+        field: name for messages.
+        given: a list or any other iterable, but no text.
+        allow_empty: whether it may hold nothing.
+
+    Raises:
+        ConfigError: a single value, or an empty list.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise ConfigError(f"{field}: got {_short(given)}, expected a list, as in [{_short(given)}]")
+    found = list(given)
+    if not found and not allow_empty:
+        raise ConfigError(f"{field}: got an empty list, expected at least one entry")
+    return found
+
+
+def checked_texts(field: str, given: Any) -> list[str]:
+    """Return texts for a language model.
+
+    Args:
+        field: name for messages.
+        given: as given.
+
+    Raises:
+        ConfigError: no list, an empty one, or an entry that is no text or has only spaces.
+    """
+    texts = checked_list(field, given)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{field}: got {_short(text)}, expected a text")
+    return texts
+
+
+def checked_records(given: Any) -> list[Mapping[str, Any]]:
+    """Return records of new items.
+
+    Args:
+        given: as given.
+
+    Raises:
+        ConfigError: no list, or an entry that is no mapping.
+    """
+    records = checked_list("add_items", given, allow_empty=True)
+    for record in records:
+        if not isinstance(record, Mapping):
+            raise ConfigError(f"add_items: got {_short(record)}, expected a record of names and values for each item")
+    return records
+
+
+def checked_domains(given: Any, rows: int) -> Any:
+    """Return the domains of rows, as lists.
+
+    Args:
+        given: a name for each row, a list of such names for each type of domain, or None.
+        rows: their number.
+
+    Raises:
+        ConfigError: another form, or another number of names.
+    """
+
+    def names_of(field: str, names: Any) -> list[Any]:
+        found = checked_list(field, names)
+        if len(found) != rows:
+            raise ConfigError(f"{field}: got {len(found)} names, expected one per row ({rows})")
+        return found
+
+    if isinstance(given, Mapping):
+        return {kind: names_of(f"domains: {kind}", names) for kind, names in given.items()}
+    return None if given is None else names_of("domains", given)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
