@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -38,7 +39,10 @@ def build_adapter(
     options.setdefault("task_type", "CAUSAL_LM" if backbone.can_generate() else "FEATURE_EXTRACTION")
     if tasks is not None and {"task_names", "task_kinds"} <= set(parameters_of(configuration)):
         options |= {"task_names": list(tasks), "task_kinds": list(tasks.values())}
-    model = get_peft_model(backbone, configuration(**options))
+    with warnings.catch_warnings():
+        # PEFT asks a model of transformers by a name that is going to change, which no user can do anything about.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        model = get_peft_model(backbone, configuration(**options))
     accept_tasks(model)
     return model
 

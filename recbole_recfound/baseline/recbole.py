@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from recbole.utils import EvaluatorType, ModelType, get_trainer, init_seed
 from torch import nn
@@ -137,7 +139,7 @@ def run_baseline(
         config: the run's settings.
         reference: the splits of the run's own model; the baseline must hold out the same rows.
         folder: gets a folder of the model's name; RecBole's pickles in it are removed at the end.
-        deadline: a time of `time.monotonic()` after which no epoch starts, in addition to `baseline_time_budget`.
+        deadline: a time of `time.monotonic()` at which training ends, in addition to `baseline_time_budget`.
 
     Returns:
         The table's row, see `fit`.
@@ -174,7 +176,8 @@ def fit(
     Args:
         config: the model's settings.
         splits: its data.
-        deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first.
+        deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first, and
+            an epoch ends after the batch in which it passes.
         watch: called with epoch and score after every validation; what it raises ends the training.
 
     Returns:
@@ -190,10 +193,9 @@ def fit(
     begin = time.monotonic()
     epochs, stop = _epoch_counter(deadline, watch)
     out_of_time = False
+    train_data = splits.train_data if deadline is None else _until(deadline, splits.train_data)
     try:
-        trainer.fit(
-            splits.train_data, splits.valid_data, saved=True, show_progress=config["show_progress"], callback_fn=stop
-        )
+        trainer.fit(train_data, splits.valid_data, saved=True, show_progress=config["show_progress"], callback_fn=stop)
     except _OutOfTime:
         out_of_time = True
     except RecFoundError:
@@ -223,6 +225,25 @@ def fit(
         by_user=metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users_of(splits.test_data)),
     )
     return row, model
+
+
+def _until(deadline: float, loader: Any) -> Any:
+    """Return a loader whose passes end after the batch in which a time of `time.monotonic()` passes.
+
+    The trainer takes what it got for an epoch, validates and saves it.
+    """
+
+    class Limited(type(loader)):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[Any]:
+            batches = super().__iter__()  # of a knowledge graph the loader itself
+            while (batch := next(batches, None)) is not None:
+                yield batch
+                if time.monotonic() > deadline:
+                    return
+
+    limited = copy.copy(loader)
+    limited.__class__ = Limited
+    return limited
 
 
 def _epoch_counter(

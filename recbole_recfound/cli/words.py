@@ -46,8 +46,11 @@ def load(given: argparse.Namespace) -> Recommender:
         ConfigError: no such run.
         DataError: data or files are missing or damaged.
     """
+    from transformers.utils import logging
+
     from recbole_recfound.quick_start import load_recfound
 
+    logging.disable_progress_bar()
     run = load_recfound(given.run, given.backbone, given.data_path)
     if given.cold_items:
         run.add_items([{run.item_field: token} for token in run.cold_items])

@@ -35,7 +35,9 @@ def run(tmp_path_factory, tiny_path, tiny_backbone):
 
 def test_recommend(run, capsys):
     assert main(["recommend", run, "--history", "50, 7", "--k", "4", "--exclude", "9"]) == 0
-    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()[-4:]]
+    printed = capsys.readouterr()
+    assert not printed.err
+    lines = [line.split("\t") for line in printed.out.splitlines()[-4:]]
     expected = load_recfound(run).recommend(["50", "7"], k=4, exclude=["9"])
     assert lines == [[token, f"{score:.4f}", text] for token, text, score in expected]
     assert main(["recommend", run, "--user", "1", "--k=3"]) == 0

@@ -138,7 +138,13 @@ def test_the_key(loaded):
 
 
 def test_another_sites_page_cannot_take_the_servers_name(client):
-    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "[::1", ""):
+        answer = client.get("/health", headers={"Host": host})
+        assert answer.status_code == 400 and answer.json()["error"].startswith("Host: this server answers only to"), (
+            host
+        )
+    for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
+        assert client.get("/health", headers={"Host": host}).status_code == 200, host
 
 
 def test_the_pages_load_nothing_from_elsewhere(client):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -98,7 +98,7 @@ def create_app(
         redoc_url=None,
         responses=ERRORS,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(KnownHosts, hosts=hosts)
     _answer_errors(app)
     app.add_middleware(BodyLimit)
 
@@ -204,6 +204,34 @@ def problem(status: int, text: str, headers: Mapping[str, str] | None = None) ->
         headers: further ones.
     """
     return JSONResponse({"error": " ".join(text.split())[:LONGEST_ERROR]}, status, dict(headers or {}))
+
+
+class KnownHosts:
+    """Refuse requests under another name than the server's, in JSON as every error.
+
+    Args:
+        app: the application inside.
+        hosts: the names; `*` allows all.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app, self.hosts = app, list(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        known = scope["type"] != "http"
+
+        async def is_known(*_: Any) -> None:
+            nonlocal known
+            known = True
+
+        async def no_answer(_: Message) -> None:
+            """Leave the answer, which is plain text, to us."""
+
+        if not known:
+            await TrustedHostMiddleware(is_known, self.hosts, www_redirect=False)(scope, receive, no_answer)
+        wrong = problem(400, f"Host: this server answers only to {', '.join(self.hosts)}")
+        await (self.app if known else wrong)(scope, receive, send)
 
 
 class BodyLimit:
