@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, load, tokens
+from recbole_recfound.cli.words import Words, load, tokens, whole
 from recbole_recfound.errors import ConfigError
 
 ABOUT = "Recommend items for a history of item tokens, oldest first, for a known user, or for a text."
@@ -25,7 +25,7 @@ def command(argv: list[str]) -> int:
     words.add_argument("--history", type=tokens, help="item tokens with commas, oldest first: 50,172")
     words.add_argument("--user", help="token of a known user, instead of a history")
     words.add_argument("--query", help="free text, instead of a history, for a run trained on Q2I")
-    words.add_argument("--k", type=int, default=10, help="number of items (default: 10)")
+    words.add_argument("--k", type=whole, default=10, help="number of items (default: 10)")
     words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
     words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
     words.add_argument("--domain", help="the user's domain, for a run with domains")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, load
+from recbole_recfound.cli.words import Words, load, whole
 
 ABOUT = "Write the best items of every known user as CSV or Parquet: user, rank, item, score."
 
@@ -22,7 +22,7 @@ def command(argv: list[str]) -> int:
     """
     words = Words("topk", ABOUT)
     words.add_argument("--out", required=True, help="file to write, ending in .csv or .parquet")
-    words.add_argument("--k", type=int, default=10, help="items for each user (default: 10)")
+    words.add_argument("--k", type=whole, default=10, help="items for each user (default: 10)")
     words.add_loading()
     given = words.parse_args(argv)
     from recbole_recfound.serving.topk import check_path, write_topk

@@ -57,6 +57,17 @@ def load(given: argparse.Namespace) -> Recommender:
     return run
 
 
+def whole(text: str) -> int:
+    """Return a number of items.
+
+    Args:
+        text: as typed.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of at least 1")
+    return int(text)
+
+
 def tokens(text: str) -> list[str]:
     """Return the item tokens of a text with commas.
 

@@ -35,11 +35,32 @@ def checked_list(field: str, given: Any, allow_empty: bool = False) -> list[Any]
         ConfigError: a single value, or an empty list.
     """
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise ConfigError(f"{field}: got {_short(given)}, expected a list, as in [{_short(given)}]")
+        example = "" if given is None else f", as in [{_short(given)}]"
+        raise ConfigError(f"{field}: got {_short(given)}, expected a list{example}")
     found = list(given)
     if not found and not allow_empty:
         raise ConfigError(f"{field}: got an empty list, expected at least one entry")
     return found
+
+
+def checked_text(field: str, given: Any) -> str:
+    """Return a text for a language model.
+
+    Args:
+        field: name for messages.
+        given: a text, or a number that stands for one.
+
+    Raises:
+        ConfigError: something else, or a text with halves of characters, which no tokenizer reads.
+    """
+    if not isinstance(given, (str, int, float)):
+        raise ConfigError(f"{field}: got {_short(given)}, expected a text")
+    text = str(given)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{field}: got {_short(given)}, which is no valid Unicode ({error.reason})") from None
+    return text
 
 
 def checked_texts(field: str, given: Any) -> list[str]:
@@ -56,6 +77,7 @@ def checked_texts(field: str, given: Any) -> list[str]:
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise ConfigError(f"{field}: got {_short(text)}, expected a text")
+        checked_text(field, text)
     return texts
 
 

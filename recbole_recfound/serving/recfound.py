@@ -25,7 +25,7 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_list, checked_records, checked_texts
+from recbole_recfound.serving.checks import checked_list, checked_records, checked_text, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -116,7 +116,7 @@ class RecFoundRecommender(Recommender):
         self._check_histories()
         vectors = []
         for start in range(0, len(texts), BATCH):
-            some = [str(text) for text in texts[start : start + BATCH]]
+            some = list(texts[start : start + BATCH])
             vectors.append(self.model.encode(QUERIES, *self.collator.queries([QUERIES] * len(some), some)).float())
         if self._text_table is None:
             self._text_table = self.model.text_vectors(QUERIES).float()
@@ -348,7 +348,8 @@ class RecFoundRecommender(Recommender):
         values = []
         for token, record in zip(tokens, records, strict=True):
             known_values = dict(self.catalogue.values[self.catalogue.row_of[token]]) if token in cold else {}
-            given = {name: str(record[name]).strip() for name in fields if str(record.get(name) or "").strip()}
+            given = {name: _text_of(name, record.get(name)) for name in fields}
+            given = {name: text for name, text in given.items() if text}
             if not given and token not in cold:
                 raise ConfigError(f"add_items: {self.item_field} {token!r} has none of {', '.join(fields)}")
             values.append(known_values | given)
@@ -438,10 +439,16 @@ class RecFoundRecommender(Recommender):
             return form, tuple(zip(indices, (rating for _, rating in pairs), strict=True))
         if form in ("title", "sentence") and str(value) in self.item_ids:
             return form, self._indices([str(value)])[0]
-        return "prompt" if form == "prompt" else "text", str(value)
+        return "prompt" if form == "prompt" else "text", checked_text("generate", value)
 
     def _indices(self, tokens: Sequence[str]) -> list[int]:
         return self.model.history.source.item_ids.to_catalogue(self._items(tokens)).tolist()
+
+
+def _text_of(name: str, value: Any) -> str:
+    """Return the text of a column, empty where it has none (pandas writes NaN there)."""
+    missing = value is None or value != value
+    return "" if missing else checked_text(f"add_items: {name}", value).strip()
 
 
 def load_ranking(folder: Path, backbone: str | None = None, data_path: str | None = None) -> RecFoundRecommender:

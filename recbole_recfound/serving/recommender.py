@@ -357,7 +357,9 @@ class Recommender(ABC):
                     raise ConfigError("give either history, user or query")
                 allowed = self._allowed(asked.exclude, asked.candidates)
                 k = min(checked_k(asked.k), int(allowed.sum()))
-                if asked.query is None:
+                if asked.query is not None:
+                    checked_texts("query", [asked.query])
+                else:
                     given = [asked.user] if asked.history is None else [asked.history]
                     rows[number] = self._rows(given, by_user=asked.history is None)
             except ConfigError as error:
@@ -376,7 +378,7 @@ class Recommender(ABC):
                     together = Rows.joined([rows[number] for number in numbers])
                     found = self._of_rows(together, most, allowed, None if types is None else named)
                 else:
-                    found = self._of_texts([str(requests[number].query) for number in numbers], most, allowed)
+                    found = self._of_texts([requests[number].query or "" for number in numbers], most, allowed)
             except ConfigError as error:
                 found = [error] * len(group)
             for (number, k, _), answer in zip(group, found, strict=True):
@@ -457,7 +459,10 @@ class Recommender(ABC):
             users = np.array([self._known_user(user) for user in checked_list(self.user_field, given)], dtype=np.int64)
             return Rows([self._history_of(user) for user in users.tolist()], users)
         self._check_histories()
-        histories = [self._items(history) for history in checked_list("histories", given)]
+        lists = checked_list("histories", given)
+        if any(isinstance(history, (set, frozenset)) for history in lists):
+            raise ConfigError(f"{self.item_field}: got a set, which has no order: give a list, oldest first")
+        histories = [self._items(history) for history in lists]
         return Rows(histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:

@@ -113,7 +113,11 @@ def test_info(run, capsys):
             "give either --history=TOKENS, --user=TOKEN or --query=TEXT",
         ),
         (["recommend", "RUN"], "give either --history=TOKENS, --user=TOKEN or --query=TEXT"),
-        (["recommend", "RUN", "--history", "1", "--k", "x"], "argument --k: invalid int value: 'x'"),
+        (
+            ["recommend", "RUN", "--history", "1", "--k", "x"],
+            "argument --k: got x, expected a whole number",
+        ),
+        (["topk", "nowhere", "--out", "best.csv", "--k", "0"], "argument --k: got 0, expected a whole number"),
         (["recommend", "RUN", "--history", "none"], "unknown token 'none'"),
         (["topk", "RUN", "--out", "best.txt"], "expected a name that ends in .csv or .parquet"),
         (["topk", "RUN", "--out", "nowhere/best.csv"], "there is no folder"),

@@ -85,6 +85,7 @@ def test_answers_of_closed_tasks(client, loaded):
         ("/recommend", {"history": ["x" * 300]}, 422, "at most 256 characters"),
         ("/recommend", {"history": ["1"] * 10_001}, 422, "at most 10000 items"),
         ("/recommend", {"history": ["1"], "model": "EASE"}, 400, "expected one of the run's baselines (none)"),
+        ("/recommend", {"query": " "}, 400, "query: got ' ', expected a text"),
         ("/recommend", {"query": "fish"}, 400, "not trained on Q2I"),
         ("/recommend", {"history": ["1"], "domains": {"gender": "F"}}, 400, "no kernels"),
         ("/items", {"items": []}, 422, "at least 1 item"),
