@@ -19,6 +19,7 @@ from recbole_recfound.data.task import TASKS
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.ranks import is_main, rank, shards
+from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer.accelerator import build_accelerator
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small
@@ -81,13 +82,13 @@ def main(jobs: Path, folder: Path) -> None:
     exchange.end()
 
 
-def die_at(step: int) -> None:
-    """Let the second process kill itself before it makes a step."""
+def die_at(step: int, number: int) -> None:
+    """Let the second process send itself a signal before it makes a step."""
     backward = RecFoundTrainer._backward
 
     def dying(self, batch):
         if self.step == step and rank() == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return backward(self, batch)
 
     RecFoundTrainer._backward = dying
@@ -95,5 +96,9 @@ def die_at(step: int) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 3:
-        die_at(int(sys.argv[3]))
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+        die_at(int(sys.argv[3]), getattr(signal, sys.argv[4]))
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Interrupted as error:
+        print(f"process {rank()}: {error}; {error.exit_code}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)

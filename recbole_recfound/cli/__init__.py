@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         _say(str(error) if several else " ".join(str(error).split()))
         return 2
     except Interrupted as error:
-        _say(str(error))
+        if is_main() or not error.saved:
+            _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")

@@ -22,7 +22,7 @@ from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.exchange import broadcast, gather, on_main
 from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.runtime.time_plan import TimePlan
@@ -169,7 +169,8 @@ class RecFoundTrainer(Trainer):
                             self._save()
                 if over:
                     break
-                if number := broadcast(received()):
+                # A scheduler may signal any of the processes: all of them end with the same step.
+                if number := next(filter(None, gather(received())), None):
                     raise Interrupted(number, saved and self._save_interrupted())
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(f"time_budget: {self.plan.seconds:.0f} s left no time to train; the model is untrained")

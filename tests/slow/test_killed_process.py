@@ -37,7 +37,7 @@ def _run(checkout, folder, settings, *die_at):
 
 def test_killed_and_resumed_equals_uninterrupted(small_run, checkout, tmp_path):
     settings = _settings(small_run, tmp_path)
-    died = _run(checkout, tmp_path / "died", settings, "7")
+    died = _run(checkout, tmp_path / "died", settings, "7", "SIGKILL")
     assert died.returncode != 0 and "SIGKILL" in died.stderr
     (unfinished,) = (tmp_path / "runs").iterdir()
     assert not (unfinished / "results.json").exists()
@@ -53,9 +53,24 @@ def test_killed_and_resumed_equals_uninterrupted(small_run, checkout, tmp_path):
     assert runs["resumed"]["test_result"] == pytest.approx(runs["straight"]["test_result"], abs=1e-4)
 
 
+def test_a_signal_to_one_process_ends_all_with_the_same_step(small_run, checkout, tmp_path):
+    """Schedulers signal a process of a job, or all, at moments of their own."""
+    settings = _settings(small_run, tmp_path)
+    ended = _run(checkout, tmp_path / "ended", settings, "7", "SIGTERM")
+    assert ended.returncode != 0
+    for process in (0, 1):
+        assert f"process {process}: interrupted by SIGTERM; step 8 is saved; run folder" in ended.stderr, ended.stderr
+    assert ended.stderr.count("; 143\n") == 2
+    (unfinished,) = (tmp_path / "runs").iterdir()
+    done = _run(checkout, tmp_path / "resumed", settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed = torch.load(tmp_path / "resumed" / "run.pt", weights_only=False)
+    assert resumed["run_dir"] == str(unfinished) and [row["step"] for row in _history(resumed)] == list(range(1, 13))
+
+
 def test_another_number_of_processes_trains_on_the_same_batches(small_run, checkout, tmp_path):
     settings = _settings(small_run, tmp_path) | {"dropout": 0.0, "adapter_args": {"r": 2}, "loss_args": {}}
-    assert _run(checkout, tmp_path / "died", settings, "7").returncode != 0
+    assert _run(checkout, tmp_path / "died", settings, "7", "SIGKILL").returncode != 0
     (unfinished,) = (tmp_path / "runs").iterdir()
     resumed = run_recfound("RecFound", "tiny", config_dict=settings)
     assert resumed["run_dir"] == str(unfinished)
