@@ -110,6 +110,7 @@ def create_app(given: argparse.Namespace) -> FastAPI:
 
     results = read_results(given.run)
     run = load(given)
+    run.prepare()
     baselines, notes = load_baselines(given.run, given.data_path)
     for note in notes:
         print(f"note: {note}", flush=True)

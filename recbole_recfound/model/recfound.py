@@ -351,9 +351,10 @@ class RecFound(GeneralRecommender):
         return self._encode_table(table, None, TextTower(self.backbone, layer))
 
     @torch.no_grad()
-    def text_vectors(self, task: str) -> torch.Tensor:
-        """Return the centred vectors of all items' sentences under the route of a task, [num_items, d], normalised."""
-        return F.normalize(self._encode_items(task) - self.text_mean, dim=-1)
+    def text_vectors(self, task: str, tokens: TokenTable | None = None) -> torch.Tensor:
+        """Return centred vectors under the route of a task, [texts, d], normalised: of all items, or others."""
+        encoded = self._encode_items(task) if tokens is None else self._encode_table(tokens, task)
+        return F.normalize(encoded - self.text_mean, dim=-1)
 
     # Losses ----------------------------------------------------------------------------------------------------------
 

@@ -118,10 +118,22 @@ class RecFoundRecommender(Recommender):
         for start in range(0, len(texts), BATCH):
             some = list(texts[start : start + BATCH])
             vectors.append(self.model.encode(QUERIES, *self.collator.queries([QUERIES] * len(some), some)).float())
+        with full_precision(self.device):
+            return torch.cat(vectors) @ self._texts_for_queries().T
+
+    def _texts_for_queries(self) -> torch.Tensor:
+        """Return what queries are compared with, encoded on first use: all items, by their texts."""
         if self._text_table is None:
             self._text_table = self.model.text_vectors(QUERIES).float()
-        with full_precision(self.device):
-            return torch.cat(vectors) @ self._text_table.T
+        return self._text_table
+
+    @one_at_a_time
+    def prepare(self) -> None:
+        """Compute the vectors of all items, and those of their texts for queries; see `Recommender.prepare`."""
+        if self.model.parts.ranks:
+            self.model.item_vectors()
+            if QUERIES in self.model.parts.tasks:
+                self._texts_for_queries()
 
     def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
         self._refuse_domains(domains)
@@ -198,13 +210,14 @@ class RecFoundRecommender(Recommender):
         """
         model, collator = self.model, self.collator
         kept = model.item_table.fixed, model.parts, model.n_items, model.history.source, collator.texts
+        texts, self._text_table = self._text_table, None
         try:
             self._append(items)
             yield
         finally:
             model.item_table.fixed, model.parts, model.n_items, model.history.source, collator.texts = kept
             model.eval()  # drops the vectors of the further items
-            self._index = self._text_table = None
+            self._index, self._text_table = None, texts
 
     @one_at_a_time
     def export(self, task: str, form: str, out: str | Path) -> Path:
@@ -371,7 +384,9 @@ class RecFoundRecommender(Recommender):
         vectors = self.model.vectors_of_texts(table)
         texts: ItemTexts = self.collator.texts.extended(titles, sentences, self.collator.tokenizer)
         self.model.add_item_vectors(vectors, table)
-        self._index = self._text_table = None
+        self._index = None
+        if self._text_table is not None:
+            self._text_table = torch.cat([self._text_table, self.model.text_vectors(QUERIES, table).float()])
         self.collator.texts = texts
         self.model.history.source = self.model.history.source.extended(texts, len(items))
 

@@ -128,6 +128,10 @@ class Recommender(ABC):
             DataError: they are missing or malformed.
         """
 
+    def prepare(self) -> None:
+        """Compute what the first requests would wait for, such as vectors of all items."""
+        return None
+
     def generate(self, task: str, **fields: Any) -> str:
         """Generate the answer of a generative task.
 

@@ -227,6 +227,27 @@ def test_a_query_ranks_items_as_the_test_of_its_task_does(loaded):
     assert "new" in [token for token, *_ in loaded.recommend(query=texts[0], k=len(loaded.tokens))]
 
 
+def test_the_texts_of_all_items_are_encoded_once_for_queries(loaded, finished, monkeypatch):
+    """A catalogue takes minutes on a CPU: longer than a request may."""
+    encode, whole = loaded.model.text_vectors, []
+
+    def counted(task, tokens=None):
+        whole.append(tokens is None)
+        return encode(task, tokens)
+
+    monkeypatch.setattr(loaded.model, "text_vectors", counted)
+    loaded.prepare()
+    assert whole == [True]
+    loaded.add_items([{"item_id": "new", loaded.catalogue.title: "a film about fish"}])
+    loaded.evaluate()
+    best = loaded.recommend(query="fish", k=10_000)
+    assert whole == [True, False]
+    fresh = load_recfound(finished)
+    fresh.add_items([{"item_id": "new", loaded.catalogue.title: "a film about fish"}])
+    expected = {token: score for token, _, score in fresh.recommend(query="fish", k=10_000)}
+    assert {token: score for token, _, score in best} == pytest.approx(expected, abs=1e-5) and "new" in expected
+
+
 def test_a_cold_item_needs_only_its_id(loaded):
     token = loaded.cold_items[0]
     loaded.add_items([{"item_id": token}])
