@@ -46,8 +46,8 @@ def start(device: torch.device) -> None:
     """
     if uses_deepspeed():
         raise ConfigError(
-            "accelerate: got DeepSpeed, whose engine makes an optimiser step for every backward pass, but a step has "
-            "one for each kind of task. Use ddp.yaml, or fsdp2.yaml where the frozen weights are too large"
+            "accelerate: got DeepSpeed, which divides what checkpoints and the check of the adapter read whole. "
+            "Use ddp.yaml, or fsdp2.yaml where the frozen weights are too large"
         )
     if world() > 1 and not distributed.is_initialized():
         PartialState(cpu=not is_gpu(device), timeout=PATIENCE)
