@@ -33,16 +33,16 @@ def read_results(run_dir: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{folder} is not a folder")
     if not (folder / RESULTS).is_file():
         raise ConfigError(f"{folder} is not a finished run (it has no {RESULTS})")
+    if (layout := _format_of(folder / RESULTS)) not in (None, FORMAT):
+        raise ConfigError(f"{folder}: format {layout} of a run folder, expected {FORMAT}: run it again")
     try:
         return read_sealed(folder / RESULTS)
     except DataError as error:
-        if (layout := _format_of(folder / RESULTS)) not in (None, FORMAT):
-            raise ConfigError(f"{folder}: format {layout} of a run folder, expected {FORMAT}: run it again") from None
         raise DataError(f"{folder}: {error}: restore it, or run again") from None
 
 
 def _format_of(path: Path) -> int | None:
-    """Return the format of results without a digest, None if they cannot be read."""
+    """Return the format of results, None if they cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):

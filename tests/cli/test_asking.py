@@ -9,6 +9,7 @@ import pytest
 
 from recbole_recfound.cli import main
 from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.serving.recommender import Recommender
 from tests.settings import Settings
 
 
@@ -58,6 +59,18 @@ def test_topk(run, tmp_path, capsys):
             (item, str(rank)) for rank, (item, _, _) in enumerate(loaded.recommend(user=user, k=3), start=1)
         ]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupted_topk_leaves_the_file_as_it_was(run, tmp_path, monkeypatch):
+    (tmp_path / "best.csv").write_text("before")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recommender, "recommend_batch", interrupted)
+    assert main(["topk", run, "--out", str(tmp_path / "best.csv")]) == 130
+    assert [file.name for file in tmp_path.iterdir()] == ["best.csv"]
+    assert (tmp_path / "best.csv").read_text() == "before"
 
 
 def test_topk_as_parquet(run, tmp_path):

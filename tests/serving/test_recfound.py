@@ -18,6 +18,7 @@ from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.pretrained import read_base
+from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.recommender import Request
 from recbole_recfound.system.recfound.system import RecFoundSystem
@@ -440,6 +441,7 @@ def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
         ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
         ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 2"),
+        ("results.json", json.dumps(sealed({"format": 3})), ConfigError, "format 3 of a run folder, expected 2"),
         ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
         ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),
