@@ -31,7 +31,7 @@ class BatchOptions(Options):
     embedding: int = option(16, minimum=1)
     sequence_targets: int = option(64, minimum=1)
     generative: int = option(2, minimum=1)
-    embedding_share: float = option(0.8, minimum=0, below=1)
+    embedding_share: float = option(0.65, minimum=0, below=1)
     contrastive: int = option(16, minimum=1)
     generative_chunk: int = option(12, minimum=1)
     pass_tokens: int = option(1152, minimum=1)
