@@ -33,20 +33,27 @@ class Pace:
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     quarter: int = 0
+    _new: set[str] = field(default_factory=set)
 
     def add(self, part: str, seconds: float, count: int) -> None:
-        """Count what a part of a step took; the first of its kind, which compiles and allocates, is left out.
+        """Count what a part of a step took; the first step with such parts, which compiles and allocates, is left out.
 
         Args:
             part: `RANKING`, `PAIRS`, `GENERATING` or `STEPS`.
             seconds: of the part.
             count: its examples; 1 for the others.
         """
-        if part not in self.counts:
+        if part in self.counts:
+            self.seconds[part] += seconds
+            self.counts[part] += count
+        else:
+            self._new.add(part)
+
+    def end_step(self) -> None:
+        """End a step: parts that it was the first to have are counted from now on."""
+        for part in self._new:
             self.counts[part] = self.seconds[part] = 0.0
-            return
-        self.seconds[part] += seconds
-        self.counts[part] += count
+        self._new.clear()
 
     def generative(self) -> float:
         """Return the generative examples of a step that leave the others their share; `most` if unmeasured."""

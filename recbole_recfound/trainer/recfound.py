@@ -281,6 +281,7 @@ class RecFoundTrainer(Trainer):
         if STEPS in self.pace.counts:  # the first step compiles and allocates
             self.costs["step"] = max(self.costs["step"], seconds)
         self.pace.add(STEPS, max(0.0, seconds - (sum(self.pace.seconds.values()) - inside)), 1)
+        self.pace.end_step()
         self.loader.generative_pace = broadcast(self.pace.generative())
         if self.plan.limited and self.step == _MEASURED_STEPS:
             self._plan_end()

@@ -18,6 +18,7 @@ def _measured(share, ranking, pairs, generating, steps, most=2):
         pace.add(PAIRS, pairs, 1)
         pace.add(GENERATING, 12 * generating, 12)
         pace.add(STEPS, steps, 1)
+        pace.end_step()
     return pace
 
 
@@ -27,10 +28,14 @@ def test_nothing_changes_until_both_kinds_are_measured():
     for _ in range(2):
         pace.add(RANKING, 1.0, 1)
         pace.add(STEPS, 0.1, 1)
+        pace.end_step()
         assert pace.generative() == 2
-    pace.add(GENERATING, 100.0, 12)  # the first pass compiles
+    for _ in range(3):  # the first pass compiles, and prompts of different lengths are parts of their own
+        pace.add(GENERATING, 100.0, 4)
+    pace.end_step()
     assert pace.generative() == 2
     pace.add(GENERATING, 12.0, 12)
+    pace.end_step()
     assert pace.generative() == pytest.approx((1 / 0.6 - 1 - 0.1) / 1.0)
 
 
