@@ -1,0 +1,38 @@
+"""A RecBole data set whose rows can be found again in one log of all parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+
+from recbole_recfound.data.behaviour.log import Log
+from recbole_recfound.data.behaviour.read import read_log
+
+ROW = "behaviour_row"
+"""Column of a batch, int64 [B]: the place of a row in the log of all parts."""
+
+
+class BehaviourDataset(Dataset):
+    """RecBole's `Dataset` with a log of its interactions.
+
+    Attributes:
+        log: training, validation and test rows, one after the other; None before `build`.
+        log_sizes: rows of each part.
+        keeps_missing: an interaction without a rating has no rating (NaN), rather than the mean of others.
+    """
+
+    keeps_missing = True
+    log: Log | None = None
+    log_sizes: tuple[int, ...] = ()
+
+    def build(self) -> list[Dataset]:
+        """Split as RecBole does, and number the rows of all parts."""
+        parts = super().build()
+        sizes = tuple(len(part.inter_feat) for part in parts)
+        log = read_log(parts)
+        starts = np.cumsum([0, *sizes])
+        for part, start, size in zip(parts, starts[:-1], sizes, strict=True):
+            part.inter_feat.interaction[ROW] = torch.arange(start, start + size)
+            part.log, part.log_sizes = log, sizes
+        return parts

@@ -1,0 +1,77 @@
+"""Interactions as arrays, and the attributes of users and items that statistics are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Log:
+    """Interactions.
+
+    Attributes:
+        users: int64 [n], user ids; 0 for an unknown user.
+        items: int64 [n], item ids.
+        times: float64 [n], comparable; seconds where the data have a clock.
+        values: float64 [n], 0 to 1: the label or the scaled rating; NaN where there is none.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray | slice) -> Log:
+        """Return some rows.
+
+        Args:
+            rows: indices, or a slice.
+        """
+        return Log(self.users[rows], self.items[rows], self.times[rows], self.values[rows])
+
+    def followed_by(self, other: Log) -> Log:
+        """Return the rows of both."""
+        names = ("users", "items", "times", "values")
+        return replace(self, **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names})
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column that divides users or items into groups.
+
+    Attributes:
+        name: in words.
+        groups: name of each group.
+        indptr, values: the groups of each id in compressed rows: those of id i are `values[indptr[i]:indptr[i + 1]]`.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    indptr: np.ndarray
+    values: np.ndarray
+
+    def expand(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return one entry for each group of each id.
+
+        Args:
+            ids: int64 [n].
+
+        Returns:
+            Place in `ids` and group, both int64 [m].
+        """
+        lengths = np.diff(self.indptr)[ids]
+        place = np.repeat(np.arange(len(ids)), lengths)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return place, self.values[self.indptr[ids][place] + within]
+
+    def first(self, ids: np.ndarray) -> np.ndarray:
+        """Return the first group of each id, -1 where it has none."""
+        some = np.diff(self.indptr)[ids] > 0
+        found = np.full(len(ids), -1, dtype=np.int64)
+        found[some] = self.values[self.indptr[ids[some]]]
+        return found

@@ -1,0 +1,120 @@
+"""Statistics: against loops over rows, and blind to later rows."""
+
+import numpy as np
+import pytest
+
+from recbole_recfound.data.behaviour import Attribute, BehaviourTexts, Log, Statistics, Tally
+
+USERS, ITEMS = 6, 9
+GENDER = Attribute("gender", ("F", "M"), np.array([0, 0, 1, 2, 3, 4, 4]), np.array([0, 1, 1, 0]))
+GENRE = Attribute(
+    "genre", ("Comedy", "Drama"), np.array([0, 0, 1, 3, 4, 5, 5, 6, 7, 9]), np.array([0, 0, 1, 1, 0, 1, 0, 0, 1])
+)
+
+
+def random_log(rows: int = 60, seed: int = 0) -> Log:
+    generator = np.random.default_rng(seed)
+    times = np.sort(generator.integers(0, rows // 2, rows)).astype(float)  # with ties
+    return Log(
+        generator.integers(1, USERS, rows), generator.integers(1, ITEMS, rows), times, generator.random(rows).round(2)
+    )
+
+
+def texts_of(log: Log, **options) -> BehaviourTexts:
+    items, profiles = [f"film {number}" for number in range(ITEMS)], [f"user {number}" for number in range(USERS)]
+    return BehaviourTexts(log, items, profiles, [GENDER], GENRE, **options)
+
+
+def strings(texts: BehaviourTexts, segments: np.ndarray) -> list[list[str]]:
+    return [[texts.table.texts[segment] for segment in row] for row in segments]
+
+
+def test_tally_equals_a_loop():
+    log = random_log()
+    tally = Tally.of(log.items, log.values, log.times)
+    for row in range(len(log)):
+        earlier = (log.times < log.times[row]) & (log.items == log.items[row])
+        assert tally.counts[row] == earlier.sum()
+        assert tally.sums[row] == pytest.approx(log.values[earlier].sum())
+    totals, sizes = tally.of_keys(np.arange(ITEMS + 3))
+    assert totals == pytest.approx([log.values[log.items == item].sum() for item in range(ITEMS + 3)])
+    assert sizes.tolist() == [(log.items == item).sum() for item in range(ITEMS + 3)]
+
+
+def test_counts_equal_a_loop():
+    log = random_log()
+    found = {(one.kind, one.subject): one.values for one in Statistics(log, [GENDER], GENRE).of_log()}
+    genres = [set(GENRE.values[GENRE.indptr[item] : GENRE.indptr[item + 1]]) for item in range(ITEMS)]
+    for row in range(len(log)):
+        before = np.flatnonzero((log.times < log.times[row]) & (log.users == log.users[row]))
+        assert found["count", "user"][row] == len(before)
+        chosen = [sum(genre in genres[log.items[other]] for other in before) for genre in genres[log.items[row]]]
+        assert found["count", "genre"][row] == max(chosen, default=0)
+
+
+def test_logged_rows_equal_requests_after_their_past():
+    """The statistics of a row are those of a request to which only earlier rows are known."""
+    log = random_log()
+    whole = Statistics(log, [GENDER], GENRE).of_log()
+    for row in np.flatnonzero(log.times > log.times[0]):
+        past = log.take(np.flatnonzero(log.times < log.times[row]))
+        asked = Statistics(past, [GENDER], GENRE).of_requests(log.users[row : row + 1], log.items[row : row + 1])
+        for one, other in zip(whole, asked, strict=True):
+            if one.kind != "popularity":  # its deciles are those of the last snapshot
+                assert one.values[row] == pytest.approx(other.values[0], abs=1e-12), (one.kind, one.subject)
+
+
+@pytest.mark.parametrize("cut", [7, 30, 55])
+def test_later_rows_change_no_text(cut):
+    """Planted leak: all that happens later is replaced by other users, items and ratings."""
+    log, other = random_log(), random_log(seed=1)
+    time = log.times[cut]
+    past = log.times < time
+    changed = Log(
+        np.where(past, log.users, other.users),
+        np.where(past, log.items, other.items),
+        log.times,
+        np.where(past, log.values, 1 - other.values),
+    )
+    one, two = texts_of(log), texts_of(changed)
+    assert strings(one, one.of_known[past]) == strings(two, two.of_known[past])
+    assert strings(one, one.of_known) != strings(two, two.of_known)
+    for user in range(USERS):
+        first, second = (strings(texts, texts.source(user, time)[0][None]) for texts in (one, two))
+        assert first == second
+
+
+def test_an_item_is_not_good_because_lenient_users_chose_it():
+    """Users 1 and 2 praise all items, 3 and 4 none: items 1 and 2 differ only in who chose them."""
+    rows = [(user, item, 0.9 if user < 3 else 0.3) for user in (1, 2, 3, 4) for item in (3, 4, 5, 6, 7, 8)]
+    rows += [(user, 1, 0.9) for user in (1, 2)] + [(user, 2, 0.3) for user in (3, 4)]
+    users, items, values = (np.array(column) for column in zip(*rows, strict=True))
+    log = Log(users, items, np.arange(len(rows), dtype=float), values)
+    level = next(one for one in Statistics(log).of_requests(np.array([5, 5]), np.array([1, 2])) if one.kind == "level")
+    assert abs(level.values[0] - level.values[1]) < 0.12 < abs(0.9 - 0.3)
+
+
+def test_without_ratings_only_counts_are_told():
+    log = random_log()
+    plain = Log(log.users, log.items, log.times, np.full(len(log), np.nan))
+    assert {one.kind for one in Statistics(plain, [GENDER], GENRE).of_log()} == {"popularity", "count"}
+
+
+def test_source_is_oldest_first_and_ends_before_the_time():
+    log = Log(np.array([1, 1, 1, 2]), np.array([1, 2, 3, 4]), np.array([0.0, 3600.0, 86400.0, 5.0]), np.full(4, 1.0))
+    texts = texts_of(log, behaviours=2)
+    (said,) = strings(texts, texts.source(1, 86400.0)[0][None])
+    assert said == ["User: user 1", "1 day ago, the user loved:", "film 1", "23 hours ago, the user loved:", "film 2"]
+    (whole,) = strings(texts, texts.source(1)[0][None])
+    assert whole[2::2] == ["film 2", "film 3"]
+    (other,) = strings(texts, texts.source_of_history(np.array([5, 6, 7]))[0][None])
+    assert other == ["User: user 0", "the user chose:", "film 6", "the user chose:", "film 7"]
+
+
+def test_packs_hold_rows_of_one_user_in_order():
+    log = random_log()
+    packs = texts_of(log).packs(log.users, log.times, 4)
+    assert sorted(np.concatenate(packs)) == list(range(len(log)))
+    for pack in packs:
+        assert len(pack) <= 4 and len(set(log.users[pack])) == 1
+        assert (np.diff(log.times[pack]) >= 0).all()
