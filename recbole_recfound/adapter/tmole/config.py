@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from peft import PeftConfig
 
+from recbole_recfound.adapter.peft_type import add_peft_type
 from recbole_recfound.adapter.registered import ADAPTERS
-from recbole_recfound.adapter.tmole.peft_type import add_peft_type
 
 TMOLE = add_peft_type("TMOLE")
 

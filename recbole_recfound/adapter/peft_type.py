@@ -1,4 +1,4 @@
-"""Adding TMoLE to PEFT's list of methods.
+"""Adding methods to PEFT's list.
 
 `PeftType` is a closed enum and PEFT offers no public way to add a member, while `register_peft_method` insists on one.
 """

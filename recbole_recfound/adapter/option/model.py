@@ -1,0 +1,134 @@
+"""The option tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from recbole_recfound.adapter.option.config import OptionConfig
+from recbole_recfound.adapter.option.layer import OptionLayer
+
+PROMPT_SCALE = 0.02
+"""Initial size of a prompt's entries."""
+
+
+class OptionModel(BaseTuner):
+    """A frozen backbone with soft prompts, a classifier made of the last prompts, and adapters beside the MLPs.
+
+    `forward` and `generate` are those of the backbone with the adapters. Prompts are vectors that the caller puts
+    before the text, since only it knows where the text starts: at the input of the first layer, or of the first layer
+    that sees several segments.
+
+    Args:
+        model: the frozen backbone.
+        config: adapter configuration.
+        adapter_name: name of the adapter.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=9)
+        >>> config = OptionConfig(task_type="CAUSAL_LM", prompts=4, classes=2, bottleneck=2)
+        >>> options = get_peft_model(LlamaForCausalLM(LlamaConfig(**sizes)), config).base_model
+        >>> options.prompts().shape, options.classify(torch.zeros(3, 8)).shape
+        (torch.Size([4, 8]), torch.Size([3, 2]))
+    """
+
+    prefix: str = "option_"
+    tuner_layer_cls = OptionLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT types it so
+
+    def prompts(self, adapter_name: str | None = None) -> nn.Parameter:
+        """Return the soft prompts S [m, d] of an adapter.
+
+        Args:
+            adapter_name: name of the adapter; None: the active one.
+        """
+        return cast(nn.Parameter, self.option_prompts[adapter_name or self.active_adapters[0]])
+
+    def classify(self, hidden: torch.Tensor, adapter_name: str | None = None) -> torch.Tensor:
+        """Return the logits h S[m - C:]^T [..., C] of hidden states [..., d]: the classifier's rows are prompts.
+
+        Args:
+            hidden: states of the last token.
+            adapter_name: name of the adapter; None: the active one.
+        """
+        name = adapter_name or self.active_adapters[0]
+        prompts, classes = self.prompts(name), cast(OptionConfig, self.peft_config[name]).classes
+        return hidden.to(prompts.dtype) @ prompts[len(prompts) - classes :].T
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        if not hasattr(self, "option_prompts"):
+            self.option_prompts = nn.ParameterDict()
+        self.width = int(cast(Any, model).get_input_embeddings().embedding_dim)
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Add an adapter; its prompts are drawn once."""
+        result = super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config = cast(OptionConfig, self.peft_config[adapter_name])
+        device = cast(Any, model).get_input_embeddings().weight.device
+        drawn = PROMPT_SCALE * torch.randn(config.prompts, self.width, dtype=torch.float32)
+        self.option_prompts[adapter_name] = nn.Parameter(drawn.to(device))
+        self.option_prompts[adapter_name].requires_grad_(
+            adapter_name in self.active_adapters and not config.inference_mode
+        )
+        return result
+
+    def _create_and_replace(  # type: ignore[override]  # PEFT's own tuners have keywords here too
+        self,
+        option_config: OptionConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        **optional_kwargs: Any,
+    ) -> None:
+        if isinstance(target, OptionLayer):
+            target.update_layer(adapter_name, option_config)
+            return
+        layer = OptionLayer(target, adapter_name, option_config, self.width)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Replace an MLP by its layer, or back; PEFT's own form expects a module with one weight."""
+        setattr(parent, child_name, new_module)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one or several adapters active; only their weights and prompts are trainable.
+
+        Args:
+            adapter_name: one name or several.
+            inference_mode: keep the weights frozen.
+        """
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+        for name, prompts in self.option_prompts.items():
+            prompts.requires_grad_(name in self.active_adapters and not inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Freeze or unfreeze adapters, prompts included.
+
+        Args:
+            adapter_names: one name or several.
+            requires_grad: whether the weights are trained.
+        """
+        super().set_requires_grad(adapter_names, requires_grad)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            if name in self.option_prompts:
+                self.option_prompts[name].requires_grad_(requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter and its prompts."""
+        super().delete_adapter(adapter_name)
+        del self.option_prompts[adapter_name]
+
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        super()._enable_adapter_layers(enabled)
+        for name, prompts in self.option_prompts.items():
+            prompts.requires_grad_(enabled and name in self.active_adapters)
