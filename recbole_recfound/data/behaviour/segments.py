@@ -47,18 +47,29 @@ class SegmentTable:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The user side.
+
+    Attributes:
+        segments: int64 [S], oldest behaviour first.
+        kinds: int64 [S], kind of each segment.
+    """
+
+    segments: np.ndarray
+    kinds: np.ndarray
+
+
+@dataclass(frozen=True)
 class Pack:
     """One source with the candidates that share it.
 
     Attributes:
-        source: int64 [S], segments of the user side, oldest behaviour first.
-        source_kinds: int64 [S].
+        source: the user side.
         targets: int64 [T, W], segments of each candidate.
-        target_kinds: int64 [W].
+        target_kinds: int64 [W], kind of each segment of a candidate.
     """
 
-    source: np.ndarray
-    source_kinds: np.ndarray
+    source: Source
     targets: np.ndarray
     target_kinds: np.ndarray
 
@@ -125,22 +136,19 @@ class BehaviourTexts:
         said = [self.table.of_codes(*phrase(statistic)) for statistic in statistics]
         return np.stack([self.items[items], *said, np.full(len(items), self.end)], axis=1)
 
-    def source(self, user: int, time: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    def source(self, user: int, time: float = np.inf) -> Source:
         """Return the source of a known user: profile and last behaviours strictly before a time.
 
         Args:
             user: id.
             time: of the first candidate; infinite: after all known rows.
-
-        Returns:
-            Segments and kinds, both int64 [S].
         """
         start, end = self._starts[user], self._starts[user + 1]
         end = start + np.searchsorted(self._by_user.times[start:end], time, side="left")
         rows = self._by_user.take(slice(max(start, end - self.behaviours), end))
         return self._source(user, rows.items, min(time, self._latest) - rows.times, rows.values)
 
-    def source_of_history(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def source_of_history(self, history: np.ndarray) -> Source:
         """Return the source of a user of whom only a history is known.
 
         Args:
@@ -149,16 +157,14 @@ class BehaviourTexts:
         recent = history[len(history) - min(len(history), self.behaviours) :]
         return self._source(0, recent, None, np.full(len(recent), np.nan))
 
-    def _source(
-        self, user: int, items: np.ndarray, seconds: np.ndarray | None, values: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _source(self, user: int, items: np.ndarray, seconds: np.ndarray | None, values: np.ndarray) -> Source:
         segments, kinds = [int(self.profiles[user])], [PROFILE]
         codes = ages(seconds) if self.clock and seconds is not None else np.full(len(items), -1)
         for item, code, value in zip(items, codes, values, strict=True):
             when = f"{age_phrase(int(code))}, " if code >= 0 else ""
             segments += [self.table.add(f"{when}the user {rating_word(value)}:"), int(self.items[item])]
             kinds += [TIME, PAST]
-        return np.array(segments, dtype=np.int64), np.array(kinds, dtype=np.int64)
+        return Source(np.array(segments, dtype=np.int64), np.array(kinds, dtype=np.int64))
 
     def packs(self, users: np.ndarray, times: np.ndarray, size: int) -> list[np.ndarray]:
         """Divide rows into packs of one user, in the order of time.

@@ -109,7 +109,8 @@ def build_splits(config: Config) -> Splits:
         ConfigError: one of our models would be evaluated other than by full ranking.
     """
     modes = config["eval_args"]["mode"]
-    if config["model"] in OUR_MODELS and set(modes.values()) != {"full"}:
+    ranks = config["MODEL_TYPE"] != ModelType.CONTEXT
+    if config["model"] in OUR_MODELS and ranks and set(modes.values()) != {"full"}:
         raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
     _refuse_sequences(config)
     with in_one_line(config["dataset"], DataError):

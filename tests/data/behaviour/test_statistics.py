@@ -80,7 +80,7 @@ def test_later_rows_change_no_text(cut):
     assert strings(one, one.of_known[past]) == strings(two, two.of_known[past])
     assert strings(one, one.of_known) != strings(two, two.of_known)
     for user in range(USERS):
-        first, second = (strings(texts, texts.source(user, time)[0][None]) for texts in (one, two))
+        first, second = (strings(texts, texts.source(user, time).segments[None]) for texts in (one, two))
         assert first == second
 
 
@@ -103,11 +103,11 @@ def test_without_ratings_only_counts_are_told():
 def test_source_is_oldest_first_and_ends_before_the_time():
     log = Log(np.array([1, 1, 1, 2]), np.array([1, 2, 3, 4]), np.array([0.0, 3600.0, 86400.0, 5.0]), np.full(4, 1.0))
     texts = texts_of(log, behaviours=2)
-    (said,) = strings(texts, texts.source(1, 86400.0)[0][None])
+    (said,) = strings(texts, texts.source(1, 86400.0).segments[None])
     assert said == ["User: user 1", "1 day ago, the user loved:", "film 1", "23 hours ago, the user loved:", "film 2"]
-    (whole,) = strings(texts, texts.source(1)[0][None])
+    (whole,) = strings(texts, texts.source(1).segments[None])
     assert whole[2::2] == ["film 2", "film 3"]
-    (other,) = strings(texts, texts.source_of_history(np.array([5, 6, 7]))[0][None])
+    (other,) = strings(texts, texts.source_of_history(np.array([5, 6, 7])).segments[None])
     assert other == ["User: user 0", "the user chose:", "film 6", "the user chose:", "film 7"]
 
 

@@ -1,0 +1,116 @@
+"""States of text segments after the lower layers of a frozen decoder, each segment alone and computed once.
+
+A segment restarts at position 0 and sees nothing but itself (M6-Rec, section 5), so that its states depend on its text
+alone: the text of an item is encoded once for all users, and where the lower layers are frozen, once for a training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from recbole_recfound.backbone.depth import Decoder, decode, first_layers
+from recbole_recfound.data.text.tokens import plain_tokens
+from recbole_recfound.errors import ConfigError
+
+ALL, LAST = "all", "last"
+"""States of a segment that are kept: of all tokens, or of the last one, which has seen the others."""
+PASS_TOKENS = 2048
+"""Tokens that run through the lower layers at a time."""
+
+
+class SegmentCache:
+    """Least-recently-used cache of segment states, computed on demand.
+
+    Args:
+        decoder: the frozen decoder.
+        tokenizer: of the backbone.
+        depth: number L' of lower layers.
+        states: `all` or `last`.
+        max_tokens: length of a segment; a longer text loses its end.
+        fingerprint: of the backbone (`Backbone.fingerprint`).
+        capacity: most bytes of states.
+
+    Attributes:
+        digest: of everything that decides the states of a text.
+        hits, misses: requested segments that were, and were not, in the cache.
+
+    Raises:
+        ConfigError: no layer is left above or below.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: PreTrainedTokenizerBase,
+        depth: int,
+        states: str = LAST,
+        max_tokens: int = 48,
+        fingerprint: str = "",
+        capacity: int = 1 << 30,
+    ) -> None:
+        if not 1 <= depth < len(decoder.layers):
+            raise ConfigError(
+                f"late_args: {depth} layers below and {len(decoder.layers) - depth} joint layers: the backbone has "
+                f"{len(decoder.layers)} layers, and each part needs at least one"
+            )
+        self.decoder, self.lower = decoder, first_layers(decoder, depth)
+        self.tokenizer, self.states, self.max_tokens, self.capacity = tokenizer, states, max_tokens, capacity
+        key = f"{fingerprint} {depth} {states} {max_tokens}"
+        self.digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.hits = self.misses = self.bytes = 0
+        self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @torch.no_grad()
+    def get(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Return the states of segments, [tokens, d] each ([1, d] where only the last is kept).
+
+        Args:
+            texts: n segments.
+        """
+        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self.hits += len(texts) - len(missing)
+        self.misses += len(missing)
+        computed = dict(zip(missing, self._encode(missing), strict=True))
+        for text in texts:
+            if text in self._known:
+                self._known.move_to_end(text)
+        found = [computed[text] if text in computed else self._known[text] for text in texts]
+        for text, states in computed.items():
+            self._known[text] = states
+            self.bytes += states.numel() * states.element_size()
+        while self.bytes > self.capacity and self._known:
+            _, states = self._known.popitem(last=False)
+            self.bytes -= states.numel() * states.element_size()
+        return found
+
+    def clear(self) -> None:
+        """Forget all states, after a change of the lower layers."""
+        self._known.clear()
+        self.bytes = 0
+
+    def _encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Run segments through the lower layers, those of one length together: no padding and no mask."""
+        tokens = [
+            ids[: self.max_tokens] or [self.tokenizer.eos_token_id] for ids in plain_tokens(texts, self.tokenizer)
+        ]
+        by_length: dict[int, list[int]] = {}
+        for row, ids in enumerate(tokens):
+            by_length.setdefault(len(ids), []).append(row)
+        states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+        for length, rows in by_length.items():
+            size = max(1, PASS_TOKENS // length)
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                batch = torch.tensor([tokens[row] for row in part], device=self.decoder.embed_tokens.weight.device)
+                hidden = decode(self.lower, self.decoder.embed_tokens(batch))
+                for row, own in zip(part, hidden[:, -1:] if self.states == LAST else hidden, strict=True):
+                    states[row] = own.clone()  # a view would keep the whole batch
+        return states

@@ -1,0 +1,39 @@
+"""Options of prompts, adapters and late interaction (`option_args`, `late_args`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recbole_recfound.backbone.segments import ALL, LAST
+from recbole_recfound.runtime.options import Options, option
+
+
+@dataclass(frozen=True)
+class PromptOptions(Options):
+    """Option tuning (`option_args`).
+
+    Attributes:
+        prompts: soft prompts before the source; the last two are the classifier.
+        bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
+    """
+
+    prompts: int = option(16, minimum=2)
+    bottleneck: int = option(64, minimum=0)
+
+
+@dataclass(frozen=True)
+class LateOptions(Options):
+    """Late interaction (`late_args`).
+
+    Attributes:
+        joint_layers: last layers, which see source and candidate together; the layers below see single segments.
+        states: states of a segment that the joint layers see. all: of all tokens, the paper's form. last: of the last
+            token, which has seen the others; a tenth of the work.
+        targets: candidates of one user that share a source in training and scoring.
+        cache_megabytes: memory of the states of segments; the least recently used go first.
+    """
+
+    joint_layers: int = option(3, minimum=1)
+    states: str = option(LAST, choices=(ALL, LAST))
+    targets: int = option(32, minimum=1)
+    cache_megabytes: int = option(1024, minimum=1)

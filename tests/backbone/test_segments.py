@@ -1,0 +1,91 @@
+"""States of segments: each depends on its own text alone, and is computed once."""
+
+import pytest
+import torch
+
+from recbole_recfound.backbone import decode, decoder_of, first_layers, load_backbone
+from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.errors import ConfigError
+
+TEXTS = ["a film", "another film", "Rating: 7", "Rating: 8", "user"]
+
+
+@pytest.fixture
+def backbone(tiny_backbone):
+    return load_backbone(str(tiny_backbone), torch.device("cpu"))
+
+
+def cache_of(backbone, depth=2, **options) -> SegmentCache:
+    return SegmentCache(
+        decoder_of(backbone.model), backbone.tokenizer, depth, fingerprint=backbone.fingerprint, **options
+    )
+
+
+def alone(backbone, text: str, depth: int = 2) -> torch.Tensor:
+    decoder = decoder_of(backbone.model)
+    ids = torch.tensor([backbone.tokenizer(text, add_special_tokens=False)["input_ids"]])
+    return decode(first_layers(decoder, depth), decoder.embed_tokens(ids))[0]
+
+
+def test_states_are_those_of_the_segment_alone(backbone):
+    for text, found, last in zip(
+        TEXTS, cache_of(backbone, states="all").get(TEXTS), cache_of(backbone).get(TEXTS), strict=True
+    ):
+        expected = alone(backbone, text)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(last, expected[-1:], atol=1e-6, rtol=1e-5)
+
+
+def test_a_changed_segment_leaves_the_others_bit_equal(backbone):
+    first = cache_of(backbone, states="all").get(TEXTS)
+    changed = cache_of(backbone, states="all").get(["b film", *TEXTS[1:]])
+    assert not torch.equal(first[0], changed[0])
+    assert all(torch.equal(one, other) for one, other in zip(first[1:], changed[1:], strict=True))
+
+
+def test_every_text_is_encoded_once(backbone):
+    cache = cache_of(backbone)
+    first = cache.get([*TEXTS, TEXTS[0]])
+    assert (cache.misses, cache.hits, len(cache)) == (5, 1, 5)
+    again = cache.get(TEXTS[::-1])
+    assert (cache.misses, cache.hits) == (5, 6)
+    assert all(torch.equal(one, other) for one, other in zip(first, again[::-1], strict=False))
+
+
+def test_the_least_recently_used_go_first(backbone):
+    width = decoder_of(backbone.model).config.hidden_size
+    cache = cache_of(backbone, capacity=3 * 4 * width)
+    cache.get(TEXTS[:3])
+    cache.get(TEXTS[:1])
+    cache.get(TEXTS[3:4])
+    assert len(cache) == 3 and cache.bytes == cache.capacity
+    misses = cache.misses
+    cache.get([TEXTS[0], TEXTS[2], TEXTS[3]])
+    assert cache.misses == misses
+    cache.get([TEXTS[1]])
+    assert cache.misses == misses + 1
+    # More segments at once than there is room for are all returned.
+    assert len(cache_of(backbone, capacity=1).get(TEXTS)) == len(TEXTS)
+
+
+def test_digest_changes_with_everything_that_decides_a_state(backbone):
+    digests = {
+        cache_of(backbone).digest,
+        cache_of(backbone, depth=1).digest,
+        cache_of(backbone, states="all").digest,
+        cache_of(backbone, max_tokens=9).digest,
+        SegmentCache(decoder_of(backbone.model), backbone.tokenizer, 2, fingerprint="other").digest,
+    }
+    assert len(digests) == 5
+
+
+def test_a_long_text_loses_its_end_and_an_empty_one_has_a_state(backbone):
+    cache = cache_of(backbone, states="all", max_tokens=4)
+    long, short, empty = cache.get(["Rating: 7", "Rati", ""])
+    assert torch.equal(long, short) and len(empty) == 1
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_each_part_needs_a_layer(backbone, depth):
+    with pytest.raises(ConfigError, match="joint"):
+        cache_of(backbone, depth=depth)

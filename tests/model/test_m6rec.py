@@ -1,0 +1,161 @@
+"""M6-Rec's joint pass: equal to one pass over all layers, and independent of how rows are put together."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import init_seed
+
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour import Pack
+from recbole_recfound.data.behaviour.dataset import ROW
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.model.late import PADDING, SOURCE, JointBatch
+from recbole_recfound.model.m6rec import M6Rec, trained_state
+from tests.reference.late_pass import one_pass
+
+
+@pytest.fixture(scope="module")
+def built(tiny_path, tiny_backbone):
+    """Return a maker of models, with random adapters and segment vectors, and their data."""
+
+    def make(**late):
+        settings = {
+            "data_path": str(tiny_path),
+            "backbone": str(tiny_backbone),
+            "use_gpu": False,
+            "show_progress": False,
+            "threshold": {"rating": 4},
+            "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+            "late_args": {"joint_layers": 2, "targets": 5, **late},
+            "text_args": {"behaviours": 3, "max_tokens": 12},
+            "option_args": {"prompts": 4, "bottleneck": 8},
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        }
+        config = Config("M6Rec", "tiny", None, settings)
+        init_seed(1, True)
+        splits = build_splits(config)
+        model = M6Rec(config, splits.train_set)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for weight in trained_state(model).values():
+                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+        return model.eval(), splits
+
+    return make
+
+
+def tokenise(model):
+    return lambda text: model.cache.tokenizer(text, add_special_tokens=False)["input_ids"][: model.cache.max_tokens]
+
+
+def packs_of(model, count=6):
+    """Return the last packs with several targets."""
+    packs = [pack for _, pack in model.training_packs(np.arange(model.known_rows)) if len(pack.targets) > 2]
+    return packs[-count:]
+
+
+@pytest.mark.parametrize("states", ["all", "last"])
+@torch.no_grad()
+def test_equals_one_pass_through_all_layers(built, states):
+    model, _ = built(states=states)
+    packs = packs_of(model, 2)
+    expected = torch.cat([one_pass(model, pack, tokenise(model), states) for pack in packs])
+    torch.testing.assert_close(model(packs), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_any_split_into_batches_and_packs_gives_the_same_scores(built):
+    model, _ = built()
+    packs = packs_of(model)
+    together = model(packs)
+    torch.testing.assert_close(torch.cat([model([pack]) for pack in packs]), together, atol=1e-5, rtol=1e-5)
+    single = [Pack(pack.source, target[None], pack.target_kinds) for pack in packs for target in pack.targets]
+    torch.testing.assert_close(model(single), together, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_source_never_sees_the_candidates(built):
+    """One source, computed once, serves all its candidates: a target depends on no other target."""
+    model, _ = built()
+    pack = packs_of(model, 1)[0]
+    expected = model([pack])
+    other = pack.targets.copy()
+    other[1:] = other[1:, ::-1]
+    changed = model([Pack(pack.source, other, pack.target_kinds)])
+    torch.testing.assert_close(changed[0], expected[0], atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(changed[1:], expected[1:], atol=1e-4)
+
+
+@torch.no_grad()
+def test_mask(built):
+    model, _ = built()
+    packs = packs_of(model, 2)
+    batch = JointBatch.of(packs, model.texts.table.texts, model.cache, 4)
+    allowed, parts = batch.allowed(), batch.parts
+    for row in range(len(packs)):
+        for query in range(parts.shape[1]):
+            for key in range(parts.shape[1]):
+                i, j = parts[row, query].item(), parts[row, key].item()
+                expected = j == SOURCE or (i == j and i != PADDING and key <= query)
+                assert allowed[row, query, key].item() == expected
+    for (row, place), number in zip(
+        batch.last.tolist(), np.concatenate([np.arange(len(p.targets)) for p in packs]), strict=True
+    ):
+        assert parts[row, place] == number and (place + 1 == parts.shape[1] or parts[row, place + 1] != number)
+        first = (parts[row] == number).nonzero()[0, 0]
+        assert batch.positions[row, first] == (parts[row] == SOURCE).sum()
+
+
+def test_a_score_depends_on_no_other_row(built):
+    model, splits = built()
+    rows = splits.test_set.inter_feat
+    with torch.no_grad():
+        whole = model.predict(rows)
+        for start in range(0, len(rows), 7):
+            part = rows[torch.arange(start, min(start + 7, len(rows)))]
+            torch.testing.assert_close(model.predict(part), whole[start : start + 7], atol=1e-6, rtol=1e-5)
+
+
+def test_held_out_values_change_no_score(built):
+    """Planted leak: ratings and labels of validation and test rows are turned round."""
+    model, splits = built()
+    with torch.no_grad():
+        expected = model.predict(splits.test_set.inter_feat)
+        known = model.known_rows
+        model.log.values[known:] = 1 - model.log.values[known:]
+        model.log.items[known:] = model.log.items[known:][::-1].copy()
+        assert torch.equal(model.predict(splits.test_set.inter_feat), expected)
+
+
+def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
+    model, splits = built()
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    trained = trained_state(model)
+    assert all("option_" in name or name == "kinds.weight" for name in trained)
+    assert {name.split(".layers.")[1][0] for name in trained if ".layers." in name} == {"1", "2"}
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+    model.train().calculate_loss(splits.train_set.inter_feat[:40]).backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in trained.values())
+    optimizer.step()
+    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed == set(trained)
+
+
+def test_pairs_and_histories_can_be_scored(built):
+    model, splits = built()
+    user, item, names = splits.train_set.uid_field, splits.train_set.iid_field, model.history_fields
+    test = splits.test_set.inter_feat
+    pairs = Interaction({user: test[user], item: test[item]})
+    with torch.no_grad():
+        assert torch.equal(model.predict(pairs), model.predict(test[[*range(len(test))]]))
+        unknown = Interaction(
+            {
+                user: torch.zeros(2, dtype=torch.int64),
+                item: torch.tensor([3, 3]),
+                names[0]: torch.tensor([[4, 5, 0], [6, 0, 0]]),
+                names[1]: torch.tensor([2, 1]),
+            }
+        )
+        scores = model.predict(unknown)
+    assert scores[0] != scores[1] and ROW not in unknown
