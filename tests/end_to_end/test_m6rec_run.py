@@ -1,0 +1,118 @@
+"""M6-Rec from one command to recommendations."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.errors import ConfigError, DataError
+from tests.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_path, tiny_backbone):
+    return Settings(
+        {
+            "data_path": str(tiny_path),
+            "backbone": str(tiny_backbone),
+            "use_gpu": False,
+            "show_progress": False,
+            "time_budget": 0,
+            "threshold": {"rating": 4},
+            "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+            "late_args": {"joint_layers": 2, "targets": 8},
+            "text_args": {"behaviours": 2},
+            "option_args": {"prompts": 4, "bottleneck": 4},
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+            "epochs": 2,
+            "train_batch_size": 64,
+            "eval_interval": 4,
+            "learning_rate": 0.01,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """A finished run with a baseline."""
+    folder = tmp_path_factory.mktemp("m6rec")
+    options = {"output_dir": str(folder), "baseline_args": {"DeepFM": {"epochs": 2}}}
+    return run_recfound("M6Rec", "tiny", config_dict=settings | options, baselines=["DeepFM"])
+
+
+def test_one_table_with_the_baselines(finished):
+    results = json.loads((Path(finished["run_dir"]) / "results.json").read_text())
+    assert (results["system"], [row["model"] for row in results["rows"]]) == ("M6Rec", ["DeepFM", "M6Rec"])
+    row = results["rows"][1]
+    assert set(row["metrics"]) == {"auc", "logloss"} and 0 < row["metrics"]["auc"] < 1
+    assert row["task"] == "ctr" and row["best_step"] in [point["step"] for point in row["curve"]]
+    best = max(row["curve"], key=lambda point: point["score"])
+    assert row["valid_metrics"]["auc"] == finished["best_valid_score"] == best["score"]
+    assert finished["test_result"] == row["metrics"]
+    assert row["segments"]["hits"] > row["segments"]["misses"] > 0
+    for name in ("report.html", "README.md", "config.yaml", "options.safetensors"):
+        assert (Path(finished["run_dir"]) / name).stat().st_size > 0
+
+
+def test_the_same_seed_gives_the_same_numbers(finished, settings, tmp_path):
+    again = run_recfound("M6Rec", "tiny", config_dict=settings | {"output_dir": str(tmp_path)}, saved=False)
+    assert again["test_result"] == finished["test_result"]
+    assert not (Path(again["run_dir"]) / "options.safetensors").exists()
+
+
+def test_a_loaded_run_scores_as_the_run_did(finished):
+    model = load_recfound(finished["run_dir"])
+    assert dict(model.evaluate().metrics) == pytest.approx(finished["test_result"])
+    user = model.known_users()[0]
+    best = model.recommend(user=user, k=5)
+    assert len(best) == 5 and [score for *_, score in best] == sorted((score for *_, score in best), reverse=True)
+    assert model.score([user], [best[0][0]])[0] == pytest.approx(best[0][2], abs=1e-5)
+    history = [token for token, *_ in best[:2]]
+    of_history = model.recommend(history=history, k=3)
+    assert len(of_history) == 3 and not {token for token, *_ in of_history} & set(history)
+
+
+def test_online_statistics_are_a_row_of_their_own(settings, tmp_path):
+    options = {"output_dir": str(tmp_path), "text_args": {"statistics": "online"}, "epochs": 1}
+    found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
+    assert [row["model"] for row in found["comparison"]] == ["M6Rec, online statistics"]
+
+
+def test_the_time_budget_is_kept(settings, tmp_path):
+    options = {"output_dir": str(tmp_path), "time_budget": 1, "epochs": 1000}
+    found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
+    assert "not converged" in found["comparison"][0]["note"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"late_args": {"joint_layers": 3}}, "joint_layers: got 3"),
+        ({"late_args": {"states": "first"}}, "states"),
+        ({"option_args": {"prompts": 1}}, "prompts"),
+        ({"text_args": {"category": "colour"}}, "category: got colour"),
+        ({"text_args": {"user_fields": ["height"]}}, "user_fields: got height"),
+        ({"text_args": {"statistics": "future"}}, "statistics"),
+        ({"threshold": None}, "no column 'label'"),
+        ({"eval_args": {"mode": "full"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}, "labelled rows"),
+        ({"item_args": {"read_file": False}}, "texts are all"),
+        ({"m6rec_task": ["chat"]}, "chat"),
+        ({"baselines": ["BPR"]}, "BPR ranks items"),
+    ],
+)
+def test_refusals_before_anything_is_trained(settings, tmp_path, wrong, words):
+    options = settings | {"output_dir": str(tmp_path / "runs")} | wrong
+    if wrong.get("eval_args"):
+        options["eval_args"] = settings["eval_args"] | wrong["eval_args"]
+    with pytest.raises((ConfigError, DataError), match=words):
+        run_recfound("M6Rec", "tiny", config_dict=options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_backbone_is_refused(finished, tmp_path):
+    from tests.tiny_backbone import write_tiny_backbone
+
+    other = write_tiny_backbone(tmp_path / "other", seed=1)
+    with pytest.raises(DataError, match="another backbone"):
+        load_recfound(finished["run_dir"], backbone=str(other))
