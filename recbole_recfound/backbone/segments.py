@@ -7,15 +7,20 @@ alone: the text of an item is encoded once for all users, and where the lower la
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.backbone.depth import Decoder, decode, first_layers
 from recbole_recfound.data.text.tokens import plain_tokens
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError, cause_of
+from recbole_recfound.runtime.tensor_files import save_tensors
 
 ALL, LAST = "all", "last"
 """States of a segment that are kept: of all tokens, or of the last one, which has seen the others."""
@@ -91,10 +96,44 @@ class SegmentCache:
             self.bytes -= states.numel() * states.element_size()
         return found
 
-    def clear(self) -> None:
-        """Forget all states, after a change of the lower layers."""
-        self._known.clear()
-        self.bytes = 0
+    def save(self, path: Path) -> None:
+        """Write all states to a safetensors file.
+
+        Args:
+            path: replaced when the new file is complete.
+        """
+        texts, states = list(self._known), list(self._known.values())
+        tensors = {
+            "digest": _as_tensor(self.digest),
+            "texts": _as_tensor(json.dumps(texts)),
+            "lengths": torch.tensor([len(own) for own in states]),
+            "states": torch.cat(states) if states else torch.zeros(0),
+        }
+        save_tensors(tensors, path)
+
+    def load(self, path: Path) -> None:
+        """Add the states of a file; they stay on disk until they are read.
+
+        Args:
+            path: written by `save`.
+
+        Raises:
+            DataError: the file is damaged, or its states are those of other weights, layers or lengths.
+        """
+        try:
+            tensors = load_file(path, device=str(self.decoder.embed_tokens.weight.device))
+            digest, texts = _as_text(tensors["digest"]), json.loads(_as_text(tensors["texts"]))
+            parts = tensors["states"].split(tensors["lengths"].tolist()) if texts else []
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise DataError(f"{path} is no file of segment states ({cause_of(error)}): delete it") from None
+        if digest != self.digest:
+            raise DataError(
+                f"{path} holds states of another backbone, or of other late_args or max_tokens: delete it or "
+                "name another file"
+            )
+        for text, own in zip(texts, parts, strict=True):
+            self._known[text] = own
+            self.bytes += own.numel() * own.element_size()
 
     def _encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Run segments through the lower layers, those of one length together: no padding and no mask."""
@@ -114,3 +153,11 @@ class SegmentCache:
                 for row, own in zip(part, hidden[:, -1:] if self.states == LAST else hidden, strict=True):
                     states[row] = own.clone()  # a view would keep the whole batch
         return states
+
+
+def _as_tensor(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(text.encode("utf-8")), dtype=torch.uint8)
+
+
+def _as_text(tensor: torch.Tensor) -> str:
+    return tensor.cpu().numpy().tobytes().decode("utf-8")

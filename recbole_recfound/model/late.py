@@ -26,7 +26,7 @@ class JointBatch:
         states: [B, L, d], after the lower layers.
         kinds: int64 [B, L], kind of the segment of each state; 0 on the padding.
         parts: int64 [B, L], target of each state, SOURCE or PADDING.
-        positions: int64 [B, L]; every target goes on where the source ends.
+        positions: int64 [B, L]; those of every target continue behind the source.
         last: int64 [N, 2], row and place of each target's last state, by row and target.
     """
 

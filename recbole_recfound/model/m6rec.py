@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
@@ -88,6 +89,8 @@ class M6Rec(AbstractRecommender):
             backbone.fingerprint,
             late.cache_megabytes << 20,
         )
+        if late.cache_file and Path(late.cache_file).exists():
+            self.cache.load(Path(late.cache_file))
         options = OptionConfig(
             task_type="CAUSAL_LM",
             prompts=prompt.prompts,

@@ -31,9 +31,12 @@ class LateOptions(Options):
             token, which has seen the others; a tenth of the work.
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
+        cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run
+            with the same backbone. None: every run computes them.
     """
 
     joint_layers: int = option(3, minimum=1)
     states: str = option(LAST, choices=(ALL, LAST))
     targets: int = option(32, minimum=1)
     cache_megabytes: int = option(1024, minimum=1)
+    cache_file: str | None = option(None)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from recbole_recfound.backbone import decode, decoder_of, first_layers, load_backbone
+from recbole_recfound.backbone.load import fingerprint
 from recbole_recfound.backbone.segments import SegmentCache
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 
 TEXTS = ["a film", "another film", "Rating: 7", "Rating: 8", "user"]
 
@@ -89,3 +90,28 @@ def test_a_long_text_loses_its_end_and_an_empty_one_has_a_state(backbone):
 def test_each_part_needs_a_layer(backbone, depth):
     with pytest.raises(ConfigError, match="joint"):
         cache_of(backbone, depth=depth)
+
+
+def test_states_are_written_and_read(backbone, tmp_path):
+    cache, file = cache_of(backbone, states="all"), tmp_path / "states.safetensors"
+    expected = cache.get(TEXTS)
+    cache.save(file)
+    again = cache_of(backbone, states="all")
+    again.load(file)
+    assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
+    assert again.misses == 0 and again.bytes == cache.bytes
+
+
+def test_states_of_another_backbone_are_refused(backbone, tiny_backbone, tmp_path):
+    file = tmp_path / "states.safetensors"
+    cache_of(backbone).save(file)
+    other = load_backbone(str(tiny_backbone), torch.device("cpu"))
+    with torch.no_grad():
+        decoder_of(other.model).layers[0].mlp.up_proj.weight[0, 0] += 1
+    changed = fingerprint(other.model, other.tokenizer)
+    cache = SegmentCache(decoder_of(other.model), other.tokenizer, 2, fingerprint=changed)
+    with pytest.raises(DataError, match="another backbone"):
+        cache.load(file)
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DataError, match="no file of segment states"):
+        cache_of(backbone).load(file)

@@ -9,7 +9,7 @@ import numpy as np
 from recbole_recfound.data.behaviour.statistics import Statistic
 
 FURTHEST = 25
-"""Largest difference that is told, in hundredths."""
+"""Largest difference in a sentence, in hundredths."""
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 

@@ -99,6 +99,8 @@ class M6RecSystem(System):
         metrics = trainer.evaluate(splits.test_data, load_best_model=False)
         scored = time.monotonic()
         folder = self.run.folder.path
+        if file := self.model.late.cache_file:
+            self.model.cache.save(Path(file))
         if self.run.saved:
             save_m6rec(folder, self.model, config, splits)
         weights = trained_state(self.model).values()

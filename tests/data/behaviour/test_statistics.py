@@ -94,7 +94,7 @@ def test_an_item_is_not_good_because_lenient_users_chose_it():
     assert abs(level.values[0] - level.values[1]) < 0.12 < abs(0.9 - 0.3)
 
 
-def test_without_ratings_only_counts_are_told():
+def test_without_ratings_only_counts_remain():
     log = random_log()
     plain = Log(log.users, log.items, log.times, np.full(len(log), np.nan))
     assert {one.kind for one in Statistics(plain, [GENDER], GENRE).of_log()} == {"popularity", "count"}
