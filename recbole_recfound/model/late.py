@@ -1,10 +1,16 @@
-"""Late interaction: the joint layers over the states of a source and of the candidates that share it."""
+"""Late interaction: the joint layers over the states of a source and of the candidates that share it.
+
+The source never sees a candidate, so that its keys and values in the joint layers are computed once for all of them;
+every candidate is a row of its own that reads them before its own states. This equals one pass over source and
+candidate with a bidirectional source and a causal candidate.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,140 +19,175 @@ from torch import nn
 from recbole_recfound.backbone.depth import Decoder
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
-
-SOURCE, PADDING = -1, -2
-"""Parts of a row besides its targets, which are 0, 1, 2, ..."""
+from recbole_recfound.data.padding import pad_flat
 
 
 @dataclass(frozen=True)
-class JointBatch:
-    """Packs as rows of token states.
+class Rows:
+    """Token states of rows of segments, padded on the right.
 
     Attributes:
-        states: [B, L, d], after the lower layers.
-        kinds: int64 [B, L], kind of the segment of each state; 0 on the padding.
-        parts: int64 [B, L], target of each state, SOURCE or PADDING.
-        positions: int64 [B, L]; those of every target continue behind the source.
-        last: int64 [N, 2], row and place of each target's last state, by row and target.
+        states: [B, T, d], after the lower layers.
+        kinds: int64 [B, T], kind of the segment of each state.
+        mask: bool [B, T], False on the padding.
     """
 
     states: torch.Tensor
     kinds: torch.Tensor
-    parts: torch.Tensor
-    positions: torch.Tensor
-    last: torch.Tensor
+    mask: torch.Tensor
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """States of each row, int64 [B]."""
+        return self.mask.sum(1)
 
     @classmethod
     def of(
-        cls, packs: Sequence[Pack], texts: Sequence[str], cache: SegmentCache, prompts: int, multiple: int = 16
-    ) -> JointBatch:
+        cls,
+        states: torch.Tensor,
+        lengths: np.ndarray,
+        segments: np.ndarray,
+        kinds: np.ndarray,
+        counts: np.ndarray,
+    ) -> Rows:
+        """Lay out the states of rows.
+
+        Args:
+            states: [n, d], of all distinct segments, one after the other.
+            lengths: int64 [m], states of each distinct segment.
+            segments: int64 [k], distinct segment at each place of all rows, one row after the other.
+            kinds: int64 [k].
+            counts: int64 [B], segments of each row.
+        """
+        starts = np.cumsum(lengths) - lengths
+        sizes = lengths[segments]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        index, kind = np.repeat(starts[segments], sizes) + within, np.repeat(kinds, sizes)
+        row_sizes = np.add.reduceat(sizes, np.cumsum(counts) - counts)
+        begins = np.cumsum(row_sizes) - row_sizes
+        table, mask = pad_flat(index, begins, row_sizes, fill=0)
+        kind_table, _ = pad_flat(kind, begins, row_sizes, fill=0)
+        device = states.device
+        return cls(
+            states[torch.from_numpy(table).to(device)],
+            torch.from_numpy(kind_table).to(device),
+            torch.from_numpy(mask).to(device),
+        )
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """Sources and candidates.
+
+    Attributes:
+        sources: B rows.
+        targets: N rows, by pack and target.
+        source_of: int64 [N], source of each target.
+    """
+
+    sources: Rows
+    targets: Rows
+    source_of: torch.Tensor
+
+    @classmethod
+    def of(cls, packs: Sequence[Pack], texts: Sequence[str], cache: SegmentCache) -> JointBatch:
         """Look up the states of packs.
 
         Args:
             packs: B packs.
             texts: strings of the segments.
             cache: states by string.
-            prompts: places to leave free before the source.
-            multiple: round the length of rows up to a multiple of it: a CPU compiles its products for every shape.
         """
-        flat = [np.concatenate([pack.source.segments, pack.targets.reshape(-1)]) for pack in packs]
-        distinct, inverse = np.unique(np.concatenate(flat), return_inverse=True)
+        source = np.concatenate([pack.source.segments for pack in packs])
+        target = np.concatenate([pack.targets for pack in packs])
+        distinct, inverse = np.unique(np.concatenate([source, target.reshape(-1)]), return_inverse=True)
         states = cache.get([texts[segment] for segment in distinct])
         lengths = np.array([len(own) for own in states])
-        starts = np.cumsum(lengths) - lengths
-        parts = np.split(inverse, np.cumsum([len(own) for own in flat])[:-1])
-        rows = [_Row.of(pack, own, lengths, starts, prompts) for pack, own in zip(packs, parts, strict=True)]
-        width = -(-max(len(row.parts) for row in rows) // multiple) * multiple
-
-        def stacked(name: str, fill: int) -> torch.Tensor:
-            table = np.full((len(rows), width), fill, dtype=np.int64)
-            for place, row in enumerate(rows):
-                own = getattr(row, name)
-                table[place, : len(own)] = own
-            return torch.from_numpy(table)
-
-        device = states[0].device
-        index = stacked("index", 0).to(device)
-        counts = [len(row.last) for row in rows]
-        last = np.stack([np.repeat(np.arange(len(rows)), counts), np.concatenate([row.last for row in rows])], axis=1)
+        flat = torch.cat(states)
+        kinds = np.concatenate([pack.source.kinds for pack in packs])
+        counts = np.array([len(pack.source.segments) for pack in packs])
+        target_kinds = np.concatenate([np.tile(pack.target_kinds, len(pack.targets)) for pack in packs])
         return cls(
-            torch.cat(states)[index],
-            stacked("kinds", 0).to(device),
-            stacked("parts", PADDING).to(device),
-            stacked("positions", 0).to(device),
-            torch.from_numpy(last).to(device),
+            Rows.of(flat, lengths, inverse[: len(source)], kinds, counts),
+            Rows.of(flat, lengths, inverse[len(source) :], target_kinds, np.full(len(target), target.shape[1])),
+            torch.from_numpy(np.repeat(np.arange(len(packs)), [len(pack.targets) for pack in packs])).to(flat.device),
         )
 
-    def allowed(self) -> torch.Tensor:
-        """Return which states see which, bool [B, L, L] (query, key).
 
-        The source sees all of itself and nothing else; a target sees the source and its own states up to the query.
-        """
-        query, key = self.parts[:, :, None], self.parts[:, None, :]
-        order = torch.arange(self.parts.shape[1], device=self.parts.device)
-        own = (query == key) & (order[None, :] <= order[:, None]) & (query != PADDING)
-        return own | (key == SOURCE)
+class SourceKeys:
+    """Keys and values of sources in each layer, in the form of transformers' `Cache`.
 
+    Attributes:
+        source_of: int64 [N], source of each row; None: the rows are the sources, whose keys and values are stored.
+    """
 
-@dataclass(frozen=True)
-class _Row:
-    """One pack as flat arrays over its states; prompts first."""
+    def __init__(self) -> None:
+        self.source_of: torch.Tensor | None = None
+        self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    index: np.ndarray
-    kinds: np.ndarray
-    parts: np.ndarray
-    positions: np.ndarray
-    last: np.ndarray
-
-    @classmethod
-    def of(cls, pack: Pack, segments: np.ndarray, lengths: np.ndarray, starts: np.ndarray, prompts: int) -> _Row:
-        """Lay out a pack.
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the keys and values of sources, or put those of its source before those of every row.
 
         Args:
-            pack: source and targets.
-            segments: index of each of its segments, source first, in `lengths` and `starts`.
-            lengths: states of each segment.
-            starts: first state of each segment.
-            prompts: places before the source.
+            keys: [B, heads, T, size].
+            values: likewise.
+            layer: index of the layer.
+            args: not used.
+            kwargs: not used.
         """
-        targets, width = pack.targets.shape
-        sizes = lengths[segments]
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        part_of = np.concatenate([np.full(len(pack.source.segments), SOURCE), np.repeat(np.arange(targets), width)])
-        kind_of = np.concatenate([pack.source.kinds, np.tile(pack.target_kinds, targets)])
-        parts = np.concatenate([np.full(prompts, SOURCE), np.repeat(part_of, sizes)])
-        source = int((parts == SOURCE).sum())
-        # Where each target begins, and so the distance of its states from there.
-        ends = prompts + np.cumsum(sizes)[len(pack.source.segments) + width - 1 :: width]
-        begins = np.concatenate([[source], ends[:-1]])
-        positions = np.arange(len(parts))
-        positions[source:] += source - np.repeat(begins, ends - begins)
-        free = np.zeros(prompts, dtype=np.int64)
-        return cls(
-            np.concatenate([free, np.repeat(starts[segments], sizes) + within]),
-            np.concatenate([free, np.repeat(kind_of, sizes)]),
-            parts,
-            positions,
-            ends - 1,
-        )
+        if self.source_of is None:
+            self._stored[layer] = keys, values
+            return keys, values
+        before = [stored[self.source_of] for stored in self._stored[layer]]
+        return torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
 
 
-def joint_layers(decoder: Decoder, depth: int, batch: JointBatch, states: torch.Tensor) -> torch.Tensor:
-    """Run the layers above `depth`, and the final norm at the targets' last states.
+def joint_layers(
+    decoder: Decoder, depth: int, batch: JointBatch, sources: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Run the layers above `depth`, and the final norm at the last state of each target.
 
     Args:
         decoder: full decoder.
         depth: number L' of lower layers, which are left out.
         batch: layout of the rows.
-        states: [B, L, d] input of the first joint layer.
+        sources: [B, P + S, d] input of the first joint layer: P prompts before each source.
+        targets: [N, W, d] input of the first joint layer.
 
     Returns:
-        [N, d], the last state of each target.
+        [N, d].
     """
-    allowed = batch.allowed()
+    prompts = sources.shape[1] - batch.sources.mask.shape[1]
+    seen = torch.cat([batch.sources.mask.new_ones(len(sources), prompts), batch.sources.mask], dim=1)
+    keys = SourceKeys()
+    places = torch.arange(sources.shape[1], device=sources.device)[None]
+    _run(decoder, depth, sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys)
+    keys.source_of = batch.source_of
+    own = torch.ones(targets.shape[1], targets.shape[1], dtype=torch.bool, device=targets.device).tril()
+    before = seen[batch.source_of][:, None, :].expand(-1, targets.shape[1], -1)
+    allowed = torch.cat([before, own & batch.targets.mask[:, None, :]], dim=2)
+    starts = prompts + batch.sources.lengths[batch.source_of]
+    places = starts[:, None] + torch.arange(targets.shape[1], device=targets.device)
+    states = _run(decoder, depth, targets, allowed, places, keys)
+    last = batch.targets.lengths - 1
+    return decoder.norm(states[torch.arange(len(states), device=states.device), last])
+
+
+def _run(
+    decoder: Decoder,
+    depth: int,
+    states: torch.Tensor,
+    allowed: torch.Tensor,
+    places: torch.Tensor,
+    keys: SourceKeys,
+) -> torch.Tensor:
+    """Run the joint layers over rows [B, T, d] whose queries see the keys `allowed`, bool [B, T, K]."""
     mask = torch.zeros(allowed.shape, dtype=states.dtype, device=states.device)
     mask = mask.masked_fill(~allowed, torch.finfo(states.dtype).min)[:, None]
-    rotary = cast(nn.Module, decoder.rotary_emb)(states, batch.positions)
+    rotary = cast(nn.Module, decoder.rotary_emb)(states, places)
     for layer in list(decoder.layers)[depth:]:
-        states = layer(states, attention_mask=mask, position_ids=batch.positions, position_embeddings=rotary)
-    return decoder.norm(states[batch.last[:, 0], batch.last[:, 1]])
+        name = "cache" if "cache" in inspect.signature(layer.forward).parameters else "past_key_values"
+        states = layer(states, attention_mask=mask, position_ids=places, position_embeddings=rotary, **{name: keys})
+    return states

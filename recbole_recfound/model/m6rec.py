@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
@@ -24,7 +24,7 @@ from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
-from recbole_recfound.model.late import JointBatch, joint_layers
+from recbole_recfound.model.late import JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
 
 CLASSES = 2
@@ -128,12 +128,17 @@ class M6Rec(AbstractRecommender):
         Args:
             packs: sources with their targets.
         """
+        batch = JointBatch.of(packs, self.texts.table.texts, self.cache)
         prompts = self.options.prompts()
-        batch = JointBatch.of(packs, self.texts.table.texts, self.cache, len(prompts))
-        states = batch.states.float() + self.scale * self.kinds(batch.kinds)
         first = prompts.expand(len(packs), *prompts.shape)
-        states = torch.cat([first, states[:, len(prompts) :]], dim=1).to(batch.states.dtype)
-        return self.options.classify(joint_layers(self.decoder, self.depth, batch, states))
+        dtype = batch.sources.states.dtype
+        sources = torch.cat([first, self._with_kinds(batch.sources)], dim=1).to(dtype)
+        targets = self._with_kinds(batch.targets).to(dtype)
+        return self.options.classify(joint_layers(self.decoder, self.depth, batch, sources, targets))
+
+    def _with_kinds(self, rows: Rows) -> torch.Tensor:
+        """Add the vector of its segment's kind to every state."""
+        return rows.states.float() + self.scale * self.kinds(rows.kinds)
 
     # Packs -----------------------------------------------------------------------------------------------------------
 
@@ -190,6 +195,22 @@ class M6Rec(AbstractRecommender):
         first, of_row = np.unique(pairs, axis=0, return_index=True, return_inverse=True)[1:]
         return [self.texts.source(int(users[row]), float(times[row])) for row in first], of_row.reshape(-1)
 
+    def encode_segments(self, *rows: Interaction) -> None:
+        """Compute the states of all segments of rows, so that none is computed twice and each batch is short.
+
+        Args:
+            rows: training rows, and those of other parts.
+        """
+        segments: set[int] = set()
+        for interaction in rows:
+            places = interaction[ROW].cpu().numpy()
+            training = bool((places < self.known_rows).all()) and not self.online
+            for _, pack in self.training_packs(places) if training else self._packs(interaction):
+                segments.update(pack.source.segments.tolist(), np.unique(pack.targets).tolist())
+        texts = [self.texts.table.texts[segment] for segment in sorted(segments)]
+        for start in range(0, len(texts), ENCODED):
+            self.cache.get(texts[start : start + ENCODED])
+
     # RecBole ---------------------------------------------------------------------------------------------------------
 
     def loss_of(self, packs: Sequence[Pack], labels: np.ndarray) -> torch.Tensor:
@@ -219,16 +240,28 @@ class M6Rec(AbstractRecommender):
             interaction: RecBole's batch: rows of the data, or any pairs of users and items.
         """
         scores = torch.empty(len(interaction), dtype=torch.float32, device=self.device)
-        found = sorted(self._packs(interaction), key=lambda each: -len(each[0]))
-        for start in range(0, len(found), PACKS):
-            part = found[start : start + PACKS]
+        for part in _batches(sorted(self._packs(interaction), key=lambda each: len(each[1].source.segments))):
             probability = self([pack for _, pack in part]).float().softmax(-1)[:, 1]
             scores[torch.from_numpy(np.concatenate([place for place, _ in part]))] = probability
         return scores
 
 
-PACKS = 8
-"""Packs scored at a time."""
+ENCODED = 1024
+"""Segments that are requested from the cache at a time."""
+TARGETS = 256
+"""Candidates scored at a time."""
+
+
+def _batches(packs: Sequence[tuple[np.ndarray, Pack]]) -> Iterator[list[tuple[np.ndarray, Pack]]]:
+    """Yield packs that have `TARGETS` candidates together."""
+    batch: list[tuple[np.ndarray, Pack]] = []
+    for pack in packs:
+        batch.append(pack)
+        if sum(len(place) for place, _ in batch) >= TARGETS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def trained_state(model: nn.Module) -> dict[str, nn.Parameter]:

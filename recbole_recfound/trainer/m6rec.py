@@ -22,6 +22,8 @@ from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
+MEASURED = 512
+"""Validation rows that are scored before training, to plan its end."""
 BUCKET = 16
 """Batches among which packs are sorted by length, so that rows of a batch have little padding."""
 
@@ -39,6 +41,7 @@ class M6RecTrainer(Trainer):
         steps: optimiser steps done.
         best_step: step of the best validation.
         converged: whether early stopping ended the training, or all epochs were trained.
+        cache_seconds: seconds of encoding the segments of training and validation.
         curve: step, loss since the last validation, and validation score.
     """
 
@@ -51,7 +54,7 @@ class M6RecTrainer(Trainer):
         self.steps = self.best_step = 0
         self.converged = False
         self.curve: list[dict[str, float]] = []
-        self._validation_seconds = 0.0
+        self.cache_seconds = self._validation_seconds = 0.0
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         weights = list(trained_state(self.model).values())
@@ -95,7 +98,7 @@ class M6RecTrainer(Trainer):
         total, losses, stale = per_epoch * self.config["epochs"], [], 0
         begin = self._begin = time.monotonic()
         best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
-        self._estimate(valid_data)
+        self._prepare(train_data, valid_data)
         with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
             for batch in self._batches(packs):
                 done = progress(self.steps, total, time.monotonic() - begin, self._seconds())
@@ -180,11 +183,21 @@ class M6RecTrainer(Trainer):
         self.steps += 1
         return loss.item()
 
-    def _estimate(self, valid_data: Any) -> None:
-        """Measure a validation before training, which also fills the cache with the segments of its rows."""
-        if valid_data is not None:
-            for _ in range(2 if self.deadline is not None else 0):
-                self._validate(valid_data)
+    def _prepare(self, train_data: Any, valid_data: Any) -> None:
+        """Encode all segments of training and validation, and measure a part of a validation."""
+        started = time.monotonic()
+        parts = [data._dataset.inter_feat for data in (train_data, valid_data) if data is not None]
+        self.model.encode_segments(*parts)
+        self.cache_seconds = time.monotonic() - started
+        if valid_data is None:
+            return
+        self.model.eval()
+        rows = parts[1][: min(len(parts[1]), MEASURED)]
+        with torch.no_grad():
+            for _ in range(2):  # the first one pays for what is done once
+                started = time.monotonic()
+                self.model.predict(rows.to(self.device))
+        self._validation_seconds = (time.monotonic() - started) * len(parts[1]) / len(rows)
 
     def _validate(self, valid_data: Any) -> tuple[float, dict[str, float]]:
         started = time.monotonic()

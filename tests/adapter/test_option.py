@@ -86,11 +86,11 @@ def test_the_last_prompts_are_the_classifier():
     model = option_model()
     options = model.base_model
     hidden = torch.randn(3, 32)
-    assert torch.equal(options.classify(hidden), hidden @ options.prompts()[3:].T)
+    torch.testing.assert_close(options.classify(hidden), hidden @ options.prompts()[3:].T / 32**0.5)
     options.classify(hidden).sum().backward()
     gradient = options.prompts().grad
     assert gradient[:3].abs().sum() == 0
-    assert torch.equal(gradient[3], hidden.sum(0)) and torch.equal(gradient[4], hidden.sum(0))
+    torch.testing.assert_close(gradient[3:], (hidden.sum(0) / 32**0.5).expand(2, -1))
     with torch.no_grad():  # there is one tensor: changing the prompt changes the logits
         options.prompts()[4] = 0
     assert options.classify(hidden)[:, 1].abs().sum() == 0

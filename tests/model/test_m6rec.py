@@ -10,7 +10,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits
-from recbole_recfound.model.late import PADDING, SOURCE, JointBatch
+from recbole_recfound.model.late import JointBatch
 from recbole_recfound.model.m6rec import M6Rec, trained_state
 from tests.reference.late_pass import one_pass
 
@@ -87,24 +87,23 @@ def test_the_source_never_sees_the_candidates(built):
     assert not torch.allclose(changed[1:], expected[1:], atol=1e-4)
 
 
-@torch.no_grad()
-def test_mask(built):
-    model, _ = built()
+def test_layout_of_sources_and_targets(built):
+    model, _ = built(states="all")
     packs = packs_of(model, 2)
-    batch = JointBatch.of(packs, model.texts.table.texts, model.cache, 4)
-    allowed, parts = batch.allowed(), batch.parts
-    for row in range(len(packs)):
-        for query in range(parts.shape[1]):
-            for key in range(parts.shape[1]):
-                i, j = parts[row, query].item(), parts[row, key].item()
-                expected = j == SOURCE or (i == j and i != PADDING and key <= query)
-                assert allowed[row, query, key].item() == expected
-    for (row, place), number in zip(
-        batch.last.tolist(), np.concatenate([np.arange(len(p.targets)) for p in packs]), strict=True
-    ):
-        assert parts[row, place] == number and (place + 1 == parts.shape[1] or parts[row, place + 1] != number)
-        first = (parts[row] == number).nonzero()[0, 0]
-        assert batch.positions[row, first] == (parts[row] == SOURCE).sum()
+    batch = JointBatch.of(packs, model.texts.table.texts, model.cache)
+    texts = model.texts.table.texts
+
+    def check(rows, row, segments, kinds):
+        states = torch.cat(model.cache.get([texts[segment] for segment in segments]))
+        counts = [len(own) for own in model.cache.get([texts[segment] for segment in segments])]
+        assert torch.equal(rows.states[row, : len(states)], states)
+        assert rows.kinds[row, : len(states)].tolist() == np.repeat(kinds, counts).tolist()
+        assert rows.lengths[row] == len(states) and not rows.mask[row, len(states) :].any()
+
+    for number, pack in enumerate(packs):
+        check(batch.sources, number, pack.source.segments, pack.source.kinds)
+        for row, target in zip((batch.source_of == number).nonzero()[:, 0], pack.targets, strict=True):
+            check(batch.targets, row, target, pack.target_kinds)
 
 
 def test_a_score_depends_on_no_other_row(built):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from torch import nn
 from recbole_recfound.adapter.option.config import OptionConfig
 from recbole_recfound.adapter.option.layer import OptionLayer
 
-PROMPT_SCALE = 0.02
+PROMPT_SCALE = 0.1
 """Initial size of a prompt's entries."""
 
 
@@ -52,7 +53,9 @@ class OptionModel(BaseTuner):
         return cast(nn.Parameter, self.option_prompts[adapter_name or self.active_adapters[0]])
 
     def classify(self, hidden: torch.Tensor, adapter_name: str | None = None) -> torch.Tensor:
-        """Return the logits h S[m - C:]^T [..., C] of hidden states [..., d]: the classifier's rows are prompts.
+        """Return the logits h S[m - C:]^T / sqrt(d) [..., C] of hidden states [..., d]: the classifier's rows are prompts.
+
+        The division lets prompts and classifier, which are one tensor, be trained with one learning rate.
 
         Args:
             hidden: states of the last token.
@@ -60,7 +63,7 @@ class OptionModel(BaseTuner):
         """
         name = adapter_name or self.active_adapters[0]
         prompts, classes = self.prompts(name), cast(OptionConfig, self.peft_config[name]).classes
-        return hidden.to(prompts.dtype) @ prompts[len(prompts) - classes :].T
+        return hidden.to(prompts.dtype) @ prompts[len(prompts) - classes :].T / math.sqrt(self.width)
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(self, "option_prompts"):

@@ -120,7 +120,12 @@ class M6RecSystem(System):
                 "steps": trainer.steps,
                 "best_step": trainer.best_step,
                 "curve": trainer.curve,
-                "segments": {"cached": len(cache), "hits": cache.hits, "misses": cache.misses},
+                "segments": {
+                    "cached": len(cache),
+                    "hits": cache.hits,
+                    "misses": cache.misses,
+                    "seconds": trainer.cache_seconds,
+                },
             },
         )
 
