@@ -17,9 +17,13 @@ import torch
 from torch import nn
 
 from recbole_recfound.backbone.depth import Decoder
+from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.padding import pad_flat
+
+MEAN, LAST = "mean", "last"
+"""States of a target that are read: the mean of all, or the last one."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,9 @@ class SourceKeys:
 
 
 def joint_layers(
-    decoder: Decoder, depth: int, batch: JointBatch, sources: torch.Tensor, targets: torch.Tensor
+    decoder: Decoder, depth: int, batch: JointBatch, sources: torch.Tensor, targets: torch.Tensor, pooling: str
 ) -> torch.Tensor:
-    """Run the layers above `depth`, and the final norm at the last state of each target.
+    """Run the layers above `depth` and the final norm, and pool the states of each target.
 
     Args:
         decoder: full decoder.
@@ -155,6 +159,7 @@ def joint_layers(
         batch: layout of the rows.
         sources: [B, P + S, d] input of the first joint layer: P prompts before each source.
         targets: [N, W, d] input of the first joint layer.
+        pooling: `mean` of a target's states, or the `last` one.
 
     Returns:
         [N, d].
@@ -171,6 +176,8 @@ def joint_layers(
     starts = prompts + batch.sources.lengths[batch.source_of]
     places = starts[:, None] + torch.arange(targets.shape[1], device=targets.device)
     states = _run(decoder, depth, targets, allowed, places, keys)
+    if pooling == MEAN:
+        return mean_pool(decoder.norm(states), batch.targets.mask)
     last = batch.targets.lengths - 1
     return decoder.norm(states[torch.arange(len(states), device=states.device), last])
 

@@ -91,19 +91,20 @@ class M6Rec(AbstractRecommender):
         )
         if late.cache_file and Path(late.cache_file).exists():
             self.cache.load(Path(late.cache_file))
+        states = self.cache.get([self.texts.table.texts[self.texts.end]])[0]
+        self.register_buffer("scale", states.float().square().mean().sqrt())
         options = OptionConfig(
             task_type="CAUSAL_LM",
             prompts=prompt.prompts,
             classes=CLASSES,
             bottleneck=prompt.bottleneck,
+            scale=float(self.scale),
             layers_to_transform=list(range(self.depth, layers)),
         )
         self.backbone: PeftModel = get_peft_model(backbone.model, options)
         width = self.options.width
         self.kinds = nn.Embedding(self.texts.kinds, width, device=self.device)
         nn.init.zeros_(self.kinds.weight)
-        states = self.cache.get([self.texts.table.texts[self.texts.end]])[0]
-        self.register_buffer("scale", states.float().square().mean().sqrt())
         self.backbone.to(self.device)
 
     @property
@@ -134,7 +135,8 @@ class M6Rec(AbstractRecommender):
         dtype = batch.sources.states.dtype
         sources = torch.cat([first, self._with_kinds(batch.sources)], dim=1).to(dtype)
         targets = self._with_kinds(batch.targets).to(dtype)
-        return self.options.classify(joint_layers(self.decoder, self.depth, batch, sources, targets))
+        pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling)
+        return self.options.classify(pooled)
 
     def _with_kinds(self, rows: Rows) -> torch.Tensor:
         """Add the vector of its segment's kind to every state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recbole_recfound.backbone.segments import ALL, LAST
+from recbole_recfound.model import late
 from recbole_recfound.runtime.options import Options, option
 
 
@@ -29,6 +30,8 @@ class LateOptions(Options):
         joint_layers: last layers, which see source and candidate together; the layers below see single segments.
         states: states of a segment that the joint layers see. all: of all tokens, the paper's form. last: of the last
             token, which has seen the others; a tenth of the work.
+        pooling: states of a candidate that are classified after the joint layers. mean: of all its states. last: the
+            last one, the paper's form, to which the frozen attention carries little of the statistics.
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
         cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run
@@ -37,6 +40,7 @@ class LateOptions(Options):
 
     joint_layers: int = option(3, minimum=1)
     states: str = option(LAST, choices=(ALL, LAST))
-    targets: int = option(32, minimum=1)
+    pooling: str = option(late.MEAN, choices=(late.MEAN, late.LAST))
+    targets: int = option(20, minimum=1)
     cache_megabytes: int = option(1024, minimum=1)
     cache_file: str | None = option(None)

@@ -55,12 +55,12 @@ def packs_of(model, count=6):
     return packs[-count:]
 
 
-@pytest.mark.parametrize("states", ["all", "last"])
+@pytest.mark.parametrize(("states", "pooling"), [("all", "last"), ("all", "mean"), ("last", "mean")])
 @torch.no_grad()
-def test_equals_one_pass_through_all_layers(built, states):
-    model, _ = built(states=states)
+def test_equals_one_pass_through_all_layers(built, states, pooling):
+    model, _ = built(states=states, pooling=pooling)
     packs = packs_of(model, 2)
-    expected = torch.cat([one_pass(model, pack, tokenise(model), states) for pack in packs])
+    expected = torch.cat([one_pass(model, pack, tokenise(model), states, pooling) for pack in packs])
     torch.testing.assert_close(model(packs), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -9,7 +9,7 @@ import torch
 from recbole_recfound.data.behaviour import Pack
 
 
-def one_pass(model, pack: Pack, tokenise, states: str = "all") -> torch.Tensor:
+def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "mean") -> torch.Tensor:
     """Return the logits of a pack's targets, [T, C].
 
     Args:
@@ -17,6 +17,7 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all") -> torch.Tensor:
         pack: one source with its targets.
         tokenise: returns the token ids of a text.
         states: `all` or `last`.
+        pooling: `mean` or `last`.
     """
     texts, decoder, prompts = model.texts.table.texts, model.decoder, model.options.prompts()
     found = []
@@ -34,7 +35,9 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all") -> torch.Tensor:
             rows.append(own + model.scale * model.kinds.weight[kind])
             part_of += [int(number >= source)] * len(own)
         places = list(range(len(part_of)))
-        found.append(model.options.classify(_above(decoder, model.depth, torch.cat(rows)[None], part_of, places)))
+        hidden = _above(decoder, model.depth, torch.cat(rows)[None], part_of, places)
+        own = hidden[[place for place, part in enumerate(part_of) if part == 1]]
+        found.append(model.options.classify(own.mean(0) if pooling == "mean" else own[-1]))
     return torch.stack(found)
 
 
@@ -56,7 +59,7 @@ def _below(decoder, depth: int, ids: Sequence[list[int]]) -> tuple[torch.Tensor,
 
 
 def _above(decoder, depth: int, hidden: torch.Tensor, part_of: list[int], places: list[int]) -> torch.Tensor:
-    """Return the last state after the joint layers: the source sees the source, the target all before it."""
+    """Return states [L, d] after the joint layers: the source sees the source, the target all before it."""
     length = len(part_of)
     mask = torch.full((1, 1, length, length), torch.finfo(torch.float32).min)
     for query in range(length):
@@ -67,4 +70,4 @@ def _above(decoder, depth: int, hidden: torch.Tensor, part_of: list[int], places
     rotary = decoder.rotary_emb(hidden, positions)
     for number in range(depth, len(decoder.layers)):
         hidden = decoder.layers[number](hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
-    return decoder.norm(hidden)[0, -1]
+    return decoder.norm(hidden)[0]

@@ -20,6 +20,8 @@ class OptionConfig(PeftConfig):
         prompts: number m of soft prompts.
         classes: number C of classes; the last C prompts are the rows of the classifier.
         bottleneck: width of the adapter beside every MLP; 0: no adapters (option tuning alone).
+        scale: initial lambda of every adapter; a typical entry of the hidden states makes adapters learn as fast as
+            the states are large.
         target_modules: names (or one regex) of the MLPs.
         exclude_modules: names (or one regex) of MLPs to leave alone.
         layers_to_transform: indices of the decoder layers to adapt; all when None.
@@ -37,6 +39,7 @@ class OptionConfig(PeftConfig):
     prompts: int = field(default=16, metadata={"help": "Number of soft prompts."})
     classes: int = field(default=2, metadata={"help": "The last prompts are the rows of the classifier."})
     bottleneck: int = field(default=64, metadata={"help": "Width of the adapters; 0: none."})
+    scale: float = field(default=1.0, metadata={"help": "Initial lambda of every adapter."})
     target_modules: list[str] | str | None = field(
         default_factory=lambda: ["mlp"], metadata={"help": "Names or regex of the MLPs."}
     )

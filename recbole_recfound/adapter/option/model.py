@@ -53,7 +53,7 @@ class OptionModel(BaseTuner):
         return cast(nn.Parameter, self.option_prompts[adapter_name or self.active_adapters[0]])
 
     def classify(self, hidden: torch.Tensor, adapter_name: str | None = None) -> torch.Tensor:
-        """Return the logits h S[m - C:]^T / sqrt(d) [..., C] of hidden states [..., d]: the classifier's rows are prompts.
+        """Return the logits h S[m - C:]^T / sqrt(d) [..., C] of states [..., d]: the classifier's rows are prompts.
 
         The division lets prompts and classifier, which are one tensor, be trained with one learning rate.
 
