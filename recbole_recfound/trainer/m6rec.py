@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +19,8 @@ from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.model.m6rec import M6Rec, load_trained, trained_state
-from recbole_recfound.runtime.budget import Budget
 from recbole_recfound.runtime.tensor_files import save_tensors
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 MEASURED = 512
@@ -50,7 +51,7 @@ class M6RecTrainer(Trainer):
         self.best_valid_score: float
         self.best_valid_result: dict[str, float]
         super().__init__(config, model)
-        self.deadline = Budget(config["time_budget"] or 0).deadline() if deadline is None else deadline
+        self.deadline = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
         self.steps = self.best_step = 0
         self.converged = False
         self.curve: list[dict[str, float]] = []
@@ -96,6 +97,7 @@ class M6RecTrainer(Trainer):
         labels = rows[self.model.label_field].numpy()
         per_epoch = -(-len(rows) // self.config["train_batch_size"])
         total, losses, stale = per_epoch * self.config["epochs"], [], 0
+        interval = self.config["eval_interval"] or per_epoch
         begin = self._begin = time.monotonic()
         best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
         self._prepare(train_data, valid_data)
@@ -106,7 +108,7 @@ class M6RecTrainer(Trainer):
                     break
                 losses.append(self._step(batch, labels, done))
                 bar.update()
-                if valid_data is None or (self.steps % self.config["eval_interval"] and self.steps < total):
+                if valid_data is None or (self.steps % interval and self.steps < total):
                     continue
                 score, result = self._validate(valid_data)
                 if self._record(score, result, float(np.mean(losses)), verbose):
@@ -122,9 +124,9 @@ class M6RecTrainer(Trainer):
                     self.converged = True
                     break
         self.converged |= self.steps >= total
-        if losses and valid_data is not None:
+        if valid_data is not None and (losses or not self.curve):  # without time for a step, the untrained model
             score, result = self._validate(valid_data)
-            if self._record(score, result, float(np.mean(losses)), verbose):
+            if self._record(score, result, float(np.mean(losses or [math.log(2)])), verbose):
                 best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
         if valid_data is not None:
             load_trained(self.model, best)
@@ -210,7 +212,7 @@ class M6RecTrainer(Trainer):
         self.curve.append({"step": self.steps, "loss": loss, "score": score})
         if verbose:
             self.logger.info(f"step {self.steps}: loss {loss:.4f}, validation {result}")
-        better = not self.best_step or (score > self.best_valid_score) == self.valid_metric_bigger
+        better = len(self.curve) == 1 or (score > self.best_valid_score) == self.valid_metric_bigger
         if better:
             self.best_valid_score, self.best_valid_result, self.best_step = score, result, self.steps
         return better

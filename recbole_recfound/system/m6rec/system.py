@@ -40,7 +40,7 @@ class M6RecSystem(System):
         self.config, self.splits = run.config, run.splits
         init_seed(self.config["seed"], self.config["reproducibility"])
         self.model = M6Rec(self.config, self.splits.train_set)
-        self.trainer = M6RecTrainer(self.config, self.model, run.budget.deadline())
+        self.trainer = M6RecTrainer(self.config, self.model, run.plan.deadline())
 
     @classmethod
     def check(cls, config: Config) -> None:
