@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ class M6RecTrainer(Trainer):
         best_step: step of the best validation.
         converged: whether early stopping ended the training, or all epochs were trained.
         cache_seconds: seconds of encoding the segments of training and validation.
-        curve: step, loss since the last validation, and validation score.
+        curve: step, mean loss since the last validation (None without a step), and validation score.
     """
 
     def __init__(self, config: Config, model: M6Rec, deadline: float | None = None) -> None:
@@ -54,7 +53,7 @@ class M6RecTrainer(Trainer):
         self.deadline = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
         self.steps = self.best_step = 0
         self.converged = False
-        self.curve: list[dict[str, float]] = []
+        self.curve: list[dict[str, float | None]] = []
         self.cache_seconds = self._validation_seconds = 0.0
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -126,7 +125,7 @@ class M6RecTrainer(Trainer):
         self.converged |= self.steps >= total
         if valid_data is not None and (losses or not self.curve):  # without time for a step, the untrained model
             score, result = self._validate(valid_data)
-            if self._record(score, result, float(np.mean(losses or [math.log(2)])), verbose):
+            if self._record(score, result, float(np.mean(losses)) if losses else None, verbose):
                 best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
         if valid_data is not None:
             load_trained(self.model, best)
@@ -207,11 +206,11 @@ class M6RecTrainer(Trainer):
         self._validation_seconds = time.monotonic() - started
         return result[self.config["valid_metric"].lower()], result
 
-    def _record(self, score: float, result: dict[str, float], loss: float, verbose: bool) -> bool:
+    def _record(self, score: float, result: dict[str, float], loss: float | None, verbose: bool) -> bool:
         """Note a validation; return whether it is the best so far."""
         self.curve.append({"step": self.steps, "loss": loss, "score": score})
         if verbose:
-            self.logger.info(f"step {self.steps}: loss {loss:.4f}, validation {result}")
+            self.logger.info(f"step {self.steps}: loss {loss}, validation {result}")
         better = len(self.curve) == 1 or (score > self.best_valid_score) == self.valid_metric_bigger
         if better:
             self.best_valid_score, self.best_valid_result, self.best_step = score, result, self.steps
