@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
 from recbole_recfound.backbone import Backbone, Decoder, decoder_of, load_backbone
@@ -26,6 +29,7 @@ from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
 from recbole_recfound.model.late import JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+from recbole_recfound.model.probe import fit_probe
 
 CLASSES = 2
 """Of a click: no and yes."""
@@ -48,6 +52,8 @@ class M6Rec(AbstractRecommender):
         backbone: the language model with the option adapter.
         kinds: learned vector of each kind of segment, in units of `scale`.
         scale: typical size of an entry of a segment's states.
+        center, spread: [d], mean and standard deviation of what is classified, before training: its entries vary much
+            less than they differ from 0.
 
     Raises:
         ConfigError: options that do not fit the data or the backbone.
@@ -63,6 +69,8 @@ class M6Rec(AbstractRecommender):
     """RecBole's training keys that this model does not read -> the keys to use."""
 
     scale: torch.Tensor
+    center: torch.Tensor
+    spread: torch.Tensor
 
     def __init__(self, config: Config, dataset: BehaviourDataset, backbone: Backbone | None = None) -> None:
         super().__init__()
@@ -70,7 +78,7 @@ class M6Rec(AbstractRecommender):
         self.user_field, self.item_field, self.label_field = dataset.uid_field, dataset.iid_field, config["LABEL_FIELD"]
         self.history_fields = dataset.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
         text = TextOptions.of(config["text_args"], "text_args")
-        prompt = PromptOptions.of(config["option_args"], "option_args")
+        self.prompt = prompt = PromptOptions.of(config["option_args"], "option_args")
         self.late = late = LateOptions.of(config["late_args"], "late_args")
         self.log = cast(Log, dataset.log)
         self.online = text.statistics == ONLINE
@@ -103,9 +111,11 @@ class M6Rec(AbstractRecommender):
         )
         self.backbone: PeftModel = get_peft_model(backbone.model, options)
         width = self.options.width
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
         self.kinds = nn.Embedding(self.texts.kinds, width, device=self.device)
         nn.init.zeros_(self.kinds.weight)
-        self.backbone.to(self.device)
+        self.to(self.device)
 
     @property
     def options(self) -> OptionModel:
@@ -129,14 +139,21 @@ class M6Rec(AbstractRecommender):
         Args:
             packs: sources with their targets.
         """
+        return self.options.classify((self.pooled(packs) - self.center) / self.spread)
+
+    def pooled(self, packs: Sequence[Pack]) -> torch.Tensor:
+        """Return what is classified, [N, d], by pack and target.
+
+        Args:
+            packs: sources with their targets.
+        """
         batch = JointBatch.of(packs, self.texts.table.texts, self.cache)
         prompts = self.options.prompts()
         first = prompts.expand(len(packs), *prompts.shape)
         dtype = batch.sources.states.dtype
         sources = torch.cat([first, self._with_kinds(batch.sources)], dim=1).to(dtype)
         targets = self._with_kinds(batch.targets).to(dtype)
-        pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling)
-        return self.options.classify(pooled)
+        return joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling).float()
 
     def _with_kinds(self, rows: Rows) -> torch.Tensor:
         """Add the vector of its segment's kind to every state."""
@@ -197,11 +214,40 @@ class M6Rec(AbstractRecommender):
         first, of_row = np.unique(pairs, axis=0, return_index=True, return_inverse=True)[1:]
         return [self.texts.source(int(users[row]), float(times[row])) for row in first], of_row.reshape(-1)
 
-    def encode_segments(self, *rows: Interaction) -> None:
+    @torch.no_grad()
+    def fit_classifier(self, packs: Sequence[Sequence[Pack]], labels: Sequence[np.ndarray], seconds: float) -> int:
+        """Fit the classifier on the states of the untrained model (see `model.probe`).
+
+        Args:
+            packs: batches of sources with their targets.
+            labels: of each batch, [N] by pack and target.
+            seconds: after which no further batch is read.
+
+        Returns:
+            Number of targets read.
+        """
+        self.eval()
+        started, found = time.monotonic(), []
+        for batch in packs:
+            if time.monotonic() - started >= seconds:
+                break
+            found.append(self.pooled(batch))
+        read = sum(len(states) for states in found)
+        probe = fit_probe(torch.cat(found), np.concatenate(labels[: len(found)])) if found else None
+        if probe is None:
+            return read
+        self.center.copy_(probe.center)
+        self.spread.copy_(probe.spread)
+        half = 0.5 * math.sqrt(self.options.width) * probe.weight  # see `OptionModel.classify`
+        self.options.prompts()[-CLASSES:] = torch.stack([-half, half])
+        return read
+
+    def encode_segments(self, *rows: Interaction, show_progress: bool = False) -> None:
         """Compute the states of all segments of rows, so that none is computed twice and each batch is short.
 
         Args:
             rows: training rows, and those of other parts.
+            show_progress: show a bar.
         """
         segments: set[int] = set()
         for interaction in rows:
@@ -209,8 +255,8 @@ class M6Rec(AbstractRecommender):
             training = bool((places < self.known_rows).all()) and not self.online
             for _, pack in self.training_packs(places) if training else self._packs(interaction):
                 segments.update(pack.source.segments.tolist(), np.unique(pack.targets).tolist())
-        texts = [self.texts.table.texts[segment] for segment in sorted(segments)]
-        for start in range(0, len(texts), ENCODED):
+        texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
+        for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
             self.cache.get(texts[start : start + ENCODED])
 
     # RecBole ---------------------------------------------------------------------------------------------------------
@@ -248,7 +294,7 @@ class M6Rec(AbstractRecommender):
         return scores
 
 
-ENCODED = 1024
+ENCODED = 256
 """Segments that are requested from the cache at a time."""
 TARGETS = 256
 """Candidates scored at a time."""
@@ -271,13 +317,18 @@ def trained_state(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
+def saved_state(model: M6Rec) -> dict[str, torch.Tensor]:
+    """Return all tensors that training decides, by name."""
+    return {**trained_state(model), "center": model.center, "spread": model.spread}
+
+
 @torch.no_grad()
-def load_trained(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Give a model the values of `trained_state`.
+def load_trained(model: M6Rec, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a model the values of `saved_state`.
 
     Args:
         model: changed in place.
-        state: a tensor for each trained one.
+        state: a tensor for each.
     """
-    for name, weight in trained_state(model).items():
-        weight.copy_(state[name])
+    for name, value in saved_state(model).items():
+        value.copy_(state[name])

@@ -16,10 +16,13 @@ class PromptOptions(Options):
     Attributes:
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
+        probe_rows: training rows that the classifier is fitted on before training, by a logistic regression. 0: it
+            starts at random, the paper's form.
     """
 
     prompts: int = option(16, minimum=2)
     bottleneck: int = option(64, minimum=0)
+    probe_rows: int = option(32768, minimum=0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class LateOptions(Options):
             with the same backbone. None: every run computes them.
     """
 
-    joint_layers: int = option(3, minimum=1)
+    joint_layers: int = option(1, minimum=1)
     states: str = option(LAST, choices=(ALL, LAST))
     pooling: str = option(late.MEAN, choices=(late.MEAN, late.LAST))
     targets: int = option(20, minimum=1)

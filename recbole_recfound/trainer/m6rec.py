@@ -17,13 +17,15 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.errors import TrainingError
-from recbole_recfound.model.m6rec import M6Rec, load_trained, trained_state
+from recbole_recfound.model.m6rec import M6Rec, load_trained, saved_state, trained_state
 from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 MEASURED = 512
 """Validation rows that are scored before training, to plan its end."""
+PROBE_SHARE = 0.4
+"""Largest part of the time left that the classifier is fitted in."""
 BUCKET = 16
 """Batches among which packs are sorted by length, so that rows of a batch have little padding."""
 
@@ -42,6 +44,8 @@ class M6RecTrainer(Trainer):
         best_step: step of the best validation.
         converged: whether early stopping ended the training, or all epochs were trained.
         cache_seconds: seconds of encoding the segments of training and validation.
+        probed: training rows that the classifier was fitted on before training.
+        probe_seconds: seconds that this took.
         curve: step, mean loss since the last validation (None without a step), and validation score.
     """
 
@@ -54,7 +58,8 @@ class M6RecTrainer(Trainer):
         self.steps = self.best_step = 0
         self.converged = False
         self.curve: list[dict[str, float | None]] = []
-        self.cache_seconds = self._validation_seconds = 0.0
+        self.cache_seconds = self.probe_seconds = self._validation_seconds = 0.0
+        self.probed = 0
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         weights = list(trained_state(self.model).values())
@@ -98,8 +103,11 @@ class M6RecTrainer(Trainer):
         total, losses, stale = per_epoch * self.config["epochs"], [], 0
         interval = self.config["eval_interval"] or per_epoch
         begin = self._begin = time.monotonic()
-        best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
-        self._prepare(train_data, valid_data)
+        self._prepare(train_data, valid_data, show_progress)
+        self._probe(packs, labels)
+        best = _copy(self.model)
+        if valid_data is not None and self.probed:
+            self._record(*self._validate(valid_data), None, verbose)
         with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
             for batch in self._batches(packs):
                 done = progress(self.steps, total, time.monotonic() - begin, self._seconds())
@@ -111,7 +119,7 @@ class M6RecTrainer(Trainer):
                     continue
                 score, result = self._validate(valid_data)
                 if self._record(score, result, float(np.mean(losses)), verbose):
-                    best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
+                    best = _copy(self.model)
                     stale = 0
                 else:
                     stale += 1
@@ -126,12 +134,12 @@ class M6RecTrainer(Trainer):
         if valid_data is not None and (losses or not self.curve):  # without time for a step, the untrained model
             score, result = self._validate(valid_data)
             if self._record(score, result, float(np.mean(losses)) if losses else None, verbose):
-                best = {name: weight.detach().clone() for name, weight in trained_state(self.model).items()}
+                best = _copy(self.model)
         if valid_data is not None:
             load_trained(self.model, best)
         if saved:
             Path(self.saved_model_file).parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(trained_state(self.model), Path(self.saved_model_file))
+            save_tensors(saved_state(self.model), Path(self.saved_model_file))
         return self.best_valid_score, self.best_valid_result
 
     def evaluate(
@@ -184,11 +192,25 @@ class M6RecTrainer(Trainer):
         self.steps += 1
         return loss.item()
 
-    def _prepare(self, train_data: Any, valid_data: Any) -> None:
+    def _probe(self, packs: list[tuple[np.ndarray, Pack]], labels: np.ndarray) -> None:
+        """Fit the classifier on `probe_rows` rows, or on those that a part of the time allows."""
+        batches, count = [], 0
+        for batch in self._batches(packs):
+            if count >= min(self.model.prompt.probe_rows, len(labels)):
+                break
+            batches.append(batch)
+            count += sum(len(place) for place, _ in batch)
+        started = time.monotonic()
+        seconds = PROBE_SHARE * (self._seconds() - (started - self._begin))
+        targets = [np.concatenate([labels[place] for place, _ in batch]) for batch in batches]
+        self.probed = self.model.fit_classifier([[pack for _, pack in batch] for batch in batches], targets, seconds)
+        self.probe_seconds = time.monotonic() - started
+
+    def _prepare(self, train_data: Any, valid_data: Any, show_progress: bool) -> None:
         """Encode all segments of training and validation, and measure a part of a validation."""
         started = time.monotonic()
         parts = [data._dataset.inter_feat for data in (train_data, valid_data) if data is not None]
-        self.model.encode_segments(*parts)
+        self.model.encode_segments(*parts, show_progress=show_progress)
         self.cache_seconds = time.monotonic() - started
         if valid_data is None:
             return
@@ -221,3 +243,7 @@ class M6RecTrainer(Trainer):
         if self.deadline is None:
             return float("inf")
         return max(0.0, self.deadline - self._begin - 2.5 * self._validation_seconds)
+
+
+def _copy(model: M6Rec) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in saved_state(model).items()}

@@ -152,6 +152,8 @@ def _category(catalogue: Catalogue, rows: Sequence[int], wanted: str | None) -> 
     for name in [wanted] if wanted else [field for field in catalogue.fields if field != catalogue.title]:
         words = [sorted(set(catalogue.values[row].get(name, "").split())) for row in rows]
         distinct = {word for row in words for word in row}
-        if wanted or (1 < len(distinct) <= MANY and not all(map(_is_number, distinct))):
+        # Most, since one slip of the pen makes a column of years no column of words.
+        numbers = sum(map(_is_number, distinct))
+        if wanted or (1 < len(distinct) <= MANY and 2 * numbers < len(distinct)):
             return _attribute(name, [[], *words])
     return None

@@ -15,7 +15,7 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.m6rec import M6Rec, load_trained, trained_state
+from recbole_recfound.model.m6rec import M6Rec, load_trained, saved_state
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.tensor_files import save_tensors
@@ -46,7 +46,7 @@ def save_m6rec(folder: Path, model: M6Rec, config: Config, splits: Splits) -> No
         "segments": model.cache.digest,
         "data": data_digest(splits),
     }
-    save_tensors(trained_state(model), folder / TRAINED)
+    save_tensors(saved_state(model), folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
 
 

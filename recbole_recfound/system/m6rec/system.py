@@ -120,6 +120,7 @@ class M6RecSystem(System):
                 "steps": trainer.steps,
                 "best_step": trainer.best_step,
                 "curve": trainer.curve,
+                "probe": {"rows": trainer.probed, "seconds": trainer.probe_seconds},
                 "segments": {
                     "cached": len(cache),
                     "hits": cache.hits,
