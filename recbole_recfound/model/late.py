@@ -17,13 +17,12 @@ import torch
 from torch import nn
 
 from recbole_recfound.backbone.depth import Decoder
-from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.padding import pad_flat
 
 MEAN, LAST = "mean", "last"
-"""States of a target that are read: the mean of all, or the last one."""
+"""States of a target that are classified: the mean of those of each segment, or the last one of all."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,10 @@ def joint_layers(
         batch: layout of the rows.
         sources: [B, P + S, d] input of the first joint layer: P prompts before each source.
         targets: [N, W, d] input of the first joint layer.
-        pooling: `mean` of a target's states, or the `last` one.
+        pooling: `mean` of the states of each segment of a target, or the `last` state of all.
 
     Returns:
-        [N, d].
+        [N, K, d]: K segments, by kind; 1 for the last state.
     """
     prompts = sources.shape[1] - batch.sources.mask.shape[1]
     seen = torch.cat([batch.sources.mask.new_ones(len(sources), prompts), batch.sources.mask], dim=1)
@@ -177,9 +176,16 @@ def joint_layers(
     places = starts[:, None] + torch.arange(targets.shape[1], device=targets.device)
     states = _run(decoder, depth, targets, allowed, places, keys)
     if pooling == MEAN:
-        return mean_pool(decoder.norm(states), batch.targets.mask)
+        return _segment_means(decoder.norm(states), batch.targets)
     last = batch.targets.lengths - 1
-    return decoder.norm(states[torch.arange(len(states), device=states.device), last])
+    return decoder.norm(states[torch.arange(len(states), device=states.device), last])[:, None].float()
+
+
+def _segment_means(states: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the mean state of each segment, float32 [N, K, d]; each kind of a target's segments occurs once."""
+    kinds = torch.where(rows.mask, rows.kinds, -1)
+    own = (kinds[:, None, :] == torch.unique(rows.kinds[0][rows.mask[0]])[None, :, None]).float()  # [N, K, T]
+    return own @ states.float() / own.sum(2, keepdim=True).clamp(min=1.0)
 
 
 def _run(

@@ -27,7 +27,7 @@ from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
-from recbole_recfound.model.late import JointBatch, Rows, joint_layers
+from recbole_recfound.model.late import MEAN, JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
 from recbole_recfound.model.probe import fit_probe
 
@@ -39,7 +39,7 @@ class M6Rec(AbstractRecommender):
     """A click model without item ids: segments of text run alone through the lower layers and meet in the last ones.
 
     The backbone is frozen. Trained are the soft prompts, whose last rows are the classifier, the adapters beside the
-    MLPs of the joint layers, and a vector for each kind of segment.
+    MLPs of the joint layers, a vector for each kind of segment that is added to it, and one that it is read with.
 
     Args:
         config: settings of the run: `backbone`, `text_args`, `option_args`, `late_args`, `item_args`.
@@ -51,9 +51,10 @@ class M6Rec(AbstractRecommender):
         cache: states of segments after the lower layers.
         backbone: the language model with the option adapter.
         kinds: learned vector of each kind of segment, in units of `scale`.
+        readers: [K, d], learned difference between the classifier of each classified state and the common one.
         scale: typical size of an entry of a segment's states.
-        center, spread: [d], mean and standard deviation of what is classified, before training: its entries vary much
-            less than they differ from 0.
+        center, spread: [K, d], mean and standard deviation of the classified states before training: their entries vary
+            much less than they differ from 0.
 
     Raises:
         ConfigError: options that do not fit the data or the backbone.
@@ -111,8 +112,10 @@ class M6Rec(AbstractRecommender):
         )
         self.backbone: PeftModel = get_peft_model(backbone.model, options)
         width = self.options.width
-        self.register_buffer("center", torch.zeros(width))
-        self.register_buffer("spread", torch.ones(width))
+        classified = len(self.texts.target_kinds) if late.pooling == MEAN else 1
+        self.readers = nn.Parameter(torch.zeros(classified, width))
+        self.register_buffer("center", torch.zeros(classified, width))
+        self.register_buffer("spread", torch.ones(classified, width))
         self.kinds = nn.Embedding(self.texts.kinds, width, device=self.device)
         nn.init.zeros_(self.kinds.weight)
         self.to(self.device)
@@ -139,10 +142,12 @@ class M6Rec(AbstractRecommender):
         Args:
             packs: sources with their targets.
         """
-        return self.options.classify((self.pooled(packs) - self.center) / self.spread)
+        states = (self.pooled(packs) - self.center) / self.spread
+        own = (states * self.readers).sum(2).mean(1) / math.sqrt(self.options.width)
+        return self.options.classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
 
     def pooled(self, packs: Sequence[Pack]) -> torch.Tensor:
-        """Return what is classified, [N, d], by pack and target.
+        """Return the states that are classified, float32 [N, K, d], by pack and target.
 
         Args:
             packs: sources with their targets.
@@ -153,7 +158,7 @@ class M6Rec(AbstractRecommender):
         dtype = batch.sources.states.dtype
         sources = torch.cat([first, self._with_kinds(batch.sources)], dim=1).to(dtype)
         targets = self._with_kinds(batch.targets).to(dtype)
-        return joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling).float()
+        return joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling)
 
     def _with_kinds(self, rows: Rows) -> torch.Tensor:
         """Add the vector of its segment's kind to every state."""
@@ -238,8 +243,10 @@ class M6Rec(AbstractRecommender):
             return read
         self.center.copy_(probe.center)
         self.spread.copy_(probe.spread)
-        half = 0.5 * math.sqrt(self.options.width) * probe.weight  # see `OptionModel.classify`
-        self.options.prompts()[-CLASSES:] = torch.stack([-half, half])
+        weight = len(self.readers) * math.sqrt(self.options.width) * probe.weight  # see `forward`
+        common = weight.mean(0)
+        self.options.prompts()[-CLASSES:] = torch.stack([-common, common]) / 2
+        self.readers.copy_(weight - common)
         return read
 
     def encode_segments(self, *rows: Interaction, show_progress: bool = False) -> None:

@@ -22,7 +22,7 @@ class PromptOptions(Options):
 
     prompts: int = option(16, minimum=2)
     bottleneck: int = option(64, minimum=0)
-    probe_rows: int = option(32768, minimum=0)
+    probe_rows: int = option(20480, minimum=0)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class LateOptions(Options):
         joint_layers: last layers, which see source and candidate together; the layers below see single segments.
         states: states of a segment that the joint layers see. all: of all tokens, the paper's form. last: of the last
             token, which has seen the others; a tenth of the work.
-        pooling: states of a candidate that are classified after the joint layers. mean: of all its states. last: the
-            last one, the paper's form, to which the frozen attention carries little of the statistics.
+        pooling: states of a candidate that are classified after the joint layers. mean: the mean of those of each
+            segment, read with vectors of its kind. last: the last one of all, the paper's form, to which the frozen
+            attention carries little of the statistics.
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
         cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run

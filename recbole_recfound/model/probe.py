@@ -14,20 +14,22 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-INVERSE_PENALTY = 0.01
-"""scikit-learn's C, on standardised states."""
+PENALTY = 1.0
+"""Half of it, times the squared weight, is added to the mean loss of standardised states."""
+ITERATIONS = 100
+"""Most iterations of the solver."""
 LEAST_SPREAD = 1e-6
 """Smallest standard deviation that an entry is divided by."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """`log p / (1 - p) = weight . (states - center) / spread`.
+    """`log(p / (1 - p)) = sum(weight * (states - center) / spread)`.
 
     Attributes:
-        center: [d].
-        spread: [d], standard deviations.
-        weight: [d].
+        center: [K, d].
+        spread: [K, d], standard deviations.
+        weight: [K, d].
     """
 
     center: torch.Tensor
@@ -39,7 +41,7 @@ def fit_probe(states: torch.Tensor, labels: np.ndarray) -> Probe | None:
     """Fit a logistic regression.
 
     Args:
-        states: [n, d].
+        states: float32 [n, K, d]; standardised in place.
         labels: [n], 0 or 1.
 
     Returns:
@@ -47,17 +49,15 @@ def fit_probe(states: torch.Tensor, labels: np.ndarray) -> Probe | None:
     """
     if len(np.unique(labels)) < 2:
         return None
-    found = states.double().cpu().numpy()
-    center, spread = found.mean(0), np.maximum(found.std(0), LEAST_SPREAD)
+    center, spread = states.mean(0), states.std(0, correction=0).clamp(min=LEAST_SPREAD)
+    states.sub_(center).div_(spread)
+    fitted = LogisticRegression(C=1 / (PENALTY * len(states)), max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a start for training, not its end
-        fitted = LogisticRegression(C=INVERSE_PENALTY, solver="lbfgs", max_iter=300).fit(
-            (found - center) / spread, labels
-        )
-    weight, bias = fitted.coef_[0], fitted.intercept_[0]
-    size = float(weight @ weight)
+        fitted.fit(states.flatten(1).cpu().numpy(), labels)
+    weight = torch.from_numpy(fitted.coef_[0]).to(states).view_as(center)
+    size = weight.square().sum()
     if not size:
         return None
     # A classifier of prompts has no bias: the centre is moved along the weight instead, which gives the same logits.
-    center = center - bias * spread * weight / size
-    return Probe(*(torch.from_numpy(value).to(states) for value in (center, spread, weight)))
+    return Probe(center - float(fitted.intercept_[0]) * spread * weight / size, spread, weight)

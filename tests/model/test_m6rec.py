@@ -12,6 +12,7 @@ from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.model.late import JointBatch
 from recbole_recfound.model.m6rec import M6Rec, trained_state
+from recbole_recfound.model.probe import fit_probe
 from tests.reference.late_pass import one_pass
 
 
@@ -40,6 +41,8 @@ def built(tiny_path, tiny_backbone):
         with torch.no_grad():
             for weight in trained_state(model).values():
                 weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+            model.center.copy_(torch.randn(model.center.shape, generator=generator))
+            model.spread.copy_(0.5 + torch.rand(model.spread.shape, generator=generator))
         return model.eval(), splits
 
     return make
@@ -131,7 +134,7 @@ def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
     model, splits = built()
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     trained = trained_state(model)
-    assert all("option_" in name or name == "kinds.weight" for name in trained)
+    assert all("option_" in name or name in ("kinds.weight", "readers") for name in trained)
     assert {name.split(".layers.")[1][0] for name in trained if ".layers." in name} == {"1", "2"}
     optimizer = torch.optim.SGD(trained.values(), lr=0.1)
     model.train().calculate_loss(splits.train_set.inter_feat[:40]).backward()
@@ -139,6 +142,23 @@ def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
     optimizer.step()
     changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert changed == set(trained)
+
+
+def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
+    model, _ = built()
+    found = [(rows, pack) for rows, pack in model.training_packs(np.arange(model.known_rows))]
+    labels = [np.arange(len(rows)) % 2 for rows, _ in found]
+    with torch.no_grad():
+        states = model.pooled([pack for _, pack in found])
+        probe = fit_probe(states.clone(), np.concatenate(labels))
+        assert model.fit_classifier([[pack] for _, pack in found], labels, seconds=60.0) == len(states)
+        expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
+        read = (states - model.center) / model.spread
+        own = model.options.classify(read.mean(1)).diff()[:, 0] + (read * model.readers).sum(2).mean(1) / (
+            model.options.width**0.5
+        )
+    torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
+    assert model.readers.abs().sum() > 0
 
 
 def test_pairs_and_histories_can_be_scored(built):

@@ -17,7 +17,7 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "m
         pack: one source with its targets.
         tokenise: returns the token ids of a text.
         states: `all` or `last`.
-        pooling: `mean` or `last`.
+        pooling: `mean` of each segment or `last`.
     """
     texts, decoder, prompts = model.texts.table.texts, model.decoder, model.options.prompts()
     found = []
@@ -37,7 +37,15 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "m
         places = list(range(len(part_of)))
         hidden = _above(decoder, model.depth, torch.cat(rows)[None], part_of, places)
         own = hidden[[place for place, part in enumerate(part_of) if part == 1]]
-        found.append(model.options.classify(own.mean(0) if pooling == "mean" else own[-1]))
+        if pooling == "last":
+            read = own[-1:]
+        else:
+            sizes = [1 if states == "last" else len(piece) for piece in ids[source:]]
+            means = {int(kind): part.mean(0) for kind, part in zip(pack.target_kinds, own.split(sizes), strict=True)}
+            read = torch.stack([means[kind] for kind in sorted(means)])
+        read = (read - model.center) / model.spread
+        rows = model.options.prompts()[-2:] + torch.stack([-model.readers, model.readers], dim=1) / 2  # [K, 2, d]
+        found.append((read[:, None] * rows).sum(2).mean(0) / read.shape[1] ** 0.5)
     return torch.stack(found)
 
 
