@@ -43,6 +43,7 @@ class SegmentCache:
     Attributes:
         digest: of everything that decides the states of a text.
         hits, misses: requested segments that were, and were not, in the cache.
+        cut: encoded texts that were longer than `max_tokens`.
 
     Raises:
         ConfigError: no layer is left above or below.
@@ -67,7 +68,8 @@ class SegmentCache:
         self.tokenizer, self.states, self.max_tokens, self.capacity = tokenizer, states, max_tokens, capacity
         key = f"{fingerprint} {depth} {states} {max_tokens}"
         self.digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.hits = self.misses = self.bytes = 0
+        self.hits = self.misses = self.bytes = self.cut = 0
+        self._weights = self._weight_versions()
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -80,6 +82,7 @@ class SegmentCache:
         Args:
             texts: n segments.
         """
+        self._forget_if_changed()
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         self.hits += len(texts) - len(missing)
         self.misses += len(missing)
@@ -102,6 +105,7 @@ class SegmentCache:
         Args:
             path: replaced when the new file is complete.
         """
+        self._forget_if_changed()
         texts, states = list(self._known), list(self._known.values())
         tensors = {
             "digest": _as_tensor(self.digest),
@@ -135,11 +139,26 @@ class SegmentCache:
             self._known[text] = own
             self.bytes += own.numel() * own.element_size()
 
+    def _weight_versions(self) -> list[tuple[int, int]]:
+        """Return place and number of changes of every weight below, which any assignment to it raises."""
+        return [(weight.data_ptr(), weight._version) for weight in self.lower.parameters()]
+
+    def _forget_if_changed(self) -> None:
+        """Drop all states, and the digest they are kept under, when a weight below has changed."""
+        if (versions := self._weight_versions()) == self._weights:
+            return
+        self._weights, self.bytes = versions, 0
+        self._known.clear()
+        digest = hashlib.sha256(self.digest.encode())
+        for weight in self.lower.parameters():
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        self.digest = digest.hexdigest()[:16]
+
     def _encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Run segments through the lower layers, those of one length together: no padding and no mask."""
-        tokens = [
-            ids[: self.max_tokens] or [self.tokenizer.eos_token_id] for ids in plain_tokens(texts, self.tokenizer)
-        ]
+        whole = plain_tokens(texts, self.tokenizer)
+        self.cut += sum(len(ids) > self.max_tokens for ids in whole)
+        tokens = [ids[: self.max_tokens] or [self.tokenizer.eos_token_id] for ids in whole]
         by_length: dict[int, list[int]] = {}
         for row, ids in enumerate(tokens):
             by_length.setdefault(len(ids), []).append(row)

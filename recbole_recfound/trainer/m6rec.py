@@ -212,6 +212,10 @@ class M6RecTrainer(Trainer):
         parts = [data._dataset.inter_feat for data in (train_data, valid_data) if data is not None]
         self.model.encode_segments(*parts, show_progress=show_progress)
         self.cache_seconds = time.monotonic() - started
+        if (cache := self.model.cache).cut:
+            self.logger.warning(
+                f"text_args: max_tokens: {cache.cut} texts are longer than {cache.max_tokens} tokens and lose their end"
+            )
         if valid_data is None:
             return
         self.model.eval()

@@ -83,7 +83,7 @@ def test_digest_changes_with_everything_that_decides_a_state(backbone):
 def test_a_long_text_loses_its_end_and_an_empty_one_has_a_state(backbone):
     cache = cache_of(backbone, states="all", max_tokens=4)
     long, short, empty = cache.get(["Rating: 7", "Rati", ""])
-    assert torch.equal(long, short) and len(empty) == 1
+    assert torch.equal(long, short) and len(empty) == 1 and cache.cut == 1
 
 
 @pytest.mark.parametrize("depth", [0, 3])
@@ -100,6 +100,21 @@ def test_states_are_written_and_read(backbone, tmp_path):
     again.load(file)
     assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
     assert again.misses == 0 and again.bytes == cache.bytes
+
+
+def test_a_changed_weight_drops_the_states_and_their_digest(backbone):
+    cache = cache_of(backbone)
+    before, digest = cache.get(TEXTS), cache.digest
+    decoder = decoder_of(backbone.model)
+    with torch.no_grad():
+        decoder.layers[2].mlp.up_proj.weight += 1  # above: no state depends on it
+    assert cache.get(TEXTS)[0] is before[0] and cache.digest == digest
+    with torch.no_grad():
+        decoder.layers[1].mlp.up_proj.weight += 1
+    after = cache.get(TEXTS)
+    assert cache.misses == 2 * len(TEXTS) and cache.digest != digest and len(cache) == len(TEXTS)
+    torch.testing.assert_close(after[0], alone(backbone, TEXTS[0])[-1:], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(after[0], before[0], atol=1e-3)
 
 
 def test_states_of_another_backbone_are_refused(backbone, tiny_backbone, tmp_path):

@@ -50,6 +50,8 @@ def test_one_table_with_the_baselines(finished):
     best = max(row["curve"], key=lambda point: point["score"])
     assert row["valid_metrics"]["auc"] == finished["best_valid_score"] == best["score"]
     assert finished["test_result"] == row["metrics"]
+    assert row["curve"][0] == {"step": 0, "loss": None, "score": row["curve"][0]["score"]}
+    assert row["probe"]["rows"] > 0
     assert row["segments"]["hits"] > row["segments"]["misses"] > 0
     for name in ("report.html", "README.md", "config.yaml", "options.safetensors"):
         assert (Path(finished["run_dir"]) / name).stat().st_size > 0

@@ -18,7 +18,7 @@ class TextOptions(Options):
         user_fields: columns of .user in the profile, and groups of users in the statistics. None: those with numbers or
             at most 100 different values.
         category: column of .item whose values are the categories that a user's choices are counted by. None: the first
-            column besides the title whose values are few words and no numbers.
+            column besides the title whose values are few words, and mostly no numbers.
         max_tokens: length of one segment; a longer text loses its end.
         statistics: rows that statistics of held-out rows are computed from. training: the training rows, as for every
             other model of a table. online: also the validation and test rows before the request, as a server has them;
