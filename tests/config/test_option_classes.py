@@ -80,7 +80,7 @@ def test_description_of_options():
 
 def test_a_mapping_of_options_that_is_none():
     assert option_problems("kernel_args", {"layer": 1, "x": 2}, {}, " (a.yaml:3)") == [
-        "kernel_args (a.yaml:3): layer: got 1, expected text or nothing (~)",
+        "kernel_args (a.yaml:3): layer: got 1, expected text or a list or nothing (~)",
         "kernel_args (a.yaml:3): unknown option x; known: layer, combine, stochastic, prior, bottleneck, code_size, "
         "budget",
     ]
