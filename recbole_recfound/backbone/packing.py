@@ -94,7 +94,8 @@ def check_packing(decoder: Decoder, ids: torch.Tensor) -> None:
         BackboneError: it does not.
     """
     half = ids.shape[1] // 2
-    positions = torch.cat([torch.arange(half), torch.arange(ids.shape[1] - half)]).to(ids.device)[None]
+    places = torch.arange(ids.shape[1], device=ids.device)
+    positions = torch.where(places < half, places, places - half)[None]
     changed = torch.cat([ids[:, :half].flip(1), ids[:, half:]], dim=1)
     first, second = (
         decode(decoder, decoder.embed_tokens(row), positions=positions)[:, half:] for row in (ids, changed)

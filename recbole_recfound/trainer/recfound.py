@@ -22,6 +22,7 @@ from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, gather, on_main
 from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
@@ -303,7 +304,7 @@ class RecFoundTrainer(Trainer):
         account, started = account_of(part, USERS), time.perf_counter()
         with self.plan.phase(account):
             yield
-            if self.plan.limited and self.device.type != "cpu":
+            if self.plan.limited and is_gpu(self.device):
                 torch.accelerator.synchronize(self.device)
         self.pace.add(account, time.perf_counter() - started, len(part))
 

@@ -42,8 +42,12 @@ class TextPositions(SequenceHistory):
         See `History.user_vectors`.
         """
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
-        last = torch.tensor([max(len(row) - 1, 0) for row in histories])
         text = self.source.titles(histories)
-        wanted = last[:, None] == torch.arange(text["ends"].shape[1])
-        given = (text["token_ids"], text["token_mask"], text["ends"], wanted)
-        return model.user_tower.over_text(*(tensor.to(model.device) for tensor in given))
+        token_ids, token_mask, ends = (
+            text["token_ids"].to(model.device),
+            text["token_mask"].to(model.device),
+            text["ends"].to(model.device),
+        )
+        last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=model.device)
+        wanted = last[:, None] == torch.arange(ends.shape[1], device=model.device)
+        return model.user_tower.over_text(token_ids, token_mask, ends, wanted)
