@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
@@ -30,6 +30,7 @@ from recbole_recfound.data.behaviour.read import build_texts
 from recbole_recfound.model.late import MEAN, JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
 from recbole_recfound.model.probe import fit_probe
+from recbole_recfound.model.trained import trained_parameters
 
 CLASSES = 2
 """Of a click: no and yes."""
@@ -299,7 +300,8 @@ class M6Rec(AbstractRecommender):
             interaction: RecBole's batch: rows of the data, or any pairs of users and items.
         """
         scores = torch.empty(len(interaction), dtype=torch.float32, device=self.device)
-        for part in _batches(sorted(self._packs(interaction), key=lambda each: len(each[1].source.segments))):
+        packs = sorted(self._packs(interaction), key=lambda each: len(each[1].source.segments))
+        for part in batches_of(packs, TARGETS):
             probability = self([pack for _, pack in part]).float().softmax(-1)[:, 1]
             scores[torch.from_numpy(np.concatenate([place for place, _ in part]))] = probability
         return scores
@@ -311,35 +313,23 @@ TARGETS = 256
 """Candidates scored at a time."""
 
 
-def _batches(packs: Sequence[tuple[np.ndarray, Pack]]) -> Iterator[list[tuple[np.ndarray, Pack]]]:
-    """Yield packs that have `TARGETS` candidates together."""
+def batches_of(packs: Iterable[tuple[np.ndarray, Pack]], size: int) -> Iterator[list[tuple[np.ndarray, Pack]]]:
+    """Yield packs together until they have `size` candidates.
+
+    Args:
+        packs: rows and pack of each source, in the order of the batches.
+        size: candidates of a batch, at least; the last one may have fewer.
+    """
     batch: list[tuple[np.ndarray, Pack]] = []
     for pack in packs:
         batch.append(pack)
-        if sum(len(place) for place, _ in batch) >= TARGETS:
+        if sum(len(place) for place, _ in batch) >= size:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def trained_state(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return all trained tensors by name."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-
-
 def saved_state(model: M6Rec) -> dict[str, torch.Tensor]:
     """Return all tensors that training decides, by name."""
-    return {**trained_state(model), "center": model.center, "spread": model.spread}
-
-
-@torch.no_grad()
-def load_trained(model: M6Rec, state: Mapping[str, torch.Tensor]) -> None:
-    """Give a model the values of `saved_state`.
-
-    Args:
-        model: changed in place.
-        state: a tensor for each.
-    """
-    for name, value in saved_state(model).items():
-        value.copy_(state[name])
+    return {**trained_parameters(model), "center": model.center, "spread": model.spread}

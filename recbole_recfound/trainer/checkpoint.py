@@ -228,28 +228,3 @@ class CheckpointStore:
         for step in self._on_disk(INTERRUPTED):
             if step <= newest:
                 remove_folder(self.path_of(step, INTERRUPTED))
-
-
-def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy the trained parameters, detached."""
-    return {name: weight.detach().clone() for name, weight in parameters.items()}
-
-
-@torch.no_grad()
-def load_trained(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy saved tensors into the parameters.
-
-    Args:
-        parameters: trained parameters by name, changed in place.
-        tensors: saved values by the same names.
-
-    Raises:
-        DataError: names or shapes differ.
-    """
-    missing = set(parameters) ^ set(tensors)
-    if missing:
-        raise DataError(f"checkpoint and model differ in '{sorted(missing)[0]}': it belongs to other settings")
-    for name, weight in parameters.items():
-        if weight.shape != tensors[name].shape:
-            raise DataError(f"checkpoint has '{name}' as {tuple(tensors[name].shape)}, the model {tuple(weight.shape)}")
-        weight.copy_(tensors[name])

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recbole_recfound.model.trained import trained_parameters, trained_tensors
 from recbole_recfound.runtime.exchange import on_main
-from recbole_recfound.trainer.checkpoint import Checkpoint, base_fingerprint, trained_tensors
-from recbole_recfound.trainer.optimizer import trained_parameters
+from recbole_recfound.trainer.checkpoint import Checkpoint, base_fingerprint
 
 if TYPE_CHECKING:
     from recbole_recfound.trainer.recfound import RecFoundTrainer

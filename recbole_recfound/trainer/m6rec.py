@@ -17,7 +17,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.errors import TrainingError
-from recbole_recfound.model.m6rec import M6Rec, load_trained, saved_state, trained_state
+from recbole_recfound.model.m6rec import M6Rec, batches_of, saved_state
+from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.schedule import progress, rate_factor
@@ -62,7 +63,7 @@ class M6RecTrainer(Trainer):
         self.probed = 0
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        weights = list(trained_state(self.model).values())
+        weights = list(trained_parameters(self.model).values())
         decay = self.config["weight_decay"]
         groups = [
             {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": decay},
@@ -105,7 +106,7 @@ class M6RecTrainer(Trainer):
         begin = self._begin = time.monotonic()
         self._prepare(train_data, valid_data, show_progress)
         self._probe(packs, labels)
-        best = _copy(self.model)
+        best = trained_tensors(saved_state(self.model))
         if valid_data is not None and self.probed:
             self._record(*self._validate(valid_data), None, verbose)
         with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
@@ -119,7 +120,7 @@ class M6RecTrainer(Trainer):
                     continue
                 score, result = self._validate(valid_data)
                 if self._record(score, result, float(np.mean(losses)), verbose):
-                    best = _copy(self.model)
+                    best = trained_tensors(saved_state(self.model))
                     stale = 0
                 else:
                     stale += 1
@@ -134,9 +135,9 @@ class M6RecTrainer(Trainer):
         if valid_data is not None and (losses or not self.curve):  # without time for a step, the untrained model
             score, result = self._validate(valid_data)
             if self._record(score, result, float(np.mean(losses)) if losses else None, verbose):
-                best = _copy(self.model)
+                best = trained_tensors(saved_state(self.model))
         if valid_data is not None:
-            load_trained(self.model, best)
+            load_trained(saved_state(self.model), best)
         if saved:
             Path(self.saved_model_file).parent.mkdir(parents=True, exist_ok=True)
             save_tensors(saved_state(self.model), Path(self.saved_model_file))
@@ -154,7 +155,7 @@ class M6RecTrainer(Trainer):
             show_progress: show a bar.
         """
         if load_best_model and model_file:
-            load_trained(self.model, load_file(model_file))
+            load_trained(saved_state(self.model), load_file(model_file))
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _batches(self, packs: list[tuple[np.ndarray, Pack]]) -> Iterator[list[tuple[np.ndarray, Pack]]]:
@@ -166,14 +167,8 @@ class M6RecTrainer(Trainer):
             batches: list[list[tuple[np.ndarray, Pack]]] = []
             per_bucket = max(1, BUCKET * size // self.model.late.targets)
             for start in range(0, len(order), per_bucket):
-                batch: list[tuple[np.ndarray, Pack]] = []
-                for number in sorted(order[start : start + per_bucket], key=lambda number: len(packs[number][0])):
-                    batch.append(packs[number])
-                    if sum(len(place) for place, _ in batch) >= size:
-                        batches.append(batch)
-                        batch = []
-                if batch:
-                    batches.append(batch)
+                bucket = sorted(order[start : start + per_bucket], key=lambda number: len(packs[number][0]))
+                batches += batches_of((packs[number] for number in bucket), size)
             yield from (batches[number] for number in generator.permutation(len(batches)))
 
     def _step(self, batch: list[tuple[np.ndarray, Pack]], labels: np.ndarray, done: float) -> float:
@@ -187,7 +182,7 @@ class M6RecTrainer(Trainer):
             raise TrainingError(f"the loss is {loss.item()} at step {self.steps + 1}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained_state(self.model).values(), self.config["max_grad_norm"])
+        torch.nn.utils.clip_grad_norm_(trained_parameters(self.model).values(), self.config["max_grad_norm"])
         self.optimizer.step()
         self.steps += 1
         return loss.item()
@@ -247,7 +242,3 @@ class M6RecTrainer(Trainer):
         if self.deadline is None:
             return float("inf")
         return max(0.0, self.deadline - self._begin - 2.5 * self._validation_seconds)
-
-
-def _copy(model: M6Rec) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in saved_state(model).items()}

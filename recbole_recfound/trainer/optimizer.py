@@ -4,13 +4,9 @@ import torch
 from torch import nn
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.trained import trained_parameters
 
 LEARNERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return all trained parameters by name: adapter, router, task table, projections, ids."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def build_optimizer(

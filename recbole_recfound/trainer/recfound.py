@@ -22,22 +22,17 @@ from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, gather, on_main
 from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.accelerator import build_accelerator
-from recbole_recfound.trainer.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    base_fingerprint,
-    load_trained,
-    trained_tensors,
-)
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 from recbole_recfound.trainer.damaged import resume_newest
 from recbole_recfound.trainer.loader import build_loader
-from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
+from recbole_recfound.trainer.optimizer import build_optimizer
 from recbole_recfound.trainer.pace import STEPS, Pace, account_of
 from recbole_recfound.trainer.probes import ProbeOptions, Probes
 from recbole_recfound.trainer.resume import checkpoint_of, restore, seed_process

@@ -9,10 +9,11 @@ import torch
 from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.exchange import gather
 from recbole_recfound.runtime.ranks import rank, world
-from recbole_recfound.trainer.checkpoint import Checkpoint, load_trained, trained_tensors
-from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors, trained_parameters
+from recbole_recfound.trainer.checkpoint import Checkpoint
+from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
     from recbole_recfound.trainer.recfound import RecFoundTrainer

@@ -17,9 +17,9 @@ from recbole_recfound.data.batches import Part
 from recbole_recfound.data.task import TASKS
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import Share, complete_gradients, sum_gradients, total
 from recbole_recfound.runtime.ranks import shards, world
-from recbole_recfound.trainer.optimizer import trained_parameters
 
 
 class StepGradients:

@@ -9,8 +9,8 @@ from transformers import LlamaConfig
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.system.recfound.estimate import estimate
-from recbole_recfound.trainer.optimizer import trained_parameters
 from tests.small_model import build_small
 
 

@@ -11,8 +11,9 @@ from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.model.late import JointBatch
-from recbole_recfound.model.m6rec import M6Rec, trained_state
+from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.probe import fit_probe
+from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import one_pass
 
 
@@ -39,7 +40,7 @@ def built(tiny_path, tiny_backbone):
         model = M6Rec(config, splits.train_set)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
-            for weight in trained_state(model).values():
+            for weight in trained_parameters(model).values():
                 weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
             model.center.copy_(torch.randn(model.center.shape, generator=generator))
             model.spread.copy_(0.5 + torch.rand(model.spread.shape, generator=generator))
@@ -133,7 +134,7 @@ def test_held_out_values_change_no_score(built):
 def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
     model, splits = built()
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    trained = trained_state(model)
+    trained = trained_parameters(model)
     assert all("option_" in name or name in ("kinds.weight", "readers") for name in trained)
     assert {name.split(".layers.")[1][0] for name in trained if ".layers." in name} == {"1", "2"}
     optimizer = torch.optim.SGD(trained.values(), lr=0.1)

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole_recfound.data.split.protocol import held_out
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.factors import collaborative_factors
-from recbole_recfound.trainer.optimizer import trained_parameters
+from recbole_recfound.model.trained import trained_parameters
 from tests.small_model import build_small, perturb
 
 MODES = [{}, {"history": "positions"}, {"history": "prompt"}]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from recbole_recfound.errors import DataError
+from recbole_recfound.model.trained import load_trained
 from recbole_recfound.trainer import checkpoint as module
-from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, load_trained
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 from tests.damage import DAMAGES, damage
 
 HOST = torch.get_default_device()

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from recbole_recfound.errors import DataError, TrainingError
+from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.time_plan import TimePlan
-from recbole_recfound.trainer.optimizer import build_optimizer, trained_parameters
+from recbole_recfound.trainer.optimizer import build_optimizer
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small, perturb
 

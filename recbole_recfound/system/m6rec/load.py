@@ -15,8 +15,9 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.m6rec import M6Rec, load_trained, saved_state
+from recbole_recfound.model.m6rec import M6Rec, saved_state
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
+from recbole_recfound.model.trained import load_trained
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.serving.data import splits_of
@@ -74,5 +75,5 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
             f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH of its "
             "own"
         )
-    load_trained(model, load_file(folder / TRAINED, device=str(model.device)))
+    load_trained(saved_state(model), load_file(folder / TRAINED, device=str(model.device)))
     return SegmentRecommender(model.eval(), splits)

@@ -17,8 +17,9 @@ from recbole_recfound.data.split.protocol import Splits, check_labels, with_side
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
-from recbole_recfound.model.m6rec import M6Rec, trained_state
+from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.m6rec_options import LateOptions
+from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.system.base import System
 from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec, save_m6rec
 from recbole_recfound.system.registry import register_system
@@ -103,7 +104,7 @@ class M6RecSystem(System):
             self.model.cache.save(Path(file))
         if self.run.saved:
             save_m6rec(folder, self.model, config, splits)
-        weights = trained_state(self.model).values()
+        weights = trained_parameters(self.model).values()
         cache = self.model.cache
         epochs = trainer.steps * config["train_batch_size"] / len(splits.train_set)
         return Row(
@@ -137,7 +138,7 @@ class M6RecSystem(System):
             "run": {
                 "device": str(self.model.device),
                 "backbone": self.config["backbone"],
-                "share_of_trained_parameters": sum(w.numel() for w in trained_state(self.model).values()) / every,
+                "share_of_trained_parameters": sum(w.numel() for w in trained_parameters(self.model).values()) / every,
                 "steps": self.trainer.steps,
             }
         }

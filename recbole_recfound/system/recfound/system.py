@@ -37,6 +37,7 @@ from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
 from recbole_recfound.model.saved import write_model
+from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.ranks import is_main, shards, world
@@ -49,8 +50,7 @@ from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
-from recbole_recfound.trainer.checkpoint import CheckpointStore, load_trained, trained_tensors
-from recbole_recfound.trainer.optimizer import trained_parameters
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 REPORT_SECONDS = 20.0
