@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from peft import PeftConfig
-
 from recbole_recfound.adapter.peft_type import add_peft_type
+from recbole_recfound.adapter.shared import PlacedConfig
 
 OPTION = add_peft_type("OPTION")
 
 
 @dataclass
-class OptionConfig(PeftConfig):
+class OptionConfig(PlacedConfig):
     """Configuration of an [`OptionModel`]: soft prompts whose last rows are the classifier, and parallel adapters.
 
     Args:
@@ -60,10 +59,6 @@ class OptionConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = OPTION
-        if isinstance(self.target_modules, list):
-            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's own configs do
-        if isinstance(self.exclude_modules, list):
-            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         for name, least in (("prompts", 1), ("classes", 0), ("bottleneck", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

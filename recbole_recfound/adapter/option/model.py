@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from recbole_recfound.adapter.option.config import OptionConfig
 from recbole_recfound.adapter.option.layer import OptionLayer
+from recbole_recfound.adapter.shared import SharedPartTuner
 
 PROMPT_SCALE = 0.1
 """Initial size of a prompt's entries."""
 
 
-class OptionModel(BaseTuner):
+class OptionModel(SharedPartTuner):
     """A frozen backbone with soft prompts, a classifier made of the last prompts, and adapters beside the MLPs.
 
     `forward` and `generate` are those of the backbone with the adapters. Prompts are vectors that the caller puts
@@ -103,35 +102,5 @@ class OptionModel(BaseTuner):
         """Replace an MLP by its layer, or back; PEFT's own form expects a module with one weight."""
         setattr(parent, child_name, new_module)
 
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one or several adapters active; only their weights and prompts are trainable.
-
-        Args:
-            adapter_name: one name or several.
-            inference_mode: keep the weights frozen.
-        """
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-        for name, prompts in self.option_prompts.items():
-            prompts.requires_grad_(name in self.active_adapters and not inference_mode)
-
-    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
-        """Freeze or unfreeze adapters, prompts included.
-
-        Args:
-            adapter_names: one name or several.
-            requires_grad: whether the weights are trained.
-        """
-        super().set_requires_grad(adapter_names, requires_grad)
-        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
-            if name in self.option_prompts:
-                self.option_prompts[name].requires_grad_(requires_grad)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Delete an adapter and its prompts."""
-        super().delete_adapter(adapter_name)
-        del self.option_prompts[adapter_name]
-
-    def _enable_adapter_layers(self, enabled: bool = True) -> None:
-        super()._enable_adapter_layers(enabled)
-        for name, prompts in self.option_prompts.items():
-            prompts.requires_grad_(enabled and name in self.active_adapters)
+    def _parts(self) -> nn.ParameterDict:
+        return self.option_prompts

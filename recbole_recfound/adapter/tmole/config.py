@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from peft import PeftConfig
-
 from recbole_recfound.adapter.peft_type import add_peft_type
 from recbole_recfound.adapter.registered import ADAPTERS
+from recbole_recfound.adapter.shared import PlacedConfig
 
 TMOLE = add_peft_type("TMOLE")
 
@@ -20,7 +19,7 @@ MAX_EXPERTS_PER_GROUP = 64
 
 @ADAPTERS.register("tmole")
 @dataclass
-class TMoLEConfig(PeftConfig):
+class TMoLEConfig(PlacedConfig):
     """Configuration of a [`TMoLEModel`]: a task-routed mixture of low-rank experts (RecFound TMoLE, arXiv 2506.11999).
 
     Every target linear map gets `3 * experts_per_group` LoRA experts: a group for embedding tasks, a group that is
@@ -86,10 +85,6 @@ class TMoLEConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = TMOLE
-        if isinstance(self.target_modules, list):
-            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's own configs do
-        if isinstance(self.exclude_modules, list):
-            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]  # as PEFT's own configs do
         self._check_sizes()
         self._check_tasks()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from recbole_recfound.adapter.shared import SharedPartTuner
 from recbole_recfound.adapter.tmole.config import TMoLEConfig
 from recbole_recfound.adapter.tmole.layer import Linear, TMoLELayer
 from recbole_recfound.adapter.tmole.routing import Route, current_route, keep_routes, use_route
@@ -20,7 +21,7 @@ from recbole_recfound.adapter.tmole.tasks import Tasks, TaskTable
 TASKS_ARGUMENT = "tmole_tasks"
 
 
-class TMoLEModel(BaseTuner):
+class TMoLEModel(SharedPartTuner):
     """A backbone with task-routed low-rank experts (RecFound TMoLE, arXiv 2506.11999).
 
     Args:
@@ -135,38 +136,8 @@ class TMoLEModel(BaseTuner):
         self._replace_module(parent, target_name, layer, target)
         self._layers.append(layer)
 
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one or several adapters active; only their experts, routers and task tables are trainable.
-
-        Args:
-            adapter_name: one name or several.
-            inference_mode: keep the weights frozen.
-        """
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-        for name, table in self.tmole_task_table.items():
-            table.requires_grad_(name in self.active_adapters and not inference_mode)
-
-    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
-        """Freeze or unfreeze adapters, task tables included.
-
-        Args:
-            adapter_names: one name or several.
-            requires_grad: whether the weights are trained.
-        """
-        super().set_requires_grad(adapter_names, requires_grad)
-        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
-            if name in self.tmole_task_table:
-                self.tmole_task_table[name].requires_grad_(requires_grad)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Delete an adapter and its task table."""
-        super().delete_adapter(adapter_name)
-        del self.tmole_task_table[adapter_name]
-
-    def _enable_adapter_layers(self, enabled: bool = True) -> None:
-        super()._enable_adapter_layers(enabled)
-        for name, table in self.tmole_task_table.items():
-            table.requires_grad_(enabled and name in self.active_adapters)
+    def _parts(self) -> nn.ModuleDict:
+        return self.tmole_task_table
 
 
 def _drop_tasks(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
