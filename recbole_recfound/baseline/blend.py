@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.evaluator import Collector, Evaluator
 
 from recbole_recfound.baseline.saved import LoadedBaseline
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user, users_of
+from recbole_recfound.evaluation.rankings import rank_all
 
 WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Weights of the second model that validation chooses from; 0 is the first model alone."""
@@ -96,27 +96,19 @@ def standardised(scores: torch.Tensor) -> torch.Tensor:
     return (scores - mean) / deviation.clamp(min=1e-12)
 
 
-@torch.no_grad()
 def _rank(
     first: Scorer, second: Scorer, loader: Any, weights: Sequence[float]
 ) -> list[tuple[dict[str, float], list[float]]]:
     """Return metrics and the metric of each user for every weight, in one pass over the rows."""
     config = first.splits.config
-    collectors = [Collector(config) for _ in weights]
-    for collector in collectors:
-        collector.data_collect(first.splits.train_data)
-    for interaction, masked, positive_u, positive_i in loader:
+
+    def blends(interaction: Interaction) -> Iterator[torch.Tensor]:
         scores = [standardised(scorer.scores(interaction)) for scorer in (first, second)]
-        for weight, collector in zip(weights, collectors, strict=True):
-            joined = scores[0] + weight * scores[1]
-            joined[:, 0] = -torch.inf
-            if masked is not None:
-                joined[masked] = -torch.inf
-            collector.eval_batch_collect(joined, interaction, positive_u, positive_i)
-    found = []
-    for collector in collectors:
-        data = collector.get_data_struct()
-        by_user = metric_by_user(data.get(TOPK), config["valid_metric"], config["topk"], users_of(loader))
-        metrics = Evaluator(config).evaluate(data)
-        found.append(({name: float(value) for name, value in metrics.items()}, by_user))
-    return found
+        for weight in weights:
+            yield scores[0] + weight * scores[1]
+
+    users = users_of(loader)
+    return [
+        (metrics, metric_by_user(data.get(TOPK), config["valid_metric"], config["topk"], users))
+        for metrics, data in rank_all(first.splits, loader, blends)
+    ]

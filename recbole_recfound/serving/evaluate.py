@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.evaluator import Collector, Evaluator
 
 from recbole_recfound.data.split.protocol import Protocol, Splits
+from recbole_recfound.evaluation.rankings import rank_all
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Evaluation:
     new_items: int = 0
 
 
-@torch.no_grad()
 def rank_test(splits: Splits, scores_of: Callable[[np.ndarray], torch.Tensor]) -> dict[str, float]:
     """Rank all items for the users of the test part.
 
@@ -36,17 +35,11 @@ def rank_test(splits: Splits, scores_of: Callable[[np.ndarray], torch.Tensor]) -
         splits: the data; its loader masks what each user has had before, as the settings say.
         scores_of: user ids [B] -> scores of all items of these data, float32 [B, num_items].
     """
-    config = splits.config
-    collector = Collector(config)
-    collector.data_collect(splits.train_data)
-    for interaction, masked, positive_u, positive_i in splits.test_data:
-        scores = scores_of(interaction[splits.test_set.uid_field].numpy()).float().cpu()
-        scores[:, 0] = -torch.inf
-        if masked is not None:
-            scores[masked] = -torch.inf
-        collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
-    found = Evaluator(config).evaluate(collector.get_data_struct())
-    return {name: float(value) for name, value in found.items()}
+    users = splits.test_set.uid_field
+    ((metrics, _),) = rank_all(
+        splits, splits.test_data, lambda interaction: [scores_of(interaction[users].numpy()).float().cpu()]
+    )
+    return metrics
 
 
 def protocol_of(splits: Splits) -> dict[str, Any]:
