@@ -75,6 +75,14 @@ class TimePlan:
             self._spent[name] = self._spent.get(name, 0.0) + now - self._since
         self._since = now
 
+    def spent_on(self, name: str) -> float:
+        """Return the seconds of one part so far.
+
+        Args:
+            name: of the part.
+        """
+        return self.spent().get(name, 0.0)
+
     def spent(self) -> dict[str, float]:
         """Return the seconds of each part so far, in the order in which they first ran; their sum is `elapsed`."""
         self._switch()

@@ -270,13 +270,13 @@ class RecFoundTrainer(Trainer):
 
     def _train_step(self) -> None:
         """Make one optimiser step and its probe, and update the scheduler and the pace."""
-        inside, started = sum(self.pace.seconds.values()), time.perf_counter()
+        before, started = self.plan.spent_on(STEPS), time.perf_counter()
         with self.plan.phase(STEPS):
             self._make_step()
         seconds = time.perf_counter() - started
         if STEPS in self.pace.counts:  # the first step compiles and allocates
             self.costs["step"] = max(self.costs["step"], seconds)
-        self.pace.add(STEPS, max(0.0, seconds - (sum(self.pace.seconds.values()) - inside)), 1)
+        self.pace.add(STEPS, self.plan.spent_on(STEPS) - before, 1)
         self.pace.end_step()
         self.loader.generative_pace = broadcast(self.pace.generative())
         if self.plan.limited and self.step == _MEASURED_STEPS:
@@ -296,12 +296,13 @@ class RecFoundTrainer(Trainer):
     @contextmanager
     def _timed(self, part: Part) -> Iterator[None]:
         """Take the time of the work on a part of a batch, for the report and for the pace."""
-        account, started = account_of(part, USERS), time.perf_counter()
+        account = account_of(part, USERS)
+        before = self.plan.spent_on(account)
         with self.plan.phase(account):
             yield
             if self.plan.limited and is_gpu(self.device):
                 torch.accelerator.synchronize(self.device)
-        self.pace.add(account, time.perf_counter() - started, len(part))
+        self.pace.add(account, self.plan.spent_on(account) - before, len(part))
 
     def _make_step(self) -> None:
         factor = rate_factor(self.step, self._progress(), self.config["warmup_steps"])
