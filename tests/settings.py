@@ -19,3 +19,20 @@ class Settings(dict):
 
     def __ior__(self, other: Mapping[str, Any]) -> Settings:
         return self | other
+
+
+SERVED = Settings(
+    {
+        "show_progress": False,
+        "use_gpu": False,
+        "precision": "float32",
+        "time_budget": 0,
+        "max_steps": 2,
+        "tasks": ["U2I", "SR"],
+        "task_args": {"SR": {"candidates": 4}},
+        "task_test_examples": 0,
+        "MAX_ITEM_LIST_LENGTH": 10,
+        "save_histories": True,
+    }
+)
+"""A run of a few steps that knows its users."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound import run_recfound
-from tests.settings import Settings
+from tests.settings import SERVED
 
 HOSTILE = {
     "1": "<img src=x onerror=window.marked=1> Toy",
@@ -37,21 +37,11 @@ def page_path(tiny_path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page_run(page_path, tiny_backbone, tmp_path_factory) -> str:
     """A run of a few steps beside a baseline of each sort: of counts, of a row, of a sequence, of users' ids."""
-    settings = {
+    settings = SERVED | {
         "data_path": str(page_path),
         "backbone": str(tiny_backbone),
         "output_dir": str(tmp_path_factory.mktemp("served")),
-        "show_progress": False,
-        "use_gpu": False,
-        "precision": "float32",
-        "time_budget": 0,
-        "max_steps": 2,
-        "tasks": ["U2I", "SR"],
-        "task_args": {"SR": {"candidates": 4}},
-        "task_test_examples": 0,
-        "MAX_ITEM_LIST_LENGTH": 10,
-        "save_histories": True,
         "baselines": ["Pop", "EASE", "SASRec", "BPR"],
         "baseline_args": {name: {"epochs": 1} for name in ("SASRec", "BPR")},
     }
-    return run_recfound("RecFound", "page", config_dict=Settings(settings))["run_dir"]
+    return run_recfound("RecFound", "page", config_dict=settings)["run_dir"]
