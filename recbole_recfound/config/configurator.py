@@ -86,9 +86,10 @@ class Config(RecBoleConfig):
         for name, value in (("model", model), ("dataset", dataset)):
             if value is None:
                 raise ConfigError(f"{name} is not given: --{name}=NAME, or `{name}: NAME` in a config file")
-        if isinstance(model, str):
-            return model, get_model(model), dataset
-        return model.__name__, model, dataset
+        name, cls = (model, get_model(model)) if isinstance(model, str) else (model.__name__, model)
+        # One name may stand for models of several types, each with RecBole's defaults for its type.
+        chosen = cls.of_settings(self.external_config_dict) if hasattr(cls, "of_settings") else cls
+        return name, chosen, dataset
 
     def _update_internal_config_dict(self, file: str | Path) -> dict[str, Any]:
         values = super()._update_internal_config_dict(str(file)) or {}

@@ -149,7 +149,7 @@ class SourceKeys:
 
 def joint_layers(
     decoder: Decoder, depth: int, batch: JointBatch, sources: torch.Tensor, targets: torch.Tensor, pooling: str
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the layers above `depth` and the final norm, and pool the states of each target.
 
     Args:
@@ -161,13 +161,14 @@ def joint_layers(
         pooling: `mean` of the states of each segment of a target, or the `last` state of all.
 
     Returns:
-        [N, K, d]: K segments, by kind; 1 for the last state.
+        States of the sources [B, P + S, d], before the final norm, and of the targets float32 [N, K, d]: K segments, by
+        kind; 1 for the last state.
     """
     prompts = sources.shape[1] - batch.sources.mask.shape[1]
     seen = torch.cat([batch.sources.mask.new_ones(len(sources), prompts), batch.sources.mask], dim=1)
     keys = SourceKeys()
     places = torch.arange(sources.shape[1], device=sources.device)[None]
-    _run(decoder, depth, sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys)
+    above = _run(decoder, depth, sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys)
     keys.source_of = batch.source_of
     own = torch.ones(targets.shape[1], targets.shape[1], dtype=torch.bool, device=targets.device).tril()
     before = seen[batch.source_of][:, None, :].expand(-1, targets.shape[1], -1)
@@ -176,9 +177,9 @@ def joint_layers(
     places = starts[:, None] + torch.arange(targets.shape[1], device=targets.device)
     states = _run(decoder, depth, targets, allowed, places, keys)
     if pooling == MEAN:
-        return _segment_means(decoder.norm(states), batch.targets)
+        return above, _segment_means(decoder.norm(states), batch.targets)
     last = batch.targets.lengths - 1
-    return decoder.norm(states[torch.arange(len(states), device=states.device), last])[:, None].float()
+    return above, decoder.norm(states[torch.arange(len(states), device=states.device), last])[:, None].float()
 
 
 def _segment_means(states: torch.Tensor, rows: Rows) -> torch.Tensor:

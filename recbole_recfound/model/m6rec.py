@@ -1,61 +1,71 @@
-"""M6-Rec (arXiv 2205.08084): a frozen language model that reads users and candidates as text."""
+"""M6-Rec (arXiv 2205.08084): a frozen language model that reads users and items as text, with no item ids."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import ClassVar, cast
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
-from peft import PeftModel, get_peft_model
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
-from torch import nn
-from torch.nn import functional as F
-from tqdm import tqdm
 
-from recbole_recfound.adapter.option import OptionConfig, OptionModel
-from recbole_recfound.backbone import Backbone, Decoder, decoder_of, load_backbone
-from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.backbone import Backbone, load_backbone
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack, Source
-from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
+from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack
+from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
-from recbole_recfound.model.late import MEAN, JointBatch, Rows, joint_layers
-from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
-from recbole_recfound.model.probe import fit_probe
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.trained import trained_parameters
+from recbole_recfound.runtime import registry
+from recbole_recfound.runtime.registry import Registry
 
-CLASSES = 2
-"""Of a click: no and yes."""
+E = TypeVar("E")
+TaskClass: TypeAlias = "type[M6Rec]"
+
+TASKS: Registry[type[M6Rec]] = registry.READING_TASKS
+"""Tasks by name."""
+
+
+def register_task(name: str) -> Callable[[type[M6Rec]], type[M6Rec]]:
+    """Return a decorator that registers a class as the model of a task."""
+    return TASKS.register(name)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pack with what is to be predicted.
+
+    Attributes:
+        pack: a source with T targets.
+        answers: int64 [T], label or item of each target.
+    """
+
+    pack: Pack
+    answers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.answers)
 
 
 class M6Rec(AbstractRecommender):
-    """A click model without item ids: segments of text run alone through the lower layers and meet in the last ones.
-
-    The backbone is frozen. Trained are the soft prompts, whose last rows are the classifier, the adapters beside the
-    MLPs of the joint layers, a vector for each kind of segment that is added to it, and one that it is read with.
+    """A model that reads users and items as text; `M6Rec(config, dataset)` is one of the task in `m6rec_task`.
 
     Args:
-        config: settings of the run: `backbone`, `text_args`, `option_args`, `late_args`, `item_args`.
+        config: settings of the run: `m6rec_task`, `backbone`, `text_args`, `item_args` and those of the task.
         dataset: RecBole's built training set.
         backbone: frozen language model, adapted in place; None loads the one that the settings name.
+        beside: the model of another task of the run, with which the backbone and the states of segments are shared.
 
     Attributes:
+        task: name of the task.
         texts: segments of users, items and statistics.
-        cache: states of segments after the lower layers.
-        backbone: the language model with the option adapter.
-        kinds: learned vector of each kind of segment, in units of `scale`.
-        readers: [K, d], learned difference between the classifier of each classified state and the common one.
-        scale: typical size of an entry of a segment's states.
-        center, spread: [K, d], mean and standard deviation of the classified states before training: their entries vary
-            much less than they differ from 0.
+        log: interactions of all parts.
+        known_rows: the first rows of the log, which are known; requests are about the others.
 
     Raises:
         ConfigError: options that do not fit the data or the backbone.
@@ -63,225 +73,95 @@ class M6Rec(AbstractRecommender):
         BackboneError: the backbone cannot be loaded.
     """
 
+    task: ClassVar[str]
     type = ModelType.CONTEXT
     input_type = InputType.POINTWISE
     reads_instead: ClassVar[dict[str, str]] = {
         key: "learning_rate, weight_decay" for key in ("learner", "clip_grad_norm", "enable_amp", "enable_scaler")
     }
     """RecBole's training keys that this model does not read -> the keys to use."""
+    modes: ClassVar[tuple[str, ...]]
+    """Modes of `eval_args` by which the task can be scored, the default first."""
+    reads_statistics: ClassVar[bool] = False
+    """Whether statistics are part of the texts."""
+    behaviours: ClassVar[int] = 8
+    """Interactions of a source, where `text_args` does not say."""
 
-    scale: torch.Tensor
-    center: torch.Tensor
-    spread: torch.Tensor
+    def __new__(cls, config: Config, *args: Any, **kwargs: Any) -> M6Rec:
+        """Return an object of the class of the task, as `pathlib.Path` returns one of the system."""
+        return super().__new__(cls.of_settings(config) if cls is M6Rec else cls)
 
-    def __init__(self, config: Config, dataset: BehaviourDataset, backbone: Backbone | None = None) -> None:
+    @classmethod
+    def of_settings(cls, settings: Any) -> TaskClass:
+        """Return the class of the first task.
+
+        Args:
+            settings: with `m6rec_task`, or without for the default.
+
+        Raises:
+            ConfigError: no such task.
+        """
+        names = settings["m6rec_task"] if "m6rec_task" in settings else None
+        names = [names] if isinstance(names, str) else names
+        return TASKS[names[0] if names else DEFAULT_TASK]
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse settings that the task cannot use.
+
+        Args:
+            config: settings of the task.
+
+        Raises:
+            ConfigError: another kind of evaluation.
+        """
+        used = set(config["eval_args"]["mode"].values())
+        if not used <= set(cls.modes):
+            raise ConfigError(
+                f"m6rec_task: {cls.task} is scored with eval_args: {{mode: {' or '.join(cls.modes)}}} and "
+                f"metrics: [{', '.join(METRICS[cls.type])}], got mode {', '.join(sorted(used))}"
+            )
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: BehaviourDataset,
+        backbone: Backbone | None = None,
+        beside: M6Rec | None = None,
+    ) -> None:
         super().__init__()
         self.device: torch.device = config["device"]
         self.user_field, self.item_field, self.label_field = dataset.uid_field, dataset.iid_field, config["LABEL_FIELD"]
         self.history_fields = dataset.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
-        text = TextOptions.of(config["text_args"], "text_args")
-        self.prompt = prompt = PromptOptions.of(config["option_args"], "option_args")
-        self.late = late = LateOptions.of(config["late_args"], "late_args")
+        self.text = TextOptions.of(config["text_args"], "text_args")
         self.log = cast(Log, dataset.log)
-        self.online = text.statistics == ONLINE
         # Held-out rows are no part of what is known: their users and items are requests.
-        self.known_rows = len(self.log) if self.online else dataset.log_sizes[0]
-        self.texts: BehaviourTexts = build_texts(config, dataset, self.log.take(slice(0, self.known_rows)))
-        backbone = backbone or load_backbone(config["backbone"], self.device)
-        layers = len(decoder_of(backbone.model).layers)
-        self.depth = layers - late.joint_layers
-        self.cache = SegmentCache(
-            decoder_of(backbone.model),
-            backbone.tokenizer,
-            self.depth,
-            late.states,
-            text.max_tokens,
-            backbone.fingerprint,
-            late.cache_megabytes << 20,
-        )
-        if late.cache_file and Path(late.cache_file).exists():
-            self.cache.load(Path(late.cache_file))
-        states = self.cache.get([self.texts.table.texts[self.texts.end]])[0]
-        self.register_buffer("scale", states.float().square().mean().sqrt())
-        options = OptionConfig(
-            task_type="CAUSAL_LM",
-            prompts=prompt.prompts,
-            classes=CLASSES,
-            bottleneck=prompt.bottleneck,
-            scale=float(self.scale),
-            layers_to_transform=list(range(self.depth, layers)),
-        )
-        self.backbone: PeftModel = get_peft_model(backbone.model, options)
-        width = self.options.width
-        classified = len(self.texts.target_kinds) if late.pooling == MEAN else 1
-        self.readers = nn.Parameter(torch.zeros(classified, width))
-        self.register_buffer("center", torch.zeros(classified, width))
-        self.register_buffer("spread", torch.ones(classified, width))
-        self.kinds = nn.Embedding(self.texts.kinds, width, device=self.device)
-        nn.init.zeros_(self.kinds.weight)
-        self.to(self.device)
+        self.known_rows = len(self.log) if self.text.statistics == ONLINE else dataset.log_sizes[0]
+        known = self.log.take(slice(0, self.known_rows))
+        self.texts: BehaviourTexts = build_texts(config, dataset, known, self.behaviours)
+        shared: Backbone | None = beside.lm if beside else backbone
+        self.lm: Backbone = shared or load_backbone(config["backbone"], self.device)
 
-    @property
-    def options(self) -> OptionModel:
-        """Prompts, classifier and adapters."""
-        return cast(OptionModel, self.backbone.base_model)
+    def saved_state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that training decides, by name."""
+        return dict(trained_parameters(self))
 
-    @cached_property
-    def decoder(self) -> Decoder:
-        """The decoder with its adapters."""
-        return decoder_of(self.backbone.get_base_model())
-
-    def train(self, mode: bool = True) -> M6Rec:
-        """Switch to training or evaluation; the backbone has no dropout of its own."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def forward(self, packs: Sequence[Pack]) -> torch.Tensor:
-        """Return the logits of all targets, [N, C], by pack and target.
+    @abstractmethod
+    def examples(self, rows: Interaction, epoch: int = 0) -> list[Example]:
+        """Return the examples of training rows.
 
         Args:
-            packs: sources with their targets.
+            rows: training rows.
+            epoch: decides what is drawn at random.
         """
-        states = (self.pooled(packs) - self.center) / self.spread
-        own = (states * self.readers).sum(2).mean(1) / math.sqrt(self.options.width)
-        return self.options.classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
 
-    def pooled(self, packs: Sequence[Pack]) -> torch.Tensor:
-        """Return the states that are classified, float32 [N, K, d], by pack and target.
+    @abstractmethod
+    def loss_of(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Return the loss of a batch.
 
         Args:
-            packs: sources with their targets.
+            examples: of `examples`.
         """
-        batch = JointBatch.of(packs, self.texts.table.texts, self.cache)
-        prompts = self.options.prompts()
-        first = prompts.expand(len(packs), *prompts.shape)
-        dtype = batch.sources.states.dtype
-        sources = torch.cat([first, self._with_kinds(batch.sources)], dim=1).to(dtype)
-        targets = self._with_kinds(batch.targets).to(dtype)
-        return joint_layers(self.decoder, self.depth, batch, sources, targets, self.late.pooling)
-
-    def _with_kinds(self, rows: Rows) -> torch.Tensor:
-        """Add the vector of its segment's kind to every state."""
-        return rows.states.float() + self.scale * self.kinds(rows.kinds)
-
-    # Packs -----------------------------------------------------------------------------------------------------------
-
-    def training_packs(self, rows: np.ndarray) -> list[tuple[np.ndarray, Pack]]:
-        """Return packs of training rows; the source of a pack ends before its first row.
-
-        Args:
-            rows: int64 [n], places in the log.
-
-        Returns:
-            Rows and pack of each source.
-        """
-        found = []
-        for place in self.texts.packs(self.log.users[rows], self.log.times[rows], self.late.targets):
-            own = rows[place]
-            source = self.texts.source(int(self.log.users[own[0]]), float(self.log.times[own[0]]))
-            found.append((place, Pack(source, self.texts.of_known[own], self.texts.target_kinds)))
-        return found
-
-    def _packs(self, interaction: Interaction) -> list[tuple[np.ndarray, Pack]]:
-        """Return the packs of a batch to be scored, each with the places of its targets in the batch."""
-        users = interaction[self.user_field].cpu().numpy()
-        items = interaction[self.item_field].cpu().numpy()
-        rows = interaction[ROW].cpu().numpy() if ROW in interaction else np.full(len(users), len(self.log))
-        known = rows < self.known_rows
-        targets = np.empty((len(users), len(self.texts.target_kinds)), dtype=np.int64)
-        targets[known] = self.texts.of_known[rows[known]]
-        targets[~known] = self.texts.of_requests(users[~known], items[~known])
-        times = np.where(known, self.log.times[np.minimum(rows, len(self.log) - 1)], np.inf)
-        # One source for all rows of a user and time: a row's score depends on no other row.
-        sources, of_row = self._sources(interaction, users, times)
-        return [
-            (place, Pack(sources[of_row[place[0]]], targets[place], self.texts.target_kinds))
-            for place in self.texts.packs(of_row, np.zeros(len(users)), self.late.targets)
-        ]
-
-    def _sources(
-        self, interaction: Interaction, users: np.ndarray, times: np.ndarray
-    ) -> tuple[list[Source], np.ndarray]:
-        """Return the sources of a batch, and which is that of each row."""
-        names, length = self.history_fields
-        if names in interaction:
-            histories = interaction[names].cpu().numpy()
-            lengths = interaction[length].cpu().numpy()
-            keys = np.concatenate([users[:, None], lengths[:, None], histories], axis=1)
-            first, of_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)[1:]
-            return [
-                self.texts.source(int(users[row]))
-                if users[row]
-                else self.texts.source_of_history(histories[row, : lengths[row]])
-                for row in first
-            ], of_row.reshape(-1)
-        pairs = np.stack([users.astype(np.float64), times], axis=1)
-        first, of_row = np.unique(pairs, axis=0, return_index=True, return_inverse=True)[1:]
-        return [self.texts.source(int(users[row]), float(times[row])) for row in first], of_row.reshape(-1)
-
-    @torch.no_grad()
-    def fit_classifier(self, packs: Sequence[Sequence[Pack]], labels: Sequence[np.ndarray], seconds: float) -> int:
-        """Fit the classifier on the states of the untrained model (see `model.probe`).
-
-        Args:
-            packs: batches of sources with their targets.
-            labels: of each batch, [N] by pack and target.
-            seconds: after which no further batch is read.
-
-        Returns:
-            Number of targets read.
-        """
-        self.eval()
-        started, found = time.monotonic(), []
-        for batch in packs:
-            if time.monotonic() - started >= seconds:
-                break
-            found.append(self.pooled(batch))
-        if not found:
-            return 0
-        targets = np.concatenate(labels[: len(found)])
-        states = torch.cat(found)
-        found.clear()  # 0.7 GB for 20,000 rows of 15 segments and width 576
-        probe = fit_probe(states, targets)
-        if probe is None:
-            return len(targets)
-        self.center.copy_(probe.center)
-        self.spread.copy_(probe.spread)
-        weight = len(self.readers) * math.sqrt(self.options.width) * probe.weight  # see `forward`
-        common = weight.mean(0)
-        self.options.prompts()[-CLASSES:] = torch.stack([-common, common]) / 2
-        self.readers.copy_(weight - common)
-        return len(targets)
-
-    def encode_segments(self, *rows: Interaction, show_progress: bool = False) -> None:
-        """Compute the states of all segments of rows, so that none is computed twice and each batch is short.
-
-        Args:
-            rows: training rows, and those of other parts.
-            show_progress: show a bar.
-        """
-        segments: set[int] = set()
-        for interaction in rows:
-            places = interaction[ROW].cpu().numpy()
-            training = bool((places < self.known_rows).all()) and not self.online
-            for _, pack in self.training_packs(places) if training else self._packs(interaction):
-                segments.update(pack.source.segments.tolist(), np.unique(pack.targets).tolist())
-        texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
-        for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
-            self.cache.get(texts[start : start + ENCODED])
-
-    # RecBole ---------------------------------------------------------------------------------------------------------
-
-    def loss_of(self, packs: Sequence[Pack], labels: np.ndarray) -> torch.Tensor:
-        """Return the mean cross-entropy of packs.
-
-        Args:
-            packs: sources with their targets.
-            labels: [N], by pack and target.
-        """
-        logits = self(packs)
-        return F.cross_entropy(logits, torch.from_numpy(labels.astype(np.int64)).to(logits.device))
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Return the loss of a batch of training rows.
@@ -289,47 +169,27 @@ class M6Rec(AbstractRecommender):
         Args:
             interaction: RecBole's batch.
         """
-        found = self.training_packs(interaction[ROW].cpu().numpy())
-        labels = interaction[self.label_field].cpu().numpy()
-        return self.loss_of([pack for _, pack in found], np.concatenate([labels[place] for place, _ in found]))
-
-    def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the probability of a click for each row, float32 [B].
-
-        Args:
-            interaction: RecBole's batch: rows of the data, or any pairs of users and items.
-        """
-        scores = torch.empty(len(interaction), dtype=torch.float32, device=self.device)
-        packs = sorted(self._packs(interaction), key=lambda each: len(each[1].source.segments))
-        for part in batches_of(packs, TARGETS):
-            probability = self([pack for _, pack in part]).float().softmax(-1)[:, 1]
-            scores[torch.from_numpy(np.concatenate([place for place, _ in part]))] = probability
-        return scores
+        return self.loss_of(self.examples(interaction))
 
 
-ENCODED = 256
-"""Segments that are requested from the cache at a time."""
-TARGETS = 256
-"""Candidates scored at a time."""
+DEFAULT_TASK = "ctr"
+METRICS = {ModelType.CONTEXT: ("AUC", "LogLoss"), ModelType.GENERAL: ("Recall", "NDCG")}
+"""Metrics of labelled rows and of rankings."""
 
 
-def batches_of(packs: Iterable[tuple[np.ndarray, Pack]], size: int) -> Iterator[list[tuple[np.ndarray, Pack]]]:
-    """Yield packs together until they have `size` candidates.
+def batches_of(examples: Iterable[E], size: int, count: Callable[[E], int] = len) -> Iterator[list[E]]:  # type: ignore[assignment]
+    """Yield examples together until they have `size` targets.
 
     Args:
-        packs: rows and pack of each source, in the order of the batches.
-        size: candidates of a batch, at least; the last one may have fewer.
+        examples: in the order of the batches.
+        size: targets of a batch, at least; the last one may have fewer.
+        count: targets of an example.
     """
-    batch: list[tuple[np.ndarray, Pack]] = []
-    for pack in packs:
-        batch.append(pack)
-        if sum(len(place) for place, _ in batch) >= size:
+    batch: list[E] = []
+    for example in examples:
+        batch.append(example)
+        if sum(map(count, batch)) >= size:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def saved_state(model: M6Rec) -> dict[str, torch.Tensor]:
-    """Return all tensors that training decides, by name."""
-    return {**trained_parameters(model), "center": model.center, "spread": model.spread}

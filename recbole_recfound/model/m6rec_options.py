@@ -48,3 +48,20 @@ class LateOptions(Options):
     targets: int = option(20, minimum=1)
     cache_megabytes: int = option(1024, minimum=1)
     cache_file: str | None = option(None)
+
+
+@dataclass(frozen=True)
+class RetrievalOptions(Options):
+    """Two towers (`retrieval_args`).
+
+    Attributes:
+        width: of the vectors of users and items.
+        temperature: of the softmax over items.
+        targets: next items of a user that one source is to find.
+        negatives: items of the training rows drawn for each step, besides those of the batch; all, if they are fewer.
+    """
+
+    width: int = option(128, minimum=1)
+    temperature: float = option(0.07, above=0)
+    targets: int = option(5, minimum=1)
+    negatives: int = option(2048, minimum=0)

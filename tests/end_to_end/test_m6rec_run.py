@@ -51,7 +51,7 @@ def test_one_table_with_the_baselines(finished):
     assert row["valid_metrics"]["auc"] == finished["best_valid_score"] == best["score"]
     assert finished["test_result"] == row["metrics"]
     assert row["curve"][0] == {"step": 0, "loss": None, "score": row["curve"][0]["score"]}
-    assert row["probe"]["rows"] > 0
+    assert row["start"]["targets"] > 0
     assert row["segments"]["hits"] > row["segments"]["misses"] > 0
     for name in ("report.html", "README.md", "config.yaml", "options.safetensors"):
         assert (Path(finished["run_dir"]) / name).stat().st_size > 0
@@ -82,7 +82,7 @@ def test_online_statistics_are_a_row_of_their_own(settings, tmp_path):
 
 
 def test_the_time_budget_is_kept(settings, tmp_path):
-    options = {"output_dir": str(tmp_path), "time_budget": 1, "epochs": 1000}
+    options = {"output_dir": str(tmp_path), "time_budget": 1, "epochs": 1000, "stopping_step": 1000}
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
     assert "not converged" in found["comparison"][0]["note"]
 
@@ -97,7 +97,7 @@ def test_the_time_budget_is_kept(settings, tmp_path):
         ({"text_args": {"user_fields": ["height"]}}, "user_fields: got height"),
         ({"text_args": {"statistics": "future"}}, "statistics"),
         ({"threshold": None}, "no column 'label'"),
-        ({"eval_args": {"mode": "full"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}, "labelled rows"),
+        ({"eval_args": {"mode": "full"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}, "mode: labeled"),
         ({"item_args": {"read_file": False}}, "texts are all"),
         ({"m6rec_task": ["chat"]}, "chat"),
         ({"baselines": ["BPR"]}, "BPR ranks items"),

@@ -55,8 +55,13 @@ def tokenise(model):
 
 def packs_of(model, count=6):
     """Return the last packs with several targets."""
-    packs = [pack for _, pack in model.training_packs(np.arange(model.known_rows)) if len(pack.targets) > 2]
-    return packs[-count:]
+    return [example.pack for example in examples_of(model) if len(example) > 2][-count:]
+
+
+def examples_of(model):
+    """Return all training examples, with labels at random."""
+    rows = Interaction({ROW: torch.arange(model.known_rows), model.label_field: torch.arange(model.known_rows) % 2})
+    return model.examples(rows)
 
 
 @pytest.mark.parametrize(("states", "pooling"), [("all", "last"), ("all", "mean"), ("last", "mean")])
@@ -147,16 +152,15 @@ def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
 
 def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
     model, _ = built()
-    found = [(rows, pack) for rows, pack in model.training_packs(np.arange(model.known_rows))]
-    labels = [np.arange(len(rows)) % 2 for rows, _ in found]
+    found = examples_of(model)
     with torch.no_grad():
-        states = model.pooled([pack for _, pack in found])
-        probe = fit_probe(states.clone(), np.concatenate(labels))
-        assert model.fit_classifier([[pack] for _, pack in found], labels, seconds=60.0) == len(states)
+        states = model.pooled([example.pack for example in found])
+        probe = fit_probe(states.clone(), np.concatenate([example.answers for example in found]))
+        assert model.prepare([[example] for example in found], seconds=60.0) == len(states)
         expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
         read = (states - model.center) / model.spread
-        own = model.options.classify(read.mean(1)).diff()[:, 0] + (read * model.readers).sum(2).mean(1) / (
-            model.options.width**0.5
+        own = model.reader.options.classify(read.mean(1)).diff()[:, 0] + (read * model.readers).sum(2).mean(1) / (
+            model.width**0.5
         )
     torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
     assert model.readers.abs().sum() > 0

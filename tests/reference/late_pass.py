@@ -19,23 +19,24 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "m
         states: `all` or `last`.
         pooling: `mean` of each segment or `last`.
     """
-    texts, decoder, prompts = model.texts.table.texts, model.decoder, model.options.prompts()
+    texts, decoder, reader = model.texts.table.texts, model.decoder, model.reader
+    prompts = reader.options.prompts()
     found = []
     for target in pack.targets:
         pieces = [(segment, int(kind)) for segment, kind in zip(pack.source.segments, pack.source.kinds, strict=True)]
         source = len(pieces)
         pieces += [(segment, int(kind)) for segment, kind in zip(target, pack.target_kinds, strict=True)]
         ids = [tokenise(texts[segment]) for segment, _ in pieces]
-        hidden, segment_of = _below(decoder, model.depth, ids)
+        hidden, segment_of = _below(decoder, reader.depth, ids)
         part_of = [0] * len(prompts)
         rows, places = [prompts], list(range(len(prompts)))
         for number, (_, kind) in enumerate(pieces):
             own = hidden[0, [place for place, segment in enumerate(segment_of) if segment == number]]
             own = own[-1:] if states == "last" else own
-            rows.append(own + model.scale * model.kinds.weight[kind])
+            rows.append(own + reader.scale * model.kinds.weight[kind])
             part_of += [int(number >= source)] * len(own)
         places = list(range(len(part_of)))
-        hidden = _above(decoder, model.depth, torch.cat(rows)[None], part_of, places)
+        hidden = _above(decoder, reader.depth, torch.cat(rows)[None], part_of, places)
         own = hidden[[place for place, part in enumerate(part_of) if part == 1]]
         if pooling == "last":
             read = own[-1:]
@@ -44,7 +45,7 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "m
             means = {int(kind): part.mean(0) for kind, part in zip(pack.target_kinds, own.split(sizes), strict=True)}
             read = torch.stack([means[kind] for kind in sorted(means)])
         read = (read - model.center) / model.spread
-        rows = model.options.prompts()[-2:] + torch.stack([-model.readers, model.readers], dim=1) / 2  # [K, 2, d]
+        rows = reader.options.prompts()[-2:] + torch.stack([-model.readers, model.readers], dim=1) / 2  # [K, 2, d]
         found.append((read[:, None] * rows).sum(2).mean(0) / read.shape[1] ** 0.5)
     return torch.stack(found)
 

@@ -14,7 +14,7 @@ class TextOptions(Options):
     """Texts about users and candidates (`text_args`).
 
     Attributes:
-        behaviours: last interactions of the user in the source.
+        behaviours: last interactions of the user in the source. None: 8 for ctr, 20 for retrieval.
         user_fields: columns of .user in the profile, and groups of users in the statistics. None: those with numbers or
             at most 100 different values.
         category: column of .item whose values are the categories that a user's choices are counted by. None: the first
@@ -25,7 +25,7 @@ class TextOptions(Options):
             such a row of the table must not be compared with models that do not get them.
     """
 
-    behaviours: int = option(8, minimum=0)
+    behaviours: int | None = option(None, minimum=0)
     user_fields: list[str] | None = option(None)
     category: str | None = option(None)
     max_tokens: int = option(48, minimum=8)

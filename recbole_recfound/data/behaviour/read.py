@@ -58,13 +58,14 @@ def read_log(parts: Sequence[Dataset]) -> Log:
     return Log(users, items, times, values)
 
 
-def build_texts(config: Any, train: Dataset, known: Log) -> BehaviourTexts:
+def build_texts(config: Any, train: Dataset, known: Log, behaviours: int) -> BehaviourTexts:
     """Read .item and .user, and make the texts of a run.
 
     Args:
         config: settings of the run.
         train: RecBole's training part.
         known: rows that statistics and histories come from.
+        behaviours: interactions in a source, where the settings do not say.
 
     Raises:
         ConfigError: a column that does not exist, or no text about items at all.
@@ -85,7 +86,7 @@ def build_texts(config: Any, train: Dataset, known: Log) -> BehaviourTexts:
         profiles,
         attributes,
         _category(catalogue, rows, options.category),
-        options.behaviours,
+        behaviours if options.behaviours is None else options.behaviours,
         bool(len(known)) and float(known.times.max()) >= EARLIEST_CLOCK,
     )
 

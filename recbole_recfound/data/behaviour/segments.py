@@ -14,6 +14,8 @@ from recbole_recfound.data.behaviour.statistics import Statistic, Statistics
 from recbole_recfound.data.behaviour.words import age_phrase, ages, phrase, rating_word
 
 QUESTION = "Will the user like it? Answer:"
+NEXT = "The user now chooses:"
+CATALOGUE = "An item of the catalogue:"
 PROFILE, TIME, PAST, CANDIDATE, END, FIRST_STATISTIC = range(6)
 """Kinds of segments; every statistic is a kind of its own."""
 
@@ -102,7 +104,7 @@ class BehaviourTexts:
         self.table = SegmentTable()
         self.items = np.array([self.table.add(text) for text in item_texts], dtype=np.int64)
         self.profiles = np.array([self.table.add(f"User: {text or 'unknown'}") for text in profiles], dtype=np.int64)
-        self.end = self.table.add(QUESTION)
+        self.end, self.next, self.catalogue = map(self.table.add, (QUESTION, NEXT, CATALOGUE))
         order = np.lexsort((np.arange(len(known)), known.times, known.users))
         self._by_user = known.take(order)
         self._latest = known.times.max(initial=0.0)
@@ -156,6 +158,18 @@ class BehaviourTexts:
         """
         recent = history[len(history) - min(len(history), self.behaviours) :]
         return self._source(0, recent, None, np.full(len(recent), np.nan))
+
+    def source_of_choices(self, user: int, items: np.ndarray) -> Source:
+        """Return the source of a user and chosen items, whose times are not said.
+
+        Args:
+            user: id, 0 for an unknown user.
+            items: int64 [n] item ids, oldest first.
+        """
+        recent = items[len(items) - min(len(items), self.behaviours) :]
+        kinds = np.full(len(recent) + 1, PAST)
+        kinds[0] = PROFILE
+        return Source(np.concatenate([self.profiles[[user]], self.items[recent]]), kinds)
 
     def _source(self, user: int, items: np.ndarray, seconds: np.ndarray | None, values: np.ndarray) -> Source:
         segments, kinds = [int(self.profiles[user])], [PROFILE]

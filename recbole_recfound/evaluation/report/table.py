@@ -59,7 +59,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         Lines of text; the best value of every metric is marked with *.
     """
     rows = _with_unmasked(rows)
-    metrics = list(rows[0]["metrics"])
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     best = {name: _best(name, rows) for name in metrics}
     sized = any("checkpoint_bytes" in row for row in rows)
     header = ["model", *metrics, "train s", "eval s", "parameters", *(["KiB"] if sized else []), ""]
@@ -102,7 +102,7 @@ def _with_unmasked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Render the rows as a Markdown table, best value of every metric in bold."""
     rows = _with_unmasked(rows)
-    metrics = list(rows[0]["metrics"])
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     best = {name: _best(name, rows) for name in metrics}
     lines = [
         "| model | " + " | ".join(metrics) + " | train s | eval s | parameters | |",

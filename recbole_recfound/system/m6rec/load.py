@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.m6rec import M6Rec, saved_state
+from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
+from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import load_trained
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.tensor_files import save_tensors
@@ -24,35 +26,42 @@ from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.segments import SegmentRecommender
 
 TRAINED, DOCUMENT = "options.safetensors", "m6rec.json"
-"""Trained tensors, and settings with the digests of backbone and data."""
+"""Trained tensors of all tasks, and settings with the digests of backbone and data."""
 
 
-def save_m6rec(folder: Path, model: M6Rec, config: Config, splits: Splits) -> None:
+def save_m6rec(folder: Path, tasks: Sequence[tuple[Config, SegmentModel]], splits: Splits) -> None:
     """Write trained tensors, settings and digests.
 
     Args:
         folder: the run folder.
-        model: at its best weights.
-        config: settings of the run.
-        splits: its data.
+        tasks: settings and model of each task that is trained, at its best weights.
+        splits: their data.
     """
+    config, first = tasks[0]
     path = model_file(config["model"])
     assert path is not None
-    own = {setting.key: config[setting.key] for setting in read_settings(path)}
+    keys = [setting.key for setting in read_settings(path)]
     document = {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
-        "settings": {**shared_settings(config), **own},
-        "segments": model.cache.digest,
+        "tasks": [
+            {
+                "name": model.task,
+                "settings": {**shared_settings(own), **{key: own[key] for key in keys}, "m6rec_task": [model.task]},
+            }
+            for own, model in tasks
+        ],
+        "segments": first.cache.digest,
         "data": data_digest(splits),
     }
-    save_tensors(saved_state(model), folder / TRAINED)
+    tensors = {f"{model.task}/{name}": value for _, model in tasks for name, value in model.saved_state().items()}
+    save_tensors(tensors, folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
 
 
 def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None = None) -> SegmentRecommender:
-    """Load a finished run; texts and statistics are made from its data set.
+    """Load the first task of a finished run; texts and statistics are made from its data set.
 
     Args:
         folder: the run folder.
@@ -63,17 +72,21 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    settings = {**document["settings"], **({"backbone": backbone} if backbone else {})}
+    task = document["tasks"][0]
+    settings = {**task["settings"], **({"backbone": backbone} if backbone else {})}
     checkpoint = BaseCheckpoint(
         folder, document["model"], document["dataset"], document["seed"], settings, {}, True, None, document["data"]
     )
     splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
     check_data(document["data"], splits, folder)
     model = M6Rec(splits.config, splits.train_set)
+    assert isinstance(model, SegmentModel)
     if model.cache.digest != document["segments"]:
         raise DataError(
             f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH of its "
             "own"
         )
-    load_trained(saved_state(model), load_file(folder / TRAINED, device=str(model.device)))
+    tensors = load_file(folder / TRAINED, device=str(model.device))
+    own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{model.task}/")}
+    load_trained(model.saved_state(), own)
     return SegmentRecommender(model.eval(), splits)

@@ -1,0 +1,1 @@
+"""Tasks of M6-Rec, one file each, registered where they stand."""

@@ -1,0 +1,123 @@
+"""A task that reads segments by late interaction."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import nn
+from tqdm import tqdm
+
+from recbole_recfound.backbone import Backbone, Decoder
+from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour.dataset import BehaviourDataset
+from recbole_recfound.model.m6rec import Example, M6Rec
+from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+from recbole_recfound.model.segment_reader import SegmentReader
+
+ENCODED = 256
+"""Segments that are requested from the cache at a time."""
+
+
+class SegmentModel(M6Rec):
+    """A task whose texts meet in the joint layers.
+
+    The backbone is frozen. Trained are the soft prompts, the adapters beside the MLPs of the joint layers, a vector for
+    each kind of segment, and what a task has of its own.
+
+    Args:
+        config: settings of the run: `option_args`, `late_args` and those of `M6Rec`.
+        dataset: RecBole's built training set.
+        backbone: see `M6Rec`.
+        beside: see `M6Rec`.
+
+    Attributes:
+        reader: lower and joint layers, shared by the tasks of a run.
+        kinds: learned vector of each kind of segment, in units of `reader.scale`.
+    """
+
+    classes: ClassVar[int] = 0
+    """Rows of the classifier among the prompts."""
+    redraws: ClassVar[bool] = False
+    """Whether the examples of every epoch are drawn anew."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: BehaviourDataset,
+        backbone: Backbone | None = None,
+        beside: M6Rec | None = None,
+    ) -> None:
+        super().__init__(config, dataset, backbone, beside)
+        self.prompt = PromptOptions.of(config["option_args"], "option_args")
+        self.late = LateOptions.of(config["late_args"], "late_args")
+        shared = beside.reader if isinstance(beside, SegmentModel) else None
+        self.reader: SegmentReader = shared or SegmentReader(self.lm, self.late, self.text.max_tokens)
+        self.reader.add_task(self.task, self.prompt, self.classes)
+        self.width = self.reader.options.width
+        self.kinds = nn.Embedding(self.texts.kinds, self.width)
+        nn.init.zeros_(self.kinds.weight)
+
+    @property
+    def cache(self) -> SegmentCache:
+        """States of segments after the lower layers."""
+        return self.reader.cache
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder with its adapters."""
+        return self.reader.decoder
+
+    def use(self) -> None:
+        """Read with this task's option set, of several."""
+        self.reader.use(self.task)
+
+    def train(self, mode: bool = True) -> SegmentModel:
+        """Switch to training or evaluation, with this task's option set."""
+        super().train(mode)
+        self.use()
+        return self
+
+    def requests(self, rows: Sequence[Interaction]) -> set[int]:
+        """Return the segments that scoring rows needs.
+
+        Args:
+            rows: held-out parts.
+        """
+        return set()
+
+    @abstractmethod
+    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
+        """Set the trained parts that start from something better than random numbers.
+
+        Args:
+            batches: of training examples.
+            seconds: after which no further batch is read.
+
+        Returns:
+            Number of targets read.
+        """
+
+    def encode_segments(self, examples: Sequence[Example], *held_out: Interaction, show_progress: bool = False) -> None:
+        """Compute the states of all segments that are needed, so that none is computed twice and each batch is short.
+
+        Args:
+            examples: for training.
+            held_out: rows that are to be scored.
+            show_progress: show a bar.
+        """
+        segments: set[Any] = self.requests(held_out)
+        for example in examples:
+            segments.update(example.pack.source.segments.tolist(), example.pack.targets.reshape(-1).tolist())
+        texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
+        for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
+            self.cache.get(texts[start : start + ENCODED])
+
+    def saved_state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that training decides, by name."""
+        self.use()
+        return super().saved_state()

@@ -1,0 +1,202 @@
+"""The probability of a click: candidates with statistics, read behind a user's profile and behaviours."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import nn
+from torch.nn import functional as F
+
+from recbole_recfound.backbone import Backbone
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour import Pack, Source
+from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
+from recbole_recfound.model.late import MEAN
+from recbole_recfound.model.m6rec import Example, M6Rec, batches_of, register_task
+from recbole_recfound.model.probe import fit_probe
+from recbole_recfound.model.reading.base import SegmentModel
+
+TARGETS = 256
+"""Candidates scored at a time."""
+
+
+class Asked(NamedTuple):
+    """A pack to be scored.
+
+    Attributes:
+        places: int64 [T], row of each target in the batch.
+        pack: the pack.
+    """
+
+    places: np.ndarray
+    pack: Pack
+
+
+@register_task("ctr")
+class ClickModel(SegmentModel):
+    """A click model: the classifier is the last two prompts; see `SegmentModel` for the arguments.
+
+    Attributes:
+        readers: [K, d], learned difference between the classifier of each classified state and the common one.
+        center, spread: [K, d], mean and standard deviation of the classified states before training: their entries vary
+            much less than they differ from 0.
+    """
+
+    modes = ("labeled",)
+    reads_statistics = True
+    classes = 2
+
+    center: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: BehaviourDataset,
+        backbone: Backbone | None = None,
+        beside: M6Rec | None = None,
+    ) -> None:
+        super().__init__(config, dataset, backbone, beside)
+        classified = len(self.texts.target_kinds) if self.late.pooling == MEAN else 1
+        self.readers = nn.Parameter(torch.zeros(classified, self.width))
+        self.register_buffer("center", torch.zeros(classified, self.width))
+        self.register_buffer("spread", torch.ones(classified, self.width))
+        self.to(self.device)
+
+    def forward(self, packs: Sequence[Pack]) -> torch.Tensor:
+        """Return the logits of all targets, [N, C], by pack and target.
+
+        Args:
+            packs: sources with their targets.
+        """
+        states = (self.pooled(packs) - self.center) / self.spread
+        own = (states * self.readers).sum(2).mean(1) / math.sqrt(self.width)
+        return self.reader.options.classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
+
+    def pooled(self, packs: Sequence[Pack]) -> torch.Tensor:
+        """Return the states that are classified, float32 [N, K, d], by pack and target.
+
+        Args:
+            packs: sources with their targets.
+        """
+        self.use()
+        return self.reader.read(packs, self.texts.table.texts, self.kinds, self.late.pooling).targets
+
+    def saved_state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that training decides, by name."""
+        return {**super().saved_state(), "center": self.center, "spread": self.spread}
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def examples(self, rows: Interaction, epoch: int = 0) -> list[Example]:
+        """Return packs of training rows; the source of a pack ends before its first row.
+
+        See `M6Rec.examples`; no epoch differs from another.
+        """
+        places = rows[ROW].cpu().numpy()
+        labels = rows[self.label_field].cpu().numpy().astype(np.int64)
+        found = []
+        for own in self.texts.packs(self.log.users[places], self.log.times[places], self.late.targets):
+            first, targets = places[own[0]], self.texts.of_known[places[own]]
+            source = self.texts.source(int(self.log.users[first]), float(self.log.times[first]))
+            found.append(Example(Pack(source, targets, self.texts.target_kinds), labels[own]))
+        return found
+
+    def loss_of(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Return the mean cross-entropy; see `M6Rec.loss_of`."""
+        logits = self([example.pack for example in examples])
+        answers = np.concatenate([example.answers for example in examples])
+        return F.cross_entropy(logits, torch.from_numpy(answers).to(logits.device))
+
+    @torch.no_grad()
+    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
+        """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
+        self.eval()
+        started = time.monotonic()
+        found: list[torch.Tensor] = []
+        answers: list[np.ndarray] = []
+        for batch in batches:
+            if time.monotonic() - started >= seconds or sum(map(len, answers)) >= self.prompt.probe_rows:
+                break
+            found.append(self.pooled([example.pack for example in batch]))
+            answers += [example.answers for example in batch]
+        if not found:
+            return 0
+        states, labels = torch.cat(found), np.concatenate(answers)
+        found.clear()  # 0.7 GB for 20,000 rows of 15 segments and width 576
+        probe = fit_probe(states, labels)
+        if probe is None:
+            return len(labels)
+        self.center.copy_(probe.center)
+        self.spread.copy_(probe.spread)
+        weight = len(self.readers) * math.sqrt(self.width) * probe.weight  # see `forward`
+        common = weight.mean(0)
+        self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
+        self.readers.copy_(weight - common)
+        return len(labels)
+
+    # Scoring ---------------------------------------------------------------------------------------------------------
+
+    def requests(self, rows: Sequence[Interaction]) -> set[int]:
+        """Return the segments that scoring rows needs; see `SegmentModel.requests`."""
+        segments: set[int] = set()
+        for part in rows:
+            for _, pack in self._packs(part):
+                segments.update(pack.source.segments.tolist(), np.unique(pack.targets).tolist())
+        return segments
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the probability of a click for each row, float32 [B].
+
+        Args:
+            interaction: RecBole's batch: rows of the data, or any pairs of users and items.
+        """
+        scores = torch.empty(len(interaction), dtype=torch.float32, device=self.device)
+        packs = sorted(self._packs(interaction), key=lambda each: len(each.pack.source.segments))
+        for part in batches_of(packs, TARGETS, lambda each: len(each.places)):
+            probability = self([each.pack for each in part]).float().softmax(-1)[:, 1]
+            scores[torch.from_numpy(np.concatenate([each.places for each in part]))] = probability
+        return scores
+
+    def _packs(self, interaction: Interaction) -> list[Asked]:
+        """Return the packs of a batch to be scored."""
+        users = interaction[self.user_field].cpu().numpy()
+        items = interaction[self.item_field].cpu().numpy()
+        rows = interaction[ROW].cpu().numpy() if ROW in interaction else np.full(len(users), len(self.log))
+        known = rows < self.known_rows
+        targets = np.empty((len(users), len(self.texts.target_kinds)), dtype=np.int64)
+        targets[known] = self.texts.of_known[rows[known]]
+        targets[~known] = self.texts.of_requests(users[~known], items[~known])
+        times = np.where(known, self.log.times[np.minimum(rows, len(self.log) - 1)], np.inf)
+        # One source for all rows of a user and time: a row's score depends on no other row.
+        sources, of_row = self._sources(interaction, users, times)
+        return [
+            Asked(place, Pack(sources[of_row[place[0]]], targets[place], self.texts.target_kinds))
+            for place in self.texts.packs(of_row, np.zeros(len(users)), self.late.targets)
+        ]
+
+    def _sources(
+        self, interaction: Interaction, users: np.ndarray, times: np.ndarray
+    ) -> tuple[list[Source], np.ndarray]:
+        """Return the sources of a batch, and which is that of each row."""
+        names, length = self.history_fields
+        if names in interaction:
+            histories = interaction[names].cpu().numpy()
+            lengths = interaction[length].cpu().numpy()
+            keys = np.concatenate([users[:, None], lengths[:, None], histories], axis=1)
+            first, of_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)[1:]
+            return [
+                self.texts.source(int(users[row]))
+                if users[row]
+                else self.texts.source_of_history(histories[row, : lengths[row]])
+                for row in first
+            ], of_row.reshape(-1)
+        pairs = np.stack([users.astype(np.float64), times], axis=1)
+        first, of_row = np.unique(pairs, axis=0, return_index=True, return_inverse=True)[1:]
+        return [self.texts.source(int(users[row]), float(times[row])) for row in first], of_row.reshape(-1)

@@ -1,0 +1,159 @@
+"""A frozen language model that reads segments of text, with an option set (prompts and adapters) for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from recbole_recfound.adapter.option import OptionConfig, OptionModel
+from recbole_recfound.backbone import Backbone, Decoder, decoder_of
+from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.data.behaviour import Pack
+from recbole_recfound.model.late import JointBatch, Rows, joint_layers
+from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+
+
+class Reading(NamedTuple):
+    """States after the joint layers.
+
+    Attributes:
+        sources: [B, S, d], before the final norm.
+        layout: kinds and mask of the sources.
+        targets: float32 [N, K, d], by pack and target: K segments, by kind; 1 for the last state.
+    """
+
+    sources: torch.Tensor
+    layout: Rows
+    targets: torch.Tensor
+
+
+class SegmentReader(nn.Module):
+    """Lower layers that read each segment alone, and joint layers that read a source with its targets.
+
+    The lower layers are frozen and shared by all tasks, with the states of segments that they computed. Each task has
+    prompts before the source and adapters in the joint layers.
+
+    Args:
+        backbone: frozen language model, adapted in place.
+        late: how the layers are divided.
+        max_tokens: length of a segment.
+
+    Attributes:
+        cache: states of segments after the lower layers.
+        depth: number of lower layers.
+        scale: typical size of an entry of a segment's states.
+        backbone: the language model with the option sets of all tasks; None before the first.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
+        super().__init__()
+        self.late = late
+        decoder = decoder_of(backbone.model)
+        self.layers = len(decoder.layers)
+        self.depth = self.layers - late.joint_layers
+        self.cache = SegmentCache(
+            decoder,
+            backbone.tokenizer,
+            self.depth,
+            late.states,
+            max_tokens,
+            backbone.fingerprint,
+            late.cache_megabytes << 20,
+        )
+        if late.cache_file and Path(late.cache_file).exists():
+            self.cache.load(Path(late.cache_file))
+        self.register_buffer("scale", self.cache.get([TYPICAL])[0].float().square().mean().sqrt())
+        self._plain = [backbone.model]  # in a list: it becomes part of the adapted model
+        self.backbone: PeftModel | None = None
+
+    def add_task(self, task: str, prompt: PromptOptions, classes: int) -> None:
+        """Add the option set of a task and make it the active one.
+
+        Args:
+            task: name of the adapter.
+            prompt: sizes.
+            classes: rows of the classifier among the prompts.
+        """
+        config = OptionConfig(
+            task_type="CAUSAL_LM",
+            prompts=prompt.prompts,
+            classes=classes,
+            bottleneck=prompt.bottleneck,
+            scale=float(self.scale),
+            layers_to_transform=list(range(self.depth, self.layers)),
+        )
+        if self.backbone is None:
+            self.backbone = get_peft_model(self._plain[0], config, adapter_name=task)
+        else:
+            self.backbone.add_adapter(task, config)
+        self.use(task)
+
+    def use(self, task: str) -> None:
+        """Read with the option set of a task; only its weights can be trained.
+
+        Args:
+            task: name of the adapter.
+        """
+        if self.adapted.active_adapter != task:
+            self.adapted.set_adapter(task)
+
+    @property
+    def adapted(self) -> PeftModel:
+        """The language model with the option sets."""
+        assert self.backbone is not None, "no task was added"
+        return self.backbone
+
+    @property
+    def options(self) -> OptionModel:
+        """Prompts, classifier and adapters."""
+        return cast(OptionModel, self.adapted.base_model)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The decoder with its adapters."""
+        return decoder_of(self.adapted.get_base_model())
+
+    def train(self, mode: bool = True) -> SegmentReader:
+        """Switch to training or evaluation; the backbone has no dropout of its own."""
+        super().train(mode)
+        if self.backbone is not None:
+            self.backbone.eval()
+        return self
+
+    def read(self, packs: Sequence[Pack], texts: Sequence[str], kinds: nn.Embedding, pooling: str) -> Reading:
+        """Return the states of sources and targets after the joint layers.
+
+        Args:
+            packs: sources with their targets.
+            texts: strings of the segments.
+            kinds: vector of each kind of segment, in units of `scale`.
+            pooling: `mean` of each segment's states of a target, or the `last` state of all.
+        """
+        batch = JointBatch.of(packs, texts, self.cache)
+        sources, targets = self._inputs(batch, kinds)
+        above, pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, pooling)
+        return Reading(above[:, len(self.options.prompts()) :], batch.sources, pooled)
+
+    def _inputs(self, batch: JointBatch, kinds: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the input of the first joint layer: prompts and sources [B, P + S, d], targets [N, W, d]."""
+        prompts = self.options.prompts()
+        dtype = batch.sources.states.dtype
+        first = prompts.expand(len(batch.sources.mask), *prompts.shape)
+        sources = torch.cat([first, self._with_kinds(batch.sources, kinds)], dim=1)
+        return sources.to(dtype), self._with_kinds(batch.targets, kinds).to(dtype)
+
+    def _with_kinds(self, rows: Rows, kinds: nn.Embedding) -> torch.Tensor:
+        """Add the vector of its segment's kind to every state."""
+        return rows.states.float() + self.scale * kinds(rows.kinds)
+
+
+TYPICAL = "Will the user like it? Answer:"
+"""A text whose states are of typical size."""
