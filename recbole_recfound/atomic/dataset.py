@@ -17,6 +17,7 @@ import pandas as pd
 from recbole.utils import FeatureSource
 
 from recbole_recfound.atomic.check import FileFormat, check_rows
+from recbole_recfound.atomic.cold import hold_out_items, keep_cold_targets
 from recbole_recfound.atomic.frame import read_frame, read_header
 from recbole_recfound.atomic.missing import fill_from_training
 from recbole_recfound.atomic.times import time_ranks
@@ -185,6 +186,8 @@ def _sorted_by_time(change_feat_format: Callable) -> Callable:
     def change(self: Any) -> None:
         """Order the rows by exact time before RecBole rounds it; all of RecBole's own sorts are stable."""
         if isinstance(self.inter_feat, pd.DataFrame) and self.time_rank is not None:
+            if self.config["cold_items"]:
+                hold_out_items(self)
             _sort(self)
         change_feat_format(self)
 
@@ -247,6 +250,8 @@ def _filled_from_training(build: Callable) -> Callable:
     def filled(self: Any) -> list[Any]:
         """Split, then fill and scale the columns of interactions with the values of the training part."""
         parts = build(self)
+        if self.config["cold_items"]:
+            keep_cold_targets(parts)
         fill_from_training(parts, keep_missing=getattr(self, "keeps_missing", False))
         return parts
 

@@ -22,8 +22,8 @@ from recbole_recfound.data.text.tokens import plain_tokens
 from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.runtime.tensor_files import save_tensors
 
-ALL, LAST = "all", "last"
-"""States of a segment that are kept: of all tokens, or of the last one, which has seen the others."""
+ALL, LAST, MEAN = "all", "last", "mean"
+"""States of a segment that are kept: of all tokens, of the last one, which has seen the others, or their mean."""
 PASS_TOKENS = 2048
 """Tokens that run through the lower layers at a time."""
 
@@ -35,7 +35,7 @@ class SegmentCache:
         decoder: the frozen decoder.
         tokenizer: of the backbone.
         depth: number L' of lower layers.
-        states: `all` or `last`.
+        states: `all`, `last` or `mean`.
         max_tokens: length of a segment; a longer text loses its end.
         fingerprint: of the backbone (`Backbone.fingerprint`).
         capacity: most bytes of states.
@@ -169,9 +169,14 @@ class SegmentCache:
                 part = rows[start : start + size]
                 batch = torch.tensor([tokens[row] for row in part], device=self.decoder.embed_tokens.weight.device)
                 hidden = decode(self.lower, self.decoder.embed_tokens(batch))
-                for row, own in zip(part, hidden[:, -1:] if self.states == LAST else hidden, strict=True):
+                for row, own in zip(part, _kept(hidden, self.states), strict=True):
                     states[row] = own.clone()  # a view would keep the whole batch
         return states
+
+
+def _kept(hidden: torch.Tensor, states: str) -> torch.Tensor:
+    """Return the states of segments [B, T, d] that are kept, [B, 1 or T, d]."""
+    return {ALL: hidden, LAST: hidden[:, -1:], MEAN: hidden.mean(1, keepdim=True)}[states]
 
 
 def _as_tensor(text: str) -> torch.Tensor:

@@ -21,7 +21,7 @@ from recbole_recfound.data.split.protocol import (
     build_splits,
     check_same_rows,
     check_short_histories,
-    unmasked_test,
+    further_tests,
 )
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
@@ -207,9 +207,9 @@ def fit(
         metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     scored = time.monotonic()
     details = {}
-    if (loader := unmasked_test(splits)) is not None:
-        plain = trainer.evaluate(loader, load_best_model=False, show_progress=config["show_progress"])
-        details["unmasked"] = {metric: float(value) for metric, value in plain.items()}
+    for name, loader in further_tests(splits).items():
+        other = trainer.evaluate(loader, load_best_model=False, show_progress=config["show_progress"])
+        details[name] = {metric: float(value) for metric, value in other.items()}
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
     row = Row(

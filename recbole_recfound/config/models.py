@@ -41,6 +41,11 @@ OUR_MODELS: dict[str, Plugin] = {
 """Models with a file `properties/model/NAME.yaml`: class name -> modules, imported when they are looked up."""
 
 
+def baseline_models() -> tuple[str, ...]:
+    """Return the names of all models that a table can have as baselines: those that RecBole's trainer trains."""
+    return (*recbole_models(), *(name for name, plugin in OUR_MODELS.items() if plugin.trainer is None))
+
+
 class Registered(NamedTuple):
     """A model from outside the package.
 

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 
 from recbole_recfound.config.hint import Hint
-from recbole_recfound.config.models import ModelNames, model_names, nearest, recbole_models
+from recbole_recfound.config.models import ModelNames, baseline_models, model_names, nearest
 from recbole_recfound.config.property_files import Setting, parse_text
 from recbole_recfound.runtime import registry as registries
 
 _REGISTRIES = [entry for entry in vars(registries).values() if isinstance(entry, registries.Registry)]
 NAMES: dict[str, Any] = {registry.noun: registry for registry in _REGISTRIES}
-NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames("RecBole model", recbole_models)}
+NAMES |= {"model": ModelNames("model", model_names), "RecBole model": ModelNames("RecBole model", baseline_models)}
 """Noun in a hint (`any task`) -> registry."""
 
 
@@ -185,6 +185,9 @@ RULES: dict[str, Rule] = {
     "xgb_early_stopping_rounds": Rule((int,), nullable=True),
 }
 """Rules of RecBole's own keys."""
+
+OF_RECBOLES_MODELS: dict[str, Rule] = {"epochs": Rule((int,), minimum=1)}
+"""Stricter rules where the model is one of RecBole's: its trainer needs an epoch, one of ours may do without."""
 
 
 def _encoding(value: str) -> str | None:

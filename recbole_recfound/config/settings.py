@@ -24,7 +24,7 @@ from recbole_recfound.config.models import ALSO_KNOWN, get_model, model_file, ne
 from recbole_recfound.config.option_classes import option_problems
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.renamed import renamed
-from recbole_recfound.config.schema import normal, problem
+from recbole_recfound.config.schema import OF_RECBOLES_MODELS, normal, problem
 from recbole_recfound.config.shared import shared_keys
 from recbole_recfound.errors import WRONG_VALUES, ConfigError
 
@@ -239,6 +239,9 @@ def _put(settings: Settings, problems: Problems, key: str, value: Any, origin: s
 def _check_own_hints(settings: Settings, model: str, problems: Problems) -> None:
     """Check keys of which several models allow different values."""
     path = model_file(model)
+    for key, rule in OF_RECBOLES_MODELS.items() if is_recbole_model(model) else ():
+        if key in settings and (wrong := problem(rule, settings[key])):
+            problems.add(WRONG_VALUES, f"{key}{settings.place(key)}: {wrong}")
     for line in read_settings(path) if path else ():
         if line.key in settings and any(other.hint != line.hint for other in our_lines()[line.key]):
             if wrong := problem(rule_of_hint([line]), settings[line.key]):

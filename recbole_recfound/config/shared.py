@@ -15,6 +15,7 @@ ALSO_SHARED = (
     "mask_history",
     "score_unmasked",
     "order_ties",
+    "cold_items",
     "trust_checkpoint",
     "seed",
     "reproducibility",

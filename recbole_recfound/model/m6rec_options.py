@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recbole_recfound.backbone.segments import ALL, LAST
+from recbole_recfound.backbone.segments import ALL, LAST, MEAN
 from recbole_recfound.model import late
 from recbole_recfound.runtime.options import Options, option
 
@@ -32,7 +32,8 @@ class LateOptions(Options):
     Attributes:
         joint_layers: last layers, which see source and candidate together; the layers below see single segments.
         states: states of a segment that the joint layers see. all: of all tokens, the paper's form. last: of the last
-            token, which has seen the others; a tenth of the work.
+            token, which has seen the others; a tenth of the work. mean: their mean, as cheap. None: last for ctr, mean
+            for retrieval; several tasks have the form of the first.
         pooling: states of a candidate that are classified after the joint layers. mean: the mean of those of each
             segment, read with vectors of its kind. last: the last one of all, the paper's form, to which the frozen
             attention carries little of the statistics.
@@ -43,7 +44,7 @@ class LateOptions(Options):
     """
 
     joint_layers: int = option(1, minimum=1)
-    states: str = option(LAST, choices=(ALL, LAST))
+    states: str | None = option(None, choices=(ALL, LAST, MEAN))
     pooling: str = option(late.MEAN, choices=(late.MEAN, late.LAST))
     targets: int = option(20, minimum=1)
     cache_megabytes: int = option(1024, minimum=1)
@@ -56,12 +57,15 @@ class RetrievalOptions(Options):
 
     Attributes:
         width: of the vectors of users and items.
-        temperature: of the softmax over items.
+        temperature: of the cosines of these vectors in the softmax over items.
         targets: next items of a user that one source is to find.
         negatives: items of the training rows drawn for each step, besides those of the batch; all, if they are fewer.
+        start_epochs: epochs in which the linear maps are fitted to the states of the untrained model, before training.
+            0: they start at random.
     """
 
     width: int = option(128, minimum=1)
-    temperature: float = option(0.07, above=0)
+    temperature: float = option(0.1, above=0)
     targets: int = option(5, minimum=1)
     negatives: int = option(2048, minimum=0)
+    start_epochs: int = option(30, minimum=0)

@@ -42,6 +42,7 @@ class SegmentReader(nn.Module):
     Args:
         backbone: frozen language model, adapted in place.
         late: how the layers are divided.
+        states: of a segment that are kept, see `SegmentCache`.
         max_tokens: length of a segment.
 
     Attributes:
@@ -53,7 +54,7 @@ class SegmentReader(nn.Module):
 
     scale: torch.Tensor
 
-    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
+    def __init__(self, backbone: Backbone, late: LateOptions, states: str, max_tokens: int) -> None:
         super().__init__()
         self.late = late
         decoder = decoder_of(backbone.model)
@@ -63,7 +64,7 @@ class SegmentReader(nn.Module):
             decoder,
             backbone.tokenizer,
             self.depth,
-            late.states,
+            states,
             max_tokens,
             backbone.fingerprint,
             late.cache_megabytes << 20,

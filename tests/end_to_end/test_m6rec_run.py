@@ -112,6 +112,44 @@ def test_refusals_before_anything_is_trained(settings, tmp_path, wrong, words):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.fixture(scope="module")
+def ranking(settings):
+    """Settings of a run that ranks all items."""
+    own = {key: value for key, value in settings.items() if key not in ("threshold", "eval_args", "load_col")}
+    return Settings(own | {"m6rec_task": ["retrieval"], "retrieval_args": {"width": 8, "start_epochs": 3}})
+
+
+def test_retrieval_beside_models_with_ids(ranking, tmp_path):
+    options = {"output_dir": str(tmp_path), "cold_items": 0.2}
+    found = run_recfound("M6Rec", "tiny", config_dict=ranking | options, baselines=["Pop", "TextKNN"])
+    rows = {row["model"]: row for row in found["comparison"]}
+    assert list(rows) == ["Pop", "TextKNN", "M6Rec"]
+    assert all(set(row["unseen"]) == set(row["metrics"]) for row in rows.values())
+    assert rows["Pop"]["metrics"]["recall@10"] == 0  # nobody has chosen a cold item
+    model = load_recfound(found["run_dir"])
+    assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
+    user = model.known_users()[0]
+    by_user = model.recommend(user=user, k=4)
+    assert len(by_user) == 4
+    history = [token for token, *_ in by_user[:2]]
+    best = model.recommend(history=history, k=3)
+    assert len(best) == 3 and not {token for token, *_ in best} & set(history)
+
+
+def test_two_tasks_share_a_backbone(settings, tmp_path):
+    """One table, one folder; the first task has the numbers of a run of its own, whatever comes after it."""
+    options = {"output_dir": str(tmp_path), "retrieval_args": {"width": 8}, "text_args": {"behaviours": 2}}
+    both = run_recfound("M6Rec", "tiny", config_dict=settings | options | {"m6rec_task": ["ctr", "retrieval"]})
+    first, second = both["comparison"]
+    assert [first["model"], second["model"]] == ["M6Rec ctr", "M6Rec retrieval"]
+    assert set(first["metrics"]) == {"auc", "logloss"} and "ndcg@10" in second["metrics"]
+    alone = run_recfound("M6Rec", "tiny", config_dict=settings | options)
+    assert alone["test_result"] == pytest.approx(first["metrics"], abs=1e-6)
+    assert both["test_result"] == first["metrics"]
+    model = load_recfound(both["run_dir"])
+    assert dict(model.evaluate().metrics) == pytest.approx(first["metrics"])
+
+
 def test_another_backbone_is_refused(finished, tmp_path):
     from tests.tiny_backbone import write_tiny_backbone
 

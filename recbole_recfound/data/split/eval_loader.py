@@ -41,6 +41,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             takes most of a run: batches are `SCORES` scores, if that is more.
         masks: whether histories are masked; None: as `mask_history` says.
         share: rank of a process and number of processes; the loader has rows `rank`, `rank + processes`, ...
+        among: int64, items that are ranked alone; None: all.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
         with_histories: bool,
         masks: bool | None = None,
         share: tuple[int, int] = (0, 1),
+        among: np.ndarray | None = None,
     ) -> None:
         self.first, self.every = share
+        self.among = among
         self.known = known
         self.masks = config["mask_history"] if masks is None else masks
         self.with_histories = with_histories
@@ -76,18 +79,31 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
 
     def collate_fn(
         self, index: list[int]
-    ) -> tuple[Interaction, tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor, torch.Tensor]:
+    ) -> tuple[Interaction, tuple[Any, torch.Tensor] | None, torch.Tensor, torch.Tensor]:
         """Return RecBole's batch: interaction, (row, item) to mask or None, and rows and items of the targets."""
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         users = interaction[self.uid_field].numpy()
         if self.with_histories:
             add_histories(interaction, self.known, self._dataset)
-        masked = self._masked(users, positive_u.numpy(), positive_i.numpy()) if self.masks else None
+        masked: tuple[Any, torch.Tensor] | None = None
+        if self.among is not None:
+            others = np.setdiff1d(np.arange(self._dataset.item_num), self.among)
+            masked = slice(None), torch.from_numpy(others)
+        elif self.masks:
+            masked = self._masked(users, positive_u.numpy(), positive_i.numpy())
         return interaction, masked, positive_u, positive_i
 
     def unmasked(self) -> FairEvalDataLoader:
         """Return a loader of the same rows whose ranking holds the user's old items too."""
-        return self._with(masks=False, share=(self.first, self.every))
+        return self._with(masks=False)
+
+    def only(self, items: np.ndarray) -> FairEvalDataLoader:
+        """Return a loader of the same rows that ranks some items alone.
+
+        Args:
+            items: int64 ids, of which no history has any.
+        """
+        return self._with(among=items)
 
     def share(self, rank: int, processes: int) -> FairEvalDataLoader:
         """Return a loader of the rows of one process.
@@ -96,17 +112,17 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             rank: of the process.
             processes: their number.
         """
-        return self._with(masks=self.masks, share=(rank, processes))
+        return self._with(share=(rank, processes))
 
-    def _with(self, masks: bool, share: tuple[int, int]) -> FairEvalDataLoader:
+    def _with(self, **changed: Any) -> FairEvalDataLoader:
+        options = {"masks": self.masks, "share": (self.first, self.every), "among": self.among, **changed}
         return FairEvalDataLoader(
             self.config,
             self._dataset,
             self._sampler,
             known=self.known,
             with_histories=self.with_histories,
-            masks=masks,
-            share=share,
+            **options,
         )
 
     def __iter__(self) -> Iterator[Any]:

@@ -113,6 +113,7 @@ def build_splits(config: Config) -> Splits:
     if config["model"] in OUR_MODELS and ranks and set(modes.values()) != {"full"}:
         raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
     _refuse_sequences(config)
+    _check_cold(config)
     with in_one_line(config["dataset"], DataError):
         dataset = create_dataset(config)
         built = dataset.build()
@@ -194,6 +195,7 @@ class Protocol:
             "order": arguments["order"],
             "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
             "mask_history": config["mask_history"],
+            "cold_items": config["cold_items"],
             "load_col": config["load_col"],
             "users": len(np.unique(held_out(splits.test_set)[:, 0])),
             "items": splits.test_set.item_num - 1,
@@ -232,15 +234,23 @@ def _times(splits: Splits) -> dict[str, Any]:
     }
 
 
-def unmasked_test(splits: Splits) -> FairEvalDataLoader | None:
-    """Return a loader of the test rows without a mask if `score_unmasked` asks for one, else None.
+def further_tests(splits: Splits) -> dict[str, FairEvalDataLoader]:
+    """Return loaders of the test rows with other rankings, by the name that a row of the table gives their metrics.
+
+    `unmasked`: with the user's old items, if `score_unmasked` asks for it; `unseen`: cold items alone (`cold_items`).
 
     Args:
         splits: the data of a model.
     """
-    loader = splits.test_data
-    asked = splits.config["score_unmasked"] and splits.config["mask_history"]
-    return loader.unmasked() if asked and isinstance(loader, FairEvalDataLoader) else None
+    config, loader = splits.config, splits.test_data
+    if not isinstance(loader, FairEvalDataLoader):
+        return {}
+    found = {}
+    if config["score_unmasked"] and config["mask_history"]:
+        found["unmasked"] = loader.unmasked()
+    if config["cold_items"]:
+        found["unseen"] = loader.only(splits.dataset.cold)
+    return found
 
 
 def training_part(train_data: Any, rows: np.ndarray) -> Any:
@@ -348,6 +358,18 @@ def _refuse_sequences(config: Config) -> None:
         raise ConfigError(
             f"benchmark_filename: {config['model']} reads one interaction per row, and {', '.join(listed)} holds "
             "sequences. Give it files of interactions, or leave the column out of load_col"
+        )
+
+
+def _check_cold(config: Config) -> None:
+    """Refuse a split by which the last interaction of a user is not the test row."""
+    arguments = config["eval_args"]
+    by_last = arguments["split"] == {"LS": "valid_and_test"} and arguments["order"] == "TO"
+    ranks = set(arguments["mode"].values()) == {"full"}
+    if config["cold_items"] and not (by_last and ranks and config["benchmark_filename"] is None):
+        raise ConfigError(
+            "cold_items: needs eval_args: {split: {LS: valid_and_test}, order: TO, group_by: user, mode: full}, by "
+            "which the last interaction of a user is the test row"
         )
 
 

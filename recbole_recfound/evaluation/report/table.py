@@ -19,6 +19,8 @@ def protocol_line(protocol: dict[str, Any]) -> str:
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
         f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
     )
+    if protocol.get("cold_items"):
+        line += f", {protocol['cold_items']:.0%} of the items held out of training: these are the test items"
     left_out = [f"{count:,} interactions left out by {name}" for name, count in protocol.get("left_out", {}).items()]
     return "\n".join([line, *_times(protocol), *_repeats(protocol), *left_out, *protocol.get("files", ())])
 
@@ -58,7 +60,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     Returns:
         Lines of text; the best value of every metric is marked with *.
     """
-    rows = _with_unmasked(rows)
+    rows = _with_other_rankings(rows)
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     best = {name: _best(name, rows) for name in metrics}
     sized = any("checkpoint_bytes" in row for row in rows)
@@ -86,22 +88,27 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _with_unmasked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add a column of the unmasked ranking (`score_unmasked`): its NDCG, or else its first metric."""
-    found = next((row["unmasked"] for row in rows if row.get("unmasked")), None)
-    if found is None:
-        return list(rows)
-    metric = next((name for name in found if name.startswith("ndcg")), next(iter(found)))
-    label = f"{metric} unmasked"
-    return [
-        {**row, "metrics": {**row["metrics"], label: row["unmasked"][metric]}} if row.get("unmasked") else row
-        for row in rows
-    ]
+def _with_other_rankings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add a column of each other ranking (`score_unmasked`, `cold_items`): its best-known metric, or else the first."""
+    rows = [{**row, "metrics": dict(row["metrics"])} for row in rows]
+    for ranking, known in OTHER_RANKINGS.items():
+        scored = [row for row in rows if row.get(ranking)]
+        if not scored:
+            continue
+        names = list(scored[0][ranking])
+        metric = next((name for name in names if name.startswith(known)), names[0])
+        for row in scored:
+            row["metrics"][f"{metric} {ranking}"] = row[ranking][metric]
+    return rows
+
+
+OTHER_RANKINGS = {"unmasked": "ndcg", "unseen": "recall"}
+"""Rankings besides the table's own, and the metric that is shown of each."""
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Render the rows as a Markdown table, best value of every metric in bold."""
-    rows = _with_unmasked(rows)
+    rows = _with_other_rankings(rows)
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     best = {name: _best(name, rows) for name in metrics}
     lines = [

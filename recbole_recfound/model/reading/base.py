@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_recfound.backbone import Backbone, Decoder
-from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.backbone.segments import LAST, SegmentCache
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.model.m6rec import Example, M6Rec
@@ -42,6 +42,8 @@ class SegmentModel(M6Rec):
 
     classes: ClassVar[int] = 0
     """Rows of the classifier among the prompts."""
+    states: ClassVar[str] = LAST
+    """States of a segment that are kept, where `late_args` does not say."""
     redraws: ClassVar[bool] = False
     """Whether the examples of every epoch are drawn anew."""
 
@@ -56,7 +58,9 @@ class SegmentModel(M6Rec):
         self.prompt = PromptOptions.of(config["option_args"], "option_args")
         self.late = LateOptions.of(config["late_args"], "late_args")
         shared = beside.reader if isinstance(beside, SegmentModel) else None
-        self.reader: SegmentReader = shared or SegmentReader(self.lm, self.late, self.text.max_tokens)
+        self.reader: SegmentReader = shared or SegmentReader(
+            self.lm, self.late, self.late.states or self.states, self.text.max_tokens
+        )
         self.reader.add_task(self.task, self.prompt, self.classes)
         self.width = self.reader.options.width
         self.kinds = nn.Embedding(self.texts.kinds, self.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.backbone import Backbone, full_precision
+from recbole_recfound.backbone.segments import MEAN as MEAN_STATE
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
@@ -21,8 +23,14 @@ from recbole_recfound.model.m6rec import Example, M6Rec, register_task
 from recbole_recfound.model.m6rec_options import RetrievalOptions
 from recbole_recfound.model.reading.base import SegmentModel
 
+STATES = 3
+"""States of a user."""
 ITEMS, USERS = 512, 128
 """Items and users that are read at a time."""
+FITTED, FIT_RATE, FIT_DROPOUT = 256, 3e-3, 0.1
+"""Sources of a step, learning rate and dropout on the states when the linear maps are fitted before training."""
+READING_SHARE = 0.7
+"""Part of the time before training in which states are read; the rest is for fitting the maps."""
 LEAST_SPREAD = 1e-6
 
 
@@ -31,18 +39,21 @@ class RetrievalModel(SegmentModel):
     """A user's vector is that of the next item; see `SegmentModel` for the arguments.
 
     An item is read behind one line that is the same for all, so that the catalogue is one pack. A user is the states of
-    a closing line, of the chosen items together and of the latest one.
+    a closing line, of the chosen items together and of the latest one. A score is the cosine of both vectors, divided
+    by the temperature, plus what the item's text alone says about how often it is chosen: cosines cannot say it.
 
     Attributes:
         of_user: linear map of a user's three states to a vector.
         of_item: linear map of an item's state to a vector.
-        center, spread: [d], mean and standard deviation of the items' states before training.
+        appeal: linear map of an item's state to what is added to its scores.
+        center, spread: [4, d], mean and standard deviation of these states before training, the item's last.
     """
 
     type = ModelType.GENERAL
     input_type = InputType.PAIRWISE
     modes = ("full",)
     behaviours = 20
+    states = MEAN_STATE
     redraws = True
 
     center: torch.Tensor
@@ -58,10 +69,12 @@ class RetrievalModel(SegmentModel):
         super().__init__(config, dataset, backbone, beside)
         self.towers = RetrievalOptions.of(config["retrieval_args"], "retrieval_args")
         self.seed = config["seed"]
-        self.of_user = nn.Linear(3 * self.width, self.towers.width, bias=False)
+        self.of_user = nn.Linear(STATES * self.width, self.towers.width, bias=False)
         self.of_item = nn.Linear(self.width, self.towers.width, bias=False)
-        self.register_buffer("center", torch.zeros(self.width))
-        self.register_buffer("spread", torch.ones(self.width))
+        self.appeal = nn.Linear(self.width, 1, bias=False)
+        nn.init.zeros_(self.appeal.weight)
+        self.register_buffer("center", torch.zeros(STATES + 1, self.width))
+        self.register_buffer("spread", torch.ones(STATES + 1, self.width))
         rows = self.log.take(slice(0, dataset.log_sizes[0]))
         # What nobody has chosen yet is no negative: nothing is known against it.
         self.chosen = np.unique(rows.items)
@@ -69,6 +82,7 @@ class RetrievalModel(SegmentModel):
         self._items = rows.items[order]
         self._starts = np.searchsorted(rows.users[order], np.arange(dataset.user_num + 1))
         self.to(self.device)
+        self._dropout = 0.0
         self._table: tuple[list[int], torch.Tensor] | None = None
 
     def train(self, mode: bool = True) -> RetrievalModel:
@@ -108,17 +122,27 @@ class RetrievalModel(SegmentModel):
         return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN).targets[:, 0]
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
-        """Return unit vectors of users, float32 [B, width]; see `user_states`."""
-        states = (self.user_states(sources) - self.center) / self.spread
-        return F.normalize(self.of_user(states.flatten(1)), dim=-1)
+        """Return vectors of users, float32 [B, width + 1]; see `user_states`."""
+        return self._users(self.user_states(sources))
 
     def item_vectors(self, items: np.ndarray) -> torch.Tensor:
-        """Return unit vectors of items, float32 [n, width]; see `item_states`."""
-        return F.normalize(self.of_item((self.item_states(items) - self.center) / self.spread), dim=-1)
+        """Return vectors of items, float32 [n, width + 1]; see `item_states`."""
+        return self._things(self.item_states(items))
+
+    def _users(self, states: torch.Tensor) -> torch.Tensor:
+        """Map states of users [B, 3, d] to vectors."""
+        normal = (states - self.center[:STATES]) / self.spread[:STATES]
+        direction = F.normalize(self.of_user(F.dropout(normal, self._dropout).flatten(1)), dim=-1)
+        return F.pad(direction / self.towers.temperature, (0, 1), value=1.0)
+
+    def _things(self, states: torch.Tensor) -> torch.Tensor:
+        """Map states of items [n, d] to vectors."""
+        normal = F.dropout((states - self.center[STATES]) / self.spread[STATES], self._dropout)
+        return torch.cat([F.normalize(self.of_item(normal), dim=-1), self.appeal(normal)], dim=-1)
 
     @torch.no_grad()
     def item_table(self) -> torch.Tensor:
-        """Return the vectors of all items, float32 [num_items, width], computed once for given weights."""
+        """Return the vectors of all items, float32 [num_items, width + 1], computed once for given weights."""
         versions = [weight._version for weight in self.saved_state().values()]
         if self._table is None or self._table[0] != versions:
             every = np.arange(len(self.texts.items))
@@ -159,17 +183,21 @@ class RetrievalModel(SegmentModel):
         answers = np.concatenate([example.answers for example in examples])
         candidates = np.unique(np.concatenate([answers, self._drawn()]))
         users = self.user_vectors([example.pack.source for example in examples])
-        items = self.item_vectors(candidates)
-        logits = users @ items.T / self.towers.temperature
+        return self._loss(users, self.item_vectors(candidates), examples, candidates)
+
+    def _loss(
+        self, users: torch.Tensor, items: torch.Tensor, examples: Sequence[Example], candidates: np.ndarray
+    ) -> torch.Tensor:
+        """Return the loss of users [B, width + 1] and candidates [C, width + 1]."""
+        logits = users @ items.T
         of_row = np.repeat(np.arange(len(examples)), [len(example) for example in examples])
-        place = np.searchsorted(candidates, answers)
+        place = np.searchsorted(candidates, np.concatenate([example.answers for example in examples]))
         own = torch.from_numpy(place).to(logits.device)
         source = torch.from_numpy(of_row).to(logits.device)
         # The other targets of a source are right as well, and what was chosen before is no candidate.
-        right = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+        right = self._before(examples, candidates).to(logits.device)
         right[source, own] = True
-        others = logits.masked_fill(right | self._before(examples, candidates).to(logits.device), -torch.inf)
-        rest = torch.logsumexp(others, dim=1)[source]
+        rest = torch.logsumexp(logits.masked_fill(right, -torch.inf), dim=1)[source]
         positive = logits[source, own]
         return (torch.logaddexp(positive, rest) - positive).mean()
 
@@ -185,22 +213,77 @@ class RetrievalModel(SegmentModel):
         texts = self.texts.items[candidates]
         return torch.from_numpy(np.stack([np.isin(texts, example.pack.source.segments) for example in examples]))
 
-    @torch.no_grad()
     def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
-        """Start both towers from the directions in which items differ most; see `SegmentModel.prepare`."""
+        """Fit the two linear maps to the states of the untrained model; see `SegmentModel.prepare`.
+
+        Linear maps on states that are computed once are trained a thousand times faster than what lies below them.
+        """
+        if not self.towers.start_epochs:
+            return 0
         self.eval()
-        states = torch.cat(
-            [self.item_states(self.chosen[start : start + ITEMS]) for start in range(0, len(self.chosen), ITEMS)]
-        )
-        self.center.copy_(states.mean(0))
-        self.spread.copy_(states.std(0, correction=0).clamp(min=LEAST_SPREAD))
-        size = min(self.towers.width, *states.shape)
-        _, scale, directions = torch.linalg.svd((states - self.center) / self.spread, full_matrices=False)
+        started = time.monotonic()
+        users, examples = self._states_of(batches, started + READING_SHARE * seconds)
+        if not examples:
+            return 0
+        parts = range(0, len(self.chosen), ITEMS)
+        with torch.no_grad():
+            items = torch.cat([self.item_states(self.chosen[start : start + ITEMS]) for start in parts])
+            self.center.copy_(torch.cat([users.mean(0), items.mean(0)[None]]))
+            spread = torch.cat([users.std(0, correction=0), items.std(0, correction=0)[None]])
+            self.spread.copy_(spread.clamp(min=LEAST_SPREAD))
+        self._fit(users, items, examples, started + seconds)
+        return sum(map(len, examples))
+
+    @torch.no_grad()
+    def _states_of(self, batches: Sequence[Sequence[Example]], deadline: float) -> tuple[torch.Tensor, list[Example]]:
+        """Return the states of users and the examples they belong to, as many as there is time for."""
+        users: list[torch.Tensor] = []
+        examples: list[Example] = []
+        for batch in batches:
+            if time.monotonic() >= deadline or sum(map(len, examples)) >= self.prompt.probe_rows:
+                break
+            users.append(self.user_states([example.pack.source for example in batch]))
+            examples += batch
+        return torch.cat(users) if users else torch.zeros(0, STATES, self.width), examples
+
+    @torch.no_grad()
+    def _place(self, items: torch.Tensor) -> None:
+        """Start both maps from the directions in which items differ most: a user then is near its own items."""
+        normal = (items - self.center[STATES]) / self.spread[STATES]
+        size = min(self.towers.width, *normal.shape)
+        _, scale, directions = torch.linalg.svd(normal, full_matrices=False)
         start = torch.zeros_like(self.of_item.weight)
-        start[:size] = directions[:size] / scale[:size, None].sqrt()
+        start[:size] = directions[:size] / scale[:size, None].clamp(min=LEAST_SPREAD).sqrt()
         self.of_item.weight.copy_(start)
         self.of_user.weight.copy_(torch.cat([torch.zeros_like(start), start / 2, start / 2], dim=1))
-        return len(states)
+
+    def _fit(self, users: torch.Tensor, items: torch.Tensor, examples: list[Example], deadline: float) -> None:
+        """Train the maps on given states, with a rate that falls to 0."""
+        self._place(items)
+        weights = [self.of_user.weight, self.of_item.weight, self.appeal.weight]
+        optimizer = torch.optim.Adam(weights, lr=FIT_RATE)
+        generator = np.random.default_rng([self.seed, 0x2E8])
+        begin, self._dropout = time.monotonic(), FIT_DROPOUT
+        for epoch in range(self.towers.start_epochs):
+            passed = (time.monotonic() - begin) / max(deadline - begin, 1e-9)
+            done = max(epoch / self.towers.start_epochs, passed)
+            if done >= 1.0:
+                break
+            order = generator.permutation(len(examples))
+            for start in range(0, len(order), FITTED):
+                rows = order[start : start + FITTED]
+                loss = self._loss(
+                    self._users(users[torch.from_numpy(rows)]),
+                    self._things(items),
+                    [examples[row] for row in rows],
+                    self.chosen,
+                )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                for group in optimizer.param_groups:
+                    group["lr"] = FIT_RATE * (1.0 - done)
+                optimizer.step()
+        self._dropout = 0.0
 
     # Scoring ---------------------------------------------------------------------------------------------------------
 
@@ -225,7 +308,7 @@ class RetrievalModel(SegmentModel):
         return (self._users_of(interaction) * self.item_table()[interaction[self.item_field]]).sum(-1)
 
     def _users_of(self, interaction: Interaction) -> torch.Tensor:
-        """Return the vectors of the users of a batch, float32 [B, width]."""
+        """Return the vectors of the users of a batch, float32 [B, width + 1]."""
         names, length = self.history_fields
         users = interaction[self.user_field].cpu().numpy()
         histories = interaction[names].cpu().numpy()

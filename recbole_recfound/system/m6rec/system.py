@@ -15,7 +15,14 @@ from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_same_rows, with_side_files
+from recbole_recfound.data.split.protocol import (
+    Splits,
+    build_splits,
+    check_labels,
+    check_same_rows,
+    further_tests,
+    with_side_files,
+)
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
@@ -142,6 +149,10 @@ class M6RecSystem(System):
         trained = time.monotonic()
         with self.run.plan.phase("test"):
             metrics = trainer.evaluate(splits.test_data, load_best_model=False)
+            others = {
+                name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
+                for name, loader in further_tests(splits).items()
+            }
         scored = time.monotonic()
         folder = self.run.folder.path
         if file := model.late.cache_file:
@@ -159,6 +170,7 @@ class M6RecSystem(System):
             converged=trainer.converged,
             note="" if trainer.converged else f"not converged: stopped after {trainer.epochs_done:.1f} epochs",
             details={
+                **others,
                 "task": model.task,
                 "steps": trainer.steps,
                 "best_step": trainer.best_step,

@@ -20,7 +20,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
-from recbole_recfound.data.split.protocol import Splits, held_out, unmasked_test, with_side_files
+from recbole_recfound.data.split.protocol import Splits, further_tests, held_out, with_side_files
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text.options import ItemOptions
@@ -328,8 +328,9 @@ class RecFoundSystem(System):
             details: metrics of the tasks.
         """
         trainer = self.trainer
-        if self.splits is not None and (loader := unmasked_test(self.splits)) is not None:
-            details = {**details, "unmasked": self._score(loader)}
+        if self.splits is not None:
+            others = further_tests(self.splits)
+            details = {**details, **{name: self._score(loader) for name, loader in others.items()}}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         return Row(
             model=self.config["model"],

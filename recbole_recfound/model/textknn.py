@@ -1,0 +1,71 @@
+"""TextKNN: items whose text resembles the user's items; a baseline that also ranks what nobody has chosen yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.multi_task import catalogue_of
+
+
+class TextKNN(GeneralRecommender):
+    """Score an item by the sum of the cosines between its text and those of the user's items, both by TF-IDF.
+
+    Args:
+        config: settings of the run, with `item_args`.
+        dataset: RecBole's built training set.
+
+    Attributes:
+        texts: sparse [num_items, words], rows of length 1; zeros for the padding.
+
+    Raises:
+        ConfigError, DataError: there are no texts, or .item is malformed.
+    """
+
+    type = ModelType.TRADITIONAL
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.history_fields = dataset.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
+        catalogue = catalogue_of(config, dataset)
+        tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
+        words = TfidfVectorizer(sublinear_tf=True).fit_transform(sentences)
+        self.texts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix((1, words.shape[1])), words]))
+        self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
+
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+        """Return 0: nothing is trained."""
+        return torch.nn.Parameter(torch.zeros(1))
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of all items for each user, flattened as RecBole expects.
+
+        Args:
+            interaction: users with their histories in RecBole's sequential fields.
+        """
+        scores = (self._users(interaction) @ self.texts.T).toarray()
+        return torch.from_numpy(scores.reshape(-1)).float().to(self.device)
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the score of each (user, item) row, float32 [B]."""
+        items = self.texts[interaction[self.ITEM_ID].cpu().numpy()]
+        scores = np.asarray(self._users(interaction).multiply(items).sum(1))[:, 0]
+        return torch.from_numpy(scores).float().to(self.device)
+
+    def _users(self, interaction: Interaction) -> sparse.csr_matrix:
+        """Return the sum of the texts of each user's items, [B, words]."""
+        names, length = self.history_fields
+        histories = interaction[names].cpu().numpy()
+        known = np.arange(histories.shape[1]) < interaction[length].cpu().numpy()[:, None]
+        rows = np.repeat(np.arange(len(histories)), known.sum(1))
+        shape = (len(histories), self.texts.shape[0])
+        return sparse.csr_matrix((np.ones(len(rows)), (rows, histories[known])), shape=shape) @ self.texts

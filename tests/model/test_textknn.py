@@ -1,0 +1,49 @@
+"""TextKNN by its definition, as a baseline and alone."""
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.multi_task import catalogue_of
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.model.textknn import TextKNN
+
+
+def settings(tiny_path, folder=None):
+    given = {"data_path": str(tiny_path), "show_progress": False, "use_gpu": False}
+    return given | ({"output_dir": str(folder)} if folder else {})
+
+
+def test_scores_are_sums_of_cosines(tiny_path):
+    config = Config("TextKNN", "tiny", config_dict=settings(tiny_path))
+    splits = build_splits(config)
+    model = TextKNN(config, splits.train_set)
+    catalogue = catalogue_of(config, splits.train_set)
+    tokens = splits.train_set.field2id_token[splits.train_set.iid_field][1:]
+    words = TfidfVectorizer(sublinear_tf=True).fit_transform(
+        [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens]
+    )
+    cosines = (words @ words.T).toarray()
+    interaction, *_ = next(iter(splits.test_data))
+    found = model.full_sort_predict(interaction).view(len(interaction), -1).numpy()
+    for row, user in enumerate(interaction[splits.train_set.uid_field].tolist()):
+        history = splits.known_at_test.of(user)[-config["MAX_ITEM_LIST_LENGTH"] :]
+        expected = cosines[history - 1].sum(0)
+        np.testing.assert_allclose(found[row, 1:], expected, rtol=1e-5, atol=1e-6)
+    assert (found[:, 0] == 0).all()
+    interaction.update(interaction)
+    pairs = interaction
+    pairs.interaction[splits.train_set.iid_field] = pairs[splits.train_set.uid_field] % 5 + 1
+    single = model.predict(pairs).numpy()
+    chosen = pairs[splits.train_set.iid_field].numpy()
+    np.testing.assert_allclose(single, found[np.arange(len(found)), chosen], rtol=1e-5)
+
+
+def test_beside_others_and_alone(tiny_path, tmp_path):
+    found = run_recfound("EASE", "tiny", config_dict=settings(tiny_path, tmp_path), baselines=["TextKNN"])
+    alone = run_recfound("TextKNN", "tiny", config_dict=settings(tiny_path, tmp_path))
+    assert [row["model"] for row in found["comparison"]] == ["TextKNN", "EASE"]
+    assert found["comparison"][0]["metrics"] == alone["test_result"]
+    assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])
