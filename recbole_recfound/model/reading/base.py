@@ -45,7 +45,7 @@ class SegmentModel(M6Rec):
     states: ClassVar[str] = LAST
     """States of a segment that are kept, where `late_args` does not say."""
     redraws: ClassVar[bool] = False
-    """Whether the examples of every epoch are drawn anew."""
+    """Whether every epoch has examples of its own."""
 
     def __init__(
         self,
