@@ -1,6 +1,6 @@
 """Adapters: TMoLE as a PEFT tuner, one shared LoRA, and checks that an adapter has an effect."""
 
-from recbole_recfound.adapter.build import accept_tasks, build_adapter, routing, without_adapter
+from recbole_recfound.adapter.build import accept_tasks, build_adapter, plain_weights, routing, without_adapter
 from recbole_recfound.adapter.check import check_adapter, check_gradients, record_layers
 from recbole_recfound.adapter.export import export_lora, save_lora
 from recbole_recfound.adapter.lora import lora
@@ -20,6 +20,7 @@ __all__ = [
     "checkpoint_context_fn",
     "export_lora",
     "lora",
+    "plain_weights",
     "record_layers",
     "routing",
     "save_lora",

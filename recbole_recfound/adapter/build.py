@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from peft import PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import PreTrainedModel
 
 from recbole_recfound.adapter.registered import ADAPTERS
@@ -79,3 +81,15 @@ def without_adapter(model: PeftModel) -> Iterator[None]:
     finally:
         for weight, flag in trained:
             weight.requires_grad_(flag)
+
+
+def plain_weights(part: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a part of an adapted backbone that are the backbone's own.
+
+    Args:
+        part: modules of the backbone, with or without an adapter.
+    """
+    layers = [module for module in part.modules() if isinstance(module, BaseTunerLayer)]
+    adapted = {id(weight) for layer in layers for weight in layer.parameters()}
+    own = {id(weight) for layer in layers for weight in layer.get_base_layer().parameters()}
+    return [weight for weight in part.parameters() if id(weight) not in adapted - own]

@@ -1,7 +1,15 @@
 """The frozen language model: loading, depth and pooling."""
 
 from recbole_recfound.backbone.bundled import BUNDLED
-from recbole_recfound.backbone.depth import Decoder, check_bidirectional, decode, decoder_of, first_layers, head_of
+from recbole_recfound.backbone.depth import (
+    Decoder,
+    check_bidirectional,
+    decode,
+    decoder_of,
+    first_layers,
+    head_of,
+    last_layers,
+)
 from recbole_recfound.backbone.load import Backbone, load_backbone
 from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.runtime.precision import full_precision
@@ -16,6 +24,7 @@ __all__ = [
     "first_layers",
     "full_precision",
     "head_of",
+    "last_layers",
     "load_backbone",
     "mean_pool",
 ]

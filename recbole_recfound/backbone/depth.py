@@ -49,6 +49,27 @@ def first_layers(decoder: Decoder, depth: int) -> Decoder:
     Raises:
         ValueError: depth out of range.
     """
+    view = _view(decoder, depth, slice(depth))
+    if view is not decoder:
+        view.norm = nn.Identity()
+    return view
+
+
+def last_layers(decoder: Decoder, depth: int) -> Decoder:
+    """Return the last `depth` layers of `decoder` and its final norm, sharing all modules and parameters.
+
+    Args:
+        decoder: the model without its language-model head.
+        depth: number of layers to keep, 1 to the number of layers.
+
+    Raises:
+        ValueError: depth out of range.
+    """
+    return _view(decoder, depth, slice(-depth, None))
+
+
+def _view(decoder: Decoder, depth: int, kept: slice) -> Decoder:
+    """Return a shallow copy of a decoder with `depth` of its layers, or the decoder where that is all of them."""
     layers = decoder.layers
     if not 1 <= depth <= len(layers):
         raise ValueError(f"depth must be between 1 and {len(layers)}, not {depth}")
@@ -59,8 +80,9 @@ def first_layers(decoder: Decoder, depth: int) -> Decoder:
     view._modules = dict(decoder._modules)
     view.config = copy.copy(decoder.config)
     view.config.num_hidden_layers = depth
-    view.layers = nn.ModuleList(list(layers)[:depth])
-    view.norm = nn.Identity()
+    if kinds := getattr(decoder.config, "layer_types", None):  # read by a layer's number in the view
+        view.config.layer_types = kinds[kept]
+    view.layers = nn.ModuleList(list(layers)[kept])
     return view
 
 
@@ -114,3 +136,25 @@ def check_bidirectional(decoder: Decoder, ids: torch.Tensor) -> None:
     if torch.equal(first, second):
         name, version = decoder.config.model_type, transformers.__version__
         raise BackboneError(f"a {name} model stays causal in transformers {version}: texts cannot be embedded with it")
+
+
+@torch.no_grad()
+def check_division(decoder: Decoder, depth: int, ids: torch.Tensor) -> None:
+    """Check that the first layers and then the last ones do what all of them do.
+
+    A decoder that changes its input before the first layer would do so twice.
+
+    Args:
+        decoder: full decoder.
+        depth: number of first layers.
+        ids: [1, T] tokens.
+
+    Raises:
+        BackboneError: they do something else.
+    """
+    lower, upper = first_layers(decoder, depth), last_layers(decoder, len(decoder.layers) - depth)
+    whole = decode(decoder, decoder.embed_tokens(ids))
+    divided = decode(upper, decode(lower, decoder.embed_tokens(ids)))
+    if not torch.allclose(whole.float(), divided.float(), rtol=1e-2, atol=1e-2):
+        name, version = decoder.config.model_type, transformers.__version__
+        raise BackboneError(f"a {name} model cannot be divided between its layers in transformers {version}")

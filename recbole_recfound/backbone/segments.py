@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.backbone.depth import Decoder, decode, first_layers
@@ -26,6 +28,8 @@ ALL, LAST, MEAN = "all", "last", "mean"
 """States of a segment that are kept: of all tokens, of the last one, which has seen the others, or their mean."""
 PASS_TOKENS = 2048
 """Tokens that run through the lower layers at a time."""
+Segment = str | tuple[int, ...]
+"""A text, or its tokens, one at least."""
 
 
 class SegmentCache:
@@ -33,12 +37,14 @@ class SegmentCache:
 
     Args:
         decoder: the frozen decoder.
-        tokenizer: of the backbone.
+        tokenizer: of the backbone; None: every segment is given as its tokens.
         depth: number L' of lower layers.
         states: `all`, `last` or `mean`.
         max_tokens: length of a segment; a longer text loses its end.
         fingerprint: of the backbone (`Backbone.fingerprint`).
         capacity: most bytes of states.
+        weights: those below that decide the states, where the layers have an adapter as well; None: all.
+        plain: a context in which the layers below run without their adapter.
 
     Attributes:
         digest: of everything that decides the states of a text.
@@ -52,31 +58,34 @@ class SegmentCache:
     def __init__(
         self,
         decoder: Decoder,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         depth: int,
         states: str = LAST,
         max_tokens: int = 48,
         fingerprint: str = "",
         capacity: int = 1 << 30,
+        weights: Iterable[nn.Parameter] | None = None,
+        plain: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         if not 1 <= depth < len(decoder.layers):
             raise ConfigError(
-                f"late_args: {depth} layers below and {len(decoder.layers) - depth} joint layers: the backbone has "
-                f"{len(decoder.layers)} layers, and each part needs at least one"
+                f"late interaction: {depth} layers below and {len(decoder.layers) - depth} joint layers: the backbone "
+                f"has {len(decoder.layers)} layers, and each part needs at least one"
             )
         self.decoder, self.lower = decoder, first_layers(decoder, depth)
         self.tokenizer, self.states, self.max_tokens, self.capacity = tokenizer, states, max_tokens, capacity
         key = f"{fingerprint} {depth} {states} {max_tokens}"
         self.digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         self.hits = self.misses = self.bytes = self.cut = 0
+        self._plain, self._deciding = plain, list(self.lower.parameters() if weights is None else weights)
         self._weights = self._weight_versions()
-        self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._known: OrderedDict[Segment, torch.Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
     @torch.no_grad()
-    def get(self, texts: Sequence[str]) -> list[torch.Tensor]:
+    def get(self, texts: Sequence[Segment]) -> list[torch.Tensor]:
         """Return the states of segments, [tokens, d] each ([1, d] where only the last is kept).
 
         Args:
@@ -136,12 +145,12 @@ class SegmentCache:
                 "name another file"
             )
         for text, own in zip(texts, parts, strict=True):
-            self._known[text] = own
+            self._known[tuple(text) if isinstance(text, list) else text] = own
             self.bytes += own.numel() * own.element_size()
 
     def _weight_versions(self) -> list[tuple[int, int]]:
         """Return place and number of changes of every weight below, which any assignment to it raises."""
-        return [(weight.data_ptr(), weight._version) for weight in self.lower.parameters()]
+        return [(weight.data_ptr(), weight._version) for weight in self._deciding]
 
     def _forget_if_changed(self) -> None:
         """Drop all states, and the digest they are kept under, when a weight below has changed."""
@@ -150,28 +159,38 @@ class SegmentCache:
         self._weights, self.bytes = versions, 0
         self._known.clear()
         digest = hashlib.sha256(self.digest.encode())
-        for weight in self.lower.parameters():
+        for weight in self._deciding:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         self.digest = digest.hexdigest()[:16]
 
-    def _encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """Run segments through the lower layers, those of one length together: no padding and no mask."""
-        whole = plain_tokens(texts, self.tokenizer)
+    def _tokens(self, texts: Sequence[Segment]) -> list[list[int]]:
+        """Return the tokens of segments, cut to `max_tokens`; an empty text is the end token."""
+        strings, end = [text for text in texts if isinstance(text, str)], -1
+        found: Iterator[list[int]] = iter(())
+        if strings:
+            assert self.tokenizer is not None, "texts need a tokenizer"
+            found, end = iter(plain_tokens(strings, self.tokenizer)), self.tokenizer.eos_token_id
+        whole = [next(found) or [end] if isinstance(text, str) else list(text) for text in texts]
         self.cut += sum(len(ids) > self.max_tokens for ids in whole)
-        tokens = [ids[: self.max_tokens] or [self.tokenizer.eos_token_id] for ids in whole]
+        return [ids[: self.max_tokens] for ids in whole]
+
+    def _encode(self, texts: Sequence[Segment]) -> list[torch.Tensor]:
+        """Run segments through the lower layers, those of one length together: no padding and no mask."""
+        tokens = self._tokens(texts)
         by_length: dict[int, list[int]] = {}
         for row, ids in enumerate(tokens):
             by_length.setdefault(len(ids), []).append(row)
-        states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+        states: dict[int, torch.Tensor] = {}
         for length, rows in by_length.items():
             size = max(1, PASS_TOKENS // length)
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 batch = torch.tensor([tokens[row] for row in part], device=self.decoder.embed_tokens.weight.device)
-                hidden = decode(self.lower, self.decoder.embed_tokens(batch))
+                with self._plain():
+                    hidden = decode(self.lower, self.decoder.embed_tokens(batch))
                 for row, own in zip(part, _kept(hidden, self.states), strict=True):
                     states[row] = own.clone()  # a view would keep the whole batch
-        return states
+        return [states[row] for row in range(len(texts))]
 
 
 def _kept(hidden: torch.Tensor, states: str) -> torch.Tensor:

@@ -22,8 +22,10 @@ class TowerOptions(Options):
     """Depth of the towers (`tower_args`).
 
     Attributes:
-        user_layers: LLM layers that read a history. None: 2 with soft tokens, else all.
-        text_layers: LLM layers that encode item texts and queries. None: 8 with soft tokens, else all.
+        user_layers: LLM layers that read a history: the last ones in the mode `late`, else the first. None: 2 with soft
+            tokens, 3 in the mode `late`, else all.
+        text_layers: LLM layers that encode item texts and queries. None: 8 with soft tokens and in the mode `late`,
+            else all.
         feature_layers: further layers of the plain backbone whose pooled states describe an item; encoded once.
     """
 

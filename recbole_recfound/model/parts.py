@@ -185,6 +185,11 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
     if config["backbone_bits"] and (shards() or control == RANDOM_BODY):
         other = "FSDP divides" if shards() else f"control: {RANDOM_BODY} replaces"
         problems.append(f"backbone_bits: {other} weights of 16 or 32 bits only")
+    if shards() and history.segments:
+        problems.append(
+            f"history: {history.name} encodes texts when they are needed, so that processes make other numbers of "
+            "passes, which FSDP cannot; run it without"
+        )
     if shards() and control == RANDOM_BODY:
         problems.append(f"control: got {control}, which needs whole weights; run it without FSDP")
     return problems

@@ -103,7 +103,7 @@ class RecFound(GeneralRecommender):
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
         reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
-        self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader)
+        self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader, self.history.segments)
         self.user_depth = user_depth
         self.item_table = ItemTable(
             self.n_items,
@@ -162,20 +162,22 @@ class RecFound(GeneralRecommender):
         if not self.history.uses_item_table or not self.parts.ranks:
             self.user_tower.requires_grad_(False)
             self.item_table.requires_grad_(False)
-        deepest = self._deepest_layer()
+        read = self._layers_read()
         for name, weight in self.backbone.named_parameters():
             layer = _layer_of(name)
-            if not deepest or (layer is not None and layer >= deepest):
+            if not read or (layer is not None and layer not in read):
                 weight.requires_grad_(False)
 
-    def _deepest_layer(self) -> int:
-        """Return how many of the backbone's layers the tasks of this run need."""
-        kinds = {TASKS[task].kind for task in self.parts.tasks}
-        if GENERATIVE in kinds:
-            return self._decoder.config.num_hidden_layers
+    def _layers_read(self) -> set[int]:
+        """Return which of the backbone's layers the tasks of this run run with the adapter."""
+        layers = range(self._decoder.config.num_hidden_layers)
+        if any(TASKS[task].kind == GENERATIVE for task in self.parts.tasks):
+            return set(layers)
+        depth = self.user_depth if self.parts.ranks else 0
         # Records of U2I are pairs whatever the mode.
         pairs = not self.history.sequences or self.parts.records or any(task != ROUTE for task in self.parts.tasks)
-        return max(self.user_depth if self.parts.ranks else 0, self.text_tower.depth if pairs else 0)
+        of_users = layers[len(layers) - depth :] if self.history.segments else layers[:depth]
+        return {*of_users, *layers[: self.text_tower.depth if pairs else 0]}
 
     def train(self, mode: bool = True) -> "RecFound":
         """Switch between training and evaluation; cached item vectors are dropped."""

@@ -57,6 +57,7 @@ def test_bank_equals_itself_on_the_host(monkeypatch, gathered):
         {},
         {"history": "item"},
         {"history": "prompt"},
+        {"history": "late"},
         {"batch_args": {"cache_chunk": 1}, "gradient_checkpointing": True},
         {"scheduler": "coba", "adapter": "lora"},
         {"test_args": {"rank_titles": 3}, "task_args": {"SR": {"form": "title"}}},

@@ -75,7 +75,7 @@ def test_unsaved_models_are_evaluated_as_they_are(settings):
     assert set(result) == KEYS and not list(Path(settings["checkpoint_dir"]).rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("form", ["positions", "prompt"])
+@pytest.mark.parametrize("form", ["positions", "prompt", "late"])
 def test_histories_as_text(settings, form):
     from recbole.quick_start import run_recbole
 

@@ -183,7 +183,7 @@ def plain_untrained(small_settings, tmp_path_factory) -> Seen:
     return see(small_settings, output_dir=str(tmp_path_factory.mktemp("plain")), max_steps=0)
 
 
-@pytest.mark.parametrize("form", ["positions", "prompt"])
+@pytest.mark.parametrize("form", ["positions", "prompt", "late"])
 def test_text_modes_run(small_run, plain, form):
     """Histories as text are scored otherwise; a prompt is held against texts and leaves the item table alone."""
     seen = see(small_run, history=form, max_steps=2)

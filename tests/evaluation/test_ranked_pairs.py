@@ -61,7 +61,7 @@ def test_a_record_without_negatives_is_ranked_against_the_others():
     assert rank_examples(_Vectors(many), "Q2I", own, SETTINGS, others)[1] == 20, "and no more"
 
 
-@pytest.mark.parametrize("mode", [{"history": "item"}, {"history": "positions"}, {"history": "prompt"}])
+@pytest.mark.parametrize("mode", [{"history": name} for name in ("item", "positions", "prompt", "late")])
 def test_held_out_pairs_are_ranked_as_one_by_one(small_run, mode):
     """All examples at once, whatever their lengths, give what each gives by itself."""
     small = build_small(small_run | mode, tasks=["U2I", "I2I", "Q2I"], task_test_examples=6)

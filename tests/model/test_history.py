@@ -59,6 +59,7 @@ def test_modes_are_named_by_the_settings(small_run):
         ("item", {"history": "item"}),
         ("positions", {"history": "positions"}),
         ("prompt", {"history": "prompt"}),
+        ("late", {"history": "late"}),
         ("item", {"history": "auto"}),
     ):
         config = Config("RecFound", "tiny", config_dict=small_run | changes)
@@ -68,10 +69,12 @@ def test_modes_are_named_by_the_settings(small_run):
 
 
 def test_depths_are_those_of_the_mode_or_of_the_settings():
-    item, positions, prompt = (HISTORIES[name] for name in ("item", "positions", "prompt"))
-    assert [mode.user_depth(30, None) for mode in (item, positions, prompt)] == [2, 30, 30]
-    assert [mode.user_depth(30, 4) for mode in (item, positions, prompt)] == [4, 4, 4]
-    assert [mode.text_depth(30, None, 5) for mode in (item, positions, prompt)] == [8, 30, 5]
+    item, positions, prompt, _ = modes = [HISTORIES[name] for name in ("item", "positions", "prompt", "late")]
+    assert [mode.user_depth(30, None) for mode in modes] == [2, 30, 30, 3]
+    assert [mode.user_depth(30, 4) for mode in modes] == [4, 4, 4, 4]
+    assert [mode.user_depth(3, None) for mode in modes] == [2, 3, 3, 2], "a layer is left below"
+    assert [mode.text_depth(30, None, 5) for mode in modes] == [8, 30, 5, 8]
+    assert [mode.segments for mode in modes] == [False, False, False, True] and not positions.soft_tokens
     assert item.text_depth(3, 12, 2) == 3 and item.user_depth(30, 0) == 0
     assert issubclass(prompt, History) and not prompt.sequences and not prompt.uses_item_table
 

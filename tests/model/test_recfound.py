@@ -14,7 +14,7 @@ from recbole_recfound.model.factors import collaborative_factors
 from recbole_recfound.model.trained import trained_parameters
 from tests.small_model import build_small, perturb
 
-MODES = [{}, {"history": "positions"}, {"history": "prompt"}]
+MODES = [{}, {"history": "positions"}, {"history": "prompt"}, {"history": "late"}]
 
 
 def _ready(settings, **changes):

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaModel
 
 from recbole_recfound.adapter import build_adapter, without_adapter
-from recbole_recfound.backbone import decode, first_layers, load_backbone, mean_pool
+from recbole_recfound.backbone import decode, first_layers, last_layers, load_backbone, mean_pool
+from recbole_recfound.backbone.depth import check_division
 from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import TokenTable
+from recbole_recfound.errors import BackboneError
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
@@ -38,6 +41,41 @@ def test_first_layers_are_the_models_own(backbone, depth):
     shared = dict(decoder.named_parameters())
     assert all(weight is shared[name] for name, weight in view.named_parameters())
     assert len(decoder.layers) == 3 and len(view.layers) == depth
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_first_and_last_layers_are_all_layers(backbone, depth):
+    decoder = backbone.model.model
+    lower, upper = first_layers(decoder, depth), last_layers(decoder, 3 - depth)
+    divided = decode(upper, decode(lower, decoder.embed_tokens(IDS)))
+    torch.testing.assert_close(divided, decode(decoder, decoder.embed_tokens(IDS)))
+    assert list(upper.layers) == list(decoder.layers)[depth:] and last_layers(decoder, 3) is decoder
+    check_division(decoder, depth, IDS)
+
+
+def test_last_layers_keep_their_kind_of_attention():
+    """Gemma 2 sees a window in every other layer, by a list in its configuration."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "head_dim": 8}
+    torch.manual_seed(0)
+    config = Gemma2Config(vocab_size=20, num_hidden_layers=4, num_key_value_heads=1, sliding_window=2, **sizes)
+    decoder = Gemma2ForCausalLM(config).eval().model
+    upper = last_layers(decoder, 3)
+    assert upper.config.layer_types == config.layer_types[1:] != config.layer_types[:3]
+    check_division(decoder, 1, IDS)
+    upper.config.layer_types = config.layer_types[:3]
+    states = decode(first_layers(decoder, 1), decoder.embed_tokens(IDS))
+    assert not torch.allclose(decode(upper, states), decode(last_layers(decoder, 3), states), atol=1e-3)
+
+
+def test_a_decoder_that_scales_its_input_is_not_divided(backbone, monkeypatch):
+    forward = LlamaModel.forward
+
+    def scaled(self, inputs_embeds=None, **options):
+        return forward(self, inputs_embeds=3 * inputs_embeds, **options)
+
+    monkeypatch.setattr(LlamaModel, "forward", scaled)
+    with pytest.raises(BackboneError, match="a llama model cannot be divided"):
+        check_division(backbone.model.model, 1, IDS)
 
 
 def test_a_view_sees_adapters_put_in_later(backbone):

@@ -24,6 +24,7 @@ MODES = {
     "item": {"history": "item"},
     "positions": {"history": "positions"},
     "prompt": {"history": "prompt"},
+    "late": {"history": "late"},
 }
 VARIANTS = {
     "lora": {"adapter": "lora"},

@@ -69,6 +69,7 @@ class NoHomelessTensors(TorchFunctionMode):
         {"adapter": "lora", "scheduler": "coba"},
         {"history": "positions"},
         {"history": "prompt", "gradient_checkpointing": True},
+        {"history": "late"},
     ],
     ids=str,
 )

@@ -27,6 +27,7 @@ MODES = {
     "item": {},
     "positions": {"history": "positions"},
     "prompt": {"history": "prompt"},
+    "late": {"history": "late"},
 }
 
 

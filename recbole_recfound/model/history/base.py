@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from peft import PeftModel
 
 from recbole_recfound.config.history import history_name
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
@@ -45,18 +46,22 @@ class HistoryModel(Protocol):
     """What a history mode needs of the model.
 
     Attributes:
+        backbone: LLM with its adapter.
         user_tower: reads soft tokens or text.
         item_table: gives soft tokens and item vectors with gradients.
+        user_depth: number of decoder layers that read a history.
         temperature: of the softmax over the catalogue.
         sampled_items: items drawn for a sampled softmax; 0: all items.
         masks_history: items of the history are no candidates.
-        parts: what the model was built from, with `targets_per_row`.
+        parts: what the model was built from, with `targets_per_row` and the backbone's `fingerprint`.
         device: of the model.
         training: whether the model is being trained.
     """
 
+    backbone: PeftModel
     user_tower: UserTower
     item_table: ItemTable
+    user_depth: int
     temperature: float
     sampled_items: int
     masks_history: bool
@@ -93,6 +98,8 @@ class History(ABC):
     Attributes:
         sequences: examples of U2I are whole sequences with one target per position; False: histories with one target.
         soft_tokens: items enter as one soft token each, so that the layers of the LLM can be left out or replaced.
+        segments: the text of an item runs alone through the first layers, which are frozen, once for all users; a
+            history is read by the last layers.
         uses_item_table: user tower and item table take part; if not, users and items are encoded as texts alone.
         user_layers: default number of decoder layers that read a history; None: all.
         text_layers: default number of decoder layers that encode the texts of items and queries; None: all.
@@ -101,6 +108,7 @@ class History(ABC):
     name: ClassVar[str]
     sequences: ClassVar[bool] = True
     soft_tokens: ClassVar[bool] = False
+    segments: ClassVar[bool] = False
     uses_item_table: ClassVar[bool] = True
     user_layers: ClassVar[int | None] = None
     text_layers: ClassVar[int | None] = None
@@ -110,13 +118,13 @@ class History(ABC):
 
     @classmethod
     def user_depth(cls, layers: int, configured: int | None) -> int:
-        """Return how many decoder layers read a history.
+        """Return how many decoder layers read a history: the first ones, or the last ones with `segments`.
 
         Args:
             layers: of the backbone.
             configured: `user_layers` of `tower_args`; None: the mode's default.
         """
-        return _depth(layers, configured, cls.user_layers)
+        return _depth(layers - cls.segments, configured, cls.user_layers)
 
     @classmethod
     def text_depth(cls, layers: int, configured: int | None, user_depth: int) -> int:

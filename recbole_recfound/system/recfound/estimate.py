@@ -116,6 +116,7 @@ def estimate(config: Config) -> Estimate:
         "their gradients": 4 * trained,
         f"states of the optimiser ({config['learner']})": 4 * STATES[config["learner"].lower()] * trained,
         f"features of {items:,} items": 8 * items * features,
+        **({f"states of {items:,} items' texts": (2 if half else 4) * items * width} if mode.segments else {}),
         "activations of the largest pass, at most": kept * (1 if half else 2),
     }
     generated, embedded = batches.generative * longest * generates, batches.embedding * pair
