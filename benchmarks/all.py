@@ -14,7 +14,18 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-MODULES = ("tmole", "s2sched", "data", "padding", "evaluation", "generation", "iak", "serving", "quality_per_minute")
+MODULES = (
+    "tmole",
+    "s2sched",
+    "data",
+    "padding",
+    "evaluation",
+    "generation",
+    "iak",
+    "late_interaction",
+    "serving",
+    "quality_per_minute",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,8 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import frame, generation, iak, matching, padding, serving, tmole
+from benchmarks import frame, generation, iak, late_interaction, matching, padding, serving, tmole
+from benchmarks.full_text import FullText
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import DataError
+from recbole_recfound.model.reading.ctr import ClickModel
+from recbole_recfound.model.trained import trained_parameters
 
 
 def _write(path, *pairs):
@@ -79,6 +84,74 @@ def test_the_llm_computes_few_rows_without_an_item(tiny_backbone, tmp_path):
     ratios = json.loads((tmp_path / "found.json").read_text())["ratios"]
     assert 1.0 <= ratios["rows_over_tokens of ml-100k"] <= padding.MARKS["rows_over_tokens"].value
     assert ratios["step_over_frozen_layers of ml-100k"] > 0
+
+
+RATIOS = ("train_throughput_over_text", "latency_text_over_late", "latency_one_by_one_over_late")
+LATE = {
+    *(f"{ratio} {states}" for ratio in (*RATIOS, "latency_text_over_known") for states in ("all", "last")),
+    "latency_text_over_empty last",
+    "cache_build_seconds",
+    *(f"{metric} {form}" for metric in ("auc", "logloss") for form in ("text", "all", "last")),
+}
+
+
+def test_late_interaction_beside_full_text(tiny_backbone, tiny_path, tmp_path):
+    options = ["--quick", "--backbone", str(tiny_backbone), "--data", str(tiny_path / "tiny"), "--joint", "2"]
+    wanted = ["--seconds", "0.1", "--training", "0.1", "--validation", "24", "--json", str(tmp_path / "found.json")]
+    assert late_interaction.main([*options, *wanted]) in (0, 1)
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert set(told["ratios"]) == LATE and all(0 < value < float("inf") for value in told["ratios"].values())
+    assert told["segments"] > 20
+
+
+class Blocks(FullText):
+    """Full text whose lower layers keep segments apart: late interaction, without its caches and shared sources."""
+
+    def below(self, pairs):
+        new = pairs.segments.diff(dim=1, prepend=pairs.segments[:, :1] - 1) != 0
+        place = torch.arange(new.shape[1])
+        places = place - torch.where(new, place, 0).cummax(1).values
+        same = (pairs.segments[:, :, None] == pairs.segments[:, None, :]).tril()
+        return self.run(self.decoder.embed_tokens(pairs.ids), same, places, slice(self.reader.depth))
+
+
+def test_full_text_differs_from_late_interaction_in_what_the_lower_layers_see(tiny_backbone, tiny_path):
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "use_gpu": False,
+        "threshold": {"rating": 4},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "late_args": {"joint_layers": 2, "states": "all", "targets": 3},
+        "text_args": {"behaviours": 2, "max_tokens": 12},
+    }
+    config = Config("M6Rec", "tiny", None, settings)
+    data = build_splits(config).train_set
+    forms = {}
+    for kind in (ClickModel, Blocks, FullText):
+        torch.manual_seed(0)
+        forms[kind] = model = kind(config, data)
+        model.texts = forms[ClickModel].texts
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in trained_parameters(model).values():
+                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    examples = [one for one in forms[ClickModel].examples(data.inter_feat) if len(one) > 1][-4:]
+    late, blocks, text = (model([one.pack for one in examples]) for model in forms.values())
+    torch.testing.assert_close(blocks, late, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(text, late, atol=1e-3)
+    # How pairs are put together changes nothing, and what is trained is what late interaction trains.
+    forms[FullText].rows = 1
+    torch.testing.assert_close(forms[FullText]([one.pack for one in examples]), text, atol=1e-5, rtol=1e-5)
+    forms[FullText].loss_of(examples).backward()
+    learned = {name for name, weight in forms[FullText].named_parameters() if weight.grad is not None}
+    assert learned == set(trained_parameters(forms[ClickModel]))
+    # The source sees no candidate: its tokens have the states that they have with another one.
+    pack = examples[0].pack
+    pairs = forms[FullText].pairs([(pack, target) for target in pack.targets[:2]])
+    assert not torch.equal(pairs.ids[0], pairs.ids[1])
+    states = forms[FullText].below(pairs)
+    torch.testing.assert_close(states[0][pairs.sources[0]], states[1][pairs.sources[1]], atol=1e-6, rtol=1e-5)
 
 
 def test_sides_are_timed_in_turn():

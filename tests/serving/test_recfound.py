@@ -204,6 +204,17 @@ def test_new_items_are_recommended_at_once(small_run, mode):
         loaded.add_items([{title: "no id"}])
 
 
+def test_a_new_item_in_a_history_is_read_as_its_text(small_run):
+    """The twin of a known item: only the text of an item enters the mode `late`."""
+    loaded = load_recfound(run_recfound("RecFound", "tiny", config_dict=small_run | MODES["late"])["run_dir"])
+    first, second, *_ = loaded.item_ids
+    fields = loaded.catalogue.values[loaded.catalogue.row_of[second]]
+    loaded.add_items([{"item_id": "twin", **fields}, {"item_id": "other", loaded.catalogue.title: "A Grand Day Out"}])
+    known, twin, other = loaded.embed_user([[first, second], [first, "twin"], [first, "other"]])
+    torch.testing.assert_close(twin, known)
+    assert not torch.allclose(other, known, atol=1e-3)
+
+
 def test_text_vectors_of_known_items_are_theirs_where_text_is_all(small_run):
     run = run_recfound(
         "RecFound", "tiny", config_dict=small_run | {"item_args": {"use_id": False, "factors": 0}, "max_steps": 4}
