@@ -23,6 +23,8 @@ from recbole_recfound.data.padding import pad_flat
 
 MEAN, LAST = "mean", "last"
 """States of a target that are classified: the mean of those of each segment, or the last one of all."""
+PASS_STATES = 2048
+"""States of targets that run through the joint layers at a time on a CPU; more would leave its caches."""
 
 
 @dataclass(frozen=True)
@@ -169,17 +171,36 @@ def joint_layers(
     keys = SourceKeys()
     places = torch.arange(sources.shape[1], device=sources.device)[None]
     above = _run(decoder, depth, sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys)
-    keys.source_of = batch.source_of
-    own = torch.ones(targets.shape[1], targets.shape[1], dtype=torch.bool, device=targets.device).tril()
-    before = seen[batch.source_of][:, None, :].expand(-1, targets.shape[1], -1)
-    allowed = torch.cat([before, own & batch.targets.mask[:, None, :]], dim=2)
-    starts = prompts + batch.sources.lengths[batch.source_of]
-    places = starts[:, None] + torch.arange(targets.shape[1], device=targets.device)
-    states = _run(decoder, depth, targets, allowed, places, keys)
+    starts = prompts + batch.sources.lengths
+    size = max(1, PASS_STATES // targets.shape[1]) if targets.device.type == "cpu" else len(targets)
+    found = []
+    for first in range(0, len(targets), size):
+        part = slice(first, first + size)
+        keys.source_of = source_of = batch.source_of[part]
+        rows = Rows(targets[part], batch.targets.kinds[part], batch.targets.mask[part])
+        found.append(_pooled(decoder, depth, rows, seen[source_of], starts[source_of], keys, pooling))
+    return above, torch.cat(found)
+
+
+def _pooled(
+    decoder: Decoder,
+    depth: int,
+    rows: Rows,
+    seen: torch.Tensor,
+    starts: torch.Tensor,
+    keys: SourceKeys,
+    pooling: str,
+) -> torch.Tensor:
+    """Return the pooled states of targets, float32 [N, K, d], behind `seen`, bool [N, P + S]."""
+    width = rows.mask.shape[1]
+    own = torch.ones(width, width, dtype=torch.bool, device=rows.mask.device).tril()
+    allowed = torch.cat([seen[:, None, :].expand(-1, width, -1), own & rows.mask[:, None, :]], dim=2)
+    places = starts[:, None] + torch.arange(width, device=starts.device)
+    states = _run(decoder, depth, rows.states, allowed, places, keys)
     if pooling == MEAN:
-        return above, _segment_means(decoder.norm(states), batch.targets)
-    last = batch.targets.lengths - 1
-    return above, decoder.norm(states[torch.arange(len(states), device=states.device), last])[:, None].float()
+        return _segment_means(decoder.norm(states), rows)
+    last = rows.lengths - 1
+    return decoder.norm(states[torch.arange(len(states), device=states.device), last])[:, None].float()
 
 
 def _segment_means(states: torch.Tensor, rows: Rows) -> torch.Tensor:

@@ -10,6 +10,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.model import late
 from recbole_recfound.model.late import JointBatch
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.probe import fit_probe
@@ -81,6 +82,16 @@ def test_any_split_into_batches_and_packs_gives_the_same_scores(built):
     torch.testing.assert_close(torch.cat([model([pack]) for pack in packs]), together, atol=1e-5, rtol=1e-5)
     single = [Pack(pack.source, target[None], pack.target_kinds) for pack in packs for target in pack.targets]
     torch.testing.assert_close(model(single), together, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("states", "pooling"), [("all", "last"), ("last", "mean")])
+@torch.no_grad()
+def test_candidates_may_run_in_several_passes(built, monkeypatch, states, pooling):
+    model, _ = built(states=states, pooling=pooling)
+    packs = packs_of(model)
+    together = model(packs)
+    monkeypatch.setattr(late, "PASS_STATES", 1)
+    torch.testing.assert_close(model(packs), together, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
