@@ -1,5 +1,7 @@
 """States of segments: each depends on its own text alone, and is computed once."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -100,6 +102,40 @@ def test_states_are_written_and_read(backbone, tmp_path):
     again.load(file)
     assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
     assert again.misses == 0 and again.bytes == cache.bytes
+
+
+def test_a_segment_may_be_given_as_its_tokens(backbone, tmp_path):
+    tokens = [tuple(backbone.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
+    expected, file = cache_of(backbone, states="all").get(TEXTS), tmp_path / "states.safetensors"
+    decoder, key = decoder_of(backbone.model), backbone.fingerprint
+    cache = SegmentCache(decoder, None, 2, "all", fingerprint=key)
+    found = cache.get(tokens)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    cache.save(file)
+    again = SegmentCache(decoder, None, 2, "all", fingerprint=key)
+    again.load(file)
+    again.get(tokens)
+    assert (again.hits, again.misses) == (len(TEXTS), 0)
+
+
+def test_weights_that_decide_nothing_drop_no_state(backbone):
+    """An adapter below that the states are computed without may learn; what `plain` says is done at every encoding."""
+    decoder, calls = decoder_of(backbone.model), []
+
+    @contextmanager
+    def plain():
+        calls.append(1)
+        yield
+
+    deciding = [decoder.layers[0].mlp.up_proj.weight]
+    cache = SegmentCache(decoder, backbone.tokenizer, 2, weights=deciding, plain=plain)
+    before = cache.get(TEXTS)
+    with torch.no_grad():
+        decoder.layers[1].mlp.up_proj.weight += 1
+    assert cache.get(TEXTS)[0] is before[0] and calls
+    with torch.no_grad():
+        deciding[0] += 1
+    assert cache.get(TEXTS)[0] is not before[0]
 
 
 def test_a_changed_weight_drops_the_states_and_their_digest(backbone):

@@ -41,8 +41,9 @@ def test_seven_billion_parameters_without_weights(seven_billion, tiny_path, tmp_
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_trained_parameters_are_those_of_a_run(small_run, tiny_backbone):
-    settings = small_run | {"history": "positions"}
+@pytest.mark.parametrize("mode", ["positions", "late"])
+def test_the_trained_parameters_are_those_of_a_run(small_run, tiny_backbone, mode):
+    settings = small_run | {"history": mode}
     model = build_small(settings).model
     found = estimate(Config("RecFound", "tiny", config_dict=dict(settings)))
     plain = load_backbone(str(tiny_backbone), torch.device("cpu")).model
@@ -51,6 +52,8 @@ def test_the_trained_parameters_are_those_of_a_run(small_run, tiny_backbone):
     # The .item file has all films of ml-100k, of which the data set has some; the user's projection is small.
     extra = (1682 - model.n_items) * 32
     assert found.trained == pytest.approx(trained + extra, rel=0.05)
+    states = [size for name, size in found.memory.items() if name.startswith("states of 1,682 items")]
+    assert states == ([4 * 1682 * 32] if mode == "late" else [])
 
 
 def test_models_without_a_backbone(capsys):
