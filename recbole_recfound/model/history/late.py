@@ -71,9 +71,7 @@ class LateInteraction(SequenceHistory):
             adapted, device = model.backbone, model.device
             decoder = decoder_of(adapted.get_base_model())
             depth = len(decoder.layers) - model.user_depth
-            with _plain(adapted, device):
-                check_division(decoder, depth, torch.arange(8, device=device)[None])
-            self._cache = SegmentCache(
+            cache = SegmentCache(
                 decoder,
                 None,
                 depth,
@@ -82,6 +80,9 @@ class LateInteraction(SequenceHistory):
                 weights=plain_weights(first_layers(decoder, depth)),
                 plain=lambda: _plain(adapted, device),
             )
+            with _plain(adapted, device):
+                check_division(decoder, depth, torch.arange(8, device=device)[None])
+            self._cache = cache
         return self._cache
 
 
