@@ -63,11 +63,15 @@ def check_adapter(
 
 @contextmanager
 def record_layers(model: PeftModel) -> Iterator[set[str]]:
-    """Collect the names of the adapted layers that run inside the block, for `check_gradients`."""
+    """Collect the names of the layers that run inside the block with their adapter, for `check_gradients`."""
     ran: set[str] = set()
 
     def note(name: str) -> Callable[..., None]:
-        return lambda *_: ran.add(name)
+        def hook(layer: Any, *_: Any) -> None:
+            if not layer.disable_adapters:
+                ran.add(name)
+
+        return hook
 
     hooks = [layer.register_forward_hook(note(name)) for name, layer in _adapted_layers(model)]
     try:

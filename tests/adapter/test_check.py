@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from recbole_recfound.adapter import build_adapter, check_adapter, check_gradients, record_layers, routing
+from recbole_recfound.adapter import (
+    build_adapter,
+    check_adapter,
+    check_gradients,
+    record_layers,
+    routing,
+    without_adapter,
+)
 from recbole_recfound.backbone.depth import decode, first_layers
 from recbole_recfound.data.task import task_table
 from recbole_recfound.errors import TrainingError
@@ -68,6 +75,8 @@ def test_gradients_of_the_layers_that_ran(kind):
     model = fresh(kind)
     inputs = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
     with record_layers(model) as ran, routing(model, ["U2I", "SR"]):
+        with without_adapter(model):  # a pass that has nothing to learn
+            decode(model.get_base_model().model, inputs)
         decode(first_layers(model.get_base_model().model, 1), inputs).square().sum().backward()
     assert ran == {f"model.layers.0.self_attn.{name}_proj" for name in "qkvo"}
     check_gradients(model, ran)

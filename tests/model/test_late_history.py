@@ -87,6 +87,16 @@ def test_the_adapter_runs_above_and_not_below(small_run):
             weight.copy_(old)
 
 
+def test_histories_alone_train_the_adapter_above_alone(small_run, tmp_path):
+    """Without other tasks the layers below run in every step and have nothing to learn."""
+    small = build_small(small_run | LATE, tasks=["U2I"], max_steps=2)
+    before = {name: weight.clone() for name, weight in small.model.named_parameters()}
+    small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
+    moved = {name for name, weight in small.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert {name.split(".layers.")[1][0] for name in moved if ".layers." in name} == {"1", "2"}
+    assert {name.partition(".")[0] for name in moved} == {"backbone", "user_tower", "item_table"}
+
+
 def test_other_tasks_train_the_adapter_below_and_drop_no_state(small_run, tmp_path):
     small = build_small(small_run | LATE, tasks=["U2I", "I2I", "SR"], max_steps=3)
     layers = {name.split(".layers.")[1][0] for name in trained_parameters(small.model) if ".layers." in name}
