@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from recbole_recfound.config.configurator import Config
@@ -29,33 +29,34 @@ TRAINED, DOCUMENT = "options.safetensors", "m6rec.json"
 """Trained tensors of all tasks, and settings with the digests of backbone and data."""
 
 
-def save_m6rec(folder: Path, tasks: Sequence[tuple[Config, SegmentModel]], splits: Splits) -> None:
-    """Write trained tensors, settings and digests.
+def save_m6rec(folder: Path, config: Config, model: SegmentModel, splits: Splits) -> None:
+    """Write trained tensors, settings and digests of a task, beside those of tasks that were trained before.
 
     Args:
         folder: the run folder.
-        tasks: settings and model of each task that is trained, at its best weights.
-        splits: their data.
+        config: settings of the task.
+        model: of the task, at its best weights.
+        splits: its data.
     """
-    config, first = tasks[0]
     path = model_file(config["model"])
     assert path is not None
-    keys = [setting.key for setting in read_settings(path)]
-    document = {
+    own = {setting.key: config[setting.key] for setting in read_settings(path)}
+    document: dict[str, Any] = {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
-        "tasks": [
-            {
-                "name": model.task,
-                "settings": {**shared_settings(own), **{key: own[key] for key in keys}, "m6rec_task": [model.task]},
-            }
-            for own, model in tasks
-        ],
-        "segments": first.cache.digest,
+        "segments": model.cache.digest,
         "data": data_digest(splits),
+        "tasks": [],
     }
-    tensors = {f"{model.task}/{name}": value for _, model in tasks for name, value in model.saved_state().items()}
+    tensors: dict[str, torch.Tensor] = {}
+    if (folder / DOCUMENT).exists():
+        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        tensors = load_file(folder / TRAINED)
+    settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
+    others = [task for task in document["tasks"] if task["name"] != model.task]  # of a run that was cut off
+    document["tasks"] = [*others, {"name": model.task, "settings": settings}]
+    tensors |= {f"{model.task}/{name}": value for name, value in model.saved_state().items()}
     save_tensors(tensors, folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +11,12 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
+from recbole_recfound.data.behaviour.options import ONLINE
 from recbole_recfound.data.split.protocol import (
     Splits,
     build_splits,
     check_labels,
     check_same_rows,
-    further_tests,
     with_side_files,
 )
 from recbole_recfound.data.text.options import ItemOptions
@@ -28,30 +24,18 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.m6rec import TASKS, M6Rec
 from recbole_recfound.model.m6rec_options import LateOptions
-from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.system.base import System
-from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec, save_m6rec
+from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec
 from recbole_recfound.system.m6rec.tasks import of_task
+from recbole_recfound.system.m6rec.trained import TrainedTask
+from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
-from recbole_recfound.trainer.m6rec import M6RecTrainer
 
-
-@dataclass(frozen=True)
-class Part:
-    """One task of a run.
-
-    Attributes:
-        config: settings of the task.
-        splits: the data, with the loaders of its evaluation.
-        model: the model of the task.
-    """
-
-    config: Config
-    splits: Splits
-    model: SegmentModel
+WORKS: dict[str, type[Work]] = {}
+"""How the rows of a task are computed, where it is not trained and scored by RecBole's evaluator."""
 
 
 @register_system("M6Rec")
@@ -66,16 +50,14 @@ class M6RecSystem(System):
         super().__init__(run)
         assert run.splits is not None
         self.config = run.config
-        self.parts: list[Part] = []
-        self.trainers: dict[str, M6RecTrainer] = {}
+        self.works: list[Work] = []
         for task in self.config["m6rec_task"]:
             config = of_task(self.config, task)
-            splits = run.splits if not self.parts else self._beside(config, run.splits)
+            splits = run.splits if not self.works else self._beside(config, run.splits)
             init_seed(config["seed"], config["reproducibility"])
-            beside = self.parts[0].model if self.parts else None
+            beside = self.works[0].model if self.works else None
             model = M6Rec(config, splits.train_set, beside=beside)
-            assert isinstance(model, SegmentModel)
-            self.parts.append(Part(config, splits, model))
+            self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
 
     def _beside(self, config: Config, first: Splits) -> Splits:
         """Return the data of a further task: the same rows, with the loaders of its own evaluation."""
@@ -118,94 +100,42 @@ class M6RecSystem(System):
         return with_side_files(splits, options.id_field, strict=True)
 
     def rows(self) -> Iterator[Job]:
-        """Yield the row of each task."""
-        for part in self.parts:
-            yield Job(self._row_name(part), partial(self._train_and_test, part), resumable=False, alone=True)
+        """Yield the rows of each task; trained tasks share the time that is left."""
+        trained = [work for work in self.works if isinstance(work, TrainedTask)]
+        for work in self.works:
+            if isinstance(work, TrainedTask):
+                work.deadline = turn(self.run.plan.deadline(), len(trained) - trained.index(work))
+            yield from work.jobs()
 
     def choose(self, rows: Sequence[Row]) -> Row:
-        """Return the row of the first task."""
-        return next(row for row in rows if row.model == self._row_name(self.parts[0]))
+        """Return the first row of the first task."""
+        return next(row for row in rows if row.model.startswith(self.works[0].name))
 
-    def _row_name(self, part: Part) -> str:
-        online = TextOptions.of(self.config["text_args"], "text_args").statistics == ONLINE
-        name = f"{self.name} {part.model.task}" if len(self.parts) > 1 else self.name
-        return f"{name}, online statistics" if online and part.model.reads_statistics else name
-
-    def _train_and_test(self, part: Part) -> Row:
-        """Train, test and save."""
-        config, splits, model = part.config, part.splits, part.model
-        init_seed(config["seed"], config["reproducibility"])  # others have drawn in between
-        begin = time.monotonic()
-        left = len(self.parts) - len(self.trainers)
-        trainer = M6RecTrainer(config, model, self.run.plan, turn(self.run.plan.deadline(), left))
-        self.trainers[model.task] = trainer
-        _, valid = trainer.fit(
-            splits.train_data,
-            splits.valid_data,
-            saved=False,
-            show_progress=config["show_progress"],
-            callback_fn=self.run.watch,
-        )
-        trained = time.monotonic()
-        with self.run.plan.phase("test"):
-            metrics = trainer.evaluate(splits.test_data, load_best_model=False)
-            others = {
-                name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
-                for name, loader in further_tests(splits).items()
-            }
-        scored = time.monotonic()
-        folder = self.run.folder.path
-        if file := model.late.cache_file:
-            model.cache.save(Path(file))
-        if self.run.saved:
-            save_m6rec(folder, [(each.config, each.model) for each in self.parts[: len(self.trainers)]], splits)
-        cache = model.cache
-        return Row(
-            model=self._row_name(part),
-            metrics={name: float(value) for name, value in metrics.items()},
-            valid_metrics=valid,
-            train_seconds=trained - begin,
-            eval_seconds=scored - trained,
-            trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
-            converged=trainer.converged,
-            note="" if trainer.converged else f"not converged: stopped after {trainer.epochs_done:.1f} epochs",
-            details={
-                **others,
-                "task": model.task,
-                "steps": trainer.steps,
-                "best_step": trainer.best_step,
-                "curve": trainer.curve,
-                "start": {"targets": trainer.prepared, "seconds": trainer.prepare_seconds},
-                "segments": {
-                    "cached": len(cache),
-                    "hits": cache.hits,
-                    "misses": cache.misses,
-                    "seconds": trainer.cache_seconds,
-                },
-            },
-        )
+    def _row_name(self, model: M6Rec) -> str:
+        online = model.text.statistics == ONLINE and model.reads_statistics
+        name = f"{self.name} {model.task}" if len(self.config["m6rec_task"]) > 1 else self.name
+        return f"{name}, online statistics" if online else name
 
     def details(self) -> dict[str, Any]:
         """Return facts for the report."""
-        first = self.parts[0].model
-        trained, every = 0, 0
-        for number, part in enumerate(self.parts):
-            part.model.use()
-            own = sum(weight.numel() for weight in trained_parameters(part.model).values())
-            trained += own
-            every += own if number else sum(weight.numel() for weight in part.model.parameters())
-        return {
-            "run": {
-                "device": str(first.device),
-                "backbone": self.config["backbone"],
-                "share_of_trained_parameters": trained / every,
-                "steps": sum(trainer.steps for trainer in self.trainers.values()),
-            }
-        }
+        facts: dict[str, Any] = {"device": str(self.works[0].model.device), "backbone": self.config["backbone"]}
+        trained = [work for work in self.works if isinstance(work, TrainedTask)]
+        if not trained:
+            return {"run": facts}
+        own, frozen = 0, 0
+        for work in trained:
+            work.model.use()
+            own += sum(weight.numel() for weight in trained_parameters(work.model).values())
+            frozen = sum(weight.numel() for weight in work.model.lm.model.parameters() if not weight.requires_grad)
+        steps = sum(work.trainer.steps for work in trained if work.trainer)
+        return {"run": {**facts, "share_of_trained_parameters": own / (own + frozen), "steps": steps}}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
         """Return a line on the trained parameters and the cache."""
-        cache, share = self.parts[0].model.cache, results["run"]["share_of_trained_parameters"]
+        trained = [work for work in self.works if isinstance(work, TrainedTask)]
+        if not trained:
+            return
+        cache, share = trained[0].model.cache, results["run"]["share_of_trained_parameters"]
         rate = cache.hits / max(1, cache.hits + cache.misses)
         yield (
             f"{100 * share:.2f}% of the parameters trained; {len(cache):,} segments encoded once, {100 * rate:.1f}% of "
