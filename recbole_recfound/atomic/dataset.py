@@ -20,6 +20,7 @@ from recbole_recfound.atomic.check import FileFormat, check_rows
 from recbole_recfound.atomic.cold import hold_out_items, keep_cold_targets
 from recbole_recfound.atomic.frame import read_frame, read_header
 from recbole_recfound.atomic.missing import fill_from_training
+from recbole_recfound.atomic.sampled import keep_users
 from recbole_recfound.atomic.times import time_ranks
 from recbole_recfound.compat.repairs import Place, rewrite_places
 from recbole_recfound.errors import DataError
@@ -252,6 +253,8 @@ def _filled_from_training(build: Callable) -> Callable:
         parts = build(self)
         if self.config["cold_items"]:
             keep_cold_targets(parts)
+        if self.config["test_users"] and len(parts) == 3:
+            keep_users(parts)
         fill_from_training(parts, keep_missing=getattr(self, "keeps_missing", False))
         return parts
 

@@ -203,6 +203,7 @@ def fit(
     except (RuntimeError, ValueError) as error:  # torch: no memory, shapes; RecBole: the loss is no number
         raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
     trained = time.monotonic()
+    init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of every other row
     with kept_ranking(trainer) as kept:
         metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     scored = time.monotonic()

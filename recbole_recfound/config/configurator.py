@@ -106,6 +106,8 @@ class Config(RecBoleConfig):
                 values = {setting.key: setting.value for setting in read_settings(path)}
                 self.internal_config_dict.update(merged(self.internal_config_dict, values))
         self.internal_config_dict.update(self._kind_defaults)
+        if hasattr(model_class, "own_settings"):
+            self.internal_config_dict.update(model_class.own_settings(self.external_config_dict))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         return merged(self.internal_config_dict, self.external_config_dict)

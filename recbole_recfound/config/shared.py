@@ -16,6 +16,7 @@ ALSO_SHARED = (
     "score_unmasked",
     "order_ties",
     "cold_items",
+    "test_users",
     "trust_checkpoint",
     "seed",
     "reproducibility",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from string import digits
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -81,7 +82,7 @@ class M6Rec(AbstractRecommender):
     }
     """RecBole's training keys that this model does not read -> the keys to use."""
     modes: ClassVar[tuple[str, ...]]
-    """Modes of `eval_args` by which the task can be scored, the default first."""
+    """Modes of `eval_args`, without their numbers, by which the task can be scored, the default first."""
     reads_statistics: ClassVar[bool] = False
     """Whether statistics are part of the texts."""
     behaviours: ClassVar[int] = 8
@@ -106,6 +107,15 @@ class M6Rec(AbstractRecommender):
         return TASKS[names[0] if names else DEFAULT_TASK]
 
     @classmethod
+    def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the task that differ from those of its type of model.
+
+        Args:
+            given: the user's settings.
+        """
+        return {}
+
+    @classmethod
     def check(cls, config: Config) -> None:
         """Refuse settings that the task cannot use.
 
@@ -116,7 +126,7 @@ class M6Rec(AbstractRecommender):
             ConfigError: another kind of evaluation.
         """
         used = set(config["eval_args"]["mode"].values())
-        if not used <= set(cls.modes):
+        if not {mode.rstrip(digits) for mode in used} <= set(cls.modes):
             raise ConfigError(
                 f"m6rec_task: {cls.task} is scored with eval_args: {{mode: {' or '.join(cls.modes)}}} and "
                 f"metrics: [{', '.join(METRICS[cls.type])}], got mode {', '.join(sorted(used))}"

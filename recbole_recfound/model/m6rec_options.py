@@ -69,3 +69,17 @@ class RetrievalOptions(Options):
     targets: int = option(5, minimum=1)
     negatives: int = option(2048, minimum=0)
     start_epochs: int = option(30, minimum=0)
+
+
+@dataclass(frozen=True)
+class ZeroShotOptions(Options):
+    """Ranking without training (`zeroshot_args`).
+
+    Attributes:
+        scores: of a title, a row of the table each. mean: of its tokens' log-likelihoods. sum: of all. ghost: the mean
+            without tokens that are nearly certain. pmi: the mean less `alpha` times the mean without the history.
+        alpha: see pmi.
+    """
+
+    scores: list[str] = option(["mean", "sum", "ghost", "pmi"], choices=("mean", "sum", "ghost", "pmi"))
+    alpha: float = option(1.0, minimum=0)

@@ -48,7 +48,8 @@ def option(
 
     Args:
         default: value when the user gives none.
-        choices: allowed values, or a function that returns them (a registry is complete only later).
+        choices: allowed values, of a list's elements too, or a function that returns them (a registry is complete only
+            later).
         minimum: smallest number allowed; for a list, of each element.
         maximum: largest number allowed; for a list, of each element.
         above: exclusive lower bound.
@@ -190,10 +191,10 @@ def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
     plain = tuple(kind for each in types for kind in allowed.get(each, (each,)))
     if (isinstance(value, bool) and bool not in types) or not isinstance(value, plain):
         return False
-    if (choices := _choices(metadata)) and value not in choices:
+    elements = value if isinstance(value, (list, tuple)) else [value]
+    if (choices := _choices(metadata)) and not (elements and all(element in choices for element in elements)):
         return False
-    numbers = value if isinstance(value, (list, tuple)) else [value]
-    return all(_within(number, metadata) for number in numbers)
+    return all(_within(number, metadata) for number in elements)
 
 
 def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
@@ -212,7 +213,8 @@ def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
 
 def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
     if choices := _choices(metadata):
-        return f"one of {', '.join(map(str, choices))}"
+        form = "a list of names among" if list in plain_types(annotation) else "one of"
+        return f"{form} {', '.join(map(str, choices))}"
     kinds = [kind for kind in plain_types(annotation) if kind is not NoneType]
     if object in kinds:
         return "any value"

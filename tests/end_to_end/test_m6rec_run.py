@@ -136,6 +136,20 @@ def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     assert len(best) == 3 and not {token for token, *_ in best} & set(history)
 
 
+def test_ranking_without_training(ranking, tmp_path):
+    """Every row ranks the same candidates of the same users."""
+    arguments = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
+    options = {"output_dir": str(tmp_path), "m6rec_task": ["zeroshot"], "test_users": 5, "epochs": 0}
+    found = run_recfound("M6Rec", "tiny", config_dict=ranking | options | {"eval_args": arguments}, baselines=["Pop"])
+    names = [row["model"] for row in found["comparison"]]
+    assert names == ["Pop", *(f"M6Rec zeroshot {score}" for score in ("mean", "sum", "ghost", "pmi"))]
+    assert found["test_result"] == found["comparison"][1]["metrics"]
+    results = json.loads((Path(found["run_dir"]) / "results.json").read_text())
+    assert results["protocol"]["users"] == 5
+    again = run_recfound("M6Rec", "tiny", config_dict=ranking | options | {"eval_args": arguments})
+    assert [row["metrics"] for row in again["comparison"]] == [row["metrics"] for row in found["comparison"][1:]]
+
+
 def test_two_tasks_share_a_backbone(settings, tmp_path):
     """One table, one folder; the first task has the numbers of a run of its own, whatever comes after it."""
     options = {"output_dir": str(tmp_path), "retrieval_args": {"width": 8}, "text_args": {"behaviours": 2}}

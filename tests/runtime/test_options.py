@@ -70,3 +70,18 @@ def test_parameters():
 
     assert list(parameters_of(function)) == ["first", "second", "third"] and parameters_of(function)["third"] == 3
     assert list(parameters_of(Paint)) == ["colour", "layers", "gloss", "dry"]
+
+
+@dataclass(frozen=True)
+class Listed(Options):
+    """Attributes: forms: of which some are chosen."""
+
+    forms: list[str] = option(["a"], choices=("a", "b"))
+
+
+@pytest.mark.parametrize("wrong", [[], ["a", "c"], "c"])
+def test_choices_of_a_list_are_those_of_its_elements(wrong):
+    assert Listed.of({"forms": ["b", "a"]}, "listed").forms == ["b", "a"]
+    assert Listed.problems({"forms": wrong}, "listed") == [
+        f"listed: forms: got {wrong!r}, expected a list of names among a, b"
+    ]

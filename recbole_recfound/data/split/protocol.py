@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import digits
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ def build_splits(config: Config) -> Splits:
     """
     modes = config["eval_args"]["mode"]
     ranks = config["MODEL_TYPE"] != ModelType.CONTEXT
-    if config["model"] in OUR_MODELS and ranks and set(modes.values()) != {"full"}:
+    known = getattr(config.model_class, "modes", ("full",))
+    if config["model"] in OUR_MODELS and ranks and not {mode.rstrip(digits) for mode in modes.values()} <= set(known):
         raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
     _refuse_sequences(config)
     _check_cold(config)
@@ -196,6 +198,7 @@ class Protocol:
             "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
             "mask_history": config["mask_history"],
             "cold_items": config["cold_items"],
+            "test_users": config["test_users"],
             "load_col": config["load_col"],
             "users": len(np.unique(held_out(splits.test_set)[:, 0])),
             "items": splits.test_set.item_num - 1,

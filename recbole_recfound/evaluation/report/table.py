@@ -15,9 +15,10 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     form = f"{protocol['mode']} rows"
     if protocol["mode"] == "full":  # nothing is masked for sampled candidates and labelled rows
         form = f"full ranking, history {'masked' if protocol['mask_history'] else 'NOT masked'}"
+    users = f"{protocol['users']} test users{' drawn by seed' if protocol.get('test_users') else ''}"
     line = (
         f"{protocol['dataset']}: {protocol['split']}, order {protocol['order']}, {form},"
-        f" {protocol['users']} test users, {protocol['items']} items, seed {protocol['seed']}"
+        f" {users}, {protocol['items']} items, seed {protocol['seed']}"
     )
     if protocol.get("cold_items"):
         line += f", {protocol['cold_items']:.0%} of the items held out of training: these are the test items"

@@ -31,10 +31,11 @@ from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec
 from recbole_recfound.system.m6rec.tasks import of_task
 from recbole_recfound.system.m6rec.trained import TrainedTask
 from recbole_recfound.system.m6rec.work import Work
+from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 
-WORKS: dict[str, type[Work]] = {}
+WORKS: dict[str, type[Work]] = {"zeroshot": ZeroShotTask}
 """How the rows of a task are computed, where it is not trained and scored by RecBole's evaluator."""
 
 
@@ -113,7 +114,8 @@ class M6RecSystem(System):
 
     def _row_name(self, model: M6Rec) -> str:
         online = model.text.statistics == ONLINE and model.reads_statistics
-        name = f"{self.name} {model.task}" if len(self.config["m6rec_task"]) > 1 else self.name
+        several = len(self.config["m6rec_task"]) > 1 or model.task in WORKS
+        name = f"{self.name} {model.task}" if several else self.name
         return f"{name}, online statistics" if online else name
 
     def details(self) -> dict[str, Any]:

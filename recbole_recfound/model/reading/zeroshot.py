@@ -1,0 +1,181 @@
+"""Ranking without training: how likely the language model finds an item's title after a user's history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType, ModelType
+from torch import nn
+
+from recbole_recfound.backbone import Backbone
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
+from recbole_recfound.data.multi_task import catalogue_of
+from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.generation.token_scores import token_log_likelihoods
+from recbole_recfound.model.m6rec import Example, M6Rec, register_task
+from recbole_recfound.model.m6rec_options import ZeroShotOptions
+from recbole_recfound.runtime.device import choose_device, is_gpu
+
+MEAN, SUM, GHOST, PMI = "mean", "sum", "ghost", "pmi"
+GHOST_TOKEN = 0.98
+"""A token that is more probable is no sign of the item but of the tokens before it (D3, arXiv 2406.14900)."""
+CHOSEN, NEXT = "Items that the user has chosen:", "The user now chooses:"
+
+
+@register_task("zeroshot")
+class ZeroShotModel(M6Rec):
+    """Score items by the log-likelihood of their titles; nothing is trained. See `M6Rec` for the arguments.
+
+    mean: over the title's tokens. sum: of all tokens. ghost: mean over the tokens that are not nearly certain. pmi: the
+    mean, less `alpha` times the mean without the history.
+
+    Attributes:
+        score: which of the four `predict` and `full_sort_predict` return.
+    """
+
+    type = ModelType.GENERAL
+    input_type = InputType.PAIRWISE
+    modes = ("uni", "pop", "full")
+    behaviours = 20
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: BehaviourDataset,
+        backbone: Backbone | None = None,
+        beside: M6Rec | None = None,
+    ) -> None:
+        super().__init__(config, dataset, backbone, beside)
+        self.options = ZeroShotOptions.of(config["zeroshot_args"], "zeroshot_args")
+        self.score: str = self.options.scores[0]
+        self.fake_loss = nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
+        catalogue = catalogue_of(config, dataset)
+        tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        self.titles = ["", *(catalogue.title_of(catalogue.row_of[token]) for token in tokens[1:])]
+        cut = self.text.max_tokens
+        end = [self.lm.tokenizer.eos_token_id]
+        self._tokens = [
+            ids[:cut] or end for ids in plain_tokens([f" {title}" for title in self.titles], self.lm.tokenizer)
+        ]
+        order = np.lexsort((np.arange(len(self.log)), self.log.users))
+        self._rows, self._starts = order, np.searchsorted(self.log.users[order], np.arange(dataset.user_num + 1))
+        self._known: dict[tuple[str, str], tuple[float, ...]] = {}
+        self.to(self.device)
+
+    @classmethod
+    def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the task's defaults: without a GPU a sample of users and of candidates, which takes minutes.
+
+        Args:
+            given: the user's settings.
+        """
+        settings = super().own_settings(given)
+        try:
+            gpu = is_gpu(choose_device(given.get("use_gpu"), given.get("gpu_id", "0")))
+        except ConfigError:  # told when the settings are complete
+            gpu = False
+        if gpu:
+            return {**settings, "time_budget": 0}
+        arguments = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni100"}
+        return {**settings, "eval_args": arguments, "test_users": 100, "time_budget": 1500}
+
+    def examples(self, rows: Interaction, epoch: int = 0) -> list[Example]:
+        """Return none: nothing is trained."""
+        return []
+
+    def loss_of(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Return 0: nothing is trained."""
+        return self.fake_loss.sum()
+
+    def prompt(self, user: int, items: np.ndarray) -> str:
+        """Return the text before a candidate's title.
+
+        Args:
+            user: id, 0 for an unknown user.
+            items: int64 [n], the history, oldest first.
+        """
+        profile = self.texts.table.texts[self.texts.profiles[user]]
+        recent = items[len(items) - min(len(items), self.texts.behaviours) :]
+        lines = [CHOSEN, *(f"- {self.titles[item]}" for item in recent)] if len(recent) else []
+        return "\n".join([profile, *lines, NEXT, "-"])
+
+    def scores(self, prompt: str, items: np.ndarray) -> np.ndarray:
+        """Return the scores of items after a prompt, float64 [n]; of equal titles one is read.
+
+        Args:
+            prompt: of `prompt`.
+            items: int64 [n] ids.
+        """
+        found = self._statistics(prompt, items)
+        mean = np.array([total / count for total, count, _, _ in found])
+        if self.score == MEAN:
+            return mean
+        if self.score == SUM:
+            return np.array([total for total, *_ in found])
+        if self.score == GHOST:
+            return np.array([total / count if count else 0.0 for *_, total, count in found])
+        alone = np.array([total / count for total, count, _, _ in self._statistics(f"{NEXT}\n-", items)])
+        return mean - self.options.alpha * alone
+
+    def _statistics(self, prompt: str, items: np.ndarray) -> list[tuple[float, ...]]:
+        """Return sum and number of the log-likelihoods of all tokens, and of those that are not nearly certain."""
+        missing = list(
+            dict.fromkeys(self.titles[item] for item in items if (prompt, self.titles[item]) not in self._known)
+        )
+        if missing:
+            ids = plain_tokens([prompt], self.lm.tokenizer)[0]
+            tokens_of = {self.titles[item]: self._tokens[item] for item in items}
+            likely = token_log_likelihoods(self.lm.model, ids, [tokens_of[title] for title in missing])
+            for title, tokens in zip(missing, likely, strict=True):
+                rest = tokens[tokens.exp() <= GHOST_TOKEN]
+                sums = float(tokens.sum()), float(len(tokens)), float(rest.sum()), float(len(rest))
+                self._known[prompt, title] = sums
+        return [self._known[prompt, self.titles[item]] for item in items]
+
+    # RecBole ---------------------------------------------------------------------------------------------------------
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the score of each (user, item) row, float32 [B].
+
+        Args:
+            interaction: rows of the data, whose histories are the user's rows before them, or users with histories.
+        """
+        users = interaction[self.user_field].cpu().numpy()
+        items = interaction[self.item_field].cpu().numpy()
+        histories = self._histories(interaction, users)
+        prompts = np.array([self.prompt(int(user), history) for user, history in zip(users, histories, strict=True)])
+        scores = np.empty(len(users))
+        for prompt in dict.fromkeys(prompts.tolist()):
+            rows = np.flatnonzero(prompts == prompt)
+            scores[rows] = self.scores(prompt, items[rows])
+        return torch.from_numpy(scores).float().to(self.device)
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of all items for each user, flattened as RecBole expects.
+
+        Args:
+            interaction: users with their histories in RecBole's sequential fields.
+        """
+        users = interaction[self.user_field].cpu().numpy()
+        every = np.arange(len(self.titles))
+        found = [
+            self.scores(self.prompt(int(user), history), every)
+            for user, history in zip(users, self._histories(interaction, users), strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(found)).float().to(self.device)
+
+    def _histories(self, interaction: Interaction, users: np.ndarray) -> list[np.ndarray]:
+        """Return the items before each row, oldest first."""
+        names, length = self.history_fields
+        if names in interaction:
+            histories, lengths = interaction[names].cpu().numpy(), interaction[length].cpu().numpy()
+            return [history[:size] for history, size in zip(histories, lengths, strict=True)]
+        rows = interaction[ROW].cpu().numpy() if ROW in interaction else np.full(len(users), len(self.log))
+        own = [self._rows[self._starts[user] : self._starts[user + 1]] for user in users]
+        return [self.log.items[before[before < row]] for before, row in zip(own, rows, strict=True)]

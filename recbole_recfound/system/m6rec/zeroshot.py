@@ -1,0 +1,49 @@
+"""A task without training: a row for each score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from recbole.trainer import Trainer
+from recbole.utils import init_seed
+
+from recbole_recfound.evaluation.results import Row
+from recbole_recfound.model.reading.zeroshot import ZeroShotModel
+from recbole_recfound.system.m6rec.work import Work
+from recbole_recfound.system.run import Job
+
+
+class ZeroShotTask(Work):
+    """Score the test with the language model as it is; see `Work` for the arguments."""
+
+    model: ZeroShotModel
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield a row for each score; all of them read the same likelihoods, which are computed for the first."""
+        for score in self.model.options.scores:
+            yield Job(f"{self.name} {score}", partial(self._score, score), alone=True)
+
+    def _score(self, score: str) -> Row:
+        begin = time.monotonic()
+        self.model.score = score
+        self.model.eval()
+        trainer = Trainer(self.config, self.model)
+        trainer.eval_collector.data_collect(self.splits.train_data)
+        init_seed(
+            self.config["seed"], self.config["reproducibility"]
+        )  # sampled candidates are those of every other row
+        with self.run.plan.phase("test"):
+            found = trainer.evaluate(
+                self.splits.test_data, load_best_model=False, show_progress=self.config["show_progress"]
+            )
+        return Row(
+            model=f"{self.name} {score}",
+            metrics={name: float(value) for name, value in found.items()},
+            valid_metrics={},
+            train_seconds=0.0,
+            eval_seconds=time.monotonic() - begin,
+            trainable_parameters=0,
+            details={"task": self.model.task},
+        )

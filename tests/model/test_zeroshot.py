@@ -1,0 +1,99 @@
+"""Ranking without training: scores by hand, and which rows a history has."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import init_seed
+
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour.dataset import ROW
+from recbole_recfound.data.split.protocol import build_splits, held_out
+from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.reading.zeroshot import GHOST_TOKEN, NEXT
+
+
+@pytest.fixture(scope="module")
+def built(tiny_path, tiny_backbone):
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "use_gpu": False,
+        "show_progress": False,
+        "m6rec_task": ["zeroshot"],
+        "text_args": {"behaviours": 3, "max_tokens": 12},
+        "test_users": 6,
+    }
+    config = Config("M6Rec", "tiny", None, settings)
+    init_seed(1, True)
+    splits = build_splits(config)
+    return M6Rec(config, splits.train_set).eval(), splits
+
+
+def likelihoods(model, prompt, item):
+    """Return the log-likelihood of each token of a title, in a pass of its own."""
+    before = plain_tokens([prompt], model.lm.tokenizer)[0]
+    title = plain_tokens([f" {model.titles[item]}"], model.lm.tokenizer)[0][:12]
+    with torch.no_grad():
+        logits = model.lm.model(input_ids=torch.tensor([[*before, *title]])).logits[0].double().log_softmax(-1)
+    return np.array([logits[len(before) - 1 + place, token].item() for place, token in enumerate(title)])
+
+
+def test_the_four_scores_by_hand(built):
+    model, splits = built
+    history, items = splits.known_at_test.of(3), np.array([4, 9, 4, 20])
+    prompt = model.prompt(3, history)
+    assert all(model.titles[item] in prompt for item in history[-3:]) and model.titles[history[-4]] not in prompt
+    expected = {"mean": [], "sum": [], "ghost": [], "pmi": []}
+    for item in items:
+        own, alone = likelihoods(model, prompt, item), likelihoods(model, f"{NEXT}\n-", item)
+        rest = own[np.exp(own) <= GHOST_TOKEN]
+        expected["mean"].append(own.mean())
+        expected["sum"].append(own.sum())
+        expected["ghost"].append(rest.mean() if len(rest) else 0.0)
+        expected["pmi"].append(own.mean() - alone.mean())
+    for score, values in expected.items():
+        model.score = score
+        np.testing.assert_allclose(model.scores(prompt, items), values, atol=1e-4)
+
+
+def test_a_history_is_the_rows_before_a_row(built):
+    """At the test it has the validation item, and nothing later: a planted change of later rows changes no score."""
+    model, splits = built
+    model.score = "mean"
+    user, _ = held_out(splits.test_set)[0]
+    for part, known in ((splits.valid_set, splits.known_at_valid), (splits.test_set, splits.known_at_test)):
+        row = part.inter_feat[torch.from_numpy(np.flatnonzero(part.inter_feat[model.user_field].numpy() == user))]
+        prompt = model.prompt(int(user), known.of(user))
+        expected = model.scores(prompt, row[model.item_field].numpy())
+        model._known.clear()
+        places = row[ROW].item()
+        kept = model.log.items.copy()
+        model.log.items[places:] = model.log.items[places:][::-1].copy()
+        np.testing.assert_allclose(model.predict(row).numpy(), expected, rtol=1e-5)
+        model.log.items[:] = kept
+
+
+def test_pairs_are_parts_of_the_whole_ranking(built):
+    model, _ = built
+    model.score = "sum"
+    names, length = model.history_fields
+    rows = Interaction(
+        {
+            model.user_field: torch.tensor([2, 0]),
+            names: torch.tensor([[3, 4], [5, 0]]),
+            length: torch.tensor([2, 1]),
+        }
+    )
+    whole = model.full_sort_predict(rows).view(2, -1)
+    rows.update(Interaction({model.item_field: torch.tensor([7, 8])}))
+    torch.testing.assert_close(model.predict(rows), whole[[0, 1], [7, 8]])
+
+
+def test_the_sample_of_users(built):
+    _, splits = built
+    users = held_out(splits.test_set)[:, 0]
+    assert len(users) == 6 and set(held_out(splits.valid_set)[:, 0]) <= set(users)
+    other = Config("BPR", "tiny", None, {"data_path": splits.config["data_path"].rsplit("/", 1)[0], "test_users": 6})
+    assert np.array_equal(held_out(build_splits(other).test_set), held_out(splits.test_set))
