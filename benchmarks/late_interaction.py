@@ -185,7 +185,7 @@ class Bench:
         model, trainer = self.models[name], self.trainers[name]
         started = time.monotonic()
         batches = self._batches(model)
-        model.prepare([next(batches) for _ in range(10_000)], 0.5 * seconds)
+        list(model.prepare([next(batches) for _ in range(10_000)], 0.5 * seconds))
         prepared, steps = time.monotonic(), trainer.steps
         for batch in batches:
             done = (time.monotonic() - prepared) / max(1e-9, seconds - (prepared - started))

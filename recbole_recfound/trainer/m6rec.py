@@ -45,7 +45,7 @@ class M6RecTrainer(Trainer):
         best_step: step of the best validation.
         converged: whether early stopping ended the training, or all epochs were trained.
         cache_seconds: seconds of encoding the segments of training and validation.
-        prepared: targets from which the start of the training was made (see `SegmentModel.prepare`).
+        prepared: targets from which the last start of the training was made (see `SegmentModel.prepare`).
         prepare_seconds: seconds that this took.
         curve: step, mean loss since the last validation (None without a step), and validation score.
     """
@@ -108,10 +108,7 @@ class M6RecTrainer(Trainer):
         interval = self.config["eval_interval"] or per_epoch
         begin = self._begin = time.monotonic()
         self._encode(examples, valid_data, show_progress)
-        self._prepare(examples)
-        best = trained_tensors(self.model.saved_state())
-        if valid_data is not None and self.prepared:
-            self._record(*self._validate(valid_data), None, verbose)
+        best = self._prepare(examples, valid_data, verbose)
         with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
             for batch in self._batches(train_data._dataset.inter_feat, examples):
                 done = progress(self.steps, total, time.monotonic() - begin, self._seconds())
@@ -203,14 +200,24 @@ class M6RecTrainer(Trainer):
         self.steps += 1
         return loss.item()
 
-    def _prepare(self, examples: list[Example]) -> None:
-        """Make the start of the training, in a part of the time."""
+    def _prepare(self, examples: list[Example], valid_data: Any, verbose: bool) -> dict[str, torch.Tensor]:
+        """Give the model the best of its starts, in a part of the time; return its trained tensors."""
         started = time.monotonic()
         seconds = START_SHARE * (self._seconds() - (started - self._begin))
         batches = self._epoch(examples, np.random.default_rng([self.config["seed"], 0x6EC]))
-        with self.plan.phase("start of the training"):
-            self.prepared = self.model.prepare(batches, seconds)
+        best = trained_tensors(self.model.saved_state())
+        starts = self.model.prepare(batches, seconds)
+        while True:
+            with self.plan.phase("start of the training"):
+                prepared = next(starts, None)
+            if prepared is None:
+                break
+            self.prepared = prepared
+            if valid_data is None or self._record(*self._validate(valid_data), None, verbose):
+                best = trained_tensors(self.model.saved_state())
+        load_trained(self.model.saved_state(), best)
         self.prepare_seconds = time.monotonic() - started
+        return best
 
     def _encode(self, examples: list[Example], valid_data: Any, show_progress: bool) -> None:
         """Encode all segments of training and validation, and measure a part of a validation."""

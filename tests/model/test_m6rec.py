@@ -167,7 +167,7 @@ def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
     with torch.no_grad():
         states = model.pooled([example.pack for example in found])
         probe = fit_probe(states.clone(), np.concatenate([example.answers for example in found]))
-        assert model.prepare([[example] for example in found], seconds=60.0) == len(states)
+        assert list(model.prepare([[example] for example in found], seconds=60.0)) == [len(states)]
         expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
         read = (states - model.center) / model.spread
         own = model.reader.options.classify(read.mean(1)).diff()[:, 0] + (read * model.readers).sum(2).mean(1) / (

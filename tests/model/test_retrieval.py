@@ -158,12 +158,27 @@ def test_only_its_own_parts_are_trained(built):
     assert all("option_" in name or "of_" in name or name in ("kinds.weight", "appeal.weight") for name in changed)
 
 
+@torch.no_grad()
+def check_likeness(model):
+    """The first start ranks by the likeness of texts: a user of one item is nearest to it."""
+    items = model.chosen[:20]
+    users = model.user_vectors([model.texts.source_of_choices(0, np.array([item])) for item in items])
+    scores = users @ model.item_vectors(items).T
+    texts = model.texts.items[items]
+    best = scores.argmax(1).numpy()
+    assert (texts[best] == texts).mean() > 4 / len(items)  # four times chance, with adapters at random
+    assert (model.appeal.weight == 0).all()
+
+
 def test_the_fitted_start_lowers_the_loss(built):
     model, splits = built()
     examples = model.examples(splits.train_set.inter_feat)
     with torch.no_grad():
         before = model.loss_of(examples).item()
-    assert model.prepare([examples[:40], examples[40:]], seconds=60.0) == sum(map(len, examples))
+    starts = model.prepare([examples[:40], examples[40:]], seconds=60.0)
+    assert next(starts) == len(model.chosen)
+    check_likeness(model)
+    assert list(starts) == [sum(map(len, examples))]
     with torch.no_grad():
         assert model.loss_of(examples).item() < before - 0.3
     states = model.item_states(model.chosen)

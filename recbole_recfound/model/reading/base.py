@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -95,15 +95,17 @@ class SegmentModel(M6Rec):
         return set()
 
     @abstractmethod
-    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
+    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:
         """Set the trained parts that start from something better than random numbers.
+
+        Each start is yielded when the model has it, so that it can be validated; training begins from the best.
 
         Args:
             batches: of training examples.
             seconds: after which no further batch is read.
 
-        Returns:
-            Number of targets read.
+        Yields:
+            Number of targets that a start was made from.
         """
 
     def encode_segments(self, examples: Sequence[Example], *held_out: Interaction, show_progress: bool = False) -> None:

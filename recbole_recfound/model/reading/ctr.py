@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +115,7 @@ class ClickModel(SegmentModel):
         return F.cross_entropy(logits, torch.from_numpy(answers).to(logits.device))
 
     @torch.no_grad()
-    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
+    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:
         """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
         self.eval()
         started = time.monotonic()
@@ -127,19 +127,19 @@ class ClickModel(SegmentModel):
             found.append(self.pooled([example.pack for example in batch]))
             answers += [example.answers for example in batch]
         if not found:
-            return 0
+            return
         states, labels = torch.cat(found), np.concatenate(answers)
         found.clear()  # 0.7 GB for 20,000 rows of 15 segments and width 576
         probe = fit_probe(states, labels)
         if probe is None:
-            return len(labels)
+            return
         self.center.copy_(probe.center)
         self.spread.copy_(probe.spread)
         weight = len(self.readers) * math.sqrt(self.width) * probe.weight  # see `forward`
         common = weight.mean(0)
         self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
         self.readers.copy_(weight - common)
-        return len(labels)
+        yield len(labels)
 
     # Scoring ---------------------------------------------------------------------------------------------------------
 

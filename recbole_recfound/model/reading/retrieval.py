@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -213,26 +213,29 @@ class RetrievalModel(SegmentModel):
         texts = self.texts.items[candidates]
         return torch.from_numpy(np.stack([np.isin(texts, example.pack.source.segments) for example in examples]))
 
-    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> int:
-        """Fit the two linear maps to the states of the untrained model; see `SegmentModel.prepare`.
+    def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:
+        """Yield two starts: the likeness of texts, and linear maps fitted to the states of the untrained model.
 
-        Linear maps on states that are computed once are trained a thousand times faster than what lies below them.
+        Linear maps on states that are computed once are trained a thousand times faster than what lies below them. On
+        sparse data they learn less than the likeness of texts says; see `SegmentModel.prepare`.
         """
         if not self.towers.start_epochs:
-            return 0
+            return
         self.eval()
         started = time.monotonic()
         users, examples = self._states_of(batches, started + READING_SHARE * seconds)
         if not examples:
-            return 0
+            return
         parts = range(0, len(self.chosen), ITEMS)
         with torch.no_grad():
             items = torch.cat([self.item_states(self.chosen[start : start + ITEMS]) for start in parts])
             self.center.copy_(torch.cat([users.mean(0), items.mean(0)[None]]))
             spread = torch.cat([users.std(0, correction=0), items.std(0, correction=0)[None]])
             self.spread.copy_(spread.clamp(min=LEAST_SPREAD))
+        self._place(items)
+        yield len(self.chosen)
         self._fit(users, items, examples, started + seconds)
-        return sum(map(len, examples))
+        yield sum(map(len, examples))
 
     @torch.no_grad()
     def _states_of(self, batches: Sequence[Sequence[Example]], deadline: float) -> tuple[torch.Tensor, list[Example]]:
@@ -254,12 +257,12 @@ class RetrievalModel(SegmentModel):
         _, scale, directions = torch.linalg.svd(normal, full_matrices=False)
         start = torch.zeros_like(self.of_item.weight)
         start[:size] = directions[:size] / scale[:size, None].clamp(min=LEAST_SPREAD).sqrt()
+        self.appeal.weight.zero_()
         self.of_item.weight.copy_(start)
         self.of_user.weight.copy_(torch.cat([torch.zeros_like(start), start / 2, start / 2], dim=1))
 
     def _fit(self, users: torch.Tensor, items: torch.Tensor, examples: list[Example], deadline: float) -> None:
         """Train the maps on given states, with a rate that falls to 0."""
-        self._place(items)
         weights = [self.of_user.weight, self.of_item.weight, self.appeal.weight]
         optimizer = torch.optim.Adam(weights, lr=FIT_RATE)
         generator = np.random.default_rng([self.seed, 0x2E8])
