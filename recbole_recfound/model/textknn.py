@@ -13,6 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
+from recbole_recfound.data.split.histories import Histories
+from recbole_recfound.data.split.protocol import training_pairs
 
 
 class TextKNN(GeneralRecommender):
@@ -24,6 +26,7 @@ class TextKNN(GeneralRecommender):
 
     Attributes:
         texts: sparse [num_items, words], rows of length 1; zeros for the padding.
+        known: training rows of each user.
 
     Raises:
         ConfigError, DataError: there are no texts, or .item is malformed.
@@ -31,6 +34,8 @@ class TextKNN(GeneralRecommender):
 
     type = ModelType.TRADITIONAL
     input_type = InputType.POINTWISE
+    modes = ("full", "uni", "pop")
+    """Modes of `eval_args`, without their numbers."""
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -40,6 +45,7 @@ class TextKNN(GeneralRecommender):
         sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
         words = TfidfVectorizer(sublinear_tf=True).fit_transform(sentences)
         self.texts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix((1, words.shape[1])), words]))
+        self.known = Histories.from_pairs(*training_pairs(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
@@ -62,10 +68,13 @@ class TextKNN(GeneralRecommender):
         return torch.from_numpy(scores).float().to(self.device)
 
     def _users(self, interaction: Interaction) -> sparse.csr_matrix:
-        """Return the sum of the texts of each user's items, [B, words]."""
+        """Return the sum of the texts of each user's items, [B, words]; of training rows where no history is given."""
         names, length = self.history_fields
-        histories = interaction[names].cpu().numpy()
-        known = np.arange(histories.shape[1]) < interaction[length].cpu().numpy()[:, None]
-        rows = np.repeat(np.arange(len(histories)), known.sum(1))
-        shape = (len(histories), self.texts.shape[0])
-        return sparse.csr_matrix((np.ones(len(rows)), (rows, histories[known])), shape=shape) @ self.texts
+        if names in interaction:
+            histories = interaction[names].cpu().numpy()
+            known = np.arange(histories.shape[1]) < interaction[length].cpu().numpy()[:, None]
+            rows, items = np.repeat(np.arange(len(histories)), known.sum(1)), histories[known]
+        else:
+            rows, items = self.known.flat(interaction[self.USER_ID].cpu().numpy())
+        shape = (len(interaction), self.texts.shape[0])
+        return sparse.csr_matrix((np.ones(len(rows)), (rows, items)), shape=shape) @ self.texts

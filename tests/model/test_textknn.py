@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recbole.data.interaction import Interaction
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_recfound import load_recfound, run_recfound
@@ -33,12 +34,14 @@ def test_scores_are_sums_of_cosines(tiny_path):
         expected = cosines[history - 1].sum(0)
         np.testing.assert_allclose(found[row, 1:], expected, rtol=1e-5, atol=1e-6)
     assert (found[:, 0] == 0).all()
-    interaction.update(interaction)
-    pairs = interaction
-    pairs.interaction[splits.train_set.iid_field] = pairs[splits.train_set.uid_field] % 5 + 1
-    single = model.predict(pairs).numpy()
-    chosen = pairs[splits.train_set.iid_field].numpy()
-    np.testing.assert_allclose(single, found[np.arange(len(found)), chosen], rtol=1e-5)
+    user, item = splits.train_set.uid_field, splits.train_set.iid_field
+    pairs = Interaction({**interaction.interaction, item: interaction[user] % 5 + 1})
+    chosen = pairs[item].numpy()
+    np.testing.assert_allclose(model.predict(pairs).numpy(), found[np.arange(len(found)), chosen], rtol=1e-5)
+    # Without histories, as for sampled candidates, the training rows are known.
+    bare = model.predict(Interaction({user: pairs[user], item: pairs[item]})).numpy()
+    expected = [cosines[splits.known_at_valid.of(u) - 1, i - 1].sum() for u, i in zip(pairs[user], chosen, strict=True)]
+    np.testing.assert_allclose(bare, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_beside_others_and_alone(tiny_path, tmp_path):
