@@ -92,6 +92,11 @@ class M6Rec(AbstractRecommender):
         """Return an object of the class of the task, as `pathlib.Path` returns one of the system."""
         return super().__new__(cls.of_settings(config) if cls is M6Rec else cls)
 
+    @property
+    def changes_backbone(self) -> bool:
+        """Whether training changes the weights of the language model, so that no other model may share it."""
+        return False
+
     @classmethod
     def of_settings(cls, settings: Any) -> TaskClass:
         """Return the class of the first task.

@@ -8,18 +8,26 @@ from recbole_recfound.backbone.segments import ALL, LAST, MEAN
 from recbole_recfound.model import late
 from recbole_recfound.runtime.options import Options, option
 
+OPTION_ADAPTER, OPTION, PROMPT, ADAPTER, FINE_TUNING = "option-adapter", "option", "prompt", "adapter", "fine-tuning"
+TUNINGS = (OPTION_ADAPTER, OPTION, PROMPT, ADAPTER, FINE_TUNING)
+
 
 @dataclass(frozen=True)
 class PromptOptions(Options):
     """Option tuning (`option_args`).
 
     Attributes:
+        tuning: what is trained, a row of the table for each (M6-Rec, section 4). option-adapter: prompts, of which the
+            last are the classifier, and adapters. option: without adapters. prompt: prompts, with the language model's
+            own vectors of "yes" and "no" as a fixed classifier. adapter: adapters and a classifier, without prompts
+            before the text. fine-tuning: all weights of the joint layers and a classifier.
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
         probe_rows: training rows that the classifier is fitted on before training, by a logistic regression. 0: it
             starts at random, the paper's form.
     """
 
+    tuning: list[str] = option([OPTION_ADAPTER], choices=TUNINGS)
     prompts: int = option(16, minimum=2)
     bottleneck: int = option(64, minimum=0)
     probe_rows: int = option(20480, minimum=0)

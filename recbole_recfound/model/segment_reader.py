@@ -16,7 +16,7 @@ from recbole_recfound.backbone import Backbone, Decoder, decoder_of
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.model.late import JointBatch, Rows, joint_layers
-from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
 
 
 class Reading(NamedTuple):
@@ -50,6 +50,7 @@ class SegmentReader(nn.Module):
         depth: number of lower layers.
         scale: typical size of an entry of a segment's states.
         backbone: the language model with the option sets of all tasks; None before the first.
+        before: prompts before the source, by task.
     """
 
     scale: torch.Tensor
@@ -72,6 +73,7 @@ class SegmentReader(nn.Module):
         if late.cache_file and Path(late.cache_file).exists():
             self.cache.load(Path(late.cache_file))
         self.register_buffer("scale", self.cache.get([TYPICAL])[0].float().square().mean().sqrt())
+        self.before: dict[str, int] = {}
         self._plain = [backbone.model]  # in a list: it becomes part of the adapted model
         self.backbone: PeftModel | None = None
 
@@ -80,14 +82,17 @@ class SegmentReader(nn.Module):
 
         Args:
             task: name of the adapter.
-            prompt: sizes.
+            prompt: sizes, and what is trained: the first of `tuning`.
             classes: rows of the classifier among the prompts.
         """
+        tuning = prompt.tuning[0]
+        before = 0 if tuning in (ADAPTER, FINE_TUNING) else prompt.prompts
+        self.before[task] = before
         config = OptionConfig(
             task_type="CAUSAL_LM",
-            prompts=prompt.prompts,
+            prompts=max(before, classes, 1),
             classes=classes,
-            bottleneck=prompt.bottleneck,
+            bottleneck=prompt.bottleneck if tuning in (OPTION_ADAPTER, ADAPTER) else 0,
             scale=float(self.scale),
             layers_to_transform=list(range(self.depth, self.layers)),
         )
@@ -96,6 +101,9 @@ class SegmentReader(nn.Module):
         else:
             self.backbone.add_adapter(task, config)
         self.use(task)
+        if tuning == FINE_TUNING:
+            for layer in [*self.decoder.layers[self.depth :], self.decoder.norm]:
+                layer.requires_grad_(True)
 
     def use(self, task: str) -> None:
         """Read with the option set of a task; only its weights can be trained.
@@ -141,11 +149,11 @@ class SegmentReader(nn.Module):
         batch = JointBatch.of(packs, texts, self.cache)
         sources, targets = self._inputs(batch, kinds)
         above, pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, pooling)
-        return Reading(above[:, len(self.options.prompts()) :], batch.sources, pooled)
+        return Reading(above[:, sources.shape[1] - batch.sources.mask.shape[1] :], batch.sources, pooled)
 
     def _inputs(self, batch: JointBatch, kinds: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the input of the first joint layer: prompts and sources [B, P + S, d], targets [N, W, d]."""
-        prompts = self.options.prompts()
+        prompts = self.options.prompts()[: self.before[self.adapted.active_adapter]]
         dtype = batch.sources.states.dtype
         first = prompts.expand(len(batch.sources.mask), *prompts.shape)
         sources = torch.cat([first, self._with_kinds(batch.sources, kinds)], dim=1)

@@ -164,6 +164,23 @@ def test_two_tasks_share_a_backbone(settings, tmp_path):
     assert dict(model.evaluate().metrics) == pytest.approx(first["metrics"])
 
 
+def test_an_ablation_is_one_run(settings, tmp_path):
+    """A row for each way of tuning; sharing a backbone with others changes no number."""
+    tunings = ["fine-tuning", "adapter", "prompt", "option", "option-adapter"]
+    options = settings | {"output_dir": str(tmp_path), "epochs": 1}
+    found = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": tunings}})
+    rows = {row["model"]: row for row in found["comparison"]}
+    assert list(rows) == [f"M6Rec {tuning}" for tuning in tunings]
+    served = load_recfound(found["run_dir"])  # the first one
+    assert dict(served.evaluate().metrics) == pytest.approx(found["test_result"])
+    counts = {tuning: rows[f"M6Rec {tuning}"]["trainable_parameters"] for tuning in tunings}
+    assert counts["prompt"] == counts["option"] < counts["adapter"] < counts["option-adapter"] < counts["fine-tuning"]
+    for tuning in ("option", "fine-tuning"):
+        alone = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": [tuning]}})
+        assert alone["test_result"] == pytest.approx(rows[f"M6Rec {tuning}"]["metrics"], abs=1e-6)
+        assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])
+
+
 def test_another_backbone_is_refused(finished, tmp_path):
     from tests.tiny_backbone import write_tiny_backbone
 

@@ -22,7 +22,7 @@ from tests.reference.late_pass import one_pass
 def built(tiny_path, tiny_backbone):
     """Return a maker of models, with random adapters and segment vectors, and their data."""
 
-    def make(**late):
+    def make(tuning=("option-adapter",), **late):
         settings = {
             "data_path": str(tiny_path),
             "backbone": str(tiny_backbone),
@@ -32,7 +32,7 @@ def built(tiny_path, tiny_backbone):
             "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
             "late_args": {"joint_layers": 2, "targets": 5, **late},
             "text_args": {"behaviours": 3, "max_tokens": 12},
-            "option_args": {"prompts": 4, "bottleneck": 8},
+            "option_args": {"prompts": 4, "bottleneck": 8, "tuning": list(tuning)},
             "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
         }
         config = Config("M6Rec", "tiny", None, settings)
@@ -194,3 +194,46 @@ def test_pairs_and_histories_can_be_scored(built):
         )
         scores = model.predict(unknown)
     assert scores[0] != scores[1] and ROW not in unknown
+
+
+@pytest.mark.parametrize(
+    ("tuning", "trained"),
+    [
+        ("option-adapter", {"prompts", "adapters"}),
+        ("option", {"prompts"}),
+        ("prompt", {"prompts"}),
+        ("adapter", {"prompts", "adapters"}),
+        ("fine-tuning", {"prompts", "layers"}),
+    ],
+)
+def test_what_each_tuning_trains(built, tuning, trained):
+    model, splits = built(tuning=[tuning])
+    rows = splits.train_set.inter_feat[:40]
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    below = model.cache.get(["Some text"])[0]
+    weights = trained_parameters(model)
+    model.train().calculate_loss(rows).backward()
+    torch.optim.SGD([weight for weight in weights.values() if weight.grad is not None], lr=0.1).step()
+    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed <= set(weights)
+
+    def kind(name):
+        own = {"option_prompts": "prompts", "option_": "adapters", ".layers.": "layers", "norm": "layers"}
+        return next((what for part, what in own.items() if part in name), "")
+
+    assert {kind(name) for name in changed} - {""} == trained
+    assert torch.equal(model.cache.get(["Some text"])[0], below)  # nothing below the joint layers
+    prompts = model.reader.options.prompts()
+    fed = {"option-adapter": 4, "option": 4, "prompt": 4, "adapter": 0, "fine-tuning": 0}[tuning]
+    assert (len(prompts), model.reader.before[model.option_set]) == (max(fed, 2), fed)
+
+
+def test_prompts_alone_classify_with_the_words_yes_and_no(built):
+    """The classifier is no part of what is trained: other last prompts change the text before the source alone."""
+    model, _ = built(tuning=["prompt"])
+    states = torch.randn(3, model.width)
+    with torch.no_grad():
+        head = model.lm.model.get_output_embeddings().weight
+        ids = [model.lm.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" no", " yes")]
+        expected = states @ torch.nn.functional.normalize(head[ids], dim=1).T / model.width**0.5
+        torch.testing.assert_close(model._classify(states), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -32,7 +33,9 @@ def token_log_likelihoods(
     device = model.device
     read = model(input_ids=torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
     first = read.logits[0, -1].float().log_softmax(-1)
-    cache, found = read.past_key_values, []
+    # transformers 5.24 calls it `cache`, and warns of the name that older ones have.
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    cache, found = read[name], []
     for part in _parts(texts):
         lengths = torch.tensor([len(text) for text in part])
         ids = torch.tensor([token for text in part for token in text], device=device)
@@ -48,8 +51,8 @@ def token_log_likelihoods(
             input_ids=ids[None],
             attention_mask=mask[None, None],
             position_ids=(len(prompt) + places - starts)[None],
-            past_key_values=cache,
             use_cache=True,
+            **{name: cache},
         ).logits[0]
         cast(Any, cache).crop(-len(ids))
         later = logits[:-1].float().log_softmax(-1).gather(1, ids[1:, None])[:, 0]

@@ -16,7 +16,7 @@ from recbole_recfound.backbone.segments import LAST, SegmentCache
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.model.m6rec import Example, M6Rec
-from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+from recbole_recfound.model.m6rec_options import FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
 from recbole_recfound.model.segment_reader import SegmentReader
 
 ENCODED = 256
@@ -37,6 +37,7 @@ class SegmentModel(M6Rec):
 
     Attributes:
         reader: lower and joint layers, shared by the tasks of a run.
+        option_set: name of the task's adapter in the reader.
         kinds: learned vector of each kind of segment, in units of `reader.scale`.
     """
 
@@ -54,17 +55,30 @@ class SegmentModel(M6Rec):
         backbone: Backbone | None = None,
         beside: M6Rec | None = None,
     ) -> None:
-        super().__init__(config, dataset, backbone, beside)
-        self.prompt = PromptOptions.of(config["option_args"], "option_args")
+        prompt = PromptOptions.of(config["option_args"], "option_args")
+        # Fine-tuning changes the language model, which no other may then read.
+        super().__init__(config, dataset, backbone, None if prompt.tuning[0] == FINE_TUNING else beside)
+        self.prompt = prompt
         self.late = LateOptions.of(config["late_args"], "late_args")
-        shared = beside.reader if isinstance(beside, SegmentModel) else None
+        shared = beside.reader if isinstance(beside, SegmentModel) and self.tuning != FINE_TUNING else None
         self.reader: SegmentReader = shared or SegmentReader(
             self.lm, self.late, self.late.states or self.states, self.text.max_tokens
         )
-        self.reader.add_task(self.task, self.prompt, self.classes)
+        self.option_set = self.task if self.tuning == OPTION_ADAPTER else f"{self.task}_{self.tuning}"
+        self.reader.add_task(self.option_set, self.prompt, self.classes)
         self.width = self.reader.options.width
         self.kinds = nn.Embedding(self.texts.kinds, self.width)
         nn.init.zeros_(self.kinds.weight)
+
+    @property
+    def tuning(self) -> str:
+        """What is trained."""
+        return self.prompt.tuning[0]
+
+    @property
+    def changes_backbone(self) -> bool:
+        """Whether training changes the weights of the language model, so that no other model may share it."""
+        return self.tuning == FINE_TUNING
 
     @property
     def cache(self) -> SegmentCache:
@@ -78,7 +92,7 @@ class SegmentModel(M6Rec):
 
     def use(self) -> None:
         """Read with this task's option set, of several."""
-        self.reader.use(self.task)
+        self.reader.use(self.option_set)
 
     def train(self, mode: bool = True) -> SegmentModel:
         """Switch to training or evaluation, with this task's option set."""

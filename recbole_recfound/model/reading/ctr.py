@@ -13,15 +13,19 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import Backbone
+from recbole_recfound.backbone import Backbone, head_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
+from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.late import MEAN
 from recbole_recfound.model.m6rec import Example, M6Rec, batches_of, register_task
+from recbole_recfound.model.m6rec_options import PROMPT
 from recbole_recfound.model.probe import fit_probe
 from recbole_recfound.model.reading.base import SegmentModel
 
+WORDS = (" no", " yes")
+"""Answers, by class; tuning of prompts alone classifies with the language model's vectors of them."""
 TARGETS = 256
 """Candidates scored at a time."""
 
@@ -52,6 +56,7 @@ class ClickModel(SegmentModel):
     reads_statistics = True
     classes = 2
 
+    words: torch.Tensor
     center: torch.Tensor
     spread: torch.Tensor
 
@@ -64,6 +69,10 @@ class ClickModel(SegmentModel):
     ) -> None:
         super().__init__(config, dataset, backbone, beside)
         classified = len(self.texts.target_kinds) if self.late.pooling == MEAN else 1
+        if self.tuning == PROMPT:
+            ids = [tokens[0] for tokens in plain_tokens(WORDS, self.lm.tokenizer)]
+            vectors = head_of(self.lm.model).weight[ids].detach().float()
+            self.register_buffer("words", vectors / vectors.norm(dim=1, keepdim=True), persistent=False)
         self.readers = nn.Parameter(torch.zeros(classified, self.width))
         self.register_buffer("center", torch.zeros(classified, self.width))
         self.register_buffer("spread", torch.ones(classified, self.width))
@@ -77,7 +86,13 @@ class ClickModel(SegmentModel):
         """
         states = (self.pooled(packs) - self.center) / self.spread
         own = (states * self.readers).sum(2).mean(1) / math.sqrt(self.width)
-        return self.reader.options.classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
+        return self._classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
+
+    def _classify(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits [N, C] of states [N, d] by the classifier that the classified states share."""
+        if self.tuning != PROMPT:
+            return self.reader.options.classify(states)
+        return states @ self.words.T / math.sqrt(self.width)
 
     def pooled(self, packs: Sequence[Pack]) -> torch.Tensor:
         """Return the states that are classified, float32 [N, K, d], by pack and target.
@@ -137,8 +152,11 @@ class ClickModel(SegmentModel):
         self.spread.copy_(probe.spread)
         weight = len(self.readers) * math.sqrt(self.width) * probe.weight  # see `forward`
         common = weight.mean(0)
-        self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
-        self.readers.copy_(weight - common)
+        if self.tuning == PROMPT:
+            self.readers.copy_(weight)
+        else:
+            self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
+            self.readers.copy_(weight - common)
         yield len(labels)
 
     # Scoring ---------------------------------------------------------------------------------------------------------

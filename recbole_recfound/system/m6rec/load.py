@@ -54,9 +54,9 @@ def save_m6rec(folder: Path, config: Config, model: SegmentModel, splits: Splits
         document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
         tensors = load_file(folder / TRAINED)
     settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
-    others = [task for task in document["tasks"] if task["name"] != model.task]  # of a run that was cut off
-    document["tasks"] = [*others, {"name": model.task, "settings": settings}]
-    tensors |= {f"{model.task}/{name}": value for name, value in model.saved_state().items()}
+    others = [task for task in document["tasks"] if task["name"] != model.option_set]  # of a run that was cut off
+    document["tasks"] = [*others, {"name": model.option_set, "settings": settings}]
+    tensors |= {f"{model.option_set}/{name}": value for name, value in model.saved_state().items()}
     save_tensors(tensors, folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
 
@@ -88,6 +88,6 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
             "own"
         )
     tensors = load_file(folder / TRAINED, device=str(model.device))
-    own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{model.task}/")}
+    own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{model.option_set}/")}
     load_trained(model.saved_state(), own)
     return SegmentRecommender(model.eval(), splits)

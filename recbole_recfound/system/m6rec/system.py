@@ -23,12 +23,13 @@ from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.m6rec import TASKS, M6Rec
-from recbole_recfound.model.m6rec_options import LateOptions
+from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
+from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.system.base import System
 from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec
-from recbole_recfound.system.m6rec.tasks import of_task
+from recbole_recfound.system.m6rec.tasks import of_part, parts_of
 from recbole_recfound.system.m6rec.trained import TrainedTask
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
@@ -52,11 +53,11 @@ class M6RecSystem(System):
         assert run.splits is not None
         self.config = run.config
         self.works: list[Work] = []
-        for task in self.config["m6rec_task"]:
-            config = of_task(self.config, task)
+        for task, tuning in parts_of(self.config):
+            config = of_part(self.config, task, tuning)
             splits = run.splits if not self.works else self._beside(config, run.splits)
             init_seed(config["seed"], config["reproducibility"])
-            beside = self.works[0].model if self.works else None
+            beside = next((work.model for work in self.works if not work.model.changes_backbone), None)
             model = M6Rec(config, splits.train_set, beside=beside)
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
 
@@ -74,8 +75,8 @@ class M6RecSystem(System):
             raise ConfigError(f"dataset: got none, but {cls.name} needs interactions")
         if not config["m6rec_task"]:
             raise ConfigError(f"m6rec_task: got none, expected names among {', '.join(TASKS)}")
-        for task in config["m6rec_task"]:
-            TASKS[task].check(of_task(config, task))
+        for task, tuning in parts_of(config):
+            TASKS[task].check(of_part(config, task, tuning))
         layers = load_configuration(config["backbone"]).num_hidden_layers
         joint = LateOptions.of(config["late_args"], "late_args").joint_layers
         if joint >= layers:
@@ -116,6 +117,9 @@ class M6RecSystem(System):
         online = model.text.statistics == ONLINE and model.reads_statistics
         several = len(self.config["m6rec_task"]) > 1 or model.task in WORKS
         name = f"{self.name} {model.task}" if several else self.name
+        tunings = PromptOptions.of(self.config["option_args"], "option_args").tuning
+        if isinstance(model, SegmentModel) and len(tunings) > 1:
+            name = f"{name} {model.tuning}"
         return f"{name}, online statistics" if online else name
 
     def details(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.model.m6rec import TASKS
+from recbole_recfound.model.m6rec_options import PromptOptions
+from recbole_recfound.model.reading.base import SegmentModel
 
 OF_THE_FIRST = ("metrics", "valid_metric", "eval_args")
 """Settings that a user writes for the first task; the others score by their defaults, on the same rows."""
@@ -11,17 +13,32 @@ ROWS = ("split", "order", "group_by")
 """Options of `eval_args` that decide which rows are held out."""
 
 
-def of_task(config: Config, task: str) -> Config:
-    """Return the settings of one task of a run.
+def parts_of(config: Config) -> list[tuple[str, str]]:
+    """Return task and tuning of each trained model of a run; a task without training has one."""
+    tunings = PromptOptions.of(config["option_args"], "option_args").tuning
+    return [
+        (task, tuning)
+        for task in config["m6rec_task"]
+        for tuning in (tunings if issubclass(TASKS[task], SegmentModel) else tunings[:1])
+    ]
+
+
+def of_part(config: Config, task: str, tuning: str) -> Config:
+    """Return the settings of one model of a run.
 
     Args:
-        config: of the run, which are those of its first task.
+        config: of the run, which are those of its first model.
         task: one of `m6rec_task`.
+        tuning: one of `option_args: {tuning}`.
     """
-    first = config["m6rec_task"][0]
-    if task == first:
-        return config
     given = dict(config.external_config_dict)
+    options = {**(config["option_args"] or {}), "tuning": [tuning]}
+    first = config["m6rec_task"][0]
+    if task == first and tuning == PromptOptions.of(config["option_args"], "option_args").tuning[0]:
+        return config
+    given["option_args"] = options
+    if task == first:
+        return Config(config["model"], config["dataset"], None, given)
     for key in OF_THE_FIRST:
         given.pop(key, None)
     rows = {name: config["eval_args"][name] for name in ROWS}
