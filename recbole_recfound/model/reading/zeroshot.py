@@ -78,7 +78,7 @@ class ZeroShotModel(M6Rec):
         settings = super().own_settings(given)
         try:
             gpu = is_gpu(choose_device(given.get("use_gpu"), given.get("gpu_id", "0")))
-        except ConfigError:  # told when the settings are complete
+        except ConfigError:  # refused later, with all other problems
             gpu = False
         if gpu:
             return {**settings, "time_budget": 0}
