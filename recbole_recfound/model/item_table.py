@@ -53,6 +53,8 @@ class ItemTable(nn.Module):
         """Mean and deviation of the features: what the vector of a new item needs."""
         self.fixed: torch.Tensor | None = None
         """Vectors [num_items, d] of a model that is only served; nothing is computed from features then."""
+        self.held_out: torch.Tensor | None = None
+        """Items that training must not take for candidates (`cold_items`), int64 [C]."""
         # Standardised text features by item, how far training has moved them, and collaborative factors.
         self.register_buffer("features", torch.zeros(num_items, text_size + factor_size), persistent=False)
         self.text_size, self.use_text = text_size, use_text

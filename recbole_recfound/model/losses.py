@@ -19,6 +19,7 @@ def next_item_loss(
     past: torch.Tensor | None = None,
     targets_per_row: float | None = None,
     all_targets: torch.Tensor | None = None,
+    held_out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the cross-entropy over the catalogue at every position that has a target.
 
@@ -34,6 +35,7 @@ def next_item_loss(
             however the batch is cut. None: the mean over the row's own targets.
         all_targets: [N] targets of the batch whose rows several processes share, candidates of a sampled softmax; the
             items drawn are then the main process's. None: this is the whole batch.
+        held_out: [C] item ids that are no candidates, since nothing is known against them (`cold_items`). None: none.
 
     Returns:
         Loss of each row, [B]; rows without a target give 0.
@@ -54,6 +56,9 @@ def next_item_loss(
     logits = (states / temperature) @ items.T
     if past is not None:
         logits = logits.masked_fill(_seen(past, targets, wanted, columns, len(items)), CLOSED)
+    if held_out is not None:
+        known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
+        logits = logits.masked_fill(torch.isin(known, held_out), CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")
     if targets_per_row is None:
         return _mean_by_row(losses, wanted)

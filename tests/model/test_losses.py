@@ -106,3 +106,19 @@ def test_answer_loss():
     ours = answer_loss(states, head, labels)
     assert_equal(ours, answer_rows(states, head, labels), [states, head.weight])
     assert ours[2] == 0
+
+
+@pytest.mark.parametrize("sampled", [0, 6])
+def test_held_out_items_are_no_candidates(sampled):
+    """Equal to a catalogue without them; they get no gradient."""
+    generator = torch.Generator().manual_seed(4)
+    states = F.normalize(torch.randn(2, 4, generator=generator), dim=-1)
+    items = F.normalize(torch.randn(9, 4, generator=generator), dim=-1).requires_grad_()
+    targets = torch.tensor([[1, 2]])
+    torch.manual_seed(0)
+    loss = next_item_loss(states, targets, items, 0.5, sampled, held_out=torch.tensor([5, 8]))
+    loss.sum().backward()
+    assert (items.grad[[5, 8]] == 0).all() and items.grad[1:5].abs().sum() > 0
+    if not sampled:
+        kept = [0, 1, 2, 3, 4, 6, 7]
+        torch.testing.assert_close(loss, next_item_loss(states, targets, items[kept], 0.5))

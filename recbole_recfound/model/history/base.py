@@ -226,6 +226,7 @@ class SequenceHistory(History):
             past=part.items if model.masks_history else None,
             targets_per_row=model.parts.targets_per_row if model.training else None,
             all_targets=part.all_targets,
+            held_out=model.item_table.held_out,
         )
 
     @abstractmethod

@@ -243,7 +243,7 @@ class RetrievalModel(SegmentModel):
         users: list[torch.Tensor] = []
         examples: list[Example] = []
         for batch in batches:
-            if time.monotonic() >= deadline or sum(map(len, examples)) >= self.prompt.probe_rows:
+            if time.monotonic() >= deadline:
                 break
             users.append(self.user_states([example.pack.source for example in batch]))
             examples += batch

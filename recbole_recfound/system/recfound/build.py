@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import Collator, MultiTaskLoader
@@ -86,6 +88,8 @@ def build_recfound(
     model = RecFound(config, train, parts=build_parts(config, train, backbone, files) if backbone or files else None)
     data = model.parts.data
     assert data is not None, "only a model that is loaded for serving has none"
+    if splits and config["cold_items"]:
+        model.item_table.held_out = torch.from_numpy(splits.dataset.cold).to(model.device)
     loader = build_loader(config, data, splits.valid_set if splits else None)
     held_out = None
     if splits:
