@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from recbole_recfound.evaluation.report import figures
-from recbole_recfound.evaluation.report.table import protocol_line, task_table
+from recbole_recfound.evaluation.report.table import columns_of, protocol_line, task_table
 
 
 def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -21,8 +21,9 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         HTML that needs no network.
     """
     rows, tasks = results["rows"], [{"test": None, **task} for task in results.get("tasks", [])]
-    metrics = list(rows[0]["metrics"])
+    shown, metrics = columns_of(rows)
     chosen = results["protocol"]["valid_metric"].lower()
+    compared = [row for row in rows if chosen in row["metrics"]]  # rows of another task have other metrics
     router = results.get("router")
     source = (resources.files("recbole_recfound.evaluation.report") / "report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
@@ -30,14 +31,15 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         title=f"{results['model']} on {results['dataset']}",
         model=results["model"],
         protocol=protocol_line(results["protocol"]),
-        rows=rows,
+        rows=shown,
         metrics=metrics,
+        of_candidates=list(rows[0]["metrics"]),
         tasks=tasks,
         task_table=task_table(rows) if sum(bool(row.get("task_metrics")) for row in rows) > 1 else [],
         left_out=results.get("left_out", {}),
         task_files=results.get("task_files", []),
         comparison_figure=figures.bars(
-            [row["model"] for row in rows], [row["metrics"].get(chosen, 0.0) for row in rows], f"test {chosen}"
+            [row["model"] for row in compared], [row["metrics"][chosen] for row in compared], f"test {chosen}"
         ),
         loss_figure=figures.curves(probe_curves(results, history), "loss / untrained loss") if tasks else "",
         ratio_figures={

@@ -61,8 +61,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     Returns:
         Lines of text; the best value of every metric is marked with *.
     """
-    rows = _with_other_rankings(rows)
-    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    rows, metrics = columns_of(rows)
     best = {name: _best(name, rows) for name in metrics}
     sized = any("checkpoint_bytes" in row for row in rows)
     header = ["model", *metrics, "train s", "eval s", "parameters", *(["KiB"] if sized else []), ""]
@@ -89,8 +88,15 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _with_other_rankings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add a column of each other ranking (`score_unmasked`, `cold_items`): its best-known metric, or else the first."""
+def columns_of(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows with all metrics that a table shows of them, and the names of these metrics.
+
+    Of each other ranking (`score_unmasked`, `cold_items`) it is the best-known metric, or else the first. Rows of
+    different tasks have different metrics.
+
+    Args:
+        rows: as in `results.json`.
+    """
     rows = [{**row, "metrics": dict(row["metrics"])} for row in rows]
     for ranking, known in OTHER_RANKINGS.items():
         scored = [row for row in rows if row.get(ranking)]
@@ -100,7 +106,7 @@ def _with_other_rankings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
         metric = next((name for name in names if name.startswith(known)), names[0])
         for row in scored:
             row["metrics"][f"{metric} {ranking}"] = row[ranking][metric]
-    return rows
+    return rows, list(dict.fromkeys(name for row in rows for name in row["metrics"]))
 
 
 OTHER_RANKINGS = {"unmasked": "ndcg", "unseen": "recall"}
@@ -109,8 +115,7 @@ OTHER_RANKINGS = {"unmasked": "ndcg", "unseen": "recall"}
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Render the rows as a Markdown table, best value of every metric in bold."""
-    rows = _with_other_rankings(rows)
-    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    rows, metrics = columns_of(rows)
     best = {name: _best(name, rows) for name in metrics}
     lines = [
         "| model | " + " | ".join(metrics) + " | train s | eval s | parameters | |",
