@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,11 +13,10 @@ from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel
+from recbole_recfound.runtime.graph_files import check_packages, write_graph
 from recbole_recfound.serving.export.index import export_index
 from recbole_recfound.serving.export.lora import merged_backbone
 from recbole_recfound.serving.export.text_encoder import TextEncoder, encodes_texts
-
-PACKAGES = ("onnx", "onnxscript")
 
 
 class UserEncoder(nn.Module):
@@ -73,9 +70,7 @@ def export_onnx(saved: SavedModel, model: RecFound, task: str, folder: Path) -> 
         raise ConfigError(
             f"task: {task} of histories as text (history: {model.history.name}) has no graph: export the index"
         )
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"format: onnx needs the packages {' and '.join(PACKAGES)}: pip install {' '.join(missing)}")
+    check_packages("format: onnx")
     merged = merged_backbone(saved, model, task)
     merged.set_attn_implementation("eager")
     return _write_texts(saved, model, merged, folder) if texts else _write_users(saved, model, merged, task, folder)
@@ -87,7 +82,7 @@ def _write_texts(saved: SavedModel, model: RecFound, merged: nn.Module, folder: 
     batch, length = torch.export.Dim("batch", max=4096), torch.export.Dim("length", max=saved.backbone.context)
     names = ("input_ids", "attention_mask", "text_mask")
     shapes = {name: {0: batch, 1: length} for name in names}
-    _write(encoder, example, folder / "model.onnx", names, ("vectors",), shapes)
+    write_graph(encoder, example, folder / "model.onnx", names, ("vectors",), shapes)
     saved.backbone.tokenizer.save_pretrained(folder)
     return """Texts to vectors of length 1, with onnxruntime and tokenizers alone:
 
@@ -113,7 +108,7 @@ def _write_users(saved: SavedModel, model: RecFound, merged: nn.Module, task: st
     example = torch.tensor([[1, 2, 1], [2, 1, 0]]), torch.tensor([3, 2])
     batch, length = torch.export.Dim("batch", max=4096), torch.export.Dim("length", max=saved.backbone.context)
     shapes = {"items": {0: batch, 1: length}, "lengths": {0: batch}}
-    _write(encoder, example, folder / "model.onnx", ("items", "lengths"), ("users", "scores"), shapes)
+    write_graph(encoder, example, folder / "model.onnx", ("items", "lengths"), ("users", "scores"), shapes)
     return f"""Histories to user vectors and scores of all items, with onnxruntime alone:
 
 ```python
@@ -128,26 +123,3 @@ users, scores = session.run(None, {{"items": history, "lengths": np.array([3])}}
 At most the last {saved.collator.max_history} items of a history; column 0 of the scores is the padding.
 
 {export_index(saved, model, task, folder)}"""
-
-
-def _write(
-    module: nn.Module,
-    example: tuple[torch.Tensor, ...],
-    path: Path,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    shapes: dict[str, dict[int, torch.export.Dim]],
-) -> None:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            example,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=shapes,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path))

@@ -1,0 +1,75 @@
+"""A distilled student in words: one table of the teacher and all exits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table_of(report: dict[str, Any]) -> str:
+    """Return the table of a report in Markdown.
+
+    Args:
+        report: of `edge.make`.
+    """
+    columns = (
+        "model", "parameters", "not zero", "KiB on disk", f"ms for {report['request']['candidates']} candidates",
+        "test AUC", "test LogLoss", "largest difference", "same top 10", "integer products",
+    )  # fmt: skip
+    teacher, student = report["teacher"], report["student"]
+    rows = [
+        [
+            "teacher",
+            f"{teacher['parameters']:,}",
+            "",
+            "",
+            f"{teacher['milliseconds']:,.0f}",
+            f"{teacher['auc']:.4f}",
+            f"{teacher['logloss']:.4f}",
+            *3 * [""],
+        ]
+    ]
+    for exit_ in report["exits"]:
+        for form, facts in exit_["forms"].items():
+            rows.append(
+                [
+                    f"exit {exit_['layer']}, {form}",
+                    f"{student['parameters']:,}",
+                    f"{student['nonzero']:,}",
+                    f"{facts['bytes'] / 1024:,.0f}",
+                    f"{facts['milliseconds']:,.0f}",
+                    f"{facts['auc']:.4f}",
+                    f"{facts['logloss']:.4f}",
+                    f"{facts['largest_difference']:.5f}",
+                    f"{100 * facts['same_top']:.1f}%",
+                    str(facts["integer_products"]),
+                ]
+            )
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page_of(report: dict[str, Any]) -> str:
+    """Return `README.md` of the folder.
+
+    Args:
+        report: of `edge.make`.
+    """
+    tested, compared, request = report["tested"], report["compared"], report["request"]
+    relations, scores = report["training"]["relations"], report["training"]["scores"]
+    sizes = ", ".join(f"{name} {size / 1024:,.0f} KiB" for name, size in report["files"].items())
+    lines = [
+        f"Answers come from the {report['form']} graphs, without torch: "
+        f'`recfound edge {report["name"]} --history "TOKEN,TOKEN" --k 10`.',
+        f"AUC and LogLoss are those of the {tested:,} test rows. Every graph holds all parameters of its exit, so that "
+        "the sizes of several exits add up. Zeros take as much room and time as other weights.",
+        f"A request is ranked in chunks by {request['threads']} thread(s): the median of {request['rounds']} calls, "
+        "measured in turn.",
+        f"Differences and the ten best items are those from torch, on {compared['histories']} histories with "
+        f"{compared['candidates']} candidates each. Of the teacher's ten best, the last exit has "
+        f"{100 * compared['teacher_top']:.0f}%.",
+        f"Files: {sizes}.",
+        f"Learned from {relations['texts']} texts ({relations['steps']} steps, {relations['seconds']:.0f} s) and "
+        f"{scores['rows']:,} scores ({scores['steps']} steps, {scores['seconds']:.0f} s).",
+    ]
+    points = "\n".join(f"- {line}" for line in lines)
+    return f"# A student of {report['run']}\n\n{table_of(report)}\n\n{points}\n"

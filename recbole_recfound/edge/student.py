@@ -1,0 +1,136 @@
+"""The student: a small transformer over the full text of a source and its targets, with early exits.
+
+Layers can share one set of parameters (ALBERT), embeddings are factorised, and one norm and one head serve all exits,
+so that exit k is a student of k layers. The source sees itself in both directions and no target; a target sees its
+source and is causal. So a source is computed once for all its targets, exactly.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
+
+from recbole_recfound.edge.options import HEAD_SIZE, DistilOptions
+from recbole_recfound.edge.tokens import FIRST, PADDING
+from recbole_recfound.model.late import SourceKeys
+
+CLASSES = 2
+"""Of a click: no and yes."""
+EMBEDDING_SCALE = 0.5
+"""Typical size of an entry of a token's embedding before training."""
+
+
+class Student(nn.Module):
+    """A click model over token ids.
+
+    Args:
+        vocabulary: number of token ids, with padding and unknown tokens.
+        options: sizes, sharing and exits.
+
+    Attributes:
+        exits: layers after which the student can answer, ascending.
+    """
+
+    def __init__(self, vocabulary: int, options: DistilOptions) -> None:
+        super().__init__()
+        width = options.width
+        self.config = LlamaConfig(
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_attention_heads=width // HEAD_SIZE,
+            num_key_value_heads=width // HEAD_SIZE,
+            num_hidden_layers=options.layers,
+            attn_implementation="sdpa",
+        )
+        self.depth, self.exits = options.layers, options.exit_layers
+        self.embedding = nn.Embedding(vocabulary, options.embedding_size, padding_idx=PADDING)
+        self.project = nn.Linear(options.embedding_size, width, bias=False)
+        distinct = 1 if options.share_layers else options.layers
+        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, layer) for layer in range(distinct))
+        self.rotary = LlamaRotaryEmbedding(self.config)
+        self.norm = LlamaRMSNorm(width)
+        self.head = nn.Linear(width, CLASSES)
+        parameters = inspect.signature(LlamaDecoderLayer.forward).parameters
+        self._cache = "cache" if "cache" in parameters else "past_key_values"
+
+    @torch.no_grad()
+    def set_embeddings(self, table: torch.Tensor) -> None:
+        """Begin with the directions in which the embeddings of the teacher differ most.
+
+        Args:
+            table: [n, d] of the tokens of the vocabulary, from `FIRST`.
+        """
+        left, values, _ = torch.linalg.svd(table - table.mean(0), full_matrices=False)
+        size = min(self.embedding.embedding_dim, len(values))
+        found = left[:, :size] * values[:size]
+        self.embedding.weight.mul_(EMBEDDING_SCALE)
+        self.embedding.weight[FIRST:, :size] = EMBEDDING_SCALE * found / found.square().mean().sqrt().clamp(min=1e-9)
+
+    def layer(self, number: int) -> LlamaDecoderLayer:
+        """Return the layer that runs as layer `number`, from 1."""
+        return self.layers[(number - 1) % len(self.layers)]  # type: ignore[return-value]
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose the form of the attention: `sdpa`, or `eager` for a graph."""
+        self.config._attn_implementation = implementation
+
+    def forward(
+        self, sources: torch.Tensor, targets: torch.Tensor, source_of: torch.Tensor, exits: list[int] | None = None
+    ) -> list[torch.Tensor]:
+        """Return the logits of each exit, [N, C].
+
+        Args:
+            sources: [B, S] token ids, padding on the right.
+            targets: [N, T] token ids, padding on the right.
+            source_of: [N] source of each target.
+            exits: layers that answer; None: all exits.
+        """
+        exits = self.exits if exits is None else exits
+        own = (targets != PADDING).unsqueeze(-1).float()
+        found = []
+        for number, states in enumerate(self.states(sources, targets, source_of, max(exits)), start=1):
+            if number in exits:
+                mean = (self.norm(states) * own).sum(1) / own.sum(1).clamp(min=1.0)
+                found.append(self.head(mean))
+        return found
+
+    def states(
+        self, sources: torch.Tensor, targets: torch.Tensor, source_of: torch.Tensor, depth: int
+    ) -> Iterator[torch.Tensor]:
+        """Yield the states of the targets after each layer, [N, T, d].
+
+        Args:
+            sources: [B, S].
+            targets: [N, T].
+            source_of: [N].
+            depth: number of layers to run.
+        """
+        seen = sources != PADDING
+        source, target = self.project(self.embedding(sources)), self.project(self.embedding(targets))
+        places = torch.arange(targets.shape[1], device=targets.device)
+        causal = (places[:, None] >= places[None, :]).expand(targets.shape[0], -1, -1)
+        before = seen[source_of].unsqueeze(1).expand(-1, targets.shape[1], -1)
+        of_source = _additive(seen.unsqueeze(1).expand(-1, sources.shape[1], -1), source.dtype)
+        of_target = _additive(torch.cat([before, causal], dim=2), target.dtype)
+        positions = torch.arange(sources.shape[1], device=sources.device).unsqueeze(0)
+        source_rotary = self.rotary(source, positions)
+        target_rotary = self.rotary(target, seen.sum(1)[source_of].unsqueeze(1) + places.unsqueeze(0))
+        for number in range(1, depth + 1):
+            layer, keys = self.layer(number), SourceKeys()
+            cached: dict[str, Any] = {self._cache: keys}
+            source = layer(source, attention_mask=of_source, position_embeddings=source_rotary, **cached)
+            keys.source_of = source_of
+            target = layer(target, attention_mask=of_target, position_embeddings=target_rotary, **cached)
+            yield target
+
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a mask [B, Q, K] as numbers that are added to the attention's logits, [B, 1, Q, K]."""
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min).unsqueeze(1)
