@@ -22,8 +22,8 @@ FORMAT = 1
 """Version of the layout of a folder."""
 SETTINGS, TEXTS, TOKENIZER, VOCABULARY = "edge.json", "texts.json", "tokenizer.json", "vocabulary.json"
 """Settings; segments of items and histories; the backbone's tokenizer; its kept ids, in the order of the student's."""
-CHUNK = 64
-"""Targets that are scored at a time."""
+CHUNK = 8
+"""Targets that are scored at a time: attention over more of them leaves the caches of a CPU."""
 WIDTH_STEP = 8
 """Widths of batches are multiples of it: few shapes."""
 

@@ -28,7 +28,7 @@ BATCH_TEXTS = 4
 """Texts of a step that learns relations."""
 BUCKET = 16
 """Batches among which sources are sorted by length, so that a batch has little padding."""
-RELATION_SHARE = 0.2
+RELATION_SHARE = 0.15
 """Part of the time in which relations are learned."""
 WARMUP = 20
 """Steps of linear warm-up."""

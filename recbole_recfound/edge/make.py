@@ -38,11 +38,11 @@ FLOAT, INT8 = "float32", "int8"
 REPORT, PAGE = "report.json", "README.md"
 REQUEST_SHARE = 3
 """Training rows for each candidate of a request of items alone."""
-CANDIDATES = 100
+CANDIDATES = 50
 """Items of a request that graphs are compared on."""
 TIMED = 256
 """Items of a request that is timed."""
-ROUNDS = 5
+ROUNDS = 3
 
 
 class Edge:

@@ -15,7 +15,7 @@ from recbole_recfound.edge.distil import Scored, Tensors
 from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.edge.student import Student
 
-CHUNK = 64
+CHUNK = 16
 """Targets that torch scores at a time."""
 TOP = 10
 EPSILON = 1e-15

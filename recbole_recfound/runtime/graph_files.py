@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from recbole_recfound.errors import ConfigError
 
 WRITERS = ("onnx", "onnxscript")
 """Packages that writing a graph needs."""
+FOLDED = 1 << 40
+"""Bytes of a constant that is computed in advance, at most."""
 
 
 def check_packages(subject: str, names: Sequence[str] = WRITERS) -> None:
@@ -38,7 +41,7 @@ def write_graph(
     outputs: Sequence[str],
     shapes: dict[str, dict[int, torch.export.Dim]],
 ) -> None:
-    """Write a module as an ONNX graph; a parameter that is used several times is written once.
+    """Write a module as an ONNX graph; a matrix that is used several times is written once.
 
     Args:
         module: in eval.
@@ -48,6 +51,8 @@ def write_graph(
         outputs: names of the results.
         shapes: dynamic dimensions of each input.
     """
+    from onnxscript import optimizer  # of the extra `export`
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -60,4 +65,23 @@ def write_graph(
             verbose=False,
         )
     assert program is not None
+    # Transposed matrices of any size become constants: a graph quantiser skips products with anything else.
+    optimizer.fold_constants(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    optimizer.remove_unused_nodes(program.model)
+    for node in program.model.graph:
+        node.metadata_props.clear()  # lines of Python, many times the size of a small model
+    _join_equal(program.model.graph)
     program.save(str(path))
+
+
+def _join_equal(graph: Any) -> None:
+    """Use one of several equal initialisers: the exporter transposes a matrix again for each of its uses."""
+    first: dict[tuple[Any, ...], Any] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        kept = first.setdefault((tensor.dtype, tuple(tensor.shape), tensor.tobytes()), value)
+        if kept is not value:
+            value.replace_all_uses_with(kept)
+            del graph.initializers[name]
