@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from recbole_recfound.cli.words import Words, load, whole
 from recbole_recfound.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recbole_recfound.serving.segments import SegmentRecommender
 
 ABOUT = "Distil an M6Rec run into a small student: shared layers, early exits, zeros, 8-bit weights, ONNX."
 
@@ -62,7 +66,7 @@ def command(argv: list[str]) -> int:
     from recbole_recfound.edge.teacher import Teacher, check_teacher
 
     check_teacher(given.run)
-    run = load(given)
+    run = cast("SegmentRecommender", load(given))
     edge = Edge(Teacher(run.model, run.splits, show_progress=True), options)
     report = edge.make(out, Path(given.run).name)
     print(table_of(report))

@@ -83,8 +83,8 @@ def quantise_exits(exits: list[int], source: Path, folder: Path) -> None:
         facts = graph_facts(folder / graph_name(layer))
         if facts["float_products"] or not facts["integer_products"]:
             raise TrainingError(
-                f"int8: onnxruntime {onnxruntime.__version__} left {facts['float_products']} products of exit {layer} in "
-                "float32: distil without --int8, or with another version"
+                f"int8: onnxruntime {onnxruntime.__version__} left {facts['float_products']} products of exit {layer} "
+                "in float32: distil without --int8, or with another version"
             )
 
 

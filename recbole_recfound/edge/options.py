@@ -26,7 +26,8 @@ class DistilOptions(Options):
         exit_weights: weights of the exits' losses, `linear` or `printed`.
         sparsity: share of zeros in every matrix.
         int8: write 8-bit weights.
-        seconds: of the training. Reading the teacher before it and measuring the result after it come on top.
+        seconds: of the training; infinite: `steps` alone end it, and the same seed gives the same student. Reading the
+            teacher before it and measuring the result after it come on top.
         examples: training rows whose scores by the teacher are learned; a third as many for histories of items alone.
         relation_texts: texts whose relations in the teacher are learned, at most.
         relation_layer: layer of the teacher whose relations are learned, from 1. None: the last one.

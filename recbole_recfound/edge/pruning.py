@@ -46,10 +46,11 @@ class Pruner:
             sparsity: share of zeros, not below that of the last call.
         """
         for name, weight in self.matrices.items():
-            # Weights that are pruned already come before others that happen to be 0.
-            size = weight.abs().masked_fill(~self._kept[name], -1.0).flatten()
-            zeros = size.argsort(stable=True)[: zeros_of(weight, sparsity)]
-            self._kept[name].view(-1)[zeros] = False
+            kept, zeros = self._kept[name], round(sparsity * weight.numel())
+            if zeros > kept.numel() - int(kept.count_nonzero()):
+                # Weights that are pruned already come before others that happen to be 0.
+                sizes = weight.abs().masked_fill(~kept, -1.0).flatten()
+                kept.view(-1)[sizes.argsort(stable=True)[:zeros]] = False
         self.keep()
 
     @torch.no_grad()
@@ -57,8 +58,3 @@ class Pruner:
         """Set the pruned weights to 0 again, after an optimiser step."""
         for name, weight in self.matrices.items():
             weight.mul_(self._kept[name])
-
-
-def zeros_of(weight: torch.Tensor, sparsity: float) -> int:
-    """Return the number of zeros of a matrix at a sparsity."""
-    return round(sparsity * weight.numel())

@@ -46,8 +46,8 @@ class Student(nn.Module):
             num_attention_heads=width // HEAD_SIZE,
             num_key_value_heads=width // HEAD_SIZE,
             num_hidden_layers=options.layers,
-            attn_implementation="sdpa",
         )
+        self.set_attention("sdpa")
         self.depth, self.exits = options.layers, options.exit_layers
         self.embedding = nn.Embedding(vocabulary, options.embedding_size, padding_idx=PADDING)
         self.project = nn.Linear(options.embedding_size, width, bias=False)

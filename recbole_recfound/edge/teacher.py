@@ -102,7 +102,7 @@ class Teacher:
 
     def tokens(self) -> SegmentTokens:
         """Return the tokens of segments as the student reads them."""
-        copied = Tokenizer.from_str(self.model.cache.tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+        copied = Tokenizer.from_str(self.model.cache.tokenizer.backend_tokenizer.to_str())
         return SegmentTokens(copied, self.model.cache.max_tokens)
 
     def item_targets(self) -> np.ndarray:

@@ -1,0 +1,95 @@
+"""The training of a student learns what it is given, and ends with exactly the zeros that are wanted."""
+
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_recfound.edge.distil import Related, Scored, Tensors, distil, learn_relations, score_loss
+from recbole_recfound.edge.options import DistilOptions
+from recbole_recfound.edge.pruning import matrices_of
+from recbole_recfound.errors import TrainingError
+
+
+def examples(count=12, seed=0):
+    """Targets with token 5 are liked by the teacher."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        targets = [generator.integers(6, 40, 6).tolist() for _ in range(4)]
+        for target in targets[::2]:
+            target[2] = 5
+        scores = np.array([0.9, 0.2, 0.9, 0.2], dtype=np.float32)
+        labels = np.array([1, 0, np.nan, np.nan], dtype=np.float32)
+        found.append(Scored(generator.integers(6, 40, 5).tolist(), targets, scores, labels))
+    return found
+
+
+def options(**given):
+    sizes = {"layers": 2, "width": 32, "embedding_size": 8, "seconds": float("inf"), "learning_rate": 0.01}
+    return DistilOptions.of(sizes | given, "distill")
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.8])
+def test_learns_the_scores_at_every_exit_with_exactly_the_sparsity(make_student, sparsity):
+    student = make_student(layers=2, exits=[1, 2], share_layers=True)
+    given = options(steps=60, share_layers=True, sparsity=sparsity)
+    facts = distil(student, [], examples(), given, False)
+    assert facts["scores"]["steps"] == 60 and facts["relations"]["steps"] == 0
+    for weight in matrices_of(student).values():
+        assert int((weight == 0).sum()) >= round(sparsity * weight.numel())
+        if sparsity:
+            assert int((weight == 0).sum()) == round(sparsity * weight.numel())
+    new = examples(4, seed=1)
+    tensors = Tensors.of([one.source for one in new], [one.targets for one in new])
+    with torch.no_grad():
+        for logits in student(tensors.sources, tensors.targets, tensors.source_of):
+            liked, other = logits.softmax(-1)[:, 1].view(-1, 2).mean(0)
+            assert liked > other + 0.1
+
+
+def test_learns_relations_of_the_last_layer(make_student):
+    student = make_student(layers=2, exits=[1, 2], share_layers=True)
+    generator = torch.Generator().manual_seed(0)
+    related = [
+        Related(
+            [6 + row, 7, 8],
+            [9, 10 + row],
+            tuple(3 * torch.randn(5, width, generator=generator) for width in (24, 8, 8)),
+        )
+        for row in range(4)
+    ]
+    before, first = {name: weight.clone() for name, weight in student.named_parameters()}, MagicMock(n=0)
+    learn_relations(student, related, options(steps=1), 60.0, first)
+    bar = MagicMock(n=0)
+    assert learn_relations(student, related, options(steps=80), 60.0, bar) == 80
+    losses = [float(one.set_postfix_str.call_args.args[0].split()[1]) for one in (first, bar)]
+    assert losses[1] < 0.5 * losses[0]
+    assert torch.equal(before["head.weight"], student.head.weight), "relations say nothing to the head"
+
+
+def test_the_loss_of_scores_and_labels():
+    logits = torch.tensor([[0.0, 1.0], [0.5, -0.5]])
+    scores, labels = torch.tensor([0.8, 0.3]), torch.tensor([1.0, float("nan")])
+    log = logits.log_softmax(-1)
+    soft = -(scores * log[:, 1] + (1 - scores) * log[:, 0])
+    expected = ((soft[0] - log[0, 1]) / 2 + soft[1]) / 2
+    torch.testing.assert_close(score_loss(logits, scores, labels), expected)
+
+
+def test_the_same_seed_gives_the_same_student(make_student):
+    found = []
+    for _ in range(2):
+        student = make_student(layers=2, exits=[1, 2])
+        distil(student, [], examples(), options(steps=5), False)
+        found.append(student.state_dict())
+    assert all(torch.equal(weight, found[1][name]) for name, weight in found[0].items())
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(make_student):
+    student = make_student(layers=2, exits=[1, 2])
+    with torch.no_grad():
+        student.head.weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+        distil(student, [], examples(), options(steps=5), False)

@@ -1,0 +1,39 @@
+"""What the options of a distillation refuse, and the weights of exits."""
+
+import pytest
+
+from recbole_recfound.edge.options import DistilOptions
+from recbole_recfound.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"exits": [1, 2, 5]}, "exits: got 5, beyond the 4 layers"),
+        ({"exits": [2, 2, 4]}, "exits: got 2, 2, 4, expected different layers"),
+        ({"exits": []}, "exits: got none"),
+        ({"exits": [1, 2]}, "layers above it answer nothing: layers: 2"),
+        ({"exits": [0, 4]}, "exits"),
+        ({"sparsity": 1.0}, "sparsity: got 1.0"),
+        ({"sparsity": -0.1}, "sparsity: got -0.1"),
+        ({"width": 48}, "width: got 48, expected a multiple of 32"),
+        ({"exit_weights": "equal"}, "exit_weights"),
+        ({"seconds": 0}, "seconds"),
+        ({"layers": 0}, "layers"),
+    ],
+)
+def test_refusals(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        DistilOptions.of(wrong, "distill")
+
+
+@pytest.mark.parametrize(
+    ("layers", "exits"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])]
+)
+def test_exits_by_default(layers, exits):
+    assert DistilOptions(layers=layers).exit_layers == exits
+
+
+def test_weights_of_exits():
+    assert DistilOptions().weights == pytest.approx([2 * k / 20 for k in (1, 2, 4)])
+    assert DistilOptions(exit_weights="printed").weights == pytest.approx([2 / 2, 2 / 3, 2 / 5])
