@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -30,6 +31,16 @@ BUCKET = 16
 """Batches among which sources are sorted by length, so that a batch has little padding."""
 RELATION_SHARE = 0.15
 """Part of the time in which relations are learned."""
+HEAD_SHARE = 0.25
+"""Largest part of the time in which the head is fitted."""
+HEAD_ROWS = 4096
+"""Targets that the head is fitted on, at most."""
+PENALTY = 0.001
+"""Of the squared weights of the head, for each row; its inputs have unit variance."""
+SMALLEST_SPREAD = 0.2
+"""Of a state of unit size: one that hardly varies in the beginning may vary more in training."""
+HEAD_RATE = 0.1
+"""Factor on the learning rate of the head, which is fitted before, and whose thousands of inputs add up."""
 WARMUP = 20
 """Steps of linear warm-up."""
 CLIP = 1.0
@@ -140,6 +151,46 @@ def learn_relations(
     return _train(student, batches(), loss_of, options, seconds, bar, None)
 
 
+@torch.no_grad()
+def fit_head(student: Student, examples: Sequence[Scored], options: DistilOptions, seconds: float, bar: Any) -> int:
+    """Fit the head on the states of all exits before it is trained: a ridge regression of the teacher's logits.
+
+    Args:
+        student: `head`, `center` and `spread` are set.
+        examples: sources with their targets.
+        options: of the distillation.
+        seconds: limit.
+        bar: progress bar of 100 parts.
+
+    Returns:
+        Number of targets read.
+    """
+    begin, rows = time.monotonic(), 0
+    states: list[list[torch.Tensor]] = []
+    scores = []
+    for batch in _batches(examples, options.seed):
+        if rows >= min(HEAD_ROWS, sum(len(one.targets) for one in examples)):
+            break
+        tensors = Tensors.of([one.source for one in batch], [one.targets for one in batch])
+        states.append(student.pooled(tensors.sources, tensors.targets, tensors.source_of))
+        scores.append(np.concatenate([one.scores for one in batch]))
+        rows += len(scores[-1])
+        done = max((time.monotonic() - begin) / seconds, rows / HEAD_ROWS)
+        bar.update(min(100, int(100 * done)) - bar.n)
+        if done >= 1.0:
+            break
+    pooled = torch.cat([torch.cat(exit_) for exit_ in zip(*states, strict=True)])
+    student.center.copy_(pooled.mean(0))
+    student.spread.copy_(pooled.std(0).clamp(min=SMALLEST_SPREAD))
+    expected = np.clip(np.concatenate(scores).astype(np.float64), 0.01, 0.99)
+    logits = np.tile(np.log(expected / (1 - expected)), len(student.exits))
+    fitted = Ridge(PENALTY * len(logits)).fit(student.read(pooled).numpy(), logits)
+    weight = torch.from_numpy(fitted.coef_).float() / 2
+    student.head.weight.copy_(torch.stack([-weight, weight]))
+    student.head.bias.copy_(torch.tensor([-fitted.intercept_, fitted.intercept_]) / 2)
+    return rows
+
+
 def learn_scores(
     student: Student,
     examples: Sequence[Scored],
@@ -213,7 +264,12 @@ def _train(
 ) -> int:
     """Train until `seconds` or `options.steps`; return the number of steps."""
     student.train()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY)
+    head = {id(weight) for weight in student.head.parameters()}
+    body = [weight for weight in student.parameters() if id(weight) not in head]
+    optimizer = torch.optim.AdamW(
+        [{"params": body, "factor": 1.0}, {"params": student.head.parameters(), "factor": HEAD_RATE}],
+        weight_decay=WEIGHT_DECAY,
+    )
     begin, step = time.monotonic(), 0
     for batch in batches:
         done = progress(step, options.steps, time.monotonic() - begin, seconds)
@@ -221,7 +277,7 @@ def _train(
         if done >= 1.0:
             break
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate_factor(step, done, WARMUP)
+            group["lr"] = group["factor"] * options.learning_rate * rate_factor(step, done, WARMUP)
         loss = loss_of(batch, done)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {step + 1}: lower learning_rate")
@@ -252,17 +308,21 @@ def distil(
         show_progress: show bars.
 
     Returns:
-        Steps and seconds of both parts.
+        Steps and seconds of all parts.
     """
     begin = time.monotonic()
     layout: dict[str, Any] = {"total": 100, "disable": not show_progress, "dynamic_ncols": True}
     with tqdm(desc="relations", **layout) as bar:
         relation_steps = learn_relations(student, related, options, RELATION_SHARE * options.seconds, bar)
     middle = time.monotonic()
+    with tqdm(desc="head", **layout) as bar:
+        head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
+    fitted = time.monotonic()
     pruner = Pruner(matrices_of(student)) if options.sparsity else None
     with tqdm(desc="scores", **layout) as bar:
-        score_steps = learn_scores(student, scored, options, options.seconds - (middle - begin), bar, pruner)
+        score_steps = learn_scores(student, scored, options, options.seconds - (fitted - begin), bar, pruner)
     return {
+        "head": {"rows": head_rows, "seconds": fitted - middle},
         "relations": {"texts": len(related), "steps": relation_steps, "seconds": middle - begin},
         "scores": {
             "rows": sum(len(one.targets) for one in scored),

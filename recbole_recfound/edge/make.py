@@ -83,7 +83,9 @@ class Edge:
         # Every text so far is of the catalogue, of users or of training rows.
         self.vocabulary = Vocabulary.of(self.reader, teacher.texts)
         torch.manual_seed(options.seed)
-        student = Student(len(self.vocabulary), options)
+        student = Student(
+            len(self.vocabulary), targets.shape[1], self.vocabulary.ids([self.reader.newline])[0], options
+        )
         student.set_embeddings(teacher.embeddings(self.vocabulary.kept))
         related = self._related(training, generator)
         scored = [self._scored(group) for group in (*training, *requests)]

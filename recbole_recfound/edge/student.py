@@ -29,16 +29,25 @@ EMBEDDING_SCALE = 0.5
 class Student(nn.Module):
     """A click model over token ids.
 
+    Read are the mean states of the segments of a target, which come in one order: each with weights of its own.
+
     Args:
         vocabulary: number of token ids, with padding and unknown tokens.
+        segments: of each target.
+        newline: token id that begins every segment.
         options: sizes, sharing and exits.
 
     Attributes:
         exits: layers after which the student can answer, ascending.
+        center, spread: [segments, d], mean and standard deviation of the states that are read, before training.
     """
 
-    def __init__(self, vocabulary: int, options: DistilOptions) -> None:
+    center: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, vocabulary: int, segments: int, newline: int, options: DistilOptions) -> None:
         super().__init__()
+        self.segments, self.newline = segments, newline
         width = options.width
         self.config = LlamaConfig(
             hidden_size=width,
@@ -55,7 +64,9 @@ class Student(nn.Module):
         self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, layer) for layer in range(distinct))
         self.rotary = LlamaRotaryEmbedding(self.config)
         self.norm = LlamaRMSNorm(width)
-        self.head = nn.Linear(width, CLASSES)
+        self.head = nn.Linear(segments * width, CLASSES)
+        self.register_buffer("center", torch.zeros(segments, width))
+        self.register_buffer("spread", torch.ones(segments, width))
         parameters = inspect.signature(LlamaDecoderLayer.forward).parameters
         self._cache = "cache" if "cache" in parameters else "past_key_values"
 
@@ -91,14 +102,25 @@ class Student(nn.Module):
             source_of: [N] source of each target.
             exits: layers that answer; None: all exits.
         """
+        pooled = self.pooled(sources, targets, source_of, exits)
+        # Not as a product of matrices, which 8 bits would round: thousands of terms make one number.
+        return [(self.read(states).unsqueeze(1) * self.head.weight).sum(-1) + self.head.bias for states in pooled]
+
+    def read(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Return what the head reads of pooled states, [N, segments * d]."""
+        return ((pooled - self.center) / self.spread).flatten(1)
+
+    def pooled(
+        self, sources: torch.Tensor, targets: torch.Tensor, source_of: torch.Tensor, exits: list[int] | None = None
+    ) -> list[torch.Tensor]:
+        """Return the mean state of each segment of the targets at each exit, [N, segments, d]; see `forward`."""
         exits = self.exits if exits is None else exits
-        own = (targets != PADDING).unsqueeze(-1).float()
-        found = []
-        for number, states in enumerate(self.states(sources, targets, source_of, max(exits)), start=1):
-            if number in exits:
-                mean = (self.norm(states) * own).sum(1) / own.sum(1).clamp(min=1.0)
-                found.append(self.head(mean))
-        return found
+        places = torch.arange(1, self.segments + 1, device=targets.device).view(1, -1, 1)
+        segment = (targets == self.newline).long().cumsum(1).unsqueeze(1)
+        own = ((segment == places) & (targets != PADDING).unsqueeze(1)).float()  # [N, segments, T]
+        own = own / own.sum(2, keepdim=True).clamp(min=1.0)
+        states = self.states(sources, targets, source_of, max(exits))
+        return [own @ self.norm(each) for number, each in enumerate(states, start=1) if number in exits]
 
     def states(
         self, sources: torch.Tensor, targets: torch.Tensor, source_of: torch.Tensor, depth: int

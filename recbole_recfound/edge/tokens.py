@@ -31,6 +31,11 @@ class SegmentTokens:
         self._newline = self._encode([NEWLINE])[0]
         self._known: dict[str, list[int]] = {}
 
+    @property
+    def newline(self) -> int:
+        """The first token of every segment, in the backbone's vocabulary."""
+        return self._newline[0]
+
     def add(self, texts: Iterable[str]) -> None:
         """Tokenise segments in one go; others are tokenised when they are first used.
 

@@ -10,6 +10,9 @@ from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.teacher import Teacher
 
+NEWLINE = 2
+"""Token that begins a segment; targets of these tests have two."""
+
 
 @pytest.fixture(scope="package")
 def finished(tiny_path, tiny_backbone, tmp_path_factory) -> Path:
@@ -51,11 +54,13 @@ def make_student():
     def make(vocabulary: int = 40, seed: int = 0, **options) -> Student:
         torch.manual_seed(seed)
         given = {"layers": 3, "width": 32, "embedding_size": 8, "exits": [1, 2, 3], **options}
-        student = Student(vocabulary, DistilOptions.of(given, "distill")).eval()
+        student = Student(vocabulary, 2, NEWLINE, DistilOptions.of(given, "distill")).eval()
         with torch.no_grad():
             for weight in student.parameters():
                 weight.add_(0.1 * torch.randn(weight.shape))
             student.embedding.weight.mul_(3)
+            student.center.normal_()
+            student.spread.uniform_(0.5, 2)
         return student
 
     return make
@@ -63,11 +68,12 @@ def make_student():
 
 @pytest.fixture
 def batch():
-    """Sources [2, 6] of lengths 6 and 4, targets [3, 5] of lengths 5, 3 and 4."""
+    """Sources [2, 6] of lengths 6 and 4, targets [3, 7] of lengths 7, 5 and 6."""
     generator = torch.Generator().manual_seed(5)
-    sources = torch.randint(1, 40, (2, 6), generator=generator)
+    sources = torch.randint(3, 40, (2, 6), generator=generator)
     sources[1, 4:] = 0
-    targets = torch.randint(1, 40, (3, 5), generator=generator)
-    targets[1, 3:] = 0
-    targets[2, 4:] = 0
+    targets = torch.randint(3, 40, (3, 7), generator=generator)
+    targets[:, 0] = targets[0, 4] = targets[1, 2] = targets[2, 3] = NEWLINE
+    targets[1, 5:] = 0
+    targets[2, 6:] = 0
     return sources, targets, torch.tensor([0, 1, 1])

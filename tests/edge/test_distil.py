@@ -5,11 +5,23 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
-from recbole_recfound.edge.distil import Related, Scored, Tensors, distil, learn_relations, score_loss
+from recbole_recfound.edge.distil import (
+    PENALTY,
+    Related,
+    Scored,
+    Tensors,
+    distil,
+    fit_head,
+    learn_relations,
+    learn_scores,
+    score_loss,
+)
 from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.errors import TrainingError
+from tests.edge.conftest import NEWLINE
 
 
 def examples(count=12, seed=0):
@@ -17,7 +29,7 @@ def examples(count=12, seed=0):
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(count):
-        targets = [generator.integers(6, 40, 6).tolist() for _ in range(4)]
+        targets = [[NEWLINE, *generator.integers(6, 40, 4).tolist(), NEWLINE, 7] for _ in range(4)]
         for target in targets[::2]:
             target[2] = 5
         scores = np.array([0.9, 0.2, 0.9, 0.2], dtype=np.float32)
@@ -47,6 +59,23 @@ def test_learns_the_scores_at_every_exit_with_exactly_the_sparsity(make_student,
         for logits in student(tensors.sources, tensors.targets, tensors.source_of):
             liked, other = logits.softmax(-1)[:, 1].view(-1, 2).mean(0)
             assert liked > other + 0.1
+
+
+def test_the_head_is_fitted_before_it_is_trained(make_student):
+    """As a regression of the teacher's logits on the states that it reads, whatever they were."""
+    student = make_student(layers=2, exits=[1, 2])
+    given = examples()
+    assert fit_head(student, given, options(), 60.0, MagicMock(n=0)) == 48
+    tensors = Tensors.of([one.source for one in given], [one.targets for one in given])
+    with torch.no_grad():
+        states = torch.cat(student.pooled(tensors.sources, tensors.targets, tensors.source_of))
+        logits = torch.cat(student(tensors.sources, tensors.targets, tensors.source_of)).diff()[:, 0]
+    torch.testing.assert_close(student.center, states.mean(0), atol=1e-5, rtol=1e-4)
+    scores = np.tile(np.concatenate([one.scores for one in given]), 2)
+    read = student.read(states).numpy()
+    expected = Ridge(PENALTY * len(read)).fit(read, np.log(scores / (1 - scores))).predict(read)
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
+    assert np.corrcoef(logits, scores)[0, 1] > 0.9
 
 
 def test_learns_relations_of_the_last_layer(make_student):
@@ -92,4 +121,4 @@ def test_a_loss_that_is_not_finite_ends_the_training(make_student):
     with torch.no_grad():
         student.head.weight.fill_(torch.nan)
     with pytest.raises(TrainingError, match="the loss is nan at step 1"):
-        distil(student, [], examples(), options(steps=5), False)
+        learn_scores(student, examples(), options(steps=5), 60.0, MagicMock(n=0), None)

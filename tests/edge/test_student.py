@@ -5,6 +5,7 @@ import torch
 
 from recbole_recfound.edge.relation import prefix_mask
 from recbole_recfound.edge.tokens import FIRST
+from tests.edge.conftest import NEWLINE
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -44,7 +45,9 @@ def test_equals_one_pass_over_each_text_with_the_prefix_mask(make_student, batch
         rotary = student.rotary(states, torch.arange(states.shape[1])[None])
         for place in range(3):
             states = student.layer(place + 1)(states, attention_mask=mask, position_embeddings=rotary)
-            expected = student.head(student.norm(states)[0, len(source) :].mean(0))
+            own, second = student.norm(states)[0, len(source) :], target[1:].tolist().index(NEWLINE) + 1
+            read = (torch.stack([own[:second].mean(0), own[second:].mean(0)]) - student.center) / student.spread
+            expected = student.head(read.flatten())
             torch.testing.assert_close(found[place][row], expected, atol=1e-5, rtol=1e-5)
 
 
