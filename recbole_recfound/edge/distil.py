@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from recbole_recfound.data.padding import pad
 from recbole_recfound.edge.options import DistilOptions
-from recbole_recfound.edge.pruning import Pruner, matrices_of, sparsity_at
+from recbole_recfound.edge.pruning import Pruner, sparsity_at
 from recbole_recfound.edge.relation import Projections, captured, relation_heads, relation_loss
 from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.tokens import PADDING
@@ -35,7 +35,7 @@ HEAD_SHARE = 0.25
 """Largest part of the time in which the head is fitted."""
 HEAD_ROWS = 4096
 """Targets that the head is fitted on, at most."""
-PENALTY = 0.001
+PENALTY = 0.003
 """Of the squared weights of the head, for each row; its inputs have unit variance."""
 SMALLEST_SPREAD = 0.2
 """Of a state of unit size: one that hardly varies in the beginning may vary more in training."""
@@ -153,7 +153,7 @@ def learn_relations(
 
 @torch.no_grad()
 def fit_head(student: Student, examples: Sequence[Scored], options: DistilOptions, seconds: float, bar: Any) -> int:
-    """Fit the head on the states of all exits before it is trained: a ridge regression of the teacher's logits.
+    """Fit the head on the states of all exits: a ridge regression of the teacher's logits.
 
     Args:
         student: `head`, `center` and `spread` are set.
@@ -300,6 +300,9 @@ def distil(
 ) -> dict[str, Any]:
     """Train the student in the time that the options allow.
 
+    The head is fitted before its training, so that gradients know what to improve, and once more behind it, when the
+    pruned matrices stand.
+
     Args:
         student: changed in place.
         related: texts with relations of the teacher.
@@ -316,17 +319,19 @@ def distil(
         relation_steps = learn_relations(student, related, options, RELATION_SHARE * options.seconds, bar)
     middle = time.monotonic()
     with tqdm(desc="head", **layout) as bar:
-        head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
+        fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
     fitted = time.monotonic()
-    pruner = Pruner(matrices_of(student)) if options.sparsity else None
+    pruner = Pruner(student.matrices()) if options.sparsity else None
     with tqdm(desc="scores", **layout) as bar:
-        score_steps = learn_scores(student, scored, options, options.seconds - (fitted - begin), bar, pruner)
+        score_steps = learn_scores(
+            student, scored, options, options.seconds - (fitted - begin) - (fitted - middle), bar, pruner
+        )
+    ended = time.monotonic()
+    with tqdm(desc="head", **layout) as bar:
+        head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
+    rows = sum(len(one.targets) for one in scored)
     return {
-        "head": {"rows": head_rows, "seconds": fitted - middle},
+        "head": {"rows": head_rows, "seconds": fitted - middle + time.monotonic() - ended},
         "relations": {"texts": len(related), "steps": relation_steps, "seconds": middle - begin},
-        "scores": {
-            "rows": sum(len(one.targets) for one in scored),
-            "steps": score_steps,
-            "seconds": time.monotonic() - middle,
-        },
+        "scores": {"rows": rows, "steps": score_steps, "seconds": ended - fitted},
     }

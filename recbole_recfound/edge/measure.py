@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_recfound.edge.distil import Scored, Tensors
-from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.edge.student import Student
 
 CHUNK = 16
@@ -28,7 +27,7 @@ def sizes_of(student: Student) -> dict[str, int]:
     Args:
         student: shared parameters count once.
     """
-    matrices = matrices_of(student).values()
+    matrices = student.matrices().values()
     return {
         "parameters": sum(weight.numel() for weight in student.parameters()),
         "nonzero": sum(int(weight.count_nonzero()) for weight in student.parameters()),

@@ -24,7 +24,7 @@ class DistilOptions(Options):
         embedding_size: width of the token embeddings, which a matrix takes to `width`.
         exits: layers after which the student can answer; the last one is `layers`. None: 1, 2, 4, ... and the last.
         exit_weights: weights of the exits' losses, `linear` or `printed`.
-        sparsity: share of zeros in every matrix.
+        sparsity: share of zeros in every matrix but the head.
         int8: write 8-bit weights.
         seconds: of the training; infinite: `steps` alone end it, and the same seed gives the same student. Reading the
             teacher before it and measuring the result after it come on top.
@@ -46,11 +46,11 @@ class DistilOptions(Options):
     sparsity: float = option(0.0, minimum=0.0, below=1.0)
     int8: bool = option(False)
     seconds: float = option(300.0, above=0.0)
-    examples: int = option(12000, minimum=1)
+    examples: int = option(8000, minimum=1)
     relation_texts: int = option(128, minimum=0)
     relation_layer: int | None = option(None, minimum=1)
     steps: int | None = option(None, minimum=1)
-    learning_rate: float = option(0.002, above=0.0)
+    learning_rate: float = option(0.0003, above=0.0)
     compared: int = option(24, minimum=1)
     seed: int = option(2020, minimum=0)
 

@@ -17,6 +17,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
 
 from recbole_recfound.edge.options import HEAD_SIZE, DistilOptions
+from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.edge.tokens import FIRST, PADDING
 from recbole_recfound.model.late import SourceKeys
 
@@ -82,6 +83,10 @@ class Student(nn.Module):
         found = left[:, :size] * values[:size]
         self.embedding.weight.mul_(EMBEDDING_SCALE)
         self.embedding.weight[FIRST:, :size] = EMBEDDING_SCALE * found / found.square().mean().sqrt().clamp(min=1e-9)
+
+    def matrices(self) -> dict[str, nn.Parameter]:
+        """Return the matrices by name, each once: all but the head, which is fitted to what the others give."""
+        return {name: each for name, each in matrices_of(self).items() if each is not self.head.weight}
 
     def layer(self, number: int) -> LlamaDecoderLayer:
         """Return the layer that runs as layer `number`, from 1."""

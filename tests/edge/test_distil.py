@@ -19,7 +19,6 @@ from recbole_recfound.edge.distil import (
     score_loss,
 )
 from recbole_recfound.edge.options import DistilOptions
-from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.errors import TrainingError
 from tests.edge.conftest import NEWLINE
 
@@ -49,7 +48,7 @@ def test_learns_the_scores_at_every_exit_with_exactly_the_sparsity(make_student,
     given = options(steps=60, share_layers=True, sparsity=sparsity)
     facts = distil(student, [], examples(), given, False)
     assert facts["scores"]["steps"] == 60 and facts["relations"]["steps"] == 0
-    for weight in matrices_of(student).values():
+    for weight in student.matrices().values():
         assert int((weight == 0).sum()) >= round(sparsity * weight.numel())
         if sparsity:
             assert int((weight == 0).sum()) == round(sparsity * weight.numel())
