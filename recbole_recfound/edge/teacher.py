@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction, cat_interactions
 from tokenizers import Tokenizer
+from torch import nn
 from tqdm import tqdm
 
-from recbole_recfound.backbone import Decoder, decoder_of
+from recbole_recfound.backbone import Decoder
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import Splits
@@ -20,6 +21,7 @@ from recbole_recfound.edge.relation import Projections, captured, prefix_mask
 from recbole_recfound.edge.tokens import SegmentTokens
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.reading.ctr import ClickModel
 from recbole_recfound.runtime.finished import read_results
 
 TARGETS = 8
@@ -75,10 +77,13 @@ class Teacher:
         masks_history: whether items of a history are left out of recommendations.
 
     Raises:
-        ConfigError: a tokenizer that the `tokenizers` library does not run.
+        ConfigError: a run of another task, or a tokenizer that the `tokenizers` library does not run.
     """
 
-    def __init__(self, model: M6Rec, splits: Splits, show_progress: bool = False) -> None:
+    def __init__(self, model: nn.Module, splits: Splits, show_progress: bool = False) -> None:
+        if not isinstance(model, ClickModel):
+            task = getattr(model, "task", type(model).__name__)
+            raise ConfigError(f"teacher: its first task is {task}, expected {ClickModel.task}, which scores candidates")
         self.model, self.splits, self.show_progress = model, splits, show_progress
         if not getattr(model.cache.tokenizer, "is_fast", False):
             raise ConfigError(
@@ -98,7 +103,7 @@ class Teacher:
     @property
     def decoder(self) -> Decoder:
         """The backbone with its adapters."""
-        return decoder_of(self.model.backbone.get_base_model())
+        return self.model.decoder
 
     def tokens(self) -> SegmentTokens:
         """Return the tokens of segments as the student reads them."""
