@@ -35,8 +35,9 @@ HEAD_SHARE = 0.25
 """Largest part of the time in which the head is fitted."""
 HEAD_ROWS = 4096
 """Targets that the head is fitted on, at most."""
-PENALTY = 0.003
-"""Of the squared weights of the head, for each row; its inputs have unit variance."""
+PENALTY_BEFORE, PENALTY = 0.3, 0.003
+"""Of the squared weights of the head, for each row, before the training and behind it. Large weights of small
+differences would not survive the first steps."""
 SMALLEST_SPREAD = 0.2
 """Of a state of unit size: one that hardly varies in the beginning may vary more in training."""
 HEAD_RATE = 0.1
@@ -152,7 +153,9 @@ def learn_relations(
 
 
 @torch.no_grad()
-def fit_head(student: Student, examples: Sequence[Scored], options: DistilOptions, seconds: float, bar: Any) -> int:
+def fit_head(
+    student: Student, examples: Sequence[Scored], options: DistilOptions, seconds: float, bar: Any, penalty: float
+) -> int:
     """Fit the head on the states of all exits: a ridge regression of the teacher's logits.
 
     Args:
@@ -161,6 +164,7 @@ def fit_head(student: Student, examples: Sequence[Scored], options: DistilOption
         options: of the distillation.
         seconds: limit.
         bar: progress bar of 100 parts.
+        penalty: of the squared weights, for each row.
 
     Returns:
         Number of targets read.
@@ -184,7 +188,7 @@ def fit_head(student: Student, examples: Sequence[Scored], options: DistilOption
     student.spread.copy_(pooled.std(0).clamp(min=SMALLEST_SPREAD))
     expected = np.clip(np.concatenate(scores).astype(np.float64), 0.01, 0.99)
     logits = np.tile(np.log(expected / (1 - expected)), len(student.exits))
-    fitted = Ridge(PENALTY * len(logits)).fit(student.read(pooled).numpy(), logits)
+    fitted = Ridge(penalty * len(logits)).fit(student.read(pooled).numpy(), logits)
     weight = torch.from_numpy(fitted.coef_).float() / 2
     student.head.weight.copy_(torch.stack([-weight, weight]))
     student.head.bias.copy_(torch.tensor([-fitted.intercept_, fitted.intercept_]) / 2)
@@ -319,7 +323,7 @@ def distil(
         relation_steps = learn_relations(student, related, options, RELATION_SHARE * options.seconds, bar)
     middle = time.monotonic()
     with tqdm(desc="head", **layout) as bar:
-        fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
+        fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar, PENALTY_BEFORE)
     fitted = time.monotonic()
     pruner = Pruner(student.matrices()) if options.sparsity else None
     with tqdm(desc="scores", **layout) as bar:
@@ -328,7 +332,7 @@ def distil(
         )
     ended = time.monotonic()
     with tqdm(desc="head", **layout) as bar:
-        head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar)
+        head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar, PENALTY)
     rows = sum(len(one.targets) for one in scored)
     return {
         "head": {"rows": head_rows, "seconds": fitted - middle + time.monotonic() - ended},
