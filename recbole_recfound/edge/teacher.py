@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +108,8 @@ class Teacher:
 
     def tokens(self) -> SegmentTokens:
         """Return the tokens of segments as the student reads them."""
-        copied = Tokenizer.from_str(self.model.cache.tokenizer.backend_tokenizer.to_str())
+        tokenizer: Any = self.model.cache.tokenizer  # only fast ones have the library's object
+        copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         return SegmentTokens(copied, self.model.cache.max_tokens)
 
     def item_targets(self) -> np.ndarray:
