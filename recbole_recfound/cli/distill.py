@@ -43,7 +43,7 @@ def command(argv: list[str]) -> int:
     words.add_argument("--examples", type=whole, help="training rows with the teacher's scores (default: 8000)")
     words.add_argument("--relation_texts", type=int, help="texts with the teacher's relations, at most (default: 128)")
     words.add_argument("--relation_layer", type=whole, help="layer of the teacher (default: the last one)")
-    words.add_argument("--learning_rate", type=float, help="at its highest (default: 0.0003)")
+    words.add_argument("--learning_rate", type=float, help="at its highest (default: 0.0005)")
     words.add_argument("--compared", type=whole, help="histories on which graphs are compared (default: 24)")
     words.add_argument("--seed", type=int, help="of the student and its examples (default: 2020)")
     words.add_argument("--backbone", help="name or folder of the teacher's backbone (default: that of the run)")

@@ -50,7 +50,7 @@ class DistilOptions(Options):
     relation_texts: int = option(128, minimum=0)
     relation_layer: int | None = option(None, minimum=1)
     steps: int | None = option(None, minimum=1)
-    learning_rate: float = option(0.0003, above=0.0)
+    learning_rate: float = option(0.0005, above=0.0)
     compared: int = option(24, minimum=1)
     seed: int = option(2020, minimum=0)
 
