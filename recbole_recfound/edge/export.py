@@ -76,7 +76,9 @@ def quantise_exits(exits: list[int], source: Path, folder: Path) -> None:
     logging.getLogger().setLevel(logging.ERROR)  # it recommends preparing models with a tool that adds nothing here
     try:
         for layer in exits:
-            quantize_dynamic(source / graph_name(layer), folder / graph_name(layer), weight_type=QuantType.QInt8)
+            quantize_dynamic(
+                source / graph_name(layer), folder / graph_name(layer), per_channel=True, weight_type=QuantType.QInt8
+            )
     finally:
         logging.getLogger().setLevel(level)
     for layer in exits:
