@@ -157,6 +157,14 @@ class M6Rec(AbstractRecommender):
         shared: Backbone | None = beside.lm if beside else backbone
         self.lm: Backbone = shared or load_backbone(config["backbone"], self.device)
 
+    @property
+    def option_set(self) -> str:
+        """Name of the trained parts of this task, of several."""
+        return self.task
+
+    def use(self) -> None:
+        """Read with this task's trained parts, of several."""
+
     def saved_state(self) -> dict[str, torch.Tensor]:
         """Return all tensors that training decides, by name."""
         return dict(trained_parameters(self))

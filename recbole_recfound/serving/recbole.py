@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, get_trainer
+from recbole.utils import ModelType, get_trainer, init_seed
 from scipy import sparse
 from torch import nn
 
@@ -217,6 +217,7 @@ def score_test(model: nn.Module, splits: Splits) -> dict[str, float]:
         try:
             trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
             trainer.eval_collector.data_collect(splits.train_data)
+            init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of the table
             found = trainer.evaluate(splits.test_data, load_best_model=False, show_progress=False)
         finally:
             config["checkpoint_dir"] = kept

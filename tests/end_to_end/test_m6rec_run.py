@@ -146,6 +146,10 @@ def test_ranking_without_training(ranking, tmp_path):
     assert found["test_result"] == found["comparison"][1]["metrics"]
     results = json.loads((Path(found["run_dir"]) / "results.json").read_text())
     assert results["protocol"]["users"] == 5
+    model = load_recfound(found["run_dir"])
+    assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
+    best = model.recommend(user=model.known_users()[0], k=3)
+    assert len(best) == 3 and best[0][2] >= best[1][2] >= best[2][2]
     again = run_recfound("M6Rec", "tiny", config_dict=ranking | options | {"eval_args": arguments})
     assert [row["metrics"] for row in again["comparison"]] == [row["metrics"] for row in found["comparison"][1:]]
 

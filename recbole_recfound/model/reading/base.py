@@ -37,7 +37,6 @@ class SegmentModel(M6Rec):
 
     Attributes:
         reader: lower and joint layers, shared by the tasks of a run.
-        option_set: name of the task's adapter in the reader.
         kinds: learned vector of each kind of segment, in units of `reader.scale`.
     """
 
@@ -64,7 +63,6 @@ class SegmentModel(M6Rec):
         self.reader: SegmentReader = shared or SegmentReader(
             self.lm, self.late, self.late.states or self.states, self.text.max_tokens
         )
-        self.option_set = self.task if self.tuning == OPTION_ADAPTER else f"{self.task}_{self.tuning}"
         self.reader.add_task(self.option_set, self.prompt, self.classes)
         self.width = self.reader.options.width
         self.kinds = nn.Embedding(self.texts.kinds, self.width)
@@ -74,6 +72,11 @@ class SegmentModel(M6Rec):
     def tuning(self) -> str:
         """What is trained."""
         return self.prompt.tuning[0]
+
+    @property
+    def option_set(self) -> str:
+        """Name of the task's adapter in the reader."""
+        return self.task if self.tuning == OPTION_ADAPTER else f"{self.task}_{self.tuning}"
 
     @property
     def changes_backbone(self) -> bool:

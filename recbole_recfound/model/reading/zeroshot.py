@@ -25,6 +25,8 @@ from recbole_recfound.runtime.device import choose_device, is_gpu
 MEAN, SUM, GHOST, PMI = "mean", "sum", "ghost", "pmi"
 GHOST_TOKEN = 0.98
 """A token that is more probable is no sign of the item but of the tokens before it (D3, arXiv 2406.14900)."""
+MOST_KNOWN = 1_000_000
+"""Likelihoods that are kept for the other scores."""
 CHOSEN, NEXT = "Items that the user has chosen:", "The user now chooses:"
 
 
@@ -125,9 +127,10 @@ class ZeroShotModel(M6Rec):
 
     def _statistics(self, prompt: str, items: np.ndarray) -> list[tuple[float, ...]]:
         """Return sum and number of the log-likelihoods of all tokens, and of those that are not nearly certain."""
-        missing = list(
-            dict.fromkeys(self.titles[item] for item in items if (prompt, self.titles[item]) not in self._known)
-        )
+        if len(self._known) > MOST_KNOWN:  # of a server that runs for long
+            self._known.clear()
+        titles = dict.fromkeys(self.titles[item] for item in items)
+        missing = [title for title in titles if (prompt, title) not in self._known]
         if missing:
             ids = plain_tokens([prompt], self.lm.tokenizer)[0]
             tokens_of = {self.titles[item]: self._tokens[item] for item in items}

@@ -29,7 +29,7 @@ TRAINED, DOCUMENT = "options.safetensors", "m6rec.json"
 """Trained tensors of all tasks, and settings with the digests of backbone and data."""
 
 
-def save_m6rec(folder: Path, config: Config, model: SegmentModel, splits: Splits) -> None:
+def save_m6rec(folder: Path, config: Config, model: M6Rec, splits: Splits) -> None:
     """Write trained tensors, settings and digests of a task, beside those of tasks that were trained before.
 
     Args:
@@ -45,7 +45,7 @@ def save_m6rec(folder: Path, config: Config, model: SegmentModel, splits: Splits
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
-        "segments": model.cache.digest,
+        "backbone": model.lm.fingerprint,
         "data": data_digest(splits),
         "tasks": [],
     }
@@ -56,7 +56,8 @@ def save_m6rec(folder: Path, config: Config, model: SegmentModel, splits: Splits
     settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
     others = [task for task in document["tasks"] if task["name"] != model.option_set]  # of a run that was cut off
     document["tasks"] = [*others, {"name": model.option_set, "settings": settings}]
-    tensors |= {f"{model.option_set}/{name}": value for name, value in model.saved_state().items()}
+    if isinstance(model, SegmentModel):
+        tensors |= {f"{model.option_set}/{name}": value for name, value in model.saved_state().items()}
     save_tensors(tensors, folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
 
@@ -81,13 +82,13 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
     splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
     check_data(document["data"], splits, folder)
     model = M6Rec(splits.config, splits.train_set)
-    assert isinstance(model, SegmentModel)
-    if model.cache.digest != document["segments"]:
+    if model.lm.fingerprint != document["backbone"]:
         raise DataError(
             f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH of its "
             "own"
         )
     tensors = load_file(folder / TRAINED, device=str(model.device))
     own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{model.option_set}/")}
-    load_trained(model.saved_state(), own)
+    if own:
+        load_trained(model.saved_state(), own)
     return SegmentRecommender(model.eval(), splits)
