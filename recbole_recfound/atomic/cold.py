@@ -15,7 +15,8 @@ def hold_out_items(dataset: Any) -> None:
     no training or validation row has a cold item.
 
     Args:
-        dataset: RecBole's, before it is split; gets `cold`, int64, ids of the items in ascending order.
+        dataset: RecBole's, before it is split, rows in the order of time; gets `cold`, int64, ids of the items in
+            ascending order.
     """
     config = dataset.config
     items = dataset.inter_feat[dataset.iid_field].to_numpy()
@@ -23,13 +24,12 @@ def hold_out_items(dataset: Any) -> None:
     known = np.unique(items)
     count = max(1, round(config["cold_items"] * len(known)))
     dataset.cold = np.sort(np.random.default_rng([config["seed"], 0xC01D]).choice(known, count, replace=False))
-    rank = dataset.time_rank[dataset.inter_feat.index]
-    order = np.lexsort((np.arange(len(users)), rank, users))
     last = np.zeros(len(users), dtype=bool)
-    last[order[np.append(np.diff(users[order]) > 0, True)]] = True
+    by_user = np.argsort(users, kind="stable")
+    last[by_user[np.append(np.diff(users[by_user]) > 0, True)]] = True
     dropped = np.isin(items, dataset.cold) & ~last
     dataset.inter_feat = dataset.inter_feat[~dropped].reset_index(drop=True)
-    dataset.time_rank = rank[~dropped]
+    dataset.time_rank = dataset.time_rank[~dropped]
     dataset.left_out[f"cold_items: {config['cold_items']}"] = int(dropped.sum())
 
 

@@ -187,8 +187,6 @@ def _sorted_by_time(change_feat_format: Callable) -> Callable:
     def change(self: Any) -> None:
         """Order the rows by exact time before RecBole rounds it; all of RecBole's own sorts are stable."""
         if isinstance(self.inter_feat, pd.DataFrame) and self.time_rank is not None:
-            if self.config["cold_items"]:
-                hold_out_items(self)
             _sort(self)
         change_feat_format(self)
 
@@ -206,7 +204,10 @@ def _sort(dataset: Any) -> None:
         keys = (np.random.default_rng([dataset.config["seed"], 0x71E5]).permutation(len(rank)), *keys)
     order = np.lexsort(keys)
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
-    dataset.time_rank = rank = rank[order]
+    dataset.time_rank = rank[order]
+    if dataset.config["cold_items"]:
+        hold_out_items(dataset)
+    rank = dataset.time_rank
     users = dataset.inter_feat[dataset.uid_field].to_numpy()
     by_user = np.argsort(users, kind="stable")
     same_user = users[by_user][1:] == users[by_user][:-1]

@@ -23,10 +23,21 @@ def splits_of(model, path, **settings):
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "RecFound", "TextKNN"])
-def test_a_cold_item_is_nowhere_but_in_the_test(tiny_path, model):
-    splits = splits_of(model, tiny_path)
+@pytest.mark.parametrize("ties", ["file", "shuffle"])
+def test_a_cold_item_is_nowhere_but_in_the_test(write_dataset, model, ties):
+    rng = np.random.default_rng(5)
+    rows = [
+        [f"u{user}", f"i{item}", step // 3] for user in range(40) for step, item in enumerate(rng.permutation(30)[:9])
+    ]
+    names = [[f"i{item}", f"item {item}"] for item in range(30)]
+    path = write_dataset(
+        "tiny",
+        inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows],
+        item=[["item_id:token", "title:token_seq"], *names],
+    )
+    splits = splits_of(model, path, order_ties=ties)
     cold = splits.dataset.cold
-    whole = splits_of(model, tiny_path, cold_items=0)
+    whole = splits_of(model, path, order_ties=ties, cold_items=0)
     known = np.union1d(whole.known_at_test.items, held_out(whole.test_set)[:, 1])
     assert len(cold) == round(0.2 * len(known))
     assert not np.isin(training_pairs(splits.train_set)[1], cold).any()
