@@ -167,7 +167,7 @@ class Teacher:
             generator: draws both.
         """
         texts = self.model.texts
-        warm = np.flatnonzero(~self.cold) + 1
+        warm = np.unique(self.model.log.items[: self.model.known_rows])
         histories = self._histories(count, generator)
         items = [generator.choice(warm, min(candidates, len(warm)), replace=False) for _ in histories]
         asked = [self._request(history, own) for history, own in zip(histories, items, strict=True)]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import InputType, ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_recfound.backbone import Backbone, load_backbone
 from recbole_recfound.config.configurator import Config
@@ -21,6 +21,7 @@ from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.segment_reader import SegmentReader
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime import registry
 from recbole_recfound.runtime.registry import Registry
@@ -51,6 +52,19 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+
+@dataclass
+class Shared:
+    """What the models of a run share.
+
+    Attributes:
+        lm: the language model, which has the adapters of all tasks.
+        reader: reads segments with it; None before the first task that does.
+    """
+
+    lm: Backbone
+    reader: SegmentReader | None = None
 
 
 class M6Rec(AbstractRecommender):
@@ -130,11 +144,13 @@ class M6Rec(AbstractRecommender):
         Raises:
             ConfigError: another kind of evaluation.
         """
+        wanted = EvaluatorType.VALUE if cls.type == ModelType.CONTEXT else EvaluatorType.RANKING
         used = set(config["eval_args"]["mode"].values())
-        if not {mode.rstrip(digits) for mode in used} <= set(cls.modes):
+        if config["eval_type"] != wanted or not {mode.rstrip(digits) for mode in used} <= set(cls.modes):
             raise ConfigError(
                 f"m6rec_task: {cls.task} is scored with eval_args: {{mode: {' or '.join(cls.modes)}}} and "
-                f"metrics: [{', '.join(METRICS[cls.type])}], got mode {', '.join(sorted(used))}"
+                f"metrics: [{', '.join(METRICS[cls.type])}], got mode {', '.join(sorted(used))} and metrics "
+                f"{config['metrics']}"
             )
 
     def __init__(
@@ -154,8 +170,14 @@ class M6Rec(AbstractRecommender):
         self.known_rows = len(self.log) if self.text.statistics == ONLINE else dataset.log_sizes[0]
         known = self.log.take(slice(0, self.known_rows))
         self.texts: BehaviourTexts = build_texts(config, dataset, known, self.behaviours)
-        shared: Backbone | None = beside.lm if beside else backbone
-        self.lm: Backbone = shared or load_backbone(config["backbone"], self.device)
+        self.shared: Shared = (
+            beside.shared if beside else Shared(backbone or load_backbone(config["backbone"], self.device))
+        )
+
+    @property
+    def lm(self) -> Backbone:
+        """The language model."""
+        return self.shared.lm
 
     @property
     def option_set(self) -> str:

@@ -12,9 +12,10 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
-from recbole_recfound.backbone import Backbone, Decoder, decoder_of
+from recbole_recfound.backbone import Backbone, Decoder, decode, decoder_of, first_layers
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
+from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.late import JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
 
@@ -42,11 +43,9 @@ class SegmentReader(nn.Module):
     Args:
         backbone: frozen language model, adapted in place.
         late: how the layers are divided.
-        states: of a segment that are kept, see `SegmentCache`.
         max_tokens: length of a segment.
 
     Attributes:
-        cache: states of segments after the lower layers.
         depth: number of lower layers.
         scale: typical size of an entry of a segment's states.
         backbone: the language model with the option sets of all tasks; None before the first.
@@ -55,24 +54,18 @@ class SegmentReader(nn.Module):
 
     scale: torch.Tensor
 
-    def __init__(self, backbone: Backbone, late: LateOptions, states: str, max_tokens: int) -> None:
+    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
         super().__init__()
-        self.late = late
+        self.late, self.max_tokens = late, max_tokens
         decoder = decoder_of(backbone.model)
         self.layers = len(decoder.layers)
         self.depth = self.layers - late.joint_layers
-        self.cache = SegmentCache(
-            decoder,
-            backbone.tokenizer,
-            self.depth,
-            states,
-            max_tokens,
-            backbone.fingerprint,
-            late.cache_megabytes << 20,
-        )
-        if late.cache_file and Path(late.cache_file).exists():
-            self.cache.load(Path(late.cache_file))
-        self.register_buffer("scale", self.cache.get([TYPICAL])[0].float().square().mean().sqrt())
+        self._decoder, self._tokenizer, self._fingerprint = decoder, backbone.tokenizer, backbone.fingerprint
+        self._caches: dict[str, SegmentCache] = {}
+        ids = torch.tensor([plain_tokens([TYPICAL], backbone.tokenizer)[0]], device=decoder.embed_tokens.weight.device)
+        with torch.no_grad():
+            typical = decode(first_layers(decoder, self.depth), decoder.embed_tokens(ids))[0, -1]
+        self.register_buffer("scale", typical.float().square().mean().sqrt())
         self.before: dict[str, int] = {}
         self._plain = [backbone.model]  # in a list: it becomes part of the adapted model
         self.backbone: PeftModel | None = None
@@ -114,6 +107,32 @@ class SegmentReader(nn.Module):
         if self.adapted.active_adapter != task:
             self.adapted.set_adapter(task)
 
+    def cache_of(self, states: str) -> SegmentCache:
+        """Return the states of segments in one form, which all tasks of this form share.
+
+        Args:
+            states: see `SegmentCache`.
+        """
+        if states not in self._caches:
+            late = self.late
+            cache = self._caches[states] = SegmentCache(
+                self._decoder,
+                self._tokenizer,
+                self.depth,
+                states,
+                self.max_tokens,
+                self._fingerprint,
+                late.cache_megabytes << 20,
+            )
+            if late.cache_file and Path(late.cache_file).exists() and len(self._caches) == 1:
+                cache.load(Path(late.cache_file))
+        return self._caches[states]
+
+    def save_states(self) -> None:
+        """Write the states of the first form to `cache_file`, if one is named."""
+        if file := self.late.cache_file:
+            next(iter(self._caches.values())).save(Path(file))
+
     @property
     def adapted(self) -> PeftModel:
         """The language model with the option sets."""
@@ -137,7 +156,9 @@ class SegmentReader(nn.Module):
             self.backbone.eval()
         return self
 
-    def read(self, packs: Sequence[Pack], texts: Sequence[str], kinds: nn.Embedding, pooling: str) -> Reading:
+    def read(
+        self, packs: Sequence[Pack], texts: Sequence[str], kinds: nn.Embedding, pooling: str, cache: SegmentCache
+    ) -> Reading:
         """Return the states of sources and targets after the joint layers.
 
         Args:
@@ -145,8 +166,9 @@ class SegmentReader(nn.Module):
             texts: strings of the segments.
             kinds: vector of each kind of segment, in units of `scale`.
             pooling: `mean` of each segment's states of a target, or the `last` state of all.
+            cache: states of segments, in the form that the task keeps.
         """
-        batch = JointBatch.of(packs, texts, self.cache)
+        batch = JointBatch.of(packs, texts, cache)
         sources, targets = self._inputs(batch, kinds)
         above, pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, pooling)
         return Reading(above[:, sources.shape[1] - batch.sources.mask.shape[1] :], batch.sources, pooled)

@@ -15,6 +15,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.protocol import training_pairs
+from recbole_recfound.errors import ConfigError
 
 
 class TextKNN(GeneralRecommender):
@@ -41,9 +42,14 @@ class TextKNN(GeneralRecommender):
         super().__init__(config, dataset)
         self.history_fields = dataset.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
         catalogue = catalogue_of(config, dataset)
+        if not catalogue.fields:
+            raise ConfigError(f"{config['dataset']}.item: no text columns, but texts are all that TextKNN compares")
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
-        words = TfidfVectorizer(sublinear_tf=True).fit_transform(sentences)
+        try:
+            words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\b\w+\b").fit_transform(sentences)
+        except ValueError:
+            raise ConfigError(f"{config['dataset']}.item: the texts have no words for TextKNN to compare") from None
         self.texts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix((1, words.shape[1])), words]))
         self.known = Histories.from_pairs(*training_pairs(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter

@@ -1,4 +1,4 @@
-"""Serving of a click model that reads users and items as text."""
+"""Serving of models that read users and items as text."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.errors import TrainingError
+from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.m6rec import Example, batches_of
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
@@ -103,6 +103,8 @@ class M6RecTrainer(Trainer):
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
         self.model.train()
         examples = self.model.examples(train_data._dataset.inter_feat)
+        if not examples:
+            raise DataError(f"{self.config['dataset']}: {self.model.task} finds no user with two training rows")
         per_epoch = self._per_epoch = -(-sum(map(len, examples)) // self.config["train_batch_size"])
         total, losses, stale = per_epoch * self.config["epochs"], [], 0
         interval = self.config["eval_interval"] or per_epoch
@@ -252,7 +254,8 @@ class M6RecTrainer(Trainer):
         self.curve.append({"step": self.steps, "loss": loss, "score": score})
         if verbose:
             self.logger.info(f"step {self.steps}: loss {loss}, validation {result}")
-        better = len(self.curve) == 1 or (score > self.best_valid_score) == self.valid_metric_bigger
+        best = self.best_valid_score
+        better = len(self.curve) == 1 or (score > best if self.valid_metric_bigger else score < best)
         if better:
             self.best_valid_score, self.best_valid_result, self.best_step = score, result, self.steps
         return better

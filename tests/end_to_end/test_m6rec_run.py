@@ -191,3 +191,23 @@ def test_another_backbone_is_refused(finished, tmp_path):
     other = write_tiny_backbone(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="another backbone"):
         load_recfound(finished["run_dir"], backbone=str(other))
+
+
+@pytest.mark.parametrize(
+    "tasks", [["zeroshot", "ctr", "retrieval"], ["ctr", "zeroshot", "retrieval"], ["retrieval", "ctr"]]
+)
+def test_any_tasks_in_any_order_have_their_own_numbers(settings, tmp_path, tasks):
+    """Each row is that of a run of its own, whatever was trained before it; the split is drawn at random."""
+    own = {key: value for key, value in settings.items() if key != "eval_args"}
+    options = Settings(own) | {"output_dir": str(tmp_path), "epochs": 1, "test_users": 0}
+    options |= {"retrieval_args": {"width": 8, "start_epochs": 2}, "zeroshot_args": {"scores": ["sum"]}}
+    rows = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "none"}
+    modes = {"ctr": "labeled", "retrieval": "full", "zeroshot": "uni100"}
+
+    def run(names):
+        arguments = {**rows, "mode": modes[names[0]]}
+        found = run_recfound("M6Rec", "tiny", config_dict=options | {"m6rec_task": names, "eval_args": arguments})
+        return [row["metrics"] for row in found["comparison"]]
+
+    for task, metrics in zip(tasks, run(tasks), strict=True):
+        assert metrics == pytest.approx(run([task])[0], abs=1e-6), task

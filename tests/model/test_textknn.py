@@ -9,6 +9,7 @@ from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.textknn import TextKNN
 
 
@@ -23,7 +24,7 @@ def test_scores_are_sums_of_cosines(tiny_path):
     model = TextKNN(config, splits.train_set)
     catalogue = catalogue_of(config, splits.train_set)
     tokens = splits.train_set.field2id_token[splits.train_set.iid_field][1:]
-    words = TfidfVectorizer(sublinear_tf=True).fit_transform(
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\b\w+\b").fit_transform(
         [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens]
     )
     cosines = (words @ words.T).toarray()
@@ -50,3 +51,19 @@ def test_beside_others_and_alone(tiny_path, tmp_path):
     assert [row["model"] for row in found["comparison"]] == ["TextKNN", "EASE"]
     assert found["comparison"][0]["metrics"] == alone["test_result"]
     assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"), [(None, "no text columns"), (["...", "!", "?", "-", "--"], "the texts have no words")]
+)
+def test_items_without_texts_are_refused(write_dataset, texts, words):
+    rows = [[f"u{user}", f"i{(user + step) % 5}", step] for user in range(6) for step in range(4)]
+    tables = {"inter": [["user_id:token", "item_id:token", "timestamp:float"], *rows]}
+    if texts:
+        named = [[f"i{item}", text] for item, text in enumerate(texts)]
+        tables["item"] = [["item_id:token", "title:token_seq"], *named]
+    path = write_dataset("bare", **tables)
+    config = Config("TextKNN", "bare", config_dict={"data_path": str(path), "show_progress": False, "use_gpu": False})
+    splits = build_splits(config)
+    with pytest.raises(ConfigError, match=words):
+        TextKNN(config, splits.train_set)

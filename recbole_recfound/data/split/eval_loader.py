@@ -20,7 +20,7 @@ from recbole_recfound.data.split.history_dataset import add_histories
 SCORES = 1 << 22
 """Scores in a batch of RecBole's general models: 16 MB, and some 100 MB where a model scores pairs."""
 MOST_SCORES = 1 << 27
-"""Most scores in a batch of its sequential models."""
+"""Most scores in a batch of its sequential models and of ours."""
 
 
 class FairEvalDataLoader(FullSortEvalDataLoader):
@@ -70,7 +70,7 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         if self.with_histories:
-            self.step = self.config["eval_batch_size"]
+            self.step = max(1, min(self.config["eval_batch_size"], MOST_SCORES // self._dataset.item_num))
         elif self.is_sequential:
             self.step = max(1, min(self.step, MOST_SCORES // self._dataset.item_num))
         else:

@@ -336,13 +336,13 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
     Raises:
         DataError: users with 2 or 3 interactions are left after filtering.
     """
-    counts = reference.known_at_test.lengths + np.bincount(
-        _pairs(reference.test_set)[0], minlength=reference.test_set.user_num
-    )
+    # Of all rows: `test_users` and `cold_items` leave held-out rows of some users out of the parts.
+    counts = np.bincount(_pairs(reference.dataset)[0], minlength=reference.test_set.user_num)
     short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
     if names and short:
+        why = ", since cold_items leaves out others of theirs" if reference.config["cold_items"] else ""
         raise DataError(
-            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions, of which RecBole holds out "
+            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions{why}, of which RecBole holds out "
             "different "
             f'rows for sequential models ({", ".join(names)}). Set user_inter_num_interval: "[4,inf)" or leave these '
             "models out"

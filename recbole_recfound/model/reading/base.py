@@ -59,10 +59,9 @@ class SegmentModel(M6Rec):
         super().__init__(config, dataset, backbone, None if prompt.tuning[0] == FINE_TUNING else beside)
         self.prompt = prompt
         self.late = LateOptions.of(config["late_args"], "late_args")
-        shared = beside.reader if isinstance(beside, SegmentModel) and self.tuning != FINE_TUNING else None
-        self.reader: SegmentReader = shared or SegmentReader(
-            self.lm, self.late, self.late.states or self.states, self.text.max_tokens
-        )
+        if self.shared.reader is None:
+            self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens)
+        self.reader: SegmentReader = self.shared.reader
         self.reader.add_task(self.option_set, self.prompt, self.classes)
         self.width = self.reader.options.width
         self.kinds = nn.Embedding(self.texts.kinds, self.width)
@@ -86,7 +85,7 @@ class SegmentModel(M6Rec):
     @property
     def cache(self) -> SegmentCache:
         """States of segments after the lower layers."""
-        return self.reader.cache
+        return self.reader.cache_of(self.late.states or self.states)
 
     @property
     def decoder(self) -> Decoder:

@@ -101,7 +101,7 @@ class ClickModel(SegmentModel):
             packs: sources with their targets.
         """
         self.use()
-        return self.reader.read(packs, self.texts.table.texts, self.kinds, self.late.pooling).targets
+        return self.reader.read(packs, self.texts.table.texts, self.kinds, self.late.pooling, self.cache).targets
 
     def saved_state(self) -> dict[str, torch.Tensor]:
         """Return all tensors that training decides, by name."""

@@ -102,7 +102,7 @@ class RetrievalModel(SegmentModel):
         closing, kinds = np.array([[self.texts.next]]), np.array([END])
         self.use()
         packs = [Pack(source, closing, kinds) for source in sources]
-        reading = self.reader.read(packs, self.texts.table.texts, self.kinds, MEAN)
+        reading = self.reader.read(packs, self.texts.table.texts, self.kinds, MEAN, self.cache)
         past = (reading.layout.kinds == PAST) & reading.layout.mask
         states = self.decoder.norm(reading.sources).float()
         count = past.sum(1, keepdim=True)
@@ -119,7 +119,7 @@ class RetrievalModel(SegmentModel):
         self.use()
         line = Source(np.array([self.texts.catalogue]), np.array([TIME]))
         pack = Pack(line, self.texts.items[items][:, None], np.array([CANDIDATE]))
-        return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN).targets[:, 0]
+        return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN, self.cache).targets[:, 0]
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
         """Return vectors of users, float32 [B, width + 1]; see `user_states`."""
@@ -176,7 +176,7 @@ class RetrievalModel(SegmentModel):
         return found
 
     def loss_of(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Return the mean cross-entropy of finding each target among items that its user has not chosen (InfoNCE).
+        """Return the mean cross-entropy of finding each target among items that are not in its source (InfoNCE).
 
         See `M6Rec.loss_of`.
         """
@@ -194,7 +194,7 @@ class RetrievalModel(SegmentModel):
         place = np.searchsorted(candidates, np.concatenate([example.answers for example in examples]))
         own = torch.from_numpy(place).to(logits.device)
         source = torch.from_numpy(of_row).to(logits.device)
-        # The other targets of a source are right as well, and what was chosen before is no candidate.
+        # The other targets of a source are right as well, and what stands in it is no candidate.
         right = self._before(examples, candidates).to(logits.device)
         right[source, own] = True
         rest = torch.logsumexp(logits.masked_fill(right, -torch.inf), dim=1)[source]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, ModelType
 from torch import nn
 
+from recbole_recfound.adapter.build import without_adapter
 from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
@@ -67,6 +69,8 @@ class ZeroShotModel(M6Rec):
         ]
         order = np.lexsort((np.arange(len(self.log)), self.log.users))
         self._rows, self._starts = order, np.searchsorted(self.log.users[order], np.arange(dataset.user_num + 1))
+        self._parts = np.cumsum([0, *dataset.log_sizes])
+        """First row of each part in the log, and the number of all rows."""
         self._known: dict[tuple[str, str], tuple[float, ...]] = {}
         self.to(self.device)
 
@@ -134,7 +138,8 @@ class ZeroShotModel(M6Rec):
         if missing:
             ids = plain_tokens([prompt], self.lm.tokenizer)[0]
             tokens_of = {self.titles[item]: self._tokens[item] for item in items}
-            likely = token_log_likelihoods(self.lm.model, ids, [tokens_of[title] for title in missing])
+            with without_adapter(self.shared.reader.adapted) if self.shared.reader else nullcontext():
+                likely = token_log_likelihoods(self.lm.model, ids, [tokens_of[title] for title in missing])
             for title, tokens in zip(missing, likely, strict=True):
                 rest = tokens[tokens.exp() <= GHOST_TOKEN]
                 sums = float(tokens.sum()), float(len(tokens)), float(rest.sum()), float(len(rest))
@@ -181,4 +186,6 @@ class ZeroShotModel(M6Rec):
             return [history[:size] for history, size in zip(histories, lengths, strict=True)]
         rows = interaction[ROW].cpu().numpy() if ROW in interaction else np.full(len(users), len(self.log))
         own = [self._rows[self._starts[user] : self._starts[user + 1]] for user in users]
-        return [self.log.items[before[before < row]] for before, row in zip(own, rows, strict=True)]
+        # Validation knows the training rows, the test those of both parts, and a request all rows.
+        known = self._parts[np.searchsorted(self._parts, rows, side="right") - 1]
+        return [self.log.items[before[before < first]] for before, first in zip(own, known, strict=True)]

@@ -63,6 +63,7 @@ class M6RecSystem(System):
 
     def _beside(self, config: Config, first: Splits) -> Splits:
         """Return the data of a further task: the same rows, with the loaders of its own evaluation."""
+        init_seed(config["seed"], config["reproducibility"])  # a random order is that of the first
         splits = build_splits(config)
         _check_kind(config, splits)
         check_same_rows(first, splits)
@@ -77,6 +78,13 @@ class M6RecSystem(System):
             raise ConfigError(f"m6rec_task: got none, expected names among {', '.join(TASKS)}")
         for task, tuning in parts_of(config):
             TASKS[task].check(of_part(config, task, tuning))
+        names, tunings = config["m6rec_task"], PromptOptions.of(config["option_args"], "option_args").tuning
+        for key, given in (("m6rec_task", names), ("option_args: tuning", tunings)):
+            if len(set(given)) < len(given):
+                raise ConfigError(f"{key}: got {', '.join(given)}, expected each name once")
+        file = LateOptions.of(config["late_args"], "late_args").cache_file
+        if file and not Path(file).absolute().parent.is_dir():
+            raise ConfigError(f"late_args: cache_file: there is no folder {Path(file).absolute().parent}")
         layers = load_configuration(config["backbone"]).num_hidden_layers
         joint = LateOptions.of(config["late_args"], "late_args").joint_layers
         if joint >= layers:
@@ -128,13 +136,12 @@ class M6RecSystem(System):
         trained = [work for work in self.works if isinstance(work, TrainedTask)]
         if not trained:
             return {"run": facts}
-        own, frozen = 0, 0
-        for work in trained:
-            work.model.use()
-            own += sum(weight.numel() for weight in trained_parameters(work.model).values())
-            frozen = sum(weight.numel() for weight in work.model.lm.model.parameters() if not weight.requires_grad)
+        first = trained[0].model
+        first.use()
+        own = sum(weight.numel() for weight in trained_parameters(first).values())
+        every = sum(weight.numel() for name, weight in first.named_parameters() if not _of_another(name, first))
         steps = sum(work.trainer.steps for work in trained if work.trainer)
-        return {"run": {**facts, "share_of_trained_parameters": own / (own + frozen), "steps": steps}}
+        return {"run": {**facts, "share_of_trained_parameters": own / every, "steps": steps}}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
         """Return a line on the trained parameters and the cache."""
@@ -144,8 +151,8 @@ class M6RecSystem(System):
         cache, share = trained[0].model.cache, results["run"]["share_of_trained_parameters"]
         rate = cache.hits / max(1, cache.hits + cache.misses)
         yield (
-            f"{100 * share:.2f}% of the parameters trained; {len(cache):,} segments encoded once, {100 * rate:.1f}% of "
-            "all requests found them"
+            f"{100 * share:.2f}% of the parameters of {trained[0].name} trained; {len(cache):,} segments encoded once, "
+            f"{100 * rate:.1f}% of all requests found them"
         )
 
     def discard(self) -> None:
@@ -157,6 +164,12 @@ class M6RecSystem(System):
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving; it needs the data set."""
         return load_m6rec(folder, **options)
+
+
+def _of_another(name: str, model: SegmentModel) -> bool:
+    """Return whether a parameter belongs to the option set of another task."""
+    parts = name.split(".")
+    return any(part.startswith("option_") for part in parts) and model.option_set not in parts
 
 
 def _check_kind(config: Config, splits: Splits) -> None:

@@ -42,5 +42,7 @@ def of_part(config: Config, task: str, tuning: str) -> Config:
     for key in OF_THE_FIRST:
         given.pop(key, None)
     rows = {name: config["eval_args"][name] for name in ROWS}
-    changed = {**given, "m6rec_task": [task], "eval_args": {**rows, "mode": TASKS[task].modes[0]}}
+    own = TASKS[task].own_settings(given).get("eval_args", {"mode": TASKS[task].modes[0]})
+    changed = {**given, "m6rec_task": [task], "eval_args": {**rows, "mode": own["mode"]}}
+    changed |= {key: config[key] for key in ("test_users", "cold_items")}
     return Config(config["model"], config["dataset"], None, changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from recbole.utils import init_seed
 
@@ -59,10 +58,9 @@ class TrainedTask(Work):
                 for name, loader in further_tests(splits).items()
             }
         scored = time.monotonic()
-        if file := model.late.cache_file:
-            model.cache.save(Path(file))
         if self.run.saved:
             save_m6rec(self.run.folder.path, config, model, splits)
+        model.reader.save_states()
         cache = model.cache
         return Row(
             model=self.name,
