@@ -149,6 +149,31 @@ class SourceKeys:
         return torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
 
 
+class GrowingKeys:
+    """Keys and values of all states of a row so far in each layer, in the form of transformers' `Cache`."""
+
+    def __init__(self) -> None:
+        self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add keys and values behind those that are stored, and return all.
+
+        Args:
+            keys: [B, heads, T, size].
+            values: likewise.
+            layer: index of the layer.
+            args: not used.
+            kwargs: not used.
+        """
+        if layer in self._stored:
+            before = self._stored[layer]
+            keys, values = torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
+        self._stored[layer] = keys, values
+        return keys, values
+
+
 def joint_layers(
     decoder: Decoder, depth: int, batch: JointBatch, sources: torch.Tensor, targets: torch.Tensor, pooling: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,7 +195,9 @@ def joint_layers(
     seen = torch.cat([batch.sources.mask.new_ones(len(sources), prompts), batch.sources.mask], dim=1)
     keys = SourceKeys()
     places = torch.arange(sources.shape[1], device=sources.device)[None]
-    above = _run(decoder, depth, sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys)
+    above = run_layers(
+        decoder, slice(depth, None), sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys
+    )
     starts = prompts + batch.sources.lengths
     size = max(1, PASS_STATES // targets.shape[1]) if targets.device.type == "cpu" else len(targets)
     found = []
@@ -196,7 +223,7 @@ def _pooled(
     own = torch.ones(width, width, dtype=torch.bool, device=rows.mask.device).tril()
     allowed = torch.cat([seen[:, None, :].expand(-1, width, -1), own & rows.mask[:, None, :]], dim=2)
     places = starts[:, None] + torch.arange(width, device=starts.device)
-    states = _run(decoder, depth, rows.states, allowed, places, keys)
+    states = run_layers(decoder, slice(depth, None), rows.states, allowed, places, keys)
     if pooling == MEAN:
         return _segment_means(decoder.norm(states), rows)
     last = rows.lengths - 1
@@ -210,19 +237,28 @@ def _segment_means(states: torch.Tensor, rows: Rows) -> torch.Tensor:
     return own @ states.float() / own.sum(2, keepdim=True).clamp(min=1.0)
 
 
-def _run(
+def run_layers(
     decoder: Decoder,
-    depth: int,
+    layers: slice,
     states: torch.Tensor,
     allowed: torch.Tensor,
     places: torch.Tensor,
-    keys: SourceKeys,
+    keys: SourceKeys | GrowingKeys,
 ) -> torch.Tensor:
-    """Run the joint layers over rows [B, T, d] whose queries see the keys `allowed`, bool [B, T, K]."""
+    """Run some layers of a decoder over rows.
+
+    Args:
+        decoder: full decoder.
+        layers: those that are run.
+        states: [B, T, d].
+        allowed: bool [B, T, K], keys that each state sees.
+        places: int64 [B or 1, T], positions.
+        keys: adds the keys and values of earlier states.
+    """
     mask = torch.zeros(allowed.shape, dtype=states.dtype, device=states.device)
     mask = mask.masked_fill(~allowed, torch.finfo(states.dtype).min)[:, None]
     rotary = cast(nn.Module, decoder.rotary_emb)(states, places)
-    for layer in list(decoder.layers)[depth:]:
+    for layer in list(decoder.layers)[layers]:
         name = "cache" if "cache" in inspect.signature(layer.forward).parameters else "past_key_values"
         states = layer(states, attention_mask=mask, position_ids=places, position_embeddings=rotary, **{name: keys})
     return states

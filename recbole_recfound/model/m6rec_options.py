@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recbole_recfound.backbone.segments import ALL, LAST, MEAN
+from recbole_recfound.data.writing.records import FROM_CATALOGUE
 from recbole_recfound.model import late
 from recbole_recfound.runtime.options import Options, option
 
@@ -91,3 +92,21 @@ class ZeroShotOptions(Options):
 
     scores: list[str] = option(["mean", "sum", "ghost", "pmi"], choices=("mean", "sum", "ghost", "pmi"))
     alpha: float = option(1.0, minimum=0)
+
+
+@dataclass(frozen=True)
+class GenerateOptions(Options):
+    """Writing of texts (`generate_args`).
+
+    Attributes:
+        max_tokens: most tokens of a text; longer targets lose their end.
+        from_items: tasks whose examples are made from the items of training rows, where `task_files` has none of them.
+            design: a title from the other texts. query: words of these texts from the title.
+        held_out: share of titles that are kept from training for validation, and as many for the test.
+        most: held-out titles of each part.
+    """
+
+    max_tokens: int = option(48, minimum=1)
+    from_items: list[str] = option(list(FROM_CATALOGUE), choices=FROM_CATALOGUE)
+    held_out: float = option(0.1, above=0, below=0.5)
+    most: int = option(200, minimum=1)

@@ -173,16 +173,25 @@ class SegmentReader(nn.Module):
         above, pooled = joint_layers(self.decoder, self.depth, batch, sources, targets, pooling)
         return Reading(above[:, sources.shape[1] - batch.sources.mask.shape[1] :], batch.sources, pooled)
 
+    def prompts(self) -> torch.Tensor:
+        """Return the prompts before a source of the active task, [P, d]."""
+        return self.options.prompts()[: self.before[self.adapted.active_adapter]]
+
     def _inputs(self, batch: JointBatch, kinds: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the input of the first joint layer: prompts and sources [B, P + S, d], targets [N, W, d]."""
-        prompts = self.options.prompts()[: self.before[self.adapted.active_adapter]]
+        prompts = self.prompts()
         dtype = batch.sources.states.dtype
         first = prompts.expand(len(batch.sources.mask), *prompts.shape)
-        sources = torch.cat([first, self._with_kinds(batch.sources, kinds)], dim=1)
-        return sources.to(dtype), self._with_kinds(batch.targets, kinds).to(dtype)
+        sources = torch.cat([first, self.with_kinds(batch.sources, kinds)], dim=1)
+        return sources.to(dtype), self.with_kinds(batch.targets, kinds).to(dtype)
 
-    def _with_kinds(self, rows: Rows, kinds: nn.Embedding) -> torch.Tensor:
-        """Add the vector of its segment's kind to every state."""
+    def with_kinds(self, rows: Rows, kinds: nn.Embedding) -> torch.Tensor:
+        """Return the states of rows, float32 [B, T, d], with the vector of its segment's kind added to each.
+
+        Args:
+            rows: states and kinds.
+            kinds: vector of each kind of segment, in units of `scale`.
+        """
         return rows.states.float() + self.scale * kinds(rows.kinds)
 
 

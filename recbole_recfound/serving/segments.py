@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.writing.records import check_writing
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.serving.recbole import RecBoleRecommender
+from recbole_recfound.serving.recommender import one_at_a_time
 
 
 class SegmentRecommender(RecBoleRecommender):
@@ -13,10 +19,30 @@ class SegmentRecommender(RecBoleRecommender):
     Args:
         model: in eval.
         splits: its data: texts and statistics come from the training part.
+        writer: model of the task generate, if the run has it.
     """
 
     model: M6Rec
 
-    def __init__(self, model: M6Rec, splits: Splits) -> None:
+    def __init__(self, model: M6Rec, splits: Splits, writer: GenerateModel | None = None) -> None:
         super().__init__(model, splits)
+        self.writer = writer
         self.reads_histories, self._reads_last_item = True, False
+
+    @one_at_a_time
+    def generate(self, task: str, **fields: Any) -> str:
+        """Write a text behind a source.
+
+        Args:
+            task: explanation, design, query or conversation.
+            fields: `source`, a list of texts.
+
+        Raises:
+            ConfigError: the run has no task generate, another task, or other fields.
+        """
+        if self.writer is None:
+            return super().generate(task, **fields)
+        if set(fields) != {"source"}:
+            raise ConfigError(f"generate: {task}: got {', '.join(sorted(fields)) or 'no fields'}, expected source")
+        self.writer.eval()
+        return self.writer.write([check_writing(task, fields["source"])])[0]

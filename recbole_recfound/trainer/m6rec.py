@@ -58,6 +58,7 @@ class M6RecTrainer(Trainer):
         self.best_valid_result: dict[str, float]
         model.use()
         super().__init__(config, model)
+        self.validated_by: str = config["valid_metric"]
         self.plan = plan or TimePlan(config["time_budget"] or 0)
         self.deadline = self.plan.deadline() if deadline is None else deadline
         self.steps = self.best_step = 0
@@ -128,7 +129,7 @@ class M6RecTrainer(Trainer):
                 else:
                     stale += 1
                 losses = []
-                bar.set_postfix_str(f"{self.config['valid_metric']} {score:.4f}")
+                bar.set_postfix_str(f"{self.validated_by} {score:.4f}")
                 if callback_fn:
                     callback_fn(self.steps, score)
                 if stale > self.stopping_step:
@@ -247,7 +248,7 @@ class M6RecTrainer(Trainer):
         with self.plan.phase("validation"):
             result = {name: float(value) for name, value in self.evaluate(valid_data, load_best_model=False).items()}
         self._validation_seconds = time.monotonic() - started
-        return result[self.config["valid_metric"].lower()], result
+        return result[self.validated_by.lower()], result
 
     def _record(self, score: float, result: dict[str, float], loss: float | None, verbose: bool) -> bool:
         """Note a validation; return whether it is the best so far."""

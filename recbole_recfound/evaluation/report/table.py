@@ -203,9 +203,13 @@ def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
     return min(found) if smaller_is_better(metric) else max(found)
 
 
+SMALLER = ("perplexity", "div")
+"""Metrics of written texts, which RecBole's evaluator does not know, of which smaller values are better."""
+
+
 def smaller_is_better(metric: str) -> bool:
     """Return whether smaller values of a metric are better (LogLoss, RMSE, ...), as in RecBole's evaluator."""
-    return getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
+    return metric in SMALLER or getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
 
 
 def _score(value: float | None, best: float) -> str:

@@ -16,9 +16,10 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.m6rec import TASKS, M6Rec
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
 from recbole_recfound.model.reading.base import SegmentModel
+from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.model.trained import load_trained
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.tensor_files import save_tensors
@@ -63,7 +64,7 @@ def save_m6rec(folder: Path, config: Config, model: M6Rec, splits: Splits) -> No
 
 
 def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None = None) -> SegmentRecommender:
-    """Load the first task of a finished run; texts and statistics are made from its data set.
+    """Load the first task of a finished run, and generate; texts and statistics are made from its data set.
 
     Args:
         folder: the run folder.
@@ -74,21 +75,31 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    task = document["tasks"][0]
-    settings = {**task["settings"], **({"backbone": backbone} if backbone else {})}
-    checkpoint = BaseCheckpoint(
-        folder, document["model"], document["dataset"], document["seed"], settings, {}, True, None, document["data"]
-    )
-    splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
-    check_data(document["data"], splits, folder)
-    model = M6Rec(splits.config, splits.train_set)
-    if model.lm.fingerprint != document["backbone"]:
-        raise DataError(
-            f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH of its "
-            "own"
+    tensors = load_file(folder / TRAINED)
+    model: M6Rec | None = None
+    writer: GenerateModel | None = None
+    for task in document["tasks"]:
+        if model is not None and not issubclass(TASKS[task["settings"]["m6rec_task"][0]], GenerateModel):
+            continue  # the first task is served, and texts are written
+        settings = {**task["settings"], **({"backbone": backbone} if backbone else {})}
+        checkpoint = BaseCheckpoint(
+            folder, document["model"], document["dataset"], document["seed"], settings, {}, True, None, document["data"]
         )
-    tensors = load_file(folder / TRAINED, device=str(model.device))
-    own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{model.option_set}/")}
-    if own:
-        load_trained(model.saved_state(), own)
-    return SegmentRecommender(model.eval(), splits)
+        found = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
+        shared = None if model is None or model.changes_backbone else model
+        loaded = M6Rec(found.config, found.train_set, beside=shared)
+        if model is None:
+            model, splits = loaded, found
+            check_data(document["data"], splits, folder)
+            if model.lm.fingerprint != document["backbone"]:
+                raise DataError(
+                    f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH "
+                    "of its own"
+                )
+        own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{task['name']}/")}
+        if own:
+            load_trained(loaded.saved_state(), own)
+        if writer is None and isinstance(loaded, GenerateModel):
+            writer = loaded.eval()
+    assert model is not None, "a run has a task"
+    return SegmentRecommender(model.eval(), splits, writer)

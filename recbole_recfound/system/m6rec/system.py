@@ -28,6 +28,7 @@ from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.system.base import System
+from recbole_recfound.system.m6rec.generate import GenerateTask
 from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec
 from recbole_recfound.system.m6rec.tasks import of_part, parts_of
 from recbole_recfound.system.m6rec.trained import TrainedTask
@@ -36,8 +37,8 @@ from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 
-WORKS: dict[str, type[Work]] = {"zeroshot": ZeroShotTask}
-"""How the rows of a task are computed, where it is not trained and scored by RecBole's evaluator."""
+WORKS: dict[str, type[Work]] = {"generate": GenerateTask, "zeroshot": ZeroShotTask}
+"""How the rows of a task are computed, where RecBole's evaluator does not score a trained model."""
 
 
 @register_system("M6Rec")
@@ -141,7 +142,9 @@ class M6RecSystem(System):
         own = sum(weight.numel() for weight in trained_parameters(first).values())
         every = sum(weight.numel() for name, weight in first.named_parameters() if not _of_another(name, first))
         steps = sum(work.trainer.steps for work in trained if work.trainer)
-        return {"run": {**facts, "share_of_trained_parameters": own / every, "steps": steps}}
+        written = [task for work in trained if isinstance(work, GenerateTask) for task in work.tested]
+        run = {**facts, "share_of_trained_parameters": own / every, "steps": steps}
+        return {"run": run, **({"tasks": written} if written else {})}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
         """Return a line on the trained parameters and the cache."""

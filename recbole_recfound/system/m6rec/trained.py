@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
-from recbole_recfound.evaluation.results import Row
+from recbole_recfound.evaluation.results import Metrics, Row
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
@@ -28,6 +29,7 @@ class TrainedTask(Work):
     """
 
     model: SegmentModel
+    trainer_class: ClassVar[type[M6RecTrainer]] = M6RecTrainer
 
     def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
         super().__init__(run, config, splits, model, name)
@@ -38,11 +40,20 @@ class TrainedTask(Work):
         """Yield the row of the task."""
         yield Job(self.name, self._train_and_test, resumable=False, alone=True)
 
+    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
+        """Return the test metrics, and details of the row."""
+        metrics = trainer.evaluate(self.splits.test_data, load_best_model=False)
+        others = {
+            name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
+            for name, loader in further_tests(self.splits).items()
+        }
+        return {name: float(value) for name, value in metrics.items()}, others
+
     def _train_and_test(self) -> Row:
         config, splits, model = self.config, self.splits, self.model
         init_seed(config["seed"], config["reproducibility"])  # others have drawn in between
         begin = time.monotonic()
-        trainer = self.trainer = M6RecTrainer(config, model, self.run.plan, self.deadline)
+        trainer = self.trainer = self.trainer_class(config, model, self.run.plan, self.deadline)
         _, valid = trainer.fit(
             splits.train_data,
             splits.valid_data,
@@ -52,11 +63,7 @@ class TrainedTask(Work):
         )
         trained = time.monotonic()
         with self.run.plan.phase("test"):
-            metrics = trainer.evaluate(splits.test_data, load_best_model=False)
-            others = {
-                name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
-                for name, loader in further_tests(splits).items()
-            }
+            metrics, others = self._test(trainer)
         scored = time.monotonic()
         if self.run.saved:
             save_m6rec(self.run.folder.path, config, model, splits)
@@ -64,7 +71,7 @@ class TrainedTask(Work):
         cache = model.cache
         return Row(
             model=self.name,
-            metrics={name: float(value) for name, value in metrics.items()},
+            metrics=metrics,
             valid_metrics=valid,
             train_seconds=trained - begin,
             eval_seconds=scored - trained,

@@ -1,0 +1,74 @@
+"""A task that writes texts: perplexity and metrics of texts, beside one text for all."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.writing.metrics import text_metrics
+from recbole_recfound.data.writing.records import Writing
+from recbole_recfound.evaluation.results import Metrics
+from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.reading.generate import GenerateModel
+from recbole_recfound.system.m6rec.trained import TrainedTask
+from recbole_recfound.system.run import Run
+from recbole_recfound.trainer.m6rec import M6RecTrainer
+from recbole_recfound.trainer.writing import WritingTrainer
+
+SHOWN = 3
+"""Written texts of each task that the results keep."""
+
+
+class GenerateTask(TrainedTask):
+    """Train, and write the texts of the test records; see `Work` for the arguments.
+
+    Attributes:
+        tested: metrics of each task of records, in the form of `tasks` of results.json.
+    """
+
+    model: GenerateModel
+    trainer_class = WritingTrainer
+
+    def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
+        super().__init__(run, config, splits, model, name)
+        self.tested: list[dict[str, Any]] = []
+
+    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
+        """Return the test metrics of all records together, and those of one text for all."""
+        self.model.eval()
+        writings = self.model.writings.parts["test"]
+        texts = self.model.write([(writing.task, writing.source) for writing in writings])
+        self.tested = [self._of_task(task, writings, texts) for task in dict.fromkeys(w.task for w in writings)]
+        metrics = {"perplexity": math.exp(self.model.mean_loss("test")), **text_metrics(writings, texts)}
+        constant = text_metrics(writings, [self._constant(writing.task) for writing in writings])
+        return metrics, {"constant": constant}
+
+    def _of_task(self, task: str, writings: Sequence[Writing], texts: Sequence[str]) -> dict[str, Any]:
+        """Return the results of one task of records."""
+        pairs = [(own, text) for own, text in zip(writings, texts, strict=True) if own.task == task]
+        own, written = [each for each, _ in pairs], [text for _, text in pairs]
+        same = text_metrics(own, [self._constant(task)] * len(own))
+        return {
+            "name": task,
+            "title": "text-generation",
+            "test": {
+                "metrics": {"perplexity": math.exp(self.model.mean_loss("test", task)), **text_metrics(own, written)},
+                "examples": len(own),
+                "available": len(own),
+                "source": self.model.writings.origin[task],
+                "constant": {"bleu-4": same["bleu-4"], **same},
+                "texts": [
+                    {"source": list(each.source), "target": each.target, "written": text}
+                    for each, text in pairs[:SHOWN]
+                ],
+            },
+        }
+
+    def _constant(self, task: str) -> str:
+        """Return the most frequent training target of a task, the first in order among equals."""
+        counts = Counter(writing.target for writing in self.model.writings.parts["train"] if writing.task == task)
+        return min(counts, key=lambda target: (-counts[target], target), default="")

@@ -1,0 +1,50 @@
+"""Metrics of written texts, by examples made by hand and by a slow reference."""
+
+import random
+from itertools import combinations
+
+import pytest
+
+from recbole_recfound.data.writing.metrics import (
+    distinct,
+    feature_coverage_ratio,
+    feature_diversity,
+    feature_matching_ratio,
+    mentioned,
+    text_metrics,
+    unique_sentence_ratio,
+)
+from recbole_recfound.data.writing.records import Writing
+
+FEATURES = ["price", "room", "sea view"]
+TEXTS = ["The price of the room", "a Sea View!", "the price of the room", "nothing, priceless"]
+
+
+def test_features_are_whole_words():
+    mentions = [mentioned(text, FEATURES) for text in TEXTS]
+    assert mentions == [{"price", "room"}, {"sea view"}, {"price", "room"}, set()]
+
+
+def test_by_hand():
+    mentions = [mentioned(text, FEATURES) for text in TEXTS]
+    assert feature_matching_ratio(["price", "room", "room", "price"], mentions) == 0.5
+    assert feature_coverage_ratio([*FEATURES, "pool"], mentions) == 0.75
+    assert feature_diversity(mentions) == pytest.approx(2 / 6)  # the first and the third text share two
+    assert unique_sentence_ratio(["a b", "a  b", "a c"]) == pytest.approx(2 / 3)
+    assert distinct(["a b a", "a b"], 1) == pytest.approx(2 / 5)
+    assert distinct(["a b a", "a b"], 2) == pytest.approx(2 / 3)
+    assert distinct(["a"], 2) == feature_diversity([frozenset("a")]) == 0.0
+
+
+def test_diversity_equals_the_sum_over_pairs():
+    draw = random.Random(0)
+    mentions = [frozenset(draw.sample("abcdefgh", draw.randint(0, 5))) for _ in range(30)]
+    shared = [len(first & second) for first, second in combinations(mentions, 2)]
+    assert feature_diversity(mentions) == pytest.approx(sum(shared) / len(shared))
+
+
+def test_the_targets_themselves_are_best():
+    writings = [Writing("query", ("a",), f"one two three four {n}", "two" if n else "") for n in range(3)]
+    found = text_metrics(writings, [writing.target for writing in writings])
+    assert all(found[name] == pytest.approx(1) for name in ("bleu-4", "rouge-1", "rouge-2", "rouge-l", "usr", "fmr"))
+    assert "fmr" not in text_metrics([Writing("design", ("a",), "b")], ["b"])
