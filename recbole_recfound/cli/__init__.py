@@ -27,7 +27,7 @@ VERBS = {
     "evaluate": ("recbole_recfound.cli.evaluate", "score a finished run on its own or on other data"),
     "serve": ("recbole_recfound.cli.serve", "a run over HTTP, with a page to try it"),
     "export": ("recbole_recfound.cli.export", "one task of a run for PEFT, sentence-transformers or onnxruntime"),
-    "distill": ("recbole_recfound.cli.distill", "a small student of an M6Rec run for devices, in 8 bits"),
+    "distill": ("recbole_recfound.cli.distill", "a small student of a click model for devices, in 8 bits"),
     "edge": ("recbole_recfound.cli.edge", "items for a history by a distilled student, without torch"),
     "info": ("recbole_recfound.cli.info", "protocol, table and versions of a finished run"),
     "validate-data": ("recbole_recfound.cli.validate_data", "check files of records without training"),

@@ -11,7 +11,7 @@ from recbole_recfound.errors import ConfigError
 if TYPE_CHECKING:
     from recbole_recfound.serving.segments import SegmentRecommender
 
-ABOUT = "Distil an M6Rec run into a small student: shared layers, early exits, zeros, 8-bit weights, ONNX."
+ABOUT = "Distil a click model that reads text into a small student: shared layers, early exits, zeros, 8 bits, ONNX."
 
 
 def command(argv: list[str]) -> int:
@@ -24,7 +24,7 @@ def command(argv: list[str]) -> int:
         0.
 
     Raises:
-        ConfigError: a teacher that is no M6Rec run, wrong options, a folder that exists, or a missing package.
+        ConfigError: a teacher of another kind, wrong options, a folder that exists, or a missing package.
         DataError: data or files are missing or damaged.
         TrainingError: the loss is not finite.
     """
