@@ -20,6 +20,7 @@ from recbole_recfound.backbone.depth import Decoder
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.padding import pad_flat
+from recbole_recfound.runtime.device import is_gpu
 
 MEAN, LAST = "mean", "last"
 """States of a target that are classified: the mean of those of each segment, or the last one of all."""
@@ -199,7 +200,7 @@ def joint_layers(
         decoder, slice(depth, None), sources, seen[:, None, :].expand(-1, sources.shape[1], -1), places, keys
     )
     starts = prompts + batch.sources.lengths
-    size = max(1, PASS_STATES // targets.shape[1]) if targets.device.type == "cpu" else len(targets)
+    size = len(targets) if is_gpu(targets.device) else max(1, PASS_STATES // targets.shape[1])
     found = []
     for first in range(0, len(targets), size):
         part = slice(first, first + size)
