@@ -7,7 +7,6 @@ source and is causal. So a source is computed once for all its targets, exactly.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
 
+from recbole_recfound.backbone.attention import additive_mask, cache_argument
 from recbole_recfound.edge.options import HEAD_SIZE, DistilOptions
 from recbole_recfound.edge.pruning import matrices_of
 from recbole_recfound.edge.tokens import FIRST, PADDING
@@ -68,8 +68,7 @@ class Student(nn.Module):
         self.head = nn.Linear(segments * width, CLASSES)
         self.register_buffer("center", torch.zeros(segments, width))
         self.register_buffer("spread", torch.ones(segments, width))
-        parameters = inspect.signature(LlamaDecoderLayer.forward).parameters
-        self._cache = "cache" if "cache" in parameters else "past_key_values"
+        self._cache = cache_argument(self.layers[0])
 
     @torch.no_grad()
     def set_embeddings(self, table: torch.Tensor) -> None:
@@ -143,8 +142,8 @@ class Student(nn.Module):
         places = torch.arange(targets.shape[1], device=targets.device)
         causal = (places[:, None] >= places[None, :]).expand(targets.shape[0], -1, -1)
         before = seen[source_of].unsqueeze(1).expand(-1, targets.shape[1], -1)
-        of_source = _additive(seen.unsqueeze(1).expand(-1, sources.shape[1], -1), source.dtype)
-        of_target = _additive(torch.cat([before, causal], dim=2), target.dtype)
+        of_source = additive_mask(seen.unsqueeze(1).expand(-1, sources.shape[1], -1), source.dtype)
+        of_target = additive_mask(torch.cat([before, causal], dim=2), target.dtype)
         positions = torch.arange(sources.shape[1], device=sources.device).unsqueeze(0)
         source_rotary = self.rotary(source, positions)
         target_rotary = self.rotary(target, seen.sum(1)[source_of].unsqueeze(1) + places.unsqueeze(0))
@@ -155,9 +154,3 @@ class Student(nn.Module):
             keys.source_of = source_of
             target = layer(target, attention_mask=of_target, position_embeddings=target_rotary, **cached)
             yield target
-
-
-def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return a mask [B, Q, K] as numbers that are added to the attention's logits, [B, 1, Q, K]."""
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min).unsqueeze(1)

@@ -7,7 +7,6 @@ candidate with a bidirectional source and a causal candidate.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_recfound.backbone.attention import additive_mask, cache_argument
 from recbole_recfound.backbone.depth import Decoder
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
@@ -120,36 +120,6 @@ class JointBatch:
         )
 
 
-class SourceKeys:
-    """Keys and values of sources in each layer, in the form of transformers' `Cache`.
-
-    Attributes:
-        source_of: int64 [N], source of each row; None: the rows are the sources, whose keys and values are stored.
-    """
-
-    def __init__(self) -> None:
-        self.source_of: torch.Tensor | None = None
-        self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the keys and values of sources, or put those of its source before those of every row.
-
-        Args:
-            keys: [B, heads, T, size].
-            values: likewise.
-            layer: index of the layer.
-            args: not used.
-            kwargs: not used.
-        """
-        if self.source_of is None:
-            self._stored[layer] = keys, values
-            return keys, values
-        before = [stored[self.source_of] for stored in self._stored[layer]]
-        return torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
-
-
 class GrowingKeys:
     """Keys and values of all states of a row so far in each layer, in the form of transformers' `Cache`."""
 
@@ -173,6 +143,30 @@ class GrowingKeys:
             keys, values = torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
         self._stored[layer] = keys, values
         return keys, values
+
+
+class SourceKeys(GrowingKeys):
+    """Keys and values of sources in each layer, to which those of rows behind them are not added.
+
+    Attributes:
+        source_of: int64 [N], source of each row; None: the rows are the sources, whose keys and values are stored.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source_of: torch.Tensor | None = None
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the keys and values of sources, or put those of its source before those of every row.
+
+        See `GrowingKeys.update`.
+        """
+        if self.source_of is None:
+            return super().update(keys, values, layer)
+        before = [stored[self.source_of] for stored in self._stored[layer]]
+        return torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
 
 
 def joint_layers(
@@ -244,7 +238,7 @@ def run_layers(
     states: torch.Tensor,
     allowed: torch.Tensor,
     places: torch.Tensor,
-    keys: SourceKeys | GrowingKeys,
+    keys: GrowingKeys,
 ) -> torch.Tensor:
     """Run some layers of a decoder over rows.
 
@@ -256,10 +250,9 @@ def run_layers(
         places: int64 [B or 1, T], positions.
         keys: adds the keys and values of earlier states.
     """
-    mask = torch.zeros(allowed.shape, dtype=states.dtype, device=states.device)
-    mask = mask.masked_fill(~allowed, torch.finfo(states.dtype).min)[:, None]
+    mask = additive_mask(allowed, states.dtype)
     rotary = cast(nn.Module, decoder.rotary_emb)(states, places)
     for layer in list(decoder.layers)[layers]:
-        name = "cache" if "cache" in inspect.signature(layer.forward).parameters else "past_key_values"
-        states = layer(states, attention_mask=mask, position_ids=places, position_embeddings=rotary, **{name: keys})
+        before = {cache_argument(layer): keys}
+        states = layer(states, attention_mask=mask, position_ids=places, position_embeddings=rotary, **before)
     return states

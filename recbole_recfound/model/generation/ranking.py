@@ -67,5 +67,5 @@ class GenerativeRanking:
         place = [distinct.setdefault(self.titles[item].tobytes(), len(distinct)) for item in items]
         texts = [np.frombuffer(key, dtype=self.titles[items[0]].dtype) for key in distinct]
         end = self.collator.tokenizer.eos_token_id
-        likely = log_likelihoods(self.model.backbone, prompt, texts, "SR", end, self.model.device)
+        likely = log_likelihoods(self.model.backbone, prompt, texts, "SR", end)
         return likely[place]

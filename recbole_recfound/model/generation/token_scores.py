@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel
+
+from recbole_recfound.backbone.attention import additive_mask, cache_argument
 
 PASS_TOKENS = 1024
 """Tokens of texts in one pass."""
@@ -15,7 +17,7 @@ PASS_TOKENS = 1024
 
 @torch.no_grad()
 def token_log_likelihoods(
-    model: PreTrainedModel, prompt: Sequence[int], texts: Sequence[Sequence[int]]
+    model: PreTrainedModel | PeftModel, prompt: Sequence[int], texts: Sequence[Sequence[int]], **options: Any
 ) -> list[torch.Tensor]:
     """Return the log-probability of each token of each text, given the prompt and the tokens before it.
 
@@ -23,18 +25,19 @@ def token_log_likelihoods(
     and itself, and starts at the position after the prompt.
 
     Args:
-        model: causal language model, in eval.
+        model: causal language model, perhaps with an adapter, in eval.
         prompt: token ids, at least one.
         texts: token ids of each text, at least one.
+        options: further arguments of the model, such as its route.
 
     Returns:
         float32 [tokens] of each text.
     """
     device = model.device
-    read = model(input_ids=torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
+    name = cache_argument(model.get_base_model() if isinstance(model, PeftModel) else model)
+    ids = torch.tensor([list(prompt)], device=device)
+    read = model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
     first = read.logits[0, -1].float().log_softmax(-1)
-    # transformers 5.24 calls it `cache`, and warns of the name that older ones have.
-    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     cache, found = read[name], []
     for part in _parts(texts):
         lengths = torch.tensor([len(text) for text in part])
@@ -44,15 +47,13 @@ def token_log_likelihoods(
         places = torch.arange(len(ids), device=device)
         own = (owner[:, None] == owner) & (places[:, None] >= places)
         seen = torch.cat([own.new_ones(len(ids), len(prompt)), own], dim=1)
-        mask = torch.zeros(seen.shape, dtype=model.dtype, device=device).masked_fill(
-            ~seen, torch.finfo(model.dtype).min
-        )
         logits = model(
             input_ids=ids[None],
-            attention_mask=mask[None, None],
+            attention_mask=additive_mask(seen[None], model.dtype),
             position_ids=(len(prompt) + places - starts)[None],
             use_cache=True,
             **{name: cache},
+            **options,
         ).logits[0]
         cast(Any, cache).crop(-len(ids))
         later = logits[:-1].float().log_softmax(-1).gather(1, ids[1:, None])[:, 0]

@@ -30,7 +30,7 @@ def test_likelihoods_equal_one_pass_per_text(small_run, adapter):
         np.array([7, 8, 9, 10]),
         [np.array([5]), np.array([20, 21, 22]), np.array([5, 30]), np.array([20, 21])],
     )
-    found = log_likelihoods(model.backbone, prompt, texts, "SR", end, small.device, rows=3)
+    found = log_likelihoods(model.backbone, prompt, texts, "SR", end)
     expected = [_reference(model.backbone, prompt, text, "SR", end) for text in texts]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
 
