@@ -36,3 +36,16 @@ SERVED = Settings(
     }
 )
 """A run of a few steps that knows its users."""
+
+READING = Settings(
+    {
+        "use_gpu": False,
+        "show_progress": False,
+        "time_budget": 0,
+        "late_args": {"joint_layers": 2},
+        "option_args": {"prompts": 4, "bottleneck": 4},
+        "epochs": 2,
+        "learning_rate": 0.01,
+    }
+)
+"""A run of a model that reads segments of text."""

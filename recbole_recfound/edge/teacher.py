@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from recbole_recfound.backbone import Decoder
 from recbole_recfound.data.behaviour import Pack
-from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.edge.relation import Projections, captured, prefix_mask
 from recbole_recfound.edge.tokens import SegmentTokens
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.late import GrowingKeys, run_layers
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.ctr import ClickModel
 from recbole_recfound.runtime.finished import read_results
@@ -145,16 +145,7 @@ class Teacher:
         scores = self._predict(parts, "training rows")
         labels = features[self.model.label_field].numpy().astype(np.float32)
         return [
-            Group(
-                Pack(
-                    texts.source(int(log.users[own[0]]), float(log.times[own[0]])),
-                    texts.of_known[own],
-                    texts.target_kinds,
-                ),
-                part,
-                score,
-                labels[own],
-            )
+            Group(self.model.pack_of(own), part, score, labels[own])
             for own, part, score in zip(chosen, parts, scores, strict=True)
         ]
 
@@ -185,28 +176,13 @@ class Teacher:
     def test_groups(self) -> list[Group]:
         """Return the test rows, each behind the source that the teacher reads, with its scores."""
         features = self.splits.test_set.inter_feat
-        texts, log = self.model.texts, self.model.log
-        rows = features[ROW].numpy()
-        users, items = log.users[rows], log.items[rows]
-        known = rows < self.model.known_rows
-        times = np.where(known, log.times[rows], np.inf)
-        targets = np.empty((len(rows), len(texts.target_kinds)), dtype=np.int64)
-        targets[known] = texts.of_known[rows[known]]
-        targets[~known] = texts.of_requests(users[~known], items[~known])
-        pairs = np.stack([users.astype(np.float64), times], axis=1)
-        of_row = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-        places = texts.packs(of_row, np.zeros(len(rows)), TARGETS)
-        parts = [features[torch.from_numpy(own)] for own in places]
+        asked = self.model.packs(features, TARGETS)
+        parts = [features[torch.from_numpy(each.places)] for each in asked]
         scores = self._predict(parts, "test rows")
         labels = features[self.model.label_field].numpy().astype(np.float32)
         return [
-            Group(
-                Pack(texts.source(int(users[own[0]]), float(times[own[0]])), targets[own], texts.target_kinds),
-                part,
-                score,
-                labels[own],
-            )
-            for own, part, score in zip(places, parts, scores, strict=True)
+            Group(each.pack, part, score, labels[each.places])
+            for each, part, score in zip(asked, parts, scores, strict=True)
         ]
 
     def score(self, group: Group) -> np.ndarray:
@@ -293,13 +269,9 @@ class Teacher:
         decoder = self.decoder
         ids = torch.tensor([[*source, *target]], device=decoder.embed_tokens.weight.device)
         states = decoder.embed_tokens(ids)
-        hidden = ~prefix_mask(ids.shape[1], len(source)).to(ids.device)
-        mask = torch.zeros(hidden.shape, dtype=states.dtype, device=ids.device)
-        mask = mask.masked_fill(hidden, torch.finfo(states.dtype).min)[None, None]
+        allowed = prefix_mask(ids.shape[1], len(source)).to(ids.device)[None]
         places = torch.arange(ids.shape[1], device=ids.device)[None]
-        rotary = decoder.rotary_emb(states, places)  # type: ignore[operator]
         with captured(decoder.layers[layer - 1].self_attn) as found:  # type: ignore[arg-type]
-            for each in list(decoder.layers)[:layer]:
-                states = each(states, attention_mask=mask, position_ids=places, position_embeddings=rotary)
+            run_layers(decoder, slice(layer), states, allowed, places, GrowingKeys())
         query, key, value = (outputs[0][0].cpu() for outputs in found)
         return query, key, value

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from string import digits
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
+from recbole_recfound.data.split.protocol import kinds_of_modes
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.segment_reader import SegmentReader
 from recbole_recfound.model.trained import trained_parameters
@@ -73,7 +73,6 @@ class M6Rec(AbstractRecommender):
     Args:
         config: settings of the run: `m6rec_task`, `backbone`, `text_args`, `item_args` and those of the task.
         dataset: RecBole's built training set.
-        backbone: frozen language model, adapted in place; None loads the one that the settings name.
         beside: the model of another task of the run, with which the backbone and the states of segments are shared.
 
     Attributes:
@@ -146,20 +145,14 @@ class M6Rec(AbstractRecommender):
         """
         wanted = EvaluatorType.VALUE if cls.type == ModelType.CONTEXT else EvaluatorType.RANKING
         used = set(config["eval_args"]["mode"].values())
-        if config["eval_type"] != wanted or not {mode.rstrip(digits) for mode in used} <= set(cls.modes):
+        if config["eval_type"] != wanted or not kinds_of_modes(config) <= set(cls.modes):
             raise ConfigError(
                 f"m6rec_task: {cls.task} is scored with eval_args: {{mode: {' or '.join(cls.modes)}}} and "
                 f"metrics: [{', '.join(METRICS[cls.type])}], got mode {', '.join(sorted(used))} and metrics "
                 f"{config['metrics']}"
             )
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
         super().__init__()
         self.device: torch.device = config["device"]
         self.user_field, self.item_field, self.label_field = dataset.uid_field, dataset.iid_field, config["LABEL_FIELD"]
@@ -170,9 +163,7 @@ class M6Rec(AbstractRecommender):
         self.known_rows = len(self.log) if self.text.statistics == ONLINE else dataset.log_sizes[0]
         known = self.log.take(slice(0, self.known_rows))
         self.texts: BehaviourTexts = build_texts(config, dataset, known, self.behaviours)
-        self.shared: Shared = (
-            beside.shared if beside else Shared(backbone or load_backbone(config["backbone"], self.device))
-        )
+        self.shared: Shared = beside.shared if beside else Shared(load_backbone(config["backbone"], self.device))
 
     @property
     def lm(self) -> Backbone:

@@ -80,6 +80,10 @@ class RetrievalOptions(Options):
     start_epochs: int = option(30, minimum=0)
 
 
+MEAN_SCORE, SUM_SCORE, GHOST_SCORE, PMI_SCORE = "mean", "sum", "ghost", "pmi"
+SCORES = (MEAN_SCORE, SUM_SCORE, GHOST_SCORE, PMI_SCORE)
+
+
 @dataclass(frozen=True)
 class ZeroShotOptions(Options):
     """Ranking without training (`zeroshot_args`).
@@ -90,7 +94,7 @@ class ZeroShotOptions(Options):
         alpha: see pmi.
     """
 
-    scores: list[str] = option(["mean", "sum", "ghost", "pmi"], choices=("mean", "sum", "ghost", "pmi"))
+    scores: list[str] = option(list(SCORES), choices=SCORES)
     alpha: float = option(1.0, minimum=0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,6 +14,7 @@ from recbole_recfound.adapter.option import OptionConfig, OptionModel
 from recbole_recfound.backbone import Backbone, Decoder, decode, decoder_of, first_layers
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
+from recbole_recfound.data.behaviour.segments import QUESTION
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.late import JointBatch, Rows, joint_layers
 from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
@@ -46,6 +46,7 @@ class SegmentReader(nn.Module):
         max_tokens: length of a segment.
 
     Attributes:
+        lm: the backbone.
         depth: number of lower layers.
         scale: typical size of an entry of a segment's states.
         backbone: the language model with the option sets of all tasks; None before the first.
@@ -57,17 +58,16 @@ class SegmentReader(nn.Module):
     def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
         super().__init__()
         self.late, self.max_tokens = late, max_tokens
-        decoder = decoder_of(backbone.model)
+        self.lm = backbone  # no module of its own: its weights are those of the adapted model
+        decoder = self.decoder
         self.layers = len(decoder.layers)
         self.depth = self.layers - late.joint_layers
-        self._decoder, self._tokenizer, self._fingerprint = decoder, backbone.tokenizer, backbone.fingerprint
         self._caches: dict[str, SegmentCache] = {}
-        ids = torch.tensor([plain_tokens([TYPICAL], backbone.tokenizer)[0]], device=decoder.embed_tokens.weight.device)
+        ids = torch.tensor([plain_tokens([QUESTION], backbone.tokenizer)[0]], device=decoder.embed_tokens.weight.device)
         with torch.no_grad():
             typical = decode(first_layers(decoder, self.depth), decoder.embed_tokens(ids))[0, -1]
         self.register_buffer("scale", typical.float().square().mean().sqrt())
         self.before: dict[str, int] = {}
-        self._plain = [backbone.model]  # in a list: it becomes part of the adapted model
         self.backbone: PeftModel | None = None
 
     def add_task(self, task: str, prompt: PromptOptions, classes: int) -> None:
@@ -90,7 +90,7 @@ class SegmentReader(nn.Module):
             layers_to_transform=list(range(self.depth, self.layers)),
         )
         if self.backbone is None:
-            self.backbone = get_peft_model(self._plain[0], config, adapter_name=task)
+            self.backbone = get_peft_model(self.lm.model, config, adapter_name=task)
         else:
             self.backbone.add_adapter(task, config)
         self.use(task)
@@ -116,12 +116,12 @@ class SegmentReader(nn.Module):
         if states not in self._caches:
             late = self.late
             cache = self._caches[states] = SegmentCache(
-                self._decoder,
-                self._tokenizer,
+                self.decoder,
+                self.lm.tokenizer,
                 self.depth,
                 states,
                 self.max_tokens,
-                self._fingerprint,
+                self.lm.fingerprint,
                 late.cache_megabytes << 20,
             )
             if late.cache_file and Path(late.cache_file).exists() and len(self._caches) == 1:
@@ -144,10 +144,10 @@ class SegmentReader(nn.Module):
         """Prompts, classifier and adapters."""
         return cast(OptionModel, self.adapted.base_model)
 
-    @cached_property
+    @property
     def decoder(self) -> Decoder:
-        """The decoder with its adapters."""
-        return decoder_of(self.adapted.get_base_model())
+        """The decoder, with its adapters once there are any."""
+        return decoder_of(self.lm.model)
 
     def train(self, mode: bool = True) -> SegmentReader:
         """Switch to training or evaluation; the backbone has no dropout of its own."""
@@ -193,7 +193,3 @@ class SegmentReader(nn.Module):
             kinds: vector of each kind of segment, in units of `scale`.
         """
         return rows.states.float() + self.scale * kinds(rows.kinds)
-
-
-TYPICAL = "Will the user like it? Answer:"
-"""A text whose states are of typical size."""

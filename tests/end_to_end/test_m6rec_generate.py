@@ -7,27 +7,18 @@ import pytest
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError, DataError
-from tests.settings import Settings
+from tests.settings import READING
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_path, tiny_backbone):
-    return Settings(
-        {
-            "data_path": str(tiny_path),
-            "backbone": str(tiny_backbone),
-            "use_gpu": False,
-            "show_progress": False,
-            "time_budget": 0,
-            "late_args": {"joint_layers": 2},
-            "option_args": {"prompts": 4, "bottleneck": 4},
-            "generate_args": {"max_tokens": 12},
-            "m6rec_task": ["generate"],
-            "epochs": 2,
-            "train_batch_size": 32,
-            "learning_rate": 0.01,
-        }
-    )
+    return READING | {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "generate_args": {"max_tokens": 12},
+        "m6rec_task": ["generate"],
+        "train_batch_size": 32,
+    }
 
 
 def write_records(folder: Path) -> dict[str, str]:

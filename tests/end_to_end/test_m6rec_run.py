@@ -7,30 +7,22 @@ import pytest
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError, DataError
-from tests.settings import Settings
+from tests.settings import READING, Settings
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_path, tiny_backbone):
-    return Settings(
-        {
-            "data_path": str(tiny_path),
-            "backbone": str(tiny_backbone),
-            "use_gpu": False,
-            "show_progress": False,
-            "time_budget": 0,
-            "threshold": {"rating": 4},
-            "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
-            "late_args": {"joint_layers": 2, "targets": 8},
-            "text_args": {"behaviours": 2},
-            "option_args": {"prompts": 4, "bottleneck": 4},
-            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-            "epochs": 2,
-            "train_batch_size": 64,
-            "eval_interval": 4,
-            "learning_rate": 0.01,
-        }
-    )
+    return READING | {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "threshold": {"rating": 4},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "late_args": {"targets": 8},
+        "text_args": {"behaviours": 2},
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "train_batch_size": 64,
+        "eval_interval": 4,
+    }
 
 
 @pytest.fixture(scope="module")

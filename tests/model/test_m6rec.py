@@ -16,6 +16,7 @@ from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.probe import fit_probe
 from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import one_pass
+from tests.small_reading import randomise
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,7 @@ def built(tiny_path, tiny_backbone):
         init_seed(1, True)
         splits = build_splits(config)
         model = M6Rec(config, splits.train_set)
-        generator = torch.Generator().manual_seed(3)
-        with torch.no_grad():
-            for weight in trained_parameters(model).values():
-                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
-            model.center.copy_(torch.randn(model.center.shape, generator=generator))
-            model.spread.copy_(0.5 + torch.rand(model.spread.shape, generator=generator))
+        randomise(model)
         return model.eval(), splits
 
     return make

@@ -14,6 +14,7 @@ from recbole_recfound.data.behaviour.segments import PAST
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.trained import trained_parameters
+from tests.small_reading import randomise
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,7 @@ def built(tiny_path, tiny_backbone):
         init_seed(1, True)
         splits = build_splits(config)
         model = M6Rec(config, splits.train_set)
-        generator = torch.Generator().manual_seed(3)
-        with torch.no_grad():
-            for weight in trained_parameters(model).values():
-                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
-            model.center.copy_(0.1 * torch.randn(model.center.shape, generator=generator))
-            model.spread.copy_(0.5 + torch.rand(model.spread.shape, generator=generator))
+        randomise(model, spread=0.1)
         return model.eval(), splits
 
     return make

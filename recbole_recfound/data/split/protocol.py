@@ -109,11 +109,12 @@ def build_splits(config: Config) -> Splits:
         DataError: a part of the split is empty, or RecBole rejects the data.
         ConfigError: one of our models would be evaluated other than by full ranking.
     """
-    modes = config["eval_args"]["mode"]
     ranks = config["MODEL_TYPE"] != ModelType.CONTEXT
     known = getattr(config.model_class, "modes", ("full",))
-    if config["model"] in OUR_MODELS and ranks and not {mode.rstrip(digits) for mode in modes.values()} <= set(known):
-        raise ConfigError(f"eval_args: mode is {modes}, but {config['model']} ranks all items (mode: full)")
+    if config["model"] in OUR_MODELS and ranks and not kinds_of_modes(config) <= set(known):
+        raise ConfigError(
+            f"eval_args: mode is {config['eval_args']['mode']}, but {config['model']} ranks all items (mode: full)"
+        )
     _refuse_sequences(config)
     _check_cold(config)
     with in_one_line(config["dataset"], DataError):
@@ -137,6 +138,15 @@ def build_splits(config: Config) -> Splits:
         known_at_valid,
         known_at_test,
     )
+
+
+def kinds_of_modes(config: Config) -> set[str]:
+    """Return the modes of `eval_args` without their numbers: full, labeled, uni or pop.
+
+    Args:
+        config: settings of a model.
+    """
+    return {mode.rstrip(digits) for mode in config["eval_args"]["mode"].values()}
 
 
 def check_topk(splits: Splits) -> None:

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from tqdm import tqdm
 
-from recbole_recfound.backbone import Backbone, Decoder
+from recbole_recfound.backbone import Decoder
 from recbole_recfound.backbone.segments import LAST, SegmentCache
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
@@ -32,7 +32,6 @@ class SegmentModel(M6Rec):
     Args:
         config: settings of the run: `option_args`, `late_args` and those of `M6Rec`.
         dataset: RecBole's built training set.
-        backbone: see `M6Rec`.
         beside: see `M6Rec`.
 
     Attributes:
@@ -47,16 +46,10 @@ class SegmentModel(M6Rec):
     redraws: ClassVar[bool] = False
     """Whether every epoch has examples of its own."""
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
         prompt = PromptOptions.of(config["option_args"], "option_args")
         # Fine-tuning changes the language model, which no other may then read.
-        super().__init__(config, dataset, backbone, None if prompt.tuning[0] == FINE_TUNING else beside)
+        super().__init__(config, dataset, None if prompt.tuning[0] == FINE_TUNING else beside)
         self.prompt = prompt
         self.late = LateOptions.of(config["late_args"], "late_args")
         if self.shared.reader is None:
@@ -102,13 +95,13 @@ class SegmentModel(M6Rec):
         self.use()
         return self
 
+    @abstractmethod
     def requests(self, rows: Sequence[Interaction]) -> set[int]:
         """Return the segments that scoring rows needs.
 
         Args:
             rows: held-out parts.
         """
-        return set()
 
     @abstractmethod
     def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:

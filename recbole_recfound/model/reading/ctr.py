@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import Backbone, head_of
+from recbole_recfound.backbone import head_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
@@ -60,14 +60,8 @@ class ClickModel(SegmentModel):
     center: torch.Tensor
     spread: torch.Tensor
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
-        super().__init__(config, dataset, backbone, beside)
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
+        super().__init__(config, dataset, beside)
         classified = len(self.texts.target_kinds) if self.late.pooling == MEAN else 1
         if self.tuning == PROMPT:
             ids = [tokens[0] for tokens in plain_tokens(WORDS, self.lm.tokenizer)]
@@ -116,12 +110,17 @@ class ClickModel(SegmentModel):
         """
         places = rows[ROW].cpu().numpy()
         labels = rows[self.label_field].cpu().numpy().astype(np.int64)
-        found = []
-        for own in self.texts.packs(self.log.users[places], self.log.times[places], self.late.targets):
-            first, targets = places[own[0]], self.texts.of_known[places[own]]
-            source = self.texts.source(int(self.log.users[first]), float(self.log.times[first]))
-            found.append(Example(Pack(source, targets, self.texts.target_kinds), labels[own]))
-        return found
+        packs = self.texts.packs(self.log.users[places], self.log.times[places], self.late.targets)
+        return [Example(self.pack_of(places[own]), labels[own]) for own in packs]
+
+    def pack_of(self, rows: np.ndarray) -> Pack:
+        """Return training rows of one user behind the source that ends before the first of them.
+
+        Args:
+            rows: int64 [T], places in the log, in the order of time.
+        """
+        source = self.texts.source(int(self.log.users[rows[0]]), float(self.log.times[rows[0]]))
+        return Pack(source, self.texts.of_known[rows], self.texts.target_kinds)
 
     def loss_of(self, examples: Sequence[Example]) -> torch.Tensor:
         """Return the mean cross-entropy; see `M6Rec.loss_of`."""
@@ -165,7 +164,7 @@ class ClickModel(SegmentModel):
         """Return the segments that scoring rows needs; see `SegmentModel.requests`."""
         segments: set[int] = set()
         for part in rows:
-            for _, pack in self._packs(part):
+            for _, pack in self.packs(part, self.late.targets):
                 segments.update(pack.source.segments.tolist(), np.unique(pack.targets).tolist())
         return segments
 
@@ -176,14 +175,19 @@ class ClickModel(SegmentModel):
             interaction: RecBole's batch: rows of the data, or any pairs of users and items.
         """
         scores = torch.empty(len(interaction), dtype=torch.float32, device=self.device)
-        packs = sorted(self._packs(interaction), key=lambda each: len(each.pack.source.segments))
+        packs = sorted(self.packs(interaction, self.late.targets), key=lambda each: len(each.pack.source.segments))
         for part in batches_of(packs, TARGETS, lambda each: len(each.places)):
             probability = self([each.pack for each in part]).float().softmax(-1)[:, 1]
             scores[torch.from_numpy(np.concatenate([each.places for each in part]))] = probability
         return scores
 
-    def _packs(self, interaction: Interaction) -> list[Asked]:
-        """Return the packs of a batch to be scored."""
+    def packs(self, interaction: Interaction, size: int) -> list[Asked]:
+        """Return the packs of a batch to be scored.
+
+        Args:
+            interaction: RecBole's batch, see `predict`.
+            size: most targets of a pack.
+        """
         users = interaction[self.user_field].cpu().numpy()
         items = interaction[self.item_field].cpu().numpy()
         rows = interaction[ROW].cpu().numpy() if ROW in interaction else np.full(len(users), len(self.log))
@@ -196,7 +200,7 @@ class ClickModel(SegmentModel):
         sources, of_row = self._sources(interaction, users, times)
         return [
             Asked(place, Pack(sources[of_row[place[0]]], targets[place], self.texts.target_kinds))
-            for place in self.texts.packs(of_row, np.zeros(len(users)), self.late.targets)
+            for place in self.texts.packs(of_row, np.zeros(len(users)), size)
         ]
 
     def _sources(

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, ModelType
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import Backbone, head_of
+from recbole_recfound.backbone import head_of
 from recbole_recfound.backbone.segments import ALL
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
@@ -80,13 +80,7 @@ class GenerateModel(SegmentModel):
     modes = ("full",)
     states = ALL
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
         self.options = GenerateOptions.of(config["generate_args"], "generate_args")
         catalogue = catalogue_of(config, dataset)
         items = dataset.id2token(dataset.iid_field, dataset.inter_feat[dataset.iid_field].numpy())
@@ -99,7 +93,7 @@ class GenerateModel(SegmentModel):
             self.options.most,
             config["seed"],
         )
-        super().__init__(config, dataset, backbone, beside)
+        super().__init__(config, dataset, beside)
         self.end = int(self.lm.tokenizer.eos_token_id)
         self.cues = dict(zip(CUES, map(tuple, plain_tokens(list(CUES.values()), self.lm.tokenizer)), strict=True))
         self.cut = 0

@@ -12,7 +12,7 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import Backbone, full_precision
+from recbole_recfound.backbone import full_precision
 from recbole_recfound.backbone.segments import MEAN as MEAN_STATE
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
@@ -59,14 +59,8 @@ class RetrievalModel(SegmentModel):
     center: torch.Tensor
     spread: torch.Tensor
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
-        super().__init__(config, dataset, backbone, beside)
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
+        super().__init__(config, dataset, beside)
         self.towers = RetrievalOptions.of(config["retrieval_args"], "retrieval_args")
         self.seed = config["seed"]
         self.of_user = nn.Linear(STATES * self.width, self.towers.width, bias=False)
@@ -84,12 +78,6 @@ class RetrievalModel(SegmentModel):
         self.to(self.device)
         self._dropout = 0.0
         self._table: tuple[list[int], torch.Tensor] | None = None
-
-    def train(self, mode: bool = True) -> RetrievalModel:
-        """Switch to training or evaluation; the items' vectors are computed again."""
-        super().train(mode)
-        self._table = None
-        return self
 
     # Vectors ---------------------------------------------------------------------------------------------------------
 

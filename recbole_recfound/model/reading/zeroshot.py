@@ -13,23 +13,22 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 
 from recbole_recfound.adapter.build import without_adapter
-from recbole_recfound.backbone import Backbone
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
+from recbole_recfound.data.behaviour.segments import NEXT
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.generation.token_scores import token_log_likelihoods
 from recbole_recfound.model.m6rec import Example, M6Rec, register_task
-from recbole_recfound.model.m6rec_options import ZeroShotOptions
+from recbole_recfound.model.m6rec_options import GHOST_SCORE, MEAN_SCORE, SUM_SCORE, ZeroShotOptions
 from recbole_recfound.runtime.device import choose_device, is_gpu
 
-MEAN, SUM, GHOST, PMI = "mean", "sum", "ghost", "pmi"
 GHOST_TOKEN = 0.98
 """A token that is more probable is no sign of the item but of the tokens before it (D3, arXiv 2406.14900)."""
 MOST_KNOWN = 1_000_000
 """Likelihoods that are kept for the other scores."""
-CHOSEN, NEXT = "Items that the user has chosen:", "The user now chooses:"
+CHOSEN = "Items that the user has chosen:"
 
 
 @register_task("zeroshot")
@@ -48,14 +47,8 @@ class ZeroShotModel(M6Rec):
     modes = ("uni", "pop", "full")
     behaviours = 20
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: BehaviourDataset,
-        backbone: Backbone | None = None,
-        beside: M6Rec | None = None,
-    ) -> None:
-        super().__init__(config, dataset, backbone, beside)
+    def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
+        super().__init__(config, dataset, beside)
         self.options = ZeroShotOptions.of(config["zeroshot_args"], "zeroshot_args")
         self.score: str = self.options.scores[0]
         self.fake_loss = nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
@@ -120,11 +113,11 @@ class ZeroShotModel(M6Rec):
         """
         found = self._statistics(prompt, items)
         mean = np.array([total / count for total, count, _, _ in found])
-        if self.score == MEAN:
+        if self.score == MEAN_SCORE:
             return mean
-        if self.score == SUM:
+        if self.score == SUM_SCORE:
             return np.array([total for total, *_ in found])
-        if self.score == GHOST:
+        if self.score == GHOST_SCORE:
             return np.array([total / count if count else 0.0 for *_, total, count in found])
         alone = np.array([total / count for total, count, _, _ in self._statistics(f"{NEXT}\n-", items)])
         return mean - self.options.alpha * alone

@@ -83,14 +83,15 @@ class M6RecSystem(System):
         for key, given in (("m6rec_task", names), ("option_args: tuning", tunings)):
             if len(set(given)) < len(given):
                 raise ConfigError(f"{key}: got {', '.join(given)}, expected each name once")
-        file = LateOptions.of(config["late_args"], "late_args").cache_file
+        late = LateOptions.of(config["late_args"], "late_args")
+        file = late.cache_file
         if file and not Path(file).absolute().parent.is_dir():
             raise ConfigError(f"late_args: cache_file: there is no folder {Path(file).absolute().parent}")
         layers = load_configuration(config["backbone"]).num_hidden_layers
-        joint = LateOptions.of(config["late_args"], "late_args").joint_layers
-        if joint >= layers:
+        if late.joint_layers >= layers:
             raise ConfigError(
-                f"late_args: joint_layers: got {joint}, expected less than the {layers} layers of {config['backbone']}"
+                f"late_args: joint_layers: got {late.joint_layers}, expected less than the {layers} layers of "
+                f"{config['backbone']}"
             )
 
     @classmethod

@@ -31,18 +31,14 @@ def of_part(config: Config, task: str, tuning: str) -> Config:
         task: one of `m6rec_task`.
         tuning: one of `option_args: {tuning}`.
     """
-    given = dict(config.external_config_dict)
-    options = {**(config["option_args"] or {}), "tuning": [tuning]}
-    first = config["m6rec_task"][0]
-    if task == first and tuning == PromptOptions.of(config["option_args"], "option_args").tuning[0]:
+    if (task, tuning) == parts_of(config)[0]:
         return config
-    given["option_args"] = options
-    if task == first:
-        return Config(config["model"], config["dataset"], None, given)
-    for key in OF_THE_FIRST:
-        given.pop(key, None)
-    rows = {name: config["eval_args"][name] for name in ROWS}
-    own = TASKS[task].own_settings(given).get("eval_args", {"mode": TASKS[task].modes[0]})
-    changed = {**given, "m6rec_task": [task], "eval_args": {**rows, "mode": own["mode"]}}
-    changed |= {key: config[key] for key in ("test_users", "cold_items")}
-    return Config(config["model"], config["dataset"], None, changed)
+    given = dict(config.external_config_dict)
+    given["option_args"] = {**(config["option_args"] or {}), "tuning": [tuning]}
+    if task != config["m6rec_task"][0]:
+        given = {key: value for key, value in given.items() if key not in OF_THE_FIRST}
+        rows = {name: config["eval_args"][name] for name in ROWS}
+        own = TASKS[task].own_settings(given).get("eval_args", {"mode": TASKS[task].modes[0]})
+        given |= {"m6rec_task": [task], "eval_args": {**rows, "mode": own["mode"]}}
+        given |= {key: config[key] for key in ("test_users", "cold_items")}
+    return Config(config["model"], config["dataset"], None, given)
