@@ -1,12 +1,11 @@
 """Item table: one vector per item, from its text, its neighbours and its id; a soft token and a ranking target."""
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.adapter.tmole.dropout import Dropout
+from recbole_recfound.model.whitening import whitening
 
 
 class ItemTable(nn.Module):
@@ -50,20 +49,26 @@ class ItemTable(nn.Module):
         self.moved_size = moved_size if use_text else 0
         text_size = (feature_size if use_text else 0) + self.moved_size
         self.statistics: dict[str, torch.Tensor] = {}
-        """Mean and deviation of the features: what the vector of a new item needs."""
+        """Mean, deviation and whitening of the features: what the vector of a new item needs."""
         self.fixed: torch.Tensor | None = None
         """Vectors [num_items, d] of a model that is only served; nothing is computed from features then."""
         self.held_out: torch.Tensor | None = None
         """Items that training must not take for candidates (`cold_items`), int64 [C]."""
-        # Standardised text features by item, how far training has moved them, and collaborative factors.
+        # Whitened text features by item, how far training has moved them, and collaborative factors.
         self.register_buffer("features", torch.zeros(num_items, text_size + factor_size), persistent=False)
         self.text_size, self.use_text = text_size, use_text
         self.text = nn.Linear(text_size + factor_size, hidden_size) if text_size + factor_size else None
         self.ids = nn.Embedding(num_items, hidden_size) if use_id else None
         if self.text is not None:
-            nn.init.normal_(self.text.weight, std=1.0 / math.sqrt(text_size - self.moved_size + factor_size))
+            # A rotation, as far as the widths allow: items are as near to each other as their features are.
+            plain = text_size - self.moved_size
+            size = plain + factor_size
+            with torch.no_grad():
+                start = nn.init.orthogonal_(torch.empty(hidden_size, size), gain=max(1.0, hidden_size / size) ** 0.5)
+                self.text.weight[:, :plain] = start[:, :plain]
+                self.text.weight[:, text_size:] = start[:, plain:]
             # The change enters with weights that start at zero, so that the first update changes no vector.
-            nn.init.zeros_(self.text.weight[:, text_size - self.moved_size : text_size])
+            nn.init.zeros_(self.text.weight[:, plain:text_size])
             nn.init.zeros_(self.text.bias)
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=id_scale)
@@ -77,16 +82,20 @@ class ItemTable(nn.Module):
         self.features[:, self.text_size :] = factors
 
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
-        """Set the text features, centred (otherwise all texts point the same way) and scaled; row 0 remains padding.
+        """Set the text features, centred (otherwise all texts point the same way) and whitened; row 0 remains padding.
 
         Training moves all texts together far more than relative to each other. Both versions are standardised on their
-        own, which removes the common part.
+        own, which removes the common part; the change is not whitened.
 
         Args:
             features: [num_items, feature_size] of the plain backbone.
             trained: [num_items, moved_size] the leading ones as the trained text side gives them; None: not moved.
         """
-        self.statistics = {"feature_mean": features[1:].mean(0), "feature_deviation": _deviation(features)}
+        mean, deviation = features[1:].mean(0), _deviation(features)
+        # The plain backbone's features never change.
+        known = self.statistics.get("feature_whitening")
+        whitened = whitening((features[1:] - mean) / deviation) if known is None else known
+        self.statistics = {"feature_mean": mean, "feature_deviation": deviation, "feature_whitening": whitened}
         if trained is not None:
             self.statistics |= {"trained_mean": trained[1:].mean(0), "trained_deviation": _deviation(trained)}
         if self.use_text:
@@ -95,9 +104,10 @@ class ItemTable(nn.Module):
 
     def _standardised(self, features: torch.Tensor, trained: torch.Tensor | None) -> torch.Tensor:
         known = self.statistics
-        parts = [(features - known["feature_mean"]) / known["feature_deviation"]]
+        standardised = (features - known["feature_mean"]) / known["feature_deviation"]
+        parts = [standardised @ known["feature_whitening"]]
         if self.moved_size:
-            plain = parts[0][:, : self.moved_size]
+            plain = standardised[:, : self.moved_size]
             moved = torch.zeros_like(plain)
             if trained is not None:
                 moved = (trained - known["trained_mean"]) / known["trained_deviation"] - plain

@@ -8,12 +8,14 @@ from recbole_recfound.runtime.options import Options, option
 
 RANDOM_BODY, NO_ADAPTER, NO_BODY = "random_body", "no_adapter", "no_body"
 SMALL_READER, RANDOM_ITEM_TEXT, PERMUTED_FACTORS = "small_reader", "random_item_text", "permuted_factors"
-CONTROLS = (RANDOM_BODY, NO_ADAPTER, NO_BODY, SMALL_READER, RANDOM_ITEM_TEXT, PERMUTED_FACTORS)
+NO_RECENT_ITEMS = "no_recent_items"
+CONTROLS = (RANDOM_BODY, NO_ADAPTER, NO_BODY, SMALL_READER, RANDOM_ITEM_TEXT, PERMUTED_FACTORS, NO_RECENT_ITEMS)
 """Values of `control`: what is replaced to see whether it matters.
 
 random_body: the LLM's layers have random weights. no_adapter: the adapter stays at its start. no_body: histories bypass
 the LLM's layers. small_reader: a small transformer with random weights reads histories instead. random_item_text:
 random vectors instead of text features. permuted_factors: every item has the collaborative factors of another one.
+no_recent_items: the last items of a history reach the user vector through the LLM alone.
 """
 
 

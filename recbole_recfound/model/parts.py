@@ -24,7 +24,15 @@ from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
 from recbole_recfound.model.history import HISTORIES, History, history_of
-from recbole_recfound.model.options import CONTROLS, NO_ADAPTER, NO_BODY, RANDOM_BODY, SMALL_READER, TowerOptions
+from recbole_recfound.model.options import (
+    CONTROLS,
+    NO_ADAPTER,
+    NO_BODY,
+    NO_RECENT_ITEMS,
+    RANDOM_BODY,
+    SMALL_READER,
+    TowerOptions,
+)
 from recbole_recfound.runtime.device import choose_precision
 from recbole_recfound.runtime.ranks import shards
 from recbole_recfound.runtime.registry import MERGE_METHODS
@@ -174,6 +182,8 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
             problems.append(
                 f"control: {control} reads histories instead of LLM layers: leave tower_args: user_layers out"
             )
+    if control == NO_RECENT_ITEMS and not (history.sequences and ranks):
+        problems.append(f"control: {control} is one of rankings by the item table (history: item, positions, late)")
     if control == NO_ADAPTER and (not history.uses_item_table or not ranks):
         problems.append(
             f"control: {control} leaves nothing to train with history: prompt, or without U2I on a data set"

@@ -1,6 +1,5 @@
 """RecFound as a RecBole model: one LLM for embedding and generative tasks (arXiv 2506.11999)."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.options import (
     NO_ADAPTER,
     NO_BODY,
+    NO_RECENT_ITEMS,
     PERMUTED_FACTORS,
     RANDOM_BODY,
     RANDOM_ITEM_TEXT,
@@ -37,9 +37,11 @@ from recbole_recfound.model.options import (
 )
 from recbole_recfound.model.parts import RecFoundParts, build_parts, check_built
 from recbole_recfound.model.pretrained.families import FAMILIES, Family
+from recbole_recfound.model.recent_items import RecentItems
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
+from recbole_recfound.model.trained import layer_of
 from recbole_recfound.model.user_tower import ROUTE, UserTower
 
 
@@ -105,6 +107,7 @@ class RecFound(GeneralRecommender):
         reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
         self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader, self.history.segments)
         self.user_depth = user_depth
+        self.recent_items = RecentItems(self.history.sequences and control != NO_RECENT_ITEMS)
         self.item_table = ItemTable(
             self.n_items,
             width * (1 + len(self.frozen_layers)),
@@ -161,10 +164,11 @@ class RecFound(GeneralRecommender):
         """Freeze weights that no task of this run reads, so that they do not count as trained."""
         if not self.history.uses_item_table or not self.parts.ranks:
             self.user_tower.requires_grad_(False)
+            self.recent_items.requires_grad_(False)
             self.item_table.requires_grad_(False)
         read = self._layers_read()
         for name, weight in self.backbone.named_parameters():
-            layer = _layer_of(name)
+            layer = layer_of(name)
             if not read or (layer is not None and layer not in read):
                 weight.requires_grad_(False)
 
@@ -479,12 +483,6 @@ class RecFound(GeneralRecommender):
         """Score of each (user, item) row of `interaction`."""
         users = self.user_vectors(interaction[self.history_field], interaction[self.length_field])
         return (users * self.item_vectors()[interaction[self.ITEM_ID]]).sum(-1)
-
-
-def _layer_of(name: str) -> int | None:
-    """Return the index of a parameter's decoder layer, by the parameter's name."""
-    match = re.search(r"\.layers\.(\d+)\.", name)
-    return int(match[1]) if match else None
 
 
 def _items_of_base(base: RecFound) -> torch.Tensor:

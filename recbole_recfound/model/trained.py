@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -13,6 +14,12 @@ from recbole_recfound.errors import DataError
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return all trained parameters by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def layer_of(name: str) -> int | None:
+    """Return the index of a parameter's decoder layer, by the parameter's name; None outside of layers."""
+    match = re.search(r"\.layers\.(\d+)\.", name)
+    return int(match[1]) if match else None
 
 
 def trained_tensors(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.runtime.file_digests import damages, in_words, read_sealed
 from recbole_recfound.runtime.run_folder import RESULTS
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of a run folder; written to `results.json`. Since 2 it holds the digests of all files."""
 FOR_READERS = (".html", ".md")
 """Pages for people, which no program reads."""

@@ -29,7 +29,7 @@ class MeanOfSoftTokens(SequenceHistory):
     def states(self, model, soft_tokens, part):
         return self._mean(model, soft_tokens, part.items)[part.targets > 0]
 
-    def user_vectors(self, model, items, lengths):
+    def last_states(self, model, items, lengths):
         rows = torch.arange(len(items))
         return self._mean(model, model.table()[0], items)[rows, (lengths - 1).clamp(min=0)]
 
@@ -47,7 +47,8 @@ def test_a_strangers_mode_is_trained_evaluated_and_served(small_run):
     # The ranking of the run folder is that of the mode's own formula.
     rows = torch.tensor([loaded.item_ids[token] for token in history])
     soft_tokens, items = model.table()
-    scores = items @ F.normalize(model.user_tower.project(soft_tokens[rows].mean(0)), dim=-1)
+    user = F.normalize(model.user_tower.project(soft_tokens[rows].mean(0)), dim=-1)
+    scores = items @ model.recent_items(user[None], items, rows[None], torch.tensor([[False, False, True]]))[0]
     scores[rows] = scores[0] = -torch.inf
     tokens = {number: token for token, number in loaded.item_ids.items()}
     expected = [tokens[number] for number in scores.topk(5).indices.tolist()]

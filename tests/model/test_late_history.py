@@ -94,7 +94,7 @@ def test_histories_alone_train_the_adapter_above_alone(small_run, tmp_path):
     small.trainer(tmp_path).fit(small.loader, small.splits.valid_data, verbose=False)
     moved = {name for name, weight in small.model.named_parameters() if not torch.equal(weight, before[name])}
     assert {name.split(".layers.")[1][0] for name in moved if ".layers." in name} == {"1", "2"}
-    assert {name.partition(".")[0] for name in moved} == {"backbone", "user_tower", "item_table"}
+    assert {name.partition(".")[0] for name in moved} == {"backbone", "user_tower", "item_table", "recent_items"}
 
 
 def test_other_tasks_train_the_adapter_below_and_drop_no_state(small_run, tmp_path):

@@ -20,6 +20,7 @@ from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import HistorySource, Indices, PairCollator
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.losses import next_item_loss
+from recbole_recfound.model.recent_items import RecentItems
 from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.runtime import registry
 from recbole_recfound.runtime.registry import Registry
@@ -48,6 +49,7 @@ class HistoryModel(Protocol):
     Attributes:
         backbone: LLM with its adapter.
         user_tower: reads soft tokens or text.
+        recent_items: adds the last items of a history to what the LLM makes of it.
         item_table: gives soft tokens and item vectors with gradients.
         user_depth: number of decoder layers that read a history.
         temperature: of the softmax over the catalogue.
@@ -60,6 +62,7 @@ class HistoryModel(Protocol):
 
     backbone: PeftModel
     user_tower: UserTower
+    recent_items: RecentItems
     item_table: ItemTable
     user_depth: int
     temperature: float
@@ -216,11 +219,12 @@ class SequenceHistory(History):
 
         See `History.losses`.
         """
-        soft_tokens, items = model.item_table()
+        soft_tokens, vectors = model.item_table()
+        states = self.states(model, soft_tokens, part)
         return next_item_loss(
-            self.states(model, soft_tokens, part),
+            model.recent_items(states, vectors, part.items, part.targets > 0),
             part.targets,
-            items,
+            vectors,
             model.temperature,
             model.sampled_items,
             past=part.items if model.masks_history else None,
@@ -229,15 +233,43 @@ class SequenceHistory(History):
             held_out=model.item_table.held_out,
         )
 
+    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the vector at the last item of each history.
+
+        See `History.user_vectors`.
+        """
+        states, vectors = self.last_states(model, items, lengths), model.table()[1]
+        return model.recent_items(states, vectors, items, last_places(items, lengths))
+
     @abstractmethod
     def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
-        """Return the user's vector at every position that has a target, [N, d], normalised, row by row.
+        """Return what the LLM makes of every position that has a target, [N, d], normalised, row by row.
 
         Args:
             model: RecFound.
             soft_tokens: [num_items, d] of the item table.
             part: a batch that `collate` made.
         """
+
+    @abstractmethod
+    def last_states(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return what the LLM makes of whole histories, [B, d], normalised.
+
+        Args:
+            model: RecFound in eval.
+            items: [B, L] item ids, oldest first, padding 0 on the right.
+            lengths: [B] real items per row.
+        """
+
+
+def last_places(items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return where the last item of each row stands, bool [B, L]; the first place for a user without history.
+
+    Args:
+        items: [B, L] item ids, padding on the right.
+        lengths: [B] real items per row.
+    """
+    return (lengths - 1).clamp(min=0)[:, None] == torch.arange(items.shape[1], device=items.device)
 
 
 def _depth(layers: int, configured: int | None, default: int | None) -> int:

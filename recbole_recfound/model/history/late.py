@@ -14,7 +14,7 @@ from recbole_recfound.backbone.depth import check_division
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.batches import SequenceBatch
 from recbole_recfound.data.history import HistorySource, Indices
-from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, register_history
+from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, last_places, register_history
 
 
 @register_history("late")
@@ -47,13 +47,12 @@ class LateInteraction(SequenceHistory):
         """
         return self._read(model, part.items, part.targets > 0)
 
-    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def last_states(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the last item of each history.
 
-        See `History.user_vectors`.
+        See `SequenceHistory.last_states`.
         """
-        last = (lengths - 1).clamp(min=0)[:, None] == torch.arange(items.shape[1], device=items.device)
-        return self._read(model, items, last)
+        return self._read(model, items, last_places(items, lengths))
 
     def _read(self, model: HistoryModel, items: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         # The padding is the first row, which a user without a history reads.

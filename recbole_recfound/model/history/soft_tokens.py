@@ -8,7 +8,7 @@ import torch
 
 from recbole_recfound.data.batches import SequenceBatch
 from recbole_recfound.data.history import Indices
-from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, register_history
+from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, last_places, register_history
 
 
 @register_history("item")
@@ -33,10 +33,9 @@ class SoftTokens(SequenceHistory):
         """
         return model.user_tower.over_items(soft_tokens, part.items, part.targets > 0)
 
-    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def last_states(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the last item of each history.
 
-        See `History.user_vectors`.
+        See `SequenceHistory.last_states`.
         """
-        last = (lengths - 1).clamp(min=0)[:, None] == torch.arange(items.shape[1], device=items.device)
-        return model.user_tower.over_items(model.table()[0], items, last)
+        return model.user_tower.over_items(model.table()[0], items, last_places(items, lengths))

@@ -36,10 +36,10 @@ class TextPositions(SequenceHistory):
         assert part.token_ids is not None and part.token_mask is not None and part.ends is not None
         return model.user_tower.over_text(part.token_ids, part.token_mask, part.ends, part.targets > 0)
 
-    def user_vectors(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def last_states(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the end of each history's last title.
 
-        See `History.user_vectors`.
+        See `SequenceHistory.last_states`.
         """
         histories = [self.visible(row) for row in self.source.histories(items, lengths)]
         text = self.source.titles(histories)

@@ -9,6 +9,7 @@ from recbole_recfound.model.history import history_of
 from recbole_recfound.model.options import (
     NO_ADAPTER,
     NO_BODY,
+    NO_RECENT_ITEMS,
     PERMUTED_FACTORS,
     RANDOM_BODY,
     RANDOM_ITEM_TEXT,
@@ -16,6 +17,7 @@ from recbole_recfound.model.options import (
 )
 
 ADAPTER_OFF = "control: adapter off"
+NO_RECENT = "- recent items"
 NO_FACTORS, OTHER_FACTORS = "- collaborative factors", "control: collaborative factors of other items"
 VARIANTS: dict[str, dict[str, Any]] = {
     "- TMoLE (one shared LoRA)": {"adapter": "lora"},
@@ -27,6 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control: LLM body bypassed": {"control": NO_BODY},
     "control: small transformer instead of the LLM": {"control": SMALL_READER, "tower_args": {"user_layers": None}},
     "control: random item text": {"control": RANDOM_ITEM_TEXT},
+    NO_RECENT: {"control": NO_RECENT_ITEMS},
     NO_FACTORS: {"item_args": {"factors": 0}},
     OTHER_FACTORS: {"control": PERMUTED_FACTORS},
     "control: untrained": {"max_steps": 0},
@@ -37,7 +40,7 @@ IN_ITEM_MODE = {
     "control: random item text",
 }
 """Controls of soft tokens; where histories are read as text they mean nothing."""
-OF_THE_TABLE = {ADAPTER_OFF, NO_FACTORS, OTHER_FACTORS}
+OF_THE_TABLE = {ADAPTER_OFF, NO_RECENT, NO_FACTORS, OTHER_FACTORS}
 """Ablations of the item table, for modes that have one."""
 
 
