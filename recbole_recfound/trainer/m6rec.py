@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,18 @@ from tqdm import tqdm
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.errors import DataError, TrainingError
-from recbole_recfound.model.m6rec import Example, batches_of
+from recbole_recfound.model.m6rec import Example
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.trainer.pack_order import PackOrder
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 MEASURED = 512
 """Validation rows that are scored before training, to plan its end."""
 START_SHARE = 0.4
 """Largest part of the time left in which the start of the training is prepared."""
-BUCKET = 16
-"""Batches among which examples are sorted by length, so that rows of a batch have little padding."""
 
 
 class M6RecTrainer(Trainer):
@@ -103,22 +103,17 @@ class M6RecTrainer(Trainer):
         """
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
         self.model.train()
-        examples = self.model.examples(train_data._dataset.inter_feat)
-        if not examples:
-            raise DataError(f"{self.config['dataset']}: {self.model.task} finds no user with two training rows")
-        per_epoch = self._per_epoch = -(-sum(map(len, examples)) // self.config["train_batch_size"])
+        order = self._order_of(train_data._dataset.inter_feat)
+        per_epoch = self._per_epoch = len(order)
         total, losses, stale = per_epoch * self.config["epochs"], [], 0
         interval = self.config["eval_interval"] or per_epoch
         begin = self._begin = time.monotonic()
-        self._encode(examples, valid_data, show_progress)
-        best = self._prepare(examples, valid_data, verbose)
+        self._encode(order.examples, valid_data, show_progress)
+        best = self._prepare(order, valid_data, verbose)
         with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
-            for batch in self._batches(train_data._dataset.inter_feat, examples):
-                done = progress(self.steps, total, time.monotonic() - begin, self._seconds())
-                if done >= 1.0:
-                    break
+            while (done := progress(self.steps, total, time.monotonic() - begin, self._seconds())) < 1.0:
                 with self.plan.phase("training steps"):
-                    losses.append(self._step(batch, done))
+                    losses.append(self._step(order.next(), done))
                 bar.update()
                 if valid_data is None or (self.steps % interval and self.steps < total):
                     continue
@@ -167,25 +162,13 @@ class M6RecTrainer(Trainer):
             load_trained(self.model.saved_state(), load_file(model_file))
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
-    def _batches(self, rows: Any, examples: list[Example]) -> Iterator[list[Example]]:
-        """Yield batches without end, in a new order each epoch."""
-        generator, epoch = np.random.default_rng([self.config["seed"], 0x6EC]), 0
-        while True:
-            yield from self._epoch(examples, generator)
-            epoch += 1
-            if self.model.redraws:
-                examples = self.model.examples(rows, epoch)
-
-    def _epoch(self, examples: list[Example], generator: np.random.Generator) -> list[list[Example]]:
-        """Return the batches of one epoch, of examples of about the same length each."""
-        size = self.config["train_batch_size"]
-        order = generator.permutation(len(examples))
-        batches: list[list[Example]] = []
-        per_bucket = max(1, BUCKET * size * len(examples) // sum(map(len, examples)))
-        for start in range(0, len(order), per_bucket):
-            bucket = sorted(order[start : start + per_bucket], key=lambda number: _length(examples[number]))
-            batches += batches_of((examples[number] for number in bucket), size)
-        return [batches[number] for number in generator.permutation(len(batches))]
+    def _order_of(self, rows: Any) -> PackOrder:
+        """Return the order of the batches of training rows."""
+        examples = self.model.examples(rows)
+        if not examples:
+            raise DataError(f"{self.config['dataset']}: {self.model.task} finds no user with two training rows")
+        redraw = partial(self.model.examples, rows) if self.model.redraws else None
+        return PackOrder(examples, redraw, self.config["train_batch_size"], self.config["seed"])
 
     def _step(self, batch: list[Example], done: float) -> float:
         """Make one optimiser step and return the loss."""
@@ -203,13 +186,12 @@ class M6RecTrainer(Trainer):
         self.steps += 1
         return loss.item()
 
-    def _prepare(self, examples: list[Example], valid_data: Any, verbose: bool) -> dict[str, torch.Tensor]:
+    def _prepare(self, order: PackOrder, valid_data: Any, verbose: bool) -> dict[str, torch.Tensor]:
         """Give the model the best of its starts, in a part of the time; return its trained tensors."""
         started = time.monotonic()
         seconds = START_SHARE * (self._seconds() - (started - self._begin))
-        batches = self._epoch(examples, np.random.default_rng([self.config["seed"], 0x6EC]))
         best = trained_tensors(self.model.saved_state())
-        starts = self.model.prepare(batches, seconds)
+        starts = self.model.prepare(order.batches, seconds)
         while True:
             with self.plan.phase("start of the training"):
                 prepared = next(starts, None)
@@ -266,8 +248,3 @@ class M6RecTrainer(Trainer):
         if self.deadline is None:
             return float("inf")
         return max(0.0, self.deadline - self._begin - 2.5 * self._validation_seconds)
-
-
-def _length(example: Example) -> tuple[int, int]:
-    """Return what examples of one batch should have in common: the length of the source and the number of targets."""
-    return len(example.pack.source.segments), len(example)
