@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         step: optimiser steps done.
         trained: trained tensors by parameter name.
-        resume: optimiser, buffers and random states; {} for step 0, the model before training.
+        resume: optimiser, buffers and random states, each as "group.name"; {} for one that cannot be resumed.
         state: numbers and histories.
     """
 
@@ -39,6 +39,31 @@ class Checkpoint:
     trained: dict[str, torch.Tensor]
     resume: dict[str, torch.Tensor]
     state: dict[str, Any]
+
+    def group(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of one group of `resume`; {} if there is none.
+
+        Args:
+            name: of the group.
+        """
+        return {key.removeprefix(f"{name}."): value for key, value in self.resume.items() if key.startswith(f"{name}.")}
+
+    def check_backbone(self, fingerprint: str, backbone: str, folder: Path) -> None:
+        """Refuse to continue on another backbone.
+
+        Args:
+            fingerprint: of the backbone that is loaded.
+            backbone: its name.
+            folder: of the checkpoints.
+
+        Raises:
+            DataError: the checkpoint was written with another one.
+        """
+        if self.state["backbone"] != fingerprint:
+            raise DataError(
+                f"{folder}: the checkpoints belong to another backbone ({self.state['backbone']}) than {backbone} "
+                f"({fingerprint}): start a new run (resume: '')"
+            )
 
 
 def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
@@ -54,7 +79,7 @@ def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
 class CheckpointStore:
     """Checkpoints in a folder, one sub-folder per step, complete or absent, each with the digests of its files.
 
-    The first, the best and the last `keep` stay; all but the first can be resumed. A checkpoint that cannot be written
+    The first, the best and the last `keep` stay. A checkpoint that cannot be written
     (a full disk) stays in memory, so that training and merging continue without it on disk.
 
     Args:
@@ -124,7 +149,7 @@ class CheckpointStore:
         return f"step {checkpoint.step} is saved"
 
     def steps(self) -> list[int]:
-        """Return the saved steps, ascending; 0 is the model before training."""
+        """Return the saved steps, ascending; 0 is the model before the first step."""
         return sorted({*self._on_disk(STEP), *self._in_memory})
 
     def load(self, step: int, device: torch.device) -> Checkpoint:
@@ -181,12 +206,12 @@ class CheckpointStore:
             except DataError as error:
                 remove_folder(path)
                 removed.append(f"{path} is damaged and was removed ({error})")
-        folders = {step: self.path_of(step, kind) for kind in (INTERRUPTED, STEP) for step in self._on_disk(kind)}
-        step = max(folders, default=0)
+        every = {step: self.path_of(step, kind) for kind in (INTERRUPTED, STEP) for step in self._on_disk(kind)}
+        folders = {step: folder for step, folder in every.items() if (folder / RESUME).is_file()}
         if removed:
-            found = "; ".join(removed)
-            print(f"note: {found}: continuing from {f'step {step}' if step else 'the beginning'}", flush=True)
-        return self.read(folders[step], device) if step else None
+            place = f"step {max(folders)}" if folders else "the beginning"
+            print(f"note: {'; '.join(removed)}: continuing from {place}", flush=True)
+        return self.read(folders[max(folders)], device) if folders else None
 
     def clear(self) -> None:
         """Remove all checkpoints."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbole_recfound.errors import DataError, TrainingError
-from recbole_recfound.model.gradient_cache import random_state, set_random_state
+from recbole_recfound.errors import TrainingError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.exchange import gather
 from recbole_recfound.runtime.ranks import rank, world
 from recbole_recfound.trainer.checkpoint import Checkpoint
 from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
+from recbole_recfound.trainer.random_numbers import random_numbers, set_random_numbers
 
 if TYPE_CHECKING:
     from recbole_recfound.trainer.recfound import RecFoundTrainer
@@ -23,8 +23,8 @@ def checkpoint_of(trainer: RecFoundTrainer) -> Checkpoint:
     """Return everything that an exact resume of a training needs."""
     resume = {f"optimizer.{key}": value for key, value in optimizer_tensors(trainer.optimizer).items()}
     resume |= {f"buffer.{key}": value for key, value in _buffers(trainer.model).items()}
-    for number, states in enumerate(gather(random_state(trainer.device))):
-        resume |= {f"{_random_of(number)}.{index}": state for index, state in enumerate(states)}
+    for number, states in enumerate(gather(random_numbers(trainer.device))):
+        resume |= {f"{_random_of(number)}.{name}": state for name, state in states.items()}
     best = trainer.best_valid_result
     state = {
         "backbone": trainer.model.parts.fingerprint,
@@ -57,22 +57,15 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
     """
     if not checkpoint.resume:
         raise TrainingError(f"checkpoint of step {checkpoint.step} is the untrained model and cannot be resumed")
-    if checkpoint.state["backbone"] != trainer.model.parts.fingerprint:
-        raise DataError(
-            f"{trainer.store.folder}: the checkpoints belong to another backbone ({checkpoint.state['backbone']}) than"
-            f" {trainer.config['backbone']} ({trainer.model.parts.fingerprint}): start a new run (resume: '')"
-        )
+    checkpoint.check_backbone(trainer.model.parts.fingerprint, trainer.config["backbone"], trainer.store.folder)
     trainer.refresh_items()
     load_trained(trained_parameters(trainer.model), checkpoint.trained)
-    groups: dict[str, dict[str, torch.Tensor]] = {"optimizer": {}, "buffer": {}}
-    for name, tensor in checkpoint.resume.items():
-        group, key = name.split(".", 1)
-        groups.setdefault(group, {})[key] = tensor
-    load_optimizer_tensors(trainer.optimizer, groups["optimizer"])
+    load_optimizer_tensors(trainer.optimizer, checkpoint.group("optimizer"))
+    buffers = checkpoint.group("buffer")
     for name, buffer in _buffers(trainer.model).items():
-        buffer.copy_(groups["buffer"][name])
-    if states := groups.get(_random_of(rank())):
-        set_random_state([states[str(index)] for index in range(len(states))], trainer.device)
+        buffer.copy_(buffers[name])
+    if states := checkpoint.group(_random_of(rank())):
+        set_random_numbers(states, trainer.device)
     else:  # more processes than before: batches are the same, divided otherwise, and dropout draws other masks
         seed_process(trainer.config["seed"] + checkpoint.step * world())
     state = checkpoint.state
