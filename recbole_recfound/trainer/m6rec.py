@@ -20,9 +20,12 @@ from recbole_recfound.errors import DataError, TrainingError
 from recbole_recfound.model.m6rec import Example
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
+from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.runtime.tensor_files import save_tensors
-from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.runtime.time_plan import TimePlan, turn
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.pack_order import PackOrder
+from recbole_recfound.trainer.pack_resume import checkpoint_of, restore
 from recbole_recfound.trainer.schedule import progress, rate_factor
 
 MEASURED = 512
@@ -38,33 +41,54 @@ class M6RecTrainer(Trainer):
         config: settings of the run.
         model: M6Rec.
         plan: clock of the run; None: `time_budget` from now.
-        deadline: a time of `time.monotonic()` at which training, and the test after it, end; None: that of the plan.
+        sharing: trainings that share the time that is left, this one included.
+        store: where checkpoints go and a cut-off training continues; None: none are written.
 
     Attributes:
         steps: optimiser steps done.
         best_step: step of the best validation.
+        stale: validations since then.
+        best: trained tensors of the best validation; {} without a validation.
+        losses: of the steps since the last validation.
         converged: whether early stopping ended the training, or all epochs were trained.
+        began: a time of `time.monotonic()` at which training began.
+        deadline: such a time at which training, and the test after it, end; None without a limit.
         cache_seconds: seconds of encoding the segments of training and validation.
+        validation_seconds: seconds of the last validation, or an estimate.
         prepared: targets from which the last start of the training was made (see `SegmentModel.prepare`).
         prepare_seconds: seconds that this took.
         curve: step, mean loss since the last validation (None without a step), and validation score.
+        order: of the batches; set by `fit`.
     """
 
+    order: PackOrder
+
     def __init__(
-        self, config: Config, model: SegmentModel, plan: TimePlan | None = None, deadline: float | None = None
+        self,
+        config: Config,
+        model: SegmentModel,
+        plan: TimePlan | None = None,
+        sharing: int = 1,
+        store: CheckpointStore | None = None,
     ) -> None:
-        self.saved_model_file: str  # set by RecBole
+        # Set by RecBole's Trainer.
+        self.device: torch.device
+        self.optimizer: torch.optim.Optimizer
+        self.saved_model_file: str
         self.best_valid_score: float
         self.best_valid_result: dict[str, float]
         model.use()
         super().__init__(config, model)
         self.validated_by: str = config["valid_metric"]
         self.plan = plan or TimePlan(config["time_budget"] or 0)
-        self.deadline = self.plan.deadline() if deadline is None else deadline
-        self.steps = self.best_step = 0
+        self.sharing, self.store = sharing, store
+        self.began, self.deadline = time.monotonic(), self.plan.deadline()
+        self.steps = self.best_step = self.stale = 0
+        self.best: dict[str, torch.Tensor] = {}
+        self.losses: list[float] = []
         self.converged = False
         self.curve: list[dict[str, float | None]] = []
-        self.cache_seconds = self.prepare_seconds = self._validation_seconds = 0.0
+        self.cache_seconds = self.prepare_seconds = self.validation_seconds = 0.0
         self.prepared, self._per_epoch = 0, 1
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -87,6 +111,8 @@ class M6RecTrainer(Trainer):
     ) -> tuple[float, dict[str, float]]:
         """Train until the first of `epochs`, the deadline and early stopping; the model then has its best weights.
 
+        A training that was cut off continues from its newest checkpoint, which every validation writes.
+
         Args:
             train_data: RecBole's loader of the training rows.
             valid_data: RecBole's loader of the validation rows; None: no validation.
@@ -100,43 +126,36 @@ class M6RecTrainer(Trainer):
 
         Raises:
             TrainingError: a loss is not finite.
+            DataError: there is nothing to train on, or a checkpoint cannot be written or belongs to another backbone.
+            Interrupted: by a signal; the step is saved where there is a store.
         """
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
         self.model.train()
-        order = self._order_of(train_data._dataset.inter_feat)
+        order = self.order = self._order_of(train_data._dataset.inter_feat)
         per_epoch = self._per_epoch = len(order)
-        total, losses, stale = per_epoch * self.config["epochs"], [], 0
-        interval = self.config["eval_interval"] or per_epoch
-        begin = self._begin = time.monotonic()
+        total, interval = per_epoch * self.config["epochs"], self.config["eval_interval"] or per_epoch
+        self.began = time.monotonic()
+        self.deadline = turn(self.plan.deadline(), self.sharing, self.began)
         self._encode(order.examples, valid_data, show_progress)
-        best = self._prepare(order, valid_data, verbose)
-        with tqdm(total=total, desc="training", disable=not show_progress, dynamic_ncols=True) as bar:
-            while (done := progress(self.steps, total, time.monotonic() - begin, self._seconds())) < 1.0:
+        self._begin(valid_data, verbose)
+        options = {"total": total, "initial": self.steps, "desc": "training", "dynamic_ncols": True}
+        with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
+            while self.stale <= self.stopping_step and (done := self._progress(total)) < 1.0:
                 with self.plan.phase("training steps"):
-                    losses.append(self._step(order.next(), done))
+                    self.losses.append(self._step(order.next(), done))
                 bar.update()
-                if valid_data is None or (self.steps % interval and self.steps < total):
-                    continue
-                score, result = self._validate(valid_data)
-                if self._record(score, result, float(np.mean(losses)), verbose):
-                    best = trained_tensors(self.model.saved_state())
-                    stale = 0
-                else:
-                    stale += 1
-                losses = []
-                bar.set_postfix_str(f"{self.validated_by} {score:.4f}")
-                if callback_fn:
-                    callback_fn(self.steps, score)
-                if stale > self.stopping_step:
-                    self.converged = True
-                    break
-        self.converged |= self.steps >= total
-        if valid_data is not None and (losses or not self.curve):  # without time for a step, the untrained model
-            score, result = self._validate(valid_data)
-            if self._record(score, result, float(np.mean(losses)) if losses else None, verbose):
-                best = trained_tensors(self.model.saved_state())
+                if self.steps % interval == 0 or self.steps >= total:
+                    if valid_data is not None:
+                        bar.set_postfix_str(self._check(valid_data, verbose, callback_fn))
+                    self.losses = []
+                    self._save()
+                if number := received():
+                    raise Interrupted(number, self._save_interrupted())
+        self.converged = self.stale > self.stopping_step or self.steps >= total
         if valid_data is not None:
-            load_trained(self.model.saved_state(), best)
+            if self.losses or not self.curve:  # without time for a step, the untrained model
+                self._check(valid_data, verbose)
+            load_trained(self.model.saved_state(), self.best)
         if saved:
             Path(self.saved_model_file).parent.mkdir(parents=True, exist_ok=True)
             save_tensors(self.model.saved_state(), Path(self.saved_model_file))
@@ -186,23 +205,41 @@ class M6RecTrainer(Trainer):
         self.steps += 1
         return loss.item()
 
-    def _prepare(self, order: PackOrder, valid_data: Any, verbose: bool) -> dict[str, torch.Tensor]:
-        """Give the model the best of its starts, in a part of the time; return its trained tensors."""
+    def _begin(self, valid_data: Any, verbose: bool) -> None:
+        """Continue from the newest checkpoint; without one, prepare the start of the training and save it."""
+        checkpoint = self.store and self.store.newest(self.device)
+        if checkpoint:
+            restore(self, checkpoint)
+        else:
+            self._prepare(valid_data, verbose)
+            self._save()
+
+    def _save(self) -> None:
+        if self.store is not None:
+            with self.plan.phase("checkpoints"):
+                self.store.save(checkpoint_of(self), self.steps)
+
+    def _save_interrupted(self) -> str:
+        return self.store.save_interrupted(checkpoint_of(self)) if self.store is not None else ""
+
+    def _prepare(self, valid_data: Any, verbose: bool) -> None:
+        """Give the model the best of its starts, in a part of the time."""
         started = time.monotonic()
-        seconds = START_SHARE * (self._seconds() - (started - self._begin))
-        best = trained_tensors(self.model.saved_state())
-        starts = self.model.prepare(order.batches, seconds)
+        seconds = START_SHARE * (self._seconds() - (started - self.began))
+        start = trained_tensors(self.model.saved_state())
+        starts = self.model.prepare(self.order.batches, seconds)
         while True:
             with self.plan.phase("start of the training"):
                 prepared = next(starts, None)
             if prepared is None:
                 break
             self.prepared = prepared
-            if valid_data is None or self._record(*self._validate(valid_data), None, verbose):
-                best = trained_tensors(self.model.saved_state())
-        load_trained(self.model.saved_state(), best)
+            if valid_data is None:
+                start = trained_tensors(self.model.saved_state())
+            else:
+                self._record(*self._validate(valid_data), None, verbose)
+        load_trained(self.model.saved_state(), self.best or start)
         self.prepare_seconds = time.monotonic() - started
-        return best
 
     def _encode(self, examples: list[Example], valid_data: Any, show_progress: bool) -> None:
         """Encode all segments of training and validation, and measure a part of a validation."""
@@ -223,17 +260,26 @@ class M6RecTrainer(Trainer):
             for _ in range(2):  # the first one pays for what is done once
                 started = time.monotonic()
                 self.model.predict(rows.to(self.device))
-        self._validation_seconds = (time.monotonic() - started) * len(held_out[0]) / len(rows)
+        self.validation_seconds = (time.monotonic() - started) * len(held_out[0]) / len(rows)
 
     def _validate(self, valid_data: Any) -> tuple[float, dict[str, float]]:
         started = time.monotonic()
         with self.plan.phase("validation"):
             result = {name: float(value) for name, value in self.evaluate(valid_data, load_best_model=False).items()}
-        self._validation_seconds = time.monotonic() - started
+        self.validation_seconds = time.monotonic() - started
         return result[self.validated_by.lower()], result
 
+    def _check(self, valid_data: Any, verbose: bool, callback_fn: Callable[[int, float], None] | None = None) -> str:
+        """Validate the steps since the last validation, and return the score as text."""
+        score, result = self._validate(valid_data)
+        better = self._record(score, result, float(np.mean(self.losses)) if self.losses else None, verbose)
+        self.stale = 0 if better else self.stale + 1
+        if callback_fn:
+            callback_fn(self.steps, score)
+        return f"{self.validated_by} {score:.4f}"
+
     def _record(self, score: float, result: dict[str, float], loss: float | None, verbose: bool) -> bool:
-        """Note a validation; return whether it is the best so far."""
+        """Note a validation, and keep the weights of the best; return whether it is the best so far."""
         self.curve.append({"step": self.steps, "loss": loss, "score": score})
         if verbose:
             self.logger.info(f"step {self.steps}: loss {loss}, validation {result}")
@@ -241,10 +287,14 @@ class M6RecTrainer(Trainer):
         better = len(self.curve) == 1 or (score > best if self.valid_metric_bigger else score < best)
         if better:
             self.best_valid_score, self.best_valid_result, self.best_step = score, result, self.steps
+            self.best = trained_tensors(self.model.saved_state())
         return better
+
+    def _progress(self, total: int) -> float:
+        return progress(self.steps, total, time.monotonic() - self.began, self._seconds())
 
     def _seconds(self) -> float:
         """Return the seconds that training may take: what is left behind it is one validation and the test."""
         if self.deadline is None:
             return float("inf")
-        return max(0.0, self.deadline - self._begin - 2.5 * self._validation_seconds)
+        return max(0.0, self.deadline - self.began - 2.5 * self.validation_seconds)

@@ -21,8 +21,9 @@ def random_numbers(device: torch.device) -> dict[str, torch.Tensor]:
     Args:
         device: of the training, whose generator is one of them.
     """
-    _, keys, *place = np.random.get_state()
-    text = json.dumps([random.getstate(), [keys.tolist(), *place]])
+    state = np.random.get_state(legacy=False)
+    state["state"]["key"] = state["state"]["key"].tolist()
+    text = json.dumps([random.getstate(), state])
     found = {HOST: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}
     return found | {str(index): state for index, state in enumerate(random_state(device))}
 
@@ -34,7 +35,8 @@ def set_random_numbers(tensors: Mapping[str, torch.Tensor], device: torch.device
         tensors: by name.
         device: for which `random_numbers` was called.
     """
-    (version, state, gauss), (keys, *place) = json.loads(tensors[HOST].numpy().tobytes())
-    random.setstate((version, tuple(state), gauss))
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), *place))
+    (version, words, gauss), state = json.loads(tensors[HOST].numpy().tobytes())
+    random.setstate((version, tuple(words), gauss))
+    state["state"]["key"] = np.array(state["state"]["key"], dtype=np.uint32)
+    np.random.set_state(state)
     set_random_state([tensors[str(index)] for index in range(len(tensors) - 1)], device)

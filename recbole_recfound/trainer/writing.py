@@ -9,6 +9,7 @@ from typing import Any
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.model.reading.generate import WRITTEN, GenerateModel
 from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 
 
@@ -18,9 +19,14 @@ class WritingTrainer(M6RecTrainer):
     model: GenerateModel
 
     def __init__(
-        self, config: Config, model: GenerateModel, plan: TimePlan | None = None, deadline: float | None = None
+        self,
+        config: Config,
+        model: GenerateModel,
+        plan: TimePlan | None = None,
+        sharing: int = 1,
+        store: CheckpointStore | None = None,
     ) -> None:
-        super().__init__(config, model, plan, deadline)
+        super().__init__(config, model, plan, sharing, store)
         self.validated_by, self.valid_metric_bigger = "perplexity", False
         self._writing_seconds = 0.0
 

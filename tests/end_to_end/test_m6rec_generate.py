@@ -43,6 +43,8 @@ def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_pa
     options = {"output_dir": str(tmp_path / "runs"), "task_files": write_records(tmp_path)}
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options)
     results = json.loads((Path(found["run_dir"]) / "results.json").read_text())
+    page = (Path(found["run_dir"]) / "report.html").read_text()
+    assert "Test of the tasks" in page and "untrained loss" not in page
     (row,) = results["rows"]
     assert row["model"] == "M6Rec generate"
     assert {"perplexity", "bleu-4", "rouge-1", "rouge-2", "rouge-l", "usr", "fmr", "fcr", "div"} <= set(row["metrics"])

@@ -120,7 +120,7 @@ def test_same_run_same_page():
 
 
 def test_curves():
-    assert probe_curves(FULL, HISTORY) == {"U2I": [(0, 1.0), (1, 0.75), (3, 0.25)], "SR": [(0, 1.0)]}
+    assert probe_curves(FULL["tasks"], HISTORY) == {"U2I": [(0, 1.0), (1, 0.75), (3, 0.25)], "SR": [(0, 1.0)]}
     assert ratio_curves(FULL["tasks"], HISTORY)["generative"] == {"SR": [(step, 1.0) for step in range(1, 5)]}
     assert ratio_curves(FULL["tasks"], []) == {}
 

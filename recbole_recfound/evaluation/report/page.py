@@ -22,6 +22,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
     """
     rows, tasks = results["rows"], [{"test": None, **task} for task in results.get("tasks", [])]
     shown, metrics = columns_of(rows)
+    trained = [task for task in tasks if "untrained_loss" in task]  # with probes, and a share of each batch
     chosen = results["protocol"]["valid_metric"].lower()
     compared = [row for row in rows if chosen in row["metrics"]]  # rows of another task have other metrics
     router = results.get("router")
@@ -35,15 +36,16 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         metrics=metrics,
         of_candidates=list(rows[0]["metrics"]),
         tasks=tasks,
+        trained=trained,
         task_table=task_table(rows) if sum(bool(row.get("task_metrics")) for row in rows) > 1 else [],
         left_out=results.get("left_out", {}),
         task_files=results.get("task_files", []),
         comparison_figure=figures.bars(
             [row["model"] for row in compared], [row["metrics"][chosen] for row in compared], f"test {chosen}"
         ),
-        loss_figure=figures.curves(probe_curves(results, history), "loss / untrained loss") if tasks else "",
+        loss_figure=figures.curves(probe_curves(trained, history), "loss / untrained loss") if trained else "",
         ratio_figures={
-            group: figures.shares(points, "sampling ratio") for group, points in ratio_curves(tasks, history).items()
+            group: figures.shares(points, "sampling ratio") for group, points in ratio_curves(trained, history).items()
         },
         router_figure=figures.heat_map(router["tasks"], router["similarity"]) if router else "",
         merge=results.get("merge"),
@@ -62,17 +64,17 @@ def time_figure(seconds: Mapping[str, float]) -> str:
     return figures.stretches(seconds, "seconds") if seconds else ""
 
 
-def probe_curves(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+def probe_curves(tasks: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]) -> dict[str, list]:
     """Return the probe loss of each task relative to its untrained loss, starting with the untrained point.
 
     Args:
-        results: content of `results.json`; its `tasks` give the untrained losses.
+        tasks: of `results.json`, with their untrained losses.
         history: records of the training, each with its `step` and the losses it `probed`.
 
     Returns:
         Task -> (step, relative loss) points.
     """
-    untrained = {task["name"]: task["untrained_loss"] for task in results["tasks"]}
+    untrained = {task["name"]: task["untrained_loss"] for task in tasks}
     found = {name: [(0, 1.0)] for name in untrained}
     for record in history:
         for name, loss in record["probed"].items():

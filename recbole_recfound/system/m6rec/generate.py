@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.writing.metrics import text_metrics
 from recbole_recfound.data.writing.records import Writing
 from recbole_recfound.evaluation.results import Metrics
-from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.system.m6rec.trained import TrainedTask
-from recbole_recfound.system.run import Run
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 from recbole_recfound.trainer.writing import WritingTrainer
 
@@ -24,28 +20,20 @@ SHOWN = 3
 
 
 class GenerateTask(TrainedTask):
-    """Train, and write the texts of the test records; see `Work` for the arguments.
-
-    Attributes:
-        tested: metrics of each task of records, in the form of `tasks` of results.json.
-    """
+    """Train, and write the texts of the test records; see `Work` for the arguments."""
 
     model: GenerateModel
     trainer_class = WritingTrainer
 
-    def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
-        super().__init__(run, config, splits, model, name)
-        self.tested: list[dict[str, Any]] = []
-
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
-        """Return the test metrics of all records together, and those of one text for all."""
+        """Return the test metrics of all records together, those of one text for all, and the results of each task."""
         self.model.eval()
         writings = self.model.writings.parts["test"]
         texts = self.model.write([(writing.task, writing.source) for writing in writings])
-        self.tested = [self._of_task(task, writings, texts) for task in dict.fromkeys(w.task for w in writings)]
+        tasks = [self._of_task(task, writings, texts) for task in dict.fromkeys(w.task for w in writings)]
         metrics = {"perplexity": math.exp(self.model.mean_loss("test")), **text_metrics(writings, texts)}
         constant = text_metrics(writings, [self._constant(writing.task) for writing in writings])
-        return metrics, {"constant": constant}
+        return metrics, {"constant": constant, "written": tasks}
 
     def _of_task(self, task: str, writings: Sequence[Writing], texts: Sequence[str]) -> dict[str, Any]:
         """Return the results of one task of records."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from recbole_recfound.config.configurator import Config
@@ -15,7 +15,7 @@ from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.m6rec import TASKS, M6Rec
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
 from recbole_recfound.model.reading.base import SegmentModel
@@ -26,41 +26,56 @@ from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.segments import SegmentRecommender
 
-TRAINED, DOCUMENT = "options.safetensors", "m6rec.json"
-"""Trained tensors of all tasks, and settings with the digests of backbone and data."""
+DOCUMENT = "m6rec.json"
+"""Settings of all tasks, with the digests of backbone and data."""
+TENSORS = "options.safetensors"
+"""End of the name of the file with a task's trained tensors."""
 
 
-def save_m6rec(folder: Path, config: Config, model: M6Rec, splits: Splits) -> None:
-    """Write trained tensors, settings and digests of a task, beside those of tasks that were trained before.
+def save_tensors_of(folder: Path, model: SegmentModel) -> Path:
+    """Write the trained tensors of a task and return the file.
 
     Args:
         folder: the run folder.
-        config: settings of the task.
         model: of the task, at its best weights.
-        splits: its data.
     """
-    path = model_file(config["model"])
-    assert path is not None
-    own = {setting.key: config[setting.key] for setting in read_settings(path)}
-    document: dict[str, Any] = {
+    path = folder / f"{model.option_set}.{TENSORS}"
+    save_tensors(model.saved_state(), path)
+    return path
+
+
+def save_document(folder: Path, tasks: Sequence[tuple[Config, M6Rec]], splits: Splits) -> None:
+    """Write settings and digests of a run.
+
+    Args:
+        folder: the run folder.
+        tasks: settings and model of each task.
+        splits: the data.
+    """
+    config, model = tasks[0]
+    document = {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
         "backbone": model.lm.fingerprint,
         "data": data_digest(splits),
-        "tasks": [],
+        "tasks": [_entry(*task) for task in tasks],
     }
-    tensors: dict[str, torch.Tensor] = {}
-    if (folder / DOCUMENT).exists():
-        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TRAINED)
-    settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
-    others = [task for task in document["tasks"] if task["name"] != model.option_set]  # of a run that was cut off
-    document["tasks"] = [*others, {"name": model.option_set, "settings": settings}]
-    if isinstance(model, SegmentModel):
-        tensors |= {f"{model.option_set}/{name}": value for name, value in model.saved_state().items()}
-    save_tensors(tensors, folder / TRAINED)
     write_text(folder / DOCUMENT, json.dumps(document, indent=1))
+
+
+def _entry(config: Config, model: M6Rec) -> dict[str, Any]:
+    """Return name, settings and file of a task."""
+    path = model_file(config["model"])
+    assert path is not None
+    own = {setting.key: config[setting.key] for setting in read_settings(path)}
+    settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
+    trained = isinstance(model, SegmentModel)
+    return {
+        "name": model.option_set,
+        "settings": settings,
+        "tensors": f"{model.option_set}.{TENSORS}" if trained else None,
+    }
 
 
 def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None = None) -> SegmentRecommender:
@@ -72,10 +87,12 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         data_path: where data sets lie; None: where they were for the run.
 
     Raises:
+        ConfigError: the run was written by an earlier version.
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    tensors = load_file(folder / TRAINED)
+    if "tensors" not in document["tasks"][0]:
+        raise ConfigError(f"{folder} was written by an earlier version: run it again")
     model: M6Rec | None = None
     writer: GenerateModel | None = None
     for task in document["tasks"]:
@@ -96,9 +113,8 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
                     f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH "
                     "of its own"
                 )
-        own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{task['name']}/")}
-        if own:
-            load_trained(loaded.saved_state(), own)
+        if task["tensors"]:
+            load_trained(loaded.saved_state(), load_file(folder / task["tensors"]))
         if writer is None and isinstance(loaded, GenerateModel):
             writer = loaded.eval()
     assert model is not None, "a run has a task"

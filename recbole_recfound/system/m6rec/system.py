@@ -26,10 +26,10 @@ from recbole_recfound.model.m6rec import TASKS, M6Rec
 from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
-from recbole_recfound.runtime.time_plan import turn
+from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.system.base import System
 from recbole_recfound.system.m6rec.generate import GenerateTask
-from recbole_recfound.system.m6rec.load import DOCUMENT, TRAINED, load_m6rec
+from recbole_recfound.system.m6rec.load import TENSORS, load_m6rec, save_document
 from recbole_recfound.system.m6rec.tasks import of_part, parts_of
 from recbole_recfound.system.m6rec.trained import TrainedTask
 from recbole_recfound.system.m6rec.work import Work
@@ -113,11 +113,22 @@ class M6RecSystem(System):
 
     def rows(self) -> Iterator[Job]:
         """Yield the rows of each task; trained tasks share the time that is left."""
-        trained = [work for work in self.works if isinstance(work, TrainedTask)]
+        for number, trained in enumerate(self.trained):
+            trained.sharing = len(self.trained) - number
         for work in self.works:
-            if isinstance(work, TrainedTask):
-                work.deadline = turn(self.run.plan.deadline(), len(trained) - trained.index(work))
             yield from work.jobs()
+        if self.run.saved:
+            on_main(self._save_document)
+
+    def _save_document(self) -> None:
+        assert self.run.splits is not None
+        tasks = [(work.config, work.model) for work in self.works]
+        save_document(self.run.folder.path, tasks, self.run.splits)
+
+    @property
+    def trained(self) -> list[TrainedTask]:
+        """The tasks that are trained."""
+        return [work for work in self.works if isinstance(work, TrainedTask)]
 
     def choose(self, rows: Sequence[Row]) -> Row:
         """Return the first row of the first task."""
@@ -135,34 +146,34 @@ class M6RecSystem(System):
     def details(self) -> dict[str, Any]:
         """Return facts for the report."""
         facts: dict[str, Any] = {"device": str(self.works[0].model.device), "backbone": self.config["backbone"]}
-        trained = [work for work in self.works if isinstance(work, TrainedTask)]
-        if not trained:
+        if not self.trained:
             return {"run": facts}
-        first = trained[0].model
+        first = self.trained[0].model
         first.use()
         own = sum(weight.numel() for weight in trained_parameters(first).values())
         every = sum(weight.numel() for name, weight in first.named_parameters() if not _of_another(name, first))
-        steps = sum(work.trainer.steps for work in trained if work.trainer)
-        written = [task for work in trained if isinstance(work, GenerateTask) for task in work.tested]
+        found = [self.run.rows[work.name].details for work in self.trained]
+        steps = sum(details["steps"] for details in found)
+        written = [task for details in found for task in details.get("written", ())]
         run = {**facts, "share_of_trained_parameters": own / every, "steps": steps}
         return {"run": run, **({"tasks": written} if written else {})}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
         """Return a line on the trained parameters and the cache."""
-        trained = [work for work in self.works if isinstance(work, TrainedTask)]
-        if not trained:
+        if not self.trained:
             return
-        cache, share = trained[0].model.cache, results["run"]["share_of_trained_parameters"]
-        rate = cache.hits / max(1, cache.hits + cache.misses)
+        name = self.trained[0].name
+        segments, share = self.run.rows[name].details["segments"], results["run"]["share_of_trained_parameters"]
+        rate = segments["hits"] / max(1, segments["hits"] + segments["misses"])
         yield (
-            f"{100 * share:.2f}% of the parameters of {trained[0].name} trained; {len(cache):,} segments encoded once, "
+            f"{100 * share:.2f}% of the parameters of {name} trained; {segments['cached']:,} segments encoded once, "
             f"{100 * rate:.1f}% of all requests found them"
         )
 
     def discard(self) -> None:
         """Remove the trained tensors."""
-        for name in (TRAINED, DOCUMENT):
-            (self.run.folder.path / name).unlink(missing_ok=True)
+        for path in self.run.folder.path.glob(f"*.{TENSORS}"):
+            path.unlink()
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:

@@ -14,18 +14,23 @@ from recbole_recfound.evaluation.results import Metrics, Row
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
-from recbole_recfound.system.m6rec.load import save_m6rec
+from recbole_recfound.runtime.exchange import on_main
+from recbole_recfound.runtime.file_digests import file_digest
+from recbole_recfound.system.m6rec.load import save_tensors_of
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job, Run
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.m6rec import M6RecTrainer
+
+KEPT = 2
+"""Checkpoints of a training: the newest, and the one before it."""
 
 
 class TrainedTask(Work):
     """Train the option set of the task, test, save; see `Work` for the arguments.
 
     Attributes:
-        deadline: a time of `time.monotonic()` at which training, and the test after it, end; None: that of the run.
-        trainer: None before the row is computed.
+        sharing: trainings that share the time that is left, this one included.
     """
 
     model: SegmentModel
@@ -33,12 +38,15 @@ class TrainedTask(Work):
 
     def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
         super().__init__(run, config, splits, model, name)
-        self.deadline: float | None = None
-        self.trainer: M6RecTrainer | None = None
+        self.sharing = 1
 
     def jobs(self) -> Iterator[Job]:
-        """Yield the row of the task."""
-        yield Job(self.name, self._train_and_test, resumable=False, alone=True)
+        """Yield the row of the task; a finished task needs its checkpoints no more."""
+        yield Job(self.name, self._train_and_test, alone=True)
+        on_main(self._store().clear)
+
+    def _store(self) -> CheckpointStore:
+        return CheckpointStore(self.run.folder.trainer_state / self.model.option_set, KEPT)
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics, and details of the row."""
@@ -52,8 +60,7 @@ class TrainedTask(Work):
     def _train_and_test(self) -> Row:
         config, splits, model = self.config, self.splits, self.model
         init_seed(config["seed"], config["reproducibility"])  # others have drawn in between
-        begin = time.monotonic()
-        trainer = self.trainer = self.trainer_class(config, model, self.run.plan, self.deadline)
+        trainer = self.trainer_class(config, model, self.run.plan, self.sharing, self._store())
         _, valid = trainer.fit(
             splits.train_data,
             splits.valid_data,
@@ -65,21 +72,21 @@ class TrainedTask(Work):
         with self.run.plan.phase("test"):
             metrics, others = self._test(trainer)
         scored = time.monotonic()
-        if self.run.saved:
-            save_m6rec(self.run.folder.path, config, model, splits)
+        file = save_tensors_of(self.run.folder.path, model)
         model.reader.save_states()
         cache = model.cache
         return Row(
             model=self.name,
             metrics=metrics,
             valid_metrics=valid,
-            train_seconds=trained - begin,
+            train_seconds=trained - trainer.began,
             eval_seconds=scored - trained,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
             converged=trainer.converged,
             note="" if trainer.converged else f"not converged: stopped after {trainer.epochs_done:.1f} epochs",
             details={
                 **others,
+                "files": {file.name: file_digest(file)},
                 "task": model.task,
                 "steps": trainer.steps,
                 "best_step": trainer.best_step,

@@ -11,7 +11,6 @@ from recbole.utils import init_seed
 
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.reading.zeroshot import ZeroShotModel
-from recbole_recfound.system.m6rec.load import save_m6rec
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job
 
@@ -39,8 +38,6 @@ class ZeroShotTask(Work):
             found = trainer.evaluate(
                 self.splits.test_data, load_best_model=False, show_progress=self.config["show_progress"]
             )
-        if self.run.saved and score == self.model.options.scores[0]:
-            save_m6rec(self.run.folder.path, self.config, self.model, self.splits)
         return Row(
             model=f"{self.name} {score}",
             metrics={name: float(value) for name, value in found.items()},
