@@ -44,6 +44,7 @@ class SegmentReader(nn.Module):
         backbone: frozen language model, adapted in place.
         late: how the layers are divided.
         max_tokens: length of a segment.
+        filed: form of the states in `cache_file`, see `SegmentCache`: that of the first task.
 
     Attributes:
         lm: the backbone.
@@ -55,9 +56,9 @@ class SegmentReader(nn.Module):
 
     scale: torch.Tensor
 
-    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
+    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int, filed: str) -> None:
         super().__init__()
-        self.late, self.max_tokens = late, max_tokens
+        self.late, self.max_tokens, self.filed = late, max_tokens, filed
         self.lm = backbone  # no module of its own: its weights are those of the adapted model
         decoder = self.decoder
         self.layers = len(decoder.layers)
@@ -124,14 +125,14 @@ class SegmentReader(nn.Module):
                 self.lm.fingerprint,
                 late.cache_megabytes << 20,
             )
-            if late.cache_file and Path(late.cache_file).exists() and len(self._caches) == 1:
+            if late.cache_file and Path(late.cache_file).exists() and states == self.filed:
                 cache.load(Path(late.cache_file))
         return self._caches[states]
 
     def save_states(self) -> None:
-        """Write the states of the first form to `cache_file`, if one is named."""
-        if file := self.late.cache_file:
-            next(iter(self._caches.values())).save(Path(file))
+        """Write the states of the first task's form to `cache_file`, if one is named and they were needed."""
+        if self.late.cache_file and self.filed in self._caches:
+            self._caches[self.filed].save(Path(self.late.cache_file))
 
     @property
     def adapted(self) -> PeftModel:

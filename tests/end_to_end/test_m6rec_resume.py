@@ -152,9 +152,9 @@ def test_a_prepared_start_is_made_once(settings, steps, monkeypatch):
 
 
 @pytest.mark.parametrize("tasks", [["retrieval", "ctr"], ["ctr", "generate", "retrieval"]])
-def test_a_finished_task_is_not_trained_again(settings, steps, tasks):
+def test_a_finished_task_is_not_trained_again(settings, steps, tmp_path, tasks):
     settings = settings | KINDS["ctr"] | {"m6rec_task": tasks, "retrieval_args": {"width": 8, "start_epochs": 3}}
-    settings |= {"generate_args": {"max_tokens": 12}}
+    settings |= {"generate_args": {"max_tokens": 12}, "late_args": {"cache_file": str(tmp_path / "states")}}
     if tasks[0] != "ctr":
         settings["eval_args"] = {**settings["eval_args"], "mode": "full"}
     straight = _run(settings)

@@ -53,7 +53,7 @@ class SegmentModel(M6Rec):
         self.prompt = prompt
         self.late = LateOptions.of(config["late_args"], "late_args")
         if self.shared.reader is None:
-            self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens)
+            self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens, self.form)
         self.reader: SegmentReader = self.shared.reader
         self.reader.add_task(self.option_set, self.prompt, self.classes)
         self.width = self.reader.options.width
@@ -76,9 +76,14 @@ class SegmentModel(M6Rec):
         return self.tuning == FINE_TUNING
 
     @property
+    def form(self) -> str:
+        """States of a segment that are kept, see `SegmentCache`."""
+        return self.late.states or self.states
+
+    @property
     def cache(self) -> SegmentCache:
         """States of segments after the lower layers."""
-        return self.reader.cache_of(self.late.states or self.states)
+        return self.reader.cache_of(self.form)
 
     @property
     def decoder(self) -> Decoder:
