@@ -18,6 +18,7 @@ from recbole_recfound.data.padding import pad
 from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.pruning import Pruner, sparsity_at
 from recbole_recfound.edge.relation import Projections, captured, relation_heads, relation_loss
+from recbole_recfound.edge.rounding import set_rounding
 from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.tokens import PADDING
 from recbole_recfound.errors import TrainingError
@@ -31,6 +32,8 @@ BUCKET = 16
 """Batches among which sources are sorted by length, so that a batch has little padding."""
 RELATION_SHARE = 0.15
 """Part of the time in which relations are learned."""
+ROUNDING = 0.5
+"""Progress of the training on scores from which a student that is written in 8 bits is trained in their arithmetic."""
 HEAD_SHARE = 0.25
 """Largest part of the time in which the head is fitted."""
 HEAD_ROWS = 4096
@@ -203,7 +206,7 @@ def learn_scores(
     bar: Any,
     pruner: Pruner | None,
 ) -> int:
-    """Train all exits on the teacher's scores and on labels, pruning on the way.
+    """Train all exits on the teacher's scores and on labels, pruning on the way and rounding in the end.
 
     Args:
         student: changed in place.
@@ -222,6 +225,7 @@ def learn_scores(
         tensors = Tensors.of([one.source for one in batch], [one.targets for one in batch])
         scores = torch.from_numpy(np.concatenate([one.scores for one in batch]))
         labels = torch.from_numpy(np.concatenate([one.labels for one in batch]))
+        set_rounding(student, options.int8 and done >= ROUNDING)
         logits = student(tensors.sources, tensors.targets, tensors.source_of)
         return (weights * torch.stack([score_loss(exit, scores, labels) for exit in logits])).sum()
 
@@ -331,6 +335,7 @@ def distil(
             student, scored, options, options.seconds - (fitted - begin) - (fitted - middle), bar, pruner
         )
     ended = time.monotonic()
+    set_rounding(student, options.int8)
     with tqdm(desc="head", **layout) as bar:
         head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar, PENALTY)
     rows = sum(len(one.targets) for one in scored)

@@ -1,20 +1,18 @@
-"""One ONNX graph for each exit, in float32 or with 8-bit weights."""
+"""One ONNX graph for each exit, in float32 or in integers of 8 bits."""
 
 from __future__ import annotations
 
-import logging
+import copy
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from recbole_recfound.edge.answer import graph_name
+from recbole_recfound.edge.rounding import as_integers, set_rounding
 from recbole_recfound.edge.student import Student
-from recbole_recfound.errors import TrainingError
 from recbole_recfound.runtime.graph_files import write_graph
 
 INPUTS, OUTPUT = ("sources", "targets", "source_of"), "probabilities"
@@ -37,12 +35,13 @@ class ExitGraph(nn.Module):
         return self.student(sources, targets, source_of, [self.layer])[0].softmax(-1)[:, 1]
 
 
-def write_exits(student: Student, folder: Path) -> None:
-    """Write the graph of every exit in float32.
+def write_exits(student: Student, folder: Path, integers: bool) -> None:
+    """Write the graph of every exit.
 
     Args:
         student: in eval.
         folder: gets `exit1.onnx` and so on.
+        integers: multiply integers of 8 bits, as the student does in rounding; otherwise in float32.
     """
     names = ("batch", "source", "rows", "length")
     batch, source, rows, length = (torch.export.Dim(name, min=2, max=1 << 14) for name in names)
@@ -52,42 +51,12 @@ def write_exits(student: Student, folder: Path) -> None:
         torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]),
         torch.tensor([0, 1, 1, 0]),
     )
-    student.set_attention("eager")
-    try:
-        for layer in student.exits:
-            graph = ExitGraph(student, layer).eval()
-            write_graph(graph, example, folder / graph_name(layer), INPUTS, (OUTPUT,), shapes)
-    finally:
-        student.set_attention("sdpa")
-
-
-def quantise_exits(exits: list[int], source: Path, folder: Path) -> None:
-    """Write graphs with 8-bit weights.
-
-    Args:
-        exits: layers of the exits.
-        source: folder of the float32 graphs.
-        folder: to fill.
-
-    Raises:
-        TrainingError: onnxruntime left a product with a constant matrix in float32.
-    """
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends preparing models with a tool that adds nothing here
-    try:
-        for layer in exits:
-            quantize_dynamic(
-                source / graph_name(layer), folder / graph_name(layer), per_channel=True, weight_type=QuantType.QInt8
-            )
-    finally:
-        logging.getLogger().setLevel(level)
-    for layer in exits:
-        facts = graph_facts(folder / graph_name(layer))
-        if facts["float_products"] or not facts["integer_products"]:
-            raise TrainingError(
-                f"int8: onnxruntime {onnxruntime.__version__} left {facts['float_products']} products of exit {layer} "
-                "in float32: distil without --int8, or with another version"
-            )
+    written = as_integers(student) if integers else copy.deepcopy(student)
+    set_rounding(written, False)
+    written.set_attention("eager")
+    for layer in student.exits:
+        graph = ExitGraph(written, layer).eval()
+        write_graph(graph, example, folder / graph_name(layer), INPUTS, (OUTPUT,), shapes)
 
 
 def graph_facts(path: Path) -> dict[str, Any]:

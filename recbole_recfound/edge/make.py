@@ -25,7 +25,7 @@ from recbole_recfound.edge.answer import (
     graph_name,
 )
 from recbole_recfound.edge.distil import RELATION_SHARE, Related, Scored, distil
-from recbole_recfound.edge.export import graph_facts, quantise_exits, write_exits
+from recbole_recfound.edge.export import graph_facts, write_exits
 from recbole_recfound.edge.measure import agreement, milliseconds, quality, sizes_of, student_scores
 from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.report import page_of
@@ -38,7 +38,7 @@ FLOAT, INT8 = "float32", "int8"
 REPORT, PAGE = "report.json", "README.md"
 REQUEST_SHARE = 3
 """Training rows for each candidate of a request of items alone."""
-CANDIDATES = 50
+CANDIDATES = 100
 """Items of a request that graphs are compared on."""
 TIMED = 256
 """Items of a request that is timed."""
@@ -92,10 +92,10 @@ class Edge:
         trained = distil(student, related, scored, options, teacher.show_progress)
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(out) as folder, TemporaryDirectory() as floats:
-            write_exits(student, Path(floats))
+            write_exits(student, Path(floats), integers=False)
             forms = {FLOAT: Path(floats)}
             if options.int8:
-                quantise_exits(student.exits, Path(floats), folder)
+                write_exits(student, folder, integers=True)
                 forms[INT8] = folder
             else:
                 for layer in student.exits:
@@ -187,12 +187,12 @@ class Edge:
         groups = teacher.test_groups()
         tested = [self._scored(group) for group in groups]
         labels = np.concatenate([group.labels for group in groups])
-        expected = student_scores(student, tested)
         compared = [
             self._scored(group) for group in teacher.request_groups(self.options.compared, CANDIDATES, generator)
         ]
         sizes = [len(one.targets) for one in compared]
-        own = student_scores(student, compared)
+        own = {form: student_scores(student, compared, rounds=form == INT8) for form in forms}
+        of_test = student_scores(student, tested)
         timed = teacher.request_groups(1, TIMED, generator)[0]
         request = self._scored(timed)
         sessions = {
@@ -210,14 +210,15 @@ class Edge:
             for form, folder in forms.items():
                 session = sessions[layer, form]
                 scores = session.run([one.source for one in compared], [one.targets for one in compared])
-                of_test = expected[layer]
+                answers = of_test[layer]
                 if form == INT8:
-                    of_test = session.run([one.source for one in tested], [one.targets for one in tested])
+                    answers = session.run([one.source for one in tested], [one.targets for one in tested])
                 facts[form] = {
                     **graph_facts(folder / graph_name(layer)),
                     "milliseconds": speeds[layer, form],
-                    **quality(of_test, labels),
-                    **agreement(scores, own[layer], sizes),
+                    **quality(answers, labels),
+                    "torch": agreement(scores, own[form][layer], sizes),
+                    "unrounded": agreement(scores, own[FLOAT][layer], sizes),
                 }
             exits.append({"layer": layer, "forms": facts})
         teachers = np.concatenate([one.scores for one in compared])
@@ -233,6 +234,6 @@ class Edge:
             "compared": {
                 "histories": len(compared),
                 "candidates": max(sizes),
-                "teacher_top": agreement(own[student.exits[-1]], teachers, sizes)["common_top"],
+                "teacher_top": agreement(own[[*forms][-1]][student.exits[-1]], teachers, sizes)["common_top"],
             },
         }

@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_recfound.edge.distil import Scored, Tensors
+from recbole_recfound.edge.rounding import set_rounding
 from recbole_recfound.edge.student import Student
 
 CHUNK = 16
@@ -37,13 +38,15 @@ def sizes_of(student: Student) -> dict[str, int]:
 
 
 @torch.no_grad()
-def student_scores(student: Student, examples: Sequence[Scored]) -> dict[int, np.ndarray]:
+def student_scores(student: Student, examples: Sequence[Scored], rounds: bool = False) -> dict[int, np.ndarray]:
     """Return the probabilities of all targets at each exit, by example and target.
 
     Args:
         student: in eval.
         examples: sources with their targets.
+        rounds: compute as a graph of 8 bits does.
     """
+    set_rounding(student, rounds)
     order = sorted(range(len(examples)), key=lambda place: len(examples[place].source))
     starts = np.cumsum([0, *(len(one.targets) for one in examples)])
     found = {layer: np.empty(starts[-1], dtype=np.float32) for layer in student.exits}

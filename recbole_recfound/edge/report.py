@@ -13,7 +13,8 @@ def table_of(report: dict[str, Any]) -> str:
     """
     columns = (
         "model", "parameters", "not zero", "KiB on disk", f"ms for {report['request']['candidates']} candidates",
-        "test AUC", "test LogLoss", "largest difference", "same top 10", "integer products",
+        "test AUC", "test LogLoss", "largest difference from torch", "same top 10",
+        "largest difference from unrounded", "same top 10 as unrounded", "integer products",
     )  # fmt: skip
     teacher, student = report["teacher"], report["student"]
     rows = [
@@ -25,7 +26,7 @@ def table_of(report: dict[str, Any]) -> str:
             f"{teacher['milliseconds']:,.0f}",
             f"{teacher['auc']:.4f}",
             f"{teacher['logloss']:.4f}",
-            *3 * [""],
+            *5 * [""],
         ]
     ]
     for exit_ in report["exits"]:
@@ -39,13 +40,17 @@ def table_of(report: dict[str, Any]) -> str:
                     f"{facts['milliseconds']:,.0f}",
                     f"{facts['auc']:.4f}",
                     f"{facts['logloss']:.4f}",
-                    f"{facts['largest_difference']:.5f}",
-                    f"{100 * facts['same_top']:.1f}%",
+                    *_agreement(facts["torch"]),
+                    *_agreement(facts["unrounded"]),
                     str(facts["integer_products"]),
                 ]
             )
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _agreement(facts: dict[str, float]) -> tuple[str, str]:
+    return f"{facts['largest_difference']:.5f}", f"{100 * facts['same_top']:.1f}%"
 
 
 def page_of(report: dict[str, Any]) -> str:
@@ -64,9 +69,10 @@ def page_of(report: dict[str, Any]) -> str:
         "the sizes of several exits add up. Zeros take as much room and time as other weights.",
         f"A request is ranked in chunks by {request['threads']} thread(s): the median of {request['rounds']} calls, "
         "measured in turn.",
-        f"Differences and the ten best items are those from torch, on {compared['histories']} histories with "
-        f"{compared['candidates']} candidates each. Of the teacher's ten best, the last exit has "
-        f"{100 * compared['teacher_top']:.0f}%.",
+        "A graph is compared with torch in its own arithmetic (int8: states and weights rounded as in the graph), and "
+        "with torch in float32 and the same weights, unrounded. With int8, the training ends in its arithmetic.",
+        f"Compared are {compared['histories']} histories with {compared['candidates']} candidates each. Of the "
+        f"teacher's ten best, the last exit has {100 * compared['teacher_top']:.0f}%.",
         f"Files: {sizes}.",
         f"Learned from {relations['texts']} texts ({relations['steps']} steps, {relations['seconds']:.0f} s) and "
         f"{scores['rows']:,} scores ({scores['steps']} steps, {scores['seconds']:.0f} s).",

@@ -18,6 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 from recbole_recfound.backbone.attention import additive_mask, cache_argument
 from recbole_recfound.edge.options import HEAD_SIZE, DistilOptions
 from recbole_recfound.edge.pruning import matrices_of
+from recbole_recfound.edge.rounding import RoundedEmbedding, RoundedLinear, with_rounding
 from recbole_recfound.edge.tokens import FIRST, PADDING
 from recbole_recfound.model.late import SourceKeys
 
@@ -59,10 +60,10 @@ class Student(nn.Module):
         )
         self.set_attention("sdpa")
         self.depth, self.exits = options.layers, options.exit_layers
-        self.embedding = nn.Embedding(vocabulary, options.embedding_size, padding_idx=PADDING)
-        self.project = nn.Linear(options.embedding_size, width, bias=False)
+        self.embedding = RoundedEmbedding(vocabulary, options.embedding_size, padding_idx=PADDING)
+        self.project = RoundedLinear(options.embedding_size, width, bias=False)
         distinct = 1 if options.share_layers else options.layers
-        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, layer) for layer in range(distinct))
+        self.layers = nn.ModuleList(with_rounding(LlamaDecoderLayer(self.config, layer)) for layer in range(distinct))
         self.rotary = LlamaRotaryEmbedding(self.config)
         self.norm = LlamaRMSNorm(width)
         self.head = nn.Linear(segments * width, CLASSES)

@@ -54,7 +54,9 @@ def test_the_folder_and_its_report(distilled, teacher):
     assert sizes["matrix_zeros"] / sizes["matrix_weights"] == pytest.approx(0.8, abs=1e-3)
     for exit_ in report["exits"]:
         floats, small = exit_["forms"]["float32"], exit_["forms"]["int8"]
-        assert floats["largest_difference"] < 1e-5 and floats["same_top"] == 1.0
+        assert floats["torch"]["largest_difference"] < 1e-5 and floats["torch"]["same_top"] == 1.0
+        assert floats["unrounded"] == floats["torch"]
+        assert small["torch"]["largest_difference"] < 1e-3 < small["unrounded"]["largest_difference"]
         assert small["integer_products"] > 0 and small["bytes"] == report["files"][f"exit{exit_['layer']}.onnx"]
         assert 0 <= small["auc"] <= 1 and small["milliseconds"] > 0
     expected = teacher.splits.test_set

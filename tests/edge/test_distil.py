@@ -19,6 +19,7 @@ from recbole_recfound.edge.distil import (
     score_loss,
 )
 from recbole_recfound.edge.options import DistilOptions
+from recbole_recfound.edge.rounding import rounded
 from recbole_recfound.errors import TrainingError
 from tests.edge.conftest import NEWLINE
 
@@ -42,16 +43,17 @@ def options(**given):
     return DistilOptions.of(sizes | given, "distill")
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.8])
-def test_learns_the_scores_at_every_exit_with_exactly_the_sparsity(make_student, sparsity):
+@pytest.mark.parametrize(("sparsity", "int8"), [(0.0, False), (0.8, False), (0.8, True)])
+def test_learns_the_scores_at_every_exit_with_exactly_the_sparsity(make_student, sparsity, int8):
     student = make_student(layers=2, exits=[1, 2], share_layers=True)
-    given = options(steps=60, share_layers=True, sparsity=sparsity)
+    given = options(steps=60, share_layers=True, sparsity=sparsity, int8=int8)
     facts = distil(student, [], examples(), given, False)
     assert facts["scores"]["steps"] == 60 and facts["relations"]["steps"] == 0
     for weight in student.matrices().values():
         assert int((weight == 0).sum()) >= round(sparsity * weight.numel())
         if sparsity:
             assert int((weight == 0).sum()) == round(sparsity * weight.numel())
+        assert (rounded(weight)[weight == 0] == 0).all()
     new = examples(4, seed=1)
     tensors = Tensors.of([one.source for one in new], [one.targets for one in new])
     with torch.no_grad():
@@ -104,6 +106,18 @@ def test_the_loss_of_scores_and_labels():
     soft = -(scores * log[:, 1] + (1 - scores) * log[:, 0])
     expected = ((soft[0] - log[0, 1]) / 2 + soft[1]) / 2
     torch.testing.assert_close(score_loss(logits, scores, labels), expected)
+
+
+def test_8_bits_are_trained_in_the_second_half_and_only_if_asked(make_student):
+    found = {}
+    for int8 in (False, True):
+        student, rounds = make_student(layers=2, exits=[1, 2]), []
+        student.project.register_forward_hook(lambda module, *_, rounds=rounds: rounds.append(module.rounds))
+        learn_scores(student, examples(), options(steps=6, int8=int8), 60.0, MagicMock(n=0), None)
+        found[int8] = rounds
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in student.parameters())
+    assert found[False] == 12 * [False]
+    assert found[True] == 6 * [False] + 6 * [True], "source and target of each step"
 
 
 def test_the_same_seed_gives_the_same_student(make_student):
