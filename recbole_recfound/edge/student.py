@@ -64,12 +64,24 @@ class Student(nn.Module):
         self.project = RoundedLinear(options.embedding_size, width, bias=False)
         distinct = 1 if options.share_layers else options.layers
         self.layers = nn.ModuleList(with_rounding(LlamaDecoderLayer(self.config, layer)) for layer in range(distinct))
+        self._shrink_branches()
         self.rotary = LlamaRotaryEmbedding(self.config)
         self.norm = LlamaRMSNorm(width)
         self.head = nn.Linear(segments * width, CLASSES)
         self.register_buffer("center", torch.zeros(segments, width))
         self.register_buffer("spread", torch.ones(segments, width))
         self._cache = cache_argument(self.layers[0])
+
+    @torch.no_grad()
+    def _shrink_branches(self) -> None:
+        """Let all layers together begin with the weight of one.
+
+        What untrained layers add is noise to a head that reads the sum, and shared layers add the same again and again:
+        without this, the deepest exit begins behind the first and needs most of the training to catch up.
+        """
+        for layer in self.layers:
+            for last in (layer.self_attn.o_proj, layer.mlp.down_proj):  # type: ignore[union-attr]
+                last.weight.div_(self.depth)  # type: ignore[union-attr, operator]
 
     @torch.no_grad()
     def set_embeddings(self, table: torch.Tensor) -> None:

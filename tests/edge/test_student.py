@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.relation import prefix_mask
+from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.tokens import FIRST
 from tests.edge.conftest import NEWLINE
 
@@ -63,6 +65,22 @@ def test_padding_and_company_change_nothing(make_student, batch):
         source = sources[source_of[row]][sources[source_of[row]] > 0][None]
         alone = torch.stack(student(source, target, torch.tensor([0])))
         torch.testing.assert_close(alone[:, 0], expected[:, row], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("share", [True, False])
+def test_deep_exits_begin_as_near_to_the_embeddings_as_a_student_of_one_layer(batch, share):
+    """However many layers there are: all of them together add what one would."""
+    found = {}
+    for layers in (1, 8):
+        torch.manual_seed(0)
+        given = {"layers": layers, "exits": [layers], "width": 64, "embedding_size": 16, "share_layers": share}
+        student = Student(40, 2, NEWLINE, DistilOptions.of(given, "distill")).eval()
+        student.set_embeddings(torch.randn(38, 16))
+        embedded = student.project(student.embedding(batch[1]))
+        *_, states = student.states(*batch, layers)
+        found[layers] = float((states - embedded).norm() / embedded.norm())
+    assert 0.1 < found[8] < 1.3 * found[1]
 
 
 @torch.no_grad()
