@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from recbole_recfound.backbone import full_precision
 
-SHARE, KEPT = 2.0, 0.5
+SHARE, KEPT = 2.0, 0.6
 """Where the two weights start: the mean's length beside the LLM's vector, and what an item keeps one place later."""
-PACE = 10.0
-"""Two numbers of size 1 are to move as far as matrices of size .1, at the same learning rate."""
+PACE = 3.0
+"""How fast the two numbers move at the learning rate of matrices. At 1 they stay where they start; at 10 they fit the
+training histories of sparse data, whose items the ids know by heart (amazon-industrial loses .005 on validation)."""
 
 
 class RecentItems(nn.Module):

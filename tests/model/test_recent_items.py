@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.recent_items import RecentItems
+from recbole_recfound.model.recent_items import KEPT, PACE, SHARE, RecentItems
 from tests.reference.recent_items import with_recent_items
 from tests.small_model import build_small, perturb
 
@@ -18,7 +18,7 @@ def _unit(*shape, seed=0):
 
 def _numbers(recent):
     """Return g and a as a table of a user's settings would have them."""
-    return F.softplus(10 * recent.weights[0]), torch.sigmoid(10 * recent.weights[1])
+    return F.softplus(PACE * recent.weights[0]), torch.sigmoid(PACE * recent.weights[1])
 
 
 @given(st.lists(st.lists(st.integers(1, 19), min_size=1, max_size=7), min_size=1, max_size=5), st.integers(0, 99))
@@ -52,8 +52,8 @@ def test_equals_a_loop_over_positions_and_so_do_gradients(rows, seed):
         torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-3)
 
 
-def test_starts_with_twice_the_mean_and_half_of_an_item_one_place_later():
-    torch.testing.assert_close(torch.stack(_numbers(RecentItems())), torch.tensor([2.0, 0.5]))
+def test_starts_where_it_says():
+    torch.testing.assert_close(torch.stack(_numbers(RecentItems())), torch.tensor([SHARE, KEPT]))
 
 
 def test_a_user_without_history_keeps_the_vector_of_the_llm():
