@@ -25,6 +25,7 @@ class ItemTable(nn.Module):
         use_id: use a learned vector per item.
         id_scale: initial size of an id vector's entries, where the text's are about 1.
         dropout: on the text features, in training.
+        text_alone: share of the items that have neither id nor factors in a batch of the training.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class ItemTable(nn.Module):
         dropout: float = 0.2,
         moved_size: int = 0,
         factor_size: int = 0,
+        text_alone: float = 0.0,
     ) -> None:
         super().__init__()
         self.features: torch.Tensor
         if not (use_text or use_id):
             raise ValueError("an item needs its text, its id, or both")
         self.token_norm = token_norm
-        self.dropout = Dropout(dropout)
+        self.dropout, self.text_alone = Dropout(dropout), text_alone if use_text else 0.0
         self.moved_size = moved_size if use_text else 0
         text_size = (feature_size if use_text else 0) + self.moved_size
         self.statistics: dict[str, torch.Tensor] = {}
@@ -133,11 +135,14 @@ class ItemTable(nn.Module):
         """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1."""
         if self.fixed is not None:
             return self.fixed * self.token_norm, self.fixed
-        parts = []
-        if self.text is not None:
-            parts.append(self.text(self.dropout(self.features)))
-        if self.ids is not None:
-            parts.append(self.ids.weight)
+        features, ids = self.features, None if self.ids is None else self.ids.weight
+        if self.training and self.text_alone:
+            known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
+            text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
+            features, ids = torch.cat([text, factors * known], dim=1), None if ids is None else ids * known
+        parts = [] if self.text is None else [self.text(self.dropout(features))]
+        if ids is not None:
+            parts.append(ids)
         vectors = F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
         return vectors * self.token_norm, vectors
 

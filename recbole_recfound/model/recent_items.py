@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -35,7 +37,7 @@ class RecentItems(nn.Module):
     def forward(
         self, users: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, wanted: torch.Tensor
     ) -> torch.Tensor:
-        """Return the user vectors, [N, d], normalised.
+        """Return the user vectors at several positions of each history, [N, d], normalised.
 
         Args:
             users: [N, d] of the LLM, normalised, at the N positions wanted, row by row.
@@ -45,13 +47,36 @@ class RecentItems(nn.Module):
         """
         if self.weights is None:
             return users
-        share, kept = F.softplus(PACE * self.weights[0]), F.logsigmoid(PACE * self.weights[1])
-        rows, places = wanted.nonzero(as_tuple=True)
-        age = places[:, None] - torch.arange(items.shape[1], device=items.device)
-        weights = ((kept * age.clamp(min=0)).exp() * (age >= 0)).masked_fill(items[rows] == 0, 0.0)
-        # One sum for each row that has several positions, rather than a copy of its items for each of them.
-        spread = torch.zeros(*items.shape, items.shape[1], device=items.device, dtype=weights.dtype)
-        spread = spread.index_put((rows, places), weights)
+        places = torch.arange(items.shape[1], device=items.device)
+        weights = self._weights(places[:, None] - places, (items > 0)[:, None])
         with full_precision(items.device):
-            means = (spread @ vectors[items].float())[rows, places]
+            means = (weights @ vectors[items].float())[wanted]
+        return self._added(users, means)
+
+    def of_whole(
+        self, users: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the user vectors behind the last item of each history, [B, d], normalised.
+
+        Args:
+            users: [B, d] of the LLM, normalised.
+            vectors: [num_items, d] item vectors, normalised.
+            items: [B, L] item ids, oldest first, padding 0 on the right.
+            lengths: [B] real items per row; 0 gives the vector of the LLM.
+        """
+        if self.weights is None:
+            return users
+        ages = lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)
+        weights = self._weights(ages, items > 0)
+        with full_precision(items.device):
+            means = (weights[:, None] @ vectors[items].float())[:, 0]
+        return self._added(users, means)
+
+    def _weights(self, ages: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Return the weight of items by age, 0 for later ones and the padding; the shapes broadcast."""
+        kept = F.logsigmoid(PACE * cast(torch.Tensor, self.weights)[1])
+        return (kept * ages.clamp(min=0)).exp() * ((ages >= 0) & real)
+
+    def _added(self, users: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
+        share = F.softplus(PACE * cast(torch.Tensor, self.weights)[0])
         return F.normalize(users + share * F.normalize(means, dim=-1), dim=-1)

@@ -53,7 +53,8 @@ def test_run_recbole_gives_what_our_run_gives(settings, small_run, tmp_path):
 
     logging.getLogger().handlers.clear()
     # RecBole's run draws random numbers between the model and its training.
-    plain = {"dropout": 0.0, "adapter_args": {"r": 2, "lora_dropout": 0.0}}
+    items = small_run["item_args"] | {"text_alone": 0.0}
+    plain = {"dropout": 0.0, "item_args": items, "adapter_args": {"r": 2, "lora_dropout": 0.0}}
     theirs = run_recbole("RecFound", "tiny", config_dict=settings | plain)
     assert set(theirs) == KEYS
     ours = run_recfound("RecFound", "tiny", config_dict=small_run | {"merge_method": "none"} | plain)

@@ -190,7 +190,7 @@ def test_text_modes_run(small_run, plain, form):
     assert seen.results["run"]["history_mode"] == form and plain.results["run"]["history_mode"] == "item"
     changed = seen.changed_from(plain)
     assert "U2I" in changed and not changed & {"SR", "SA", "IP", "AVE"}
-    assert seen.parts() == plain.parts() - ({"item_table", "user_tower"} if form == "prompt" else set())
+    assert seen.parts() == plain.parts() - ({"item_table", "user_tower", "recent_items"} if form == "prompt" else set())
     assert {name.partition(".")[0] for name in seen.moved()} == seen.parts()
 
 

@@ -32,7 +32,12 @@ def odd_path(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def jobs(small_settings, odd_path):
     """Settings of all jobs; dropout would draw other masks for other rows."""
-    settings = small_settings | {"data_path": str(odd_path), "dropout": 0.0, "scheduler_args": {"warmup": 1}}
+    settings = small_settings | {
+        "data_path": str(odd_path),
+        "dropout": 0.0,
+        "item_args": {"text_alone": 0.0},
+        "scheduler_args": {"warmup": 1},
+    }
     # An odd number of pairs, of sequences and of prompts; hard negatives.
     settings |= {"batch_args": {"embedding": 5, "contrastive": 3, "generative": 3, "generative_chunk": 3}}
     settings |= {"task_args": {"I2I": {"hard_negatives": 2}}, "baselines": ["Pop"]}

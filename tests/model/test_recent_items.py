@@ -41,6 +41,10 @@ def test_equals_a_loop_over_positions_and_so_do_gradients(rows, seed):
         ]
     )
     found = recent(users, vectors, items, wanted)
+    lengths = (items > 0).sum(1)
+    last = lengths[:, None] - 1 == torch.arange(items.shape[1])
+    whole = recent.of_whole(users[last[wanted]], vectors, items, lengths)
+    torch.testing.assert_close(whole, found[last[wanted]], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
     inputs = (users, vectors, recent.weights)
@@ -59,14 +63,17 @@ def test_starts_where_it_says():
 def test_a_user_without_history_keeps_the_vector_of_the_llm():
     user = _unit(1, 6)
     none = torch.zeros(1, 3, dtype=torch.int64)
-    found = RecentItems()(user, _unit(20, 6), none, torch.tensor([[True, False, False]]))
-    torch.testing.assert_close(found, user)
+    recent, vectors = RecentItems(), _unit(20, 6)
+    torch.testing.assert_close(recent(user, vectors, none, torch.tensor([[True, False, False]])), user)
+    torch.testing.assert_close(recent.of_whole(user, vectors, none, torch.tensor([0])), user)
 
 
 def test_off_has_no_weights_and_changes_nothing():
     off, user = RecentItems(on=False), _unit(1, 6)
     assert not list(off.parameters())
-    assert off(user, _unit(20, 6), torch.tensor([[3]]), torch.tensor([[True]])) is user
+    items = torch.tensor([[3]])
+    assert off(user, _unit(20, 6), items, items > 0) is user
+    assert off.of_whole(user, _unit(20, 6), items, torch.tensor([1])) is user
 
 
 def test_an_untrained_model_ranks_what_resembles_the_last_item_first(small_run):

@@ -193,7 +193,7 @@ def test_only_layers_that_run_are_trained(small_run, tmp_path, tasks, layers, tr
 
 
 def test_losses_of_a_step_are_means_over_examples(small_run):
-    small = build_small(small_run, dropout=0.0)
+    small = build_small(small_run, dropout=0.0, item_args={"text_alone": 0.0})
     small.model.refresh_items()
     small.model.train()
     batch = small.loader.collate(

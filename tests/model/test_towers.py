@@ -244,6 +244,20 @@ def test_item_table_reads_how_far_training_moved_the_features_from_zero_on():
     assert gradient[:, 6:].any()  # and the change is learned from
 
 
+def test_some_items_of_a_batch_have_text_alone():
+    """Neither id nor factors, as an item that is added later; others and all items in eval have everything."""
+    table = ItemTable(400, 6, 8, 1.0, dropout=0.0, factor_size=3, text_alone=0.4, id_scale=0.5)
+    features = torch.randn(400, 6)
+    table.set_features(features)
+    table.set_factors(torch.randn(400, 3))
+    vectors, alone = table()[1], table.vectors_of(features)
+    whole = table.eval()()[1]
+    is_alone, is_whole = ((vectors - one).abs().amax(1) < 1e-5 for one in (alone, whole))
+    assert (is_alone ^ is_whole).all() and 0.3 < is_alone.float().mean() < 0.5
+    assert not torch.allclose(whole[1:], alone[1:], atol=0.1)
+    assert torch.equal(ItemTable(5, 3, 4, 1.0, use_text=False, text_alone=0.4)()[1].isnan(), torch.zeros(5, 4) > 0)
+
+
 def test_item_table_of_text_or_ids_alone():
     assert {name for name, _ in ItemTable(5, 3, 4, 1.0, use_text=False).named_parameters()} == {"ids.weight"}
     assert not any("ids" in name for name, _ in ItemTable(5, 3, 4, 1.0, use_id=False).named_parameters())

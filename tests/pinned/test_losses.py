@@ -12,7 +12,7 @@ STEPS = 5
 QUICK = {
     "max_steps": STEPS,
     "eval_interval": STEPS,
-    "item_args": {"refresh_interval": 3},
+    "item_args": {"refresh_interval": 3, "text_alone": 0.0},
     "probe_args": {"interval": STEPS},
     "task_test_examples": 0,
     "warmup_steps": 2,
@@ -32,6 +32,7 @@ VARIANTS = {
     "s2sched": {"scheduler_args": {"warmup": 1}, "probe_args": {"interval": 1}},
     "dropout": {"dropout": 0.1, "adapter_args": {"lora_dropout": 0.1}},
     "no refresh": {"item_args": {"refresh_interval": 0}},
+    "text alone": {"item_args": {"text_alone": 0.5}},
     "gradient cache": {"batch_args": {"cache_chunk": 1, "accumulation": 2}},
     "sampled softmax": {"loss_args": {"full_softmax_items": 10, "sampled_items": 20}},
     "small tower": {"history": "item", "control": "small_reader"},

@@ -205,8 +205,9 @@ def test_new_items_are_recommended_at_once(small_run, mode):
 
 
 def test_a_new_item_in_a_history_is_read_as_its_text(small_run):
-    """The twin of a known item: only the text of an item enters the mode `late`."""
-    loaded = load_recfound(run_recfound("RecFound", "tiny", config_dict=small_run | MODES["late"])["run_dir"])
+    """The twin of a known item: only the text of an item enters the mode `late` where its vector is made of text."""
+    settings = small_run | MODES["late"] | {"item_args": {"use_id": False, "factors": 0}}
+    loaded = load_recfound(run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"])
     first, second, *_ = loaded.item_ids
     fields = loaded.catalogue.values[loaded.catalogue.row_of[second]]
     loaded.add_items([{"item_id": "twin", **fields}, {"item_id": "other", loaded.catalogue.title: "A Grand Day Out"}])
@@ -452,8 +453,8 @@ def test_wrong_requests(loaded, request_, message):
 def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
         ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
-        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 2"),
-        ("results.json", json.dumps(sealed({"format": 3})), ConfigError, "format 3 of a run folder, expected 2"),
+        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 3"),
+        ("results.json", json.dumps(sealed({"format": 4})), ConfigError, "format 4 of a run folder, expected 3"),
         ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
         ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),

@@ -69,7 +69,12 @@ def test_a_signal_to_one_process_ends_all_with_the_same_step(small_run, checkout
 
 
 def test_another_number_of_processes_trains_on_the_same_batches(small_run, checkout, tmp_path):
-    settings = _settings(small_run, tmp_path) | {"dropout": 0.0, "adapter_args": {"r": 2}, "loss_args": {}}
+    settings = _settings(small_run, tmp_path) | {
+        "dropout": 0.0,
+        "item_args": {"text_alone": 0.0},
+        "adapter_args": {"r": 2},
+        "loss_args": {},
+    }
     assert _run(checkout, tmp_path / "died", settings, "7", "SIGKILL").returncode != 0
     (unfinished,) = (tmp_path / "runs").iterdir()
     resumed = run_recfound("RecFound", "tiny", config_dict=settings)

@@ -131,6 +131,7 @@ def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path
         "max_steps": 3,
         "eval_interval": 3,
         "dropout": 0.0,
+        "item_args": {"text_alone": 0.0},
         "learner": "sgd",
         "learning_rate": 0.1,
         "adapter_rate": 0.1,
@@ -204,7 +205,8 @@ def test_a_training_that_is_over_is_validated_once(small_run, tmp_path, monkeypa
 
 
 def test_parts_of_a_step_one_by_one_have_the_gradient_of_their_sum(small_run, tmp_path):
-    small = build_small(small_run, dropout=0.0, batch_args={"generative_chunk": 1, "contrastive": 1}, scheduler="coba")
+    sizes, items = {"generative_chunk": 1, "contrastive": 1}, {"text_alone": 0.0}
+    small = build_small(small_run, dropout=0.0, batch_args=sizes, item_args=items, scheduler="coba")
     perturb(small.model)
     trainer = small.trainer(tmp_path)
     trainer.loader = small.loader
@@ -320,7 +322,9 @@ def test_wandb_is_told_of_the_kept_candidate(small_run, monkeypatch):
     wandb.run, wandb.log, wandb.define_metric = run, lambda *_, **__: None, lambda *_, **__: None
     wandb.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"log_wandb": True, "max_steps": 6})
+    result = run_recfound(
+        "RecFound", "tiny", config_dict=small_run | {"log_wandb": True, "max_steps": 6, "control": "no_recent_items"}
+    )
     candidates = json.loads((Path(result["run_dir"]) / "results.json").read_text())["merge"]["test"]
     assert len({tuple(found.values()) for found in candidates.values()}) > 1, (
         "candidates that are alike would prove nothing"

@@ -23,6 +23,8 @@ class ItemOptions(Options):
         use_id: a learned vector per item takes part in the item table.
         id_scale: initial size of an id vector's entries, where those of the text are about 1.
         factors: collaborative factors of the training rows in the item table (see `model.factors`); 0: none.
+        text_alone: share of the items, drawn for each batch, that have neither id nor factors in training, as new items
+            have none; where there is no text, none.
         refresh_interval: steps between two encodings of all item texts with the current adapter; the change is added to
             the plain backbone's features. 0: these alone, which is best for short trainings.
     """
@@ -36,6 +38,7 @@ class ItemOptions(Options):
     use_id: bool = option(True)
     id_scale: float = option(0.02, above=0)
     factors: int = option(64, minimum=0)
+    text_alone: float = option(0.5, minimum=0, below=1)
     refresh_interval: int = option(0, minimum=0)
 
     def __post_init__(self) -> None:

@@ -239,7 +239,7 @@ class SequenceHistory(History):
         See `History.user_vectors`.
         """
         states, vectors = self.last_states(model, items, lengths), model.table()[1]
-        return model.recent_items(states, vectors, items, last_places(items, lengths))
+        return model.recent_items.of_whole(states, vectors, items, lengths)
 
     @abstractmethod
     def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:

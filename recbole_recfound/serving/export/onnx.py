@@ -32,7 +32,7 @@ class UserEncoder(nn.Module):
         self.soft_tokens: torch.Tensor
         self.vectors: torch.Tensor
         soft_tokens, vectors = model.table()
-        self.decoder, self.tower = decoder, model.user_tower
+        self.decoder, self.tower, self.recent = decoder, model.user_tower, model.recent_items
         self.register_buffer("soft_tokens", soft_tokens.detach().float().cpu().clone())
         self.register_buffer("vectors", vectors.detach().float().cpu().clone())
 
@@ -50,6 +50,7 @@ class UserEncoder(nn.Module):
         last = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[-1])
         state = self.tower.norm(states.gather(1, last).squeeze(1).float())
         users = F.normalize(self.tower.project(state), dim=-1)
+        users = self.recent.of_whole(users, self.vectors, items, lengths)
         return users, users @ self.vectors.T
 
 
