@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from recbole_recfound.runtime.finished import FORMAT
+from recbole_recfound.runtime.run_folder import FORMAT
 
 Metrics = dict[str, float]
 

@@ -136,7 +136,7 @@ class ItemTable(nn.Module):
         if self.fixed is not None:
             return self.fixed * self.token_norm, self.fixed
         features, ids = self.features, None if self.ids is None else self.ids.weight
-        if self.training and self.text_alone:
+        if self.training and self.text_alone and (ids is not None or features.shape[1] > self.text_size):
             known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
             text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
             features, ids = torch.cat([text, factors * known], dim=1), None if ids is None else ids * known
@@ -149,4 +149,4 @@ class ItemTable(nn.Module):
 
 def _deviation(features: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation [f] of every feature over the items [num_items, f] without the padding in row 0."""
-    return features[1:].std(0).clamp(min=1e-6)
+    return features[1:].std(0).nan_to_num(0.0).clamp(min=1e-6)

@@ -119,7 +119,7 @@ class RecFound(GeneralRecommender):
             config["dropout"],
             moved_size=width if self.table_route else 0,
             factor_size=items.factors,
-            text_alone=items.text_alone,
+            text_alone=items.text_alone if self.parts.data and self.parts.data.catalogue.fields else 0.0,
         )
         if items.factors and dataset is not None and self.parts.data is not None and self.history.uses_item_table:
             self.item_table.set_factors(self._factors(dataset, items.factors, control == PERMUTED_FACTORS))

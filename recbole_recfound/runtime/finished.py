@@ -8,10 +8,8 @@ from typing import Any
 
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.runtime.file_digests import damages, in_words, read_sealed
-from recbole_recfound.runtime.run_folder import RESULTS
+from recbole_recfound.runtime.run_folder import FORMAT, RESULTS
 
-FORMAT = 3
-"""Version of the layout of a run folder; written to `results.json`. Since 2 it holds the digests of all files."""
 FOR_READERS = (".html", ".md")
 """Pages for people, which no program reads."""
 MAY_BE_DELETED = ("histories.safetensors",)

@@ -21,6 +21,9 @@ from recbole_recfound.runtime.ranks import is_main
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
+FORMAT = 3
+"""Version of the layout of a run folder; written to `results.json`. Since 2 it holds the digests of all files; since 3
+the numbers of recent items, the whitening of texts, and a file of tensors for each task of M6-Rec."""
 CARD = "README.md"
 USERS = "by_user.json"
 """The metric that chooses checkpoints, of each test user by ascending id, for each row."""
@@ -234,7 +237,7 @@ class _LogFile(logging.FileHandler):
 
 def identity_of(settings: dict[str, Any]) -> str:
     """Hash the settings that decide what a run computes."""
-    kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES}
+    kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {"format": FORMAT}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

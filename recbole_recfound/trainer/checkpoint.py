@@ -79,8 +79,8 @@ def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
 class CheckpointStore:
     """Checkpoints in a folder, one sub-folder per step, complete or absent, each with the digests of its files.
 
-    The first, the best and the last `keep` stay. A checkpoint that cannot be written
-    (a full disk) stays in memory, so that training and merging continue without it on disk.
+    The first, the best and the last `keep` stay. A checkpoint that cannot be written (a full disk) stays in memory, so
+    that training and merging continue without it on disk.
 
     Args:
         folder: `trainer_state` of the run.

@@ -35,6 +35,17 @@ def test_depends_on_no_order_of_the_features(change):
     torch.testing.assert_close(back, features @ whitening(features), atol=1e-4, rtol=1e-4)
 
 
+def test_a_new_item_is_as_near_to_its_twin_where_items_are_fewer_than_features():
+    """Directions in which the catalogue does not differ are nothing that is known of a new item."""
+    features = _correlated(40, 60)
+    new = features[:1] + 0.2 * torch.randn(1, 60, generator=torch.Generator().manual_seed(3))
+    matrix = whitening(features)
+    nearness = torch.cosine_similarity(new @ matrix, features @ matrix)
+    assert nearness.argmax() == 0 and nearness[0] > 0.9
+    null = torch.linalg.svd(features).Vh[40:]
+    assert (null @ matrix).abs().max() < 1e-4 * matrix.abs().max()
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_fewer_items_than_features_or_equal_ones_stay_finite(rows):
     assert whitening(_correlated(rows, 6) if rows > 1 else torch.zeros(rows, 6)).isfinite().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -32,7 +33,10 @@ class UserEncoder(nn.Module):
         self.soft_tokens: torch.Tensor
         self.vectors: torch.Tensor
         soft_tokens, vectors = model.table()
-        self.decoder, self.tower, self.recent = decoder, model.user_tower, model.recent_items
+        self.decoder, tower = decoder, model.user_tower
+        # The graph is made on the host, wherever the model is served.
+        self.norm, self.project = copy.deepcopy(tower.norm).cpu(), copy.deepcopy(tower.project).cpu()
+        self.recent = copy.deepcopy(model.recent_items).cpu()
         self.register_buffer("soft_tokens", soft_tokens.detach().float().cpu().clone())
         self.register_buffer("vectors", vectors.detach().float().cpu().clone())
 
@@ -48,8 +52,8 @@ class UserEncoder(nn.Module):
         """
         states = decode(self.decoder, self.soft_tokens[items])  # type: ignore[arg-type]
         last = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[-1])
-        state = self.tower.norm(states.gather(1, last).squeeze(1).float())
-        users = F.normalize(self.tower.project(state), dim=-1)
+        state = self.norm(states.gather(1, last).squeeze(1).float())
+        users = F.normalize(self.project(state), dim=-1)
         users = self.recent.of_whole(users, self.vectors, items, lengths)
         return users, users @ self.vectors.T
 

@@ -115,7 +115,7 @@ def estimate(config: Config) -> Estimate:
         "trained weights (float32)": 4 * trained,
         "their gradients": 4 * trained,
         f"states of the optimiser ({config['learner']})": 4 * STATES[config["learner"].lower()] * trained,
-        f"features of {items:,} items": 8 * items * features,
+        f"features of {items:,} items, and their whitening": 8 * items * features + 8 * (features - width) ** 2,
         **({f"states of {items:,} items' texts": (2 if half else 4) * items * width} if mode.segments else {}),
         "activations of the largest pass, at most": kept * (1 if half else 2),
     }
