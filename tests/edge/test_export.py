@@ -42,11 +42,11 @@ def test_graphs_equal_torch(make_student, requests, tmp_path, share, exits):
         np.testing.assert_allclose(scores, expected[layer], atol=1e-5)
         alone = [ExitSession(floats / graph_name(layer), 1).run([one.source], [one.targets]) for one in requests]
         np.testing.assert_allclose(np.concatenate(alone), expected[layer], atol=1e-5)
-        # Numbers between two levels may fall on either side; none of these does.
+        # Numbers between two levels fall on either side, by machine; then scores differ by less than a level.
         session = ExitSession(small / graph_name(layer), 1)
-        np.testing.assert_allclose(session.run(sources, targets), rounded[layer], atol=1e-5)
+        np.testing.assert_allclose(session.run(sources, targets), rounded[layer], atol=5e-4)
         alone = [session.run([one.source], [one.targets]) for one in requests]
-        np.testing.assert_allclose(np.concatenate(alone), rounded[layer], atol=1e-5)
+        np.testing.assert_allclose(np.concatenate(alone), rounded[layer], atol=5e-4)
         assert np.abs(rounded[layer] - expected[layer]).max() > 1e-3
         facts = graph_facts(small / graph_name(layer))
         assert facts["float_products"] == 0
