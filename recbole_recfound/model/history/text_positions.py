@@ -9,7 +9,7 @@ import torch
 
 from recbole_recfound.data.batches import SequenceBatch
 from recbole_recfound.data.history import Indices
-from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, register_history
+from recbole_recfound.model.history.base import HistoryModel, SequenceHistory, last_places, register_history
 
 
 @register_history("positions")
@@ -48,6 +48,5 @@ class TextPositions(SequenceHistory):
             text["token_mask"].to(model.device),
             text["ends"].to(model.device),
         )
-        last = torch.tensor([max(len(row) - 1, 0) for row in histories], device=model.device)
-        wanted = last[:, None] == torch.arange(ends.shape[1], device=model.device)
-        return model.user_tower.over_text(token_ids, token_mask, ends, wanted)
+        shown = torch.tensor([len(row) for row in histories], device=model.device)
+        return model.user_tower.over_text(token_ids, token_mask, ends, last_places(ends, shown))
