@@ -93,14 +93,13 @@ class ItemTable(nn.Module):
             features: [num_items, feature_size] of the plain backbone.
             trained: [num_items, moved_size] the leading ones as the trained text side gives them; None: not moved.
         """
-        mean, deviation = features[1:].mean(0), _deviation(features)
-        # The plain backbone's features never change.
-        known = self.statistics.get("feature_whitening")
-        whitened = whitening((features[1:] - mean) / deviation) if known is None else known
-        self.statistics = {"feature_mean": mean, "feature_deviation": deviation, "feature_whitening": whitened}
-        if trained is not None:
-            self.statistics |= {"trained_mean": trained[1:].mean(0), "trained_deviation": _deviation(trained)}
         if self.use_text:
+            if not self.statistics:  # those of the plain backbone's features, which never change
+                mean, deviation = features[1:].mean(0), _deviation(features)
+                whitened = whitening((features[1:] - mean) / deviation)
+                self.statistics = {"feature_mean": mean, "feature_deviation": deviation, "feature_whitening": whitened}
+            if trained is not None:
+                self.statistics |= {"trained_mean": trained[1:].mean(0), "trained_deviation": _deviation(trained)}
             self.features[:, : self.text_size] = self._standardised(features, trained)
         self.features[0] = 0.0
 
