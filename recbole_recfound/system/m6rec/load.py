@@ -15,7 +15,7 @@ from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import DataError
 from recbole_recfound.model.m6rec import TASKS, M6Rec
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
 from recbole_recfound.model.reading.base import SegmentModel
@@ -39,7 +39,7 @@ def save_tensors_of(folder: Path, model: SegmentModel) -> Path:
         folder: the run folder.
         model: of the task, at its best weights.
     """
-    path = folder / f"{model.option_set}.{TENSORS}"
+    path = folder / _tensors_of(model)
     save_tensors(model.saved_state(), path)
     return path
 
@@ -70,12 +70,13 @@ def _entry(config: Config, model: M6Rec) -> dict[str, Any]:
     assert path is not None
     own = {setting.key: config[setting.key] for setting in read_settings(path)}
     settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
-    trained = isinstance(model, SegmentModel)
-    return {
-        "name": model.option_set,
-        "settings": settings,
-        "tensors": f"{model.option_set}.{TENSORS}" if trained else None,
-    }
+    tensors = _tensors_of(model) if isinstance(model, SegmentModel) else None
+    return {"name": model.option_set, "settings": settings, "tensors": tensors}
+
+
+def _tensors_of(model: M6Rec) -> str:
+    """Return the name of the file with the trained tensors of a task."""
+    return f"{model.option_set}.{TENSORS}"
 
 
 def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None = None) -> SegmentRecommender:
@@ -87,12 +88,9 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         data_path: where data sets lie; None: where they were for the run.
 
     Raises:
-        ConfigError: the run was written by an earlier version.
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    if "tensors" not in document["tasks"][0]:
-        raise ConfigError(f"{folder} was written by an earlier version: run it again")
     model: M6Rec | None = None
     writer: GenerateModel | None = None
     for task in document["tasks"]:
