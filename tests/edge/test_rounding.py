@@ -47,21 +47,6 @@ def test_a_student_rounds_when_it_is_told_to(make_student, batch):
     assert torch.equal(torch.stack(student(*batch)), expected)
 
 
-@torch.no_grad()
-def test_padding_and_company_change_nothing_in_8_bits(make_student, batch):
-    student = make_student()
-    set_rounding(student, True)
-    sources, targets, source_of = batch
-    expected = torch.stack(student(*batch))
-    wide = torch.nn.functional.pad(sources, (0, 5)), torch.nn.functional.pad(targets, (0, 3)), source_of
-    torch.testing.assert_close(torch.stack(student(*wide)), expected, atol=1e-5, rtol=0)
-    for row in range(3):
-        target = targets[row][targets[row] > 0][None]
-        source = sources[source_of[row]][sources[source_of[row]] > 0][None]
-        alone = torch.stack(student(source, target, torch.tensor([0])))
-        torch.testing.assert_close(alone[:, 0], expected[:, row], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("share", [True, False])
 def test_every_matrix_of_a_student_is_rounded_but_the_head(make_student, batch, share):
     """A change within a level of a row changes nothing while the largest weight of the row stays."""

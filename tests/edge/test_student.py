@@ -5,6 +5,7 @@ import torch
 
 from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.relation import prefix_mask
+from recbole_recfound.edge.rounding import set_rounding
 from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.tokens import FIRST
 from tests.edge.conftest import NEWLINE
@@ -54,17 +55,19 @@ def test_equals_one_pass_over_each_text_with_the_prefix_mask(make_student, batch
 
 
 @torch.no_grad()
-def test_padding_and_company_change_nothing(make_student, batch):
+@pytest.mark.parametrize(("rounds", "tolerance"), [(False, 1e-6), (True, 1e-5)], ids=["float32", "8 bits"])
+def test_padding_and_company_change_nothing(make_student, batch, rounds, tolerance):
     student = make_student()
+    set_rounding(student, rounds)
     sources, targets, source_of = batch
     expected = torch.stack(student(*batch))
     wide = torch.nn.functional.pad(sources, (0, 5)), torch.nn.functional.pad(targets, (0, 3)), source_of
-    torch.testing.assert_close(torch.stack(student(*wide)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.stack(student(*wide)), expected, atol=tolerance, rtol=0)
     for row in range(3):
         target = targets[row][targets[row] > 0][None]
         source = sources[source_of[row]][sources[source_of[row]] > 0][None]
         alone = torch.stack(student(source, target, torch.tensor([0])))
-        torch.testing.assert_close(alone[:, 0], expected[:, row], atol=1e-6, rtol=0)
+        torch.testing.assert_close(alone[:, 0], expected[:, row], atol=tolerance, rtol=0)
 
 
 @torch.no_grad()
