@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from recbole_recfound.atomic.read import header_kinds, not_in_encoding, wrong_cells
 from recbole_recfound.atomic.times import LATEST
@@ -17,7 +17,10 @@ from recbole_recfound.errors import ConfigError, DataError
 MOST_PROBLEMS = 20
 """Wrong rows that are named; the others are counted."""
 TIMES = "a number: seconds, milliseconds, microseconds or nanoseconds since 1970, or one that grows with time"
+BLOCK = 1 << 20
+"""Bytes that are screened at once."""
 _TIME = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_PLAIN_NUMBER = rb"[+-]?\d{1,15}+(?:\.\d{0,15}+)?"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def check_rows(
 ) -> None:
     """Reject rows that would be misread: a wrong number of cells, text in a numeric column, no id, no time.
 
-    Every file is read once per process, one line in memory at a time.
+    Blocks of lines without any problem are recognised by one regular expression; the others are read line by line. A
+    file is read once per process and set of rules.
 
     Args:
         path: an atomic file.
@@ -170,8 +174,9 @@ def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
             for place, (name, kind) in enumerate(kinds.items())
             if (name == time or kind in _CHECKS) and (read is None or name in read)
         ]
+        fine = _fine_lines(kinds, dict.fromkeys(name for _, name in full), {name for _, name, _ in checks}, time, ends)
         blank = 0
-        for number, line in enumerate(file, start=2):
+        for number, line in _suspicious(file, fine, encoding):
             line = line.rstrip(b"\r\n")
             if not line:
                 blank = blank or number
@@ -194,6 +199,41 @@ def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
                     text = cells[place].decode("utf-8", "backslashreplace")
                     state = "is empty" if not text.strip() else f"is {text!r}"
                     yield f"{path}:{number}: {name} {state}, expected {expected}"
+
+
+def _fine_lines(
+    kinds: Collection[str], filled: Collection[str], numbers: Collection[str], time: str | None, separator: bytes
+) -> re.Pattern[bytes]:
+    """Return an expression for lines without any problem. It may miss some, such as numbers with an exponent.
+
+    Args:
+        kinds: all columns.
+        filled: columns that must not be empty.
+        numbers: columns whose numbers are checked.
+        time: the column of times, which must have one.
+        separator: between cells.
+    """
+    first = re.escape(separator[:1])  # no cell of such a line has it, so that a longer separator needs no care
+    text = rb"[^%b\r\n]*+" % first
+
+    def cell(name: str) -> bytes:
+        if name in numbers:
+            return _PLAIN_NUMBER if name == time or name in filled else rb"(?:%b)?+" % _PLAIN_NUMBER
+        return rb"[^\s%b]%b" % (first, text) if name in filled else text
+
+    return re.compile(rb"(?:%b\r?\n)*+" % re.escape(separator).join(map(cell, kinds)))
+
+
+def _suspicious(file: BinaryIO, fine: re.Pattern[bytes], encoding: str | None) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of the lines of all blocks that may have a problem, and the first line of the others."""
+    number = 2
+    while lines := file.readlines(BLOCK):
+        block = b"".join(lines)
+        if not block.endswith(b"\n"):
+            block += b"\n"
+        clean = fine.fullmatch(block) and (block.isascii() or not not_decodable(block, encoding))
+        yield from enumerate(lines[:1] if clean else lines, start=number)
+        number += len(lines)
 
 
 def _no_number(cell: bytes) -> bool:
