@@ -14,6 +14,9 @@ from recbole_recfound.data.task.settings import EmbeddingOptions, TaskSettings
 from recbole_recfound.data.task.source import HeldOut, TrainingData
 from recbole_recfound.runtime.options import option
 
+BLOCK = 20_000_000
+"""Products of two interactions that are summed up at once."""
+
 
 @dataclass(frozen=True)
 class ItemToItemOptions(EmbeddingOptions):
@@ -82,13 +85,26 @@ class ItemToItem(EmbeddingTask):
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Anchors (sorted) and positives, [pairs] each."""
-        seen = self.source.seen
+        seen, follows = self.source.seen, self._follows()
+        of_item = seen.T.tocsr()
         popularity = np.asarray(seen.sum(0)).ravel()
-        score = ((seen.T @ seen) + self._follows()).tocsr()
-        score.setdiag(0)
-        score.eliminate_zeros()
-        scale = sp.diags(1.0 / np.sqrt(np.maximum(popularity, 1.0)))
-        return _best_per_row((scale @ score @ scale).tocsr(), self.options.neighbours)
+        scale = sp.diags(1.0 / np.sqrt(np.maximum(popularity, 1.0))).tocsr()
+        # A block of anchors has about as many products as BLOCK: the scores of all pairs would not fit in memory.
+        products = np.cumsum(of_item @ np.diff(seen.indptr))
+        found = []
+        start = 0
+        while start < len(products):
+            past = products[start - 1] if start else 0
+            end = max(start + 1, int(np.searchsorted(products, past + BLOCK, side="right")))
+            score = (of_item[start:end] @ seen + follows[start:end]).tocsr()
+            score.setdiag(0, k=start)
+            score.eliminate_zeros()
+            anchors, positives = _best_per_row(
+                (scale[start:end, start:end] @ score @ scale).tocsr(), self.options.neighbours
+            )
+            found.append((start + anchors, positives))
+            start = end
+        return np.concatenate([anchors for anchors, _ in found]), np.concatenate([positives for _, positives in found])
 
     def _follows(self) -> sp.csr_matrix:
         """Count how often a column's item comes within the window after a row's, [items, items]."""
@@ -105,8 +121,19 @@ class ItemToItem(EmbeddingTask):
 
 def _best_per_row(score: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return row and column of the `count` largest entries of each row; equal scores keep the order of columns."""
-    rows = np.repeat(np.arange(score.shape[0]), np.diff(score.indptr))
-    order = np.lexsort((score.indices, -score.data, rows))
-    position = np.arange(len(order)) - score.indptr[rows[order]]
-    kept = order[position < count]
-    return rows[kept], score.indices[kept]
+    score.sort_indices()
+    values, lengths = score.data.copy(), np.diff(score.indptr)
+    filled = np.flatnonzero(lengths)
+    starts, lengths = score.indptr[filled], lengths[filled]
+    rows, places = [], []
+    for _ in range(count if len(filled) else 0):
+        best = np.maximum.reduceat(values, starts)
+        equal = np.flatnonzero(values == np.repeat(best, lengths))
+        first = equal[np.searchsorted(equal, starts)]
+        left = np.isfinite(best)
+        rows.append(filled[left])
+        places.append(first[left])
+        values[first] = -np.inf
+    row, place = (np.concatenate(each or [np.zeros(0, np.int64)]) for each in (rows, places))
+    order = np.argsort(row, kind="stable")
+    return row[order], score.indices[place[order]]
