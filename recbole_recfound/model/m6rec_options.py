@@ -24,14 +24,14 @@ class PromptOptions(Options):
             before the text. fine-tuning: all weights of the joint layers and a classifier.
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
-        probe_rows: training rows that the classifier is fitted on before training, by a logistic regression. 0: it
-            starts at random, the paper's form.
+        probe_rows: training rows that the classifier is fitted on before training, by a logistic regression; fewer
+            where half of the time is over, or their states fill 3 GiB. 0: it starts at random, the paper's form.
     """
 
     tuning: list[str] = option([OPTION_ADAPTER], choices=TUNINGS)
     prompts: int = option(16, minimum=2)
     bottleneck: int = option(64, minimum=0)
-    probe_rows: int = option(20480, minimum=0)
+    probe_rows: int = option(80000, minimum=0)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ WORDS = (" no", " yes")
 """Answers, by class; tuning of prompts alone classifies with the language model's vectors of them."""
 TARGETS = 256
 """Candidates scored at a time."""
+PROBE_BYTES = 3 << 30
+"""Memory of the states that the classifier is fitted on, at most."""
 
 
 class Asked(NamedTuple):
@@ -133,18 +135,20 @@ class ClickModel(SegmentModel):
         """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
         self.eval()
         started = time.monotonic()
-        found: list[torch.Tensor] = []
-        answers: list[np.ndarray] = []
-        for batch in batches:
-            if time.monotonic() - started >= seconds or sum(map(len, answers)) >= self.prompt.probe_rows:
-                break
-            found.append(self.pooled([example.pack for example in batch]))
-            answers += [example.answers for example in batch]
-        if not found:
+        most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.readers.numel()))
+        if not most:
             return
-        states, labels = torch.cat(found), np.concatenate(answers)
-        found.clear()  # 0.7 GB for 20,000 rows of 15 segments and width 576
-        probe = fit_probe(states, labels)
+        labels = [np.concatenate([example.answers for example in batch]) for batch in batches]
+        sizes = np.cumsum([len(each) for each in labels])
+        count = int(np.searchsorted(sizes, min(most, sizes[-1]))) + 1  # batches that hold so many rows
+        states = torch.empty(int(sizes[count - 1]), *self.readers.shape, device=self.device)
+        rows = 0
+        for batch, size in zip(batches[:count], sizes, strict=False):
+            if time.monotonic() - started >= seconds:
+                break
+            states[rows:size] = self.pooled([example.pack for example in batch])
+            rows = int(size)
+        probe = fit_probe(states[:rows], np.concatenate(labels)[:rows]) if rows else None
         if probe is None:
             return
         self.center.copy_(probe.center)
@@ -156,7 +160,7 @@ class ClickModel(SegmentModel):
         else:
             self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
             self.readers.copy_(weight - common)
-        yield len(labels)
+        yield rows
 
     # Scoring ---------------------------------------------------------------------------------------------------------
 
