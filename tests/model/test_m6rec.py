@@ -1,5 +1,7 @@
 """M6-Rec's joint pass: equal to one pass over all layers, and independent of how rows are put together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from recbole_recfound.model import late
 from recbole_recfound.model.late import JointBatch
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.probe import fit_probe
+from recbole_recfound.model.reading import ctr
 from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import one_pass
 from tests.small_reading import randomise
@@ -171,6 +174,18 @@ def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
         )
     torch.testing.assert_close(own, expected, atol=3e-3, rtol=1e-3)
     assert model.readers.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("wanted", "held"), [(10_000, 10_000), (23, 10_000), (10_000, 17), (10_000, 0), (0, 10_000)])
+def test_the_classifier_is_fitted_on_no_more_rows_than_wanted_and_held_in_memory(built, monkeypatch, wanted, held):
+    """The last batch is read whole."""
+    model, _ = built()
+    model.prompt = replace(model.prompt, probe_rows=wanted)
+    monkeypatch.setattr(ctr, "PROBE_BYTES", held * 4 * model.readers.numel())
+    batches = [[example] for example in examples_of(model)]
+    read = np.cumsum([len(batch[0]) for batch in batches])
+    most = min(wanted, held, read[-1])
+    assert list(model.prepare(batches, seconds=60.0)) == ([int(read[read >= most][0])] if most else [])
 
 
 def test_pairs_and_histories_can_be_scored(built):
