@@ -23,6 +23,7 @@ MODULES = (
     "generation",
     "iak",
     "late_interaction",
+    "scaling",
     "serving",
     "quality_per_minute",
 )

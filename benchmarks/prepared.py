@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,31 @@ class Prepared:
         data: name of a data set that RecBole ships, or a folder of atomic files.
         folder: for checkpoints.
         settings: of the run.
+        stage: context of a part of the work, by its name.
     """
 
-    def __init__(self, data: str, folder: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        data: str,
+        folder: str,
+        settings: Mapping[str, Any],
+        stage: Callable[[str], AbstractContextManager] = nullcontext,
+    ) -> None:
         path = Path(data)
         where = {"data_path": str(path.parent)} if path.is_dir() else {}
         self.name = path.name
         fixed = {"time_budget": 0, "checkpoint_dir": folder, "show_progress": False}
-        self.config = config = Config("RecFound", self.name, None, {**fixed, **where, **settings})
-        init_seed(config["seed"], config["reproducibility"])
-        self.splits = build_splits(config)
-        self.model = RecFound(config, self.splits.train_set)
-        self.trainer = RecFoundTrainer(config, self.model)
-        self.loader = self.trainer.loader = build_loader(config, self.model.parts.data, self.splits.valid_set)
-        self.trainer.probes = self.trainer._build_probes()
-        self.trainer.refresh_items()
+        with stage("read"):
+            self.config = config = Config("RecFound", self.name, None, {**fixed, **where, **settings})
+            init_seed(config["seed"], config["reproducibility"])
+            self.splits = build_splits(config)
+        with stage("build"):
+            self.model = RecFound(config, self.splits.train_set)
+            self.trainer = RecFoundTrainer(config, self.model)
+            self.loader = self.trainer.loader = build_loader(config, self.model.parts.data, self.splits.valid_set)
+            self.trainer.probes = self.trainer._build_probes()
+        with stage("texts"):
+            self.trainer.refresh_items()
         self.device: torch.device = self.trainer.device
 
     def step(self, batch: StepBatch) -> None:

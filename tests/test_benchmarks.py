@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import frame, generation, iak, late_interaction, matching, padding, serving, tmole
+from benchmarks import frame, generation, iak, late_interaction, matching, padding, scaling, serving, tmole
 from benchmarks.full_text import FullText
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
@@ -152,6 +152,17 @@ def test_full_text_differs_from_late_interaction_in_what_the_lower_layers_see(ti
     assert not torch.equal(pairs.ids[0], pairs.ids[1])
     states = forms[FullText].below(pairs)
     torch.testing.assert_close(states[0][pairs.sources[0]], states[1][pairs.sources[1]], atol=1e-6, rtol=1e-5)
+
+
+def test_how_cost_grows():
+    """Every stage of a small point is measured; slopes are exponents between the two largest sizes."""
+    point = scaling.Point(users=40, items=30, interactions=400, history=8, experts=1, tasks=len(scaling.TASKS))
+    found = scaling.measure(point)
+    assert set(found) == {*scaling.STAGES, scaling.PEAK} and all(value > 0 for value in found.values())
+    linear = {size: dict.fromkeys(scaling.STAGES, size / 100) for size in (10, 100, 400)}
+    linear[400] |= {"rank": 16.0, "texts": 0.5}
+    slopes = scaling.slopes(list(linear.items()))
+    assert slopes == {name: pytest.approx(2.0 if name == "rank" else 1.0) for name in ("read", "build", "step", "rank")}
 
 
 def test_sides_are_timed_in_turn():
