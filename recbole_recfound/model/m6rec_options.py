@@ -9,8 +9,9 @@ from recbole_recfound.data.writing.records import FROM_CATALOGUE
 from recbole_recfound.model import late
 from recbole_recfound.runtime.options import Options, option
 
-OPTION_ADAPTER, OPTION, PROMPT, ADAPTER, FINE_TUNING = "option-adapter", "option", "prompt", "adapter", "fine-tuning"
-TUNINGS = (OPTION_ADAPTER, OPTION, PROMPT, ADAPTER, FINE_TUNING)
+OPTION_ADAPTER, OPTION, PROMPT, ADAPTER = "option-adapter", "option", "prompt", "adapter"
+LORA, FINE_TUNING = "lora", "fine-tuning"
+TUNINGS = (OPTION_ADAPTER, OPTION, PROMPT, ADAPTER, LORA, FINE_TUNING)
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class PromptOptions(Options):
         tuning: what is trained, a row of the table for each (M6-Rec, section 4). option-adapter: prompts, of which the
             last are the classifier, and adapters. option: without adapters. prompt: prompts, with the language model's
             own vectors of "yes" and "no" as a fixed classifier. adapter: adapters and a classifier, without prompts
-            before the text. fine-tuning: all weights of the joint layers and a classifier.
+            before the text. lora: a classifier and a LoRA on the attention of the joint layers, of the smallest rank
+            with no fewer parameters than option-adapter. fine-tuning: all weights of the joint layers and a classifier.
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
         probe_rows: training rows that the classifier is fitted on before training, by a logistic regression; fewer

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from torch import nn
 
+from recbole_recfound.adapter.lora import lora
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
 from recbole_recfound.backbone import Backbone, Decoder, decode, decoder_of, first_layers
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.segments import QUESTION
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.late import JointBatch, Rows, joint_layers
-from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
+from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, LORA, OPTION_ADAPTER, LateOptions, PromptOptions
 
 
 class Reading(NamedTuple):
@@ -80,7 +83,7 @@ class SegmentReader(nn.Module):
             classes: rows of the classifier among the prompts.
         """
         tuning = prompt.tuning[0]
-        before = 0 if tuning in (ADAPTER, FINE_TUNING) else prompt.prompts
+        before = 0 if tuning in (ADAPTER, LORA, FINE_TUNING) else prompt.prompts
         self.before[task] = before
         config = OptionConfig(
             task_type="CAUSAL_LM",
@@ -98,6 +101,29 @@ class SegmentReader(nn.Module):
         if tuning == FINE_TUNING:
             for layer in [*self.decoder.layers[self.depth :], self.decoder.norm]:
                 layer.requires_grad_(True)
+        elif tuning == LORA:
+            self._add_lora(prompt, classes)
+
+    def _add_lora(self, prompt: PromptOptions, classes: int) -> None:
+        """Put a LoRA on the joint layers, with as many parameters as the prompts and adapters that it stands for."""
+        width, layers, wanted = self.options.width, range(self.depth, self.layers), set(lora().target_modules or ())
+        maps = [
+            module
+            for layer in layers
+            for name, module in self.decoder.layers[layer].named_modules()
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in wanted
+        ]
+        if not maps:
+            names = ", ".join(sorted(wanted))
+            raise ConfigError(f"option_args: tuning: {LORA} needs linear maps named {names}, which the backbone lacks")
+        adapters = len(layers) * ((2 * width + 1) * prompt.bottleneck + width + 1)
+        of_rank_one = sum(module.in_features + module.out_features for module in maps)
+        rank = max(1, math.ceil(((prompt.prompts - classes) * width + adapters) / of_rank_one))
+        config = lora(rank, 2 * rank, 0.0, layers_to_transform=list(layers))
+        inject_adapter_in_model(config, self.lm.model, LORA)
+        for name, weight in self.decoder.named_parameters():
+            if ".lora_" in name:
+                weight.data = weight.data.float()  # small steps are lost in bf16
 
     def use(self, task: str) -> None:
         """Read with the option set of a task; only its weights can be trained.

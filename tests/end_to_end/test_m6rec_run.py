@@ -163,7 +163,7 @@ def test_two_tasks_share_a_backbone(settings, tmp_path):
 
 def test_an_ablation_is_one_run(settings, tmp_path):
     """A row for each way of tuning; sharing a backbone with others changes no number."""
-    tunings = ["fine-tuning", "adapter", "prompt", "option", "option-adapter"]
+    tunings = ["fine-tuning", "lora", "adapter", "prompt", "option", "option-adapter"]
     options = settings | {"output_dir": str(tmp_path), "epochs": 1}
     found = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": tunings}})
     rows = {row["model"]: row for row in found["comparison"]}
@@ -172,7 +172,8 @@ def test_an_ablation_is_one_run(settings, tmp_path):
     assert dict(served.evaluate().metrics) == pytest.approx(found["test_result"])
     counts = {tuning: rows[f"M6Rec {tuning}"]["trainable_parameters"] for tuning in tunings}
     assert counts["prompt"] == counts["option"] < counts["adapter"] < counts["option-adapter"] < counts["fine-tuning"]
-    for tuning in ("option", "fine-tuning"):
+    assert 0 <= counts["lora"] - counts["option-adapter"] < 448  # parameters of rank 1
+    for tuning in ("option", "lora", "fine-tuning"):
         alone = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": [tuning]}})
         assert alone["test_result"] == pytest.approx(rows[f"M6Rec {tuning}"]["metrics"], abs=1e-6)
         assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])

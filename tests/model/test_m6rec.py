@@ -214,6 +214,7 @@ def test_pairs_and_histories_can_be_scored(built):
         ("option", {"prompts"}),
         ("prompt", {"prompts"}),
         ("adapter", {"prompts", "adapters"}),
+        ("lora", {"prompts", "lora"}),
         ("fine-tuning", {"prompts", "layers"}),
     ],
 )
@@ -229,13 +230,19 @@ def test_what_each_tuning_trains(built, tuning, trained):
     assert changed <= set(weights)
 
     def kind(name):
-        own = {"option_prompts": "prompts", "option_": "adapters", ".layers.": "layers", "norm": "layers"}
+        own = {
+            "option_prompts": "prompts",
+            "option_": "adapters",
+            "lora_": "lora",
+            ".layers.": "layers",
+            "norm": "layers",
+        }
         return next((what for part, what in own.items() if part in name), "")
 
     assert {kind(name) for name in changed} - {""} == trained
     assert torch.equal(model.cache.get(["Some text"])[0], below)  # nothing below the joint layers
     prompts = model.reader.options.prompts()
-    fed = {"option-adapter": 4, "option": 4, "prompt": 4, "adapter": 0, "fine-tuning": 0}[tuning]
+    fed = {"option-adapter": 4, "option": 4, "prompt": 4, "adapter": 0, "lora": 0, "fine-tuning": 0}[tuning]
     assert (len(prompts), model.reader.before[model.option_set]) == (max(fed, 2), fed)
 
 

@@ -16,11 +16,13 @@ from recbole_recfound.backbone.segments import LAST, SegmentCache
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.model.m6rec import Example, M6Rec
-from recbole_recfound.model.m6rec_options import FINE_TUNING, OPTION_ADAPTER, LateOptions, PromptOptions
+from recbole_recfound.model.m6rec_options import FINE_TUNING, LORA, OPTION_ADAPTER, LateOptions, PromptOptions
 from recbole_recfound.model.segment_reader import SegmentReader
 
 ENCODED = 256
 """Segments that are requested from the cache at a time."""
+OWN_BACKBONE = (FINE_TUNING, LORA)
+"""Ways of tuning that change what other tasks would read."""
 
 
 class SegmentModel(M6Rec):
@@ -48,8 +50,8 @@ class SegmentModel(M6Rec):
 
     def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
         prompt = PromptOptions.of(config["option_args"], "option_args")
-        # Fine-tuning changes the language model, which no other may then read.
-        super().__init__(config, dataset, None if prompt.tuning[0] == FINE_TUNING else beside)
+        # These change the language model, which no other may then read.
+        super().__init__(config, dataset, None if prompt.tuning[0] in OWN_BACKBONE else beside)
         self.prompt = prompt
         self.late = LateOptions.of(config["late_args"], "late_args")
         if self.shared.reader is None:
@@ -73,7 +75,7 @@ class SegmentModel(M6Rec):
     @property
     def changes_backbone(self) -> bool:
         """Whether training changes the weights of the language model, so that no other model may share it."""
-        return self.tuning == FINE_TUNING
+        return self.tuning in OWN_BACKBONE
 
     @property
     def form(self) -> str:
