@@ -40,7 +40,8 @@ from benchmarks.frame import finish, progress
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.runtime.locations import recbole_dir
 from recbole_recfound.serving import recfound
-from recbole_recfound.serving.recommender import Recommender, Request
+from recbole_recfound.serving.recommender import Recommender
+from recbole_recfound.serving.request import Request
 from tests.server import Server
 from tests.tiny_backbone import write_tiny_backbone
 

@@ -14,7 +14,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.model.iak import DOMAIN_FIELD, IAK
 from recbole_recfound.serving.recbole import RecBoleRecommender
-from recbole_recfound.serving.recommender import Domains, Rows
+from recbole_recfound.serving.request import Domains, Rows
 
 
 class DomainRecommender(RecBoleRecommender):

@@ -21,7 +21,8 @@ from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of
 from recbole_recfound.serving.histories import UserHistories, item_ids
-from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
+from recbole_recfound.serving.recommender import Recommender, one_at_a_time
+from recbole_recfound.serving.request import Domains, Rows
 
 
 def _by_similarity(attribute: str) -> Callable[[Any, sparse.csr_matrix], np.ndarray]:

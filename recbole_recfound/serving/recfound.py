@@ -31,7 +31,8 @@ from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
 from recbole_recfound.serving.histories import FILE, UserHistories, item_ids
 from recbole_recfound.serving.index import SAMPLE, ApproximateIndex, approximates
-from recbole_recfound.serving.recommender import Domains, Recommender, Rows, one_at_a_time
+from recbole_recfound.serving.recommender import Recommender, one_at_a_time
+from recbole_recfound.serving.request import Domains, Rows
 
 BATCH = 64
 """Histories or texts encoded at once."""

@@ -6,7 +6,6 @@ import functools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,63 +16,10 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.best import best_of
 from recbole_recfound.serving.checks import checked_domains, checked_k, checked_list, checked_records, checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
+from recbole_recfound.serving.request import Domains, Recommendation, Request, Rows
 
-Recommendation = tuple[str, str, float]
-"""Item token, text and score."""
 SCORES = 1 << 24
 """Scores computed at a time: 64 MiB, whatever the number of users and items."""
-Domains = Sequence[str | None] | Mapping[str, Sequence[str | None]] | None
-"""Domains of rows: names of the first type of domain, or names by type (as typed in `domain`)."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Users or histories of a request.
-
-    Attributes:
-        histories: item ids of each row, oldest first.
-        users: user id of each row; 0 where a history was given.
-    """
-
-    histories: list[np.ndarray]
-    users: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def take(self, part: slice) -> Rows:
-        """Return some rows."""
-        return Rows(self.histories[part], self.users[part])
-
-    @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Return the rows of all parts."""
-        return cls([row for part in parts for row in part.histories], np.concatenate([part.users for part in parts]))
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request of many; see `Recommender.recommend` for the fields.
-
-    Attributes:
-        history: item tokens, oldest first.
-        user: token of a known user.
-        query: free text.
-        k: most items returned.
-        exclude: item tokens that are left out.
-        candidates: item tokens to choose from; None: all items.
-        domains: the user's domain of each type that is named.
-    """
-
-    history: Sequence[str] | None = None
-    user: str | None = None
-    query: str | None = None
-    k: int = 10
-    exclude: Sequence[str] = ()
-    candidates: Sequence[str] | None = None
-    domains: Mapping[str, str | None] | None = None
-
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_recfound import load_recfound
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.serving.recommender import Request
+from recbole_recfound.serving.request import Request
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient

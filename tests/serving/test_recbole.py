@@ -12,7 +12,7 @@ import torch
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.baselines import load_baselines
-from recbole_recfound.serving.recommender import Request
+from recbole_recfound.serving.request import Request
 
 BASELINES = ("Pop", "ItemKNN", "EASE", "BPR", "SASRec")
 

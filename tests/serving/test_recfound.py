@@ -20,7 +20,7 @@ from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.serving.data import splits_of
-from recbole_recfound.serving.recommender import Request
+from recbole_recfound.serving.request import Request
 from recbole_recfound.system.recfound.system import RecFoundSystem
 
 MODES = {

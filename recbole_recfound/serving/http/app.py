@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.serving import recommender as asking
+from recbole_recfound.serving import request as asking
 from recbole_recfound.serving.http.batching import Batcher, QueueFull
 from recbole_recfound.serving.http.messages import (
     AddAnswer,

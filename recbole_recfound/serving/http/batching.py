@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from recbole_recfound.serving.recommender import Recommendation, Recommender, Request
+from recbole_recfound.serving.recommender import Recommender
+from recbole_recfound.serving.request import Recommendation, Request
 
 T = TypeVar("T")
 
