@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, load
+from recbole_recfound.cli.words import Words, ranking
 
 ABOUT = "Score a finished run on the test part of a data set, split and masked by the settings of the run."
 
@@ -22,11 +22,12 @@ def command(argv: list[str]) -> int:
     """
     words = Words("evaluate", ABOUT)
     words.add_argument("--dataset", help="name of the data set (default: that of the run)")
+    words.add_task()
     words.add_loading()
     given = words.parse_args(argv)
     from recbole_recfound.evaluation.report.table import protocol_line
 
-    found = load(given).evaluate(given.dataset, given.data_path)
+    found = ranking(given).evaluate(given.dataset, given.data_path)
     print(protocol_line(found.protocol))
     if found.new_items:
         print(f"{found.new_items:,} of these items are new to the run and ranked by their text alone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, load, tokens, whole
+from recbole_recfound.cli.words import Words, ranking, tokens, whole
 from recbole_recfound.errors import ConfigError
 
 ABOUT = "Recommend items for a history of item tokens, oldest first, for a known user, or for a text."
@@ -29,11 +29,12 @@ def command(argv: list[str]) -> int:
     words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
     words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
     words.add_argument("--domain", help="the user's domain, for a run with domains")
+    words.add_task()
     words.add_loading()
     given = words.parse_args(argv)
     if sum(one is not None for one in (given.history, given.user, given.query)) != 1:
         raise ConfigError("recommend: give either --history=TOKENS, --user=TOKEN or --query=TEXT")
-    found = load(given).recommend(
+    found = ranking(given).recommend(
         given.history,
         user=given.user,
         query=given.query,

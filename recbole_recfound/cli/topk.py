@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, load, whole
+from recbole_recfound.cli.words import Words, ranking, whole
 
 ABOUT = "Write the best items of every known user as CSV or Parquet: user, rank, item, score."
 
@@ -23,11 +23,12 @@ def command(argv: list[str]) -> int:
     words = Words("topk", ABOUT)
     words.add_argument("--out", required=True, help="file to write, ending in .csv or .parquet")
     words.add_argument("--k", type=whole, default=10, help="items for each user (default: 10)")
+    words.add_task()
     words.add_loading()
     given = words.parse_args(argv)
     from recbole_recfound.serving.topk import check_path, write_topk
 
     check_path(given.out)
-    count = write_topk(load(given), given.out, given.k)
+    count = write_topk(ranking(given), given.out, given.k)
     print(f"{given.out}: the {given.k} best items of {count:,} users")
     return 0

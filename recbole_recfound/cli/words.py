@@ -35,6 +35,24 @@ class Words(argparse.ArgumentParser):
             "--cold_items", action="store_true", help="recommend items of .item without interactions too, by their text"
         )
 
+    def add_task(self) -> None:
+        """Add the option with which `ranking` chooses a task."""
+        self.add_argument("--task", help="task that ranks, for a run with several (default: the first)")
+
+
+def ranking(given: argparse.Namespace) -> Recommender:
+    """Load the run that a verb was given, with the task that ranks.
+
+    Args:
+        given: words of a parser with `add_loading` and `add_task`.
+
+    Raises:
+        ConfigError: no such run, or no such task.
+        DataError: data or files are missing or damaged.
+    """
+    run = load(given)
+    return run if given.task is None else run.of_task(given.task)
+
 
 def load(given: argparse.Namespace) -> Recommender:
     """Load the run that a verb was given.

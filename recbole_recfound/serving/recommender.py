@@ -50,6 +50,9 @@ class Recommender(ABC):
         item_field, user_field: names of the columns, for messages.
         masks_history: leave out of recommendations what a history holds: all data but those whose users take an item
             again and again (`repeatable`).
+
+    Attributes:
+        tasks: those that rank, this one included, where there are several; see `of_task`.
     """
 
     def __init__(
@@ -59,7 +62,22 @@ class Recommender(ABC):
         self.tokens = ["", *item_ids]
         self.item_field, self.user_field = item_field, user_field
         self.masks_history = masks_history
+        self.tasks: Mapping[str, Recommender] = {}
         self._lock = threading.RLock()
+
+    def of_task(self, task: str) -> Recommender:
+        """Return what ranks by another task of the run.
+
+        Args:
+            task: name of the task.
+
+        Raises:
+            ConfigError: no such task, or a run that ranks in one way alone.
+        """
+        if task not in self.tasks:
+            known = f"expected one of {', '.join(self.tasks)}" if self.tasks else "but this run ranks in one way alone"
+            raise ConfigError(f"task: got {task!r}, {known}")
+        return self.tasks[task]
 
     @abstractmethod
     def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.data.writing.records import check_writing
@@ -16,6 +17,8 @@ from recbole_recfound.serving.recommender import one_at_a_time
 class SegmentRecommender(RecBoleRecommender):
     """A model that knows users by their profile and behaviours, or a history of items alone.
 
+    The tasks of a run share a backbone, and so a lock: only one of them reads at a time.
+
     Args:
         model: in eval.
         splits: its data: texts and statistics come from the training part.
@@ -28,6 +31,17 @@ class SegmentRecommender(RecBoleRecommender):
         super().__init__(model, splits)
         self.writer = writer
         self.reads_histories, self._reads_last_item = True, False
+
+    def beside(self, others: Mapping[str, SegmentRecommender]) -> Self:
+        """Return this recommender, with those of the run's other tasks beside it.
+
+        Args:
+            others: by task.
+        """
+        self.tasks = {self.model.task: self, **others}
+        for other in others.values():
+            other.tasks, other._lock = self.tasks, self._lock
+        return self
 
     @one_at_a_time
     def generate(self, task: str, **fields: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
 from tests.settings import READING, Settings
 
@@ -147,18 +148,50 @@ def test_ranking_without_training(ranking, tmp_path):
     assert [row["metrics"] for row in again["comparison"]] == [row["metrics"] for row in found["comparison"][1:]]
 
 
-def test_two_tasks_share_a_backbone(settings, tmp_path):
+@pytest.fixture(scope="module")
+def both(settings, tmp_path_factory):
+    """A finished run of two tasks, with its settings."""
+    options = {"retrieval_args": {"width": 8}, "text_args": {"behaviours": 2}}
+    options = settings | options | {"output_dir": str(tmp_path_factory.mktemp("both"))}
+    return run_recfound("M6Rec", "tiny", config_dict=options | {"m6rec_task": ["ctr", "retrieval"]}), options
+
+
+def test_two_tasks_share_a_backbone(both):
     """One table, one folder; the first task has the numbers of a run of its own, whatever comes after it."""
-    options = {"output_dir": str(tmp_path), "retrieval_args": {"width": 8}, "text_args": {"behaviours": 2}}
-    both = run_recfound("M6Rec", "tiny", config_dict=settings | options | {"m6rec_task": ["ctr", "retrieval"]})
-    first, second = both["comparison"]
+    found, options = both
+    first, second = found["comparison"]
     assert [first["model"], second["model"]] == ["M6Rec ctr", "M6Rec retrieval"]
     assert set(first["metrics"]) == {"auc", "logloss"} and "ndcg@10" in second["metrics"]
-    alone = run_recfound("M6Rec", "tiny", config_dict=settings | options)
+    alone = run_recfound("M6Rec", "tiny", config_dict=options)
     assert alone["test_result"] == pytest.approx(first["metrics"], abs=1e-6)
-    assert both["test_result"] == first["metrics"]
-    model = load_recfound(both["run_dir"])
+    assert found["test_result"] == first["metrics"]
+    model = load_recfound(found["run_dir"])
     assert dict(model.evaluate().metrics) == pytest.approx(first["metrics"])
+    retrieval = model.of_task("retrieval")
+    assert dict(retrieval.evaluate().metrics) == pytest.approx(second["metrics"])
+    assert retrieval.model.lm is model.model.lm and retrieval.of_task("ctr") is model
+
+
+def test_two_tasks_have_one_server(both, capsys):
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from recbole_recfound.serving.http.app import create_app
+
+    model = load_recfound(both[0]["run_dir"])
+    history = model.tokens[3:6]
+    best = {name: model.of_task(name).recommend(history, k=4) for name in ("ctr", "retrieval", "ctr")}
+    assert best["ctr"] == model.recommend(history, k=4) != best["retrieval"]
+    with TestClient(create_app(model, {"model": "M6Rec", "dataset": "tiny", "tasks": list(model.tasks)})) as client:
+        for task, expected in ((None, best["ctr"]), *best.items()):
+            answer = client.post("/recommend", json={"history": history, "k": 4, "task": task})
+            assert [item["item"] for item in answer.json()["items"]] == [token for token, *_ in expected]
+        answer = client.post("/recommend", json={"history": history, "task": "zeroshot"})
+        assert answer.status_code == 400 and answer.json()["error"].endswith("expected one of ctr, retrieval")
+    main(["recommend", both[0]["run_dir"], "--history", ",".join(history), "--k", "4", "--task", "retrieval"])
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        row[0] for row in best["retrieval"]
+    ]
 
 
 def test_an_ablation_is_one_run(settings, tmp_path):

@@ -114,7 +114,9 @@ def create_app(
             known = ", ".join(others) or "none"
             raise ConfigError(f"model: got {body.model!r}, expected one of the run's baselines ({known})")
         asked = others[body.model] if body.model else run
-        fields = body.model_dump(exclude={"model"})
+        if body.task is not None:
+            asked = asked.of_task(body.task)
+        fields = body.model_dump(exclude={"model", "task"})
         found = await model.recommend(asked, asking.Request(**fields))
         return RecommendAnswer(items=[Item(item=token, text=text, score=score) for token, text, score in found])
 

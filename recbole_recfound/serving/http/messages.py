@@ -34,6 +34,7 @@ class RecommendRequest(Message):
     exclude: Tokens = Field([], description="item tokens that are left out")
     candidates: Tokens | None = Field(None, description="item tokens to choose from")
     domains: dict[Token, Token | None] | None = Field(None, description="domain of each type, for a run with kernels")
+    task: Token | None = Field(None, description="task that ranks, for a run with several; the first if absent")
     model: Token | None = Field(None, description="a baseline of the run instead of its own model")
 
 

@@ -16,7 +16,7 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
-from recbole_recfound.model.m6rec import TASKS, M6Rec
+from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.reading.generate import GenerateModel
@@ -80,7 +80,9 @@ def _tensors_of(model: M6Rec) -> str:
 
 
 def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None = None) -> SegmentRecommender:
-    """Load the first task of a finished run, and generate; texts and statistics are made from its data set.
+    """Load the tasks of a finished run; texts and statistics are made from its data set.
+
+    Of a task that was tuned in several ways the first one is loaded.
 
     Args:
         folder: the run folder.
@@ -91,20 +93,19 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    model: M6Rec | None = None
-    writer: GenerateModel | None = None
+    loaded: dict[str, tuple[M6Rec, Splits]] = {}
     for task in document["tasks"]:
-        if model is not None and not issubclass(TASKS[task["settings"]["m6rec_task"][0]], GenerateModel):
-            continue  # the first task is served, and texts are written
+        name = task["settings"]["m6rec_task"][0]
+        if name in loaded:
+            continue
         settings = {**task["settings"], **({"backbone": backbone} if backbone else {})}
         checkpoint = BaseCheckpoint(
             folder, document["model"], document["dataset"], document["seed"], settings, {}, True, None, document["data"]
         )
-        found = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
-        shared = None if model is None or model.changes_backbone else model
-        loaded = M6Rec(found.config, found.train_set, beside=shared)
-        if model is None:
-            model, splits = loaded, found
+        splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
+        shared = next((other for other, _ in loaded.values() if not other.changes_backbone), None)
+        model = M6Rec(splits.config, splits.train_set, beside=shared)
+        if not loaded:
             check_data(document["data"], splits, folder)
             if model.lm.fingerprint != document["backbone"]:
                 raise DataError(
@@ -112,8 +113,8 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
                     "of its own"
                 )
         if task["tensors"]:
-            load_trained(loaded.saved_state(), load_file(folder / task["tensors"]))
-        if writer is None and isinstance(loaded, GenerateModel):
-            writer = loaded.eval()
-    assert model is not None, "a run has a task"
-    return SegmentRecommender(model.eval(), splits, writer)
+            load_trained(model.saved_state(), load_file(folder / task["tensors"]))
+        loaded[name] = model.eval(), splits
+    writer = next((model for model, _ in loaded.values() if isinstance(model, GenerateModel)), None)
+    first, *others = (SegmentRecommender(model, splits, writer) for model, splits in loaded.values())
+    return first.beside({other.model.task: other for other in others})
