@@ -205,15 +205,14 @@ def main(argv: list[str] | None = None) -> int:
     with tqdm(total=sum(map(len, wanted.values())), dynamic_ncols=True) as bar:
         for name, points in wanted.items():
             bar.set_description(name)
+            bar.write(f"{name:>12s} " + " ".join(f"{column:>9s}" for column in (*STAGES, PEAK)))
             measured = []
             for size, point in points:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                    measured.append((size, alone.submit(measure, point).result()))
+                    row = alone.submit(measure, point).result()
+                bar.write(f"{size:12,d} " + " ".join(f"{row[column]:9.2f}" for column in (*STAGES, PEAK)))
                 bar.update()
-            columns = [*STAGES, PEAK]
-            bar.write(f"{name:>12s} " + " ".join(f"{column:>9s}" for column in columns))
-            for size, row in measured:
-                bar.write(f"{size:12,d} " + " ".join(f"{row[column]:9.2f}" for column in columns))
+                measured.append((size, row))
             found[name] = [{"size": size, **row} for size, row in measured]
             ratios |= {f"slope {stage} over {name}": value for stage, value in slopes(measured).items()}
     return finish(ratios, MARKS, given, points=found)
