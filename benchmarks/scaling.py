@@ -192,22 +192,21 @@ def main(argv: list[str] | None = None) -> int:
         __doc__,
         argv,
         0.0,
-        largest=(640_000, 4_000, "interactions of the largest data set"),
+        largest=(640_000, 80_000, "interactions of the largest data set"),
         only=("all", "data,experts", "sweeps, separated by commas"),
     )
     found: dict[str, list[dict[str, float]]] = {}
     ratios = {}
-    wanted = {
-        name: points
-        for name, points in sweeps(given.largest).items()
-        if given.only == "all" or name in given.only.split(",")
-    }
-    with tqdm(total=sum(map(len, wanted.values())), dynamic_ncols=True) as bar:
-        for name, points in wanted.items():
+    every = sweeps(given.largest)
+    names = list(every) if given.only == "all" else given.only.split(",")
+    if unknown := sorted(set(names) - set(every)):
+        raise SystemExit(f"only: got {', '.join(unknown)}, expected all or names among {', '.join(every)}")
+    with tqdm(total=sum(len(every[name]) for name in names), dynamic_ncols=True) as bar:
+        for name in names:
             bar.set_description(name)
             bar.write(f"{name:>12s} " + " ".join(f"{column:>9s}" for column in (*STAGES, PEAK)))
             measured = []
-            for size, point in points:
+            for size, point in every[name]:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
                     row = alone.submit(measure, point).result()
                 bar.write(f"{size:12,d} " + " ".join(f"{row[column]:9.2f}" for column in (*STAGES, PEAK)))
