@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
-from benchmarks import frame, generation, iak, late_interaction, matching, padding, scaling, serving, tmole
+from benchmarks import frame, generation, iak, late_interaction, matching, padding, parts, scaling, serving, tmole
 from benchmarks.full_text import FullText
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
@@ -163,6 +164,38 @@ def test_how_cost_grows():
     linear[400] |= {"rank": 16.0, "texts": 0.5}
     slopes = scaling.slopes(list(linear.items()))
     assert slopes == {name: pytest.approx(2.0 if name == "rank" else 1.0) for name in ("read", "build", "step", "rank")}
+
+
+def test_what_parts_are_worth(small_settings, tmp_path, monkeypatch, capsys):
+    """Rows are trained once, then read; a model for each task has its own task's score alone."""
+    monkeypatch.setattr(parts, "ROWS", {name: parts.ROWS[name] for name in (parts.OURS, "one LoRA")})
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump({**small_settings, "tasks": ["U2I", "SR"], "max_steps": 2, "eval_interval": 1}))
+    call = [str(tmp_path / "out"), "--dataset", "tiny", "--settings", str(file), "--seeds", "1"]
+    assert parts.main([*call, "--json", str(tmp_path / "found.json")]) == 0
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert list(told["rows"]) == [parts.OURS, "one LoRA", parts.BEST, parts.ALONE]
+    assert all(list(row["tasks"]) == ["SR", "U2I"] for row in told["rows"].values())
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("1-*.json")}
+    assert set(found) == {"1-RecFound", "1-one_LoRA", "1-only_U2I", "1-only_SR"}
+    assert told["rows"][parts.ALONE]["tasks"]["U2I"][0] == found["1-only_U2I"]["scores"]["U2I"]
+    assert found["1-only_SR"]["tasks"]["SR"]["seen"] >= found["1-RecFound"]["tasks"]["SR"]["seen"]
+    monkeypatch.delattr(parts, "trained")
+    assert parts.main(call) == 0
+    assert capsys.readouterr().out.count("| RecFound |") == 2
+
+
+def test_scores_of_parts_are_normalised_by_the_best_row_of_each_task():
+    seeds = [
+        {parts.OURS: {"a": 0.5, "b": 8.0}, "x": {"a": 0.2, "b": 10.0}, "y": {"a": 0.1, "b": 0.0}} for _ in range(2)
+    ]
+    seeds[1] = {**seeds[1], parts.OURS: {"a": 0.3, "b": 8.0}}
+    rows = parts.summarise(seeds)
+    assert rows[parts.OURS]["mean"] == pytest.approx((1.0 + 0.8) / 2) and rows["x"]["mean"] == pytest.approx(0.75)
+    assert rows[parts.OURS]["spread"] == pytest.approx((1.25 - 0.75) / 2 / 2**0.5)
+    assert rows[parts.OURS]["tasks"]["a"] == [pytest.approx(0.4), pytest.approx(0.2 / 2**0.5)]
+    assert rows["y"]["paired"]["difference"] == pytest.approx(0.125 - 0.9) and rows[parts.OURS]["paired"] is None
+    assert "| x | 0.750 ± 0.000 | -0.150 |" in parts.table(rows)
 
 
 def test_sides_are_timed_in_turn():

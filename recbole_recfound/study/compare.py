@@ -118,7 +118,7 @@ def _fill(
         _write(config, splits, folder, rows)
     ours = next(row for row in rows if row["model"] == system.name)
     if len(ours["tasks"]) > 1 and config["control"] != NO_ADAPTER:
-        single = {name: variant(_alone(name, ours, config)) for name in ours["tasks"]}
+        single = {name: variant(settings_alone(name, ours, config)) for name in ours["tasks"]}
         rows.append(
             _together([_row(folder, f"only {name}", job, "[single tasks]") for name, job in single.items()], ours)
         )
@@ -182,8 +182,14 @@ def _guesses(results: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
     return {task["name"]: task["test"][kind] for task in results["tasks"] if kind in (task["test"] or {})}
 
 
-def _alone(name: str, ours: dict[str, Any], config: Config) -> dict[str, Any]:
-    """Return the settings that train one task alone, on as many examples as the run of all tasks."""
+def settings_alone(name: str, ours: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return the settings that train one task alone, on as many examples as the run of all tasks.
+
+    Args:
+        name: of the task.
+        ours: `steps` of that run, and of each of its `tasks` the examples `seen` and those of a `step_alone`.
+        config: settings of that run.
+    """
     counts = ours["tasks"][name]
     steps = -(-counts["seen"] // counts["step_alone"])
     share, interval = steps / max(1, ours["steps"]), config["eval_interval"]

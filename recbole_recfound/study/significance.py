@@ -80,8 +80,8 @@ def compare_rows(values: Mapping[str, Sequence[float]], reference: str, seed: in
 def _p_value(difference: np.ndarray, seed: int) -> float:
     """Return the two-sided p value of the hypothesis that signs of the differences are random."""
     changed = difference[difference != 0.0]  # a flipped zero changes nothing
-    if not len(changed):
-        return 1.0
+    if len(changed) < 2:
+        return 1.0  # of one difference, either sign is as far from 0
     found = permutation_test(
         (changed,),
         np.sum,

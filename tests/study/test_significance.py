@@ -31,6 +31,11 @@ def test_the_p_value_is_that_of_all_flips_of_signs():
     )
 
 
+def test_one_difference_or_none_says_nothing():
+    rows = {"a": [0.5, 0.5, 0.5], "none": [0.5, 0.5, 0.5], "one": [0.5, 0.9, 0.5]}
+    assert {name: found.p for name, found in compare_rows(rows, "a").items()} == {"none": 1.0, "one": 1.0}
+
+
 def test_what_is_different_is_found_and_chance_is_not():
     rng = np.random.default_rng(1)
     base = rng.random(500)

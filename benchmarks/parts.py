@@ -1,0 +1,181 @@
+"""What the parts of RecFound are worth, over all tasks and several seeds: TMoLE, S2Sched, merging, training together.
+
+    python -m benchmarks.parts OUT --settings settings.yaml --seeds 2020,2021,2022 --json parts.json
+
+Every run is a folder of OUT and every row a file: what was interrupted is continued by the same command. The settings
+are those of all rows, with `max_steps` for equal steps (`time_budget: 0`) or `time_budget` for equal seconds. A model
+for each task sees as many examples of it as the model of all tasks.
+
+A task's score is its first metric (U2I: the ranking metric of validation, on all items), divided by the best row's
+mean over seeds; a row's number is the mean over tasks. Differences from RecFound are paired over tasks and seeds, by a
+permutation test, corrected by Holm's method for the number of rows.
+
+Ratios:
+    ROW  mean over tasks and seeds, over that of RecFound
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.frame import finish, progress
+from recbole_recfound import run_recfound
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.multi_task import USERS
+from recbole_recfound.runtime.finished import read_results
+from recbole_recfound.runtime.run_folder import write_text
+from recbole_recfound.study.compare import settings_alone
+from recbole_recfound.study.significance import compare_rows
+
+OURS, BEST, ALONE = "RecFound", "best single checkpoint", "a model for each task"
+ROWS: dict[str, dict[str, Any]] = {
+    OURS: {"test_args": {"best_checkpoint": True}},
+    "one LoRA": {"adapter": "lora"},
+    "proportional": {"scheduler": "proportional"},
+    "uniform": {"scheduler": "uniform"},
+    "CoBa": {"scheduler": "coba"},
+    "one LoRA, proportional": {"adapter": "lora", "scheduler": "proportional"},
+}
+Scores = dict[str, float]
+"""Score of each task."""
+
+
+def trained(dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Train and test a model, and return what a row needs.
+
+    Args:
+        dataset: name of the data set.
+        files: YAML files with the settings of all rows.
+        settings: of this one.
+    """
+    result = run_recfound("RecFound", dataset, list(files), dict(settings), baselines=[])
+    results = read_results(result["run_dir"])
+    row = results["rows"][-1]
+    metric = results["protocol"]["valid_metric"].lower()
+    ranked = {name: found.get(metric) for name, found in results["merge"]["test"].items()}
+    return {
+        "scores": first_scores(row["task_metrics"], row["metrics"].get(metric)),
+        "best": first_scores(row.get("task_metrics_of_best") or {}, ranked.get("best")),
+        "tasks": {task["name"]: {key: task[key] for key in ("seen", "step_alone")} for task in results["tasks"]},
+        "steps": results["run"]["steps"],
+        "train_seconds": row["train_seconds"],
+    }
+
+
+def first_scores(tasks: Mapping[str, Mapping[str, float]], ranked: float | None) -> Scores:
+    """Return the score of each task: its first metric, and for U2I the ranking of all items where it is known."""
+    found = {task: next(iter(metrics.values())) for task, metrics in tasks.items() if metrics}
+    return found if ranked is None else {**found, USERS: ranked}
+
+
+def rows_of(compute: Callable[[str, Mapping[str, Any]], dict[str, Any]], config: Config) -> dict[str, Scores]:
+    """Return the scores of all rows of one seed.
+
+    Args:
+        compute: name of a training and its own settings -> what `trained` returns.
+        config: settings of all rows.
+    """
+    found = {name: compute(name, change) for name, change in ROWS.items()}
+    ours = found[OURS]
+    scores = {name: row["scores"] for name, row in found.items()}
+    if ours["best"]:
+        scores[BEST] = ours["best"]
+    alone: Scores = {}
+    for task in ours["tasks"]:
+        alone |= {
+            name: score
+            for name, score in compute(f"only {task}", settings_alone(task, ours, config))["scores"].items()
+            if name == task
+        }
+    return {**scores, ALONE: alone}
+
+
+def summarise(seeds: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, Any]]:
+    """Return of each row its scores by task, and the normalised mean over tasks.
+
+    Args:
+        seeds: rows of each seed.
+
+    Returns:
+        Row -> `tasks` (task -> mean and deviation over seeds), `mean` and `spread` over seeds of the normalised mean,
+        and `paired`: the comparison with RecFound over tasks and seeds (not of itself).
+    """
+    rows = [name for name in seeds[0] if all(name in seed for seed in seeds)]
+    tasks = [task for task in seeds[0][OURS] if all(task in seed[name] for seed in seeds for name in rows)]
+    values = {name: np.array([[seed[name][task] for task in tasks] for seed in seeds]) for name in rows}
+    best = np.max([each.mean(0) for each in values.values()], axis=0)
+    normal = {name: each / np.where(best > 0, best, 1.0) for name, each in values.items()}
+    paired = compare_rows({name: each.ravel().tolist() for name, each in normal.items()}, OURS)
+    return {
+        name: {
+            "tasks": {task: [float(each[:, at].mean()), _deviation(each[:, at])] for at, task in enumerate(tasks)},
+            "mean": float(normal[name].mean()),
+            "spread": _deviation(normal[name].mean(1)),
+            "paired": paired[name].to_json() if name in paired else None,
+        }
+        for name, each in values.items()
+    }
+
+
+def _deviation(values: np.ndarray) -> float:
+    return statistics.stdev(values.tolist()) if len(values) > 1 else 0.0
+
+
+def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render the rows as a Markdown table."""
+    tasks = list(summary[OURS]["tasks"])
+    lines = [["", "mean of tasks", "beside RecFound", "p (Holm)", *tasks]]
+    for name, row in summary.items():
+        paired = row["paired"]
+        beside = ["", ""] if paired is None else [f"{paired['difference']:+.3f}", f"{paired['p_holm']:.3f}"]
+        scores = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in row["tasks"].values()]
+        lines.append([name, f"{row['mean']:.3f} ± {row['spread']:.3f}", *beside, *scores])
+    lines.insert(1, ["---", *["---:"] * (len(tasks) + 3)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train what is missing, print the table, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder of rows and runs")
+    parser.add_argument("--dataset", default="ml-100k", help="name of the data set")
+    parser.add_argument("--settings", type=Path, help="YAML file with the settings of all rows")
+    parser.add_argument("--seeds", default="2020,2021,2022", help="numbers, separated by commas")
+    parser.add_argument("--json", type=Path, help="write the ratios to this file")
+    given = parser.parse_args(argv)
+    files = [str(given.settings)] if given.settings else []
+    shared = yaml.safe_load(given.settings.read_text()) if given.settings else {}
+    config = Config("RecFound", given.dataset, files, {})
+    found = []
+    for seed in map(int, given.seeds.split(",")):
+
+        def compute(name: str, change: Mapping[str, Any], seed: int = seed) -> dict[str, Any]:
+            file = given.out / f"{seed}-{name.replace(' ', '_')}.json"
+            if not file.is_file():
+                progress(f"seed {seed}: {name}")
+                own = {
+                    key: {**shared.get(key, {}), **value} for key, value in change.items() if isinstance(value, dict)
+                }
+                settings = {**change, **own, "seed": seed, "output_dir": str(given.out / "runs"), "resume": "auto"}
+                write_text(file, json.dumps(trained(given.dataset, files, settings)))
+            return json.loads(file.read_text())
+
+        given.out.mkdir(parents=True, exist_ok=True)
+        found.append(rows_of(compute, config))
+        summary = summarise(found)
+        print(table(summary), flush=True)
+    ratios = {name: row["mean"] / summary[OURS]["mean"] for name, row in summary.items()}
+    return finish(ratios, {}, given, rows=summary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
