@@ -14,7 +14,7 @@ Stages:
     build  model, tasks and loader, with collaborative factors and tokens of all texts
     texts  the text features of all items
     step   some steps of training, with their batches
-    rank   all items for the first 1,024 users, and their ten best
+    rank   all items for the first 1,024 users, or all (64 where histories grow), and their ten best
 
 Ratios, where the larger point takes a second at least:
     slope STAGE over SIZE  the exponent
@@ -178,6 +178,8 @@ def slopes(points: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float
     Args:
         points: size, and what `measure` found.
     """
+    if len(points) < 2:
+        return {}
     (small, before), (large, after) = sorted(points, key=lambda point: point[0])[-2:]
     return {
         name: math.log(max(after[name], 1e-9) / max(before[name], 1e-9)) / math.log(large / small)

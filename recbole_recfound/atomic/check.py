@@ -20,7 +20,7 @@ TIMES = "a number: seconds, milliseconds, microseconds or nanoseconds since 1970
 BLOCK = 1 << 20
 """Bytes that are screened at once."""
 _TIME = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_PLAIN_NUMBER = rb"[+-]?\d{1,15}+(?:\.\d{0,15}+)?"
+_PLAIN_NUMBER = rb"\d{1,15}+(?:\.\d{0,15}+)?"
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
 def _fine_lines(
     kinds: Collection[str], filled: Collection[str], numbers: Collection[str], time: str | None, separator: bytes
 ) -> re.Pattern[bytes]:
-    """Return an expression for lines without any problem. It may miss some, such as numbers with an exponent.
+    """Return an expression for lines without any problem. It may miss some, such as numbers with an exponent or a sign.
 
     Args:
         kinds: all columns.
@@ -221,7 +221,7 @@ def _fine_lines(
             return _PLAIN_NUMBER if name == time or name in filled else rb"(?:%b)?+" % _PLAIN_NUMBER
         return rb"[^\s%b]%b" % (first, text) if name in filled else text
 
-    return re.compile(rb"(?:%b\r?\n)*+" % re.escape(separator).join(map(cell, kinds)))
+    return re.compile(rb"(?:(?!\r?\n)%b\r?\n)*+" % re.escape(separator).join(map(cell, kinds)))
 
 
 def _suspicious(file: BinaryIO, fine: re.Pattern[bytes], encoding: str | None) -> Iterator[tuple[int, bytes]]:

@@ -27,7 +27,8 @@ class PromptOptions(Options):
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
         probe_rows: training rows that the classifier is fitted on before training, by a logistic regression; fewer
-            where half of the time is over, or their states fill 3 GiB. 0: it starts at random, the paper's form.
+            where 40% of the time left is over (the fit comes on top), or their states fill 3 GiB. 0: it starts at
+            random, the paper's form.
     """
 
     tuning: list[str] = option([OPTION_ADAPTER], choices=TUNINGS)

@@ -116,7 +116,7 @@ class SegmentReader(nn.Module):
         if not maps:
             names = ", ".join(sorted(wanted))
             raise ConfigError(f"option_args: tuning: {LORA} needs linear maps named {names}, which the backbone lacks")
-        adapters = len(layers) * ((2 * width + 1) * prompt.bottleneck + width + 1)
+        adapters = len(layers) * ((2 * width + 1) * prompt.bottleneck + width + 1) * (prompt.bottleneck > 0)
         of_rank_one = sum(module.in_features + module.out_features for module in maps)
         rank = max(1, math.ceil(((prompt.prompts - classes) * width + adapters) / of_rank_one))
         config = lora(rank, 2 * rank, 0.0, layers_to_transform=list(layers))

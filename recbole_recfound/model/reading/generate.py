@@ -291,6 +291,6 @@ class GenerateModel(SegmentModel):
 
     def predict(self, interaction: Interaction) -> NoReturn:
         """Refuse: texts are written, no items are scored."""
-        raise ConfigError("m6rec_task: generate, the first task of this run, writes texts and scores no items")
+        raise ConfigError("m6rec_task: generate writes texts and scores no items")
 
     full_sort_predict = predict
