@@ -30,6 +30,7 @@ import yaml
 from benchmarks.frame import finish, progress
 from recbole_recfound import run_recfound
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.settings import merged
 from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.run_folder import write_text
@@ -49,15 +50,14 @@ Scores = dict[str, float]
 """Score of each task."""
 
 
-def trained(dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+def trained(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Train and test a model, and return what a row needs.
 
     Args:
         dataset: name of the data set.
-        files: YAML files with the settings of all rows.
-        settings: of this one.
+        settings: of the run.
     """
-    result = run_recfound("RecFound", dataset, list(files), dict(settings), baselines=[])
+    result = run_recfound("RecFound", dataset, config_dict=dict(settings), baselines=[])
     results = read_results(result["run_dir"])
     row = results["rows"][-1]
     metric = results["protocol"]["valid_metric"].lower()
@@ -91,11 +91,9 @@ def rows_of(compute: Callable[[str, Mapping[str, Any]], dict[str, Any]], config:
         scores[BEST] = ours["best"]
     alone: Scores = {}
     for task in ours["tasks"]:
-        alone |= {
-            name: score
-            for name, score in compute(f"only {task}", settings_alone(task, ours, config))["scores"].items()
-            if name == task
-        }
+        own = compute(f"only {task}", settings_alone(task, ours, config))["scores"]
+        if task in own:
+            alone[task] = own[task]
     return {**scores, ALONE: alone}
 
 
@@ -152,9 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="2020,2021,2022", help="numbers, separated by commas")
     parser.add_argument("--json", type=Path, help="write the ratios to this file")
     given = parser.parse_args(argv)
-    files = [str(given.settings)] if given.settings else []
     shared = yaml.safe_load(given.settings.read_text()) if given.settings else {}
-    config = Config("RecFound", given.dataset, files, {})
+    config = Config("RecFound", given.dataset, None, shared)
     found = []
     for seed in map(int, given.seeds.split(",")):
 
@@ -162,11 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             file = given.out / f"{seed}-{name.replace(' ', '_')}.json"
             if not file.is_file():
                 progress(f"seed {seed}: {name}")
-                own = {
-                    key: {**shared.get(key, {}), **value} for key, value in change.items() if isinstance(value, dict)
-                }
-                settings = {**change, **own, "seed": seed, "output_dir": str(given.out / "runs"), "resume": "auto"}
-                write_text(file, json.dumps(trained(given.dataset, files, settings)))
+                place = {"seed": seed, "output_dir": str(given.out / "runs"), "resume": "auto"}
+                write_text(file, json.dumps(trained(given.dataset, {**merged(shared, change), **place})))
             return json.loads(file.read_text())
 
         given.out.mkdir(parents=True, exist_ok=True)

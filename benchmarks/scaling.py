@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +41,7 @@ from tqdm import tqdm
 
 from benchmarks.frame import Mark, clock, finish, options
 from benchmarks.prepared import Prepared
+from recbole_recfound.system.execute import peak_memory_gib
 from tests.tiny_backbone import write_tiny_backbone
 
 MARKS = {"slope": Mark(1.15)}
@@ -169,7 +169,7 @@ def measure(point: Point) -> dict[str, float]:
             loader = bench.splits.valid_data
             for rows, *_ in islice(loader, math.ceil(RANKED / loader.step)):
                 bench.model.full_sort_predict(rows).view(len(rows), -1).topk(10)
-    return laps.seconds | {PEAK: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return laps.seconds | {PEAK: peak_memory_gib()}
 
 
 def slopes(points: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -42,6 +41,7 @@ from recbole_recfound.runtime.locations import recbole_dir
 from recbole_recfound.serving import recfound
 from recbole_recfound.serving.recommender import Recommender
 from recbole_recfound.serving.request import Request
+from recbole_recfound.system.execute import peak_memory_gib
 from tests.server import Server
 from tests.tiny_backbone import write_tiny_backbone
 
@@ -102,11 +102,6 @@ def histories(cluster: np.ndarray, users: int, seed: int = 1) -> list[list[str]]
     return found
 
 
-def peak() -> float:
-    """Return the peak memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def timed(work: Callable[[], object]) -> float:
     """Return the seconds of a call."""
     start = time.perf_counter()
@@ -120,16 +115,17 @@ def search(items: int, users: int, rounds: int) -> tuple[dict[str, float], dict[
     asked = histories(cluster, users)
     progress(f"{items:,} items of width {WIDTH} ({vectors.nbytes / 2**30:.1f} GiB), {users} users")
     exact, faiss = Exact(vectors), Searched(vectors)
-    found = {"vectors_gib": vectors.nbytes / 2**30, "peak_gib_before": peak()}
+    found = {"vectors_gib": vectors.nbytes / 2**30, "peak_gib_before": peak_memory_gib()}
     answers: dict[str, list] = {}
     seconds = timed(lambda: answers.update(exact=exact.recommend_batch(asked, k=TOP)))
-    found |= {"exact_users_per_second": users / seconds, "exact_peak_gib": peak()}
-    progress(f"exact: {users / seconds:.1f} users a second, peak {peak():.1f} GiB")
+    found |= {"exact_users_per_second": users / seconds, "exact_peak_gib": peak_memory_gib()}
+    progress(f"exact: {users / seconds:.1f} users a second, peak {peak_memory_gib():.1f} GiB")
     found["build_seconds"] = timed(faiss._approximate)
     seconds = timed(lambda: answers.update(faiss=faiss.recommend_batch(asked, k=TOP)))
-    found |= {"faiss_users_per_second": users / seconds, "faiss_peak_gib": peak()}
+    found |= {"faiss_users_per_second": users / seconds, "faiss_peak_gib": peak_memory_gib()}
     progress(
-        f"faiss: {users / seconds:.1f} users a second, peak {peak():.1f} GiB, built in {found['build_seconds']:.0f} s"
+        f"faiss: {users / seconds:.1f} users a second, peak {found['faiss_peak_gib']:.1f} GiB, "
+        f"built in {found['build_seconds']:.0f} s"
     )
     found["lists"], found["probes"] = faiss._approximate().lists, faiss._approximate().probes
     hits = [
