@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from recbole_recfound.adapter.registered import ADAPTERS
+from recbole_recfound.adapter.shared import adapting
 from recbole_recfound.adapter.tmole import TASKS_ARGUMENT, Tasks, TMoLEModel
 from recbole_recfound.runtime.options import parameters_of
 
@@ -41,9 +41,7 @@ def build_adapter(
     options.setdefault("task_type", "CAUSAL_LM" if backbone.can_generate() else "FEATURE_EXTRACTION")
     if tasks is not None and {"task_names", "task_kinds"} <= set(parameters_of(configuration)):
         options |= {"task_names": list(tasks), "task_kinds": list(tasks.values())}
-    with warnings.catch_warnings():
-        # PEFT asks a model of transformers by a name that is going to change, which no user can do anything about.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    with adapting():
         model = get_peft_model(backbone, configuration(**options))
     accept_tasks(model)
     return model

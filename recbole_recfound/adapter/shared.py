@@ -1,13 +1,26 @@
-"""What our PEFT tuners have in common: a part of an adapter that all of its layers share, and names of modules."""
+"""What all uses of PEFT have in common: a part of an adapter that its layers share, names of modules, warnings."""
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+
+
+@contextmanager
+def adapting() -> Iterator[None]:
+    """Keep back warnings about adapters that no user can do anything about."""
+    with warnings.catch_warnings():
+        # PEFT asks a model of transformers by a name that is going to change.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # A LoRA beside an adapter of another kind is wanted where it is asked for.
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+        yield
 
 
 class PlacedConfig(PeftConfig):

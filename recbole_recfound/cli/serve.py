@@ -117,7 +117,7 @@ def create_app(given: argparse.Namespace) -> FastAPI:
     facts = {
         "model": results["model"],
         "dataset": results["dataset"],
-        "tasks": [task["name"] for task in results.get("tasks") or []],
+        "tasks": list(dict.fromkeys([*run.tasks, *(task["name"] for task in results.get("tasks") or [])])),
     }
     return create_app(
         run,

@@ -1,9 +1,10 @@
-"""Merging after training: score best, last and merged checkpoint on validation and keep the best of them."""
+"""Merging after training: score best, last and merged checkpoint on validation and keep one of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from recbole_recfound.merge.checks import check_same_base, pairwise_distances
@@ -12,6 +13,32 @@ from recbole_recfound.merge.method import MERGE_METHODS
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 
 Tensors = dict[str, torch.Tensor]
+MERGED = "merged"
+"""Name of the merged candidate."""
+
+
+class Scored(NamedTuple):
+    """Scores of a candidate on a part of the data.
+
+    Attributes:
+        metrics: means over the part.
+        by_user: the metric that chooses, of each user; empty where the part has no ranking.
+    """
+
+    metrics: dict[str, float]
+    by_user: Sequence[float] = ()
+
+
+class Lead(NamedTuple):
+    """How far a candidate is ahead of the merged one on validation, paired over users.
+
+    Attributes:
+        difference: mean over users; positive: better than the merged one.
+        error: standard error of this mean.
+    """
+
+    difference: float
+    error: float
 
 
 @dataclass
@@ -19,13 +46,14 @@ class MergeOutcome:
     """Result of merging.
 
     Attributes:
-        kept: `best`, `last` or `merged`: the candidate with the best validation score.
+        kept: `best`, `last` or `merged`, see `choose`.
         method: merge method.
         steps: steps of the merged checkpoints.
         distances: pairwise distances of the merged checkpoints, in the order of `steps`.
         reason: reason why nothing was merged, or "".
         valid: validation metrics of each candidate.
         test: test metrics of each candidate.
+        leads: of the other candidates over the merged one, where validation ranks for users.
         by_user: metric of each test user, of each candidate.
     """
 
@@ -36,11 +64,13 @@ class MergeOutcome:
     reason: str = ""
     valid: dict[str, dict[str, float]] = field(default_factory=dict)
     test: dict[str, dict[str, float]] = field(default_factory=dict)
+    leads: dict[str, Lead] = field(default_factory=dict)
     by_user: dict[str, Sequence[float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as in `results.json`."""
-        return {key: value for key, value in vars(self).items() if key != "by_user"}
+        leads = {name: lead._asdict() for name, lead in self.leads.items()}
+        return {key: value for key, value in vars(self).items() if key != "by_user"} | {"leads": leads}
 
 
 def merge_last(
@@ -115,13 +145,17 @@ def choose(
     candidates: Mapping[str, Tensors],
     outcome: MergeOutcome,
     load: Callable[[Tensors], None],
-    validate: Callable[[], dict[str, float]],
-    test: Callable[[], dict[str, float]],
+    validate: Callable[[], Scored],
+    test: Callable[[], Scored],
     metric: str,
     bigger: bool = True,
-    users: Callable[[], Sequence[float]] = tuple,
 ) -> MergeOutcome:
-    """Score every candidate and load the best on validation into the model.
+    """Score every candidate on validation and load the one that is kept into the model.
+
+    The merged candidate is kept unless another one is better by more than a standard error of their difference over
+    the users of validation: the best single checkpoint is the best of several on these very users, so that its score
+    is too good by about as much, and a mean of checkpoints varies less than any of them. Without a merged candidate,
+    or without values by user, the best score is kept.
 
     Test metrics are reported for all candidates and never used to choose.
 
@@ -129,21 +163,32 @@ def choose(
         candidates: name -> trained tensors; ties go to the first. One object under two names is scored once.
         outcome: completed and returned.
         load: loads tensors into the model.
-        validate: returns the validation metrics of the model.
-        test: returns its test metrics.
+        validate: scores the model on validation.
+        test: scores it on the test part.
         metric: validation metric for the choice.
         bigger: whether bigger values are better.
-        users: returns the metric of each user in the test before.
     """
     sign = 1.0 if bigger else -1.0
     names: dict[int, str] = {}
+    users: dict[str, Sequence[float]] = {}
     for name, tensors in candidates.items():
         scored = names.setdefault(id(tensors), name)
         if scored == name:
             load(tensors)
-            outcome.valid[name], outcome.test[name], outcome.by_user[name] = validate(), test(), users()
+            (outcome.valid[name], users[name]), (outcome.test[name], outcome.by_user[name]) = validate(), test()
         outcome.valid[name], outcome.test[name] = dict(outcome.valid[scored]), dict(outcome.test[scored])
-        outcome.by_user[name] = outcome.by_user[scored]
+        users[name], outcome.by_user[name] = users[scored], outcome.by_user[scored]
+    if len(users.get(MERGED, ())) > 1:
+        outcome.leads = {name: _lead(users[name], users[MERGED], sign) for name in users if name != MERGED}
     outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
+    lead = outcome.leads.get(outcome.kept)
+    if lead and lead.difference <= lead.error:
+        outcome.kept = MERGED
     load(candidates[outcome.kept])
     return outcome
+
+
+def _lead(users: Sequence[float], merged: Sequence[float], sign: float) -> Lead:
+    """Return the lead of a candidate whose users have these values."""
+    differences = sign * (np.asarray(users) - np.asarray(merged))
+    return Lead(float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences))))

@@ -13,6 +13,7 @@ from torch import nn
 
 from recbole_recfound.adapter.lora import lora
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
+from recbole_recfound.adapter.shared import adapting
 from recbole_recfound.backbone import Backbone, Decoder, decode, decoder_of, first_layers
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
@@ -93,10 +94,11 @@ class SegmentReader(nn.Module):
             scale=float(self.scale),
             layers_to_transform=list(range(self.depth, self.layers)),
         )
-        if self.backbone is None:
-            self.backbone = get_peft_model(self.lm.model, config, adapter_name=task)
-        else:
-            self.backbone.add_adapter(task, config)
+        with adapting():
+            if self.backbone is None:
+                self.backbone = get_peft_model(self.lm.model, config, adapter_name=task)
+            else:
+                self.backbone.add_adapter(task, config)
         self.use(task)
         if tuning == FINE_TUNING:
             for layer in [*self.decoder.layers[self.depth :], self.decoder.norm]:
@@ -120,7 +122,8 @@ class SegmentReader(nn.Module):
         of_rank_one = sum(module.in_features + module.out_features for module in maps)
         rank = max(1, math.ceil(((prompt.prompts - classes) * width + adapters) / of_rank_one))
         config = lora(rank, 2 * rank, 0.0, layers_to_transform=list(layers))
-        inject_adapter_in_model(config, self.lm.model, LORA)
+        with adapting():
+            inject_adapter_in_model(config, self.lm.model, LORA)
         for name, weight in self.decoder.named_parameters():
             if ".lora_" in name:
                 weight.data = weight.data.float()  # small steps are lost in bf16

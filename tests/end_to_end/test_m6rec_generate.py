@@ -82,6 +82,7 @@ def test_beside_another_task(settings, tmp_path):
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options)
     assert [row["model"] for row in found["comparison"]] == ["M6Rec ctr", "M6Rec generate"]
     model = load_recfound(found["run_dir"])
+    assert list(model.tasks) == ["ctr"]  # those that rank
     assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
     tested = json.loads((Path(found["run_dir"]) / "results.json").read_text())["tasks"][0]
     written = tested["test"]["texts"][0]

@@ -172,17 +172,19 @@ def test_two_tasks_share_a_backbone(both):
     assert retrieval.model.lm is model.model.lm and retrieval.of_task("ctr") is model
 
 
-def test_two_tasks_have_one_server(both, capsys):
+def test_two_tasks_have_one_server(both, capsys, monkeypatch):
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from recbole_recfound.serving.http.app import create_app
+    from recbole_recfound.cli import serve
 
+    monkeypatch.setenv(serve.ENVIRONMENT, json.dumps([both[0]["run_dir"]]))
     model = load_recfound(both[0]["run_dir"])
     history = model.tokens[3:6]
     best = {name: model.of_task(name).recommend(history, k=4) for name in ("ctr", "retrieval", "ctr")}
     assert best["ctr"] == model.recommend(history, k=4) != best["retrieval"]
-    with TestClient(create_app(model, {"model": "M6Rec", "dataset": "tiny", "tasks": list(model.tasks)})) as client:
+    with TestClient(serve.create_worker(), base_url="http://127.0.0.1") as client:
+        assert client.get("/health").json()["tasks"] == ["ctr", "retrieval"]
         for task, expected in ((None, best["ctr"]), *best.items()):
             answer = client.post("/recommend", json={"history": history, "k": 4, "task": task})
             assert [item["item"] for item in answer.json()["items"]] == [token for token, *_ in expected]
@@ -194,8 +196,9 @@ def test_two_tasks_have_one_server(both, capsys):
     ]
 
 
+@pytest.mark.filterwarnings("error:Already found a `peft_config`", "error:`is_gradient_checkpointing`")
 def test_an_ablation_is_one_run(settings, tmp_path):
-    """A row for each way of tuning; sharing a backbone with others changes no number."""
+    """A row for each way of tuning; sharing a backbone with others changes no number, and nothing warns of PEFT."""
     tunings = ["fine-tuning", "lora", "adapter", "prompt", "option", "option-adapter"]
     options = settings | {"output_dir": str(tmp_path), "epochs": 1}
     found = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": tunings}})

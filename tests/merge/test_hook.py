@@ -1,12 +1,16 @@
 """After training: which checkpoints are merged, and how one candidate is chosen."""
 
+import statistics
+
+import numpy as np
 import pytest
 import torch
 
-from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
+from recbole_recfound.merge.hook import MergeOutcome, Scored, choose, merge_last
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, base_fingerprint
 
 HOST = torch.get_default_device()
+TEST = {"best": 0.0, "last": 0.0, "merged": 0.0}
 
 
 def _store(folder, values, keep=9):
@@ -80,8 +84,8 @@ def _choose(valid, test, bigger=True):
         {name: {"a": name} for name in valid},
         MergeOutcome("best", "linear", []),
         lambda tensors: loaded.append(tensors["a"]),
-        lambda: {"ndcg@10": valid[loaded[-1]]},
-        lambda: {"ndcg@10": test[loaded[-1]]},
+        lambda: Scored({"ndcg@10": float(np.mean(valid[loaded[-1]]))}, np.atleast_1d(valid[loaded[-1]]).tolist()),
+        lambda: Scored({"ndcg@10": test[loaded[-1]]}),
         "ndcg@10",
         bigger,
     )
@@ -97,7 +101,7 @@ def test_chooses_by_validation_and_never_by_test(test):
 
 def test_one_object_under_two_names_is_scored_once():
     loaded, tensors = [], {"a": 1}
-    score = lambda: loaded.append("score") or {"ndcg@10": float(len(loaded))}  # noqa: E731
+    score = lambda: loaded.append("score") or Scored({"ndcg@10": float(len(loaded))})  # noqa: E731
     outcome = choose(
         {"best": tensors, "last": tensors, "merged": {"a": 2}},
         MergeOutcome("best", "linear", []),
@@ -120,3 +124,27 @@ def test_smaller_may_be_better_and_ties_go_to_the_first():
     )
     outcome, loaded = _choose({"best": 0.3, "last": 0.3}, {"best": 0, "last": 1})
     assert outcome.kept == "best" and loaded[-1] == "best"
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"),
+    [
+        ([0.5, 0.1, 0.6, 0.2], "merged"),  # +.05 on average, standard error .065
+        ([0.5, 0.2, 0.6, 0.3], "best"),  # +.1, standard error .041
+    ],
+)
+def test_merged_is_kept_unless_another_leads_by_more_than_a_standard_error(best, kept):
+    merged = [0.3, 0.2, 0.5, 0.2]
+    outcome, loaded = _choose({"best": best, "last": [0.0] * 4, "merged": merged}, TEST)
+    differences = [x - y for x, y in zip(best, merged, strict=True)]
+    error = statistics.stdev(differences) / 2
+    assert outcome.leads["best"] == pytest.approx((statistics.mean(differences), error))
+    assert outcome.kept == loaded[-1] == kept
+    assert outcome.to_json()["leads"]["best"]["error"] == pytest.approx(error)
+
+
+def test_merged_loses_to_a_lead_of_smaller_values():
+    """Where smaller is better a lead is still positive."""
+    best, merged = [0.1, 0.2, 0.1], [0.5, 0.7, 0.5]
+    outcome, _ = _choose({"best": best, "last": [0.9] * 3, "merged": merged}, TEST, bigger=False)
+    assert outcome.leads["best"].difference > 0 > outcome.leads["last"].difference and outcome.kept == "best"

@@ -141,7 +141,7 @@ class ClickModel(SegmentModel):
         labels = [np.concatenate([example.answers for example in batch]) for batch in batches]
         sizes = np.cumsum([len(each) for each in labels])
         count = int(np.searchsorted(sizes, min(most, sizes[-1]))) + 1  # batches with the rows wanted
-        states = torch.empty(int(sizes[count - 1]), *self.readers.shape, device=self.device)
+        states = torch.empty(int(sizes[count - 1]), *self.readers.shape)  # where the probe is fitted: on the CPU
         rows = 0
         for batch, size in zip(batches[:count], sizes, strict=False):
             if time.monotonic() - started >= seconds:

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from transformers import PreTrainedModel
 
 from recbole_recfound.adapter import export_lora, save_lora
+from recbole_recfound.adapter.shared import adapting
 from recbole_recfound.adapter.tmole import TMoLEModel
 from recbole_recfound.backbone import load_backbone
 from recbole_recfound.errors import ConfigError
@@ -46,7 +47,8 @@ def merged_backbone(saved: SavedModel, model: RecFound, task: str) -> PreTrained
     """
     config, weights = lora_of(model, task)
     plain = load_backbone(saved.backbone.name, model.device).model
-    adapted = get_peft_model(plain, config)
+    with adapting():
+        adapted = get_peft_model(plain, config)
     set_peft_model_state_dict(adapted, weights)
     merged = cast(PreTrainedModel, adapted.merge_and_unload())
     merged.config.use_cache = True

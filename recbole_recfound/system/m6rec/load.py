@@ -116,5 +116,6 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
             load_trained(model.saved_state(), load_file(folder / task["tensors"]))
         loaded[name] = model.eval(), splits
     writer = next((model for model, _ in loaded.values() if isinstance(model, GenerateModel)), None)
-    first, *others = (SegmentRecommender(model, splits, writer) for model, splits in loaded.values())
+    ranking = [each for each in loaded.values() if each[0] is not writer] or list(loaded.values())
+    first, *others = (SegmentRecommender(model, splits, writer) for model, splits in ranking)
     return first.beside({other.model.task: other for other in others})

@@ -32,7 +32,7 @@ from recbole_recfound.evaluation.report.table import task_lines
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.merge.hook import MergeOutcome, choose, merge_last
+from recbole_recfound.merge.hook import MergeOutcome, Scored, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
@@ -235,11 +235,10 @@ class RecFoundSystem(System):
             candidates,
             outcome,
             self._load,
-            lambda: self._score(splits.valid_data),
-            self._score_test,
+            lambda: self._score_users(splits.valid_data),
+            lambda: self._score_users(splits.test_data),
             self.config["valid_metric"].lower(),
             trainer.valid_metric_bigger,
-            lambda: self._test_users,
         )
 
     def _score(self, data: Any) -> dict[str, float]:
@@ -247,14 +246,13 @@ class RecFoundSystem(System):
         with self.trainer.accelerator.autocast():
             return {name: float(value) for name, value in self.trainer.evaluate(data, load_best_model=False).items()}
 
-    def _score_test(self) -> dict[str, float]:
-        """Return the test metrics of the model as it is, and keep those of each user."""
-        assert self.splits is not None
+    def _score_users(self, data: Any) -> Scored:
+        """Return the metrics of the model as it is, and the one that chooses of each user."""
         with kept_ranking(self.trainer) as kept:
-            metrics = self._score(self.splits.test_data)
-        config, users = self.config, users_of(self.splits.test_data)
-        self._test_users = metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users)
-        return metrics
+            metrics = self._score(data)
+        config, users = self.config, users_of(data)
+        # The main process has scored; all choose alike.
+        return Scored(metrics, broadcast(metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users)))
 
     def _merge_by_probes(self) -> MergeOutcome:
         """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
@@ -264,15 +262,13 @@ class RecFoundSystem(System):
         if merged is not None:
             candidates["merged"] = merged
 
-        def probe() -> dict[str, float]:
+        def probe() -> Scored:
             found = broadcast(trainer.probes.measure(trainer.model, list(trainer.untrained)))
-            return {
-                "probe_loss": sum(loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items())
-                / len(found)
-            }
+            relative = [loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items()]
+            return Scored({"probe_loss": sum(relative) / len(relative)})
 
         load = partial(load_trained, trained_parameters(trainer.model))
-        return choose(candidates, outcome, load, probe, dict, "probe_loss", bigger=False)
+        return choose(candidates, outcome, load, probe, lambda: Scored({}), "probe_loss", bigger=False)
 
     def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
         config = self.config
