@@ -7,8 +7,10 @@ are those of all rows, with `max_steps` for equal steps (`time_budget: 0`) or `t
 for each task sees as many examples of it as the model of all tasks.
 
 A task's score is its first metric (U2I: the ranking metric of validation, on all items), divided by the best row's
-mean over seeds; a row's number is the mean over tasks. Differences from RecFound are paired over tasks and seeds, by a
-permutation test, corrected by Holm's method for the number of rows.
+mean over seeds; a row's number is the mean over tasks. Beside it stands the held-out loss: the loss of each task's
+probe over that of RecFound, geometric mean over tasks (smaller is better), which tells rows apart that a test of a few
+answers cannot. Differences from RecFound are paired over tasks and seeds, by a permutation test, corrected by Holm's
+method for the number of rows.
 
 Ratios:
     ROW  mean over tasks and seeds, over that of RecFound
@@ -18,11 +20,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -37,6 +40,8 @@ from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.study.compare import settings_alone
 from recbole_recfound.study.significance import compare_rows
 
+LEAST_LOSS = 1e-4
+"""Losses below count as this one."""
 OURS, BEST, ALONE = "RecFound", "best single checkpoint", "a model for each task"
 ROWS: dict[str, dict[str, Any]] = {
     OURS: {"test_args": {"best_checkpoint": True}},
@@ -44,10 +49,21 @@ ROWS: dict[str, dict[str, Any]] = {
     "proportional": {"scheduler": "proportional"},
     "uniform": {"scheduler": "uniform"},
     "CoBa": {"scheduler": "coba"},
-    "one LoRA, proportional": {"adapter": "lora", "scheduler": "proportional"},
 }
 Scores = dict[str, float]
 """Score of each task."""
+
+
+class Measured(NamedTuple):
+    """What a row is compared by.
+
+    Attributes:
+        scores: of each task on its test.
+        losses: of each task on its probe; none for a checkpoint that was not probed.
+    """
+
+    scores: Scores
+    losses: Scores
 
 
 def trained(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +81,7 @@ def trained(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "scores": first_scores(row["task_metrics"], row["metrics"].get(metric)),
         "best": first_scores(row.get("task_metrics_of_best") or {}, ranked.get("best")),
+        "losses": {task["name"]: task["final_loss"] for task in results["tasks"]},
         "tasks": {task["name"]: {key: task[key] for key in ("seen", "step_alone")} for task in results["tasks"]},
         "steps": results["run"]["steps"],
         "train_seconds": row["train_seconds"],
@@ -77,8 +94,8 @@ def first_scores(tasks: Mapping[str, Mapping[str, float]], ranked: float | None)
     return found if ranked is None else {**found, USERS: ranked}
 
 
-def rows_of(compute: Callable[[str, Mapping[str, Any]], dict[str, Any]], config: Config) -> dict[str, Scores]:
-    """Return the scores of all rows of one seed.
+def rows_of(compute: Callable[[str, Mapping[str, Any]], dict[str, Any]], config: Config) -> dict[str, Measured]:
+    """Return the scores and losses of all rows of one seed.
 
     Args:
         compute: name of a training and its own settings -> what `trained` returns.
@@ -86,42 +103,55 @@ def rows_of(compute: Callable[[str, Mapping[str, Any]], dict[str, Any]], config:
     """
     found = {name: compute(name, change) for name, change in ROWS.items()}
     ours = found[OURS]
-    scores = {name: row["scores"] for name, row in found.items()}
+    rows = {name: Measured(row["scores"], row["losses"]) for name, row in found.items()}
     if ours["best"]:
-        scores[BEST] = ours["best"]
-    alone: Scores = {}
+        rows[BEST] = Measured(ours["best"], {})
+    alone = Measured({}, {})
     for task in ours["tasks"]:
-        own = compute(f"only {task}", settings_alone(task, ours, config))["scores"]
-        if task in own:
-            alone[task] = own[task]
-    return {**scores, ALONE: alone}
+        own = compute(f"only {task}", settings_alone(task, ours, config))
+        for kept, measured in zip(alone, (own["scores"], own["losses"]), strict=True):
+            kept.update({name: value for name, value in measured.items() if name == task})
+    return {**rows, ALONE: alone}
 
 
-def summarise(seeds: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, Any]]:
-    """Return of each row its scores by task, and the normalised mean over tasks.
+def summarise(seeds: Sequence[Mapping[str, Measured]]) -> dict[str, dict[str, Any]]:
+    """Return of each row its scores by task, the normalised mean over tasks, and its losses over those of RecFound.
 
     Args:
         seeds: rows of each seed.
 
     Returns:
         Row -> `tasks` (task -> mean and deviation over seeds), `mean` and `spread` over seeds of the normalised mean,
-        and `paired`: the comparison with RecFound over tasks and seeds (not of itself).
+        `paired`: the comparison with RecFound over tasks and seeds (not of itself), and `losses`, likewise, of the
+        logarithm of losses (None where there are none).
     """
     rows = [name for name in seeds[0] if all(name in seed for seed in seeds)]
-    tasks = [task for task in seeds[0][OURS] if all(task in seed[name] for seed in seeds for name in rows)]
-    values = {name: np.array([[seed[name][task] for task in tasks] for seed in seeds]) for name in rows}
+    tasks = [
+        task for task in seeds[0][OURS].scores if all(task in seed[name].scores for seed in seeds for name in rows)
+    ]
+    values = {name: np.array([[seed[name].scores[task] for task in tasks] for seed in seeds]) for name in rows}
     best = np.max([each.mean(0) for each in values.values()], axis=0)
     normal = {name: each / np.where(best > 0, best, 1.0) for name, each in values.items()}
     paired = compare_rows({name: each.ravel().tolist() for name, each in normal.items()}, OURS)
+    losses = compare_rows({name: _logarithms(seeds, name) for name in rows}, OURS)
     return {
         name: {
             "tasks": {task: [float(each[:, at].mean()), _deviation(each[:, at])] for at, task in enumerate(tasks)},
             "mean": float(normal[name].mean()),
             "spread": _deviation(normal[name].mean(1)),
             "paired": paired[name].to_json() if name in paired else None,
+            "losses": losses[name].to_json() if name in losses else None,
         }
         for name, each in values.items()
     }
+
+
+def _logarithms(seeds: Sequence[Mapping[str, Measured]], name: str) -> list[float]:
+    """Return the logarithms of a row's losses by seed and task; [] where a loss is missing."""
+    tasks = list(seeds[0][OURS].losses)
+    if any(seed[name].losses.keys() != set(tasks) for seed in seeds):
+        return []
+    return [math.log(max(seed[name].losses[task], LEAST_LOSS)) for seed in seeds for task in tasks]
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -131,13 +161,15 @@ def _deviation(values: np.ndarray) -> float:
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """Render the rows as a Markdown table."""
     tasks = list(summary[OURS]["tasks"])
-    lines = [["", "mean of tasks", "beside RecFound", "p (Holm)", *tasks]]
+    lines = [["", "mean of tasks", "beside RecFound", "p (Holm)", "loss over RecFound's", "p (Holm)", *tasks]]
     for name, row in summary.items():
         paired = row["paired"]
         beside = ["", ""] if paired is None else [f"{paired['difference']:+.3f}", f"{paired['p_holm']:.3f}"]
+        lost = row["losses"]
+        beside += ["", ""] if lost is None else [f"{math.exp(lost['difference']):.3f}", f"{lost['p_holm']:.3f}"]
         scores = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in row["tasks"].values()]
         lines.append([name, f"{row['mean']:.3f} ± {row['spread']:.3f}", *beside, *scores])
-    lines.insert(1, ["---", *["---:"] * (len(tasks) + 3)])
+    lines.insert(1, ["---", *["---:"] * (len(tasks) + 5)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

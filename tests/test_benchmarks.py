@@ -1,6 +1,8 @@
 """What benchmarks compute apart from times."""
 
 import json
+import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -186,16 +188,17 @@ def test_what_parts_are_worth(small_settings, tmp_path, monkeypatch, capsys):
 
 
 def test_scores_of_parts_are_normalised_by_the_best_row_of_each_task():
-    seeds = [
-        {parts.OURS: {"a": 0.5, "b": 8.0}, "x": {"a": 0.2, "b": 10.0}, "y": {"a": 0.1, "b": 0.0}} for _ in range(2)
-    ]
-    seeds[1] = {**seeds[1], parts.OURS: {"a": 0.3, "b": 8.0}}
+    scores = {parts.OURS: {"a": 0.5, "b": 8.0}, "x": {"a": 0.2, "b": 10.0}, "y": {"a": 0.1, "b": 0.0}}
+    losses = {parts.OURS: {"a": 1.0, "b": 2.0}, "x": {"a": 2.0, "b": 4.0}, "y": {}}
+    seeds = [{name: parts.Measured(scores[name], losses[name]) for name in scores} for _ in range(2)]
+    seeds[1][parts.OURS] = parts.Measured({"a": 0.3, "b": 8.0}, losses[parts.OURS])
     rows = parts.summarise(seeds)
     assert rows[parts.OURS]["mean"] == pytest.approx((1.0 + 0.8) / 2) and rows["x"]["mean"] == pytest.approx(0.75)
     assert rows[parts.OURS]["spread"] == pytest.approx((1.25 - 0.75) / 2 / 2**0.5)
     assert rows[parts.OURS]["tasks"]["a"] == [pytest.approx(0.4), pytest.approx(0.2 / 2**0.5)]
     assert rows["y"]["paired"]["difference"] == pytest.approx(0.125 - 0.9) and rows[parts.OURS]["paired"] is None
-    assert "| x | 0.750 ± 0.000 | -0.150 |" in parts.table(rows)
+    assert rows["x"]["losses"]["difference"] == pytest.approx(math.log(2)) and rows["y"]["losses"] is None
+    assert re.search(r"\| x \| 0.750 ± 0.000 \| -0.150 \| [01].\d+ \| 2.000 \| 0.125 \|", parts.table(rows))
 
 
 def test_sides_are_timed_in_turn():
