@@ -110,17 +110,19 @@ def test_beam_count_may_come_from_the_generation_config():
     assert torch.equal(model.generate(**prompt, tmole_tasks=TASKS, max_new_tokens=4, do_sample=False), asked)
 
 
+@pytest.mark.parametrize("tasks", [TASKS, [TASKS[0]] * len(TASKS)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_generation_equals_one_forward_per_token(dtype):
+def test_generation_equals_one_forward_per_token(dtype, tasks):
+    """The gates of a single task are folded into B for all tokens; those of several tasks are kept."""
     model = tiny_model().to(dtype)
     for _ in range(2):  # the second time with other weights: nothing may be left over from the first
         ids = tokens()
         found = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), tmole_tasks=TASKS, max_new_tokens=4, do_sample=False
+            input_ids=ids, attention_mask=torch.ones_like(ids), tmole_tasks=tasks, max_new_tokens=4, do_sample=False
         )
         for step in range(ids.shape[1], found.shape[1]):
             with torch.no_grad():
-                scores = model(input_ids=found[:, :step], tmole_tasks=TASKS).logits[:, -1].float()
+                scores = model(input_ids=found[:, :step], tmole_tasks=tasks).logits[:, -1].float()
             chosen = scores.gather(1, found[:, step : step + 1])[:, 0]
             running = (found[:, ids.shape[1] : step] != 2).all(1)
             # In half precision two tokens may tie to rounding.

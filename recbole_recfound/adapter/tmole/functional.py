@@ -37,7 +37,7 @@ def route(task_embedding: Tensor, weight: Tensor, bias: Tensor, open_experts: Te
         return scores.masked_fill(closed, float("-inf")).softmax(dim=-1)
 
 
-def tmole_linear(x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, rank_gate: Tensor) -> Tensor:
+def tmole_linear(x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, rank_gate: Tensor | None) -> Tensor:
     """Add the gated experts to the output of a linear map: one wide product instead of a loop (RecFound TMoLE).
 
     Weights may be float32 while x and base_out are half precision: they are cast down, which is what autocast does.
@@ -47,12 +47,15 @@ def tmole_linear(x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, ra
         base_out: [B, T, d_out] or [B, d_out], output of the frozen map.
         lora_A: [N * r, d_in].
         lora_B: [d_out, N * r].
-        rank_gate: [B, N * r], or [1, N * r] when all rows share one task: gates times scaling, see `spread`.
+        rank_gate: [B, N * r], or [1, N * r] when all rows share one task: gates times scaling, see `spread`. None: they
+            are a part of lora_B.
 
     Returns:
         Tensor of the shape and dtype of base_out.
     """
-    if rank_gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
+    if rank_gate is None:
+        hidden = F.linear(x, lora_A.to(x.dtype))
+    elif rank_gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
         # One task and more tokens than output features: scaling B's columns is the smaller product and spares
         # keeping a second rank-space tensor for backward.
         lora_B = lora_B * rank_gate

@@ -16,6 +16,9 @@ from recbole_recfound.adapter.tmole.router import RoutedLayer
 from recbole_recfound.adapter.tmole.routing import Route, current_route
 from recbole_recfound.adapter.tmole.tasks import Plan, TaskTable
 
+Routed = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""A, B and gates over the rank."""
+
 
 class TMoLELayer(RoutedLayer, BaseTunerLayer):
     """Experts and routers of all adapters on one linear map.
@@ -156,16 +159,29 @@ class Linear(nn.Module, TMoLELayer):
                 result = tmole_linear(self.dropout[adapter_name](x), result, lora_A, lora_B, rank_gate)
         return result
 
-    def _routed(self, adapter_name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return experts (in the dtype of x) and gates over the rank for the rows of x under the current route."""
+    def _routed(self, adapter_name: str, x: torch.Tensor) -> Routed:
+        """Return A (in the dtype of x), B and gates over the rank for the rows of x under the current route.
+
+        While texts are generated they are made once for all tokens: the gates of a single task are then a part of B,
+        and None.
+        """
         route_now = _required_route()
         plan = route_now.plan(self.task_table[adapter_name], x.shape[0], x.device)
 
-        def make() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def make() -> Routed:
             lora_A, lora_B = self.experts(adapter_name, plan)
             return lora_A.to(x.dtype), lora_B, route_now.rank_gate(self, adapter_name, plan, x.dtype)
 
-        return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
+        def folded() -> Routed:
+            lora_A, lora_B = self.experts(adapter_name, plan)
+            if not isinstance(plan.tasks, int):
+                return lora_A.to(x.dtype), lora_B.to(x.dtype), route_now.rank_gate(self, adapter_name, plan, x.dtype)
+            lora_B = lora_B * route_now.rank_gate(self, adapter_name, plan, lora_B.dtype)
+            return lora_A.to(x.dtype), lora_B.to(x.dtype), None
+
+        if not route_now.remembers:
+            return make()
+        return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), folded)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
         """Return an adapter's change of the weight for one task, [d_out, d_in] float32.

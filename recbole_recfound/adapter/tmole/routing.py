@@ -92,15 +92,18 @@ class Route:
             assert gate is not None, "gates that were just computed"
         return gate
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the weights are constant, so that what depends on them is computed once."""
+        return self.generating and not torch.is_grad_enabled()
+
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return `make()`, computed once per generation, during which the weights are constant.
+        """Return `make()`, computed once per generation.
 
         Args:
             key: identifies the value.
             make: computes it.
         """
-        if not self.generating or torch.is_grad_enabled():
-            return make()
         if key not in self._remembered:
             self._remembered[key] = make()
         return self._remembered[key]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
@@ -151,12 +152,22 @@ class Generator:
         self.adapted.eval()
         for model in models:
             model.generation_config = GenerationConfig()
+        packed = head_of(models[1]).register_forward_pre_hook(_packed)
         try:
             yield
         finally:
+            packed.remove()
             self.adapted.train(training)
             for model, config in zip(models, own, strict=True):
                 model.generation_config = config
+
+
+def _packed(head: nn.Module, states: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """Return the states of the prompts' last tokens, in one piece.
+
+    As a slice of all states they would be multiplied row by row, each on a CPU with a copy of the head's weights.
+    """
+    return (states[0].contiguous(),)
 
 
 def explicit_config(

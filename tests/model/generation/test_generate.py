@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from recbole_recfound.adapter import build_adapter, routing
-from recbole_recfound.backbone import load_backbone
+from recbole_recfound.backbone import head_of, load_backbone
 from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
@@ -50,6 +50,17 @@ def test_a_batch_writes_what_single_prompts_write(adapted, backbone):
         for p, t in zip(prompts, TASKS, strict=True)
     ]
     assert together == alone and any(together)
+
+
+def test_the_head_reads_states_in_one_piece(adapted, backbone):
+    """A slice of all states would be multiplied row by row, each with a copy of the head's weights (on CPUs)."""
+    seen = []
+    hook = head_of(adapted.get_base_model()).register_forward_hook(
+        lambda head, states, out: seen.append((tuple(states[0].shape), states[0].is_contiguous()))
+    )
+    with hook:
+        _generator(adapted, backbone.tokenizer).tokens(_prompts(backbone.tokenizer), TASKS, 3)
+    assert len(seen) > 1 and {shape[:2] for shape, _ in seen} == {(5, 1)} and all(packed for _, packed in seen)
 
 
 def test_the_route_of_the_task_reaches_generation(tiny_backbone, backbone):
