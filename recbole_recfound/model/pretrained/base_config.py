@@ -39,7 +39,7 @@ ADOPTED = (
     "MAX_ITEM_LIST_LENGTH",
     "data_path",
 )
-"""Settings that RecBole derives from the model; those of IAK are its base's."""
+"""Settings that RecBole derives from the model; those of IAK are its base's, which takes what the user has typed."""
 
 _bases: WeakKeyDictionary[RecBoleConfig, tuple[Config, BaseCheckpoint | None]] = WeakKeyDictionary()
 
@@ -100,7 +100,7 @@ def base_config(
     name = checkpoint.model if checkpoint else settings["base_model"]
     if checkpoint is None and name in OUR_MODELS:
         raise ConfigError(f"base_model: {name} is trained by its own run; name its folder with --base_checkpoint")
-    shared_names = (shared_keys() | {"data_path", "repeatable"}) - {"valid_metric"}
+    shared_names = (shared_keys() | set(ADOPTED)) - {"valid_metric"}
     shared = {key: value for key, value in given.items() if key in shared_names}
     run = without_empty({key: settings[key] for key in OF_THE_RUN if key in settings})
     own = {**(checkpoint.settings if checkpoint else {}), **shared, **(settings["base_args"] or {}), **run}

@@ -92,6 +92,16 @@ def test_a_base_is_kept_without_pickles(trained, tmp_path):
         read_base(tmp_path / "run", trust=False)
 
 
+@pytest.mark.parametrize(("key", "value"), [("MAX_ITEM_LIST_LENGTH", 7), ("eval_batch_size", 33)])
+def test_what_is_typed_reaches_the_base(key, value, tiny_path):
+    """IAK has the base's value: one that was typed must not be lost on the way."""
+    settings = {"data_path": str(tiny_path), "base_model": "GRU4Rec", "domain": "age:30"}
+    for given in ({key: value}, {"base_args": {key: value}}, {key: 5, "base_args": {key: value}}):
+        config = IAKSystem.configure(Request.of("IAK", "tiny", None, settings | given))
+        base, _ = base_of(config)
+        assert base[key] == config[key] == value
+
+
 def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
     path, _, _ = trained("DeepFM")
     settings = {
