@@ -23,8 +23,8 @@ def run_recfound(
     """Train a model, compare it with RecBole's models under one protocol, and write a run folder.
 
     Args:
-        model: a system of this package (`RecFound`, `IAK`), one registered elsewhere, or any of RecBole's models. None:
-            `model` of `config_dict` or of the files, else RecFound.
+        model: a system of this package (`RecFound`, `IAK`, `M6Rec`), one registered elsewhere, or any of RecBole's
+            models. None: `model` of `config_dict` or of the files, else RecFound.
         dataset: RecBole data set name, in the folder `data_path`. None: as for `model`, else ml-100k.
         config_file_list: YAML files, weakest first.
         config_dict: settings by key; they win over files.
@@ -48,7 +48,8 @@ def load_recfound(run_dir: str | Path, backbone: str | None = None, data_path: s
     Args:
         run_dir: the run folder; of a run of RecFound, it and the backbone are enough.
         backbone: name or folder of the backbone; None: the one that the run was trained with.
-        data_path: where data sets lie, for known users (`user=`) and for IAK; None: where they were for the run.
+        data_path: where data sets lie, for known users (`user=`) and for all systems but RecFound; None: where they
+            were for the run.
 
     Raises:
         ConfigError: no such run, or it cannot be served.

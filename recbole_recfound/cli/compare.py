@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from recbole_recfound.cli.run import read_request
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.system.defaults import DEFAULTS
 
 USAGE = (
     "usage: recfound compare [--dataset=ml-100k] [--config_files=...] [--time_budget=SECONDS PER ROW] [--key=value ...]"
@@ -25,6 +27,11 @@ def command(argv: list[str]) -> int:
     if request:
         from recbole_recfound.study.compare import compare
 
-        request.pop("model")
+        model, ours = request.pop("model"), DEFAULTS["model"]
+        if model != ours:
+            raise ConfigError(
+                f"model: got {model}, but the long table has rows of {ours}, its ablations and RecBole's models; "
+                "recfound seeds compares any model with baselines"
+            )
         compare(**request)
     return 0

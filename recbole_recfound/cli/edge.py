@@ -24,7 +24,7 @@ def command(argv: list[str]) -> int:
         ConfigError: no such folder or exit, unknown tokens, or a missing package.
         DataError: files are missing or damaged.
     """
-    words = Words("edge", ABOUT)
+    words = Words("edge", ABOUT, "folder that recfound distill wrote")
     words.add_argument("--history", type=tokens, required=True, help="item tokens with commas, oldest first: 50,172")
     words.add_argument("--k", type=whole, default=10, help="number of items (default: 10)")
     words.add_argument("--exit", type=whole, help="layer that answers (default: the last exit)")

@@ -26,8 +26,16 @@ ON_THE_COMMAND_LINE = [
         "task_files.",
     ),
     ("config_files", "", 'Your YAML files, weakest first: "a.yaml b.yaml".'),
-    ("list_layers", "", "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data."),
-    ("dry_run", "", "Print an estimate of memory and time, from the backbone's configuration, and load nothing."),
+    (
+        "list_layers",
+        "",
+        "Print the sub-modules of --base_checkpoint, where kernels can be attached, and load no data (run).",
+    ),
+    (
+        "dry_run",
+        "",
+        "Print an estimate of memory and time, from the backbone's configuration, and load nothing (run).",
+    ),
     ("help", "", "This text."),
     ("version", "", "The version."),
 ]

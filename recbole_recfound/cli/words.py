@@ -17,11 +17,12 @@ class Words(argparse.ArgumentParser):
     Args:
         verb: of the command line.
         about: what it does.
+        folder: what it reads.
     """
 
-    def __init__(self, verb: str, about: str) -> None:
+    def __init__(self, verb: str, about: str, folder: str = "folder of a finished run") -> None:
         super().__init__(f"recfound {verb}", description=about, allow_abbrev=False)
-        self.add_argument("run", metavar="RUN", help="folder of a finished run")
+        self.add_argument("run", metavar="RUN", help=folder)
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake."""

@@ -288,3 +288,9 @@ def test_memory_that_is_exhausted_is_one_line(calls, monkeypatch, capsys):
 
     monkeypatch.setattr(sys.modules["recbole_recfound.quick_start"], "run_recfound", allocate)
     assert main(["run"]) == 2 and capsys.readouterr().err.startswith("error: not enough memory; smaller batches")
+
+
+def test_the_long_table_is_of_one_model(capsys):
+    """Another model must not be dropped without a word."""
+    assert main(["compare", "--model=SASRec", "--dataset=ml-100k"]) == 2
+    assert "model: got SASRec, but the long table has rows of RecFound" in capsys.readouterr().err

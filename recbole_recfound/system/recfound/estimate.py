@@ -61,7 +61,7 @@ def dry_run(request: Request) -> str:
     """
     if request.model != RecFoundSystem.name:
         raise ConfigError(
-            f"dry_run: got {request.model}, expected {RecFoundSystem.name}: other models have no backbone"
+            f"dry_run: got {request.model}, expected {RecFoundSystem.name}: there is no estimate of other models"
         )
     with main_speaks():
         config = RecFoundSystem.configure(request)
