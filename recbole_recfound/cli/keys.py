@@ -6,7 +6,7 @@ python -m recbole_recfound.cli.keys docs/configuration.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.schema import NAMES, expected
 from recbole_recfound.config.settings import OF_EACH_MODEL, OF_RECBOLE
 from recbole_recfound.runtime.locations import properties_dir
-from recbole_recfound.runtime.options import Options, describe
+from recbole_recfound.runtime.options import OptionInfo, describe
 
 INTRODUCTION = """# Configuration
 
@@ -35,6 +35,7 @@ later ones win), `config_dict` or the command line. Keys of RecBole work as well
   commas (`--topk=5,10`), and everything else is YAML. Values of YAML files and `config_dict` are never parsed again.
 * All mistakes of a configuration are reported together, and the command line exits with status 2.
 * A key of this package that the chosen model does not read is reported in a note.
+* `~` is YAML's empty value (None).
 """
 
 
@@ -43,7 +44,7 @@ def reference_markdown() -> str:
     sections = [INTRODUCTION]
     for path in our_files():
         settings = read_settings(path)
-        rows = [(f"`{s.key}`", f"`{shown_default(s.value) or ' '}`", _allowed(s), s.effect) for s in settings]
+        rows = [(f"`{s.key}`", f"`{_shown(s.value)}`", _allowed(s), s.effect) for s in settings]
         sections.append(f"## {_title(path)}\n\n{_table(('key', 'default', 'allowed', 'effect'), rows)}\n")
         sections += [section for setting in settings for section in _options(setting)]
     return "\n".join(sections)
@@ -55,15 +56,21 @@ def _options(setting: Setting) -> list[str]:
     if options in ("", OF_RECBOLE, OF_EACH_MODEL):
         return []
     heading = f"### Options of `{setting.key}`\n"
-    by_class: dict[tuple[Any, ...], tuple[type[Options], list[str]]] = {}
+    set_here = setting.value if isinstance(setting.value, Mapping) else {}
+    of_all: set[str] = set()
+    by_class: dict[tuple[Any, ...], tuple[list[OptionInfo], list[str]]] = {}
     for name, cls in option_classes(options).items():
-        by_class.setdefault(tuple(map(repr, describe(cls))), (cls, []))[1].append(name)
+        infos = [info for info in describe(cls) if info.name not in of_all]
+        shared, _, entry = name.rpartition(" ")
+        if "." in shared:  # a class whose options every entry has
+            of_all |= {info.name for info in infos}
+        by_class.setdefault(tuple(map(repr, infos)), (infos, []))[1].append(entry)
     sections = []
-    for cls, names in by_class.values():
-        infos = describe(cls)
+    for infos, names in by_class.values():
         listed = ", ".join(f"`{name}`" for name in names if name)
-        rows = [(f"`{i.name}`", f"`{_shown(i.default)}`", i.expected, i.effect) for i in infos]
-        table = _table(("option", "default", "allowed", "effect"), rows) if infos else "no options"
+        rows = [(f"`{i.name}`", f"`{_shown(set_here.get(i.name, i.default))}`", i.expected, i.effect) for i in infos]
+        none = "no further options" if of_all else "no options"
+        table = _table(("option", "default", "allowed", "effect"), rows) if infos else none
         sections.append(f"{listed}:\n\n{table}\n" if listed else f"{table}\n")
     return [heading, *sections]
 
@@ -76,7 +83,7 @@ def _allowed(setting: Setting) -> str:
 
 
 def _shown(default: Any) -> str:
-    return shown_default(list(default) if isinstance(default, tuple) else default) or " "
+    return shown_default(list(default) if isinstance(default, tuple) else default) or ("''" if default == "" else "~")
 
 
 def _title(path: Path) -> str:

@@ -30,6 +30,7 @@ WORDS = {
     float: "a number",
     str: "text",
     list: "a list",
+    Sequence: "a list",
     dict: "a mapping",
 }
 

@@ -14,7 +14,8 @@ class TextOptions(Options):
     """Texts about users and candidates (`text_args`).
 
     Attributes:
-        behaviours: last interactions of the user in the source. None: 8 for ctr, 20 for retrieval.
+        behaviours: last interactions of the user in the source. None: 8 for ctr, 20 for retrieval and
+            zeroshot.
         user_fields: columns of .user in the profile, and groups of users in the statistics. None: those with numbers or
             at most 100 different values.
         category: column of .item whose values are the categories that a user's choices are counted by. None: the first

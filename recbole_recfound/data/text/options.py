@@ -22,7 +22,7 @@ class ItemOptions(Options):
         use_text: text features take part in the item table.
         use_id: a learned vector per item takes part in the item table.
         id_scale: initial size of an id vector's entries, where those of the text are about 1.
-        factors: collaborative factors of the training rows in the item table (see `model.factors`); 0: none.
+        factors: collaborative factors of the training rows in the item table; 0: none.
         text_alone: share of the items, drawn for each batch, that have neither id nor factors in training, as new items
             have none; where there is no text, none.
         refresh_interval: steps between two encodings of all item texts with the current adapter; the change is added to
