@@ -15,6 +15,10 @@ from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore, bas
 Tensors = dict[str, torch.Tensor]
 MERGED = "merged"
 """Name of the merged candidate."""
+ERRORS = 2.0
+"""Standard errors by which another candidate must lead on validation to be kept in place of the merged one: one because
+the best of four or five equally good checkpoints is too good by about as much on the users that chose it (the expected
+largest of five normal numbers is 1.16), one for chance."""
 
 
 class Scored(NamedTuple):
@@ -152,10 +156,9 @@ def choose(
 ) -> MergeOutcome:
     """Score every candidate on validation and load the one that is kept into the model.
 
-    The merged candidate is kept unless another one is better by more than a standard error of their difference over
-    the users of validation: the best single checkpoint is the best of several on these very users, so that its score
-    is too good by about as much, and a mean of checkpoints varies less than any of them. Without a merged candidate,
-    or without values by user, the best score is kept.
+    The merged candidate is kept unless another one is better by more than `ERRORS` standard errors of their difference
+    over the users of validation: a mean of checkpoints varies less than any of them. Without a merged candidate, or
+    without values by user, the best score is kept.
 
     Test metrics are reported for all candidates and never used to choose.
 
@@ -182,7 +185,7 @@ def choose(
         outcome.leads = {name: _lead(users[name], users[MERGED], sign) for name in users if name != MERGED}
     outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
     lead = outcome.leads.get(outcome.kept)
-    if lead and lead.difference <= lead.error:
+    if lead and lead.difference <= ERRORS * lead.error:
         outcome.kept = MERGED
     load(candidates[outcome.kept])
     return outcome

@@ -129,11 +129,11 @@ def test_smaller_may_be_better_and_ties_go_to_the_first():
 @pytest.mark.parametrize(
     ("best", "kept"),
     [
-        ([0.5, 0.1, 0.6, 0.2], "merged"),  # +.05 on average, standard error .065
+        ([0.5, 0.2, 0.6, 0.2], "merged"),  # +.075 on average, standard error .048
         ([0.5, 0.2, 0.6, 0.3], "best"),  # +.1, standard error .041
     ],
 )
-def test_merged_is_kept_unless_another_leads_by_more_than_a_standard_error(best, kept):
+def test_merged_is_kept_unless_another_leads_by_more_than_two_standard_errors(best, kept):
     merged = [0.3, 0.2, 0.5, 0.2]
     outcome, loaded = _choose({"best": best, "last": [0.0] * 4, "merged": merged}, TEST)
     differences = [x - y for x, y in zip(best, merged, strict=True)]
