@@ -48,6 +48,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "one LoRA": {"adapter": "lora"},
     "proportional": {"scheduler": "proportional"},
     "uniform": {"scheduler": "uniform"},
+    # as wide as the experts that a task opens, its output scaled alike
+    "one LoRA of rank 64": {"adapter": "lora", "adapter_args": {"r": 64, "lora_alpha": 256}},
     "CoBa": {"scheduler": "coba"},
 }
 Scores = dict[str, float]
