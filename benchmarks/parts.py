@@ -6,7 +6,7 @@ Every run is a folder of OUT and every row a file: what was interrupted is conti
 are those of all rows, with `max_steps` for equal steps (`time_budget: 0`) or `time_budget` for equal seconds. A model
 for each task sees as many examples of it as the model of all tasks.
 
-A task's score is its first metric (U2I: the ranking metric of validation, on all items), divided by the best row's
+A task's score is its first metric (U2I: `valid_metric` of the test, all items ranked), divided by the best row's
 mean over seeds; a row's number is the mean over tasks. Beside it stands the held-out loss: the loss of each task's
 probe over that of RecFound, geometric mean over tasks (smaller is better), which tells rows apart that a test of a few
 answers cannot. Differences from RecFound are paired over tasks and seeds, by a permutation test, corrected by Holm's
