@@ -53,15 +53,12 @@ def tmole_linear(x: Tensor, base_out: Tensor, lora_A: Tensor, lora_B: Tensor, ra
     Returns:
         Tensor of the shape and dtype of base_out.
     """
-    if rank_gate is None:
-        hidden = F.linear(x, lora_A.to(x.dtype))
-    elif rank_gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
+    hidden = F.linear(x, lora_A.to(x.dtype))
+    if rank_gate is not None and rank_gate.shape[0] == 1 and x.shape[:-1].numel() >= lora_B.shape[0]:
         # One task and more tokens than output features: scaling B's columns is the smaller product and spares
         # keeping a second rank-space tensor for backward.
         lora_B = lora_B * rank_gate
-        hidden = F.linear(x, lora_A.to(x.dtype))
-    else:
-        hidden = F.linear(x, lora_A.to(x.dtype))
+    elif rank_gate is not None:
         rows = rank_gate.to(hidden.dtype)
         hidden = hidden * (rows.unsqueeze(1) if x.dim() == 3 else rows)
     hidden = hidden.to(base_out.dtype).flatten(0, -2)

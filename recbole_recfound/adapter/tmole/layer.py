@@ -170,18 +170,14 @@ class Linear(nn.Module, TMoLELayer):
 
         def make() -> Routed:
             lora_A, lora_B = self.experts(adapter_name, plan)
-            return lora_A.to(x.dtype), lora_B, route_now.rank_gate(self, adapter_name, plan, x.dtype)
-
-        def folded() -> Routed:
-            lora_A, lora_B = self.experts(adapter_name, plan)
+            if not route_now.remembers:
+                return lora_A.to(x.dtype), lora_B, route_now.rank_gate(self, adapter_name, plan, x.dtype)
             if not isinstance(plan.tasks, int):
                 return lora_A.to(x.dtype), lora_B.to(x.dtype), route_now.rank_gate(self, adapter_name, plan, x.dtype)
             lora_B = lora_B * route_now.rank_gate(self, adapter_name, plan, lora_B.dtype)
             return lora_A.to(x.dtype), lora_B.to(x.dtype), None
 
-        if not route_now.remembers:
-            return make()
-        return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), folded)
+        return route_now.remember((id(self), adapter_name, x.shape[0], x.dtype), make)
 
     def get_delta_weight(self, adapter_name: str, task: int) -> torch.Tensor:
         """Return an adapter's change of the weight for one task, [d_out, d_in] float32.

@@ -104,6 +104,8 @@ class Route:
             key: identifies the value.
             make: computes it.
         """
+        if not self.remembers:
+            return make()
         if key not in self._remembered:
             self._remembered[key] = make()
         return self._remembered[key]

@@ -32,7 +32,7 @@ from recbole_recfound.evaluation.report.table import task_lines
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.merge.hook import MergeOutcome, Scored, choose, merge_last
+from recbole_recfound.merge.hook import MERGED, MergeOutcome, Scored, choose, merge_last
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
@@ -229,7 +229,7 @@ class RecFoundSystem(System):
         alike = trainer.best_step == trainer.step
         candidates["last"] = candidates["best"] if alike else self.store.load(trainer.step, self.device).trained
         if merged is not None:
-            candidates["merged"] = merged
+            candidates[MERGED] = merged
 
         return choose(
             candidates,
@@ -260,7 +260,7 @@ class RecFoundSystem(System):
         merged, outcome = self._merged()
         candidates = {"last": self.store.load(trainer.step, self.device).trained}
         if merged is not None:
-            candidates["merged"] = merged
+            candidates[MERGED] = merged
 
         def probe() -> Scored:
             found = broadcast(trainer.probes.measure(trainer.model, list(trainer.untrained)))
