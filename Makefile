@@ -26,12 +26,13 @@ install: $(VENV)/$(STAMP)
 run: install
 	$(VENV)/bin/python run_recfound.py --model=RecFound $(DATA) --baselines=Pop,ItemKNN,EASE,BPR $(ARGS)
 
-# one thread: the models of the tests are too small to share
+# one thread in each process: the models of the tests are too small to share
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 test: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.slow
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/slow $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST) tests/slow $(ARGS)
 
 $(VENV)/.slow: $(VENV)/$(STAMP)
 	$(VENV)/bin/python -m pip install -e ".[slow]"
@@ -58,7 +59,7 @@ compare: install
 	$(VENV)/bin/recfound compare $(DATA) $(ARGS)
 
 test-oldest: $(OLD_VENV)/$(STAMP)
-	OMP_NUM_THREADS=1 $(OLD_VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(OLD_VENV)/bin/python $(PYTEST) $(ARGS)
 
 # torch first: whatever comes later finds it there, of the kind (CPU or CUDA) that pip's own settings chose
 define create

@@ -54,6 +54,7 @@ setup(
         "tune": ["optuna>=4.4"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.80",
             "setuptools>=70.1",
             "bert-score>=0.3.13",
