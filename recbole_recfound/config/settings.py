@@ -25,7 +25,7 @@ from recbole_recfound.config.option_classes import option_problems
 from recbole_recfound.config.property_files import Setting, read_settings
 from recbole_recfound.config.renamed import renamed
 from recbole_recfound.config.schema import OF_RECBOLES_MODELS, normal, problem
-from recbole_recfound.config.shared import shared_keys
+from recbole_recfound.config.shared import repeats_of, shared_keys
 from recbole_recfound.errors import WRONG_VALUES, ConfigError
 
 FILES, UNKNOWN, RENAMED = "files", "unknown keys", "renamed keys"
@@ -194,7 +194,7 @@ def _written_by_user(lines: list[Setting]) -> list[Setting]:
             line.key == "train_neg_sample_args" and value and value["distribution"] == "none"
         ):  # RecBole's form of nothing
             value = None
-        if line.key == "repeatable" and values.get("mask_history"):
+        if line.key == "repeatable" and value and not repeats_of(values):
             continue  # RecBole's value for sequential models, not the user's
         if line.key not in OF_A_RUN:
             written.append(replace(line, value=value))

@@ -46,6 +46,17 @@ def shared_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
+def repeats_of(values: Mapping[str, Any]) -> bool:
+    """Return whether the settings of a run rank old and new items alike because its user has set `repeatable`.
+
+    RecBole itself sets `repeatable` for sequential models; the user's own switches `mask_history` off.
+
+    Args:
+        values: of a run's `config.yaml`.
+    """
+    return bool(values.get("repeatable")) and not values.get("mask_history")
+
+
 def without_empty(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without empty values where these are not allowed."""
     rules = known_rules()

@@ -10,6 +10,7 @@ import yaml
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.shared import repeats_of
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import BaseCheckpoint
@@ -38,12 +39,12 @@ def splits_of(
     try:
         record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         dataset, data_path = dataset or record["dataset"], data_path or str(Path(record["data_path"]).parent)
-        repeatable = bool(record.get("repeatable"))
+        repeats = repeats_of(record)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
     _refuse_paths({**record, **checkpoint.settings, "dataset": dataset})
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
-    if repeatable:
+    if repeats:
         settings |= {"repeatable": True, "mask_history": False}
     config = Config(checkpoint.model, dataset, None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])

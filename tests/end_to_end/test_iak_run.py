@@ -148,6 +148,32 @@ def test_kernels_at_two_places_are_trained_and_served(tiny_path, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        ("SASRec", {}),
+        ("SASRec", {"repeatable": True}),
+        ("SASRec", {"mask_history": False}),
+        ("GRU4Rec", {}),
+        ("BPR", {}),
+    ],
+)
+def test_a_run_is_evaluated_and_asked_by_its_own_rule_of_old_items(base, changes, tiny_path, tmp_path):
+    """RecBole sets `repeatable` for sequential bases, which says nothing about what the user wants."""
+    settings = QUICK | small_base(base) | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs")}
+    result = run_recfound("IAK", "tiny", config_dict=settings | {"domain": ["gender"]} | changes)
+    loaded = load_recfound(result["run_dir"])
+    table = {name: value for name, value in result["test_result"].items() if not name.startswith("weighted")}
+    assert loaded.evaluate().metrics == pytest.approx(table, abs=1e-4)
+    data = loaded.splits.dataset
+    rows = data.inter_feat["user_id"] == data.token2id("user_id", "1")
+    old = set(data.id2token("item_id", data.inter_feat["item_id"][rows]))
+    asked = [{"user": "1"}] if base == "BPR" else [{"user": "1"}, {"history": sorted(old)}]
+    for who in asked:
+        named = {token for token, *_ in loaded.recommend(**who, k=10_000)}
+        assert named & old == (old if "repeatable" in changes else set())
+
+
 def test_a_finished_run_is_evaluated_again(finished, tmp_path):
     loaded = load_recfound(finished["run_dir"])
     assert loaded.evaluate().metrics == {

@@ -35,7 +35,6 @@ ADOPTED = (
     "train_neg_sample_args",
     "eval_type",
     "eval_batch_size",
-    "repeatable",
     "MAX_ITEM_LIST_LENGTH",
     "data_path",
 )
@@ -100,7 +99,8 @@ def base_config(
     name = checkpoint.model if checkpoint else settings["base_model"]
     if checkpoint is None and name in OUR_MODELS:
         raise ConfigError(f"base_model: {name} is trained by its own run; name its folder with --base_checkpoint")
-    shared_names = (shared_keys() | set(ADOPTED)) - {"valid_metric"}
+    # `repeatable` is not adopted from the base: RecBole's own value for a sequential one is not what the user wants.
+    shared_names = (shared_keys() | {*ADOPTED, "repeatable"}) - {"valid_metric"}
     shared = {key: value for key, value in given.items() if key in shared_names}
     run = without_empty({key: settings[key] for key in OF_THE_RUN if key in settings})
     own = {**(checkpoint.settings if checkpoint else {}), **shared, **(settings["base_args"] or {}), **run}
