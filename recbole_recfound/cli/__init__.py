@@ -109,12 +109,15 @@ def _of_library(error: Exception) -> str | None:
 
 
 def _keep_traceback(error: Exception) -> str:
-    """Write the traceback to the run's log, and return where it stands."""
+    """Write the traceback to the run's log, and return where it stands; "" where the log cannot be written either."""
     handlers = logging.getLogger().handlers
     files = [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
-    for handler in files:
-        with open(handler.baseFilename, "a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)))
+    try:
+        for handler in files:
+            with open(handler.baseFilename, "a", encoding="utf-8") as log:
+                log.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return ""
     return f" (traceback: {files[-1].baseFilename})" if files else ""
 
 

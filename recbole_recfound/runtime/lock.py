@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.whole_file import whole_file
 
 LOCK, OWNER = "run.lock", "owner.json"
 
@@ -55,13 +57,13 @@ class FolderLock:
     def release(self) -> None:
         """Let other processes write the folder."""
         if self._lock.is_locked and self.folder.is_dir():
-            self._write({})
+            with suppress(OSError):  # a full disk: who reads the old one finds that this process has ended
+                self._write({})
         self._lock.release()
 
     def _write(self, owner: dict[str, Any]) -> None:
-        partial = self.folder / f"{OWNER}.partial"
-        partial.write_text(json.dumps({**self.about, **owner}), encoding="utf-8")
-        partial.replace(self.folder / OWNER)
+        with whole_file(self.folder / OWNER) as partial:
+            partial.write_text(json.dumps({**self.about, **owner}), encoding="utf-8")
 
 
 def owner_of(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
 from recbole_recfound.runtime.lock import LOCK, OWNER, FolderInUse, FolderLock, owner_of
 from recbole_recfound.runtime.ranks import is_main
+from recbole_recfound.runtime.whole_file import whole_file
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
@@ -250,9 +251,8 @@ def write_text(path: Path, text: str) -> None:
     """
     if not is_main():
         return
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _identities(folder: Path) -> set[Any]:

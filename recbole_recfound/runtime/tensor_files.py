@@ -9,6 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from recbole_recfound.runtime.whole_file import whole_file
+
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write tensors, from any device, to a safetensors file.
@@ -20,11 +22,8 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     Raises:
         OSError: the file cannot be written, such as on a full disk.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)

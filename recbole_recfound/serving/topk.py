@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.whole_file import whole_file
 from recbole_recfound.serving.checks import checked_k
 from recbole_recfound.serving.recommender import Recommender
 
@@ -58,19 +59,15 @@ def write_topk(recommender: Recommender, path: str | Path, k: int = 10, show_pro
     checked_k(k)
     path = Path(path)
     users = recommender.known_users()
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with (
-            WRITERS[path.suffix](partial) as write,
-            tqdm(total=len(users), unit="user", disable=not show_progress, dynamic_ncols=True) as bar,
-        ):
-            for start in range(0, len(users), CHUNK):
-                chunk = users[start : start + CHUNK]
-                write(_lines(chunk, recommender, k))
-                bar.update(len(chunk))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole_file(path) as partial,
+        WRITERS[path.suffix](partial) as write,
+        tqdm(total=len(users), unit="user", disable=not show_progress, dynamic_ncols=True) as bar,
+    ):
+        for start in range(0, len(users), CHUNK):
+            chunk = users[start : start + CHUNK]
+            write(_lines(chunk, recommender, k))
+            bar.update(len(chunk))
     return len(users)
 
 

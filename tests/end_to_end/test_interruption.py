@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,9 +136,29 @@ def test_a_disk_that_is_full_at_the_end_is_one_line(settings, tmp_path, checkout
     assert "cannot be written" in done.stderr.splitlines()[-1] and "File too large" in done.stderr.splitlines()[-1]
 
 
-def test_an_output_folder_that_is_deleted_is_one_line(settings, tmp_path, monkeypatch, capsys):
-    import shutil
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.8, 0.95])
+def test_a_disk_that_is_full_somewhere_is_one_line(settings, tmp_path, checkout, share):
+    """A real file system of its own, in which not even the log and the owner of the folder find room."""
+    space = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*space, "mount", "-t", "tmpfs", "none", "/mnt"]).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    straight = Path(run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"])
+    pages = sum(-(-file.stat().st_size // 4096) for file in straight.rglob("*") if file.is_file())
+    words = [*_words(settings, tmp_path), "--output_dir=full"]
+    script = f"mkdir full; mount -t tmpfs -o size={int(4096 * share * pages)} none full; "
+    script += '"$@"; code=$?; find full -name "*.partial*"; exit $code'
+    ask = [sys.executable, "-c", "import sys; from recbole_recfound.cli import main; sys.exit(main(sys.argv[1:]))"]
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*space, "sh", "-c", script, "sh", *ask, *words], env=environment, capture_output=True, text=True
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert lines[-1].startswith("error: ") and "No space left" in lines[-1]
+    assert not [line for line in done.stdout.splitlines() if line.startswith("full/")], "what was left behind"
 
+
+def test_an_output_folder_that_is_deleted_is_one_line(settings, tmp_path, monkeypatch, capsys):
     real, calls = MultiTaskLoader.next_batch, []
 
     def next_batch(self):
@@ -163,8 +184,6 @@ def test_tensorboard_that_cannot_be_written_is_a_note(settings, monkeypatch, cap
 
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
 def test_every_file_of_a_finished_run_is_checked(settings, how, tmp_path, capsys):
-    import shutil
-
     run = Path(run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})["run_dir"])
     files = [*json.loads((run / "results.json").read_text())["files"], "results.json"]
     assert {"config.yaml", "model.json", "items.jsonl", "head.safetensors", "rows/Pop.json"} <= set(files)
