@@ -196,7 +196,7 @@ class RunFolder:
                 self._check_files(row)
                 return row
             except DataError as error:
-                print(f"note: row {name}: {path.parent.name}/{error}: it is computed again", flush=True)
+                print(f"note: row {name}: {error}: it is computed again", flush=True)
         row = compute()
         write_text(path, json.dumps(sealed(row), indent=1))
         return row

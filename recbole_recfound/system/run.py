@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.exchange import broadcast, on_main
+from recbole_recfound.runtime.file_digests import file_digest
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 from recbole_recfound.runtime.time_plan import TimePlan
 
@@ -131,8 +132,12 @@ class Run:
             def compute(name: str = name) -> Row:
                 deadline = self.plan.deadline(BASELINE_SHARE)
                 assert self.splits is not None
+                root = self.folder.path
                 with self.plan.phase("baselines"):
-                    return run_baseline(name, self.config, self.splits, self.folder.path / "baselines", deadline)
+                    row = run_baseline(name, self.config, self.splits, root / "baselines", deadline)
+                kept = [file for file in (root / "baselines" / name).rglob("*") if file.is_file()]
+                digests = {file.relative_to(root).as_posix(): file_digest(file) for file in sorted(kept)}
+                return replace(row, details={**row.details, "files": digests})
 
             yield Job(name, compute, alone=True)
 

@@ -183,6 +183,23 @@ def test_tensorboard_that_cannot_be_written_is_a_note(settings, monkeypatch, cap
 
 
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
+def test_a_finished_baseline_whose_files_are_damaged_is_trained_again(settings, signal_in_step, capsys, how):
+    settings = settings | {"baselines": ["Pop", "EASE"]}
+    signal_in_step(3, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        run_recfound("RecFound", "tiny", config_dict=settings)
+    (folder,) = Path(settings["output_dir"]).iterdir()
+    (file,) = (folder / "baselines" / "EASE").glob("attributes.safetensors")
+    whole = file.read_bytes()
+    damage(file, how)
+    capsys.readouterr()
+    assert run_recfound("RecFound", "tiny", config_dict=settings | {"resume": str(folder)})
+    told = capsys.readouterr().out
+    assert f"note: row EASE: baselines/EASE/{file.name}: missing or changed: it is computed again" in told
+    assert "row Pop" not in told and file.read_bytes() == whole and load_recfound(folder)
+
+
+@pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
 def test_every_file_of_a_finished_run_is_checked(settings, how, tmp_path, capsys):
     run = Path(run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})["run_dir"])
     files = [*json.loads((run / "results.json").read_text())["files"], "results.json"]
