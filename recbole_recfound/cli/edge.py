@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from recbole_recfound.cli.words import Words, tokens, whole
+from recbole_recfound.cli.words import Words, item_line, tokens, whole
 from recbole_recfound.errors import ConfigError
 
 ABOUT = "Recommend items for a history of item tokens, oldest first, with the folder that recfound distill wrote."
@@ -38,5 +38,5 @@ def command(argv: list[str]) -> int:
 
     student = EdgeRecommender(given.run, given.exit, given.threads)
     for token, text, score in student.recommend(given.history, given.k, given.exclude, given.candidates):
-        print(f"{token}\t{score:.4f}\t{text}")
+        print(item_line(token, text, score))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_recfound.cli.words import Words, ranking, tokens, whole
+from recbole_recfound.cli.words import Words, item_line, ranking, tokens, whole
 from recbole_recfound.errors import ConfigError
 
 ABOUT = "Recommend items for a history of item tokens, oldest first, for a known user, or for a text."
@@ -44,5 +44,5 @@ def command(argv: list[str]) -> int:
         domains=given.domain,
     )
     for token, text, score in found:
-        print(f"{token}\t{score:.4f}\t{text}")
+        print(item_line(token, text, score))
     return 0

@@ -94,3 +94,19 @@ def tokens(text: str) -> list[str]:
         text: as typed, such as `50,172`.
     """
     return [token.strip() for token in text.split(",") if token.strip()]
+
+
+def item_line(token: str, text: str, score: float) -> str:
+    """Return an item as one line, separated by tabs; what would steer a terminal is shown as U+FFFD.
+
+    Args:
+        token: of the item.
+        text: of the item.
+        score: of the item for the request.
+    """
+    shown = (
+        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in each)
+        for each in (token, text)
+    )
+    token, text = shown
+    return f"{token}\t{score:.4f}\t{text}"

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 from recbole_recfound.compat import masked_sequences, outputs, unpickling
 from recbole_recfound.compat.importing import Repair
 from recbole_recfound.compat.rewriting import PlaceNotFound, rewrite
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import ConfigError, DataError
 
 QUICK_START = "recbole.quick_start.quick_start"
 CONFIG = "recbole.config.configurator"
 DATASET = "recbole.data.dataset.dataset"
 MODELS = "recbole.model."
 SINE = "recbole.model.sequential_recommender.sine"
+CASE_STUDY = "recbole.utils.case_study"
 
 
 class Place(NamedTuple):
@@ -366,6 +367,7 @@ def repairs_by_module() -> dict[str, Repair]:
     repairs[CONFIG] = _numpy_settings
     repairs[SAMPLER] = partial(_full_users, places[SAMPLER])
     repairs[SINE] = _own_anomaly_mode
+    repairs[CASE_STUDY] = _loader_that_ranks
     return repairs
 
 
@@ -400,6 +402,25 @@ def _numpy_settings(module: ModuleType) -> Iterator[None]:
             f"recbole not repaired at {module.__name__}: Config.compatibility_settings not found", stacklevel=2
         )
     module.Config.compatibility_settings = lambda self: None
+
+
+@contextmanager
+def _loader_that_ranks(module: ModuleType) -> Iterator[None]:
+    """Say what to ask instead where the loader of a model does not rank all items."""
+    yield
+    scores = module.full_sort_scores
+
+    @wraps(scores)
+    def checking(uid_series: Any, model: Any, test_data: Any, device: Any = None) -> Any:
+        loaders = importlib.import_module("recbole.data.dataloader")
+        if not isinstance(test_data, loaders.FullSortEvalDataLoader):
+            raise ConfigError(
+                f"full_sort_topk: needs a loader that ranks all items, not {type(test_data).__name__} (clicks, or "
+                "sampled candidates): ask load_recfound(run_dir).recommend(user=..., k=...)"
+            )
+        return scores(uid_series, model, test_data, device)
+
+    vars(module).update(full_sort_scores=checking)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The folder of a run: its files, and the choice of an unfinished run to resume."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import yaml
 
 from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
-from recbole_recfound.runtime.lock import LOCK, OWNER, FolderInUse, FolderLock, owner_of
+from recbole_recfound.runtime.lock import LOCK, OWNER, FolderLock, owner_of
 from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.whole_file import whole_file
 
@@ -66,7 +67,9 @@ class RunFolder:
             self._lock = FolderLock(path, {"identity": identity})
             self.rows.mkdir(exist_ok=True)
             self._sweep()
+            self._refuse_other_kinds()
         except OSError as error:
+            self.close()
             raise ConfigError(f"output_dir: {path} cannot be written: {error.strerror or cause_of(error)}") from None
 
     @classmethod
@@ -122,12 +125,12 @@ class RunFolder:
 
     @classmethod
     def _newest(cls, paths: Iterable[Path], identity: str) -> "RunFolder | None":
-        """Open the newest unfinished run that no other process is writing; damaged folders are of no interest."""
+        """Open the newest unfinished run that no other process is writing and that can be written."""
         found = [path for path in paths if identity in _identities(path) and not (path / RESULTS).exists()]
         for path in sorted(found, key=_modified, reverse=True):
             try:
                 folder = cls(path, identity)
-            except FolderInUse as error:
+            except ConfigError as error:
                 print(f"note: resume: not this run: {error}", flush=True)
                 continue
             if not (path / RESULTS).exists():  # finished in between
@@ -152,6 +155,18 @@ class RunFolder:
         """Remove what an interrupted process left half written."""
         for path in [*self.path.glob("*.partial"), *self.rows.glob("*.partial")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _refuse_other_kinds(self) -> None:
+        """Refuse a folder in which a file stands for a folder, or the reverse.
+
+        Raises:
+            OSError: names them.
+        """
+        wrong = [path for path in (self.trainer_state, self.tensorboard) if path.exists() and not path.is_dir()]
+        wrong += [path for path in [self.path / CONFIG, *self.rows.iterdir()] if path.is_dir()]
+        if wrong:
+            names = ", ".join(path.relative_to(self.path).as_posix() for path in wrong)
+            raise OSError(errno.EINVAL, f"a file instead of a folder, or the reverse: {names}")
 
     def digests(self) -> dict[str, dict[str, Any]]:
         """Return the digests of all files of a run that is complete, to be written to `results.json`.
@@ -192,9 +207,7 @@ class RunFolder:
         path = self._row_path(name)
         if path.is_file():
             try:
-                row = read_sealed(path)
-                self._check_files(row)
-                return row
+                return self._saved_row(path)
             except DataError as error:
                 print(f"note: row {name}: {error}: it is computed again", flush=True)
         row = compute()
@@ -214,10 +227,15 @@ class RunFolder:
         key = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
         return self.rows / f"{key}.json"
 
-    def _check_files(self, row: Mapping[str, Any]) -> None:
+    def _saved_row(self, path: Path) -> dict[str, Any]:
+        try:
+            row = read_sealed(path)
+        except DataError as error:
+            raise DataError(f"{path.parent.name}/{error}") from None
         for name, digest in row.get("files", {}).items():
             if not (self.path / name).is_file() or file_digest(self.path / name) != digest:
                 raise DataError(f"{name}: missing or changed")
+        return row
 
 
 class _LogFile(logging.FileHandler):

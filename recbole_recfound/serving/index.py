@@ -15,6 +15,8 @@ RECALL = 0.95
 """Least share of the exact best items that an approximate search must find."""
 MOST_PROBES = 0.25
 """Largest part of the index that one search may read; exact search is as fast then."""
+LEAST_ROWS = 39
+"""Vectors for each list, by which faiss finds its centres; with fewer it warns."""
 SAMPLE = 256
 DEPTH = 10
 
@@ -45,10 +47,10 @@ class ApproximateIndex:
 
         host = np.ascontiguousarray(vectors.float().cpu().numpy())
         queries = np.ascontiguousarray(sample[:SAMPLE].float().cpu().numpy())
-        self.lists = max(1, int(len(host) ** 0.5))
+        self.lists = max(1, min(int(len(host) ** 0.5), len(host) // LEAST_ROWS))
         kind = f"IVF{self.lists},Flat"
         self.index = cast(Any, faiss.index_factory(host.shape[1], kind, faiss.METRIC_INNER_PRODUCT))
-        # faiss wants 39 vectors a list and takes no more than 256.
+        # faiss takes no more than 256 vectors a list.
         rows = np.random.default_rng(0).permutation(len(host))[: 64 * self.lists]
         self.index.train(host[np.sort(rows)])
         self.index.add(host)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.cli import main
+from recbole_recfound.cli.words import item_line
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.serving.recommender import Recommender
 from tests.settings import Settings
@@ -32,6 +33,11 @@ def run(tmp_path_factory, tiny_path, tiny_backbone):
         }
     )
     return run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
+
+
+def test_no_title_steers_the_terminal_or_makes_a_line_of_its_own():
+    line = item_line("7", "\x1b[2J\x1b]0;title\x07 two\nlines\tand \u202ereversed, Amélie 映画", 0.5)
+    assert line == "7\t0.5000\t�[2J�]0;title� two�lines�and �reversed, Amélie 映画"
 
 
 def test_recommend(run, capsys):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from recbole.utils import case_study
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.cli import main
@@ -64,6 +65,8 @@ def test_a_loaded_run_scores_as_the_run_did(finished):
     best = model.recommend(user=user, k=5)
     assert len(best) == 5 and [score for *_, score in best] == sorted((score for *_, score in best), reverse=True)
     assert model.score([user], [best[0][0]])[0] == pytest.approx(best[0][2], abs=1e-5)
+    with pytest.raises(ConfigError, match="full_sort_topk: .* not NegSampleEvalDataLoader .*recommend"):
+        case_study.full_sort_topk([1], model.model, model.splits.test_data, k=3)
     history = [token for token, *_ in best[:2]]
     of_history = model.recommend(history=history, k=3)
     assert len(of_history) == 3 and not {token for token, *_ in of_history} & set(history)

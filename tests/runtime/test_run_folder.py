@@ -57,6 +57,37 @@ def test_a_live_run_is_not_resumed(tmp_path, capsys):
         assert again.path == live.path
 
 
+@pytest.mark.parametrize("place", ["trainer_state", "tensorboard", "rows", "rows/Pop.json", "config.yaml"])
+def test_a_broken_twin_stops_no_other_run(tmp_path, capsys, place):
+    """A file instead of a folder, or the reverse, in the newest run of the same settings."""
+    good = _open(tmp_path, "")
+    good.close()
+    broken = _open(tmp_path, "")
+    broken.close()
+    path = broken.path / place
+    if path.is_dir():
+        path.rmdir()
+    elif path.is_file():
+        path.unlink()
+    if place.endswith((".json", ".yaml")):
+        path.mkdir()
+    else:
+        path.write_text("")
+    os.utime(broken.path, (2e9, 2e9))
+    with _open(tmp_path) as found:
+        assert found.path == good.path
+    assert f"note: resume: not this run: output_dir: {broken.path} cannot be written" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=f"{broken.path} cannot be written"):
+        _open(tmp_path, str(broken.path))
+
+
+def test_a_full_disk_does_not_keep_the_lock(tmp_path):
+    lock = FolderLock(tmp_path, {})
+    (tmp_path / "owner.json.partial").symlink_to("/dev/full")
+    lock.release()
+    FolderLock(tmp_path, {}).release()
+
+
 def test_without_locks_the_record_decides(tmp_path, monkeypatch):
     def unsupported(*arguments, **options):
         raise NotImplementedError
