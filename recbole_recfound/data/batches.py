@@ -84,6 +84,7 @@ class SequenceBatch(_OnDevice):
         token_mask: [B, T] 1 = real token.
         ends: [B, L] position of each item's last token in `token_ids`.
         all_targets: targets of the batch of which this is one process's share, [N]; None: of a whole batch.
+        all_rows: see `rows`, of the batch of which this is one process's share; None: of a whole batch.
     """
 
     items: torch.Tensor
@@ -92,15 +93,23 @@ class SequenceBatch(_OnDevice):
     token_mask: torch.Tensor | None = None
     ends: torch.Tensor | None = None
     all_targets: torch.Tensor | None = None
+    all_rows: torch.Tensor | None = None
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Items seen and targets of every row of the whole batch, [B, 2 L], 0 = padding."""
+        return torch.cat([self.items, self.targets], dim=1) if self.all_rows is None else self.all_rows
 
     def share(self, rank: int, world: int) -> Self:
-        """Copy with the examples of one process and the targets of all, which are the candidates of a sampled softmax.
+        """Copy with the examples of one process, and what the loss has to know of the others.
+
+        Their targets are the candidates of a sampled softmax, and their users are left out of the factors.
 
         Args:
             rank: of the process.
             world: number of processes.
         """
-        return replace(super().share(rank, world), all_targets=self.targets[self.targets > 0])
+        return replace(super().share(rank, world), all_targets=self.targets[self.targets > 0], all_rows=self.rows)
 
 
 _OF_QUERIES = ("query_ids", "query_mask", "query_text", "positive", "allowed")

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.adapter.tmole.dropout import Dropout
+from recbole_recfound.model.factors import CollaborativeFactors
 from recbole_recfound.model.whitening import whitening
 
 
@@ -56,6 +57,7 @@ class ItemTable(nn.Module):
         """Vectors [num_items, d] of a model that is only served; nothing is computed from features then."""
         self.held_out: torch.Tensor | None = None
         """Items that training must not take for candidates (`cold_items`), int64 [C]."""
+        self.factors: CollaborativeFactors | None = None
         # Whitened text features by item, how far training has moved them, and collaborative factors.
         self.register_buffer("features", torch.zeros(num_items, text_size + factor_size), persistent=False)
         self.text_size, self.use_text = text_size, use_text
@@ -75,13 +77,10 @@ class ItemTable(nn.Module):
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=id_scale)
 
-    def set_factors(self, factors: torch.Tensor) -> None:
-        """Set the collaborative factors, which stay as they are.
-
-        Args:
-            factors: [num_items, factor_size]; zeros for an item of which nothing is known.
-        """
-        self.features[:, self.text_size :] = factors
+    def set_factors(self, factors: CollaborativeFactors) -> None:
+        """Set the collaborative factors, `factor_size` of each item."""
+        self.factors = factors
+        self.features[:, self.text_size :] = factors()
 
     def set_features(self, features: torch.Tensor, trained: torch.Tensor | None = None) -> None:
         """Set the text features, centred (otherwise all texts point the same way) and whitened; row 0 remains padding.
@@ -130,15 +129,24 @@ class ItemTable(nn.Module):
         known = self._standardised(features, trained)
         return F.normalize(self.text(F.pad(known, (0, self.features.shape[1] - self.text_size))), dim=-1)
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1."""
+    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1.
+
+        Args:
+            rows: int64 [B, L], items of the users of a training batch, who are left out of the factors; None: none are.
+        """
         if self.fixed is not None:
             return self.fixed * self.token_norm, self.fixed
         features, ids = self.features, None if self.ids is None else self.ids.weight
-        if self.training and self.text_alone and (ids is not None or features.shape[1] > self.text_size):
-            known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
+        if self.training and (ids is not None or features.shape[1] > self.text_size):
             text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
-            features, ids = torch.cat([text, factors * known], dim=1), None if ids is None else ids * known
+            if self.factors is not None and rows is not None:
+                self.factors = self.factors.to(rows.device)
+                factors = self.factors.without(rows)
+            if self.text_alone:
+                known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
+                factors, ids = factors * known, None if ids is None else ids * known
+            features = torch.cat([text, factors], dim=1)
         parts = [] if self.text is None else [self.text(self.dropout(features))]
         if ids is not None:
             parts.append(ids)

@@ -22,7 +22,7 @@ from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.example_losses import example_losses, mean_by_task
-from recbole_recfound.model.factors import collaborative_factors
+from recbole_recfound.model.factors import CollaborativeFactors, collaborative_factors
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.options import (
     NO_ADAPTER,
@@ -140,13 +140,14 @@ class RecFound(GeneralRecommender):
         if self.parts.data is not None and dataset is None:
             self._centre_records()
 
-    def _factors(self, dataset: Dataset, count: int, permuted: bool) -> torch.Tensor:
+    def _factors(self, dataset: Dataset, count: int, permuted: bool) -> CollaborativeFactors:
         """Return the collaborative factors of the training part; permuted among the items for a control."""
         rows = dataset.inter_feat
         users, items = rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy()
         factors = collaborative_factors(users, items, self.n_items, count, self.seed)
         if permuted:
-            factors[1:] = factors[1:][torch.randperm(self.n_items - 1, generator=self._generator())]
+            order = 1 + torch.randperm(self.n_items - 1, generator=self._generator())
+            return factors.permuted(torch.cat([torch.zeros(1, dtype=torch.int64), order]))
         return factors
 
     @torch.no_grad()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recbole_recfound.model.factors import collaborative_factors
+from tests.reference.factors import dense_factors
 
 
 def _rows(seed=0, users=40, items=30, count=400):
@@ -16,32 +19,68 @@ def _rows(seed=0, users=40, items=30, count=400):
 def test_they_are_those_of_a_dense_svd():
     users, items = _rows()
     users, items = np.append(users, users[:50]), np.append(items, items[:50])  # repeats count once
-    dense = np.zeros((40, 30))
-    dense[users, items] = 1.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normal = np.nan_to_num(dense / np.sqrt(dense.sum(1, keepdims=True) * dense.sum(0, keepdims=True)))
-    _, values, vectors = np.linalg.svd(normal)
-    expected = (vectors[:5] * values[:5, None]).T
-    found = collaborative_factors(users, items, 30, 5).numpy()
-    scale = np.sqrt((expected[dense.sum(0) > 0] ** 2).mean())
+    expected = dense_factors(users, items, 40, 30, 5)
+    found = collaborative_factors(users, items, 30, 5)().numpy()
     # Signs of singular vectors are free.
-    np.testing.assert_allclose(np.abs(found), np.abs(expected / scale), atol=5e-3)
-    np.testing.assert_allclose(found @ found.T, (expected / scale) @ (expected / scale).T, atol=5e-3)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=5e-3)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=5e-3)
 
 
 def test_one_scale_and_zeros_where_nothing_is_known():
     users, items = _rows(items=20)
-    found = collaborative_factors(users, items, 30, 8)
+    found = collaborative_factors(users, items, 30, 8)()
     assert found.shape == (30, 8) and not found[0].any() and not found[20:].any()
     known = torch.from_numpy(np.unique(items))
     torch.testing.assert_close(found[known].square().mean(), torch.tensor(1.0))
     norms = found.norm(dim=0)
     assert (norms[:-1] >= norms[1:] - 1e-4).all(), "the leading columns stay the largest"
-    assert torch.equal(found, collaborative_factors(users, items, 30, 8))
+    assert torch.equal(found, collaborative_factors(users, items, 30, 8)())
 
 
 def test_data_with_fewer_factors():
-    found = collaborative_factors(np.array([1, 1, 2]), np.array([1, 2, 2]), 5, 8)
+    found = collaborative_factors(np.array([1, 1, 2]), np.array([1, 2, 2]), 5, 8)()
     assert found.shape == (5, 8) and not found[:, 2:].any() and found[1].any()
     none = np.zeros(0, dtype=np.int64)
-    assert not collaborative_factors(none, none, 5, 8).any()
+    assert not collaborative_factors(none, none, 5, 8)().any()
+
+
+def _padded(users, items, chosen):
+    """The items of some users, one row each, with zeros and repeats."""
+    own = [np.append(items[users == user], items[users == user][:2]) for user in chosen]
+    rows = np.zeros((len(chosen), max(map(len, own), default=0) + 3), dtype=np.int64)
+    for row, ids in zip(rows, own, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(rows)
+
+
+@given(st.lists(st.integers(1, 39), unique=True, max_size=39), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_without_users_they_are_the_sums_over_the_others(chosen, seed):
+    users, items = _rows(seed)
+    chosen = [user for user in chosen if user in users]
+    found = collaborative_factors(users, items, 30, 6)
+    rows = _padded(users, items, chosen)
+    left = found.without(rows)
+    whole, expected = (dense_factors(users, items, 40, 30, 6, out) for out in ((), chosen))
+    signs = np.sign((found().numpy() * whole).sum(0))
+    np.testing.assert_allclose(left.numpy(), expected * signs, atol=2e-3)
+    untouched = np.setdiff1d(np.arange(30), rows.unique().numpy())
+    assert torch.equal(left[untouched], found()[untouched]), "what these users do not have stays to the bit"
+
+
+def test_an_item_that_nobody_else_has_is_left_as_a_new_one():
+    users, items = np.array([1, 1, 1, 2, 2, 3, 3]), np.array([1, 2, 3, 2, 3, 3, 2])
+    found = collaborative_factors(users, items, 6, 2)
+    left = found.without(torch.tensor([[1, 2, 3, 0, 0]]))
+    assert found()[1].any() and not left[1].any() and left[2].any() and not left[[0, 4, 5]].any()
+    everybody = found.without(torch.tensor([[1, 2, 3], [2, 3, 0], [3, 2, 0]]))
+    assert not everybody.any()
+    assert torch.equal(found.without(torch.zeros(2, 0, dtype=torch.int64)), found())
+
+
+def test_permuted_factors_are_left_without_the_same_users():
+    users, items = _rows()
+    found, rows = collaborative_factors(users, items, 30, 4), _padded(users, items, [3, 5])
+    order = torch.from_numpy(np.append(0, 1 + np.random.default_rng(0).permutation(29)))
+    permuted = found.permuted(order)
+    assert torch.equal(permuted(), found()[order]) and torch.equal(permuted.without(rows), found.without(rows)[order])

@@ -264,7 +264,7 @@ def test_factors_of_the_training_rows_alone_are_in_the_item_table(small_run, tmp
     factors = table.features[:, table.text_size :]
     train = small.splits.train_set.inter_feat
     users, items = train["user_id"].numpy(), train["item_id"].numpy()
-    expected = collaborative_factors(users, items, small.model.n_items, 64, small.model.seed)
+    expected = collaborative_factors(users, items, small.model.n_items, 64, small.model.seed)()
     torch.testing.assert_close(factors, expected)
     seen = torch.zeros(small.model.n_items, dtype=torch.bool)
     seen[torch.from_numpy(items)] = True

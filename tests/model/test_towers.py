@@ -1,5 +1,6 @@
 """Towers and item table: depth, causality, padding, centring."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaModel
@@ -10,6 +11,7 @@ from recbole_recfound.backbone.depth import check_division
 from recbole_recfound.data.task import task_table
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import BackboneError
+from recbole_recfound.model.factors import CollaborativeFactors, collaborative_factors
 from recbole_recfound.model.item_table import ItemTable
 from recbole_recfound.model.small_reader import SmallReader
 from recbole_recfound.model.text_tower import TextTower
@@ -249,13 +251,36 @@ def test_some_items_of_a_batch_have_text_alone():
     table = ItemTable(400, 6, 8, 1.0, dropout=0.0, factor_size=3, text_alone=0.4, id_scale=0.5)
     features = torch.randn(400, 6)
     table.set_features(features)
-    table.set_factors(torch.randn(400, 3))
+    table.set_factors(factors_of(torch.randn(400, 3)))
     vectors, alone = table()[1], table.vectors_of(features)
     whole = table.eval()()[1]
     is_alone, is_whole = ((vectors - one).abs().amax(1) < 1e-5 for one in (alone, whole))
     assert (is_alone ^ is_whole).all() and 0.3 < is_alone.float().mean() < 0.5
     assert not torch.allclose(whole[1:], alone[1:], atol=0.1)
     assert torch.equal(ItemTable(5, 3, 4, 1.0, use_text=False, text_alone=0.4)()[1].isnan(), torch.zeros(5, 4) > 0)
+
+
+def test_a_training_batch_leaves_its_own_users_out_of_the_factors():
+    """Neither its soft tokens nor its targets hold what it is to predict; in eval all users are in."""
+    table = ItemTable(6, 4, 8, 1.0, dropout=0.0, factor_size=2)
+    table.set_features(torch.randn(6, 4))
+    factors = collaborative_factors(np.array([1, 1, 2, 2, 3]), np.array([1, 2, 2, 3, 4]), 6, 2)
+    table.set_factors(factors)
+    rows = torch.tensor([[1, 2, 0]])
+    whole, without = table(), table(rows)
+    changed = [(one != other).any(1).nonzero().flatten().tolist() for one, other in zip(whole, without, strict=True)]
+    assert changed == [[1, 2], [1, 2]]
+    table.set_factors(factors_of(factors.without(rows)))
+    for one, other in zip(table(), without, strict=True):
+        torch.testing.assert_close(one, other)
+    table.set_factors(factors)
+    table.eval()
+    assert all(torch.equal(one, other) for one, other in zip(table(), table(rows), strict=True))
+
+
+def factors_of(values):
+    """Factors of which nothing but the values is known."""
+    return CollaborativeFactors(values, torch.zeros(values.shape[1]), torch.zeros(len(values)))
 
 
 def test_item_table_of_text_or_ids_alone():

@@ -125,13 +125,13 @@ def test_not_a_number_stops_and_keeps_the_last_checkpoint(small_run, tmp_path, m
 
 
 def test_gradient_accumulation_equals_a_batch_twice_as_large(small_run, tmp_path):
-    """Sequences only, so that halves of a batch have the loss of the whole."""
+    """Sequences only, and no factors (a batch reads them without its own users): halves have the loss of the whole."""
     changes = {
         "tasks": ["U2I"],
         "max_steps": 3,
         "eval_interval": 3,
         "dropout": 0.0,
-        "item_args": {"text_alone": 0.0},
+        "item_args": {"text_alone": 0.0, "factors": 0},
         "learner": "sgd",
         "learning_rate": 0.1,
         "adapter_rate": 0.1,

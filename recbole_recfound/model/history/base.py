@@ -219,7 +219,7 @@ class SequenceHistory(History):
 
         See `History.losses`.
         """
-        soft_tokens, vectors = model.item_table()
+        soft_tokens, vectors = model.item_table(part.rows)
         states = self.states(model, soft_tokens, part)
         return next_item_loss(
             model.recent_items(states, vectors, part.items, part.targets > 0),
