@@ -23,6 +23,7 @@ from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import training_loader, training_rows
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.kernels import KernelTrainer, KernelTraining, TrainingSummary
 
 
@@ -34,14 +35,23 @@ class IAKTrainer(Trainer):
         model: IAK; where its base is untrained, `fit` trains it first.
         beta: weight of the KL; None: the first of `iak_args`.
         deadline: a time of `time.monotonic()` after which no epoch of the kernels begins; None: `time_budget` from now.
+        store: checkpoints, from which a training that was cut off continues; None: none are written.
     """
 
-    def __init__(self, config: Config, model: IAK, beta: float | None = None, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: IAK,
+        beta: float | None = None,
+        deadline: float | None = None,
+        store: CheckpointStore | None = None,
+    ) -> None:
         self.saved_model_file: str  # set by RecBole
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta
         self.late = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
+        self.store = store
         self.summary: TrainingSummary | None = None
         self._train_data: Any = None
 
@@ -155,6 +165,7 @@ class IAKTrainer(Trainer):
             self.training(self.beta),
             self.device,
             self.late,
+            self.store,
         )
         self.sampler = fitter.sampler
         scores = [scorer.valid_scores(base_valid, number) for number in range(len(self.model.domains))]

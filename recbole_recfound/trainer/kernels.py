@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from recbole_recfound.errors import TrainingError
@@ -19,11 +19,16 @@ from recbole_recfound.model.iak import IAK, Losses
 from recbole_recfound.model.kernel import Kernels
 from recbole_recfound.runtime.exchange import Share, broadcast, sum_gradients, total
 from recbole_recfound.runtime.ranks import world
+from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.domain_adam import DomainAdam
+from recbole_recfound.trainer.kernel_state import checkpoint_of, restore
 
 WARM_UP = 0.25
 """Part of the planned steps over which beta rises to its value."""
+SAVE_SECONDS = 30.0
+"""Least time between two checkpoints of the schedule; epochs of kernels can be short."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class KernelTrainer:
         options: see `KernelTraining`.
         device: where the model is.
         deadline: a time of `time.monotonic()` after which no epoch begins.
+        store: checkpoints, from which a training that was cut off continues; None: none are written.
     """
 
     def __init__(
@@ -85,15 +91,15 @@ class KernelTrainer:
         options: KernelTraining,
         device: torch.device,
         deadline: float | None = None,
+        store: CheckpointStore | None = None,
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
-        rows = cast("Dataset[int]", range(sampler.size))
-        self.loader = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
+        self.collate, self.store = collate, store
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
+        self.epoch, self.position, self.phase = 1, 0, "joint"  # steps of this epoch that are done
         # Domains that have had a training row, of each type.
         self.trained: list[np.ndarray] = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
@@ -119,69 +125,102 @@ class KernelTrainer:
 
         Raises:
             TrainingError: a loss is not finite.
+            Interrupted: by a signal; the step is saved where there is a store.
         """
-        started = time.monotonic()
-        best = [np.where(np.isnan(scores), np.inf, scores) for scores in base_scores]
-        kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
-        epochs = [np.zeros(len(scores), dtype=np.int64) for scores in best]
-        if warm:
-            collected = self.scorer.collect(self.model, "valid")
-            for number, scores in enumerate(best):
-                began = self.scorer.valid_scores(collected, number)
-                epochs[number][began > scores] = -1
-                best[number] = np.fmax(scores, began)
-        stale = [np.zeros(len(scores), dtype=np.int64) for scores in best]
-        self.stopped = [np.zeros(len(scores), dtype=bool) for scores in best]
-        self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
+        self._begin(base_scores, warm)
+        if self.store and (checkpoint := self.store.newest(self.device)):
+            restore(self, checkpoint)
         steps = self.options.epochs * self.sampler.steps_per_epoch()
-        half = None if self.deadline is None else started + (self.deadline - started) / 2
-        with tqdm(total=steps, desc="IAK", disable=not show_progress, dynamic_ncols=True) as bar:
-            for epoch in range(1, self.options.epochs + 1):
-                if all(stopped.all() for stopped in self.stopped) or self._late(started, epoch):
-                    break
-                phase = self._phase(epoch, half)
-                self._train_epoch(phase, bar)
-                self.fitted.epochs = epoch
-                if phase == "encoder":
-                    continue  # the base's vectors are unchanged so far
-                collected = self.scorer.collect(self.model, "valid")
-                for number, bank in enumerate(self.model.banks):
-                    scores = broadcast(self.scorer.valid_scores(collected, number))
-                    better = (scores > best[number]) & self.trained[number]
-                    self._keep(bank, kept[number], np.flatnonzero(better))
-                    best[number] = np.where(better, scores, best[number])
-                    epochs[number][better] = epoch
-                    stale[number] = np.where(better, 0, stale[number] + 1)
-                    self._stop(number, stale[number] >= self.options.stopping_step)
-        self._restore(kept)
-        self._guard(epochs)
-        self._cold_start(epochs)
+        bar = tqdm(
+            total=steps,
+            initial=len(self.fitted.history),
+            desc="IAK",
+            disable=not show_progress,
+            dynamic_ncols=True,
+        )
+        with finishing_steps() if self.store else nullcontext(), bar:
+            while self.epoch <= self.options.epochs:
+                if not self.position:
+                    if all(stopped.all() for stopped in self.stopped) or self._late():
+                        break
+                    self.phase = self._phase(self.epoch)
+                self._train_epoch(bar)
+                self.fitted.epochs = self.epoch
+                if self.phase != "encoder":  # it leaves the base's vectors unchanged
+                    self._validate()
+                self.epoch, self.position = self.epoch + 1, 0
+                self._save()
+        self._restore(self.kept)
+        self._guard(self.best_epoch)
+        self._cold_start(self.best_epoch)
         self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
-        self.fitted.best_epoch = epochs
-        self.fitted.seconds = time.monotonic() - started
+        self.fitted.best_epoch = self.best_epoch
+        self.fitted.seconds = self.seconds()
         return self.fitted
 
-    def _late(self, started: float, epoch: int) -> bool:
-        """Return whether another epoch would probably end after the deadline; the first always begins."""
-        if self.deadline is None or epoch == 1:
-            return False
-        now = time.monotonic()
-        return broadcast(now + (now - started) / (epoch - 1) > self.deadline)
+    def _begin(self, base_scores: list[np.ndarray], warm: bool) -> None:
+        """Set the state before the first epoch."""
+        self.began = self.saved = time.monotonic()
+        self.best = [np.where(np.isnan(scores), np.inf, scores) for scores in base_scores]
+        self.kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
+        self.best_epoch = [np.zeros(len(scores), dtype=np.int64) for scores in self.best]
+        if warm:
+            collected = self.scorer.collect(self.model, "valid")
+            for number, scores in enumerate(self.best):
+                first = self.scorer.valid_scores(collected, number)
+                self.best_epoch[number][first > scores] = -1
+                self.best[number] = np.fmax(scores, first)
+        self.stale = [np.zeros(len(scores), dtype=np.int64) for scores in self.best]
+        self.stopped = [np.zeros(len(scores), dtype=bool) for scores in self.best]
+        self.stopped[0] |= self.sampler.stopped[: len(self.stopped[0])]
 
-    def _phase(self, epoch: int, half: float | None) -> str:
+    def seconds(self) -> float:
+        """Seconds of this training, those before an interruption included."""
+        return time.monotonic() - self.began
+
+    def _validate(self) -> None:
+        """Keep the kernels of the domains that have become better, and stop those that have not for long."""
+        collected = self.scorer.collect(self.model, "valid")
+        for number, bank in enumerate(self.model.banks):
+            scores = broadcast(self.scorer.valid_scores(collected, number))
+            better = (scores > self.best[number]) & self.trained[number]
+            self._keep(bank, self.kept[number], np.flatnonzero(better))
+            self.best[number] = np.where(better, scores, self.best[number])
+            self.best_epoch[number][better] = self.epoch
+            self.stale[number] = np.where(better, 0, self.stale[number] + 1)
+            self._stop(number, self.stale[number] >= self.options.stopping_step)
+
+    def _save(self) -> None:
+        if self.store and time.monotonic() - self.saved >= SAVE_SECONDS:
+            self.store.save(checkpoint_of(self), 0)
+            self.saved = time.monotonic()
+
+    def _late(self) -> bool:
+        """Return whether another epoch would probably end after the deadline; the first always begins."""
+        if self.deadline is None or self.epoch == 1:
+            return False
+        return broadcast(time.monotonic() + self.seconds() / (self.epoch - 1) > self.deadline)
+
+    def _phase(self, epoch: int) -> str:
         """Return `joint`, or `encoder` for the first half of the epochs (or of the time) and `decoder` after it."""
         if self.options.schedule == "joint":
             return "joint"
+        half = None if self.deadline is None else (self.began + self.deadline) / 2
         in_time = half is None or epoch == 1 or broadcast(time.monotonic() < half)
         return "encoder" if epoch <= self.options.epochs // 2 and in_time else "decoder"
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
-    def _train_epoch(self, phase: str, bar: tqdm) -> None:
+    def _train_epoch(self, bar: tqdm) -> None:
+        """Make the steps of an epoch from `position` on."""
         self.model.train()
-        for interaction in self.loader:
-            self._step(interaction.to(self.device), phase)
+        self.sampler.epoch = self.epoch - 1
+        for rows in list(self.sampler)[self.position :]:
+            self._step(self.collate(rows).to(self.device), self.phase)
+            self.position += 1
             bar.update()
+            if number := received():
+                raise Interrupted(number, self.store.save_interrupted(checkpoint_of(self)) if self.store else "")
 
     def _step(self, interaction: Interaction, phase: str) -> None:
         record = self.fitted.history

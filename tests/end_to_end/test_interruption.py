@@ -18,7 +18,9 @@ from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer import checkpoint as checkpoints
+from recbole_recfound.trainer.kernels import KernelTrainer
 from tests.damage import damage
+from tests.small_iak import small_base
 
 STEPS = {"max_steps": 6, "eval_interval": 2, "resume": "auto", "task_test_examples": 0, "only_tasks": ["U2I"]}
 KEYS = ("test_result", "best_valid_result", "best_valid_score")
@@ -180,6 +182,56 @@ def test_tensorboard_that_cannot_be_written_is_a_note(settings, monkeypatch, cap
     monkeypatch.setattr("recbole.utils.utils.SummaryWriter", refused)
     assert run_recfound("RecFound", "tiny", config_dict=settings)["test_result"]
     assert capsys.readouterr().out.count("note: no TensorBoard files") == 1
+
+
+KERNELS = {"domain": ["gender"], "epochs": 4, "train_batch_size": 32, "time_budget": 0, "resume": "auto"}
+
+
+@pytest.mark.parametrize(("step", "every"), [(2, 30.0), (9, 30.0), (12, 0.0), (21, 0.0)])
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        ("DeepFM", {"iak_args": {"schedule": "two_phase", "least_steps": 4}}),
+        ("BPR", {"iak_args": {"beta": [1e-4, 1e-2], "least_steps": 4}, "domain": ["gender", "age"]}),
+        ("SASRec", {"iak_args": {"least_steps": 4}, "epochs": 8}),
+    ],
+)
+def test_kernels_continue_with_the_step_at_which_they_were_interrupted(
+    tiny_path, tmp_path, monkeypatch, capsys, base, changes, step, every
+):
+    """Within an epoch, behind one, and in the second row; with checkpoints of the schedule and without."""
+    settings = small_base(base, epochs=1) | KERNELS | changes
+    settings |= {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "use_gpu": False}
+    monkeypatch.setattr("recbole_recfound.trainer.kernels.SAVE_SECONDS", every)
+    real, calls, at = KernelTrainer._step, [], 0
+
+    def step_of(self, *arguments):
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(KernelTrainer, "_step", step_of)
+    straight = run_recfound("IAK", "tiny", config_dict=settings | {"resume": ""})
+    steps, calls[:], at = len(calls), [], step
+    assert main(["run", "--model=IAK", *_words(settings, tmp_path)[1:]]) == 143
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert " is saved; run folder " in line and "continue with --resume=" in line
+    folder = Path(line.rpartition("=")[2])
+    assert len(calls) == step
+    continued = run_recfound("IAK", "tiny", config_dict=settings)
+    assert continued["run_dir"] == str(folder)
+    assert [continued[key] for key in KEYS] == [straight[key] for key in KEYS]
+    ours, theirs = (
+        [{**row, "train_seconds": 0, "eval_seconds": 0, "files": {}} for row in run["comparison"]]
+        for run in (continued, straight)
+    )
+    assert ours == theirs
+    files = [sorted(Path(run["run_dir"]).glob("IAK*.safetensors")) for run in (continued, straight)]
+    for our, their in zip(*files, strict=True):
+        assert our.read_bytes() == their.read_bytes()
+    assert not list(folder.rglob("interrupted-*")) and not list(folder.rglob("step-*"))
+    assert len(calls) == steps, "no step was made twice"
 
 
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])

@@ -18,6 +18,8 @@ from tests.small_iak import small_base
 PROGRAM = """
 import importlib, json, os, signal, sys
 kind, settings, place, count = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+from recbole_recfound.trainer import kernels
+kernels.SAVE_SECONDS = 0.0
 if place:
     module, _, name = place.partition(":")
     owner = importlib.import_module(module)
@@ -67,6 +69,9 @@ KERNELS = [
     "recbole_recfound.model.kernel.files:save_tensors",
     "recbole_recfound.system.iak.system:write_text",
     "recbole_recfound.trainer.kernels:KernelTrainer._step",
+    f"{CHECKPOINT}:save_tensors",
+    f"{CHECKPOINT}:CheckpointStore.save",
+    f"{CHECKPOINT}:CheckpointStore.clear",
 ]
 READING = [
     f"{CHECKPOINT}:save_tensors",

@@ -116,9 +116,9 @@ def test_two_phases_train_the_encoder_first(tiny_path):
     halves = []
     original = trainer._train_epoch
 
-    def watched(phase, bar):
-        original(phase, bar)
-        halves.append((phase, weights_of(small.model)))
+    def watched(bar):
+        original(bar)
+        halves.append((trainer.phase, weights_of(small.model)))
 
     trainer._train_epoch = watched
     trainer.fit(small.base_scores())
@@ -136,9 +136,9 @@ def test_two_phases_reach_the_second_within_their_time(tiny_path):
     trainer = small.trainer(epochs=50, schedule="two_phase")
     phases, now = [], 0.0
 
-    def epoch(phase, bar):
+    def epoch(bar):
         nonlocal now
-        phases.append(phase)
+        phases.append(trainer.phase)
         now += 1.0
 
     trainer._train_epoch, trainer.deadline = epoch, 8.5

@@ -30,7 +30,7 @@ from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder
-from recbole_recfound.runtime.ranks import is_main
+from recbole_recfound.runtime.ranks import is_main, world
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.system.base import System
@@ -39,6 +39,7 @@ from recbole_recfound.system.iak.page import render_iak_report
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.request import Request
 from recbole_recfound.system.run import Job, Run
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.iak import IAKTrainer, collate_of, training_domains
 
 SELECTED_BETA = "IAK, beta by validation"
@@ -69,7 +70,7 @@ class IAKSystem(System):
         self.model = IAK(self.config, self.train_set, base)
         if self.options.warm_start:
             warm_start(self.model, Path(self.options.warm_start))
-        trainer = self._trainer(self.model)
+        trainer = IAKTrainer(self.config, self.model)
         self.seen = trainer.seen_by_base(self.train_set)
         self.split_seed = trainer.split_seed
         self.scorer = trainer.scorer(self.splits.train_data, valid=self.splits.valid_data, test=self.splits.test_data)
@@ -152,6 +153,7 @@ class IAKSystem(System):
         for number, (name, beta) in enumerate(zip(self._names, betas, strict=True)):
             left = len(betas) - number
             yield Job(name, partial(self._kernels, name, beta, left))
+            on_main(self._store(name).clear)
             row = self.run.rows[name]
             metric = self.scorer.selected_by
             self.sweep.append(
@@ -245,8 +247,9 @@ class IAKSystem(System):
         write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
         return base
 
-    def _trainer(self, model: IAK, beta: float | None = None, deadline: float | None = None) -> IAKTrainer:
-        return IAKTrainer(self.config, model, beta, deadline)
+    def _store(self, name: str) -> CheckpointStore:
+        """Return the checkpoints of the kernels of a row."""
+        return CheckpointStore(self.run.folder.trainer_state / _slug(name), 1)
 
     def _recipe(self, base: torch.nn.Module, bottleneck: int) -> Recipe:
         return Recipe(
@@ -260,7 +263,7 @@ class IAKSystem(System):
     def _tuned(self, method: str, left: int) -> Row:
         """Fine-tune one model per domain by another method."""
         model = IAK(self.config, self.train_set, self.base)
-        trainer = self._trainer(model)
+        trainer = IAKTrainer(self.config, model)
         own = (self.config["tuning_args"] or {}).get(method) or {}
         usual = self.splits.config["learning_rate"] if method in WHOLE_MODEL else self.config["learning_rate"]
         training = dataclasses.replace(trainer.training(0.0), learning_rate=own.get("learning_rate", usual))
@@ -282,7 +285,9 @@ class IAKSystem(System):
         model = IAK(config, self.train_set, self.base)
         if self.options.warm_start:
             warm_start(model, Path(self.options.warm_start))
-        trainer = self._trainer(model, beta, turn(self.plan.deadline(), left))
+        # Of several processes none writes checkpoints of kernels: the row begins again.
+        store = self._store(name) if world() == 1 else None
+        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store)
         _, valid = trainer.fit(
             self.splits.train_data,
             verbose=False,
@@ -298,7 +303,7 @@ class IAKSystem(System):
         test = scorer.summary(scorer.collect(model, "test"), "test")
         scored = time.monotonic() - started
         folder = self.run.folder.path
-        path = folder / f"{name.replace(' ', '-')}.{KERNELS}"
+        path = folder / f"{_slug(name)}.{KERNELS}"
 
         def save() -> dict[str, Any]:
             save_kernels(model, path)
@@ -395,3 +400,8 @@ def _thinned(history: list[dict[str, float]], points: int = 200) -> list[dict[st
         means = {key: sum(record[key] for record in part) / len(part) for key in ("matching", "compression", "kl")}
         thinned.append({"step": part[-1]["step"], **means})
     return thinned
+
+
+def _slug(name: str) -> str:
+    """Return the name of a row as part of a file's name."""
+    return name.replace(" ", "-")
