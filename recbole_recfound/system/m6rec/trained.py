@@ -79,7 +79,7 @@ class TrainedTask(Work):
             model=self.name,
             metrics=metrics,
             valid_metrics=valid,
-            train_seconds=trained - trainer.began,
+            train_seconds=trainer.cache_seconds + trained - trainer.began,
             eval_seconds=scored - trained,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
             converged=trainer.converged,
