@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from recbole_recfound.quick_start import load_recfound, run_recfound
+from tests.settings import READING
 from tests.small_iak import small_base
 from tests.two_processes import gathered, gradients, launch
 
-RUNS = ("item", "prompt", "IAK")
+RUNS = ("item", "prompt", "late", "IAK", "M6Rec")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,8 @@ def jobs(small_settings, odd_path):
     }
     iak = {"show_progress": False, "use_gpu": False, "time_budget": 0, "epochs": 2, "iak_args": {"least_steps": 4}}
     iak |= {"train_batch_size": 33, "domain": ["gender"], "tuning_baselines": ["adapter"], "data_path": str(odd_path)}
+    reading = READING | {name: settings[name] for name in ("data_path", "backbone", "precision", "load_col")}
+    reading |= {"m6rec_task": ["retrieval"], "baselines": ["Pop"], "retrieval_args": {"width": 8, "start_epochs": 2}}
     short = settings | {"max_steps": 3, "baselines": [], "task_test_examples": 0}
     return {
         "gathered": (None, None, {}),
@@ -54,7 +57,9 @@ def jobs(small_settings, odd_path):
         "item": ("RecFound", "tiny", settings | {"batch_args": {"accumulation": 2}}),
         "prompt": ("RecFound", "tiny", short | {"history": "prompt"}),
         "positions": ("RecFound", "tiny", short | {"history": "positions"}),
+        "late": ("RecFound", "tiny", short | {"history": "late"}),
         "IAK": ("IAK", "tiny", iak | small_base("BPR", epochs=2)),
+        "M6Rec": ("M6Rec", "tiny", reading),
     }
 
 
@@ -122,7 +127,9 @@ def test_the_gradients_of_a_batch(processes, jobs, request):
             assert (mine[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
 
 
-@pytest.mark.parametrize(("processes", "mode"), [("two", "item"), ("two", "prompt"), ("sharded", "positions")])
+@pytest.mark.parametrize(
+    ("processes", "mode"), [("two", "item"), ("two", "prompt"), ("two", "late"), ("sharded", "positions")]
+)
 def test_losses_decisions_and_metrics(processes, one, mode, request):
     run = _read(request.getfixturevalue(processes), mode)
     for mine, other in zip(_history(run), _history(one[mode]), strict=True):
@@ -141,6 +148,12 @@ def test_losses_decisions_and_metrics(processes, one, mode, request):
     assert all(values == pytest.approx(by_user[1][name], abs=1e-4) for name, values in by_user[0].items())
     results = json.loads((Path(run["run_dir"]) / "results.json").read_text())
     assert results["run"]["processes"] == 2 and results["protocol"]["users"] % 2
+
+
+def test_m6rec_is_trained_by_the_main_process(two, one):
+    run = _read(two, "M6Rec")
+    for mine, other in zip(run["comparison"], one["M6Rec"]["comparison"], strict=True):
+        assert (mine["model"], mine["metrics"]) == (other["model"], pytest.approx(other["metrics"], abs=1e-6))
 
 
 def test_kernels(two, one):
