@@ -150,6 +150,7 @@ class KernelTrainer:
                     self._validate()
                 self.epoch, self.position = self.epoch + 1, 0
                 self._save()
+                self._end_if_asked()
         self._restore(self.kept)
         self._guard(self.best_epoch)
         self._cold_start(self.best_epoch)
@@ -195,6 +196,11 @@ class KernelTrainer:
             self.store.save(checkpoint_of(self), 0)
             self.saved = time.monotonic()
 
+    def _end_if_asked(self) -> None:
+        """End after a signal, behind what is complete."""
+        if self.store and (number := received()):
+            raise Interrupted(number, self.store.save_interrupted(checkpoint_of(self)))
+
     def _late(self) -> bool:
         """Return whether another epoch would probably end after the deadline; the first always begins."""
         if self.deadline is None or self.epoch == 1:
@@ -219,8 +225,7 @@ class KernelTrainer:
             self._step(self.collate(rows).to(self.device), self.phase)
             self.position += 1
             bar.update()
-            if number := received():
-                raise Interrupted(number, self.store.save_interrupted(checkpoint_of(self)) if self.store else "")
+            self._end_if_asked()
 
     def _step(self, interaction: Interaction, phase: str) -> None:
         record = self.fitted.history

@@ -234,6 +234,28 @@ def test_kernels_continue_with_the_step_at_which_they_were_interrupted(
     assert len(calls) == steps, "no step was made twice"
 
 
+def test_a_signal_in_the_last_validation_of_kernels_loses_nothing(tiny_path, tmp_path, monkeypatch, capsys):
+    settings = small_base("DeepFM", epochs=1) | KERNELS | {"output_dir": str(tmp_path / "runs"), "use_gpu": False}
+    settings |= {"data_path": str(tiny_path)}
+    real, calls, steps = KernelTrainer._validate, [], []
+
+    def validate(self):
+        calls.append(1)
+        if len(calls) == settings["epochs"]:
+            signal.raise_signal(signal.SIGTERM)
+        real(self)
+        steps.append(len(self.fitted.history))
+
+    monkeypatch.setattr(KernelTrainer, "_validate", validate)
+    assert main(["run", "--model=IAK", *_words(settings, tmp_path)[1:]]) == 143
+    assert f"step {steps[-1]} is saved" in capsys.readouterr().err
+    monkeypatch.setattr(KernelTrainer, "_step", None)  # no step is made again
+    continued = run_recfound("IAK", "tiny", config_dict=settings)
+    monkeypatch.undo()
+    straight = run_recfound("IAK", "tiny", config_dict=settings | {"resume": ""})
+    assert [continued[key] for key in KEYS] == [straight[key] for key in KEYS]
+
+
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
 def test_a_finished_baseline_whose_files_are_damaged_is_trained_again(settings, signal_in_step, capsys, how):
     settings = settings | {"baselines": ["Pop", "EASE"]}
