@@ -27,7 +27,7 @@ run: install
 	$(VENV)/bin/python run_recfound.py --model=RecFound $(DATA) --baselines=Pop,ItemKNN,EASE,BPR $(ARGS)
 
 # one thread in each process: the models of the tests are too small to share
-PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
 test: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST) $(ARGS)
 

@@ -141,37 +141,56 @@ class _Program:
         return next(line for line in out.splitlines() if line.startswith("METRICS"))
 
 
-@pytest.fixture(scope="module", params=list(PLACES))
-def program(request, small_settings, tmp_path_factory, checkout):
-    program = _Program(request.param, small_settings, tmp_path_factory.mktemp("kills"), checkout)
-    began = time.monotonic()
-    program.expected = program.end(program.start("straight"))
-    program.seconds = time.monotonic() - began
-    return program
+class _Killed:
+    """The two tests of a kind of run; a class each, so that kinds can be tested side by side."""
+
+    kind: str
+
+    @pytest.fixture(scope="class")
+    def program(self, small_settings, tmp_path_factory, checkout):
+        program = _Program(self.kind, small_settings, tmp_path_factory.mktemp("kills"), checkout)
+        began = time.monotonic()
+        program.expected = program.end(program.start("straight"))
+        program.seconds = time.monotonic() - began
+        return program
+
+    def test_at_named_places(self, program):
+        killed = 0
+        for number, (place, count) in enumerate((place, count) for place in PLACES[self.kind] for count in CALLS):
+            process = program.start(place=place, count=count, number=number)
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            assert process.returncode in (0, -signal.SIGKILL), (place, count)
+            assert program.end(program.start(number=number)) == program.expected, (place, count)
+        print(f"{self.kind}: {killed} kills at named places")
+        assert killed > len(PLACES[self.kind])
+
+    def test_at_random(self, program):
+        chance, killed = random.Random(0), 0
+        for number in range(100, 100 + AT_RANDOM[self.kind]):
+            process = program.start(number=number)
+            try:
+                process.wait(timeout=chance.uniform(0.2, 1.0) * program.seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            assert program.end(program.start(number=number)) == program.expected, number
+        print(f"{self.kind}: {killed} of {AT_RANDOM[self.kind]} processes were killed at random")
+        assert killed > AT_RANDOM[self.kind] // 4
 
 
-def test_killed_at_named_places(program):
-    killed = 0
-    for number, (place, count) in enumerate((place, count) for place in PLACES[program.kind] for count in CALLS):
-        process = program.start(place=place, count=count, number=number)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL), (place, count)
-        assert program.end(program.start(number=number)) == program.expected, (place, count)
-    print(f"{program.kind}: {killed} kills at named places")
-    assert killed > len(PLACES[program.kind])
+class TestRecFound(_Killed):
+    kind = "RecFound"
 
 
-def test_killed_at_random(program):
-    chance, killed = random.Random(0), 0
-    for number in range(100, 100 + AT_RANDOM[program.kind]):
-        process = program.start(number=number)
-        try:
-            process.wait(timeout=chance.uniform(0.2, 1.0) * program.seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        assert program.end(program.start(number=number)) == program.expected, number
-    print(f"{program.kind}: {killed} of {AT_RANDOM[program.kind]} processes were killed at random")
-    assert killed > AT_RANDOM[program.kind] // 4
+class TestIAK(_Killed):
+    kind = "IAK"
+
+
+class TestM6Rec(_Killed):
+    kind = "M6Rec"
+
+
+class TestCompare(_Killed):
+    kind = "compare"
