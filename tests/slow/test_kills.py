@@ -168,9 +168,10 @@ class _Killed:
     def test_at_random(self, program):
         chance, killed = random.Random(0), 0
         for number in range(100, 100 + AT_RANDOM[self.kind]):
-            process = program.start(number=number)
+            process, began = program.start(number=number), time.monotonic()
             try:
                 process.wait(timeout=chance.uniform(0.2, 1.0) * program.seconds)
+                program.seconds = time.monotonic() - began  # other programs may have ended
             except subprocess.TimeoutExpired:
                 process.kill()
             process.communicate()
