@@ -334,3 +334,14 @@ def test_the_settings_of_a_run_repeat_it(small_run, tmp_path):
     again = run_recfound(config_file_list=[path], config_dict={"output_dir": str(tmp_path / "again")})
     assert again["run_dir"] != first["run_dir"] and again["test_result"] == first["test_result"]
     assert yaml.safe_load((Path(again["run_dir"]) / "config.yaml").read_text())["batch_args"] == small_run["batch_args"]
+
+
+def test_without_a_mask_the_table_ranks_old_items_and_recommendations_leave_them_out(small_run):
+    """As the documentation says: only `repeatable` recommends what a user has had."""
+    for changes, old in (({"mask_history": False}, False), ({"repeatable": True}, True)):
+        settings = small_run | {"only_tasks": ["U2I"], "task_test_examples": 0, "save_histories": True} | changes
+        result = run_recfound("RecFound", "tiny", config_dict=settings)
+        loaded = load_recfound(result["run_dir"])
+        assert loaded.evaluate().metrics == pytest.approx(result["test_result"], abs=1e-4)
+        found = {token for token, *_ in loaded.recommend(["50", "7"], k=10_000)}
+        assert found & {"50", "7"} == ({"50", "7"} if old else set())

@@ -147,17 +147,6 @@ def _lines(loaded, token):
     return [line for line in lines if json.loads(line)["token"] == token]
 
 
-def test_without_a_mask_the_table_ranks_old_items_and_recommendations_leave_them_out(small_run):
-    """As the documentation says: only `repeatable` recommends what a user has had."""
-    for changes, old in (({"mask_history": False}, False), ({"repeatable": True}, True)):
-        settings = small_run | {"only_tasks": ["U2I"], "task_test_examples": 0, "save_histories": True} | changes
-        result = run_recfound("RecFound", "tiny", config_dict=settings)
-        loaded = load_recfound(result["run_dir"])
-        assert loaded.evaluate().metrics == pytest.approx(result["test_result"], abs=1e-4)
-        found = {token for token, *_ in loaded.recommend(["50", "7"], k=10_000)}
-        assert found & {"50", "7"} == ({"50", "7"} if old else set())
-
-
 def test_recboles_case_study_works_on_the_model_of_a_run(loaded, finished):
     from recbole.utils.case_study import full_sort_topk
 
