@@ -104,9 +104,8 @@ def item_line(token: str, text: str, score: float) -> str:
         text: of the item.
         score: of the item for the request.
     """
-    shown = (
+    token, text = (
         "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in each)
         for each in (token, text)
     )
-    token, text = shown
     return f"{token}\t{score:.4f}\t{text}"

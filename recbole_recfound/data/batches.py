@@ -83,7 +83,6 @@ class SequenceBatch(_OnDevice):
         token_ids: [B, T] the histories as text, or None (soft tokens).
         token_mask: [B, T] 1 = real token.
         ends: [B, L] position of each item's last token in `token_ids`.
-        all_targets: targets of the batch of which this is one process's share, [N]; None: of a whole batch.
         all_rows: see `rows`, of the batch of which this is one process's share; None: of a whole batch.
     """
 
@@ -92,13 +91,20 @@ class SequenceBatch(_OnDevice):
     token_ids: torch.Tensor | None = None
     token_mask: torch.Tensor | None = None
     ends: torch.Tensor | None = None
-    all_targets: torch.Tensor | None = None
     all_rows: torch.Tensor | None = None
 
     @property
     def rows(self) -> torch.Tensor:
         """Items seen and targets of every row of the whole batch, [B, 2 L], 0 = padding."""
         return torch.cat([self.items, self.targets], dim=1) if self.all_rows is None else self.all_rows
+
+    @property
+    def all_targets(self) -> torch.Tensor | None:
+        """Targets of the batch of which this is one process's share, [N]; None: of a whole batch."""
+        if self.all_rows is None:
+            return None
+        targets = self.all_rows[:, self.items.shape[1] :]
+        return targets[targets > 0]
 
     def share(self, rank: int, world: int) -> Self:
         """Copy with the examples of one process, and what the loss has to know of the others.
@@ -109,7 +115,7 @@ class SequenceBatch(_OnDevice):
             rank: of the process.
             world: number of processes.
         """
-        return replace(super().share(rank, world), all_targets=self.targets[self.targets > 0], all_rows=self.rows)
+        return replace(super().share(rank, world), all_rows=self.rows)
 
 
 _OF_QUERIES = ("query_ids", "query_mask", "query_text", "positive", "allowed")

@@ -1,5 +1,7 @@
 """Item table: one vector per item, from its text, its neighbours and its id; a soft token and a ranking target."""
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -138,12 +140,13 @@ class ItemTable(nn.Module):
         if self.fixed is not None:
             return self.fixed * self.token_norm, self.fixed
         features, ids = self.features, None if self.ids is None else self.ids.weight
-        if self.training and (ids is not None or features.shape[1] > self.text_size):
-            text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
-            if self.factors is not None and rows is not None:
-                self.factors = self.factors.to(rows.device)
-                factors = self.factors.without(rows)
-            if self.text_alone:
+        text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
+        leaves_out = self.training and self.factors is not None and rows is not None
+        hides = self.training and self.text_alone > 0 and (ids is not None or factors.shape[1] > 0)
+        if leaves_out or hides:
+            if leaves_out:
+                factors = self._factors_without(cast(torch.Tensor, rows))
+            if hides:
                 known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
                 factors, ids = factors * known, None if ids is None else ids * known
             features = torch.cat([text, factors], dim=1)
@@ -152,6 +155,10 @@ class ItemTable(nn.Module):
             parts.append(ids)
         vectors = F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
         return vectors * self.token_norm, vectors
+
+    def _factors_without(self, rows: torch.Tensor) -> torch.Tensor:
+        self.factors = cast(CollaborativeFactors, self.factors).to(rows.device)
+        return self.factors.without(rows)
 
 
 def _deviation(features: torch.Tensor) -> torch.Tensor:

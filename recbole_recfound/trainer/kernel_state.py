@@ -32,7 +32,7 @@ def checkpoint_of(trainer: KernelTrainer) -> Checkpoint:
         "lists": {name: [array.tolist() for array in getattr(trainer, name)] for name in LISTS},
         "sampler": trainer.sampler.stopped.tolist(),
         "epoch": [trainer.epoch, trainer.position, trainer.phase],
-        "fitted": [fitted.epochs, fitted.history, fitted.steps.tolist()],
+        "fitted": [fitted.history, fitted.steps.tolist()],
         "seconds": trainer.seconds(),
     }
     return Checkpoint(len(fitted.history), trained, resume, state)
@@ -59,7 +59,7 @@ def restore(trainer: KernelTrainer, checkpoint: Checkpoint) -> None:
         setattr(trainer, name, [np.array(each, kind) for each, kind in zip(values, kinds, strict=True)])
     trainer.sampler.stopped = np.array(state["sampler"], dtype=bool)
     trainer.epoch, trainer.position, trainer.phase = state["epoch"]
-    trainer.fitted.epochs, trainer.fitted.history, steps = state["fitted"]
+    trainer.fitted.history, steps = state["fitted"]
     trainer.fitted.steps = np.array(steps, dtype=np.int64)
     trainer.began -= state["seconds"]
     set_random_numbers(checkpoint.group("random"), trainer.device)

@@ -99,7 +99,8 @@ class KernelTrainer:
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
-        self.epoch, self.position, self.phase = 1, 0, "joint"  # steps of this epoch that are done
+        # The epoch that is being made, and its steps that are done.
+        self.epoch, self.position, self.phase = 1, 0, "joint"
         # Domains that have had a training row, of each type.
         self.trained: list[np.ndarray] = [np.zeros(bank.num_domains, dtype=bool) for bank in model.banks]
 
@@ -130,9 +131,8 @@ class KernelTrainer:
         self._begin(base_scores, warm)
         if self.store and (checkpoint := self.store.newest(self.device)):
             restore(self, checkpoint)
-        steps = self.options.epochs * self.sampler.steps_per_epoch()
         bar = tqdm(
-            total=steps,
+            total=self.planned,
             initial=len(self.fitted.history),
             desc="IAK",
             disable=not show_progress,
@@ -145,7 +145,6 @@ class KernelTrainer:
                         break
                     self.phase = self._phase(self.epoch)
                 self._train_epoch(bar)
-                self.fitted.epochs = self.epoch
                 if self.phase != "encoder":  # it leaves the base's vectors unchanged
                     self._validate()
                 self.epoch, self.position = self.epoch + 1, 0
@@ -155,7 +154,7 @@ class KernelTrainer:
         self._guard(self.best_epoch)
         self._cold_start(self.best_epoch)
         self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
-        self.fitted.best_epoch = self.best_epoch
+        self.fitted.best_epoch, self.fitted.epochs = self.best_epoch, self.epoch - 1
         self.fitted.seconds = self.seconds()
         return self.fitted
 
