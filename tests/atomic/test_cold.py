@@ -13,7 +13,7 @@ from recbole_recfound.data.split.protocol import (
     held_out,
     training_pairs,
 )
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 
 
@@ -22,19 +22,27 @@ def splits_of(model, path, **settings):
     return build_splits(Config(model, "tiny", config_dict=given))
 
 
-@pytest.mark.parametrize("model", ["BPR", "SASRec", "RecFound", "TextKNN"])
-@pytest.mark.parametrize("ties", ["file", "shuffle"])
-def test_a_cold_item_is_nowhere_but_in_the_test(write_dataset, model, ties):
+MODELS = ["BPR", "SASRec", "RecFound", "TextKNN"]
+
+
+@pytest.fixture
+def path(write_dataset):
+    """Eighty users with nine of thirty items each, three of them at a time."""
     rng = np.random.default_rng(5)
     rows = [
-        [f"u{user}", f"i{item}", step // 3] for user in range(40) for step, item in enumerate(rng.permutation(30)[:9])
+        [f"u{user}", f"i{item}", step // 3] for user in range(80) for step, item in enumerate(rng.permutation(30)[:9])
     ]
     names = [[f"i{item}", f"item {item}"] for item in range(30)]
-    path = write_dataset(
+    return write_dataset(
         "tiny",
         inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows],
         item=[["item_id:token", "title:token_seq"], *names],
     )
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("ties", ["file", "shuffle"])
+def test_a_cold_item_is_nowhere_but_in_the_test(path, model, ties):
     splits = splits_of(model, path, order_ties=ties)
     cold = splits.dataset.cold
     whole = splits_of(model, path, order_ties=ties, cold_items=0)
@@ -53,12 +61,56 @@ def test_a_cold_item_is_nowhere_but_in_the_test(write_dataset, model, ties):
     assert splits.test_set.item_num == whole.test_set.item_num
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("ties", ["file", "shuffle"])
+def test_models_are_chosen_by_other_items_that_training_has_not_seen(path, model, ties):
+    splits = splits_of(model, path, order_ties=ties)
+    whole = splits_of(model, path, order_ties=ties, cold_items=0)
+    cold, chosen_by = splits.dataset.cold, splits.dataset.cold_valid
+    new = np.concatenate([cold, chosen_by])
+    assert len(np.unique(new)) == 2 * len(cold)
+    assert not np.isin(training_pairs(splits.train_set)[1], new).any()
+    rows = held_out(splits.valid_data._dataset).tolist()
+    tested = set(held_out(splits.test_set)[:, 0].tolist())
+    expected = []
+    for user, last in held_out(whole.test_set).tolist():
+        before = [item for item in whole.known_at_test.of(user) if item not in cold]
+        if last not in cold and before[-1] in chosen_by:
+            expected.append([user, before[-1]])
+    assert rows == expected != []
+    assert not {user for user, _ in rows} & tested
+    for known, users in ((splits.known_at_valid, {user for user, _ in rows}), (splits.known_at_test, tested)):
+        assert not any(np.isin(known.of(user), new).any() for user in users)
+        assert all(len(known.of(user)) for user in users)
+    # What is no target stays in the histories of the test: the choice before it, which validation does not score.
+    for user in tested:
+        before = [item for item in whole.known_at_test.of(user) if item not in new]
+        assert splits.known_at_test.of(user).tolist() == before
+    names = splits.dataset.iid_field + splits.config["LIST_SUFFIX"]
+    loaded = next(iter(splits.valid_data))[0]
+    if names in loaded:
+        assert not np.isin(loaded[names].numpy(), new).any()
+
+
+def test_a_sample_of_tested_users_leaves_validation_whole(path):
+    whole, sampled = splits_of("BPR", path), splits_of("BPR", path, test_users=4)
+    assert len(held_out(sampled.test_set)) == 4
+    assert np.array_equal(held_out(sampled.valid_data._dataset), held_out(whole.valid_data._dataset))
+
+
+def test_too_few_items_for_a_validation_are_named(path):
+    with pytest.raises(DataError, match="no validation row of tiny has one of the 1 items that are held out"):
+        for seed in range(30):
+            splits_of("BPR", path, cold_items=0.01, seed=seed)
+
+
 def test_every_model_has_the_same_items_and_rows(tiny_path):
     reference = splits_of("RecFound", tiny_path)
     for model in ("BPR", "SASRec"):
         other = splits_of(model, tiny_path)
         check_same_rows(reference, other)
         assert np.array_equal(reference.dataset.cold, other.dataset.cold)
+        assert np.array_equal(reference.dataset.cold_valid, other.dataset.cold_valid)
     other = splits_of("BPR", tiny_path, seed=2021)
     assert not np.array_equal(reference.dataset.cold, other.dataset.cold)
 
@@ -93,7 +145,7 @@ def test_the_table_and_its_first_line_say_so(tiny_path):
     from recbole_recfound.data.split.protocol import Protocol
 
     splits = splits_of("BPR", tiny_path)
-    assert "20% of the items held out" in protocol_line(Protocol.of(splits.config, splits).to_json())
+    assert "20% of the items held out of training" in protocol_line(Protocol.of(splits.config, splits).to_json())
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_answers_of_closed_tasks(client, loaded):
         ("/recommend", {"history": ["1"], "k": 0}, 422, "k: Input should be greater than or equal to 1"),
         ("/recommend", {"history": ["1"], "k": 5000}, 422, "less than or equal to 1000"),
         ("/recommend", {"history": ["1"], "k": 2.5}, 422, "k: Input should be a valid integer"),
+        ("/recommend", {"history": ["1"], "k": "3"}, 422, "k: Input should be a valid integer"),
         ("/recommend", {"history": "1"}, 422, "history: Input should be a valid list"),
         ("/recommend", {"history": [1]}, 422, "history.0: Input should be a valid string"),
         ("/recommend", {"histori": ["1"]}, 422, "histori: Extra inputs are not permitted"),
@@ -99,6 +100,12 @@ def test_wrong_requests_get_one_clear_line(client, path, body, status, said):
     answer = client.post(path, json=body)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+def test_a_whole_number_may_be_written_with_a_point(client):
+    """JSON Schema, in which the server describes itself, takes 3.0 for an integer."""
+    whole, pointed = (client.post("/recommend", json={"history": ["1"], "k": k}) for k in (3, 3.0))
+    assert pointed.status_code == 200 and pointed.json() == whole.json() and len(whole.json()["items"]) == 3
 
 
 def test_nothing_is_left_of_candidates_that_are_excluded(client, loaded):

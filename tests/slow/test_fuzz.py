@@ -89,7 +89,7 @@ def test_known_tokens_in_any_mixture(schema, tokens):
                 body[name] = [rng.choice(items) for _ in body[name]]
         body["model"] = rng.choice([None, "EASE", "Pop", "SASRec", "BPR"])
         if rng.random() < 0.9:  # else whatever the schema's request has, such as both a history and a user
-            for name in ("history", "user", "query", "domains"):
+            for name in ("history", "user", "query", "domains", "task"):
                 body.pop(name, None)
             given_as = {"history": rng.sample(items, rng.randrange(9)), "user": rng.choice(users)}
             name = rng.choice(list(given_as))

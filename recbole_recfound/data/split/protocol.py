@@ -16,6 +16,7 @@ from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType
 
+from recbole_recfound.atomic.cold import cold_for_validation
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.atomic.match import match_ids
 from recbole_recfound.atomic.times import unit_of
@@ -42,7 +43,7 @@ class Splits:
         valid_set: RecBole's built validation rows.
         test_set: RecBole's built test rows.
         train_data: loader of the training rows.
-        valid_data: loader for RecBole's `Trainer.evaluate`.
+        valid_data: loader for RecBole's `Trainer.evaluate`; with `cold_items` of the rows of new items alone.
         test_data: loader for RecBole's `Trainer.evaluate`.
         known_at_valid: each user's training history, oldest first.
         known_at_test: the same, with the validation item behind it.
@@ -124,6 +125,12 @@ def build_splits(config: Config) -> Splits:
         samplers = create_samplers(config, dataset, built)
         _refuse_full_users(config, samplers)
     train_set, valid_set, test_set = built
+    validated = cold_for_validation(valid_set) if config["cold_items"] else valid_set
+    if len(validated) == 0:
+        raise DataError(
+            f"cold_items: no validation row of {config['dataset']} has one of the {len(dataset.cold_valid)} items that "
+            "are held out for validation. Hold out more items"
+        )
     known_at_valid = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
     known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
     return Splits(
@@ -133,7 +140,7 @@ def build_splits(config: Config) -> Splits:
         valid_set,
         test_set,
         _train_loader(config, dataset, train_set, samplers[0]),
-        _eval_loader(config, "valid", valid_set, samplers[1], known_at_valid),
+        _eval_loader(config, "valid", validated, samplers[1], known_at_valid),
         _eval_loader(config, "test", test_set, samplers[2], known_at_test),
         known_at_valid,
         known_at_test,

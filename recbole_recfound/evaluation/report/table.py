@@ -21,7 +21,8 @@ def protocol_line(protocol: dict[str, Any]) -> str:
         f" {users}, {protocol['items']} items, seed {protocol['seed']}"
     )
     if protocol.get("cold_items"):
-        line += f", {protocol['cold_items']:.0%} of the items held out of training: these are the test items"
+        share = f"{protocol['cold_items']:.0%} of the items"
+        line += f", {share} held out of training: these are the test items; as many others choose on validation"
     left_out = [f"{count:,} interactions left out by {name}" for name, count in protocol.get("left_out", {}).items()]
     return "\n".join([line, *_times(protocol), *_repeats(protocol), *left_out, *protocol.get("files", ())])
 

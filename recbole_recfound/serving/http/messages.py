@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 MOST_TOKENS, MOST_ITEMS, MOST_K = 10_000, 1_000, 1_000
 LONGEST_TOKEN, LONGEST_TEXT = 256, 20_000
 MOST_FIELDS = 64
+
+
+def _whole(number: Any) -> Any:
+    """Return 5.0 as 5: for JSON Schema, in which the server describes itself, it is an integer."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
 
 Token = Annotated[StrictStr, Field(max_length=LONGEST_TOKEN)]
 Tokens = Annotated[list[Token], Field(max_length=MOST_TOKENS)]
@@ -30,7 +36,7 @@ class RecommendRequest(Message):
     history: Tokens | None = Field(None, description="item tokens, oldest first")
     user: Token | None = Field(None, description="token of a known user, instead of a history")
     query: Text | None = Field(None, description="free text, instead of a history")
-    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = Field(10, description="most items")
+    k: Annotated[StrictInt, Field(ge=1, le=MOST_K), BeforeValidator(_whole)] = Field(10, description="most items")
     exclude: Tokens = Field([], description="item tokens that are left out")
     candidates: Tokens | None = Field(None, description="item tokens to choose from")
     domains: dict[Token, Token | None] | None = Field(None, description="domain of each type, for a run with kernels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from recbole_recfound.backbone import Backbone
@@ -89,8 +90,9 @@ def build_recfound(
     data = model.parts.data
     assert data is not None, "only a model that is loaded for serving has none"
     if splits and config["cold_items"]:
-        model.item_table.held_out = torch.from_numpy(splits.dataset.cold).to(model.device)
-    loader = build_loader(config, data, splits.valid_set if splits else None)
+        new = np.concatenate([splits.dataset.cold, splits.dataset.cold_valid])
+        model.item_table.held_out = torch.from_numpy(new).to(model.device)
+    loader = build_loader(config, data, splits.valid_data._dataset if splits else None)
     held_out = None
     if splits:
         parts = (splits.train_set, splits.valid_set, splits.test_set)
