@@ -45,7 +45,7 @@ from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
-from recbole_recfound.system.recfound.blending import blended
+from recbole_recfound.system.blending import blended
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
