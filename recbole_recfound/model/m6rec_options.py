@@ -68,7 +68,7 @@ class RetrievalOptions(Options):
     """Two towers (`retrieval_args`).
 
     Attributes:
-        width: of the vectors of users and items.
+        width: of the vectors of users and items; the paper has 128.
         temperature: of the cosines of these vectors in the softmax over items.
         targets: next items of a user that one source is to find.
         negatives: items of the training rows drawn for each step, besides those of the batch; all, if they are fewer.
@@ -76,7 +76,7 @@ class RetrievalOptions(Options):
             0: they start at random.
     """
 
-    width: int = option(128, minimum=1)
+    width: int = option(256, minimum=1)
     temperature: float = option(0.1, above=0)
     targets: int = option(5, minimum=1)
     negatives: int = option(2048, minimum=0)

@@ -9,8 +9,26 @@ from pathlib import Path
 
 from recbole_recfound.baseline.blend import Blend, Scorer, blend
 from recbole_recfound.baseline.saved import load_baseline
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
+from recbole_recfound.runtime.ranks import world
 from recbole_recfound.system.run import Job, Run
+
+
+def check_blend(config: Config) -> None:
+    """Refuse a blend with a baseline that the run does not have, and one on several processes.
+
+    Args:
+        config: settings of the run.
+
+    Raises:
+        ConfigError: naming blend.
+    """
+    if absent := [name for name in config["blend"] if name not in (config["baselines"] or [])]:
+        raise ConfigError(f"blend: {absent[0]} is not among the baselines of this run: add it to baselines")
+    if config["blend"] and world() > 1:
+        raise ConfigError("blend: not with several processes")
 
 
 def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:

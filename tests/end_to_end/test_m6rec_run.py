@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from recbole.utils import case_study
@@ -100,6 +101,8 @@ def test_the_time_budget_is_kept(settings, tmp_path):
         ({"item_args": {"read_file": False}}, "texts are all"),
         ({"m6rec_task": ["chat"]}, "chat"),
         ({"baselines": ["BPR"]}, "BPR ranks items"),
+        ({"blend": ["DeepFM"], "baselines": ["DeepFM"]}, "the first m6rec_task is ctr, expected retrieval"),
+        ({"blend": ["DeepFM"]}, "blend: DeepFM is not among the baselines"),
     ],
 )
 def test_refusals_before_anything_is_trained(settings, tmp_path, wrong, words):
@@ -133,6 +136,27 @@ def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     history = [token for token, *_ in by_user[:2]]
     best = model.recommend(history=history, k=3)
     assert len(best) == 3 and not {token for token, *_ in best} & set(history)
+
+
+def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkeypatch, capsys):
+    """New items, ranked by M6-Rec, TextKNN and both together."""
+    # Without a likeness of texts to start from M6-Rec is weak enough for validation to prefer the blend.
+    weak = {"retrieval_args": {"width": 8, "start_epochs": 0}, "epochs": 1}
+    options = ranking | weak | {"output_dir": str(tmp_path), "cold_items": 0.2, "blend": ["TextKNN"]}
+    named = {"baselines": ["Pop", "TextKNN"]}
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_recfound.system.m6rec.system.blended", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recfound("M6Rec", "tiny", config_dict=options, **named)
+    found = run_recfound("M6Rec", "tiny", config_dict=options | {"resume": "auto"}, **named)
+    rows = {row["model"]: row for row in found["comparison"]}
+    assert list(rows)[:3] == ["Pop", "TextKNN", "M6Rec"] and found["test_result"] == rows["M6Rec"]["metrics"]
+    blended = rows["M6Rec + TextKNN"]
+    assert blended["valid_metrics"]["ndcg@10"] > rows["M6Rec"]["valid_metrics"]["ndcg@10"]
+    whole = run_recfound("M6Rec", "tiny", config_dict=options, **named)
+    again = {row["model"]: row for row in whole["comparison"]}["M6Rec + TextKNN"]
+    assert again["metrics"] == blended["metrics"] and again["note"] == blended["note"]
+    assert dict(load_recfound(found["run_dir"]).evaluate().metrics) == pytest.approx(found["test_result"])
 
 
 def test_ranking_without_training(ranking, tmp_path):

@@ -13,6 +13,7 @@ from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.behaviour.segments import PAST
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.recent_items import PACE
 from recbole_recfound.model.trained import trained_parameters
 from tests.small_reading import randomise
 
@@ -47,13 +48,28 @@ def built(tiny_path, tiny_backbone):
 
 def score_by_hand(model, source, item):
     """Return the score of one user and one item, each read alone."""
+
+    def normal_of(item):
+        return (model.item_states(np.array([item]))[0] - model.center[3]) / model.spread[3]
+
+    def vector_of(item):
+        vector = model.of_item(normal_of(item))
+        return vector / vector.norm()
+
     user = model.user_states([source])[0]
-    own = model.item_states(np.array([item]))[0]
     user = model.of_user(((user - model.center[:3]) / model.spread[:3]).flatten())
-    normal = (own - model.center[3]) / model.spread[3]
-    vector = model.of_item(normal)
-    cosine = (user @ vector) / user.norm() / vector.norm()
-    return (cosine / model.towers.temperature + model.appeal(normal)[0]).item()
+    user = user / user.norm()
+    items = model.texts.items.tolist()
+    past = [items.index(segment) for segment in source.segments[source.kinds == PAST].tolist()]
+    share, kept = (
+        torch.nn.functional.softplus(PACE * model.recent.weights[0]),
+        (PACE * model.recent.weights[1]).sigmoid(),
+    )
+    if past:
+        recent = sum(kept**age * vector_of(item) for age, item in enumerate(reversed(past)))
+        user = user + share * recent / recent.norm()
+    cosine = (user @ vector_of(item)) / user.norm()
+    return (cosine / model.towers.temperature + model.appeal(normal_of(item))[0]).item()
 
 
 @torch.no_grad()
@@ -150,8 +166,11 @@ def test_only_its_own_parts_are_trained(built):
     torch.optim.SGD(trained.values(), lr=0.1).step()
     changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert changed == {name for name, weight in trained.items() if weight.grad is not None and weight.grad.any()}
-    assert {"of_user.weight", "of_item.weight", "appeal.weight"} <= changed
-    assert all("option_" in name or "of_" in name or name in ("kinds.weight", "appeal.weight") for name in changed)
+    assert {"of_user.weight", "of_item.weight", "appeal.weight", "recent.weights"} <= changed
+    assert all(
+        "option_" in name or "of_" in name or name in ("kinds.weight", "appeal.weight", "recent.weights")
+        for name in changed
+    )
 
 
 @torch.no_grad()

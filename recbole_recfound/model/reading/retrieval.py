@@ -18,10 +18,13 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.segments import CANDIDATE, END, PAST, TIME
+from recbole_recfound.data.padding import pad_flat
 from recbole_recfound.model.late import MEAN
 from recbole_recfound.model.m6rec import Example, M6Rec, register_task
 from recbole_recfound.model.m6rec_options import RetrievalOptions
 from recbole_recfound.model.reading.base import SegmentModel
+from recbole_recfound.model.recent_items import RecentItems
+from recbole_recfound.model.whitening import whitening
 
 STATES = 3
 """States of a user."""
@@ -39,11 +42,13 @@ class RetrievalModel(SegmentModel):
     """A user's vector is that of the next item; see `SegmentModel` for the arguments.
 
     An item is read behind one line that is the same for all, so that the catalogue is one pack. A user is the states of
-    a closing line, of the chosen items together and of the latest one. A score is the cosine of both vectors, divided
-    by the temperature, plus what the item's text alone says about how often it is chosen: cosines cannot say it.
+    a closing line, of the chosen items together and of the latest one; the vectors of the latest items are added to
+    what a linear map makes of these states. A score is the cosine of both vectors, divided by the temperature, plus
+    what the item's text alone says about how often it is chosen: cosines cannot say it.
 
     Attributes:
         of_user: linear map of a user's three states to a vector.
+        recent: adds the vectors of the user's last items.
         of_item: linear map of an item's state to a vector.
         appeal: linear map of an item's state to what is added to its scores.
         center, spread: [4, d], mean and standard deviation of these states before training, the item's last.
@@ -67,11 +72,17 @@ class RetrievalModel(SegmentModel):
         self.of_item = nn.Linear(self.width, self.towers.width, bias=False)
         self.appeal = nn.Linear(self.width, 1, bias=False)
         nn.init.zeros_(self.appeal.weight)
+        self.recent = RecentItems()
         self.register_buffer("center", torch.zeros(STATES + 1, self.width))
         self.register_buffer("spread", torch.ones(STATES + 1, self.width))
         rows = self.log.take(slice(0, dataset.log_sizes[0]))
         # What nobody has chosen yet is no negative: nothing is known against it.
         self.chosen = np.unique(rows.items)
+        # The item of each text, of several one that training knows.
+        unknown = ~np.isin(np.arange(len(self.texts.items)), self.chosen)
+        by_text = np.lexsort((unknown, self.texts.items))
+        self._texts, first = np.unique(self.texts.items[by_text], return_index=True)
+        self._item_of = by_text[first]
         order = np.argsort(rows.users, kind="stable")  # rows are in the order of time
         self._items = rows.items[order]
         self._starts = np.searchsorted(rows.users[order], np.arange(dataset.user_num + 1))
@@ -111,17 +122,36 @@ class RetrievalModel(SegmentModel):
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
         """Return vectors of users, float32 [B, width + 1]; see `user_states`."""
-        return self._users(self.user_states(sources))
+        items = np.unique(self._past(sources)[0])
+        return self._users(self.user_states(sources), sources, self.item_vectors(items), items)
 
     def item_vectors(self, items: np.ndarray) -> torch.Tensor:
         """Return vectors of items, float32 [n, width + 1]; see `item_states`."""
         return self._things(self.item_states(items))
 
-    def _users(self, states: torch.Tensor) -> torch.Tensor:
-        """Map states of users [B, 3, d] to vectors."""
+    def _users(
+        self, states: torch.Tensor, sources: Sequence[Source], vectors: torch.Tensor, items: np.ndarray
+    ) -> torch.Tensor:
+        """Map states of users [B, 3, d] to vectors, with those of `items` (sorted, all choices among them) [n, w]."""
         normal = (states - self.center[:STATES]) / self.spread[:STATES]
         direction = F.normalize(self.of_user(F.dropout(normal, self._dropout).flatten(1)), dim=-1)
+        past, lengths = self._past(sources)
+        # Place 0 is the padding of `RecentItems`.
+        places = torch.from_numpy(np.where(past > 0, np.searchsorted(items, past) + 1, 0)).to(vectors.device)
+        known = F.pad(vectors[:, :-1], (0, 0, 1, 0))
+        direction = self.recent.of_whole(direction, known, places, torch.from_numpy(lengths).to(vectors.device))
         return F.pad(direction / self.towers.temperature, (0, 1), value=1.0)
+
+    def _past(self, sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chosen items of sources, int64 [B, L], oldest first, padding 0 on the right, and their numbers.
+
+        Of items with the same text it is one of them.
+        """
+        past = [source.segments[source.kinds == PAST] for source in sources]
+        lengths = np.array([len(segments) for segments in past], dtype=np.int64)
+        flat = np.concatenate([*past, np.zeros(0, dtype=np.int64)])
+        items = self._item_of[np.searchsorted(self._texts, flat)]
+        return pad_flat(items, np.cumsum(lengths) - lengths, lengths, fill=0)[0], lengths
 
     def _things(self, states: torch.Tensor) -> torch.Tensor:
         """Map states of items [n, d] to vectors."""
@@ -170,8 +200,13 @@ class RetrievalModel(SegmentModel):
         """
         answers = np.concatenate([example.answers for example in examples])
         candidates = np.unique(np.concatenate([answers, self._drawn()]))
-        users = self.user_vectors([example.pack.source for example in examples])
-        return self._loss(users, self.item_vectors(candidates), examples, candidates)
+        sources = [example.pack.source for example in examples]
+        past = self._past(sources)[0]
+        items = np.union1d(candidates, past[past > 0])
+        vectors = self.item_vectors(items)
+        users = self._users(self.user_states(sources), sources, vectors, items)
+        own = torch.from_numpy(np.searchsorted(items, candidates)).to(vectors.device)
+        return self._loss(users, vectors[own], examples, candidates)
 
     def _loss(
         self, users: torch.Tensor, items: torch.Tensor, examples: Sequence[Example], candidates: np.ndarray
@@ -239,19 +274,19 @@ class RetrievalModel(SegmentModel):
 
     @torch.no_grad()
     def _place(self, items: torch.Tensor) -> None:
-        """Start both maps from the directions in which items differ most: a user then is near its own items."""
+        """Start both maps from the directions in which items differ most, whitened: a user is near its own items."""
         normal = (items - self.center[STATES]) / self.spread[STATES]
         size = min(self.towers.width, *normal.shape)
-        _, scale, directions = torch.linalg.svd(normal, full_matrices=False)
+        directions = torch.linalg.svd(normal, full_matrices=False)[2]
         start = torch.zeros_like(self.of_item.weight)
-        start[:size] = directions[:size] / scale[:size, None].clamp(min=LEAST_SPREAD).sqrt()
+        start[:size] = directions[:size] @ whitening(normal)
         self.appeal.weight.zero_()
         self.of_item.weight.copy_(start)
         self.of_user.weight.copy_(torch.cat([torch.zeros_like(start), start / 2, start / 2], dim=1))
 
     def _fit(self, users: torch.Tensor, items: torch.Tensor, examples: list[Example], deadline: float) -> None:
         """Train the maps on given states, with a rate that falls to 0."""
-        weights = [self.of_user.weight, self.of_item.weight, self.appeal.weight]
+        weights = [self.of_user.weight, self.of_item.weight, self.appeal.weight, *self.recent.parameters()]
         optimizer = torch.optim.Adam(weights, lr=FIT_RATE)
         generator = np.random.default_rng([self.seed, 0x2E8])
         begin, self._dropout = time.monotonic(), FIT_DROPOUT
@@ -263,12 +298,10 @@ class RetrievalModel(SegmentModel):
             order = generator.permutation(len(examples))
             for start in range(0, len(order), FITTED):
                 rows = order[start : start + FITTED]
-                loss = self._loss(
-                    self._users(users[torch.from_numpy(rows)]),
-                    self._things(items),
-                    [examples[row] for row in rows],
-                    self.chosen,
-                )
+                batch, vectors = [examples[row] for row in rows], self._things(items)
+                sources = [example.pack.source for example in batch]
+                found = self._users(users[torch.from_numpy(rows)], sources, vectors, self.chosen)
+                loss = self._loss(found, vectors, batch, self.chosen)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 for group in optimizer.param_groups:
@@ -308,5 +341,6 @@ class RetrievalModel(SegmentModel):
             self.texts.source_of_choices(int(user), history[:size])
             for user, history, size in zip(users, histories, lengths, strict=True)
         ]
-        parts = [self.user_vectors(sources[start : start + USERS]) for start in range(0, len(sources), USERS)]
-        return torch.cat(parts)
+        table, every = self.item_table(), np.arange(len(self.texts.items))
+        parts = [sources[start : start + USERS] for start in range(0, len(sources), USERS)]
+        return torch.cat([self._users(self.user_states(part), part, table, every) for part in parts])

@@ -44,6 +44,16 @@ def save_tensors_of(folder: Path, model: SegmentModel) -> Path:
     return path
 
 
+def load_tensors_of(folder: Path, model: SegmentModel) -> None:
+    """Give a task the trained tensors of a run folder.
+
+    Args:
+        folder: the run folder.
+        model: of the task.
+    """
+    load_trained(model.saved_state(), load_file(folder / _tensors_of(model)))
+
+
 def save_document(folder: Path, tasks: Sequence[tuple[Config, M6Rec]], splits: Splits) -> None:
     """Write settings and digests of a run.
 
@@ -65,13 +75,12 @@ def save_document(folder: Path, tasks: Sequence[tuple[Config, M6Rec]], splits: S
 
 
 def _entry(config: Config, model: M6Rec) -> dict[str, Any]:
-    """Return name, settings and file of a task."""
+    """Return name and settings of a task."""
     path = model_file(config["model"])
     assert path is not None
     own = {setting.key: config[setting.key] for setting in read_settings(path)}
     settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
-    tensors = _tensors_of(model) if isinstance(model, SegmentModel) else None
-    return {"name": model.option_set, "settings": settings, "tensors": tensors}
+    return {"name": model.option_set, "settings": settings}
 
 
 def _tensors_of(model: M6Rec) -> str:
@@ -112,8 +121,8 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
                     f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH "
                     "of its own"
                 )
-        if task["tensors"]:
-            load_trained(model.saved_state(), load_file(folder / task["tensors"]))
+        if isinstance(model, SegmentModel):
+            load_tensors_of(folder, model)
         loaded[name] = model.eval(), splits
     writer = next((model for model, _ in loaded.values() if isinstance(model, GenerateModel)), None)
     ranking = [each for each in loaded.values() if each[0] is not writer] or list(loaded.values())

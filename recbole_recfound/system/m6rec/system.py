@@ -28,6 +28,7 @@ from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.system.base import System
+from recbole_recfound.system.blending import blended, check_blend
 from recbole_recfound.system.m6rec.generate import GenerateTask
 from recbole_recfound.system.m6rec.load import TENSORS, load_m6rec, save_document
 from recbole_recfound.system.m6rec.tasks import of_part, parts_of
@@ -83,6 +84,9 @@ class M6RecSystem(System):
         for key, given in (("m6rec_task", names), ("option_args: tuning", tunings)):
             if len(set(given)) < len(given):
                 raise ConfigError(f"{key}: got {', '.join(given)}, expected each name once")
+        check_blend(config)
+        if config["blend"] and names[0] != "retrieval":
+            raise ConfigError(f"blend: it ranks all items, but the first m6rec_task is {names[0]}, expected retrieval")
         late = LateOptions.of(config["late_args"], "late_args")
         file = late.cache_file
         if file and not Path(file).absolute().parent.is_dir():
@@ -117,6 +121,9 @@ class M6RecSystem(System):
             trained.sharing = len(self.trained) - number
         for work in self.works:
             yield from work.jobs()
+        for name in self.config["blend"]:
+            first = self.trained[0]
+            yield from blended(self.run, self.run.rows[first.name], first.scorer(), name)
         if self.run.saved:
             on_main(self._save_document)
 

@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import torch
+from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
+from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
 from recbole_recfound.evaluation.results import Metrics, Row
@@ -16,7 +19,7 @@ from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.runtime.file_digests import file_digest
-from recbole_recfound.system.m6rec.load import save_tensors_of
+from recbole_recfound.system.m6rec.load import load_tensors_of, save_tensors_of
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore
@@ -47,6 +50,18 @@ class TrainedTask(Work):
 
     def _store(self) -> CheckpointStore:
         return CheckpointStore(self.run.folder.trainer_state / self.model.option_set, KEPT)
+
+    def scorer(self) -> Scorer:
+        """Return the trained model as a blend reads it: with the weights of its file, also where its row was kept."""
+        model = self.model
+        load_tensors_of(self.run.folder.path, model)
+
+        def scores(interaction: Interaction) -> torch.Tensor:
+            found = model.full_sort_predict(interaction.to(model.device))
+            return found.view(len(interaction), -1).float().cpu()
+
+        model.eval()
+        return Scorer(self.splits, scores)
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics, and details of the row."""

@@ -40,12 +40,12 @@ from recbole_recfound.model.saved import write_model
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.exchange import broadcast, on_main
-from recbole_recfound.runtime.ranks import is_main, shards, world
+from recbole_recfound.runtime.ranks import is_main, shards
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.serving.histories import UserHistories
 from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
-from recbole_recfound.system.blending import blended
+from recbole_recfound.system.blending import blended, check_blend
 from recbole_recfound.system.recfound.build import Built, build_recfound
 from recbole_recfound.system.recfound.variants import variants
 from recbole_recfound.system.registry import register_system
@@ -120,10 +120,7 @@ class RecFoundSystem(System):
         mode = history_of(config) if has_data else HISTORIES[RECORDS_MODE]
         if problems := settings_problems(config, mode, has_data and "U2I" in trained):
             raise ConfigError(problems)
-        if absent := [name for name in config["blend"] if name not in (config["baselines"] or [])]:
-            raise ConfigError(f"blend: {absent[0]} is not among the baselines of this run: add it to baselines")
-        if config["blend"] and world() > 1:
-            raise ConfigError("blend: not with several processes")
+        check_blend(config)
         check_training(config["backbone_bits"], config["device"])
         check_bert_score(TestOptions.of(config["test_args"], "test_args").bert_score_model)
 
