@@ -46,7 +46,8 @@ class Prepared:
         with stage("build"):
             self.model = RecFound(config, self.splits.train_set)
             self.trainer = RecFoundTrainer(config, self.model)
-            self.loader = self.trainer.loader = build_loader(config, self.model.parts.data, self.splits.valid_set)
+            validated = self.splits.valid_data._dataset
+            self.loader = self.trainer.loader = build_loader(config, self.model.parts.data, validated)
             self.trainer.probes = self.trainer._build_probes()
         with stage("texts"):
             self.trainer.refresh_items()

@@ -14,9 +14,9 @@ def hold_out_items(dataset: Any) -> None:
 
     The last interaction of a user is the test row and the one before it the validation row (`eval_args: {split: {LS:
     valid_and_test}}`). An item of the test keeps its rows that are a user's last. An item of validation keeps those
-    that are a user's last but one, unless an item of the test follows, and its last ones, which are not tested (see
-    `keep_cold_targets`) and hold the places of the rows before them. So no training row, no history of a user who is
-    tested and no history before a validation row has an item of either kind.
+    that are a user's last but one, behind a row of a known item, unless an item of the test follows, and its last ones,
+    which are not tested (see `keep_cold_targets`) and hold the places of the rows before them. So no training row, no
+    history of a user who is tested and no history before a validation row has an item of either kind.
 
     Args:
         dataset: RecBole's, before it is split, rows in the order of time; gets `cold` and `cold_valid`, int64, ids of
@@ -36,8 +36,10 @@ def hold_out_items(dataset: Any) -> None:
     place = np.full(len(users), -1)
     place[kept] = _from_the_end(users[kept])
     tested = np.unique(users[np.isin(items, dataset.cold) & kept])
-    for_validation = (place == 1) & ~np.isin(users, tested)
-    kept &= ~np.isin(items, dataset.cold_valid) | (place == 0) | for_validation
+    new = np.isin(items, dataset.cold_valid)
+    has_history = np.unique(users[kept & ~new & (place > 1)])
+    for_validation = (place == 1) & np.isin(users, has_history) & ~np.isin(users, tested)
+    kept &= ~new | (place == 0) | for_validation
     dataset.inter_feat = dataset.inter_feat[kept].reset_index(drop=True)
     dataset.time_rank = dataset.time_rank[kept]
     dataset.left_out[f"cold_items: {config['cold_items']}"] = int((~kept).sum())

@@ -35,7 +35,8 @@ def next_item_loss(
             however the batch is cut. None: the mean over the row's own targets.
         all_targets: [N] targets of the batch whose rows several processes share, candidates of a sampled softmax; the
             items drawn are then the main process's. None: this is the whole batch.
-        held_out: [C] item ids that are no candidates, since nothing is known against them (`cold_items`). None: none.
+        held_out: [C] item ids that are no candidates, since nothing is known against them (`cold_items`), unless they
+            are the target. None: none.
 
     Returns:
         Loss of each row, [B]; rows without a target give 0.
@@ -58,7 +59,9 @@ def next_item_loss(
         logits = logits.masked_fill(_seen(past, targets, wanted, columns, len(items)), CLOSED)
     if held_out is not None:
         known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
-        logits = logits.masked_fill(torch.isin(known, held_out), CLOSED)
+        closed = torch.isin(known, held_out).expand(len(place), -1).clone()
+        closed[torch.arange(len(place), device=items.device), place] = False
+        logits = logits.masked_fill(closed, CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")
     if targets_per_row is None:
         return _mean_by_row(losses, wanted)

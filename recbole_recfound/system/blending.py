@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from recbole.utils import ModelType
+
 from recbole_recfound.baseline.blend import Blend, Scorer, blend
 from recbole_recfound.baseline.saved import load_baseline
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import get_model
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.ranks import world
@@ -17,7 +20,7 @@ from recbole_recfound.system.run import Job, Run
 
 
 def check_blend(config: Config) -> None:
-    """Refuse a blend with a baseline that the run does not have, and one on several processes.
+    """Refuse a blend with a baseline that the run does not have or that reads histories, and one on several processes.
 
     Args:
         config: settings of the run.
@@ -27,6 +30,8 @@ def check_blend(config: Config) -> None:
     """
     if absent := [name for name in config["blend"] if name not in (config["baselines"] or [])]:
         raise ConfigError(f"blend: {absent[0]} is not among the baselines of this run: add it to baselines")
+    if sequential := [name for name in config["blend"] if get_model(name).type == ModelType.SEQUENTIAL]:
+        raise ConfigError(f"blend: {sequential[0]} reads histories, expected a baseline that knows users by their ids")
     if config["blend"] and world() > 1:
         raise ConfigError("blend: not with several processes")
 

@@ -55,6 +55,7 @@ class M6RecTrainer(Trainer):
         deadline: such a time at which training, and the test after it, end; None without a limit.
         cache_seconds: seconds of encoding the segments of training and validation.
         validation_seconds: seconds of the last validation, or an estimate.
+        scorings: validations whose time is kept for what follows training: the last one, and the test with a half more.
         prepared: targets from which the last start of the training was made (see `SegmentModel.prepare`).
         prepare_seconds: seconds that this took.
         curve: step, mean loss since the last validation (None without a step), and validation score.
@@ -90,6 +91,7 @@ class M6RecTrainer(Trainer):
         self.curve: list[dict[str, float | None]] = []
         self.cache_seconds = self.prepare_seconds = self.validation_seconds = 0.0
         self.prepared, self._per_epoch = 0, 1
+        self.scorings = 2.5
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         weights = list(trained_parameters(self.model).values())
@@ -295,7 +297,7 @@ class M6RecTrainer(Trainer):
         return progress(self.steps, total, time.monotonic() - self.began, self._seconds())
 
     def _seconds(self) -> float:
-        """Return the seconds that training may take: what is left behind it is one validation and the test."""
+        """Return the seconds that training may take: what is left behind it is one validation and the test, or more."""
         if self.deadline is None:
             return float("inf")
-        return max(0.0, self.deadline - self.began - 2.5 * self.validation_seconds)
+        return max(0.0, self.deadline - self.began - self.scorings * self.validation_seconds)

@@ -98,6 +98,11 @@ def test_a_run_with_a_blend(small_run, capsys):
             assert joined["note"].endswith("times (weight from validation)")
 
 
+def test_a_sequential_baseline_is_refused(small_run):
+    with pytest.raises(ConfigError, match="blend: SASRec reads histories"):
+        run_recfound("RecFound", "tiny", config_dict=small_run | {"baselines": ["EASE", "SASRec"], "blend": ["SASRec"]})
+
+
 def test_a_blend_needs_its_row(small_run):
     with pytest.raises(ConfigError, match="blend: EASE is not among the baselines"):
         run_recfound("RecFound", "tiny", config_dict=small_run | {"blend": ["EASE"]})

@@ -138,7 +138,7 @@ def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     assert len(best) == 3 and not {token for token, *_ in best} & set(history)
 
 
-def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkeypatch, capsys):
+def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkeypatch):
     """New items, ranked by M6-Rec, TextKNN and both together."""
     # Without a likeness of texts to start from M6-Rec is weak enough for validation to prefer the blend.
     weak = {"retrieval_args": {"width": 8, "start_epochs": 0}, "epochs": 1}

@@ -122,3 +122,24 @@ def test_held_out_items_are_no_candidates(sampled):
     if not sampled:
         kept = [0, 1, 2, 3, 4, 6, 7]
         torch.testing.assert_close(loss, next_item_loss(states, targets, items[kept], 0.5))
+
+
+@pytest.mark.parametrize("sampled", [0, 6])
+def test_a_held_out_target_stays_a_candidate_of_its_own_row(sampled):
+    """As in the probe of a validation by new items: closed for the others, not for itself."""
+    generator = torch.Generator().manual_seed(4)
+    states = F.normalize(torch.randn(2, 4, generator=generator), dim=-1)
+    items = F.normalize(torch.randn(9, 4, generator=generator), dim=-1)
+    losses = []
+    for held_out in ([5, 8], [8]), ([5, 8], [5]):
+        closed, other = map(torch.tensor, held_out)
+        target = next(iter(set(held_out[0]) - set(held_out[1])))
+        torch.manual_seed(0)
+        losses.append(next_item_loss(states[:1], torch.tensor([[target]]), items, 0.5, sampled, held_out=closed))
+        torch.manual_seed(0)
+        expected = next_item_loss(states[:1], torch.tensor([[target]]), items, 0.5, sampled, held_out=other)
+        torch.testing.assert_close(losses[-1], expected)
+    torch.manual_seed(0)
+    both = next_item_loss(states[:1].repeat(2, 1), torch.tensor([[5, 8]]), items, 0.5, held_out=torch.tensor([5, 8]))
+    if not sampled:
+        torch.testing.assert_close(both, torch.cat(losses).mean()[None])

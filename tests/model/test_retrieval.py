@@ -155,6 +155,7 @@ def test_held_out_rows_teach_nothing(built):
 def test_cold_items_are_no_negatives(built):
     model, splits = built(cold_items=0.2)
     assert not np.isin(splits.dataset.cold, model.chosen).any()
+    assert not np.isin(splits.dataset.cold_valid, model.chosen).any()
     assert model.item_table().shape == (splits.dataset.item_num, 7)
 
 

@@ -78,11 +78,6 @@ class RetrievalModel(SegmentModel):
         rows = self.log.take(slice(0, dataset.log_sizes[0]))
         # What nobody has chosen yet is no negative: nothing is known against it.
         self.chosen = np.unique(rows.items)
-        # The item of each text, of several one that training knows.
-        unknown = ~np.isin(np.arange(len(self.texts.items)), self.chosen)
-        by_text = np.lexsort((unknown, self.texts.items))
-        self._texts, first = np.unique(self.texts.items[by_text], return_index=True)
-        self._item_of = by_text[first]
         order = np.argsort(rows.users, kind="stable")  # rows are in the order of time
         self._items = rows.items[order]
         self._starts = np.searchsorted(rows.users[order], np.arange(dataset.user_num + 1))
@@ -121,9 +116,9 @@ class RetrievalModel(SegmentModel):
         return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN, self.cache).targets[:, 0]
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
-        """Return vectors of users, float32 [B, width + 1]; see `user_states`."""
-        items = np.unique(self._past(sources)[0])
-        return self._users(self.user_states(sources), sources, self.item_vectors(items), items)
+        """Return vectors of users, float32 [B, width + 1], with items as in the table; see `user_states`."""
+        items = self._chosen_in(sources)
+        return self._users(self.user_states(sources), sources, self.item_table()[torch.from_numpy(items)], items)
 
     def item_vectors(self, items: np.ndarray) -> torch.Tensor:
         """Return vectors of items, float32 [n, width + 1]; see `item_states`."""
@@ -132,26 +127,26 @@ class RetrievalModel(SegmentModel):
     def _users(
         self, states: torch.Tensor, sources: Sequence[Source], vectors: torch.Tensor, items: np.ndarray
     ) -> torch.Tensor:
-        """Map states of users [B, 3, d] to vectors, with those of `items` (sorted, all choices among them) [n, w]."""
+        """Map states of users [B, 3, d] to vectors, with those of `items` [n, width + 1], all choices among them."""
         normal = (states - self.center[:STATES]) / self.spread[:STATES]
         direction = F.normalize(self.of_user(F.dropout(normal, self._dropout).flatten(1)), dim=-1)
-        past, lengths = self._past(sources)
-        # Place 0 is the padding of `RecentItems`.
-        places = torch.from_numpy(np.where(past > 0, np.searchsorted(items, past) + 1, 0)).to(vectors.device)
-        known = F.pad(vectors[:, :-1], (0, 0, 1, 0))
-        direction = self.recent.of_whole(direction, known, places, torch.from_numpy(lengths).to(vectors.device))
-        return F.pad(direction / self.towers.temperature, (0, 1), value=1.0)
-
-    def _past(self, sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chosen items of sources, int64 [B, L], oldest first, padding 0 on the right, and their numbers.
-
-        Of items with the same text it is one of them.
-        """
         past = [source.segments[source.kinds == PAST] for source in sources]
         lengths = np.array([len(segments) for segments in past], dtype=np.int64)
-        flat = np.concatenate([*past, np.zeros(0, dtype=np.int64)])
-        items = self._item_of[np.searchsorted(self._texts, flat)]
-        return pad_flat(items, np.cumsum(lengths) - lengths, lengths, fill=0)[0], lengths
+        texts = self.texts.items[items]
+        by_text = np.argsort(texts)  # of items with the same text any: their vectors are equal
+        places = by_text[np.searchsorted(texts[by_text], np.concatenate(past))] + 1
+        places = pad_flat(places, np.cumsum(lengths) - lengths, lengths, fill=0)[0]
+        direction = self.recent.of_whole(
+            direction,
+            F.pad(vectors[:, :-1], (0, 0, 1, 0)),
+            torch.from_numpy(places).to(vectors.device),
+            torch.from_numpy(lengths).to(vectors.device),
+        )
+        return F.pad(direction / self.towers.temperature, (0, 1), value=1.0)
+
+    def _chosen_in(self, sources: Sequence[Source]) -> np.ndarray:
+        """Return the items of sources, int64 [n], and those with the same texts."""
+        return np.flatnonzero(np.isin(self.texts.items, np.concatenate([source.segments for source in sources])))
 
     def _things(self, states: torch.Tensor) -> torch.Tensor:
         """Map states of items [n, d] to vectors."""
@@ -201,8 +196,7 @@ class RetrievalModel(SegmentModel):
         answers = np.concatenate([example.answers for example in examples])
         candidates = np.unique(np.concatenate([answers, self._drawn()]))
         sources = [example.pack.source for example in examples]
-        past = self._past(sources)[0]
-        items = np.union1d(candidates, past[past > 0])
+        items = np.union1d(candidates, self._chosen_in(sources))
         vectors = self.item_vectors(items)
         users = self._users(self.user_states(sources), sources, vectors, items)
         own = torch.from_numpy(np.searchsorted(items, candidates)).to(vectors.device)
@@ -341,6 +335,5 @@ class RetrievalModel(SegmentModel):
             self.texts.source_of_choices(int(user), history[:size])
             for user, history, size in zip(users, histories, lengths, strict=True)
         ]
-        table, every = self.item_table(), np.arange(len(self.texts.items))
-        parts = [sources[start : start + USERS] for start in range(0, len(sources), USERS)]
-        return torch.cat([self._users(self.user_states(part), part, table, every) for part in parts])
+        parts = [self.user_vectors(sources[start : start + USERS]) for start in range(0, len(sources), USERS)]
+        return torch.cat(parts)

@@ -76,6 +76,8 @@ class TrainedTask(Work):
         config, splits, model = self.config, self.splits, self.model
         init_seed(config["seed"], config["reproducibility"])  # others have drawn in between
         trainer = self.trainer_class(config, model, self.run.plan, self.sharing, self._store())
+        if splits is self.run.splits:  # the first task is blended: in validation and test, with each baseline
+            trainer.scorings += 2 * len(config["blend"])
         _, valid = trainer.fit(
             splits.train_data,
             splits.valid_data,
