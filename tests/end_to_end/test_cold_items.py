@@ -28,4 +28,6 @@ def test_every_row_ranks_all_items_and_the_unseen_ones(tiny_path, tiny_backbone,
     assert results["protocol"]["cold_items"] == 0.2 and any(
         "cold_items" in name for name in results["protocol"]["left_out"]
     )
+    (task,) = results["tasks"]  # the probe's targets are new items, and candidates of their own rows
+    assert task["name"] == "U2I" and 0 < task["untrained_loss"] < 20
     assert "recall@10 unseen" in (Path(found["run_dir"]) / "report.html").read_text()
