@@ -6,11 +6,22 @@ import math
 import time
 from typing import Any
 
+import torch
+
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.model.reading.generate import WRITTEN, GenerateModel
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.m6rec import M6RecTrainer
+
+
+def perplexity(*losses: torch.Tensor) -> float:
+    """Return the exponential of the mean of losses.
+
+    Args:
+        losses: of tokens, [n] each.
+    """
+    return math.exp(float(torch.cat(losses).mean()))
 
 
 class WritingTrainer(M6RecTrainer):
@@ -35,7 +46,7 @@ class WritingTrainer(M6RecTrainer):
     ) -> dict[str, float]:
         """Return the perplexity of the validation records; see `M6RecTrainer.evaluate`."""
         self.model.eval()
-        return {"perplexity": math.exp(self.model.mean_loss("valid"))}
+        return {"perplexity": perplexity(*self.model.losses("valid").values())}
 
     def _encode(self, examples: list[Any], valid_data: Any, show_progress: bool) -> None:
         """Encode all sources, and measure how long the test will take."""
@@ -55,8 +66,11 @@ class WritingTrainer(M6RecTrainer):
         tested = self.model.writings.parts["test"]
         started = time.monotonic()
         self.model.eval()
-        self.model.write([(writing.task, writing.source) for writing in tested[:WRITTEN]])
-        self._writing_seconds = (time.monotonic() - started) * max(1.0, len(tested) / WRITTEN)
+        sources = [self.model.source_of(writing.source) for writing in tested[:WRITTEN]]
+        written = self.model.write_tokens(tested[0].task, sources) if tested else []
+        # What is written after training may be as long as it can be.
+        longer = options.max_tokens / max(1, *map(len, written)) if written else 0.0
+        self._writing_seconds = (time.monotonic() - started) * longer * max(1.0, len(tested) / WRITTEN)
 
     def _seconds(self) -> float:
         """Return the seconds that training may take: behind it texts are written."""

@@ -232,18 +232,21 @@ class GenerateModel(SegmentModel):
         return self.token_losses(examples).mean()
 
     @torch.no_grad()
-    def mean_loss(self, part: str, task: str | None = None) -> float:
-        """Return the mean loss over the tokens of a part, whose exponential is the perplexity.
+    def losses(self, part: str) -> dict[str, torch.Tensor]:
+        """Return the losses of all tokens of a part by task; the exponential of a mean is a perplexity.
 
         Args:
             part: train, valid or test.
-            task: one of `CUES`; None: all.
         """
-        pairs = zip(self.writings.parts[part], self._examples[part], strict=True)
-        chosen = [example for writing, example in pairs if task in (None, writing.task)]
-        chosen.sort(key=lambda example: len(example.answers))
-        batches = [chosen[start : start + WRITTEN] for start in range(0, len(chosen), WRITTEN)]
-        return float(torch.cat([self.token_losses(batch) for batch in batches]).mean())
+        by_task: dict[str, list[WritingExample]] = {}
+        for writing, example in zip(self.writings.parts[part], self._examples[part], strict=True):
+            by_task.setdefault(writing.task, []).append(example)
+        found = {}
+        for task, examples in by_task.items():
+            examples.sort(key=lambda example: len(example.answers))
+            batches = [examples[start : start + WRITTEN] for start in range(0, len(examples), WRITTEN)]
+            found[task] = torch.cat([self.token_losses(batch) for batch in batches])
+        return found
 
     def write(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
         """Return the most probable text, token by token, of each request.

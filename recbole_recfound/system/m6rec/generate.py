@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from recbole_recfound.data.writing.metrics import text_metrics
 from recbole_recfound.data.writing.records import Writing
@@ -13,7 +14,7 @@ from recbole_recfound.evaluation.results import Metrics
 from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.system.m6rec.trained import TrainedTask
 from recbole_recfound.trainer.m6rec import M6RecTrainer
-from recbole_recfound.trainer.writing import WritingTrainer
+from recbole_recfound.trainer.writing import WritingTrainer, perplexity
 
 SHOWN = 3
 """Written texts of each task that the results keep."""
@@ -30,12 +31,15 @@ class GenerateTask(TrainedTask):
         self.model.eval()
         writings = self.model.writings.parts["test"]
         texts = self.model.write([(writing.task, writing.source) for writing in writings])
-        tasks = [self._of_task(task, writings, texts) for task in dict.fromkeys(w.task for w in writings)]
-        metrics = {"perplexity": math.exp(self.model.mean_loss("test")), **text_metrics(writings, texts)}
+        losses = self.model.losses("test")
+        tasks = [self._of_task(task, own, writings, texts) for task, own in losses.items()]
+        metrics = {"perplexity": perplexity(*losses.values()), **text_metrics(writings, texts)}
         constant = text_metrics(writings, [self._constant(writing.task) for writing in writings])
         return metrics, {"constant": constant, "written": tasks}
 
-    def _of_task(self, task: str, writings: Sequence[Writing], texts: Sequence[str]) -> dict[str, Any]:
+    def _of_task(
+        self, task: str, losses: torch.Tensor, writings: Sequence[Writing], texts: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the results of one task of records."""
         pairs = [(own, text) for own, text in zip(writings, texts, strict=True) if own.task == task]
         own, written = [each for each, _ in pairs], [text for _, text in pairs]
@@ -44,7 +48,7 @@ class GenerateTask(TrainedTask):
             "name": task,
             "title": "text-generation",
             "test": {
-                "metrics": {"perplexity": math.exp(self.model.mean_loss("test", task)), **text_metrics(own, written)},
+                "metrics": {"perplexity": perplexity(losses), **text_metrics(own, written)},
                 "examples": len(own),
                 "available": len(own),
                 "source": self.model.writings.origin[task],
