@@ -153,7 +153,13 @@ def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkey
     assert list(rows)[:3] == ["Pop", "TextKNN", "M6Rec"] and found["test_result"] == rows["M6Rec"]["metrics"]
     blended = rows["M6Rec + TextKNN"]
     assert blended["valid_metrics"]["ndcg@10"] > rows["M6Rec"]["valid_metrics"]["ndcg@10"]
+    kept = []
+    fit = M6RecTrainer.fit
+    monkeypatch.setattr(
+        M6RecTrainer, "fit", lambda self, *args, **given: kept.append(self.scorings) or fit(self, *args, **given)
+    )
     whole = run_recfound("M6Rec", "tiny", config_dict=options, **named)
+    assert kept == [4.5]  # validations: the last, one and a half for the test, and both once more for the blend
     again = {row["model"]: row for row in whole["comparison"]}["M6Rec + TextKNN"]
     assert again["metrics"] == blended["metrics"] and again["note"] == blended["note"]
     assert dict(load_recfound(found["run_dir"]).evaluate().metrics) == pytest.approx(found["test_result"])
