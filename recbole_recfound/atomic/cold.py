@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -78,6 +77,4 @@ def cold_for_validation(valid: Any) -> Any:
         valid: validation part, built by RecBole.
     """
     rows = np.isin(valid.inter_feat[valid.iid_field].numpy(), valid.cold_valid)
-    part = copy.copy(valid)
-    part.inter_feat = valid.inter_feat[torch.from_numpy(np.flatnonzero(rows))]
-    return part
+    return valid.copy(valid.inter_feat[torch.from_numpy(np.flatnonzero(rows))])

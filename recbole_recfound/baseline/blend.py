@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_recfound.baseline.saved import LoadedBaseline
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user, users_of
 from recbole_recfound.evaluation.rankings import rank_all
@@ -31,19 +30,19 @@ class Scorer:
     scores: Callable[[Interaction], torch.Tensor]
 
     @classmethod
-    def of(cls, loaded: LoadedBaseline) -> Scorer:
-        """Return the scorer of one of RecBole's models.
+    def of(cls, splits: Splits, model: Any) -> Scorer:
+        """Return the scorer of a model with RecBole's `full_sort_predict`.
 
         Args:
-            loaded: of a run folder.
+            splits: its data.
+            model: in eval.
         """
-        config, model = loaded.splits.config, cast(Any, loaded.model)
 
         def scores(interaction: Interaction) -> torch.Tensor:
-            found = model.full_sort_predict(interaction.to(config["device"]))
+            found = model.full_sort_predict(interaction.to(splits.config["device"]))
             return found.view(len(interaction), -1).float().cpu()
 
-        return cls(loaded.splits, scores)
+        return cls(splits, scores)
 
 
 @dataclass(frozen=True)

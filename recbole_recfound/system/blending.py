@@ -65,7 +65,8 @@ def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
 
 
 def _baseline(run: Run, name: str) -> Scorer:
-    return Scorer.of(load_baseline(run.folder.path, name, Path(run.config["data_path"]).parent))
+    loaded = load_baseline(run.folder.path, name, Path(run.config["data_path"]).parent)
+    return Scorer.of(loaded.splits, loaded.model)
 
 
 def _row(first: Row, second: Row, found: Blend, seconds: float) -> Row:

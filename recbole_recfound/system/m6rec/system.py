@@ -121,9 +121,11 @@ class M6RecSystem(System):
             trained.sharing = len(self.trained) - number
         for work in self.works:
             yield from work.jobs()
-        for name in self.config["blend"]:
+        if self.config["blend"]:
             first = self.trained[0]
-            yield from blended(self.run, self.run.rows[first.name], first.scorer(), name)
+            scorer = first.scorer()
+            for name in self.config["blend"]:
+                yield from blended(self.run, self.run.rows[first.name], scorer, name)
         if self.run.saved:
             on_main(self._save_document)
 

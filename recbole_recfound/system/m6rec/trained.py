@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import torch
-from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_recfound.baseline.blend import Scorer
@@ -53,15 +51,8 @@ class TrainedTask(Work):
 
     def scorer(self) -> Scorer:
         """Return the trained model as a blend reads it: with the weights of its file, also where its row was kept."""
-        model = self.model
-        load_tensors_of(self.run.folder.path, model)
-
-        def scores(interaction: Interaction) -> torch.Tensor:
-            found = model.full_sort_predict(interaction.to(model.device))
-            return found.view(len(interaction), -1).float().cpu()
-
-        model.eval()
-        return Scorer(self.splits, scores)
+        load_tensors_of(self.run.folder.path, self.model)
+        return Scorer.of(self.splits, self.model.eval())
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics, and details of the row."""
