@@ -46,6 +46,7 @@ setup(
     # setuptools: the tests build a wheel
     extras_require={
         "bertscore": ["bert-score>=0.3.13"],
+        "deepspeed": ["deepspeed>=0.19.8"],
         "export": ["sentence-transformers>=5.7", "onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "index": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=14"],
@@ -70,7 +71,7 @@ setup(
             "sentence-transformers>=5.7",
             "uvicorn>=0.37",
         ],
-        "slow": ["playwright>=1.48", "schemathesis>=4.0"],
+        "slow": ["deepspeed>=0.19.8", "playwright>=1.48", "schemathesis>=4.0"],
         "quality": [
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<2.5",

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import patch_environment
 from torch import distributed
 
-from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.runtime.ranks import is_main, rank, uses_deepspeed, world
+from recbole_recfound.runtime.ranks import check_deepspeed, is_main, rank, world
 
 _T = TypeVar("_T")
 
@@ -42,15 +42,12 @@ def start(device: torch.device) -> None:
         device: of this process; the CPU exchanges through gloo.
 
     Raises:
-        ConfigError: the launcher asks for DeepSpeed.
+        ConfigError: the launcher asks for a form of DeepSpeed that is not offered.
     """
-    if uses_deepspeed():
-        raise ConfigError(
-            "accelerate: got DeepSpeed, which divides what checkpoints and the check of the adapter read whole. "
-            "Use ddp.yaml, or fsdp2.yaml where the frozen weights are too large"
-        )
+    check_deepspeed()
     if world() > 1 and not distributed.is_initialized():
-        PartialState(cpu=not is_gpu(device), timeout=PATIENCE)
+        with patch_environment(accelerate_use_deepspeed="false"):  # it joins processes that have joined
+            PartialState(cpu=not is_gpu(device), timeout=PATIENCE)
 
 
 def end() -> None:

@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
+from accelerate.utils import DeepSpeedPlugin, is_deepspeed_available
+
+from recbole_recfound.errors import ConfigError
+
 
 def world() -> int:
     """Return how many processes train together."""
@@ -29,8 +33,28 @@ def shards() -> bool:
 
 
 def uses_deepspeed() -> bool:
-    """Return whether the launcher asks for DeepSpeed."""
-    return _asked("ACCELERATE_USE_DEEPSPEED")
+    """Return whether the processes divide the optimiser's state (`accelerate launch` with DeepSpeed)."""
+    return world() > 1 and _asked("ACCELERATE_USE_DEEPSPEED")
+
+
+def check_deepspeed() -> None:
+    """Refuse what DeepSpeed is asked for and does not do here.
+
+    Raises:
+        ConfigError: it is not installed; another stage than 1, or offloading.
+    """
+    if not uses_deepspeed():
+        return
+    if not is_deepspeed_available():
+        raise ConfigError("accelerate: DeepSpeed is not installed: pip install 'recbole_recfound[deepspeed]'")
+    asked = DeepSpeedPlugin()
+    offloads = {asked.offload_optimizer_device, asked.offload_param_device} - {None, "none"}
+    if asked.zero_stage != 1 or offloads:
+        further = f" and offloading to {sorted(offloads)[0]}" if offloads else ""
+        raise ConfigError(
+            f"accelerate: got DeepSpeed with zero_stage {asked.zero_stage}{further}, expected stage 1 without "
+            "offloading (properties/accelerate/deepspeed.yaml). Frozen weights are divided by fsdp2.yaml"
+        )
 
 
 def _asked(name: str) -> bool:

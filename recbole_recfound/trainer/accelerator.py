@@ -27,7 +27,8 @@ def build_accelerator(config: Any) -> Accelerator:
     if is_gpu(device) and device.index is not None:
         # accelerate uses the current device.
         torch.accelerator.set_device_index(device.index)
-    with patch_environment(accelerate_use_fsdp="false"):  # frozen weights are divided already, see `shard_frozen`
+    # Frozen weights are divided already (`shard_frozen`), the state of the optimiser will be (`DividedOptimizer`).
+    with patch_environment(accelerate_use_fsdp="false", accelerate_use_deepspeed="false"):
         return Accelerator(
             mixed_precision=choose_precision(config["precision"], device),
             cpu=not is_gpu(device),

@@ -5,6 +5,7 @@ from torch import nn
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.trained import trained_parameters
+from recbole_recfound.trainer.zero import DividedOptimizer
 
 LEARNERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -40,7 +41,7 @@ def build_optimizer(
     )
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer | DividedOptimizer) -> dict[str, torch.Tensor]:
     """Return the optimiser's state as named tensors, for safetensors."""
     state = optimizer.state_dict()["state"]
     return {
@@ -48,7 +49,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     }
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer | DividedOptimizer, tensors: dict[str, torch.Tensor]
+) -> None:
     """Put back what `optimizer_tensors` gave.
 
     Args:

@@ -25,7 +25,7 @@ from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
 from recbole_recfound.runtime.device import is_gpu
 from recbole_recfound.runtime.exchange import broadcast, gather, on_main
-from recbole_recfound.runtime.ranks import is_main, shards
+from recbole_recfound.runtime.ranks import is_main, shards, uses_deepspeed
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.accelerator import build_accelerator
@@ -38,6 +38,7 @@ from recbole_recfound.trainer.probes import ProbeOptions, Probes
 from recbole_recfound.trainer.resume import checkpoint_of, restore, seed_process
 from recbole_recfound.trainer.schedule import progress, rate_factor
 from recbole_recfound.trainer.step import StepGradients
+from recbole_recfound.trainer.zero import DividedOptimizer
 
 _SMOOTH = 0.9
 _INTERVAL = 100
@@ -70,15 +71,17 @@ class RecFoundTrainer(Trainer):
     ) -> None:
         # Set by RecBole's Trainer.
         self.device: torch.device
-        self.optimizer: torch.optim.Optimizer
+        self.optimizer: torch.optim.Optimizer | DividedOptimizer
         self.evaluator: Any
         self.saved_model_file: str
         self.best_valid_score: float
         self.best_valid_result: dict[str, float]
         super().__init__(config, model)
         self.accelerator = accelerator = accelerator or build_accelerator(config)
-        self.engine = model if shards() else accelerator.prepare(model)
-        self.optimizer = accelerator.prepare(self.optimizer)
+        self.engine = model if shards() or uses_deepspeed() else accelerator.prepare(model)
+        self.optimizer = (
+            DividedOptimizer(self.optimizer, model) if uses_deepspeed() else accelerator.prepare(self.optimizer)
+        )
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.store = store or CheckpointStore(
             Path(self.saved_model_file).with_suffix(""), MergeOptions.read(config)[0].last

@@ -19,7 +19,7 @@ from recbole_recfound.errors import TrainingError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import Share, complete_gradients, sum_gradients, total
-from recbole_recfound.runtime.ranks import shards, world
+from recbole_recfound.runtime.ranks import world
 
 
 class StepGradients:
@@ -131,7 +131,7 @@ class StepGradients:
 
     def _average(self) -> None:
         """Average the gradients that the processes have added up."""
-        if shards():  # no wrapper knows the trained weights
+        if self.engine is self.model:  # no wrapper knows the trained weights
             sum_gradients(trained_parameters(self.model).values(), 1 / world())
             return
         complete_gradients(self.model.parameters())

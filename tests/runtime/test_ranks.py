@@ -69,10 +69,28 @@ def test_each_process_has_its_own_gpu(second, monkeypatch):
     assert choose_device(True, "0") == torch.device("cpu")
 
 
-def test_deepspeed_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("installed", "variables", "message"),
+    [
+        (False, {"ZERO_STAGE": "1"}, "accelerate: DeepSpeed is not installed: pip install"),
+        (True, {"ZERO_STAGE": "3"}, "accelerate: got DeepSpeed with zero_stage 3, expected stage 1"),
+        (True, {}, "zero_stage 2, expected stage 1 without offloading"),
+        (True, {"ZERO_STAGE": "1", "OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "zero_stage 1 and offloading to cpu"),
+    ],
+)
+def test_other_forms_of_deepspeed_are_refused(installed, variables, message, second, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ConfigError, match="accelerate: got DeepSpeed"):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
+    for place in ("recbole_recfound.runtime.ranks", "accelerate.utils.dataclasses"):
+        monkeypatch.setattr(f"{place}.is_deepspeed_available", lambda: installed, raising=False)
+    with pytest.raises(ConfigError, match=message):
         exchange.start(torch.device("cpu"))
+
+
+def test_one_process_divides_nothing(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    exchange.start(torch.device("cpu"))
 
 
 def test_errors_of_another_process_wait_for_the_main_one(second, capsys, monkeypatch):
