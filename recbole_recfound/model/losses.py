@@ -55,45 +55,41 @@ def next_item_loss(
         items, place = items[1:], chosen - 1
     # The temperature divides the states, which are fewer than the logits.
     logits = (states / temperature) @ items.T
+    closed = torch.zeros_like(logits, dtype=torch.bool)
     if past is not None:
-        logits = logits.masked_fill(_seen(past, targets, wanted, columns, len(items)), CLOSED)
+        _close_seen(closed, past, wanted, columns)
     if held_out is not None:
         known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
-        closed = torch.isin(known, held_out).expand(len(place), -1).clone()
-        closed[torch.arange(len(place), device=items.device), place] = False
-        logits = logits.masked_fill(closed, CLOSED)
+        closed |= torch.isin(known, held_out)
+    closed[torch.arange(len(place), device=items.device), place] = False
+    logits = logits.masked_fill(closed, CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")
     if targets_per_row is None:
         return _mean_by_row(losses, wanted)
     return _sum_by_row(losses, wanted) / targets_per_row
 
 
-def _seen(
-    past: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None, width: int
-) -> torch.Tensor:
-    """Return a mask [targets, width] of the items in each target's history, except the target itself.
+def _close_seen(closed: torch.Tensor, past: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None) -> None:
+    """Close the items in the history of each target.
 
     Args:
+        closed: [N, width] mask, changed in place.
         past: [B, L], see `next_item_loss`.
-        targets: [B, L], see `next_item_loss`.
-        wanted: [B, L], see `next_item_loss`.
+        wanted: [B, L], True at the N positions that have a target.
         columns: [width] item id of each column, ascending; None: column c is item c + 1.
-        width: number of columns.
     """
-    length = past.shape[1]
+    length, width = past.shape[1], closed.shape[1]
     number = wanted.flatten().cumsum(0).view_as(wanted) - 1
     earlier = torch.ones(length, length, dtype=torch.bool, device=past.device).tril()
     item = past.unsqueeze(1).expand(-1, length, -1)
-    closed = earlier & wanted.unsqueeze(2) & (item > 0) & (item != targets.unsqueeze(2))
-    row, item = number.unsqueeze(2).expand_as(closed)[closed], item[closed]
+    seen = earlier & wanted.unsqueeze(2) & (item > 0)
+    row, item = number.unsqueeze(2).expand_as(seen)[seen], item[seen]
     column = item - 1
     if columns is not None:
         column = torch.searchsorted(columns, item).clamp(max=width - 1)
         drawn = columns[column] == item
         row, column = row[drawn], column[drawn]
-    seen = torch.zeros(int(wanted.sum()), width, dtype=torch.bool, device=past.device)
-    seen[row, column] = True
-    return seen
+    closed[row, column] = True
 
 
 def info_nce(
