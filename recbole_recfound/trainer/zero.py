@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -27,6 +28,7 @@ class DividedOptimizer:
 
     DeepSpeed gives a parameter without a gradient one of zeros, which would move it with its momentum. What has no
     gradient together is therefore a group of its own (a decoder layer, a projection), and such a group is left out.
+    A parameter without a gradient beside others of its group that have one would still move.
 
     Args:
         optimizer: built for trained parameters of `model`; replaced by this one.
@@ -56,7 +58,9 @@ class DividedOptimizer:
             dist_init_required=False,
             config={
                 "train_micro_batch_size_per_gpu": 1,
-                "zero_optimization": {"stage": 1, "overlap_comm": False, "round_robin_gradients": False},
+                # Without buckets of half a billion numbers, which each process would fill during its backward passes.
+                "zero_optimization": {"stage": 1, "overlap_comm": False, "contiguous_gradients": False},
+                "gradient_clipping": 0.0,  # they are clipped already; DeepSpeed's own default is 1
                 "zero_allow_untested_optimizer": True,
                 # A step has as many backward passes as it has kinds of tasks; DeepSpeed waits for `step`.
                 "managed_gradient_accumulation": False,
@@ -109,11 +113,14 @@ class DividedOptimizer:
         for group, weights in zip(self.param_groups, self.groups, strict=True):
             share = self._share(group)
             values = [state["state"].get(numbers[weight], {}) for weight in weights]
-            for key in values[0]:
-                if key == "step":
-                    self.inner.state[share][key] = values[0][key].clone()
+            for key in dict.fromkeys(chain.from_iterable(values)):
+                if key == "step":  # a fused optimiser counts on the device
+                    self.inner.state[share][key] = max(value[key] for value in values if key in value).to(share)
                 else:
-                    found = [value[key].to(share.device) for value in values]
+                    found = [
+                        value[key].to(share) if key in value else torch.zeros_like(weight)
+                        for value, weight in zip(values, weights, strict=True)
+                    ]
                     self.inner.state[share][key] = self._share_of(found, group).clone()
 
     @staticmethod

@@ -10,7 +10,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.device import choose_device
 from recbole_recfound.runtime.exchange import Share, in_order
-from recbole_recfound.runtime.ranks import local_rank, main_speaks, rank, world
+from recbole_recfound.runtime.ranks import local_rank, main_speaks, rank, uses_deepspeed, world
 
 
 @pytest.fixture
@@ -90,7 +90,14 @@ def test_other_forms_of_deepspeed_are_refused(installed, variables, message, sec
 
 def test_one_process_divides_nothing(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
+    for place in ("recbole_recfound.runtime.ranks", "accelerate.utils.dataclasses"):
+        monkeypatch.setattr(f"{place}.is_deepspeed_available", lambda: True, raising=False)
     exchange.start(torch.device("cpu"))
+    assert not uses_deepspeed()
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    with pytest.raises(ConfigError, match="zero_stage 1 and offloading to cpu, expected"):
+        exchange.start(torch.device("cpu"))
 
 
 def test_errors_of_another_process_wait_for_the_main_one(second, capsys, monkeypatch):

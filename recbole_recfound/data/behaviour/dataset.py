@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_recfound.data.behaviour.log import Log
 from recbole_recfound.data.behaviour.read import read_log
@@ -25,6 +26,21 @@ class BehaviourDataset(Dataset):
     keeps_missing = True
     log: Log | None = None
     log_sizes: tuple[int, ...] = ()
+
+    def _set_label_by_threshold(self) -> None:
+        """Make labels as RecBole does, and keep the column that they are made of.
+
+        RecBole drops it, since its models would read a row's own value; here only those of earlier rows are read.
+        """
+        graded = {
+            field: self.inter_feat[field].copy()
+            for field in self.config["threshold"] or {}
+            if field in self.inter_feat and field != self.label_field
+        }
+        super()._set_label_by_threshold()
+        for field, values in graded.items():
+            self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+            self.inter_feat[field] = values
 
     def build(self) -> list[Dataset]:
         """Split as RecBole does, and number the rows of all parts."""

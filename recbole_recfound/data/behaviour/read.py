@@ -43,10 +43,11 @@ def read_log(parts: Sequence[Dataset]) -> Log:
         return as_in_file(column(name).astype(np.float64), raw_range(first, name))
 
     users, items = column(first.uid_field), column(first.iid_field)
-    time, rating, label = config["TIME_FIELD"], config["RATING_FIELD"], config["LABEL_FIELD"]
+    time, label = config["TIME_FIELD"], config["LABEL_FIELD"]
+    graded = [field for field in (config["RATING_FIELD"], *(config["threshold"] or {})) if field in first.inter_feat]
     times = numbers(time) if time in first.inter_feat else np.arange(len(users), dtype=np.float64)
-    if rating in first.inter_feat:
-        known = numbers(rating)
+    if graded:
+        known = numbers(graded[0])
         # The scale is that of the training part.
         seen = known[: len(first.inter_feat)]
         low, high = np.nanmin(seen), np.nanmax(seen)

@@ -1,4 +1,4 @@
-"""Processes that divide the optimiser's state by DeepSpeed compute what one process computes, and resume as it does."""
+"""Files for accelerate; an optimiser that DeepSpeed divides makes the steps of one process, and resumes as it does."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _history(run):
 def _compare(run, other):
     """Two runs have made the same steps to the same weights."""
     for mine, theirs in zip(_history(run), _history(other), strict=True):
-        assert mine["counts"] == theirs["counts"] and mine["weights"] == pytest.approx(theirs["weights"], abs=1e-4)
-        assert mine["losses"] == pytest.approx(theirs["losses"], rel=2e-6)
+        assert mine["counts"] == theirs["counts"] and mine["weights"] == pytest.approx(theirs["weights"], abs=1e-3)
+        assert mine["losses"] == pytest.approx(theirs["losses"], rel=1e-6)
     assert run["test_result"] == pytest.approx(other["test_result"], abs=1e-4)
     files = [sorted(Path(found["run_dir"], "trainer_state").glob("step-*")) for found in (run, other)]
     assert [file.name for file in files[0]] == [file.name for file in files[1]]
@@ -74,8 +74,10 @@ def _compare(run, other):
             assert torch.allclose(mine[name], theirs[name], rtol=1e-3, atol=1e-5), name
 
 
-def test_two_processes_equal_one(settings, checkout, tmp_path):
-    _compare(*_two_and_one(settings, checkout, tmp_path))
+@pytest.mark.parametrize("further", [{}, {"learner": "sgd", "max_grad_norm": 100.0}], ids=["adamw", "sgd, no clipping"])
+def test_two_processes_equal_one(further, settings, checkout, tmp_path):
+    """AdamW hides a wrong factor of the gradients."""
+    _compare(*_two_and_one(settings | further, checkout, tmp_path))
 
 
 def test_frozen_weights_of_another_type(settings, checkout, tmp_path):
@@ -97,10 +99,11 @@ def test_a_checkpoint_knows_nothing_of_the_division(first, settings, checkout, t
     _compare(resumed, run_recfound("RecFound", "tiny", config_dict=settings | {"output_dir": str(tmp_path / "one")}))
 
 
-def test_our_file_for_accelerate(settings, checkout, tmp_path):
+@pytest.mark.parametrize("file", ["ddp", "fsdp2", "deepspeed"])
+def test_our_files_for_accelerate(file, settings, checkout, tmp_path):
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 2}))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
-    command += [checkout / "properties/accelerate/deepspeed.yaml", checkout / "run_recfound.py"]
+    command += [checkout / "properties/accelerate" / f"{file}.yaml", checkout / "run_recfound.py"]
     command += ["--model=RecFound", "--dataset=tiny", f"--config_files={tmp_path / 'settings.yaml'}"]
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
