@@ -76,7 +76,7 @@ class SegmentCache:
         self.tokenizer, self.states, self.max_tokens, self.capacity = tokenizer, states, max_tokens, capacity
         key = f"{fingerprint} {depth} {states} {max_tokens}"
         self.digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.hits = self.misses = self.bytes = self.cut = 0
+        self.hits = self.misses = self.bytes = 0
         self._plain, self._deciding = plain, list(self.lower.parameters() if weights is None else weights)
         self._weights = self._weight_versions()
         self._known: OrderedDict[Segment, torch.Tensor] = OrderedDict()
@@ -171,7 +171,6 @@ class SegmentCache:
             assert self.tokenizer is not None, "texts need a tokenizer"
             found, end = iter(plain_tokens(strings, self.tokenizer)), self.tokenizer.eos_token_id
         whole = [next(found) or [end] if isinstance(text, str) else list(text) for text in texts]
-        self.cut += sum(len(ids) > self.max_tokens for ids in whole)
         return [ids[: self.max_tokens] for ids in whole]
 
     def _encode(self, texts: Sequence[Segment]) -> list[torch.Tensor]:

@@ -25,6 +25,7 @@ from recbole_recfound.data.split.protocol import (
 )
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
+from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.evaluation.results import Row
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
@@ -204,7 +205,7 @@ def fit(
         raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
     trained = time.monotonic()
     init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of every other row
-    with kept_ranking(trainer) as kept:
+    with with_gauc(trainer, splits.test_set), kept_ranking(trainer) as kept:
         metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
     scored = time.monotonic()
     details = {}

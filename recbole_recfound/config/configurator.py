@@ -221,6 +221,9 @@ def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metri
     if unknown:
         known = ", ".join(sorted(metrics_dict))
         return [f"metrics: got {', '.join(unknown)}, expected names among {known}{nearest(unknown[0], metrics_dict)}"]
+    lower = {name.lower() for name in names}
+    if "gauc" in lower and any(issubclass(metrics_dict[name], LossMetric) for name in lower):
+        return [f"metrics: got {', '.join(names)}: labelled rows have GAUC without being asked, leave it out"]
     name, at, k = valid_metric.lower().partition("@")
     where = f"valid_metric: got {valid_metric}, expected"
     if name not in [known.lower() for known in names]:

@@ -7,18 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from recbole.evaluator.collector import DataStruct
-from recbole.evaluator.metrics import GAUC
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
 from torch import nn
 
-from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.data.split.protocol import training_pairs
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user
+from recbole_recfound.evaluation.clicks import grouped_auc
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -235,28 +233,3 @@ def _weighted(domains: Iterable[dict[str, Any]], name: str) -> float | None:
 
 def _row_keys(struct: DataStruct) -> list[str]:
     return [key for key in struct._data_dict if key.startswith("rec.") or key == "data.label"]
-
-
-def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor) -> dict[str, float]:
-    """Compute RecBole's GAUC on labelled rows: each user's AUC over that user's rows, weighted by positive rows.
-
-    RecBole computes GAUC for rankings only. Users with one kind of label are excluded.
-
-    Args:
-        config: gives `metric_decimal_place`.
-        scores: [n] predicted scores.
-        labels: [n] 0 or 1.
-        users: [n] user ids.
-
-    Returns:
-        {"gauc": value}, or {} where no user has both kinds of labels.
-    """
-    table = pd.DataFrame({"user": users.cpu().numpy(), "score": scores.cpu().numpy(), "label": labels.cpu().numpy()})
-    table["rank"] = table.groupby("user")["score"].rank(ascending=False, method="average") * table["label"]
-    of_user = table.groupby("user").agg(ranks=("rank", "sum"), size=("label", "size"), positive=("label", "sum"))
-    of_user = of_user[(of_user["positive"] > 0) & (of_user["positive"] < of_user["size"])]
-    if not len(of_user):
-        return {}
-    struct = DataStruct()
-    struct.set("rec.meanrank", torch.from_numpy(of_user[["ranks", "size", "positive"]].to_numpy(dtype=np.float64)))
-    return GAUC(config).calculate_metric(struct)

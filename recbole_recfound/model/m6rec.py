@@ -20,6 +20,7 @@ from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
 from recbole_recfound.data.split.protocol import kinds_of_modes
+from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.segment_reader import SegmentReader
 from recbole_recfound.model.trained import trained_parameters
@@ -174,6 +175,12 @@ class M6Rec(AbstractRecommender):
     def option_set(self) -> str:
         """Name of the trained parts of this task, of several."""
         return self.task
+
+    def cut_texts(self) -> tuple[int, int]:
+        """Return how many texts of items and users are longer than `max_tokens` and lose their end, of how many."""
+        places = np.union1d(self.texts.items, self.texts.profiles)
+        tokens = plain_tokens([self.texts.table.texts[place] for place in places], self.lm.tokenizer)
+        return sum(len(ids) > self.text.max_tokens for ids in tokens), len(tokens)
 
     def use(self) -> None:
         """Read with this task's trained parts, of several."""

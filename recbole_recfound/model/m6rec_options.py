@@ -24,6 +24,7 @@ class PromptOptions(Options):
             own vectors of "yes" and "no" as a fixed classifier. adapter: adapters and a classifier, without prompts
             before the text. lora: a classifier and a LoRA on the attention of the joint layers, of the smallest rank
             with no fewer parameters than option-adapter. fine-tuning: all weights of the joint layers and a classifier.
+            With `pooling: mean` each of them has a learned difference from its classifier for each kind of segment.
         prompts: soft prompts before the source; the last two are the classifier.
         bottleneck: width of the adapters beside the MLPs of the joint layers. 0: option tuning without adapters.
         probe_rows: training rows that the classifier is fitted on before training, by a logistic regression; fewer
@@ -45,10 +46,10 @@ class LateOptions(Options):
         joint_layers: last layers, which see source and candidate together; the layers below see single segments.
         states: states of a segment that the joint layers see. all: of all tokens, the paper's form. last: of the last
             token, which has seen the others; a tenth of the work. mean: their mean, as cheap. None: last for ctr, mean
-            for retrieval; several tasks have the form of the first.
+            for retrieval.
         pooling: states of a candidate that are classified after the joint layers. mean: the mean of those of each
             segment, read with vectors of its kind. last: the last one of all, the paper's form, to which the frozen
-            attention carries little of the statistics.
+            attention carries little of the statistics; the prompts alone then classify it.
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
         cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run
@@ -93,7 +94,8 @@ class ZeroShotOptions(Options):
 
     Attributes:
         scores: of a title, a row of the table each. mean: of its tokens' log-likelihoods. sum: of all. ghost: the mean
-            without tokens that are nearly certain. pmi: the mean less `alpha` times the mean without the history.
+            without tokens that are nearly certain. pmi: the mean less `alpha` times the mean
+            without profile and history, so that each title is read once for it.
         alpha: see pmi.
     """
 

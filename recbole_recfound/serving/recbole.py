@@ -19,6 +19,7 @@ from recbole_recfound.data.padding import pad
 from recbole_recfound.data.split.history_dataset import RecFoundDataset, history_fields
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of
 from recbole_recfound.serving.histories import UserHistories, item_ids
 from recbole_recfound.serving.recommender import Recommender, one_at_a_time
@@ -219,7 +220,8 @@ def score_test(model: nn.Module, splits: Splits) -> dict[str, float]:
             trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
             trainer.eval_collector.data_collect(splits.train_data)
             init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of the table
-            found = trainer.evaluate(splits.test_data, load_best_model=False, show_progress=False)
+            with with_gauc(trainer, splits.test_set):
+                found = trainer.evaluate(splits.test_data, load_best_model=False, show_progress=False)
         finally:
             config["checkpoint_dir"] = kept
     return {name: float(value) for name, value in found.items()}

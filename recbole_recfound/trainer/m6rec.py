@@ -251,10 +251,6 @@ class M6RecTrainer(Trainer):
         with self.plan.phase("texts"):
             self.model.encode_segments(examples, *held_out, show_progress=show_progress)
         self.cache_seconds = time.monotonic() - started
-        if (cache := self.model.cache).cut:
-            self.logger.warning(
-                f"text_args: max_tokens: {cache.cut} texts are longer than {cache.max_tokens} tokens and lose their end"
-            )
         if valid_data is None or self.config["eval_type"] != EvaluatorType.VALUE:
             return
         self.model.eval()

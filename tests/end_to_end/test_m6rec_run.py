@@ -42,7 +42,8 @@ def test_one_table_with_the_baselines(finished):
     results = json.loads((Path(finished["run_dir"]) / "results.json").read_text())
     assert (results["system"], [row["model"] for row in results["rows"]]) == ("M6Rec", ["DeepFM", "M6Rec"])
     row = results["rows"][1]
-    assert set(row["metrics"]) == {"auc", "logloss"} and 0 < row["metrics"]["auc"] < 1
+    assert all(set(each["metrics"]) == {"auc", "logloss", "gauc"} for each in results["rows"])
+    assert 0 < row["metrics"]["auc"] < 1
     assert row["task"] == "ctr" and row["best_step"] in [point["step"] for point in row["curve"]]
     best = max(row["curve"], key=lambda point: point["score"])
     assert row["valid_metrics"]["auc"] == finished["best_valid_score"] == best["score"]
@@ -97,6 +98,7 @@ def test_the_time_budget_is_kept(settings, tmp_path):
         ({"text_args": {"user_fields": ["height"]}}, "user_fields: got height"),
         ({"text_args": {"statistics": "future"}}, "statistics"),
         ({"threshold": None}, "no column 'label'"),
+        ({"threshold": {"rating": 6}}, "all .* rows of the training part have the label 0"),
         ({"eval_args": {"mode": "full"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}, "mode: labeled"),
         ({"item_args": {"read_file": False}}, "texts are all"),
         ({"m6rec_task": ["chat"]}, "chat"),
@@ -114,11 +116,39 @@ def test_refusals_before_anything_is_trained(settings, tmp_path, wrong, words):
     assert not (tmp_path / "runs").exists()
 
 
+def test_states_of_another_backbone_are_refused_before_anything_is_trained(settings, tmp_path):
+    options = {"output_dir": str(tmp_path / "runs"), "epochs": 1}
+    options["late_args"] = {"cache_file": str(tmp_path / "states")}
+    run_recfound("M6Rec", "tiny", config_dict=settings | options)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    other = options | {"text_args": {"max_tokens": 20}}
+    with pytest.raises(DataError, match="states of another backbone, or of other"):
+        run_recfound("M6Rec", "tiny", config_dict=settings | other, baselines=["DeepFM"])
+    assert not [path for path in (tmp_path / "runs").glob("*/rows/*")][1:], "no baseline was trained"
+
+
+def test_cut_texts_are_said_before_anything_is_trained(settings, tmp_path, capsys):
+    options = {"output_dir": str(tmp_path / "runs"), "epochs": 1, "text_args": {"max_tokens": 20}}
+    run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
+    said = capsys.readouterr().out
+    note = said.index("texts of items and users are longer than 20 tokens and lose their end")
+    assert note < said.index("M6Rec ...")
+
+
 @pytest.fixture(scope="module")
 def ranking(settings):
     """Settings of a run that ranks all items."""
     own = {key: value for key, value in settings.items() if key not in ("threshold", "eval_args", "load_col")}
     return Settings(own | {"m6rec_task": ["retrieval"], "retrieval_args": {"width": 8, "start_epochs": 3}})
+
+
+def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_dataset):
+    rows = [["user_id:token", "item_id:token", "timestamp:float"]]
+    rows += [[user, item, time] for user in range(12) for time, item in enumerate((user, user + 1, user + 2))]
+    data_path = write_dataset("short", inter=rows, item=[["item_id:token", "title:token_seq"], [0, "first"]])
+    options = {"output_dir": str(tmp_path / "runs"), "data_path": str(data_path)}
+    with pytest.raises(DataError, match="no user has two training rows"):
+        run_recfound("M6Rec", "short", config_dict=ranking | options, baselines=["Pop"])
 
 
 def test_retrieval_beside_models_with_ids(ranking, tmp_path):
@@ -196,7 +226,7 @@ def test_two_tasks_share_a_backbone(both):
     found, options = both
     first, second = found["comparison"]
     assert [first["model"], second["model"]] == ["M6Rec ctr", "M6Rec retrieval"]
-    assert set(first["metrics"]) == {"auc", "logloss"} and "ndcg@10" in second["metrics"]
+    assert set(first["metrics"]) == {"auc", "logloss", "gauc"} and "ndcg@10" in second["metrics"]
     alone = run_recfound("M6Rec", "tiny", config_dict=options)
     assert alone["test_result"] == pytest.approx(first["metrics"], abs=1e-6)
     assert found["test_result"] == first["metrics"]

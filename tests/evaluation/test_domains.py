@@ -7,7 +7,6 @@ from recbole.trainer import Trainer
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.domains import grouped_auc
 from tests.small_iak import build_small_iak
 
 
@@ -53,16 +52,6 @@ def test_ranking_metrics_of_a_domain_are_those_of_its_users(tiny_path):
     counts = torch.bincount(scorer.domain["test"][:, 0]).numpy()
     everyone = scorer.metrics(whole, "test")["recall@10"]
     assert np.average([found["recall@10"] for found in parts], weights=counts) == pytest.approx(everyone, abs=1e-4)
-
-
-def test_gauc_by_hand(tiny_path):
-    config = build_small_iak("DeepFM", tiny_path).config
-    users = torch.tensor([1, 1, 1, 2, 2, 3, 3, 3])
-    labels = torch.tensor([1.0, 0, 0, 1, 1, 0, 1, 1])
-    scores = torch.tensor([0.5, 0.7, 0.1, 0.2, 0.3, 0.4, 0.4, 0.9])
-    # user 1: .5 (one of two pairs), user 2: one kind of label, user 3: (.5 + 1) / 2; weights 1 and 2
-    assert grouped_auc(config, scores, labels, users) == {"gauc": pytest.approx((0.5 + 2 * 0.75) / 3, abs=1e-4)}
-    assert grouped_auc(config, scores[3:5], labels[3:5], users[3:5]) == {}
 
 
 def test_a_domain_with_one_kind_of_label_has_no_auc(tiny_path):

@@ -160,8 +160,10 @@ def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
     assert changed == set(trained)
 
 
-def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
-    model, _ = built()
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_fitted_classifier_gives_the_logits_of_the_probe(built, pooling):
+    """Of a single state the last prompts are the whole classifier, the paper's form."""
+    model, _ = built(pooling=pooling, states="all")
     found = examples_of(model)
     with torch.no_grad():
         states = model.pooled([example.pack for example in found])
@@ -169,11 +171,12 @@ def test_a_fitted_classifier_gives_the_logits_of_the_probe(built):
         assert list(model.prepare([[example] for example in found], seconds=60.0)) == [len(states)]
         expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
         read = (states - model.center) / model.spread
-        own = model.reader.options.classify(read.mean(1)).diff()[:, 0] + (read * model.readers).sum(2).mean(1) / (
-            model.width**0.5
-        )
+        own = model.reader.options.classify(read.mean(1)).diff()[:, 0]
+        if pooling == "mean":
+            assert model.readers.abs().sum() > 0
+            own = own + (read * model.readers).sum(2).mean(1) / model.width**0.5
     torch.testing.assert_close(own, expected, atol=3e-3, rtol=1e-3)
-    assert model.readers.abs().sum() > 0
+    assert (pooling == "last") == ("readers" not in trained_parameters(model))
 
 
 @pytest.mark.parametrize(("wanted", "held"), [(10_000, 10_000), (23, 10_000), (10_000, 17), (10_000, 0), (0, 10_000)])

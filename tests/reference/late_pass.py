@@ -45,7 +45,9 @@ def one_pass(model, pack: Pack, tokenise, states: str = "all", pooling: str = "m
             means = {int(kind): part.mean(0) for kind, part in zip(pack.target_kinds, own.split(sizes), strict=True)}
             read = torch.stack([means[kind] for kind in sorted(means)])
         read = (read - model.center) / model.spread
-        rows = reader.options.prompts()[-2:] + torch.stack([-model.readers, model.readers], dim=1) / 2  # [K, 2, d]
+        rows = reader.options.prompts()[-2:]  # the classifier
+        if model.readers is not None:
+            rows = rows + torch.stack([-model.readers, model.readers], dim=1) / 2  # [K, 2, d]
         found.append((read[:, None] * rows).sum(2).mean(0) / read.shape[1] ** 0.5)
     return torch.stack(found)
 

@@ -168,18 +168,30 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Check that the data set of a click model has a column of labels.
+    """Check that the data set of a click model has labels, and of both kinds where they are compared.
 
     Raises:
-        ConfigError: no such column.
+        ConfigError: no such column, or a part whose labels are all the same.
     """
     config = splits.config
     label = config["LABEL_FIELD"]
-    if config["MODEL_TYPE"] == ModelType.CONTEXT and label not in splits.dataset.inter_feat.columns:
+    if config["MODEL_TYPE"] != ModelType.CONTEXT:
+        return
+    if label not in splits.dataset.inter_feat.columns:
         raise ConfigError(
             f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; "
             "make one from ratings: --threshold={rating: 4}"
         )
+    parts = {"training": splits.train_set, "validation": splits.valid_set, "test": splits.test_set}
+    if "auc" not in {name.lower() for name in config["metrics"]}:
+        del parts["validation"], parts["test"]
+    for name, part in parts.items():
+        found = part.inter_feat[label].unique().tolist()
+        if len(found) == 1:
+            raise ConfigError(
+                f"threshold: all {len(part):,} rows of the {name} part have the label {found[0]:g}; "
+                "take another threshold or another split"
+            )
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,10 @@ class SegmentModel(M6Rec):
         """The decoder with its adapters."""
         return self.reader.decoder
 
+    def open_states(self) -> None:
+        """Read `cache_file`, if one is named: one of another backbone is refused before anything is trained."""
+        self.reader.cache_of(self.form)
+
     def use(self) -> None:
         """Read with this task's option set, of several."""
         self.reader.use(self.option_set)
@@ -138,6 +142,7 @@ class SegmentModel(M6Rec):
         texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
         for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
             self.cache.get(texts[start : start + ENCODED])
+        self.reader.save_states()  # a run that is killed has them again
 
     def saved_state(self) -> dict[str, torch.Tensor]:
         """Return all tensors that training decides, by name."""

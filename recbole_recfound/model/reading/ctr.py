@@ -49,7 +49,8 @@ class ClickModel(SegmentModel):
     """A click model: the classifier is the last two prompts; see `SegmentModel` for the arguments.
 
     Attributes:
-        readers: [K, d], learned difference between the classifier of each classified state and the common one.
+        readers: [K, d], learned difference between the classifier of each of K classified states and the common one;
+            None for a single state, as in the paper.
         center, spread: [K, d], mean and standard deviation of the classified states before training: their entries vary
             much less than they differ from 0.
     """
@@ -58,6 +59,7 @@ class ClickModel(SegmentModel):
     reads_statistics = True
     classes = 2
 
+    readers: nn.Parameter | None
     words: torch.Tensor
     center: torch.Tensor
     spread: torch.Tensor
@@ -69,7 +71,8 @@ class ClickModel(SegmentModel):
             ids = [tokens[0] for tokens in plain_tokens(WORDS, self.lm.tokenizer)]
             vectors = head_of(self.lm.model).weight[ids].detach().float()
             self.register_buffer("words", vectors / vectors.norm(dim=1, keepdim=True), persistent=False)
-        self.readers = nn.Parameter(torch.zeros(classified, self.width))
+        own = nn.Parameter(torch.zeros(classified, self.width)) if classified > 1 else None
+        self.register_parameter("readers", own)
         self.register_buffer("center", torch.zeros(classified, self.width))
         self.register_buffer("spread", torch.ones(classified, self.width))
         self.to(self.device)
@@ -81,8 +84,11 @@ class ClickModel(SegmentModel):
             packs: sources with their targets.
         """
         states = (self.pooled(packs) - self.center) / self.spread
+        logits = self._classify(states.mean(1))
+        if self.readers is None:
+            return logits
         own = (states * self.readers).sum(2).mean(1) / math.sqrt(self.width)
-        return self._classify(states.mean(1)) + torch.stack([-own, own], dim=1) / 2
+        return logits + torch.stack([-own, own], dim=1) / 2
 
     def _classify(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits [N, C] of states [N, d] by the classifier that the classified states share."""
@@ -135,13 +141,13 @@ class ClickModel(SegmentModel):
         """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
         self.eval()
         started = time.monotonic()
-        most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.readers.numel()))
+        most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.center.numel()))
         if not most:
             return
         labels = [np.concatenate([example.answers for example in batch]) for batch in batches]
         sizes = np.cumsum([len(each) for each in labels])
         count = int(np.searchsorted(sizes, min(most, sizes[-1]))) + 1  # batches with the rows wanted
-        states = torch.empty(int(sizes[count - 1]), *self.readers.shape)  # where the probe is fitted: on the CPU
+        states = torch.empty(int(sizes[count - 1]), *self.center.shape)  # where the probe is fitted: on the CPU
         rows = 0
         for batch, size in zip(batches[:count], sizes, strict=False):
             if time.monotonic() - started >= seconds:
@@ -153,12 +159,11 @@ class ClickModel(SegmentModel):
             return
         self.center.copy_(probe.center)
         self.spread.copy_(probe.spread)
-        weight = len(self.readers) * math.sqrt(self.width) * probe.weight  # see `forward`
-        common = weight.mean(0)
-        if self.tuning == PROMPT:
-            self.readers.copy_(weight)
-        else:
+        weight = len(self.center) * math.sqrt(self.width) * probe.weight  # see `forward`
+        common = torch.zeros_like(weight[0]) if self.tuning == PROMPT else weight.mean(0)
+        if self.tuning != PROMPT:
             self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
+        if self.readers is not None:
             self.readers.copy_(weight - common)
         yield rows
 

@@ -19,6 +19,7 @@ from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.segments import CANDIDATE, END, PAST, TIME
 from recbole_recfound.data.padding import pad_flat
+from recbole_recfound.errors import DataError
 from recbole_recfound.model.late import MEAN
 from recbole_recfound.model.m6rec import Example, M6Rec, register_task
 from recbole_recfound.model.m6rec_options import RetrievalOptions
@@ -76,6 +77,11 @@ class RetrievalModel(SegmentModel):
         self.register_buffer("center", torch.zeros(STATES + 1, self.width))
         self.register_buffer("spread", torch.ones(STATES + 1, self.width))
         rows = self.log.take(slice(0, dataset.log_sizes[0]))
+        if len(rows) and np.bincount(rows.users).max() < 2:
+            raise DataError(
+                f"{config['dataset']}: no user has two training rows, so retrieval has no history with a next item: "
+                "another split (eval_args) leaves users more"
+            )
         # What nobody has chosen yet is no negative: nothing is known against it.
         self.chosen = np.unique(rows.items)
         order = np.argsort(rows.users, kind="stable")  # rows are in the order of time

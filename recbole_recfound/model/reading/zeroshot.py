@@ -36,7 +36,7 @@ class ZeroShotModel(M6Rec):
     """Score items by the log-likelihood of their titles; nothing is trained. See `M6Rec` for the arguments.
 
     mean: over the title's tokens. sum: of all tokens. ghost: mean over the tokens that are not nearly certain. pmi: the
-    mean, less `alpha` times the mean without the history.
+    mean, less `alpha` times the mean without profile and history.
 
     Attributes:
         score: which of the four `predict` and `full_sort_predict` return.

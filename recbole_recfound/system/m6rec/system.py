@@ -62,6 +62,16 @@ class M6RecSystem(System):
             beside = next((work.model for work in self.works if not work.model.changes_backbone), None)
             model = M6Rec(config, splits.train_set, beside=beside)
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
+        for trained in self.trained:
+            trained.model.open_states()
+        first = self.works[0].model
+        cut, texts = first.cut_texts()
+        if cut:
+            print(
+                f"note: text_args: max_tokens: {cut:,} of {texts:,} texts of items and users are longer than "
+                f"{first.text.max_tokens} tokens and lose their end",
+                flush=True,
+            )
 
     def _beside(self, config: Config, first: Splits) -> Splits:
         """Return the data of a further task: the same rows, with the loaders of its own evaluation."""

@@ -11,6 +11,7 @@ from recbole.utils import init_seed
 from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
+from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.evaluation.results import Metrics, Row
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.base import SegmentModel
@@ -56,7 +57,8 @@ class TrainedTask(Work):
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics, and details of the row."""
-        metrics = trainer.evaluate(self.splits.test_data, load_best_model=False)
+        with with_gauc(trainer, self.splits.test_set):
+            metrics = trainer.evaluate(self.splits.test_data, load_best_model=False)
         others = {
             name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
             for name, loader in further_tests(self.splits).items()

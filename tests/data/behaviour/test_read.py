@@ -1,8 +1,12 @@
-"""Which column of items forms categories."""
+"""What is read from a data set: values of interactions, and the column of items that forms categories."""
 
+import numpy as np
 import pytest
+from recbole.utils import init_seed
 
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.read import _category
+from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
 
@@ -35,3 +39,30 @@ def test_a_column_that_is_named_is_taken(catalogue):
     assert _category(catalogue, range(4), "year").groups == ("1975", "1979", "1995", "V")
     with pytest.raises(ConfigError, match="category: got colour"):
         _category(catalogue, range(4), "colour")
+
+
+@pytest.mark.parametrize("field", ["rating", "stars"])
+def test_ratings_are_read_where_labels_are_made_of_them(field, tiny_path, tiny_backbone, tmp_path):
+    """RecBole drops the column of a threshold, and a film of three stars was hated as one of one star."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for suffix in ("inter", "item", "user"):
+        text = (tiny_path / "tiny" / f"tiny.{suffix}").read_text()
+        (folder / f"tiny.{suffix}").write_text(text.replace("rating:float", f"{field}:float"))
+    settings = {
+        "data_path": str(tmp_path),
+        "backbone": str(tiny_backbone),
+        "threshold": {field: 4},
+        "load_col": {"inter": ["user_id", "item_id", field, "timestamp"]},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "use_gpu": False,
+    }
+    config = Config("M6Rec", "tiny", None, settings)
+    init_seed(0, True)
+    train_set = build_splits(config).train_set
+    first = slice(0, train_set.log_sizes[0])
+    stars = 1 + 4 * train_set.log.values[first]
+    assert set(np.unique(stars).round(6)) == {1, 2, 3, 4, 5}
+    assert ((stars >= 4) == train_set.inter_feat["label"].numpy()).all()
+    theirs = Config("DeepFM", "tiny", None, {key: value for key, value in settings.items() if key != "backbone"})
+    assert field not in build_splits(theirs).train_set.inter_feat, "no other model reads a row's own value"
