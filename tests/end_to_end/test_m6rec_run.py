@@ -195,7 +195,7 @@ def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkey
     assert dict(load_recfound(found["run_dir"]).evaluate().metrics) == pytest.approx(found["test_result"])
 
 
-def test_ranking_without_training(ranking, tmp_path):
+def test_ranking_without_training(ranking, tmp_path, capsys):
     """Every row ranks the same candidates of the same users."""
     arguments = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
     options = {"output_dir": str(tmp_path), "m6rec_task": ["zeroshot"], "test_users": 5, "epochs": 0}
@@ -209,8 +209,11 @@ def test_ranking_without_training(ranking, tmp_path):
     assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
     best = model.recommend(user=model.known_users()[0], k=3)
     assert len(best) == 3 and best[0][2] >= best[1][2] >= best[2][2]
-    again = run_recfound("M6Rec", "tiny", config_dict=ranking | options | {"eval_args": arguments})
+    hurried = options | {"eval_args": arguments, "time_budget": 0.05}
+    again = run_recfound("M6Rec", "tiny", config_dict=ranking | hurried)
     assert [row["metrics"] for row in again["comparison"]] == [row["metrics"] for row in found["comparison"][1:]]
+    said = capsys.readouterr().out
+    assert said.count("minutes for 5 test users") == 1 and "would fit" in said
 
 
 @pytest.fixture(scope="module")

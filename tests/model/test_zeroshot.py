@@ -11,6 +11,7 @@ from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits, held_out
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.m6rec import M6Rec
+from recbole_recfound.model.reading import zeroshot
 from recbole_recfound.model.reading.zeroshot import GHOST_TOKEN, NEXT
 
 
@@ -89,6 +90,24 @@ def test_pairs_are_parts_of_the_whole_ranking(built):
     whole = model.full_sort_predict(rows).view(2, -1)
     rows.update(Interaction({model.item_field: torch.tensor([7, 8])}))
     torch.testing.assert_close(model.predict(rows), whole[[0, 1], [7, 8]])
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(1 << 30, 2), (0, 4)])
+def test_all_scores_share_their_passes(built, monkeypatch, limit, passes):
+    """Whatever is kept, the scores are the same; without memory every score reads again."""
+    model, _ = built
+    calls, real = [], zeroshot.token_log_likelihoods
+    monkeypatch.setattr(zeroshot, "KEPT_BYTES", limit)
+    monkeypatch.setattr(zeroshot, "token_log_likelihoods", lambda *given: calls.append(1) or real(*given))
+    model._known.clear()
+    prompts, items = [model.prompt(user, np.array([3, 4])) for user in (1, 2)], np.arange(1, 6)
+    found = []
+    for score in ("mean", "sum"):
+        model.score = score
+        found += [model.scores(prompt, items) for prompt in prompts]
+    assert len(calls) == passes
+    model._known.clear()
+    np.testing.assert_allclose(model.scores(prompts[1], items), found[3], rtol=1e-6)
 
 
 def test_the_sample_of_users(built):

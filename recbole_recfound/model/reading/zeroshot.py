@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -26,8 +27,8 @@ from recbole_recfound.runtime.device import choose_device, is_gpu
 
 GHOST_TOKEN = 0.98
 """A token that is more probable is no sign of the item but of the tokens before it (D3, arXiv 2406.14900)."""
-MOST_KNOWN = 1_000_000
-"""Likelihoods that are kept for the other scores."""
+KEPT_BYTES = 1 << 30
+"""Memory of the likelihoods that are kept for the other scores; those of the latest prompts stay."""
 CHOSEN = "Items that the user has chosen:"
 
 
@@ -57,14 +58,16 @@ class ZeroShotModel(M6Rec):
         self.titles = ["", *(catalogue.title_of(catalogue.row_of[token]) for token in tokens[1:])]
         cut = self.text.max_tokens
         end = [self.lm.tokenizer.eos_token_id]
-        self._tokens = [
-            ids[:cut] or end for ids in plain_tokens([f" {title}" for title in self.titles], self.lm.tokenizer)
+        distinct, self._title = np.unique(self.titles, return_inverse=True)
+        self._distinct = [
+            ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
         ]
+        """Tokens of each different title; `_title` is the place of an item's among them."""
         order = np.lexsort((np.arange(len(self.log)), self.log.users))
         self._rows, self._starts = order, np.searchsorted(self.log.users[order], np.arange(dataset.user_num + 1))
         self._parts = np.cumsum([0, *dataset.log_sizes])
         """First row of each part in the log, and the number of all rows."""
-        self._known: dict[tuple[str, str], tuple[float, ...]] = {}
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
         self.to(self.device)
 
     @classmethod
@@ -111,33 +114,40 @@ class ZeroShotModel(M6Rec):
             prompt: of `prompt`.
             items: int64 [n] ids.
         """
-        found = self._statistics(prompt, items)
-        mean = np.array([total / count for total, count, _, _ in found])
+        total, count, rest, of_rest = self._statistics(prompt, items).T
+        if self.score == SUM_SCORE:
+            return total
+        if self.score == GHOST_SCORE:
+            return rest / np.maximum(of_rest, 1)
+        mean = total / count
         if self.score == MEAN_SCORE:
             return mean
-        if self.score == SUM_SCORE:
-            return np.array([total for total, *_ in found])
-        if self.score == GHOST_SCORE:
-            return np.array([total / count if count else 0.0 for *_, total, count in found])
-        alone = np.array([total / count for total, count, _, _ in self._statistics(f"{NEXT}\n-", items)])
-        return mean - self.options.alpha * alone
+        total, count, *_ = self._statistics(f"{NEXT}\n-", items).T
+        return mean - self.options.alpha * (total / count)
 
-    def _statistics(self, prompt: str, items: np.ndarray) -> list[tuple[float, ...]]:
-        """Return sum and number of the log-likelihoods of all tokens, and of those that are not nearly certain."""
-        if len(self._known) > MOST_KNOWN:  # of a server that runs for long
-            self._known.clear()
-        titles = dict.fromkeys(self.titles[item] for item in items)
-        missing = [title for title in titles if (prompt, title) not in self._known]
-        if missing:
+    def _statistics(self, prompt: str, items: np.ndarray) -> np.ndarray:
+        """Return sum and number of the log-likelihoods of all tokens, and of those that are not nearly certain, [n, 4].
+
+        Args:
+            prompt: of `prompt`.
+            items: int64 [n] ids.
+        """
+        known = self._known.pop(prompt, None)
+        if known is None:
+            known = np.full((len(self._distinct), 4), np.nan)
+        self._known[prompt] = known  # the latest is last
+        while len(self._known) > 1 and len(self._known) * known.nbytes > KEPT_BYTES:
+            self._known.popitem(last=False)
+        places = np.unique(self._title[items])
+        missing = places[np.isnan(known[places, 0])]
+        if len(missing):
             ids = plain_tokens([prompt], self.lm.tokenizer)[0]
-            tokens_of = {self.titles[item]: self._tokens[item] for item in items}
             with without_adapter(self.shared.reader.adapted) if self.shared.reader else nullcontext():
-                likely = token_log_likelihoods(self.lm.model, ids, [tokens_of[title] for title in missing])
-            for title, tokens in zip(missing, likely, strict=True):
+                likely = token_log_likelihoods(self.lm.model, ids, [self._distinct[place] for place in missing])
+            for place, tokens in zip(missing, likely, strict=True):
                 rest = tokens[tokens.exp() <= GHOST_TOKEN]
-                sums = float(tokens.sum()), float(len(tokens)), float(rest.sum()), float(len(rest))
-                self._known[prompt, title] = sums
-        return [self._known[prompt, self.titles[item]] for item in items]
+                known[place] = float(tokens.sum()), len(tokens), float(rest.sum()), len(rest)
+        return known[self._title[items]]
 
     # RecBole ---------------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.reading.zeroshot import ZeroShotModel
+from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job
 
@@ -22,8 +25,32 @@ class ZeroShotTask(Work):
 
     def jobs(self) -> Iterator[Job]:
         """Yield a row for each score; all of them read the same likelihoods, which are computed for the first."""
+        self._say_if_long()
         for score in self.model.options.scores:
             yield Job(f"{self.name} {score}", partial(self._score, score), alone=True)
+
+    @torch.no_grad()
+    def _say_if_long(self) -> None:
+        """Score the first test user and say so where all of them would take longer than the time that is left.
+
+        The sample of users is that of every other row of the table, so it is not made smaller.
+        """
+        left, rows = self.run.plan.remaining(), self.splits.test_set
+        users = len(rows.inter_feat[rows.uid_field].unique())
+        if not is_main() or not self.run.plan.limited:
+            return
+        batch = next(iter(self.splits.test_data))[0]
+        one = batch[batch[self.model.user_field] == batch[self.model.user_field][0]].to(self.model.device)
+        begin = time.monotonic()
+        ranks_all = isinstance(self.splits.test_data, FullSortEvalDataLoader)
+        (self.model.eval().full_sort_predict if ranks_all else self.model.predict)(one)
+        seconds = users * (time.monotonic() - begin)
+        if seconds > left:
+            print(
+                f"note: time_budget: {self.name} reads about {seconds / 60:.0f} minutes for {users:,} test users, "
+                f"{left / 60:.0f} are left; test_users: {max(1, int(users * left / seconds)):,} would fit",
+                flush=True,
+            )
 
     def _score(self, score: str) -> Row:
         begin = time.monotonic()
