@@ -14,7 +14,8 @@ from torch import nn
 
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import get_model
+from recbole_recfound.config.models import OUR_MODELS, get_model
+from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.protocol import (
     Splits,
@@ -54,6 +55,8 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
             f"baselines: {name} {forms[not ranks]}, but this run {forms[not wanted]}; run it alone with --model={name}"
         )
     own = (config["baseline_args"] or {}).get(name) or {}
+    if name in OUR_MODELS and "backbone" in config and "backbone" in defaults_beside_recbole(name):
+        own = {"backbone": config["backbone"], **own}  # the same language model
     shared = {**shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
     if config.repeats:
         shared["repeatable"] = True

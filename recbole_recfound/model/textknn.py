@@ -1,6 +1,10 @@
-"""TextKNN: items whose text resembles the user's items; a baseline that also ranks what nobody has chosen yet."""
+"""Items whose text resembles the user's items, by words: baselines that also rank what nobody has chosen yet."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +22,15 @@ from recbole_recfound.data.split.protocol import training_pairs
 from recbole_recfound.errors import ConfigError
 
 
-class TextKNN(GeneralRecommender):
-    """Score an item by the sum of the cosines between its text and those of the user's items, both by TF-IDF.
+class TextNeighbours(GeneralRecommender):
+    """Score an item by the sum of the cosines between its text and those of the user's items; nothing is trained.
 
     Args:
         config: settings of the run, with `item_args`.
         dataset: RecBole's built training set.
 
     Attributes:
-        texts: sparse [num_items, words], rows of length 1; zeros for the padding.
+        texts: [num_items, d], sparse or not, rows of length 1; zeros for the padding.
         known: training rows of each user.
 
     Raises:
@@ -42,17 +46,25 @@ class TextKNN(GeneralRecommender):
         super().__init__(config, dataset)
         self.history_fields = dataset.iid_field + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
         catalogue = catalogue_of(config, dataset)
+        name, file = type(self).__name__, f"{config['dataset']}.item"
         if not catalogue.fields:
-            raise ConfigError(f"{config['dataset']}.item: no text columns, but texts are all that TextKNN compares")
+            raise ConfigError(f"{file}: no text columns, but texts are all that {name} compares")
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
-        try:
-            words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\b\w+\b").fit_transform(sentences)
-        except ValueError:
-            raise ConfigError(f"{config['dataset']}.item: the texts have no words for TextKNN to compare") from None
-        self.texts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix((1, words.shape[1])), words]))
+        vectors = self.vectors(sentences, config)
+        stack = sparse.vstack if sparse.issparse(vectors) else np.vstack
+        self.texts = stack([vectors[:1] * 0, vectors])
         self.known = Histories.from_pairs(*training_pairs(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
+
+    @abstractmethod
+    def vectors(self, sentences: Sequence[str], config: Config) -> Any:
+        """Return the vectors of texts, [n, d], a sparse matrix or an array, each of length 1.
+
+        Args:
+            sentences: n texts.
+            config: settings of the run.
+        """
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Return 0: nothing is trained."""
@@ -64,17 +76,19 @@ class TextKNN(GeneralRecommender):
         Args:
             interaction: users with their histories in RecBole's sequential fields.
         """
-        scores = (self._users(interaction) @ self.texts.T).toarray()
+        scores = self._users(interaction) @ self.texts.T
+        scores = scores if isinstance(scores, np.ndarray) else scores.toarray()
         return torch.from_numpy(scores.reshape(-1)).float().to(self.device)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the score of each (user, item) row, float32 [B]."""
         items = self.texts[interaction[self.ITEM_ID].cpu().numpy()]
-        scores = np.asarray(self._users(interaction).multiply(items).sum(1))[:, 0]
-        return torch.from_numpy(scores).float().to(self.device)
+        users = self._users(interaction)
+        products = users * items if isinstance(users, np.ndarray) else users.multiply(items)
+        return torch.from_numpy(np.asarray(products.sum(1)).reshape(-1)).float().to(self.device)
 
-    def _users(self, interaction: Interaction) -> sparse.csr_matrix:
-        """Return the sum of the texts of each user's items, [B, words]; of training rows where no history is given."""
+    def _users(self, interaction: Interaction) -> Any:
+        """Return the sum of the texts of each user's items, [B, d]; of training rows where no history is given."""
         names, length = self.history_fields
         if names in interaction:
             histories = interaction[names].cpu().numpy()
@@ -84,3 +98,23 @@ class TextKNN(GeneralRecommender):
             rows, items = self.known.flat(interaction[self.USER_ID].cpu().numpy())
         shape = (len(interaction), self.texts.shape[0])
         return sparse.csr_matrix((np.ones(len(rows)), (rows, items)), shape=shape) @ self.texts
+
+
+class TextKNN(TextNeighbours):
+    """Texts by TF-IDF; see `TextNeighbours` for the arguments."""
+
+    def vectors(self, sentences: Sequence[str], config: Config) -> Any:
+        """Return sparse vectors of words, [n, words].
+
+        Args:
+            sentences: n texts.
+            config: settings of the run.
+
+        Raises:
+            ConfigError: no text has a word.
+        """
+        try:
+            words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\b\w+\b").fit_transform(sentences)
+        except ValueError:
+            raise ConfigError(f"{config['dataset']}.item: the texts have no words for TextKNN to compare") from None
+        return sparse.csr_matrix(words)
