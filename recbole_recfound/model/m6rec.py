@@ -21,6 +21,7 @@ from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
 from recbole_recfound.data.split.protocol import kinds_of_modes
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.segment_reader import SegmentReader
 from recbole_recfound.model.trained import trained_parameters
@@ -181,6 +182,14 @@ class M6Rec(AbstractRecommender):
         places = np.union1d(self.texts.items, self.texts.profiles)
         tokens = plain_tokens([self.texts.table.texts[place] for place in places], self.lm.tokenizer)
         return sum(len(ids) > self.text.max_tokens for ids in tokens), len(tokens)
+
+    def add_items(self, items: Catalogue) -> None:
+        """Add items, which are scored by their texts like any other.
+
+        Args:
+            items: rows with the columns of the run's items; their ids follow those of the known items.
+        """
+        self.texts.add_items([items.sentence_of(row) for row in range(len(items))], items.values)
 
     def use(self) -> None:
         """Read with this task's trained parts, of several."""

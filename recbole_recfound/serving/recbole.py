@@ -63,9 +63,9 @@ class RecBoleRecommender(Recommender):
         self.model, self.splits = model.eval(), splits
         self.device = splits.config["device"]
         self.data = data = splits.train_set
-        catalogue = catalogue_of(splits.config, data)
+        self.catalogue = catalogue_of(splits.config, data)
         ids = item_ids(data)
-        texts = ["", *(catalogue.sentence_of(catalogue.row_of[token]) for token in ids)]
+        texts = ["", *(self.catalogue.sentence_of(self.catalogue.row_of[token]) for token in ids)]
         super().__init__(ids, texts, data.iid_field, data.uid_field, not splits.config.repeats)
         self.known = UserHistories.of(splits)
         self._cold = torch.from_numpy(np.setdiff1d(np.arange(1, data.item_num), self.known.histories.items))
@@ -136,7 +136,7 @@ class RecBoleRecommender(Recommender):
             scores = self.model.full_sort_predict(placed)
         except NotImplementedError:
             scores = torch.cat([self._all_items(rows.take(slice(row, row + 1)), None) for row in range(len(rows))])
-        return scores.view(len(rows), self.data.item_num)
+        return scores.view(len(rows), len(self.tokens))
 
     def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
         self._check_domains(domains)
@@ -157,8 +157,8 @@ class RecBoleRecommender(Recommender):
 
     def _all_items(self, row: Rows, domains: Any) -> torch.Tensor:
         """Return the scores of one user and every item, including the padding item, by pairs."""
-        pairs = self._interaction(row).repeat(self.data.item_num)
-        pairs.update(Interaction({self.data.iid_field: torch.arange(self.data.item_num)}))
+        pairs = self._interaction(row).repeat(len(self.tokens))
+        pairs.update(Interaction({self.data.iid_field: torch.arange(len(self.tokens))}))
         return self.model.predict(self._placed(pairs, domains))
 
     def _interaction(self, rows: Rows) -> Interaction:

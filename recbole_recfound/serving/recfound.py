@@ -25,12 +25,13 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_list, checked_records, checked_text, checked_texts
+from recbole_recfound.serving.checks import checked_list, checked_text, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
 from recbole_recfound.serving.histories import FILE, UserHistories, item_ids
 from recbole_recfound.serving.index import SAMPLE, ApproximateIndex, approximates
+from recbole_recfound.serving.new_items import new_items
 from recbole_recfound.serving.recommender import Recommender, one_at_a_time
 from recbole_recfound.serving.request import Domains, Rows
 
@@ -351,25 +352,9 @@ class RecFoundRecommender(Recommender):
             ConfigError: a record without an id or a text, a known token, or a model that was trained without item text.
         """
         self._check_histories()
-        records = checked_records(records)
-        tokens = [str(record[self.item_field]) for record in records if record.get(self.item_field)]
-        known = [token for token in tokens if token in self.item_ids]
-        if len(tokens) != len(records) or known or len(set(tokens)) != len(tokens):
-            problem = f"token {known[0]!r} is known already" if known else "each record needs an id of its own"
-            raise ConfigError(f"add_items: {self.item_field}: {problem}")
-        fields = self.catalogue.fields
-        cold = dict.fromkeys(self.cold_items)
-        values = []
-        for token, record in zip(tokens, records, strict=True):
-            known_values = dict(self.catalogue.values[self.catalogue.row_of[token]]) if token in cold else {}
-            given = {name: _text_of(name, record.get(name)) for name in fields}
-            given = {name: text for name, text in given.items() if text}
-            if not given and token not in cold:
-                raise ConfigError(f"add_items: {self.item_field} {token!r} has none of {', '.join(fields)}")
-            values.append(known_values | given)
-        new = Catalogue(tokens, fields, values, len(tokens))
+        new = new_items(records, self.item_field, self.item_ids, dict.fromkeys(self.cold_items), self.catalogue)
         self._append(new)
-        for row, token in enumerate(tokens):
+        for row, token in enumerate(new.tokens):
             self.item_ids[token] = len(self.tokens)
             self.tokens.append(token)
             self.texts.append(new.sentence_of(row))
@@ -459,12 +444,6 @@ class RecFoundRecommender(Recommender):
 
     def _indices(self, tokens: Sequence[str]) -> list[int]:
         return self.model.history.source.item_ids.to_catalogue(self._items(tokens)).tolist()
-
-
-def _text_of(name: str, value: Any) -> str:
-    """Return the text of a column, empty where it has none (pandas writes NaN there)."""
-    missing = value is None or value != value
-    return "" if missing else checked_text(f"add_items: {name}", value).strip()
 
 
 def load_ranking(folder: Path, backbone: str | None = None, data_path: str | None = None) -> RecFoundRecommender:

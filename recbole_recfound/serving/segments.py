@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
+import torch
+from recbole.data.interaction import Interaction
+
 from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.data.writing.records import check_writing
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.generate import GenerateModel
+from recbole_recfound.model.reading.retrieval import RetrievalModel
+from recbole_recfound.serving.checks import checked_list, checked_texts
+from recbole_recfound.serving.evaluate import Evaluation
+from recbole_recfound.serving.new_items import new_items
 from recbole_recfound.serving.recbole import RecBoleRecommender
 from recbole_recfound.serving.recommender import one_at_a_time
 
@@ -26,11 +34,14 @@ class SegmentRecommender(RecBoleRecommender):
     """
 
     model: M6Rec
+    tasks: Mapping[str, SegmentRecommender]
 
     def __init__(self, model: M6Rec, splits: Splits, writer: GenerateModel | None = None) -> None:
         super().__init__(model, splits)
         self.writer = writer
-        self.reads_histories, self._reads_last_item = True, False
+        self.reads_histories = True
+        self._left: list[int] = []
+        """Ids that no token has any more."""
 
     def beside(self, others: Mapping[str, SegmentRecommender]) -> Self:
         """Return this recommender, with those of the run's other tasks beside it.
@@ -42,6 +53,115 @@ class SegmentRecommender(RecBoleRecommender):
         for other in others.values():
             other.tasks, other._lock = self.tasks, self._lock
         return self
+
+    # New items --------------------------------------------------------------------------------------------------------
+
+    @property
+    def cold_items(self) -> list[str]:
+        """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them."""
+        return [token for token in self.catalogue.tokens if token not in self.item_ids] + super().cold_items
+
+    @property
+    def item_columns(self) -> list[str]:
+        """Names of the columns that describe a new item to the model."""
+        return list(self.catalogue.fields)
+
+    @one_at_a_time
+    def add_items(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add items to all tasks of the run, which can be recommended at once; nothing is trained.
+
+        Args:
+            records: the id field and columns of `.item` for each item; columns that describe no item in this run are
+                ignored. Of one of the `cold_items` the id is enough.
+
+        Raises:
+            ConfigError: a record without an id or a text, or a known token.
+        """
+        cold = dict.fromkeys(self.cold_items)
+        known = [token for token in self.item_ids if token not in cold]
+        new = new_items(records, self.item_field, dict.fromkeys(known), cold, self.catalogue)
+        for task in self.tasks.values():
+            task._append(new)
+
+    def _append(self, items: Catalogue) -> None:
+        """Give items the next ids; an item that nobody has chosen gets another one, with the text that is given now."""
+        self._cold = self._cold[[self.tokens[item] not in items.row_of for item in self._cold.tolist()]]
+        self.model.add_items(items)
+        for row, token in enumerate(items.tokens):
+            if token in self.item_ids:  # nobody finds its earlier id any more
+                self._left.append(self.item_ids[token])
+            self.item_ids[token] = len(self.tokens)
+            self.tokens.append(token)
+            self.texts.append(items.sentence_of(row))
+
+    def _allowed(self, exclude: Iterable[str], candidates: Iterable[str] | None) -> torch.Tensor:
+        allowed = super()._allowed(exclude, candidates)
+        allowed[self._left] = False
+        return allowed
+
+    def _with_columns(self, rows: Interaction) -> Interaction:
+        return rows  # texts are made from ids
+
+    @one_at_a_time
+    def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
+        """Score the test part of the run's data, without items that were added; see `Recommender.evaluate`.
+
+        Raises:
+            ConfigError: items were added, or other data.
+        """
+        if len(self.tokens) > self.data.item_num:
+            raise ConfigError("evaluate: items were added, which are no part of the table: load the run again")
+        return super().evaluate(dataset, data_path)
+
+    # Vectors ----------------------------------------------------------------------------------------------------------
+
+    @one_at_a_time
+    def embed_user(self, history: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
+        """Embed one history, or several, for the inner product with `embed_items`.
+
+        Args:
+            history: item tokens, oldest first, or a list of such lists.
+
+        Returns:
+            float32 [n, d]; n is 1 for one history.
+
+        Raises:
+            ConfigError: unknown tokens, or a task without vectors.
+        """
+        model = self._towers("embed_user")
+        given = checked_list(self.item_field, history)
+        rows = self._rows([given] if isinstance(given[0], str) else given, by_user=False)
+        width = self.splits.config["MAX_ITEM_LIST_LENGTH"]
+        return model.history_vectors([own[-width:] for own in rows.histories]).cpu()
+
+    @one_at_a_time
+    def embed_items(self, texts: Sequence[str], task: str = "retrieval") -> torch.Tensor:
+        """Embed texts of items, for the inner product with `embed_user`.
+
+        Args:
+            texts: one text per item, as `title, field: value, ...`.
+            task: retrieval.
+
+        Returns:
+            float32 [n, d].
+
+        Raises:
+            ConfigError: another task, or no texts.
+        """
+        model = self._towers("embed_items")
+        if task != model.task:
+            raise ConfigError(f"embed_items: task: got {task!r}, expected {model.task}")
+        return model.text_vectors(checked_texts("texts", texts)).cpu()
+
+    def _towers(self, asked: str) -> RetrievalModel:
+        """Return the model of the task retrieval."""
+        found = next((task.model for task in self.tasks.values() if isinstance(task.model, RetrievalModel)), None)
+        if found is None:
+            raise ConfigError(f"{asked}: {self.model.task} scores pairs and has no vectors; the task retrieval has")
+        return found
+
+    def _text_scores(self, texts: Sequence[str]) -> torch.Tensor:
+        raise ConfigError("query: M6Rec is not trained on queries: give a history of item tokens or user=TOKEN")
 
     @one_at_a_time
     def generate(self, task: str, **fields: Any) -> str:

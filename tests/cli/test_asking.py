@@ -67,6 +67,20 @@ def test_topk(run, tmp_path, capsys):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_topk_asks_for_some_users_at_a_time(run, tmp_path, monkeypatch):
+    """What is kept of all users is their tokens; answers are written and forgotten."""
+    asked, real = [], Recommender.recommend_batch
+
+    def batch(self, *given, **named):
+        asked.append(len(named["users"]))
+        return real(self, *given, **named)
+
+    monkeypatch.setattr("recbole_recfound.serving.topk.CHUNK", 10)
+    monkeypatch.setattr(Recommender, "recommend_batch", batch)
+    assert main(["topk", run, "--out", str(tmp_path / "best.csv"), "--k", "3"]) == 0
+    assert asked == [10, 10, 10, 10, 8]
+
+
 def test_an_interrupted_topk_leaves_the_file_as_it_was(run, tmp_path, monkeypatch):
     (tmp_path / "best.csv").write_text("before")
 

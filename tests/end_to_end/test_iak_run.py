@@ -1,6 +1,8 @@
 """Whole IAK runs: from data to table, report and a recommender that serves mixed domains."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -320,3 +322,22 @@ def test_flipped_preferences_are_learnt_and_permuted_domains_are_not(tmp_path):
         assert ours["domains"]["region"][region]["auc"] > frozen["domains"]["region"][region]["auc"] + 0.1
     control = run_recfound("IAK", "flipped", config_dict=settings | {"control": "permuted_domains"})["comparison"]
     assert control[1]["metrics"]["auc"] < control[0]["metrics"]["auc"] + 0.05
+
+
+def test_rows_of_no_domain_are_counted(tiny_path, tmp_path, capsys):
+    shutil.copytree(tiny_path / "tiny", tmp_path / "data" / "tiny")
+    file = tmp_path / "data" / "tiny" / "tiny.user"
+    header, *rows = [line.split("\t") for line in file.read_text().splitlines()]
+    place = next(place for place, name in enumerate(header) if name.startswith("gender"))
+    for row in rows[:10]:
+        row[place] = ""
+    file.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n")
+    settings = QUICK | small_base("DeepFM", epochs=1) | {"data_path": str(tmp_path / "data"), "domain": ["gender"]}
+    found = run_recfound("IAK", "tiny", config_dict=settings | {"epochs": 1, "output_dir": str(tmp_path / "runs")})
+    said = capsys.readouterr().out
+    assert said.count("belong to no domain; the base alone scores them") == 1
+    counts = [int(count) for count in re.search(r"domain gender: (.*) belong", said)[1].split() if count.isdigit()]
+    inside = sum(part["rows"] for part in found["comparison"][-1]["domains"]["gender"].values())
+    assert counts[-2] > 0 and counts[-1] == inside + counts[-2], said
+    notes = [line for line in said.splitlines() if line.startswith(("note:", "domain "))]
+    assert len(notes) == len(set(notes))

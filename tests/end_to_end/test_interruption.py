@@ -20,6 +20,7 @@ from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer import checkpoint as checkpoints
 from recbole_recfound.trainer.kernels import KernelTrainer
 from tests.damage import damage
+from tests.settings import READING
 from tests.small_iak import small_base
 
 STEPS = {"max_steps": 6, "eval_interval": 2, "resume": "auto", "task_test_examples": 0, "only_tasks": ["U2I"]}
@@ -273,11 +274,35 @@ def test_a_finished_baseline_whose_files_are_damaged_is_trained_again(settings, 
     assert "row Pop" not in told and file.read_bytes() == whole and load_recfound(folder)
 
 
+KINDS = {
+    "RecFound": {"config.yaml", "model.json", "items.jsonl", "head.safetensors", "rows/Pop.json"},
+    "IAK": {"config.yaml", "base/base.safetensors", "rows/frozen.json"},
+    "M6Rec": {"config.yaml", "m6rec.json", "retrieval.options.safetensors", "rows/Pop.json"},
+}
+"""Some files that a finished run of each system has."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def finished(request, small_settings, tmp_path_factory):
+    """Folder of a finished run, of each system."""
+    kind, folder = request.param, tmp_path_factory.mktemp("finished")
+    settings = small_settings | STEPS | {"output_dir": str(folder), "baselines": ["Pop"]}
+    if kind == "IAK":
+        names = ("data_path", "output_dir", "show_progress", "use_gpu")
+        settings = {name: settings[name] for name in names} | small_base("BPR", epochs=2)
+        settings |= {"time_budget": 0, "epochs": 1, "domain": ["gender"], "tuning_baselines": ["frozen"]}
+    if kind == "M6Rec":
+        names = ("data_path", "backbone", "output_dir", "baselines")
+        settings = READING | {name: settings[name] for name in names} | {"m6rec_task": ["retrieval"], "epochs": 1}
+        settings |= {"retrieval_args": {"width": 8, "start_epochs": 2}}
+    return kind, Path(run_recfound(kind, "tiny", config_dict=settings)["run_dir"])
+
+
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "zeroed"])
-def test_every_file_of_a_finished_run_is_checked(settings, how, tmp_path, capsys):
-    run = Path(run_recfound("RecFound", "tiny", config_dict=settings | {"baselines": ["Pop"]})["run_dir"])
+def test_every_file_of_a_finished_run_is_checked(finished, how, tmp_path, capsys):
+    kind, run = finished
     files = [*json.loads((run / "results.json").read_text())["files"], "results.json"]
-    assert {"config.yaml", "model.json", "items.jsonl", "head.safetensors", "rows/Pop.json"} <= set(files)
+    assert set(files) >= KINDS[kind]
     assert load_recfound(run)
     for name in files:
         copy = tmp_path / "copy"

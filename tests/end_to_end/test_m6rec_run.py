@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from recbole.utils import case_study
 
 from recbole_recfound import load_recfound, run_recfound
@@ -222,6 +223,39 @@ def both(settings, tmp_path_factory):
     options = {"retrieval_args": {"width": 8}, "text_args": {"behaviours": 2}}
     options = settings | options | {"output_dir": str(tmp_path_factory.mktemp("both"))}
     return run_recfound("M6Rec", "tiny", config_dict=options | {"m6rec_task": ["ctr", "retrieval"]}), options
+
+
+def test_new_items_are_recommended_at_once(both):
+    """Of a model that reads texts alone an item is what its text says."""
+    run = load_recfound(both[0]["run_dir"])
+    retrieval, history = run.of_task("retrieval"), ["50", "7"]
+    old = next(token for token, *_ in retrieval.recommend(history, k=1))
+    columns = run.catalogue.values[run.catalogue.row_of[old]]
+    cold = run.cold_items[0]
+    expected = float(retrieval.score([history], [old]))
+    run.add_items([{"item_id": "twin", **columns, "unknown": 1}, {"item_id": cold}])
+    for each in run.tasks.values():
+        assert cold not in each.cold_items and {"twin", cold} <= set(each.item_ids)
+        found = each.recommend([*history, "twin"], k=len(each.tokens))
+        assert cold in {token for token, *_ in found} and "twin" not in {token for token, *_ in found}
+        assert torch.isfinite(torch.tensor([score for *_, score in found])).all()
+        with pytest.raises(ConfigError, match="items were added"):
+            each.evaluate()
+    assert float(retrieval.score([history], ["twin"])) == pytest.approx(expected, abs=1e-4)
+    assert {token for token, *_ in retrieval.recommend(history, k=2)} == {old, "twin"}
+    text = run.catalogue.sentence_of(run.catalogue.row_of[old])
+    product = retrieval.embed_user(history) @ retrieval.embed_items([text, "a film about fish"]).T
+    assert product[0].tolist() == pytest.approx([expected, product[0, 1].item()], abs=1e-4)
+    assert torch.equal(run.embed_user(history), retrieval.embed_user(history))
+    for wrong, words in (
+        ([{"item_id": "50"}], "'50' is known already"),
+        ([{"item_id": "new", "colour": "red"}], "'new' has none of movie_title"),
+        ([{"movie_title": "no id"}], "each record needs an id of its own"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run.add_items(wrong)
+    with pytest.raises(ConfigError, match="not trained on queries"):
+        run.recommend(query="fish")
 
 
 def test_two_tasks_share_a_backbone(both):

@@ -10,6 +10,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits, held_out
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading import zeroshot
 from recbole_recfound.model.reading.zeroshot import GHOST_TOKEN, NEXT
@@ -116,3 +117,21 @@ def test_the_sample_of_users(built):
     assert len(users) == 6 and set(held_out(splits.valid_set)[:, 0]) <= set(users)
     other = Config("BPR", "tiny", None, {"data_path": splits.config["data_path"].rsplit("/", 1)[0], "test_users": 6})
     assert np.array_equal(held_out(build_splits(other).test_set), held_out(splits.test_set))
+
+
+def test_an_added_item_is_scored_by_its_title(built):
+    model, _ = built
+    size = len(model.titles)
+    model.score = "sum"
+    prompt = model.prompt(0, np.array([3, 4]))
+    first = model.scores(prompt, np.array([5, 6]))
+    try:
+        model.add_items(Catalogue(["a", "b"], ["title"], [{"title": model.titles[6]}, {"title": "A Close Shave"}], 2))
+        found = model.scores(prompt, np.array([5, size, size + 1]))
+        np.testing.assert_allclose(found[:2], first, rtol=1e-5)
+        expected = likelihoods(model, prompt, size + 1).sum()
+        assert found[2] == pytest.approx(expected, abs=1e-3)
+        assert "- A Close Shave" in model.prompt(0, np.array([3, size + 1]))
+    finally:
+        del model.titles[-2:]
+        model._read_titles()

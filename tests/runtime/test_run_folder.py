@@ -1,10 +1,12 @@
 """Run folders: one writer, damaged ones are of no consequence to others, rows that changed are computed again."""
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -160,8 +162,16 @@ def test_leftovers_are_removed(tmp_path):
         assert again.path == folder.path and not list(again.path.rglob("*.partial"))
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
-    (tmp_path / "runs").write_text("")
+@pytest.mark.parametrize("how", ["a file is in its place", "read-only"])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch, how):
+    if how == "read-only":
+
+        def refuse(path, *_, **__):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    else:
+        (tmp_path / "runs").write_text("")
     with pytest.raises(ConfigError, match="output_dir: ") as caught:
         _open(tmp_path)
     assert "\n" not in str(caught.value)

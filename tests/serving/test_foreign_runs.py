@@ -71,6 +71,29 @@ def test_a_pickle_in_the_run_folder_is_not_opened(finished, tmp_path, name):
     assert not touched.exists()
 
 
+@pytest.mark.parametrize("model", ["RecFound", "BPR", "M6Rec"])
+def test_a_pickle_among_the_data_is_not_opened(small_run, tiny_path, tmp_path, model):
+    """RecBole keeps data sets and loaders as pickles, beside checkpoints or where the settings say."""
+    shutil.copytree(tiny_path / "tiny", tmp_path / "data" / "tiny")
+    touched = tmp_path / "touched"
+    names = [f"tiny-{kind}Dataset.pth" for kind in ("", "RecFound", "Sequential", "Behaviour")]
+    names += [f"tiny-for-{model}-dataloader.pth", "tiny.pkl", "tiny.inter.pkl", "tiny.item.pth"]
+    for folder in (tmp_path / "data", tmp_path / "data" / "tiny", tmp_path / "saved"):
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / name).write_bytes(pickle.dumps(_Planted(touched)))
+    given = {name: small_run[name] for name in ("output_dir", "show_progress", "use_gpu")}
+    given |= {"data_path": str(tmp_path / "data"), "epochs": 1}
+    if model != "BPR":
+        given |= {"backbone": small_run["backbone"]}
+    if model == "RecFound":
+        del given["epochs"]
+        given |= {"max_steps": 1, "only_tasks": ["U2I"], "baselines": []}
+    if model == "M6Rec":
+        given |= {"m6rec_task": ["retrieval"], "retrieval_args": {"width": 8}, "late_args": {"joint_layers": 2}}
+    assert load_recfound(run_recfound(model, "tiny", config_dict=given)["run_dir"]) and not touched.exists()
+
+
 @pytest.mark.parametrize("how", ["pickle", "torch"])
 def test_a_pickle_in_the_backbones_folder_is_not_executed(finished, tiny_backbone, tmp_path, how):
     folder, touched = tmp_path / "backbone", tmp_path / "touched"

@@ -88,8 +88,8 @@ PLACES = {
     "M6Rec": COMMON + READING,
     "compare": COMMON + TRAINING,
 }
-AT_RANDOM = {"RecFound": 20, "IAK": 20, "M6Rec": 10, "compare": 20}
-"""Processes that are killed at random."""
+AT_RANDOM = 20
+"""Processes of each kind that are killed at random."""
 ROWS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "full"}
 CALLS = (1, 3)
 """The call of a place at which the process dies; where there are fewer calls, it ends alive."""
@@ -166,8 +166,9 @@ class _Killed:
         assert killed > len(PLACES[self.kind])
 
     def test_at_random(self, program):
-        chance, killed = random.Random(0), 0
-        for number in range(100, 100 + AT_RANDOM[self.kind]):
+        chance, killed, number = random.Random(0), 0, 100
+        while killed < AT_RANDOM and number < 100 + 3 * AT_RANDOM:
+            number += 1
             process, began = program.start(number=number), time.monotonic()
             try:
                 process.wait(timeout=chance.uniform(0.2, 1.0) * program.seconds)
@@ -177,8 +178,8 @@ class _Killed:
             process.communicate()
             killed += process.returncode == -signal.SIGKILL
             assert program.end(program.start(number=number)) == program.expected, number
-        print(f"{self.kind}: {killed} of {AT_RANDOM[self.kind]} processes were killed at random")
-        assert killed > AT_RANDOM[self.kind] // 4
+        print(f"{self.kind}: {killed} of {number - 100} processes were killed at random")
+        assert killed == AT_RANDOM
 
 
 class TestRecFound(_Killed):

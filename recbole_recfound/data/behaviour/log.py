@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,6 +69,18 @@ class Attribute:
         place = np.repeat(np.arange(len(ids)), lengths)
         within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return place, self.values[self.indptr[ids][place] + within]
+
+    def extended(self, names: Sequence[Sequence[str]]) -> Attribute:
+        """Return the attribute with further ids, behind the known ones.
+
+        Args:
+            names: groups of each further id; unknown ones are left out.
+        """
+        index = {group: number for number, group in enumerate(self.groups)}
+        found = [[index[name] for name in own if name in index] for own in names]
+        ends = self.indptr[-1] + np.cumsum([len(own) for own in found], dtype=np.int64)
+        values = np.array([group for own in found for group in own], dtype=np.int64)
+        return replace(self, indptr=np.concatenate([self.indptr, ends]), values=np.concatenate([self.values, values]))
 
     def first(self, ids: np.ndarray) -> np.ndarray:
         """Return the first group of each id, -1 where it has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,6 +12,7 @@ import numpy as np
 from recbole_recfound.data.behaviour.log import Attribute, Log
 from recbole_recfound.data.behaviour.statistics import Statistic, Statistics
 from recbole_recfound.data.behaviour.words import age_phrase, ages, phrase, rating_word
+from recbole_recfound.data.text.fields import readable
 
 QUESTION = "Will the user like it? Answer:"
 NEXT = "The user now chooses:"
@@ -124,6 +125,21 @@ class BehaviourTexts:
     def target_kinds(self) -> np.ndarray:
         """Kind of each segment of a target, int64 [W]: item, statistics, end."""
         return np.concatenate([[CANDIDATE], np.arange(FIRST_STATISTIC, self.kinds), [END]])
+
+    def add_items(self, texts: Sequence[str], values: Sequence[Mapping[str, str]]) -> None:
+        """Add items behind the known ones, of which nothing is known but their text.
+
+        Args:
+            texts: of each item.
+            values: columns of each item.
+        """
+        self.items = np.concatenate([self.items, [self.table.add(text) for text in texts]]).astype(np.int64)
+        if (category := self.statistics.category) is not None:
+            words = [
+                sorted({word for name, text in own.items() if readable(name) == category.name for word in text.split()})
+                for own in values
+            ]
+            self.statistics.category = category.extended(words)
 
     def of_requests(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return the target segments of pairs that are not known, int64 [m, W], from all known rows.

@@ -19,6 +19,7 @@ from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.segments import CANDIDATE, END, PAST, TIME
 from recbole_recfound.data.padding import pad_flat
+from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.late import MEAN
 from recbole_recfound.model.m6rec import Example, M6Rec, register_task
@@ -116,9 +117,13 @@ class RetrievalModel(SegmentModel):
         Args:
             items: int64 [n] ids.
         """
+        return self._segment_states(self.texts.items[items])
+
+    def _segment_states(self, segments: np.ndarray) -> torch.Tensor:
+        """Return the states of texts of items, float32 [n, d]."""
         self.use()
         line = Source(np.array([self.texts.catalogue]), np.array([TIME]))
-        pack = Pack(line, self.texts.items[items][:, None], np.array([CANDIDATE]))
+        pack = Pack(line, segments[:, None], np.array([CANDIDATE]))
         return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN, self.cache).targets[:, 0]
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
@@ -129,6 +134,33 @@ class RetrievalModel(SegmentModel):
     def item_vectors(self, items: np.ndarray) -> torch.Tensor:
         """Return vectors of items, float32 [n, width + 1]; see `item_states`."""
         return self._things(self.item_states(items))
+
+    @torch.no_grad()
+    def text_vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return vectors of items of which only a text is given, float32 [n, width + 1].
+
+        Args:
+            texts: as `title, field: value, ...`.
+        """
+        segments = np.array([self.texts.table.add(text) for text in texts], dtype=np.int64)
+        parts = [segments[start : start + ITEMS] for start in range(0, len(segments), ITEMS)]
+        return torch.cat([self._things(self._segment_states(part)) for part in parts])
+
+    @torch.no_grad()
+    def history_vectors(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return vectors of users of whom only histories are given, float32 [n, width + 1].
+
+        Args:
+            histories: item ids of each, oldest first.
+        """
+        sources = [self.texts.source_of_choices(0, history) for history in histories]
+        parts = [sources[start : start + USERS] for start in range(0, len(sources), USERS)]
+        return torch.cat([self.user_vectors(part) for part in parts])
+
+    def add_items(self, items: Catalogue) -> None:
+        """Add items; see `M6Rec.add_items`."""
+        super().add_items(items)
+        self._table = None
 
     def _users(
         self, states: torch.Tensor, sources: Sequence[Source], vectors: torch.Tensor, items: np.ndarray

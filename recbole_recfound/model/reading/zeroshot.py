@@ -19,6 +19,7 @@ from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.segments import NEXT
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.generation.token_scores import token_log_likelihoods
 from recbole_recfound.model.m6rec import Example, M6Rec, register_task
@@ -56,19 +57,27 @@ class ZeroShotModel(M6Rec):
         catalogue = catalogue_of(config, dataset)
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         self.titles = ["", *(catalogue.title_of(catalogue.row_of[token]) for token in tokens[1:])]
-        cut = self.text.max_tokens
-        end = [self.lm.tokenizer.eos_token_id]
-        distinct, self._title = np.unique(self.titles, return_inverse=True)
-        self._distinct = [
-            ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
-        ]
-        """Tokens of each different title; `_title` is the place of an item's among them."""
+        self._read_titles()
         order = np.lexsort((np.arange(len(self.log)), self.log.users))
         self._rows, self._starts = order, np.searchsorted(self.log.users[order], np.arange(dataset.user_num + 1))
         self._parts = np.cumsum([0, *dataset.log_sizes])
         """First row of each part in the log, and the number of all rows."""
-        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
         self.to(self.device)
+
+    def _read_titles(self) -> None:
+        """Tokenise each different title; nothing is known of their likelihoods."""
+        cut, end = self.text.max_tokens, [self.lm.tokenizer.eos_token_id]
+        distinct, self._title = np.unique(self.titles, return_inverse=True)
+        self._distinct = [
+            ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
+        ]
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def add_items(self, items: Catalogue) -> None:
+        """Add items; see `M6Rec.add_items`."""
+        super().add_items(items)
+        self.titles += [items.title_of(row) for row in range(len(items))]
+        self._read_titles()
 
     @classmethod
     def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
