@@ -75,7 +75,7 @@ def sharded(jobs, checkout, tmp_path_factory):
     """Folder with what two processes have computed that divide the frozen weights."""
     model, dataset, settings = jobs["gradients"]
     whole = settings | {"batch_args": {"cache_chunk": 0}, "gradient_checkpointing": True}
-    own = {"gradients": (model, dataset, whole), "positions": jobs["positions"]}
+    own = {"gradients": (model, dataset, whole), "positions": jobs["positions"], "item": jobs["item"]}
     return _launched(own, tmp_path_factory.mktemp("sharded"), checkout, ACCELERATE_USE_FSDP="true")
 
 
@@ -128,7 +128,8 @@ def test_the_gradients_of_a_batch(processes, jobs, request):
 
 
 @pytest.mark.parametrize(
-    ("processes", "mode"), [("two", "item"), ("two", "prompt"), ("two", "late"), ("sharded", "positions")]
+    ("processes", "mode"),
+    [("two", "item"), ("two", "prompt"), ("two", "late"), ("sharded", "positions"), ("sharded", "item")],
 )
 def test_losses_decisions_and_metrics(processes, one, mode, request):
     run = _read(request.getfixturevalue(processes), mode)

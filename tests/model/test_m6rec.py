@@ -1,5 +1,6 @@
 """M6-Rec's joint pass: equal to one pass over all layers, and independent of how rows are put together."""
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
+from transformers import AutoConfig
+from transformers.masking_utils import create_causal_mask
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
@@ -18,7 +21,7 @@ from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.probe import fit_probe
 from recbole_recfound.model.reading import ctr
 from recbole_recfound.model.trained import trained_parameters
-from tests.reference.late_pass import one_pass
+from tests.reference.late_pass import one_pass, prefix_mask
 from tests.small_reading import randomise
 
 
@@ -62,6 +65,19 @@ def examples_of(model):
     """Return all training examples, with labels at random."""
     rows = Interaction({ROW: torch.arange(model.known_rows), model.label_field: torch.arange(model.known_rows) % 2})
     return model.examples(rows)
+
+
+@pytest.mark.skipif(
+    "block_sequence_ids" not in inspect.signature(create_causal_mask).parameters, reason="of a later transformers"
+)
+@pytest.mark.parametrize("part_of", [[0, 0, 0, 1, 1], [0, 1, 1, 1], [1, 1]])
+def test_the_block_mask_is_that_of_transformers(tiny_backbone, part_of):
+    """Its own function makes the prefix mask that the one-pass reference has, which late interaction equals."""
+    config = AutoConfig.from_pretrained(tiny_backbone, attn_implementation="eager")
+    blocks = torch.tensor([[0 if part == 0 else -1 for part in part_of]])
+    vectors = torch.zeros(1, len(part_of), config.hidden_size)
+    theirs = create_causal_mask(config, vectors, None, None, block_sequence_ids=blocks)
+    assert torch.equal(theirs == 0, prefix_mask(part_of))
 
 
 @pytest.mark.parametrize(("states", "pooling"), [("all", "last"), ("all", "mean"), ("last", "mean")])

@@ -71,14 +71,18 @@ def _below(decoder, depth: int, ids: Sequence[list[int]]) -> tuple[torch.Tensor,
 
 def _above(decoder, depth: int, hidden: torch.Tensor, part_of: list[int], places: list[int]) -> torch.Tensor:
     """Return states [L, d] after the joint layers: the source sees the source, the target all before it."""
-    length = len(part_of)
-    mask = torch.full((1, 1, length, length), torch.finfo(torch.float32).min)
-    for query in range(length):
-        for key in range(length):
-            if part_of[key] == 0 or (part_of[query] == 1 and key <= query):
-                mask[0, 0, query, key] = 0
+    mask = torch.where(prefix_mask(part_of), 0.0, torch.finfo(torch.float32).min)
     positions = torch.tensor([places])
     rotary = decoder.rotary_emb(hidden, positions)
     for number in range(depth, len(decoder.layers)):
         hidden = decoder.layers[number](hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
     return decoder.norm(hidden)[0]
+
+
+def prefix_mask(part_of: Sequence[int]) -> torch.Tensor:
+    """Return what each place sees, bool [1, 1, L, L]: the source (0) itself, the target (1) all before it."""
+    seen = [
+        [part == 0 or (part_of[query] == 1 and key <= query) for key, part in enumerate(part_of)]
+        for query in range(len(part_of))
+    ]
+    return torch.tensor(seen)[None, None]
