@@ -37,6 +37,10 @@ class _OutOfTime(Exception):
     """Raised to end RecBole's training loop after an epoch."""
 
 
+READ_ALIKE = ("backbone", "item_args")
+"""Settings of a run that its baselines of this package share: the language model, and the texts of items."""
+
+
 def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Config:
     """Return RecBole's defaults for a model, under the protocol of a run.
 
@@ -55,8 +59,9 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
             f"baselines: {name} {forms[not ranks]}, but this run {forms[not wanted]}; run it alone with --model={name}"
         )
     own = (config["baseline_args"] or {}).get(name) or {}
-    if name in OUR_MODELS and "backbone" in config and "backbone" in defaults_beside_recbole(name):
-        own = {"backbone": config["backbone"], **own}  # the same language model
+    if name in OUR_MODELS:
+        known = defaults_beside_recbole(name)
+        own = {**{key: config[key] for key in READ_ALIKE if key in config and key in known}, **own}
     shared = {**shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
     if config.repeats:
         shared["repeatable"] = True

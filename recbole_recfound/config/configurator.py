@@ -223,7 +223,8 @@ def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metri
         return [f"metrics: got {', '.join(unknown)}, expected names among {known}{nearest(unknown[0], metrics_dict)}"]
     lower = {name.lower() for name in names}
     if "gauc" in lower and any(issubclass(metrics_dict[name], LossMetric) for name in lower):
-        return [f"metrics: got {', '.join(names)}: labelled rows have GAUC without being asked, leave it out"]
+        others = ", ".join(name for name in names if name.lower() != "gauc")
+        return [f"metrics: got {', '.join(names)}, expected {others}: the test of labelled rows has GAUC as well"]
     name, at, k = valid_metric.lower().partition("@")
     where = f"valid_metric: got {valid_metric}, expected"
     if name not in [known.lower() for known in names]:

@@ -45,7 +45,7 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
 
 
 class GroupedEvaluator:
-    """RecBole's evaluator of labelled rows, with GAUC behind AUC.
+    """RecBole's evaluator of labelled rows, with GAUC behind AUC or LogLoss.
 
     Args:
         evaluator: RecBole's.
@@ -63,7 +63,7 @@ class GroupedEvaluator:
             data: what RecBole's collector gives.
         """
         found = dict(self.evaluator.evaluate(data))
-        if "auc" in found:
+        if found.keys() & {"auc", "logloss"}:
             found |= grouped_auc(self.config, data.get("rec.score"), data.get("data.label"), self.users)
         return found
 

@@ -55,14 +55,15 @@ def next_item_loss(
         items, place = items[1:], chosen - 1
     # The temperature divides the states, which are fewer than the logits.
     logits = (states / temperature) @ items.T
-    closed = torch.zeros_like(logits, dtype=torch.bool)
-    if past is not None:
-        _close_seen(closed, past, wanted, columns)
-    if held_out is not None:
-        known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
-        closed |= torch.isin(known, held_out)
-    closed[torch.arange(len(place), device=items.device), place] = False
-    logits = logits.masked_fill(closed, CLOSED)
+    if past is not None or held_out is not None:
+        closed = torch.zeros_like(logits, dtype=torch.bool)
+        if past is not None:
+            _close_seen(closed, past, wanted, columns)
+        if held_out is not None:
+            known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
+            closed |= torch.isin(known, held_out)
+        closed[torch.arange(len(place), device=items.device), place] = False
+        logits = logits.masked_fill(closed, CLOSED)
     losses = F.cross_entropy(logits.float(), place, reduction="none")
     if targets_per_row is None:
         return _mean_by_row(losses, wanted)

@@ -178,18 +178,23 @@ class M6Rec(AbstractRecommender):
         return self.task
 
     def cut_texts(self) -> tuple[int, int]:
-        """Return how many texts of items and users are longer than `max_tokens` and lose their end, of how many."""
-        places = np.union1d(self.texts.items, self.texts.profiles)
-        tokens = plain_tokens([self.texts.table.texts[place] for place in places], self.lm.tokenizer)
-        return sum(len(ids) > self.text.max_tokens for ids in tokens), len(tokens)
+        """Return the number of texts of items and users that are longer than `max_tokens`, and of all of them."""
+        texts = self.read_texts()
+        return sum(len(ids) > self.text.max_tokens for ids in plain_tokens(texts, self.lm.tokenizer)), len(texts)
 
-    def add_items(self, items: Catalogue) -> None:
+    def read_texts(self) -> list[str]:
+        """Return the texts of items and users that are cut to `max_tokens`."""
+        segments = np.union1d(self.texts.items, self.texts.profiles)
+        return [self.texts.table.texts[segment] for segment in segments]
+
+    def add_items(self, ids: Sequence[int], items: Catalogue) -> None:
         """Add items, which are scored by their texts like any other.
 
         Args:
-            items: rows with the columns of the run's items; their ids follow those of the known items.
+            ids: of each item: that of an item that nobody has chosen, or the next one.
+            items: rows with the columns of the run's items.
         """
-        self.texts.add_items([items.sentence_of(row) for row in range(len(items))], items.values)
+        self.texts.add_items(ids, [items.sentence_of(row) for row in range(len(items))], items.values)
 
     def use(self) -> None:
         """Read with this task's trained parts, of several."""

@@ -49,7 +49,8 @@ class LateOptions(Options):
             for retrieval.
         pooling: states of a candidate that are classified after the joint layers. mean: the mean of those of each
             segment, read with vectors of its kind. last: the last one of all, the paper's form, to which the frozen
-            attention carries little of the statistics; the prompts alone then classify it.
+            attention carries little of the statistics; the last prompts alone then classify it (with `tuning: prompt`
+            the fixed vectors).
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
         cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run

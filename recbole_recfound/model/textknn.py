@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,16 @@ class TextNeighbours(GeneralRecommender):
             raise ConfigError(f"{file}: no text columns, but texts are all that {name} compares")
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
-        vectors = self.vectors(sentences, config)
-        stack = sparse.vstack if sparse.issparse(vectors) else np.vstack
-        self.texts = stack([vectors[:1] * 0, vectors])
+        self._read = partial(self.vectors, sentences, config)
         self.known = Histories.from_pairs(*training_pairs(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
+
+    @cached_property
+    def texts(self) -> Any:
+        """Vectors of all items, made when they are first needed: a run that is loaded has them in a file."""
+        vectors = self._read()
+        stack = sparse.vstack if sparse.issparse(vectors) else np.vstack
+        return stack([vectors[:1] * 0, vectors])
 
     @abstractmethod
     def vectors(self, sentences: Sequence[str], config: Config) -> Any:
@@ -102,6 +108,10 @@ class TextNeighbours(GeneralRecommender):
 
 class TextKNN(TextNeighbours):
     """Texts by TF-IDF; see `TextNeighbours` for the arguments."""
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.texts  # noqa: B018  (cheap: texts without words are refused at once)
 
     def vectors(self, sentences: Sequence[str], config: Config) -> Any:
         """Return sparse vectors of words, [n, words].

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import patch_environment
+from accelerate.utils import DeepSpeedPlugin, is_deepspeed_available, patch_environment
 from torch import distributed
 
+from recbole_recfound.errors import ConfigError, cause_of
 from recbole_recfound.runtime.device import is_gpu
-from recbole_recfound.runtime.ranks import check_deepspeed, is_main, rank, world
+from recbole_recfound.runtime.ranks import asks_for_deepspeed, is_main, rank, world
 
 _T = TypeVar("_T")
 
@@ -44,10 +45,33 @@ def start(device: torch.device) -> None:
     Raises:
         ConfigError: the launcher asks for a form of DeepSpeed that is not offered.
     """
-    check_deepspeed()
+    _check_deepspeed()
     if world() > 1 and not distributed.is_initialized():
         with patch_environment(accelerate_use_deepspeed="false"):  # it joins processes that have joined
             PartialState(cpu=not is_gpu(device), timeout=PATIENCE)
+
+
+def _check_deepspeed() -> None:
+    """Refuse forms of DeepSpeed that are not offered.
+
+    Raises:
+        ConfigError: it is not installed; another stage than 1, or offloading; its own file cannot be read.
+    """
+    if not asks_for_deepspeed():
+        return
+    if not is_deepspeed_available():
+        raise ConfigError("accelerate: DeepSpeed is not installed: pip install 'recbole_recfound[deepspeed]'")
+    try:
+        plugin = DeepSpeedPlugin()
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"accelerate: the file of DeepSpeed cannot be used ({cause_of(error)})") from None
+    offloads = {plugin.offload_optimizer_device, plugin.offload_param_device} - {None, "none"}
+    if plugin.zero_stage != 1 or offloads:
+        further = f" and offloading to {sorted(offloads)[0]}" if offloads else ""
+        raise ConfigError(
+            f"accelerate: got DeepSpeed with zero_stage {plugin.zero_stage}{further}, expected stage 1 without "
+            "offloading (properties/accelerate/deepspeed.yaml). Frozen weights are divided by fsdp2.yaml"
+        )
 
 
 def end() -> None:

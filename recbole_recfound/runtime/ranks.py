@@ -7,13 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-from accelerate.utils import DeepSpeedPlugin, is_deepspeed_available
-
-from recbole_recfound.errors import ConfigError, cause_of
-
-_FSDP, _DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
-"""Switches that `accelerate launch` sets for its own file."""
-
 
 def world() -> int:
     """Return how many processes train together."""
@@ -32,35 +25,17 @@ def local_rank() -> int:
 
 def shards() -> bool:
     """Return whether the processes divide the frozen weights (`accelerate launch` with FSDP)."""
-    return world() > 1 and _asked(_FSDP)
+    return world() > 1 and _asked("ACCELERATE_USE_FSDP")
+
+
+def asks_for_deepspeed() -> bool:
+    """Return whether the launcher's file is one of DeepSpeed, whatever the number of processes."""
+    return _asked("ACCELERATE_USE_DEEPSPEED")
 
 
 def uses_deepspeed() -> bool:
     """Return whether the processes divide the optimiser's state (`accelerate launch` with DeepSpeed)."""
-    return world() > 1 and _asked(_DEEPSPEED)
-
-
-def check_deepspeed() -> None:
-    """Refuse what DeepSpeed is asked for and does not do here.
-
-    Raises:
-        ConfigError: it is not installed; another stage than 1, or offloading; its own file cannot be read.
-    """
-    if not _asked(_DEEPSPEED):
-        return
-    if not is_deepspeed_available():
-        raise ConfigError("accelerate: DeepSpeed is not installed: pip install 'recbole_recfound[deepspeed]'")
-    try:
-        asked = DeepSpeedPlugin()
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"accelerate: the file of DeepSpeed cannot be used ({cause_of(error)})") from None
-    offloads = {asked.offload_optimizer_device, asked.offload_param_device} - {None, "none"}
-    if asked.zero_stage != 1 or offloads:
-        further = f" and offloading to {sorted(offloads)[0]}" if offloads else ""
-        raise ConfigError(
-            f"accelerate: got DeepSpeed with zero_stage {asked.zero_stage}{further}, expected stage 1 without "
-            "offloading (properties/accelerate/deepspeed.yaml). Frozen weights are divided by fsdp2.yaml"
-        )
+    return world() > 1 and asks_for_deepspeed()
 
 
 def _asked(name: str) -> bool:

@@ -20,6 +20,7 @@ from recbole_recfound.data.split.history_dataset import RecFoundDataset, history
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.clicks import with_gauc
+from recbole_recfound.model.textknn import TextNeighbours
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of
 from recbole_recfound.serving.histories import UserHistories, item_ids
 from recbole_recfound.serving.recommender import Recommender, one_at_a_time
@@ -73,7 +74,7 @@ class RecBoleRecommender(Recommender):
         # Neighbours that are users know no new user.
         self._by_row = self.name in OF_HISTORIES and getattr(model, "method", "item") == "item"
         self.reads_items = splits.config["MODEL_TYPE"] == ModelType.CONTEXT
-        reads_texts = isinstance(data, RecFoundDataset)
+        reads_texts = isinstance(data, RecFoundDataset) or isinstance(model, TextNeighbours)
         self.reads_histories = splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL or reads_texts
 
     @one_at_a_time

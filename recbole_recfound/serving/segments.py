@@ -40,8 +40,6 @@ class SegmentRecommender(RecBoleRecommender):
         super().__init__(model, splits)
         self.writer = writer
         self.reads_histories = True
-        self._left: list[int] = []
-        """Ids that no token has any more."""
 
     def beside(self, others: Mapping[str, SegmentRecommender]) -> Self:
         """Return this recommender, with those of the run's other tasks beside it.
@@ -58,7 +56,10 @@ class SegmentRecommender(RecBoleRecommender):
 
     @property
     def cold_items(self) -> list[str]:
-        """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them."""
+        """Tokens of `.item` without any interaction, which are not recommended unless `add_items` adds them.
+
+        Those that are part of the data set are recommended where `candidates` names them, too.
+        """
         return [token for token in self.catalogue.tokens if token not in self.item_ids] + super().cold_items
 
     @property
@@ -80,24 +81,22 @@ class SegmentRecommender(RecBoleRecommender):
         cold = dict.fromkeys(self.cold_items)
         known = [token for token in self.item_ids if token not in cold]
         new = new_items(records, self.item_field, dict.fromkeys(known), cold, self.catalogue)
+        ids, size = [], len(self.tokens)
+        for token in new.tokens:  # one of the data set's that nobody has chosen keeps its id
+            ids.append(self.item_ids.get(token, size))
+            size += token not in self.item_ids
+        for task in self.tasks.values():  # what can fail comes first
+            task.model.add_items(ids, new)
         for task in self.tasks.values():
-            task._append(new)
+            task._name(ids, new)
 
-    def _append(self, items: Catalogue) -> None:
-        """Give items the next ids; an item that nobody has chosen gets another one, with the text that is given now."""
-        self._cold = self._cold[[self.tokens[item] not in items.row_of for item in self._cold.tolist()]]
-        self.model.add_items(items)
-        for row, token in enumerate(items.tokens):
-            if token in self.item_ids:  # nobody finds its earlier id any more
-                self._left.append(self.item_ids[token])
-            self.item_ids[token] = len(self.tokens)
-            self.tokens.append(token)
-            self.texts.append(items.sentence_of(row))
-
-    def _allowed(self, exclude: Iterable[str], candidates: Iterable[str] | None) -> torch.Tensor:
-        allowed = super()._allowed(exclude, candidates)
-        allowed[self._left] = False
-        return allowed
+    def _name(self, ids: Sequence[int], items: Catalogue) -> None:
+        """Give tokens and texts to ids that the model knows."""
+        self._cold = self._cold[~torch.isin(self._cold, torch.tensor(ids, dtype=torch.int64))]
+        for row, (item, token) in enumerate(zip(ids, items.tokens, strict=True)):
+            self.item_ids[token] = item
+            self.tokens[item : item + 1] = [token]
+            self.texts[item : item + 1] = [items.sentence_of(row)]
 
     def _with_columns(self, rows: Interaction) -> Interaction:
         return rows  # texts are made from ids
@@ -126,7 +125,7 @@ class SegmentRecommender(RecBoleRecommender):
             float32 [n, d]; n is 1 for one history.
 
         Raises:
-            ConfigError: unknown tokens, or a task without vectors.
+            ConfigError: unknown tokens, or a run without the task retrieval.
         """
         model = self._towers("embed_user")
         given = checked_list(self.item_field, history)

@@ -11,6 +11,7 @@ from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
+from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.serving.baselines import load_recommender
@@ -44,7 +45,7 @@ class RecBoleSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load the trained model for serving; it needs the data set."""
-        if options.get("backbone"):
+        if options.get("backbone") and "backbone" not in defaults_beside_recbole(cls.name):
             raise ConfigError(f"backbone: {cls.name} has no language model")
         return load_recommender(folder, cls.name, options.get("data_path"))
 

@@ -99,7 +99,7 @@ def test_the_time_budget_is_kept(settings, tmp_path):
         ({"text_args": {"user_fields": ["height"]}}, "user_fields: got height"),
         ({"text_args": {"statistics": "future"}}, "statistics"),
         ({"threshold": None}, "no column 'label'"),
-        ({"threshold": {"rating": 6}}, "all .* rows of the training part have the label 0"),
+        ({"threshold": {"rating": 6}}, "got only rows with the label 0 in the training part"),
         ({"eval_args": {"mode": "full"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}, "mode: labeled"),
         ({"item_args": {"read_file": False}}, "texts are all"),
         ({"m6rec_task": ["chat"]}, "chat"),
@@ -236,6 +236,7 @@ def test_new_items_are_recommended_at_once(both):
     run.add_items([{"item_id": "twin", **columns, "unknown": 1}, {"item_id": cold}])
     for each in run.tasks.values():
         assert cold not in each.cold_items and {"twin", cold} <= set(each.item_ids)
+        assert len(each.tokens) == len(set(each.tokens)) == len(each.texts) == len(each.model.texts.items)
         found = each.recommend([*history, "twin"], k=len(each.tokens))
         assert cold in {token for token, *_ in found} and "twin" not in {token for token, *_ in found}
         assert torch.isfinite(torch.tensor([score for *_, score in found])).all()
@@ -343,6 +344,24 @@ def test_another_backbone_is_refused(finished, tmp_path):
     other = write_tiny_backbone(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="another backbone"):
         load_recfound(finished["run_dir"], backbone=str(other))
+
+
+def test_an_item_of_the_data_that_nobody_has_chosen_keeps_its_id(ranking, tmp_path):
+    """A data set that also reads `.item` has ids for such items; a new text replaces the old one."""
+    options = {"output_dir": str(tmp_path), "epochs": 0, "m6rec_task": ["retrieval", "zeroshot"], "test_users": 4}
+    options["load_col"] = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}
+    run = load_recfound(run_recfound("M6Rec", "tiny", config_dict=ranking | options)["run_dir"])
+    size, cold = len(run.tokens), run.cold_items
+    token = next(token for token in cold if token in run.item_ids)
+    run.add_items([{"item_id": token, "movie_title": "A Grand Day Out"}, {"item_id": "new", "movie_title": "Babe"}])
+    for each in run.tasks.values():
+        assert len(each.tokens) == size + 1 and each.tokens.count(token) == 1
+        answer = {item: text for item, text, _ in each.recommend(["50"], k=size)}
+        assert answer[token].startswith("A Grand Day Out") and answer["new"] == "Babe"
+        assert len(answer) == size - len(cold)
+    twin = "A Grand Day Out" + run.texts[run.item_ids[token]].removeprefix("A Grand Day Out")
+    product = run.embed_user(["50"]) @ run.embed_items([twin, "Babe"]).T
+    assert run.score([["50"], ["50"]], [token, "new"]).tolist() == pytest.approx(product[0].tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

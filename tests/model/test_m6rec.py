@@ -195,6 +195,11 @@ def test_a_fitted_classifier_gives_the_logits_of_the_probe(built, pooling):
     assert (pooling == "last") == ("readers" not in trained_parameters(model))
 
 
+def test_a_fixed_classifier_of_one_state_is_not_fitted(built):
+    model, _ = built(tuning=("prompt",), pooling="last", states="all")
+    assert not list(model.prepare([examples_of(model)], seconds=60.0))
+
+
 @pytest.mark.parametrize(("wanted", "held"), [(10_000, 10_000), (23, 10_000), (10_000, 17), (10_000, 0), (0, 10_000)])
 def test_the_classifier_is_fitted_on_no_more_rows_than_wanted_and_held_in_memory(built, monkeypatch, wanted, held):
     """The last batch is read whole."""

@@ -1,5 +1,7 @@
 """TextCosine by its definition, as a baseline and alone."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,15 @@ def test_beside_others_it_reads_with_their_backbone(settings, small_settings):
     own = {key: value for key, value in small_settings.items() if key != "data_path"}
     beside = own | settings | {"max_steps": 1, "only_tasks": ["U2I"], "baselines": ["TextCosine"]}
     row = run_recfound("RecFound", "tiny", config_dict=beside)["comparison"][0]
-    alone = run_recfound("TextCosine", "tiny", config_dict=settings)
+    alone = run_recfound("TextCosine", "tiny", config_dict=settings | {"item_args": {"max_tokens": 24}})
     assert row["model"] == "TextCosine" and row["metrics"] == alone["test_result"]
-    assert dict(load_recfound(alone["run_dir"]).evaluate().metrics) == pytest.approx(alone["test_result"])
+
+
+def test_a_finished_run_needs_no_backbone(settings, tiny_backbone, tmp_path):
+    """The vectors of all texts are in its folder."""
+    moved = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    finished = run_recfound("TextCosine", "tiny", config_dict=settings | {"backbone": str(moved)})
+    shutil.rmtree(moved)
+    assert dict(load_recfound(finished["run_dir"]).evaluate().metrics) == pytest.approx(finished["test_result"])
+    again = load_recfound(finished["run_dir"], backbone=str(tiny_backbone))
+    assert len(again.recommend(["50"], k=2)) == 2 and len(again.recommend(user=again.known_users()[0], k=2)) == 2

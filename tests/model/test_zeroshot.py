@@ -69,7 +69,7 @@ def test_a_history_is_the_rows_before_a_row(built):
         row = part.inter_feat[torch.from_numpy(np.flatnonzero(part.inter_feat[model.user_field].numpy() == user))]
         prompt = model.prompt(int(user), known.of(user))
         expected = model.scores(prompt, row[model.item_field].numpy())
-        model._known.clear()
+        model._read_titles()
         places = row[ROW].item()
         kept = model.log.items.copy()
         model.log.items[places:] = model.log.items[places:][::-1].copy()
@@ -93,22 +93,23 @@ def test_pairs_are_parts_of_the_whole_ranking(built):
     torch.testing.assert_close(model.predict(rows), whole[[0, 1], [7, 8]])
 
 
-@pytest.mark.parametrize(("limit", "passes"), [(1 << 30, 2), (0, 4)])
-def test_all_scores_share_their_passes(built, monkeypatch, limit, passes):
-    """Whatever is kept, the scores are the same; without memory every score reads again."""
+@pytest.mark.parametrize(("room", "passes"), [(10_000, 3), (1, 4), (0, 5)])
+def test_all_scores_share_their_passes(built, monkeypatch, room, passes):
+    """Where not all prompts fit, the first ones stay, and that of no user always; the scores are the same."""
     model, _ = built
     calls, real = [], zeroshot.token_log_likelihoods
-    monkeypatch.setattr(zeroshot, "KEPT_BYTES", limit)
+    monkeypatch.setattr(zeroshot, "KEPT_BYTES", room)
     monkeypatch.setattr(zeroshot, "token_log_likelihoods", lambda *given: calls.append(1) or real(*given))
-    model._known.clear()
+    model._read_titles()
     prompts, items = [model.prompt(user, np.array([3, 4])) for user in (1, 2)], np.arange(1, 6)
-    found = []
-    for score in ("mean", "sum"):
+    scores = []
+    for score in ("mean", "pmi"):
         model.score = score
-        found += [model.scores(prompt, items) for prompt in prompts]
+        scores += [model.scores(prompt, items) for prompt in prompts]
     assert len(calls) == passes
-    model._known.clear()
-    np.testing.assert_allclose(model.scores(prompts[1], items), found[3], rtol=1e-6)
+    model._read_titles()
+    np.testing.assert_allclose(model.scores(prompts[1], np.arange(3, 6)), scores[3][2:], atol=1e-5)
+    np.testing.assert_allclose(model.scores(prompts[1], items), scores[3], atol=1e-5)
 
 
 def test_the_sample_of_users(built):
@@ -126,7 +127,8 @@ def test_an_added_item_is_scored_by_its_title(built):
     prompt = model.prompt(0, np.array([3, 4]))
     first = model.scores(prompt, np.array([5, 6]))
     try:
-        model.add_items(Catalogue(["a", "b"], ["title"], [{"title": model.titles[6]}, {"title": "A Close Shave"}], 2))
+        new = Catalogue(["a", "b"], ["title"], [{"title": model.titles[6]}, {"title": "A Close Shave"}], 2)
+        model.add_items([size, size + 1], new)
         found = model.scores(prompt, np.array([5, size, size + 1]))
         np.testing.assert_allclose(found[:2], first, rtol=1e-5)
         expected = likelihoods(model, prompt, size + 1).sum()

@@ -82,7 +82,7 @@ def test_other_forms_of_deepspeed_are_refused(installed, variables, message, sec
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     for name, value in variables.items():
         monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
-    for place in ("recbole_recfound.runtime.ranks", "accelerate.utils.dataclasses"):
+    for place in ("recbole_recfound.runtime.exchange", "accelerate.utils.dataclasses"):
         monkeypatch.setattr(f"{place}.is_deepspeed_available", lambda: installed, raising=False)
     with pytest.raises(ConfigError, match=message):
         exchange.start(torch.device("cpu"))
@@ -91,7 +91,7 @@ def test_other_forms_of_deepspeed_are_refused(installed, variables, message, sec
 def test_one_process_divides_nothing(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
-    for place in ("recbole_recfound.runtime.ranks", "accelerate.utils.dataclasses"):
+    for place in ("recbole_recfound.runtime.exchange", "accelerate.utils.dataclasses"):
         monkeypatch.setattr(f"{place}.is_deepspeed_available", lambda: True, raising=False)
     exchange.start(torch.device("cpu"))
     assert not uses_deepspeed()

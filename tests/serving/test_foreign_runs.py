@@ -92,6 +92,8 @@ def test_a_pickle_among_the_data_is_not_opened(small_run, tiny_path, tmp_path, m
     if model == "M6Rec":
         given |= {"m6rec_task": ["retrieval"], "retrieval_args": {"width": 8}, "late_args": {"joint_layers": 2}}
     assert load_recfound(run_recfound(model, "tiny", config_dict=given)["run_dir"]) and not touched.exists()
+    pickle.loads((tmp_path / "saved" / names[0]).read_bytes())
+    assert touched.exists(), "whoever opens one executes it"
 
 
 @pytest.mark.parametrize("how", ["pickle", "torch"])

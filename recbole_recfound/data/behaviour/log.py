@@ -70,17 +70,19 @@ class Attribute:
         within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return place, self.values[self.indptr[ids][place] + within]
 
-    def extended(self, names: Sequence[Sequence[str]]) -> Attribute:
-        """Return the attribute with further ids, behind the known ones.
+    def with_ids(self, ids: Sequence[int], names: Sequence[Sequence[str]]) -> Attribute:
+        """Return the attribute with the groups of further ids, or other groups of known ones.
 
         Args:
-            names: groups of each further id; unknown ones are left out.
+            ids: known ones, and those behind them in their order.
+            names: groups of each id; unknown ones are left out.
         """
         index = {group: number for number, group in enumerate(self.groups)}
-        found = [[index[name] for name in own if name in index] for own in names]
-        ends = self.indptr[-1] + np.cumsum([len(own) for own in found], dtype=np.int64)
-        values = np.array([group for own in found for group in own], dtype=np.int64)
-        return replace(self, indptr=np.concatenate([self.indptr, ends]), values=np.concatenate([self.values, values]))
+        rows = np.split(self.values, self.indptr[1:-1])
+        for number, own in zip(ids, names, strict=True):
+            rows[number : number + 1] = [np.array([index[name] for name in own if name in index], dtype=np.int64)]
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        return replace(self, indptr=np.concatenate([[0], np.cumsum(lengths)]), values=np.concatenate(rows))
 
     def first(self, ids: np.ndarray) -> np.ndarray:
         """Return the first group of each id, -1 where it has none."""

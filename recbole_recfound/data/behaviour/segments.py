@@ -126,20 +126,22 @@ class BehaviourTexts:
         """Kind of each segment of a target, int64 [W]: item, statistics, end."""
         return np.concatenate([[CANDIDATE], np.arange(FIRST_STATISTIC, self.kinds), [END]])
 
-    def add_items(self, texts: Sequence[str], values: Sequence[Mapping[str, str]]) -> None:
-        """Add items behind the known ones, of which nothing is known but their text.
+    def add_items(self, ids: Sequence[int], texts: Sequence[str], values: Sequence[Mapping[str, str]]) -> None:
+        """Add items of which nothing is known but their text, or give other texts to known ones.
 
         Args:
+            ids: known ones, and those behind them in their order.
             texts: of each item.
             values: columns of each item.
         """
-        self.items = np.concatenate([self.items, [self.table.add(text) for text in texts]]).astype(np.int64)
+        self.items = np.concatenate([self.items, np.zeros(max(0, max(ids, default=0) + 1 - len(self.items)), np.int64)])
+        self.items[list(ids)] = [self.table.add(text) for text in texts]
         if (category := self.statistics.category) is not None:
             words = [
                 sorted({word for name, text in own.items() if readable(name) == category.name for word in text.split()})
                 for own in values
             ]
-            self.statistics.category = category.extended(words)
+            self.statistics.category = category.with_ids(ids, words)
 
     def of_requests(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return the target segments of pairs that are not known, int64 [m, W], from all known rows.

@@ -182,15 +182,29 @@ def check_labels(splits: Splits) -> None:
             f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; "
             "make one from ratings: --threshold={rating: 4}"
         )
-    parts = {"training": splits.train_set, "validation": splits.valid_set, "test": splits.test_set}
-    if "auc" not in {name.lower() for name in config["metrics"]}:
-        del parts["validation"], parts["test"]
+    check_both_labels(splits)
+
+
+def check_both_labels(splits: Splits) -> None:
+    """Check that each part of labelled rows that is trained on or compared has both labels.
+
+    Raises:
+        ConfigError: a part whose labels are all the same.
+    """
+    config, label = splits.config, splits.config["LABEL_FIELD"]
+    if kinds_of_modes(config) != {"labeled"} or label not in splits.dataset.inter_feat.columns:
+        return
+    parts = {}
+    if (config["train_neg_sample_args"] or {}).get("distribution", "none") == "none":
+        parts["training"] = splits.train_set
+    if "auc" in {name.lower() for name in config["metrics"]}:
+        parts |= {"validation": splits.valid_set, "test": splits.test_set}
     for name, part in parts.items():
-        found = part.inter_feat[label].unique().tolist()
-        if len(found) == 1:
+        labels = part.inter_feat[label].unique().tolist()
+        if len(labels) == 1:
             raise ConfigError(
-                f"threshold: all {len(part):,} rows of the {name} part have the label {found[0]:g}; "
-                "take another threshold or another split"
+                f"threshold: got only rows with the label {labels[0]:g} in the {name} part ({len(part):,} rows), "
+                "expected both labels: another threshold or another split has them"
             )
 
 

@@ -141,6 +141,8 @@ class ClickModel(SegmentModel):
         """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
         self.eval()
         started = time.monotonic()
+        if self.tuning == PROMPT and self.readers is None:  # nothing of the classifier is trained
+            return
         most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.center.numel()))
         if not most:
             return

@@ -100,6 +100,10 @@ class GenerateModel(SegmentModel):
         self._examples = {part: self._examples_of(found) for part, found in self.writings.parts.items()}
         self.to(self.device)
 
+    def read_texts(self) -> list[str]:
+        """Return none: sources are records, and `generate_args: {max_tokens}` cuts targets."""
+        return []
+
     @classmethod
     def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults: a text has a loss for each of its tokens.

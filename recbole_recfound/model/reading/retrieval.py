@@ -117,14 +117,15 @@ class RetrievalModel(SegmentModel):
         Args:
             items: int64 [n] ids.
         """
-        return self._segment_states(self.texts.items[items])
+        return self._text_states([self.texts.table.texts[segment] for segment in self.texts.items[items]])
 
-    def _segment_states(self, segments: np.ndarray) -> torch.Tensor:
+    def _text_states(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the states of texts of items, float32 [n, d]."""
         self.use()
-        line = Source(np.array([self.texts.catalogue]), np.array([TIME]))
-        pack = Pack(line, segments[:, None], np.array([CANDIDATE]))
-        return self.reader.read([pack], self.texts.table.texts, self.kinds, MEAN, self.cache).targets[:, 0]
+        line = Source(np.array([0]), np.array([TIME]))
+        pack = Pack(line, np.arange(1, len(texts) + 1)[:, None], np.array([CANDIDATE]))
+        before = self.texts.table.texts[self.texts.catalogue]
+        return self.reader.read([pack], [before, *texts], self.kinds, MEAN, self.cache).targets[:, 0]
 
     def user_vectors(self, sources: Sequence[Source]) -> torch.Tensor:
         """Return vectors of users, float32 [B, width + 1], with items as in the table; see `user_states`."""
@@ -142,9 +143,8 @@ class RetrievalModel(SegmentModel):
         Args:
             texts: as `title, field: value, ...`.
         """
-        segments = np.array([self.texts.table.add(text) for text in texts], dtype=np.int64)
-        parts = [segments[start : start + ITEMS] for start in range(0, len(segments), ITEMS)]
-        return torch.cat([self._things(self._segment_states(part)) for part in parts])
+        parts = [texts[start : start + ITEMS] for start in range(0, len(texts), ITEMS)]
+        return torch.cat([self._things(self._text_states(part)) for part in parts])
 
     @torch.no_grad()
     def history_vectors(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
@@ -157,10 +157,15 @@ class RetrievalModel(SegmentModel):
         parts = [sources[start : start + USERS] for start in range(0, len(sources), USERS)]
         return torch.cat([self.user_vectors(part) for part in parts])
 
-    def add_items(self, items: Catalogue) -> None:
+    @torch.no_grad()
+    def add_items(self, ids: Sequence[int], items: Catalogue) -> None:
         """Add items; see `M6Rec.add_items`."""
-        super().add_items(items)
-        self._table = None
+        table = self.item_table()
+        super().add_items(ids, items)
+        if len(ids):
+            wider = F.pad(table, (0, 0, 0, len(self.texts.items) - len(table)))
+            wider[list(ids)] = self.item_vectors(np.array(ids))
+            self._table = self._versions(), wider
 
     def _users(
         self, states: torch.Tensor, sources: Sequence[Source], vectors: torch.Tensor, items: np.ndarray
@@ -194,12 +199,16 @@ class RetrievalModel(SegmentModel):
     @torch.no_grad()
     def item_table(self) -> torch.Tensor:
         """Return the vectors of all items, float32 [num_items, width + 1], computed once for given weights."""
-        versions = [weight._version for weight in self.saved_state().values()]
+        versions = self._versions()
         if self._table is None or self._table[0] != versions:
             every = np.arange(len(self.texts.items))
             parts = [self.item_vectors(every[start : start + ITEMS]) for start in range(0, len(every), ITEMS)]
             self._table = versions, torch.cat(parts)
         return self._table[1]
+
+    def _versions(self) -> list[int]:
+        """Return the number of changes of every weight that decides vectors."""
+        return [weight._version for weight in self.saved_state().values()]
 
     # Training --------------------------------------------------------------------------------------------------------
 

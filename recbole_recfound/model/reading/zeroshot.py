@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +27,36 @@ from recbole_recfound.runtime.device import choose_device, is_gpu
 
 GHOST_TOKEN = 0.98
 """A token that is more probable is no sign of the item but of the tokens before it (D3, arXiv 2406.14900)."""
-KEPT_BYTES = 1 << 30
-"""Memory of the likelihoods that are kept for the other scores; those of the latest prompts stay."""
+KEPT_BYTES, BYTES = 1 << 30, 40
+"""Memory of the likelihoods that are kept for the other scores, and that of one title; what does not fit is read again.
+The first prompts stay: the other scores ask for them in the same order."""
 CHOSEN = "Items that the user has chosen:"
+NO_HISTORY = f"{NEXT}\n-"
+"""The prompt of no user, which is always kept."""
+
+
+class Likelihoods(NamedTuple):
+    """What is known of titles behind one prompt.
+
+    Attributes:
+        titles: int64 [n], ascending.
+        sums: float64 [n, 4], see `ZeroShotModel._statistics`.
+    """
+
+    titles: np.ndarray
+    sums: np.ndarray
+
+    def joined(self, other: Likelihoods | None) -> Likelihoods:
+        """Return these and those of other titles.
+
+        Args:
+            other: None: no others.
+        """
+        if other is None:
+            return self
+        titles = np.concatenate([self.titles, other.titles])
+        order = np.argsort(titles)
+        return Likelihoods(titles[order], np.concatenate([self.sums, other.sums])[order])
 
 
 @register_task("zeroshot")
@@ -71,12 +97,18 @@ class ZeroShotModel(M6Rec):
         self._distinct = [
             ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
         ]
-        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._known: dict[str, Likelihoods] = {}
+        self._kept = 0
 
-    def add_items(self, items: Catalogue) -> None:
+    def read_texts(self) -> list[str]:
+        """Return the titles of items, which alone are cut."""
+        return list(dict.fromkeys(self.titles))
+
+    def add_items(self, ids: Sequence[int], items: Catalogue) -> None:
         """Add items; see `M6Rec.add_items`."""
-        super().add_items(items)
-        self.titles += [items.title_of(row) for row in range(len(items))]
+        super().add_items(ids, items)
+        for row, item in enumerate(ids):
+            self.titles[item : item + 1] = [items.title_of(row)]
         self._read_titles()
 
     @classmethod
@@ -131,7 +163,7 @@ class ZeroShotModel(M6Rec):
         mean = total / count
         if self.score == MEAN_SCORE:
             return mean
-        total, count, *_ = self._statistics(f"{NEXT}\n-", items).T
+        total, count, *_ = self._statistics(NO_HISTORY, items).T
         return mean - self.options.alpha * (total / count)
 
     def _statistics(self, prompt: str, items: np.ndarray) -> np.ndarray:
@@ -141,22 +173,24 @@ class ZeroShotModel(M6Rec):
             prompt: of `prompt`.
             items: int64 [n] ids.
         """
-        known = self._known.pop(prompt, None)
-        if known is None:
-            known = np.full((len(self._distinct), 4), np.nan)
-        self._known[prompt] = known  # the latest is last
-        while len(self._known) > 1 and len(self._known) * known.nbytes > KEPT_BYTES:
-            self._known.popitem(last=False)
-        places = np.unique(self._title[items])
-        missing = places[np.isnan(known[places, 0])]
+        known = self._known.get(prompt)
+        titles = np.unique(self._title[items])
+        missing = titles if known is None else np.setdiff1d(titles, known.titles)
         if len(missing):
             ids = plain_tokens([prompt], self.lm.tokenizer)[0]
             with without_adapter(self.shared.reader.adapted) if self.shared.reader else nullcontext():
-                likely = token_log_likelihoods(self.lm.model, ids, [self._distinct[place] for place in missing])
-            for place, tokens in zip(missing, likely, strict=True):
-                rest = tokens[tokens.exp() <= GHOST_TOKEN]
-                known[place] = float(tokens.sum()), len(tokens), float(rest.sum()), len(rest)
-        return known[self._title[items]]
+                likely = token_log_likelihoods(self.lm.model, ids, [self._distinct[title] for title in missing])
+            rests = [tokens[tokens.exp() <= GHOST_TOKEN] for tokens in likely]
+            sums = [
+                (float(tokens.sum()), len(tokens), float(rest.sum()), len(rest))
+                for tokens, rest in zip(likely, rests, strict=True)
+            ]
+            known = Likelihoods(missing, np.array(sums, dtype=np.float64)).joined(known)
+            if prompt == NO_HISTORY or self._kept < KEPT_BYTES:
+                self._kept += len(missing) * BYTES
+                self._known[prompt] = known
+        assert known is not None
+        return known.sums[np.searchsorted(known.titles, self._title[items])]
 
     # RecBole ---------------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ def create_app(
     """
     others = dict(baselines or {})
     model = batcher or Batcher()
-    titles = [(token, text, text.casefold()) for token, text in zip(run.tokens[1:], run.texts[1:], strict=True)]
+    titles = [titled(run, item) for item in range(1, len(run.tokens))]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -134,10 +134,10 @@ def create_app(
     async def add(body: AddRequest) -> AddAnswer:
         if not adds_items:
             raise ConfigError("items: a server with several workers adds none: start it with --workers 1")
-        before = len(run.tokens)
         await model.call(lambda: run.add_items(body.items))
-        new = zip(run.tokens[before:], run.texts[before:], strict=True)
-        titles.extend((token, text, text.casefold()) for token, text in new)
+        for record in body.items:
+            item = run.item_ids[str(record[run.item_field])]
+            titles[item - 1 : item] = [titled(run, item)]
         return AddAnswer(added=len(body.items), items=len(run.tokens) - 1)
 
     @app.post("/generate", dependencies=guarded, summary="Answer of a generative task")
@@ -160,6 +160,11 @@ def create_app(
 
     add_pages(app)
     return app
+
+
+def titled(run: Recommender, item: int) -> tuple[str, str, str]:
+    """Return token, text and text in lower case of an item id."""
+    return run.tokens[item], run.texts[item], run.texts[item].casefold()
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -26,6 +26,8 @@ from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.segments import SegmentRecommender
 
+TEXTS = 2
+"""Version of the texts that models are trained on: 2 has ratings where 1 had labels made of them."""
 DOCUMENT = "m6rec.json"
 """Settings of all tasks, with the digests of backbone and data."""
 TENSORS = "options.safetensors"
@@ -67,6 +69,7 @@ def save_document(folder: Path, tasks: Sequence[tuple[Config, M6Rec]], splits: S
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
+        "texts": TEXTS,
         "backbone": model.lm.fingerprint,
         "data": data_digest(splits),
         "tasks": [_entry(*task) for task in tasks],
@@ -79,6 +82,8 @@ def _entry(config: Config, model: M6Rec) -> dict[str, Any]:
     path = model_file(config["model"])
     assert path is not None
     own = {setting.key: config[setting.key] for setting in read_settings(path)}
+    if Path(own["backbone"]).exists():  # found from any working directory
+        own["backbone"] = str(Path(own["backbone"]).resolve())
     settings = {**shared_settings(config), **own, "m6rec_task": [model.task]}
     return {"name": model.option_set, "settings": settings}
 
@@ -102,6 +107,10 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         DataError: data, files or the backbone are not those of the run.
     """
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+    if document.get("texts") != TEXTS:
+        raise DataError(
+            f"{folder} was trained on texts of an earlier version, which are made otherwise now: run it again"
+        )
     loaded: dict[str, tuple[M6Rec, Splits]] = {}
     for task in document["tasks"]:
         name = task["settings"]["m6rec_task"][0]

@@ -64,14 +64,13 @@ class M6RecSystem(System):
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
         for trained in self.trained:
             trained.model.open_states()
-        first = self.works[0].model
-        cut, texts = first.cut_texts()
-        if cut:
-            print(
-                f"note: text_args: max_tokens: {cut:,} of {texts:,} texts of items and users are longer than "
-                f"{first.text.max_tokens} tokens and lose their end",
-                flush=True,
-            )
+        for cut, texts in dict.fromkeys(work.model.cut_texts() for work in self.works):
+            if cut:
+                print(
+                    f"note: text_args: max_tokens: {cut:,} of {texts:,} texts of items and users are longer than "
+                    f"{self.works[0].model.text.max_tokens} tokens and lose their end",
+                    flush=True,
+                )
 
     def _beside(self, config: Config, first: Splits) -> Splits:
         """Return the data of a further task: the same rows, with the loaders of its own evaluation."""

@@ -13,7 +13,6 @@ from recbole.utils import init_seed
 
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.reading.zeroshot import ZeroShotModel
-from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job
 
@@ -22,29 +21,31 @@ class ZeroShotTask(Work):
     """Score the test with the language model as it is; see `Work` for the arguments."""
 
     model: ZeroShotModel
+    _said = False
 
     def jobs(self) -> Iterator[Job]:
         """Yield a row for each score; all of them read the same likelihoods, which are computed for the first."""
-        self._say_if_long()
         for score in self.model.options.scores:
             yield Job(f"{self.name} {score}", partial(self._score, score), alone=True)
 
     @torch.no_grad()
     def _say_if_long(self) -> None:
-        """Score the first test user and say so where all of them would take longer than the time that is left.
+        """Say so where all test users would take longer than the time that is left, by the time of one of them.
 
         The sample of users is that of every other row of the table, so it is not made smaller.
         """
-        left, rows = self.run.plan.remaining(), self.splits.test_set
-        users = len(rows.inter_feat[rows.uid_field].unique())
-        if not is_main() or not self.run.plan.limited:
+        rows = self.splits.test_set
+        users, left = len(rows.inter_feat[rows.uid_field].unique()), self.run.plan.remaining()
+        if not self.run.plan.limited:
             return
-        batch = next(iter(self.splits.test_data))[0]
-        one = batch[batch[self.model.user_field] == batch[self.model.user_field][0]].to(self.model.device)
-        begin = time.monotonic()
         ranks_all = isinstance(self.splits.test_data, FullSortEvalDataLoader)
-        (self.model.eval().full_sort_predict if ranks_all else self.model.predict)(one)
-        seconds = users * (time.monotonic() - begin)
+        predict = self.model.full_sort_predict if ranks_all else self.model.predict
+        batch = next(iter(self.splits.test_data))[0]
+        seconds = 0.0
+        for user in batch[self.model.user_field].unique()[:2]:  # the first one pays for what is done once
+            begin = time.monotonic()
+            predict(batch[batch[self.model.user_field] == user].to(self.model.device))
+            seconds = users * (time.monotonic() - begin)
         if seconds > left:
             print(
                 f"note: time_budget: {self.name} reads about {seconds / 60:.0f} minutes for {users:,} test users, "
@@ -56,6 +57,9 @@ class ZeroShotTask(Work):
         begin = time.monotonic()
         self.model.score = score
         self.model.eval()
+        if not self._said:
+            self._say_if_long()
+            self._said = True
         trainer = Trainer(self.config, self.model)
         trainer.eval_collector.data_collect(self.splits.train_data)
         init_seed(
