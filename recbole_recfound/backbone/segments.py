@@ -149,7 +149,10 @@ class SegmentCache:
             self.bytes += own.numel() * own.element_size()
 
     def _weight_versions(self) -> list[tuple[int, int]]:
-        """Return place and number of changes of every weight below, which any assignment to it raises."""
+        """Return place and number of changes of every weight below.
+
+        Any assignment raises the number; changes through `.data`, which torch itself does not count, are not seen.
+        """
         return [(weight.data_ptr(), weight._version) for weight in self._deciding]
 
     def _forget_if_changed(self) -> None:
