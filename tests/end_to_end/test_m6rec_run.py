@@ -143,6 +143,18 @@ def ranking(settings):
     return Settings(own | {"m6rec_task": ["retrieval"], "retrieval_args": {"width": 8, "start_epochs": 3}})
 
 
+def test_options_that_no_task_reads_are_named(ranking, tmp_path, capsys):
+    options = {"output_dir": str(tmp_path), "epochs": 0, "late_args": {"targets": 3}, "zeroshot_args": {"alpha": 2.0}}
+    options["text_args"] = {"statistics": "online"}
+    run_recfound("M6Rec", "tiny", config_dict=ranking | options, saved=False)
+    notes = [line for line in capsys.readouterr().out.splitlines() if "which is not in m6rec_task" in line]
+    assert [note.split(": only")[0] for note in notes] == [
+        "note: zeroshot_args",
+        "note: late_args: targets",
+        "note: text_args: statistics",
+    ]
+
+
 def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_dataset):
     rows = [["user_id:token", "item_id:token", "timestamp:float"]]
     rows += [[user, item, time] for user in range(12) for time, item in enumerate((user, user + 1, user + 2))]

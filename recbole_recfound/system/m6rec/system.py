@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.options import ONLINE
+from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.split.protocol import (
     Splits,
     build_splits,
@@ -38,6 +38,7 @@ from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 
+CLICKS = "ctr"
 WORKS: dict[str, type[Work]] = {"generate": GenerateTask, "zeroshot": ZeroShotTask}
 """How the rows of a task are computed, where RecBole's evaluator does not score a trained model."""
 
@@ -64,6 +65,8 @@ class M6RecSystem(System):
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
         for trained in self.trained:
             trained.model.open_states()
+        for unread in _unread(self.config):
+            print(f"note: {unread}", flush=True)
         for cut, texts in dict.fromkeys(work.model.cut_texts() for work in self.works):
             if cut:
                 print(
@@ -197,6 +200,22 @@ class M6RecSystem(System):
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving; it needs the data set."""
         return load_m6rec(folder, **options)
+
+
+def _unread(config: Config) -> Iterator[str]:
+    """Yield a line for each option of the user that no task of the run reads."""
+    names = config["m6rec_task"]
+    for task in ("retrieval", "zeroshot", "generate"):
+        if config[f"{task}_args"] and task not in names:
+            yield f"{task}_args: only the task {task} reads it, which is not in m6rec_task"
+    if CLICKS in names:
+        return
+    late, plain = LateOptions.of(config["late_args"], "late_args"), LateOptions()
+    for option in ("pooling", "targets"):
+        if getattr(late, option) != getattr(plain, option):
+            yield f"late_args: {option}: only the task {CLICKS} reads it, which is not in m6rec_task"
+    if TextOptions.of(config["text_args"], "text_args").statistics == ONLINE:
+        yield f"text_args: statistics: only the task {CLICKS} reads them, which is not in m6rec_task"
 
 
 def _of_another(name: str, model: SegmentModel) -> bool:
