@@ -176,22 +176,28 @@ def test_only_prompts_adapters_and_segment_vectors_are_trained(built):
     assert changed == set(trained)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_a_fitted_classifier_gives_the_logits_of_the_probe(built, pooling):
-    """Of a single state the last prompts are the whole classifier, the paper's form."""
-    model, _ = built(pooling=pooling, states="all")
-    found = examples_of(model)
-    with torch.no_grad():
-        states = model.pooled([example.pack for example in found])
-        probe = fit_probe(states.clone(), np.concatenate([example.answers for example in found]))
-        assert list(model.prepare([[example] for example in found], seconds=60.0)) == [len(states)]
-        expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
-        read = (states - model.center) / model.spread
-        own = model.reader.options.classify(read.mean(1)).diff()[:, 0]
-        if pooling == "mean":
-            assert model.readers.abs().sum() > 0
-            own = own + (read * model.readers).sum(2).mean(1) / model.width**0.5
-    torch.testing.assert_close(own, expected, atol=3e-3, rtol=1e-3)
+@pytest.mark.parametrize(
+    ("pooling", "tuning", "rounds"),
+    [("mean", "option-adapter", 1), ("last", "option-adapter", 2), ("last", "adapter", 1)],
+)
+def test_a_fitted_classifier_gives_the_logits_of_the_probe(built, pooling, tuning, rounds):
+    """Of a single state the last prompts are the whole classifier, the paper's form, and change the state they read."""
+    model, _ = built(pooling=pooling, states="all", tuning=(tuning,))
+    examples = examples_of(model)
+    starts = model.prepare([[example] for example in examples], seconds=60.0)
+    for _ in range(rounds):
+        with torch.no_grad():
+            states = model.pooled([example.pack for example in examples])
+            probe = fit_probe(states.clone(), np.concatenate([example.answers for example in examples]))
+            assert next(starts) == len(states)
+            expected = (((states - probe.center) / probe.spread) * probe.weight).sum((1, 2))
+            read = (states - model.center) / model.spread
+            own = model.reader.options.classify(read.mean(1)).diff()[:, 0]
+            if pooling == "mean":
+                assert model.readers.abs().sum() > 0
+                own = own + (read * model.readers).sum(2).mean(1) / model.width**0.5
+        torch.testing.assert_close(own, expected, atol=3e-3, rtol=1e-3)
+    assert not list(starts)
     assert (pooling == "last") == ("readers" not in trained_parameters(model))
 
 

@@ -136,29 +136,39 @@ class ClickModel(SegmentModel):
         answers = np.concatenate([example.answers for example in examples])
         return F.cross_entropy(logits, torch.from_numpy(answers).to(logits.device))
 
-    @torch.no_grad()
     def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:
-        """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`."""
+        """Fit the classifier on the states of the untrained model (see `model.probe`); see `SegmentModel.prepare`.
+
+        Where the classifier is all that reads the last state, it changes this state much when it takes its place among
+        the prompts: it is then fitted again.
+        """
         self.eval()
-        started = time.monotonic()
+        deadline = time.monotonic() + seconds
         if self.tuning == PROMPT and self.readers is None:  # nothing of the classifier is trained
             return
+        for _ in range(2 if self.readers is None and self.reader.before[self.option_set] else 1):
+            if rows := self._fit(batches, deadline):
+                yield rows
+
+    @torch.no_grad()
+    def _fit(self, batches: Sequence[Sequence[Example]], deadline: float) -> int:
+        """Fit the classifier on the rows that are wanted, fit into memory and can be read in time; return their number."""
         most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.center.numel()))
         if not most:
-            return
+            return 0
         labels = [np.concatenate([example.answers for example in batch]) for batch in batches]
         sizes = np.cumsum([len(each) for each in labels])
         count = int(np.searchsorted(sizes, min(most, sizes[-1]))) + 1  # batches with the rows wanted
         states = torch.empty(int(sizes[count - 1]), *self.center.shape)  # where the probe is fitted: on the CPU
         rows = 0
         for batch, size in zip(batches[:count], sizes, strict=False):
-            if time.monotonic() - started >= seconds:
+            if time.monotonic() >= deadline:
                 break
             states[rows:size] = self.pooled([example.pack for example in batch])
             rows = int(size)
         probe = fit_probe(states[:rows], np.concatenate(labels)[:rows]) if rows else None
         if probe is None:
-            return
+            return 0
         self.center.copy_(probe.center)
         self.spread.copy_(probe.spread)
         weight = len(self.center) * math.sqrt(self.width) * probe.weight  # see `forward`
@@ -167,7 +177,7 @@ class ClickModel(SegmentModel):
             self.reader.options.prompts()[-self.classes :] = torch.stack([-common, common]) / 2
         if self.readers is not None:
             self.readers.copy_(weight - common)
-        yield rows
+        return rows
 
     # Scoring ---------------------------------------------------------------------------------------------------------
 
