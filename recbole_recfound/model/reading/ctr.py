@@ -152,7 +152,7 @@ class ClickModel(SegmentModel):
 
     @torch.no_grad()
     def _fit(self, batches: Sequence[Sequence[Example]], deadline: float) -> int:
-        """Fit the classifier on the rows wanted, as many as fit into memory and are read in time; return their number."""
+        """Fit the classifier on the rows wanted, as many as fit into memory and are read in time; return the number."""
         most = min(self.prompt.probe_rows, PROBE_BYTES // (4 * self.center.numel()))
         if not most:
             return 0
