@@ -21,6 +21,7 @@ from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.ranks import is_main, rank, shards
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer.accelerator import build_accelerator
+from recbole_recfound.trainer.kernels import KernelTrainer
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 from tests.small_model import build_small
 
@@ -92,6 +93,15 @@ def die_at(step: int, number: int) -> None:
         return backward(self, batch)
 
     RecFoundTrainer._backward = dying
+    make_step, steps = KernelTrainer._step, []
+
+    def dying_step(self, *given, **named):
+        steps.append(1)
+        if len(steps) == step + 1 and rank() == 1:
+            os.kill(os.getpid(), number)
+        return make_step(self, *given, **named)
+
+    KernelTrainer._step = dying_step
 
 
 if __name__ == "__main__":

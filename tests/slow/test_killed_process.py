@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recbole_recfound.quick_start import run_recfound
+from tests.small_iak import small_base
 from tests.two_processes import launch
 
 
@@ -29,9 +30,9 @@ def _settings(small_run, folder):
     return dict(small_run | further)
 
 
-def _run(checkout, folder, settings, *die_at):
+def _run(checkout, folder, settings, *die_at, model="RecFound"):
     folder.mkdir(exist_ok=True)
-    (folder / "jobs.json").write_text(json.dumps({"run": ("RecFound", "tiny", settings)}))
+    (folder / "jobs.json").write_text(json.dumps({"run": (model, "tiny", settings)}))
     return launch(checkout, "-m", "tests.two_processes", str(folder / "jobs.json"), str(folder), *die_at)
 
 
@@ -51,6 +52,25 @@ def test_killed_and_resumed_equals_uninterrupted(small_run, checkout, tmp_path):
         assert mine["counts"] == other["counts"] and mine["weights"] == pytest.approx(other["weights"], abs=1e-6)
         assert mine["losses"] == pytest.approx(other["losses"], rel=1e-6), "each process has its own dropout back"
     assert runs["resumed"]["test_result"] == pytest.approx(runs["straight"]["test_result"], abs=1e-4)
+
+
+def test_kernels_of_a_killed_process_are_trained_again(small_run, checkout, tmp_path):
+    """Finished rows and the base stay; the row that was cut off begins again and ends as if nothing had happened."""
+    names = ("data_path", "output_dir", "show_progress", "use_gpu")
+    settings = {name: small_run[name] for name in names} | small_base("BPR", epochs=2) | {"resume": "auto"}
+    settings |= {"time_budget": 0, "epochs": 2, "train_batch_size": 33, "domain": ["gender"]}
+    settings |= {"tuning_baselines": ["frozen", "adapter"], "iak_args": {"least_steps": 4}}
+    died = _run(checkout, tmp_path / "died", settings, "3", "SIGKILL", model="IAK")
+    assert died.returncode != 0 and "SIGKILL" in died.stderr
+    (unfinished,) = (tmp_path / "runs").iterdir()
+    base = (unfinished / "base" / "base.safetensors").read_bytes()
+    done = _run(checkout, tmp_path / "resumed", settings, model="IAK")
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed = torch.load(tmp_path / "resumed" / "run.pt", weights_only=False)
+    assert resumed["run_dir"] == str(unfinished) and (unfinished / "base" / "base.safetensors").read_bytes() == base
+    straight = run_recfound("IAK", "tiny", config_dict=settings | {"resume": ""})
+    for mine, other in zip(resumed["comparison"], straight["comparison"], strict=True):
+        assert mine["model"] == other["model"] and mine["metrics"] == pytest.approx(other["metrics"], abs=1e-4)
 
 
 def test_a_signal_to_one_process_ends_all_with_the_same_step(small_run, checkout, tmp_path):
