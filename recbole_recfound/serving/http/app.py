@@ -82,7 +82,7 @@ def create_app(
     """
     others = dict(baselines or {})
     model = batcher or Batcher()
-    titles = [titled(run, item) for item in range(1, len(run.tokens))]
+    titles = {item: titled(run, item) for item in range(1, len(run.tokens))}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -125,7 +125,7 @@ def create_app(
         words = asked.query.casefold().split()
         found = [
             {"item": token, "text": text}
-            for token, text, folded in titles
+            for token, text, folded in titles.values()
             if token == asked.query or all(word in folded for word in words)
         ]
         return SearchAnswer(items=found[: asked.limit])
@@ -137,7 +137,7 @@ def create_app(
         await model.call(lambda: run.add_items(body.items))
         for record in body.items:
             item = run.item_ids[str(record[run.item_field])]
-            titles[item - 1 : item] = [titled(run, item)]
+            titles[item] = titled(run, item)  # in whatever order requests that wait together end
         return AddAnswer(added=len(body.items), items=len(run.tokens) - 1)
 
     @app.post("/generate", dependencies=guarded, summary="Answer of a generative task")
