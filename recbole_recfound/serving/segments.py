@@ -40,6 +40,7 @@ class SegmentRecommender(RecBoleRecommender):
         super().__init__(model, splits)
         self.writer = writer
         self.reads_histories = True
+        self._changed = False
 
     def beside(self, others: Mapping[str, SegmentRecommender]) -> Self:
         """Return this recommender, with those of the run's other tasks beside it.
@@ -92,6 +93,7 @@ class SegmentRecommender(RecBoleRecommender):
 
     def _name(self, ids: Sequence[int], items: Catalogue) -> None:
         """Give tokens and texts to ids that the model knows."""
+        self._changed = self._changed or bool(ids)
         self._cold = self._cold[~torch.isin(self._cold, torch.tensor(ids, dtype=torch.int64))]
         for row, (item, token) in enumerate(zip(ids, items.tokens, strict=True)):
             self.item_ids[token] = item
@@ -108,7 +110,7 @@ class SegmentRecommender(RecBoleRecommender):
         Raises:
             ConfigError: items were added, or other data.
         """
-        if len(self.tokens) > self.data.item_num:
+        if self._changed:
             raise ConfigError("evaluate: items were added, which are no part of the table: load the run again")
         return super().evaluate(dataset, data_path)
 

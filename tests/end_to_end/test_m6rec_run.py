@@ -365,6 +365,11 @@ def test_an_item_of_the_data_that_nobody_has_chosen_keeps_its_id(ranking, tmp_pa
     run = load_recfound(run_recfound("M6Rec", "tiny", config_dict=ranking | options)["run_dir"])
     size, cold = len(run.tokens), run.cold_items
     token = next(token for token in cold if token in run.item_ids)
+    other = next(each for each in cold if each in run.item_ids and each != token)
+    run.add_items([{"item_id": other, "movie_title": "Another text"}])
+    with pytest.raises(ConfigError, match="items were added"):
+        run.evaluate()
+    cold = run.cold_items
     run.add_items([{"item_id": token, "movie_title": "A Grand Day Out"}, {"item_id": "new", "movie_title": "Babe"}])
     for each in run.tasks.values():
         assert len(each.tokens) == size + 1 and each.tokens.count(token) == 1
