@@ -214,6 +214,14 @@ class RunFolder:
         write_text(path, json.dumps(sealed(row), indent=1))
         return row
 
+    def has_row(self, name: str) -> bool:
+        """Return whether an earlier part of this run saved a row.
+
+        Args:
+            name: of the row.
+        """
+        return self._row_path(name).is_file()
+
     def forget(self, names: Iterable[str]) -> None:
         """Remove saved rows, which are computed again.
 

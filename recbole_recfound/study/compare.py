@@ -103,7 +103,8 @@ def _fill(
         return lambda: _ours(dataset, config_file_list, own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
-    variants = {system.name: {"test_args": {"best_checkpoint": True}}, **system.variants(config)}
+    own_row = system.row_name(config)
+    variants = {own_row: {"test_args": {"best_checkpoint": True}}, **system.variants(config)}
     cap = config["baseline_time_budget"]
     print(
         f"each baseline: {f'at most {cap} s' if cap else 'until early stopping'}; each row of ours: {_limits(config)}",
@@ -113,10 +114,10 @@ def _fill(
     rows = []
     for number, (name, job) in enumerate(jobs.items(), start=1):
         rows.append(_row(folder, name, job, f"[{number}/{len(jobs)}]"))
-        if name == system.name:
+        if name == own_row:
             rows.append(_best_single(rows[-1]))
         _write(config, splits, folder, rows)
-    ours = next(row for row in rows if row["model"] == system.name)
+    ours = next(row for row in rows if row["model"] == own_row)
     if len(ours["tasks"]) > 1 and config["control"] != NO_ADAPTER:
         single = {name: variant(settings_alone(name, ours, config)) for name in ours["tasks"]}
         rows.append(

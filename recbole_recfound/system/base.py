@@ -46,6 +46,11 @@ class System(ABC):
         return {}
 
     @classmethod
+    def row_name(cls, config: Config) -> str:
+        """Return the name of the system's own row in the table."""
+        return config["model"]
+
+    @classmethod
     def check(cls, config: Config) -> None:
         """Refuse settings that cannot work, before any data are read.
 

@@ -48,7 +48,9 @@ def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
     assert run.splits is not None
     config = run.splits.config
     metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
-    others = [run.rows[other] for other in run.config["baselines"] if other != name]
+    if name in run.not_run:
+        return
+    others = [run.rows[other] for other in run.config["baselines"] if other not in (name, *run.not_run)]
     best = max(others, key=lambda other: sign * other.valid_metrics[metric], default=None)
     second = _baseline(run, name)
     for first in (best, row):

@@ -90,6 +90,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     }
     if world() > 1:
         facts["processes"] = world()
+    if run.not_run:
+        facts["baselines_not_run"] = ", ".join(run.not_run)
     results = Results(
         job.name,
         config["model"],
@@ -115,6 +117,11 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         document = sealed({**results, "files": run.folder.digests()})
         write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
+    if run.not_run:
+        lines.append(
+            f"not run: {', '.join(run.not_run)}: the {run.plan.most['baselines']:.0f} s of the time budget that baselines "
+            "may take were spent (time_budget, baseline_time_budget)"
+        )
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)

@@ -22,7 +22,7 @@ from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 from recbole_recfound.runtime.time_plan import TimePlan
 
 BASELINE_SHARE = 0.25
-"""Part of the time budget that the baselines may take together."""
+"""Part of the time budget that the baselines may take together; none starts after it."""
 
 
 Watch = Callable[[int, float], None]
@@ -57,6 +57,7 @@ class Run:
 
     Attributes:
         rows: computed rows by name.
+        not_run: baselines whose turn came when their part of the time budget was spent.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Run:
         self.data_config = splits.config if splits else config
         self.protocol = Protocol.of(self.data_config, splits)
         self.rows: dict[str, Row] = {}
+        self.not_run: list[str] = []
         if config["baselines"] and plan.limited:
             plan.most["baselines"] = BASELINE_SHARE * plan.seconds
 
@@ -126,11 +128,15 @@ class Run:
         return f"run folder {folder.path}: continue with --resume={folder.path}" if folder else ""
 
     def baseline_jobs(self) -> Iterator[Job]:
-        """Yield one job for each of RecBole's models in the setting `baselines`."""
+        """Yield one job for each of RecBole's models in the setting `baselines`, while their part of the time lasts."""
+        deadline = self.plan.deadline(BASELINE_SHARE)
         for name in self.config["baselines"]:
+            late = deadline is not None and self.plan.clock() > deadline
+            if broadcast(late and not self.folder.has_row(name)):
+                self.not_run.append(name)
+                continue
 
             def compute(name: str = name) -> Row:
-                deadline = self.plan.deadline(BASELINE_SHARE)
                 assert self.splits is not None
                 root = self.folder.path
                 with self.plan.phase("baselines"):

@@ -14,6 +14,8 @@ LEAST_PACE = 1 / 16
 """Generative examples of a step on the slowest machine: every task is trained."""
 CHECKPOINTS = 4
 """Checkpoints that a training of as many steps or more ends with, for merging."""
+CAUTION = 0.25
+"""Share of the expected steps that is counted on: steps differ, and a machine may become slower."""
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Pace:
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     quarter: int = 0
+    validated: int = 0
+    before: float = 0.0
     _new: set[str] = field(default_factory=set)
 
     def add(self, part: str, seconds: float, count: int) -> None:
@@ -66,21 +70,30 @@ class Pace:
         return min(self.most, max(LEAST_PACE, affordable))
 
     def checkpoint_due(self, progress: float) -> bool:
-        """Return whether the training has entered another quarter since the last call, so that it ends with four.
+        """Return whether a step is followed by a checkpoint, so that the training ends with four; asked after each.
+
+        One is due in every quarter. In a training of few steps, of which one may leap over a quarter, further ones are:
+        whenever a quarter of the steps that the last one lets expect are fewer than the checkpoints still needed.
 
         Args:
             progress: of the training, 0 to 1.
         """
-        before, self.quarter = self.quarter, int(CHECKPOINTS * progress + 1e-9)
-        return self.quarter > before
+        length, self.before = progress - self.before, progress
+        quarter, self.quarter = self.quarter, int(CHECKPOINTS * progress + 1e-9)
+        few = (1.0 - progress) * CAUTION < length * (CHECKPOINTS - 1 - self.validated)  # the last step has one
+        due = self.quarter > quarter or few
+        self.validated += due
+        return due
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an exact resume needs; JSON-serialisable."""
-        return {"seconds": self.seconds, "counts": self.counts, "quarter": self.quarter}
+        own = {"quarter": self.quarter, "validated": self.validated, "before": self.before}
+        return {"seconds": self.seconds, "counts": self.counts, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.seconds, self.counts, self.quarter = state["seconds"], state["counts"], state["quarter"]
+        self.validated, self.before = state["validated"], state["before"]
 
 
 def account_of(part: Part, ranks: str) -> str:

@@ -345,3 +345,30 @@ def test_without_a_mask_the_table_ranks_old_items_and_recommendations_leave_them
         assert loaded.evaluate().metrics == pytest.approx(result["test_result"], abs=1e-4)
         found = {token for token, *_ in loaded.recommend(["50", "7"], k=10_000)}
         assert found & {"50", "7"} == ({"50", "7"} if old else set())
+
+
+def test_no_baseline_starts_after_its_part_of_the_time(small_run, tmp_path, monkeypatch, capsys):
+    """A model that learns in its constructor cannot be stopped: its successors are not begun, and the table says so."""
+    monkeypatch.setattr("recbole_recfound.system.run.BASELINE_SHARE", 0.0)
+    own = {"output_dir": str(tmp_path), "time_budget": 600, "max_steps": 1, "blend": ["BPR"], "task_test_examples": 0}
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | own, baselines=["Pop", "BPR"])
+    assert [row["model"] for row in result["comparison"]] == ["RecFound"]
+    assert "not run: Pop, BPR: the 0 s of the time budget" in capsys.readouterr().out
+    facts = json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]
+    assert facts["baselines_not_run"] == "Pop, BPR"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"control": "no_body"}, "RecFound, control: no_body"),
+        ({"adapter": "lora", "control": "random_body"}, "RecFound, adapter: lora, control: random_body"),
+        ({"item_args": {"use_text": False}}, "RecFound, no item text"),
+    ],
+    ids=str,
+)
+def test_a_control_does_not_carry_the_name_of_the_model(small_run, tmp_path, changes, name):
+    own = {"output_dir": str(tmp_path), "max_steps": 1, "task_test_examples": 0, "tasks": ["U2I"]}
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | own | changes, baselines=[])
+    assert [row["model"] for row in result["comparison"]] == [name]
+    assert f'class="ours"><td>{name}<' in (Path(result["run_dir"]) / "report.html").read_text()

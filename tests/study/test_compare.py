@@ -107,11 +107,18 @@ def test_a_model_for_each_task_has_as_many_examples(small_run, asked, monkeypatc
         compare("tiny", None, settings | {"only_tasks": ["SR"]})
 
 
-@pytest.mark.parametrize("changes", [{"tower_args": {"user_layers": 1}}, {"control": "small_reader"}], ids=str)
-def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, changes):
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"tower_args": {"user_layers": 1}}, "RecFound"),
+        ({"control": "small_reader"}, "RecFound, control: small_reader"),
+    ],
+    ids=str,
+)
+def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, changes, own):
     """A row that is refused would stop the table, and every later call of it, behind hours of training."""
     names = ("control: LLM body bypassed", "control: small transformer instead of the LLM")
     monkeypatch.setattr(room, "VARIANTS", {name: ALL_VARIANTS[name] for name in names})
     settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
     found = [row["model"] for row in compare("tiny", None, settings | changes)["rows"]]
-    assert found == ["Pop", "RecFound", NO_MERGE, *names, SINGLE_TASKS]
+    assert found == ["Pop", own, NO_MERGE, *names, SINGLE_TASKS]

@@ -21,7 +21,7 @@ from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
 from recbole_recfound.data.split.protocol import Splits, further_tests, held_out, with_side_files
-from recbole_recfound.data.task import GENERATIVE, TASKS
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
@@ -47,14 +47,14 @@ from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
 from recbole_recfound.system.blending import blended, check_blend
 from recbole_recfound.system.recfound.build import Built, build_recfound
-from recbole_recfound.system.recfound.variants import variants
+from recbole_recfound.system.recfound.variants import row_name, variants
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
 REPORT_SECONDS = 20.0
-TEST_SECONDS, TEST_SHARE = 0.7, 0.3
+TEST_SECONDS, TEST_SHARE = {GENERATIVE: 0.7, EMBEDDING: 0.05}, 0.3
 """Kept from the time budget for each test example of the tasks, and at most this part of it for all."""
 WRITE_SECONDS = 10.0
 """No further task is tested when no more than this is left: results and report must be written."""
@@ -97,20 +97,25 @@ class RecFoundSystem(System):
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = run.splits if self.built.ranks else None
-        tests = [test for name, test in self.built.tests.items() if TASKS[name].kind == GENERATIVE]
-        planned = TEST_SECONDS * sum(len(test.examples) + len(test.valid) for test in tests)
+        counted = [(TASKS[name].kind, len(test.examples) + len(test.valid)) for name, test in self.built.tests.items()]
+        planned = sum(TEST_SECONDS[kind] * count for kind, count in counted) * (1 + self.testing.best_checkpoint)
         self.plan.reserved |= {
             "tests of the tasks": min(planned, TEST_SHARE * self.plan.seconds),
             "report": REPORT_SECONDS,
         }
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
-        self.trainer.scorings += bool(config["blend"])
+        self.trainer.scorings += len(config["blend"])
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
         """Return ablations and controls for the long table."""
         return variants(config)
+
+    @classmethod
+    def row_name(cls, config: Config) -> str:
+        """Return the name of the row; see `variants.row_name`."""
+        return row_name(config)
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -137,10 +142,10 @@ class RecFoundSystem(System):
     def rows(self) -> Iterator[Job]:
         """Yield the ranking by titles, if requested, and the row of the model itself."""
         if self.splits is not None and self.testing.rank_titles:
-            yield Job(f"{self.config['model']}, titles ranked", self._titles_row, resumable=False)
+            yield Job(f"{self.row_name(self.config)}, titles ranked", self._titles_row, resumable=False)
         for name in self.config["blend"]:
             yield from blended(self.run, self._row, self._scorer(), name)
-        yield Job(self.config["model"], lambda: self._row, resumable=False)
+        yield Job(self.row_name(self.config), lambda: self._row, resumable=False)
 
     @cached_property
     def _row(self) -> Row:
@@ -326,7 +331,7 @@ class RecFoundSystem(System):
             details = {**details, **{name: self._score(loader) for name, loader in others.items()}}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         return Row(
-            model=self.config["model"],
+            model=self.row_name(self.config),
             metrics=outcome.test[outcome.kept],
             valid_metrics=outcome.valid[outcome.kept],
             train_seconds=trainer.trained_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.model.history import history_of
 from recbole_recfound.model.options import (
     NO_ADAPTER,
@@ -42,6 +43,20 @@ IN_ITEM_MODE = {
 """Controls of soft tokens; where histories are read as text they mean nothing."""
 OF_THE_TABLE = {ADAPTER_OFF, NO_RECENT, NO_FACTORS, OTHER_FACTORS}
 """Ablations of the item table, for modes that have one."""
+
+
+def row_name(config: Config) -> str:
+    """Return the name of a run's row: the model's own only where LLM layers with TMoLE read users and items have text.
+
+    Args:
+        config: settings of the run.
+    """
+    missing = [f"adapter: {config['adapter']}"] if config["adapter"] != "tmole" else []
+    if not ItemOptions.of(config["item_args"], "item_args").use_text:
+        missing.append("no item text")
+    if config["control"]:
+        missing.append(f"control: {config['control']}")
+    return ", ".join([config["model"], *missing])
 
 
 def variants(config: Config) -> dict[str, dict[str, Any]]:
