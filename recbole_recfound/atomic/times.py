@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 LATEST = 3e20
 """Larger numbers are no times: the year 9999 in nanoseconds is 2.5e20."""
@@ -75,6 +76,30 @@ def unit_of(earliest: float, latest: float) -> TimeUnit:
     if _is_calendar(earliest) and _is_calendar(latest):
         return CALENDAR
     return next((unit for limit, unit in _CLOCKS if latest < limit), _NANOSECONDS)
+
+
+def in_seconds(times: np.ndarray) -> np.ndarray:
+    """Return times of a clock in seconds, and other numbers as they are.
+
+    Args:
+        times: float64 [n], numbers of a file, in one unit.
+
+    Returns:
+        float64 [n]; of YYYYMMDDHHMMSS the seconds since 1970 in UTC, or the numbers where one of them is no such time.
+
+    Example:
+        >>> in_seconds(np.array([1.6e12, 1.6e12 + 3.6e6])).tolist(), in_seconds(np.array([1.0, 300.0])).tolist()
+        ([1600000000.0, 1600003600.0], [1.0, 300.0])
+        >>> in_seconds(np.array([20200913122640.0])).tolist()
+        [1600000000.0]
+    """
+    if not len(times):
+        return times
+    unit = unit_of(float(times.min()), float(times.max()))
+    if unit is CALENDAR:
+        parsed = pd.to_datetime(pd.Series(times).map("{:.0f}".format), format="%Y%m%d%H%M%S", errors="coerce")
+        return times if parsed.isna().any() else ((parsed - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy()
+    return times / unit.per_second if unit.per_second else times
 
 
 def _is_calendar(value: float) -> bool:

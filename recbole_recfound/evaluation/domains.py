@@ -14,7 +14,7 @@ from recbole.utils import EvaluatorType
 from torch import nn
 
 from recbole_recfound.data.domain import Domains, eval_domains
-from recbole_recfound.data.split.protocol import training_pairs
+from recbole_recfound.data.split.protocol import interactions_of
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user
 from recbole_recfound.evaluation.clicks import grouped_auc
 from recbole_recfound.evaluation.eval_rows import EvalRows
@@ -56,7 +56,7 @@ class DomainScorer:
             rows.interaction.interaction[DOMAIN_FIELD] = self.domain[phase]
         self.uid_field = train_set.uid_field
         self._seen = torch.zeros(train_set.user_num, dtype=torch.bool)
-        self._seen[torch.from_numpy(training_pairs(train_set)[0])] = True
+        self._seen[torch.from_numpy(interactions_of(train_set)[0])] = True
 
     @cached_property
     def _engine(self) -> Trainer:

@@ -198,8 +198,10 @@ def read_model(folder: Path, backbone: str | None = None) -> SavedModel:
     settings["device"] = device = choose_device(None, "0")
     try:
         document = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        lines = (folder / ITEMS).read_text(encoding="utf-8").splitlines()
-        items = _read_items([json.loads(line) for line in lines], document["item_fields"], settings["ITEM_ID_FIELD"])
+        lines = (folder / ITEMS).read_text(encoding="utf-8").split("\n")  # the only line end: titles may hold U+2028
+        items = _read_items(
+            [json.loads(line) for line in lines if line], document["item_fields"], settings["ITEM_ID_FIELD"]
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: a file is missing, damaged, or does not fit the run's settings ({error})") from None
     loaded = load_backbone(backbone or settings["backbone"], device, bits=settings["backbone_bits"])

@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.data.split.protocol import training_pairs
+from recbole_recfound.data.split.protocol import interactions_of
 from recbole_recfound.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ class TextNeighbours(GeneralRecommender):
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
         self._read = partial(self.vectors, sentences, config)
-        self.known = Histories.from_pairs(*training_pairs(dataset), dataset.user_num)
+        self.known = Histories.from_pairs(*interactions_of(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
 
     @cached_property

@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits, interactions_of
 
 FILE = "histories.safetensors"
 
@@ -33,10 +33,8 @@ class UserHistories:
     def of(cls, splits: Splits) -> UserHistories:
         """Join the three parts of a data set."""
         test = splits.test_set
-        if splits.config["test_users"] and not splits.config["cold_items"]:  # the parts lack rows of other users
-            rows = splits.dataset.inter_feat
-            users, items = rows[test.uid_field].numpy(), rows[test.iid_field].numpy()
-            return cls(Histories.from_pairs(users, items, test.user_num), user_ids(test))
+        if splits.config["test_users"] or splits.config["cold_items"]:  # the parts lack rows of other users
+            return cls(Histories.from_pairs(*interactions_of(splits.dataset), test.user_num), user_ids(test))
         held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
         return cls(splits.known_at_test.followed_by(*held_out), user_ids(test))
 

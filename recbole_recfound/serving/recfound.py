@@ -29,6 +29,7 @@ from recbole_recfound.serving.checks import checked_list, checked_text, checked_
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
+from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.histories import FILE, UserHistories, item_ids
 from recbole_recfound.serving.index import SAMPLE, ApproximateIndex, approximates
 from recbole_recfound.serving.new_items import new_items
@@ -230,7 +231,7 @@ class RecFoundRecommender(Recommender):
             form: one of `FORMATS`.
             out: folder to write; it must not exist.
         """
-        return export_run(self.saved, self.model, task, form, out)
+        return export_run(Exported(self.saved, self.model, self.tokens, self.texts), task, form, out)
 
     def _check_histories(self) -> None:
         if not self.model.parts.ranks:

@@ -118,10 +118,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
     if run.not_run:
-        lines.append(
-            f"not run: {', '.join(run.not_run)}: the {run.plan.most['baselines']:.0f} s of the time budget that baselines "
-            "may take were spent (time_budget, baseline_time_budget)"
-        )
+        most = f"the {run.plan.most['baselines']:.0f} s of the time budget that baselines may take were spent"
+        lines.append(f"not run: {', '.join(run.not_run)}: {most} (time_budget, baseline_time_budget)")
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)

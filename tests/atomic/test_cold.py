@@ -11,7 +11,7 @@ from recbole_recfound.data.split.protocol import (
     check_same_rows,
     further_tests,
     held_out,
-    training_pairs,
+    interactions_of,
 )
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
@@ -48,7 +48,7 @@ def test_a_cold_item_is_nowhere_but_in_the_test(path, model, ties):
     whole = splits_of(model, path, order_ties=ties, cold_items=0)
     known = np.union1d(whole.known_at_test.items, held_out(whole.test_set)[:, 1])
     assert len(cold) == round(0.2 * len(known))
-    assert not np.isin(training_pairs(splits.train_set)[1], cold).any()
+    assert not np.isin(interactions_of(splits.train_set)[1], cold).any()
     assert not np.isin(held_out(splits.valid_set)[:, 1], cold).any()
     assert not np.isin(splits.known_at_test.items, cold).any()
     names = splits.dataset.iid_field + splits.config["LIST_SUFFIX"]
@@ -69,7 +69,7 @@ def test_models_are_chosen_by_other_items_that_training_has_not_seen(path, model
     cold, chosen_by = splits.dataset.cold, splits.dataset.cold_valid
     new = np.concatenate([cold, chosen_by])
     assert len(np.unique(new)) == 2 * len(cold)
-    assert not np.isin(training_pairs(splits.train_set)[1], new).any()
+    assert not np.isin(interactions_of(splits.train_set)[1], new).any()
     rows = held_out(splits.valid_data._dataset).tolist()
     tested = set(held_out(splits.test_set)[:, 0].tolist())
     expected = []
@@ -104,7 +104,7 @@ def test_users_with_few_rows_teach_no_new_item(write_dataset, model):
     path = write_dataset("tiny", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
     splits = splits_of(model, path)
     new = np.concatenate([splits.dataset.cold, splits.dataset.cold_valid])
-    users, items = training_pairs(splits.train_set)
+    users, items = interactions_of(splits.train_set)
     assert len(users) and not np.isin(items, new).any()
     for user, item in held_out(splits.valid_data._dataset).tolist():
         assert item in splits.dataset.cold_valid and len(splits.known_at_valid.of(user))

@@ -9,7 +9,7 @@ from recbole_recfound.data.split.protocol import (
     check_same_rows,
     check_short_histories,
     held_out,
-    training_pairs,
+    interactions_of,
 )
 from recbole_recfound.errors import DataError
 from recbole_recfound.serving.histories import UserHistories
@@ -34,7 +34,7 @@ def test_every_model_is_scored_on_the_same_users_and_trained_on_all(path):
     sequential = splits_of("GRU4Rec", path, test_users=7)
     assert len(held_out(reference.test_set)) == len(held_out(reference.valid_set)) == 7
     assert set(map(tuple, held_out(reference.test_set))) <= set(map(tuple, held_out(whole.test_set)))
-    assert np.array_equal(training_pairs(reference.train_set), training_pairs(whole.train_set))
+    assert np.array_equal(interactions_of(reference.train_set), interactions_of(whole.train_set))
     check_same_rows(reference, sequential)
     check_short_histories(reference, ["GRU4Rec"])
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_recfound.atomic.times import in_seconds
 from recbole_recfound.data.behaviour.log import Log
-from recbole_recfound.data.behaviour.read import read_log
+from recbole_recfound.data.behaviour.read import SECONDS, read_log
 
 ROW = "behaviour_row"
 """Column of a batch, int64 [B]: the place of a row in the log of all parts."""
@@ -41,6 +43,15 @@ class BehaviourDataset(Dataset):
         for field, values in graded.items():
             self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
             self.inter_feat[field] = values
+
+    def _change_feat_format(self) -> None:
+        """Make tensors of the columns as RecBole does, and keep the times in full beside its single precision."""
+        frame = self.inter_feat
+        if isinstance(frame, pd.DataFrame) and self.time_field in frame:
+            self.set_field_property(SECONDS, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+            times = in_seconds(frame[self.time_field].to_numpy(dtype=np.float64))
+            frame[SECONDS] = times.view(np.int64)  # RecBole keeps tokens as 64 bits
+        super()._change_feat_format()
 
     def build(self) -> list[Dataset]:
         """Split as RecBole does, and number the rows of all parts."""

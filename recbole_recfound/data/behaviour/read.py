@@ -27,6 +27,10 @@ FEW = 30
 BUCKETS = 6
 
 
+SECONDS = "behaviour_seconds"
+"""Column of interactions: the bits of a time in double precision, in seconds where the data have a clock."""
+
+
 def read_log(parts: Sequence[Dataset]) -> Log:
     """Return the interactions of parts of a data set, one part after the other.
 
@@ -43,9 +47,12 @@ def read_log(parts: Sequence[Dataset]) -> Log:
         return as_in_file(column(name).astype(np.float64), raw_range(first, name))
 
     users, items = column(first.uid_field), column(first.iid_field)
-    time, label = config["TIME_FIELD"], config["LABEL_FIELD"]
+    label = config["LABEL_FIELD"]
     graded = [field for field in (config["RATING_FIELD"], *(config["threshold"] or {})) if field in first.inter_feat]
-    times = numbers(time) if time in first.inter_feat else np.arange(len(users), dtype=np.float64)
+    if SECONDS in first.inter_feat:
+        times = column(SECONDS).view(np.float64)
+    else:
+        times = np.arange(len(users), dtype=np.float64)
     if graded:
         known = numbers(graded[0])
         # The scale is that of the training part.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_recfound.data.split.protocol import Splits, held_out, training_pairs
+from recbole_recfound.data.split.protocol import Splits, held_out, interactions_of
 from recbole_recfound.errors import DataError
 
 
@@ -26,7 +26,7 @@ def data_digest(splits: Splits) -> dict[str, str]:
     for field, tokens in sorted(splits.dataset.field2id_token.items()):
         ids.update("\n".join([field, *map(str, tokens), ""]).encode("utf-8", "surrogatepass"))
     rows = hashlib.sha256()
-    users, items = training_pairs(splits.train_set)
+    users, items = interactions_of(splits.train_set)
     order = np.argsort(users, kind="stable")
     for part in (np.stack([users[order], items[order]], axis=1), held_out(splits.valid_set), held_out(splits.test_set)):
         rows.update(f"{part.shape}".encode())

@@ -131,7 +131,7 @@ def build_splits(config: Config) -> Splits:
             f"cold_items: no validation row of {config['dataset']} has one of the {len(dataset.cold_valid)} items that "
             "are held out for validation. Hold out more items"
         )
-    known_at_valid = Histories.from_pairs(*training_pairs(train_set), train_set.user_num)
+    known_at_valid = Histories.from_pairs(*interactions_of(train_set), train_set.user_num)
     known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
     return Splits(
         config,
@@ -311,21 +311,24 @@ def training_part(train_data: Any, rows: np.ndarray) -> Any:
     return _train_loader(whole.config, whole, part, train_data._sampler)
 
 
-def training_pairs(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return all training interactions of a built training set, chronologically for each user.
+def interactions_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return all interactions of a built training set or of a whole data set, chronologically for each user.
 
     A sequential data set has no row for the interactions before a user's first target: they are in that row's sequence.
+
+    Args:
+        dataset: its first part, or all of it.
 
     Returns:
         Users and items, int64 [n] each.
     """
-    users, items = _pairs(train_set)
-    length_field = train_set.config["ITEM_LIST_LENGTH_FIELD"]
-    if length_field not in train_set.inter_feat:
+    users, items = _pairs(dataset)
+    length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
+    if length_field not in dataset.inter_feat:
         return users, items
     firsts, first_rows = np.unique(users, return_index=True)
-    sequences = train_set.inter_feat[train_set.iid_field + train_set.config["LIST_SUFFIX"]].numpy()[first_rows]
-    lengths = train_set.inter_feat[length_field].numpy()[first_rows]
+    sequences = dataset.inter_feat[dataset.iid_field + dataset.config["LIST_SUFFIX"]].numpy()[first_rows]
+    lengths = dataset.inter_feat[length_field].numpy()[first_rows]
     before = np.arange(sequences.shape[1]) < lengths[:, None]
     return np.concatenate([np.repeat(firsts, lengths), users]), np.concatenate([sequences[before], items])
 

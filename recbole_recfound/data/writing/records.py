@@ -131,7 +131,7 @@ def _question(writing: Writing) -> tuple[str, str]:
 def _read(path: Path, problems: Problems) -> list[Writing]:
     """Return the records of a file; add its problems to those of the others."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # texts may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         problems.add([f"task_files: {path} cannot be read ({error})"], 1)
         return []

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.model.saved import SavedModel
+from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.export.index import export_index
 from recbole_recfound.serving.export.lora import export_merged, export_peft
 from recbole_recfound.serving.export.onnx import export_onnx
 from recbole_recfound.serving.export.sentence import export_sentence_transformer
 
-FORMATS: dict[str, Callable[[SavedModel, RecFound, str, Path], str]] = {
+FORMATS: dict[str, Callable[[Exported, str, Path], str]] = {
     "peft": export_peft,
     "merged": export_merged,
     "sentence-transformers": export_sentence_transformer,
@@ -24,12 +23,11 @@ FORMATS: dict[str, Callable[[SavedModel, RecFound, str, Path], str]] = {
 """Name -> function that fills a folder and returns how to load it, as Markdown."""
 
 
-def export_run(saved: SavedModel, model: RecFound, task: str, form: str, out: str | Path) -> Path:
+def export_run(run: Exported, task: str, form: str, out: str | Path) -> Path:
     """Write one task of a run in the format of another library.
 
     Args:
-        saved: the files of the run.
-        model: the loaded model, in eval.
+        run: what is exported.
         task: name of a task of the run.
         form: one of `FORMATS`.
         out: folder to write; it must not exist.
@@ -41,11 +39,11 @@ def export_run(saved: SavedModel, model: RecFound, task: str, form: str, out: st
         ConfigError: unknown task or format, a folder that exists, a missing package, or a task that the format cannot
             hold.
     """
-    out, problems = Path(out), []
+    saved, out, problems = run.saved, Path(out), []
     if form not in FORMATS:
         problems.append(f"format: got {form!r}, expected one of {', '.join(FORMATS)}")
-    if task not in model.parts.tasks:
-        problems.append(f"task: got {task!r}, expected one of the run's: {', '.join(model.parts.tasks)}")
+    if task not in run.model.parts.tasks:
+        problems.append(f"task: got {task!r}, expected one of the run's: {', '.join(run.model.parts.tasks)}")
     if out.exists():
         problems.append(f"out: {out} exists already: name a new folder")
     if control := saved.settings["control"]:
@@ -56,7 +54,7 @@ def export_run(saved: SavedModel, model: RecFound, task: str, form: str, out: st
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        text = FORMATS[form](saved, model, task, partial)
+        text = FORMATS[form](run, task, partial)
         head = f"# {task} of {saved.folder.name}\n\n{saved.settings['model']} on {saved.settings['dataset']}, backbone"
         (partial / "README.md").write_text(f"{head} `{saved.backbone.name}`.\n\n{text}", encoding="utf-8")
         partial.rename(out)

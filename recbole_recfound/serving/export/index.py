@@ -12,35 +12,29 @@ from safetensors.torch import save_file
 from recbole_recfound.data.multi_task import USERS
 from recbole_recfound.data.task import EMBEDDING, TASKS
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.model.saved import SavedModel
+from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.index import ApproximateIndex
 
 
 @torch.no_grad()
-def export_index(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:
+def export_index(run: Exported, task: str, folder: Path) -> str:
     """Write item vectors, tokens and texts, and an index of faiss where it is installed.
 
     Args:
-        saved: the files of the run.
-        model: RecFound.
+        run: what is exported.
         task: an embedding task of the run.
         folder: to fill.
 
     Raises:
         ConfigError: a generative task, or a run without items.
     """
+    model = run.model
     if TASKS[task].kind != EMBEDDING or not model.parts.ranks:
         raise ConfigError(f"task: {task} has no item vectors: the index is of an embedding task of a run with items")
     vectors = (model.item_vectors() if task == USERS else model.text_vectors(task))[1:].float().cpu().contiguous()
     save_file({"vectors": vectors}, folder / "vectors.safetensors")
-    catalogue, indices = saved.items.catalogue, saved.items.item_ids.index_of_id[1:]
-    lines = [
-        json.dumps(
-            {"row": row, "token": catalogue.tokens[index], "text": catalogue.sentence_of(index)}, ensure_ascii=False
-        )
-        for row, index in enumerate(indices.tolist())
-    ]
+    items = enumerate(zip(run.tokens[1:], run.texts[1:], strict=True))
+    lines = [json.dumps({"row": row, "token": token, "text": text}, ensure_ascii=False) for row, (token, text) in items]
     (folder / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     text = (
         f"`vectors.safetensors` holds `vectors`, float32 [{len(vectors)}, {vectors.shape[1]}], of length 1; line *n* of"

@@ -16,6 +16,7 @@ from recbole_recfound.backbone import load_backbone
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel
+from recbole_recfound.serving.export.exported import Exported
 
 
 def lora_of(model: RecFound, task: str) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
@@ -55,15 +56,15 @@ def merged_backbone(saved: SavedModel, model: RecFound, task: str) -> PreTrained
     return cast(PreTrainedModel, merged.eval().cpu())
 
 
-def export_peft(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:
+def export_peft(run: Exported, task: str, folder: Path) -> str:
     """Write a task's adapter as a LoRA that stock PEFT loads.
 
     Args:
-        saved: the files of the run.
-        model: RecFound.
+        run: what is exported.
         task: of the run.
         folder: to fill.
     """
+    saved, model = run.saved, run.model
     config, weights = lora_of(model, task)
     config.base_model_name_or_path = saved.backbone.name
     config.inference_mode = True
@@ -82,15 +83,15 @@ The tasks that embed texts read them in both directions (`config.is_causal = Fal
 """
 
 
-def export_merged(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:
+def export_merged(run: Exported, task: str, folder: Path) -> str:
     """Write the backbone with a task's adapter added to its weights, and the tokenizer.
 
     Args:
-        saved: the files of the run.
-        model: RecFound.
+        run: what is exported.
         task: of the run.
         folder: to fill.
     """
+    saved, model = run.saved, run.model
     merged_backbone(saved, model, task).save_pretrained(folder)
     saved.backbone.tokenizer.save_pretrained(folder)
     template = saved.collator.templates.get(task)

@@ -15,6 +15,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel
 from recbole_recfound.runtime.graph_files import check_packages, write_graph
+from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.export.index import export_index
 from recbole_recfound.serving.export.lora import merged_backbone
 from recbole_recfound.serving.export.text_encoder import TextEncoder, encodes_texts
@@ -58,18 +59,18 @@ class UserEncoder(nn.Module):
         return users, users @ self.vectors.T
 
 
-def export_onnx(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:
+def export_onnx(run: Exported, task: str, folder: Path) -> str:
     """Write a graph that onnxruntime runs without torch.
 
     Args:
-        saved: the files of the run.
-        model: RecFound.
+        run: what is exported.
         task: an embedding task.
         folder: to fill.
 
     Raises:
         ConfigError: a generative task, histories as one text, or a missing package.
     """
+    saved, model = run.saved, run.model
     texts = encodes_texts(model, task)
     if not texts and not model.history.soft_tokens:
         raise ConfigError(
@@ -78,7 +79,7 @@ def export_onnx(saved: SavedModel, model: RecFound, task: str, folder: Path) -> 
     check_packages("format: onnx")
     merged = merged_backbone(saved, model, task)
     merged.set_attn_implementation("eager")
-    return _write_texts(saved, model, merged, folder) if texts else _write_users(saved, model, merged, task, folder)
+    return _write_texts(saved, model, merged, folder) if texts else _write_users(run, merged, task, folder)
 
 
 def _write_texts(saved: SavedModel, model: RecFound, merged: nn.Module, folder: Path) -> str:
@@ -107,7 +108,8 @@ vectors = session.run(None, {"input_ids": ids, "attention_mask": ones, "text_mas
 """
 
 
-def _write_users(saved: SavedModel, model: RecFound, merged: nn.Module, task: str, folder: Path) -> str:
+def _write_users(run: Exported, merged: nn.Module, task: str, folder: Path) -> str:
+    saved, model = run.saved, run.model
     decoder = first_layers(decoder_of(merged), model.user_depth)
     encoder = UserEncoder(model, decoder).eval()
     example = torch.tensor([[1, 2, 1], [2, 1, 0]]), torch.tensor([3, 2])
@@ -127,4 +129,4 @@ users, scores = session.run(None, {{"items": history, "lengths": np.array([3])}}
 
 At most the last {saved.collator.max_history} items of a history; column 0 of the scores is the padding.
 
-{export_index(saved, model, task, folder)}"""
+{export_index(run, task, folder)}"""

@@ -16,6 +16,7 @@ from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel
+from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.export.lora import merged_backbone
 from recbole_recfound.serving.export.text_encoder import Instruction, encodes_texts, instruction_of
 
@@ -24,12 +25,11 @@ CHECKED = 16
 """Items on which the written folder is compared with the run."""
 
 
-def export_sentence_transformer(saved: SavedModel, model: RecFound, task: str, folder: Path) -> str:
+def export_sentence_transformer(run: Exported, task: str, folder: Path) -> str:
     """Write a `SentenceTransformer` for items and queries, and compare its vectors with those of the run.
 
     Args:
-        saved: the files of the run.
-        model: RecFound.
+        run: what is exported.
         task: an embedding task whose both sides are texts.
         folder: to fill.
 
@@ -37,6 +37,7 @@ def export_sentence_transformer(saved: SavedModel, model: RecFound, task: str, f
         ConfigError: another task, a missing package, or a tokenizer or prompt with which the library gives other
             vectors.
     """
+    saved, model = run.saved, run.model
     if not encodes_texts(model, task):
         raise ConfigError(
             f"task: users of {task} are sequences of items in this run (history: {model.history.name}), not texts: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -134,10 +135,15 @@ def create_app(
     async def add(body: AddRequest) -> AddAnswer:
         if not adds_items:
             raise ConfigError("items: a server with several workers adds none: start it with --workers 1")
-        await model.call(lambda: run.add_items(body.items))
-        for record in body.items:
-            item = run.item_ids[str(record[run.item_field])]
-            titles[item] = titled(run, item)  # in whatever order requests that wait together end
+        loop = asyncio.get_running_loop()
+
+        def added() -> None:
+            """Add the items, and let them be found, also where nobody waits for the answer any longer."""
+            run.add_items(body.items)
+            items = [run.item_ids[str(record[run.item_field])] for record in body.items]
+            loop.call_soon_threadsafe(titles.update, {item: titled(run, item) for item in items})
+
+        await model.call(added)
         return AddAnswer(added=len(body.items), items=len(run.tokens) - 1)
 
     @app.post("/generate", dependencies=guarded, summary="Answer of a generative task")

@@ -93,9 +93,10 @@ class Batcher:
             some = [await self._queue.get()]
             while len(some) < self.largest and not self._queue.empty():
                 some.append(self._queue.get_nowait())
-            # Whoever has given up is not answered.
-            some = [one for one in some if not one.answer.done()]
             for part in _parts(some):
+                part = [one for one in part if not one.answer.done()]  # whoever has given up meanwhile is not answered
+                if not part:
+                    continue
                 answers = await loop.run_in_executor(self._thread, _answers, part)
                 self.passes += 1
                 for one, answer in zip(part, answers, strict=True):

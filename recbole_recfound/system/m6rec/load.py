@@ -26,8 +26,8 @@ from recbole_recfound.runtime.tensor_files import save_tensors
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.segments import SegmentRecommender
 
-TEXTS = 2
-"""Version of the texts that models are trained on: 2 has ratings where 1 had labels made of them."""
+TEXTS = 3
+"""Version of the texts that models are trained on: 2 has ratings where 1 had labels made of them, 3 exact times."""
 DOCUMENT = "m6rec.json"
 """Settings of all tasks, with the digests of backbone and data."""
 TENSORS = "options.safetensors"

@@ -454,7 +454,8 @@ def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int
     for (user, target), score in zip(chosen, scores, strict=True):
         known = splits.known_at_test.of(user)
         score[torch.from_numpy(known[known != target]).to(model.device)] = float("-inf")
-        titles = [catalogue.title_of(index_of_id[iid]) for iid in score.topk(shown).indices.tolist()]
+        best = score.topk(min(shown, len(score)))
+        titles = [catalogue.title_of(index_of_id[iid]) for iid in best.indices[best.values.isfinite()].tolist()]
         examples.append(
             {
                 "user": str(splits.train_set.id2token(splits.train_set.uid_field, user)),

@@ -1,0 +1,45 @@
+"""Histories of known users are whole, whatever a run left out of its parts."""
+
+import numpy as np
+import pytest
+
+from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.serving.histories import UserHistories
+
+
+@pytest.fixture
+def in_file(tiny_path):
+    """Items of each user by time, equal times in the order of the file."""
+    rows = [line.split("\t") for line in (tiny_path / "tiny" / "tiny.inter").read_text().splitlines()[1:]]
+    histories: dict[str, list[str]] = {}
+    for user, item, _, _ in sorted(rows, key=lambda row: float(row[3])):
+        histories.setdefault(user, []).append(item)
+    return histories
+
+
+def _histories(tiny_path, model, **changes):
+    """Splits, and the items of each user as tokens."""
+    own = {} if model in ("BPR", "SASRec") else {"backbone": "none"}
+    splits = build_splits(Config(model, "tiny", None, {"data_path": str(tiny_path), **own, **changes}))
+    found = UserHistories.of(splits)
+    tokens = splits.dataset.field2id_token["item_id"]
+    return splits, {user: [str(tokens[item]) for item in found.histories.of(row)] for user, row in found.users.items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"test_users": 3}], ids=str)
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "RecFound"])
+def test_all_items_of_all_users(tiny_path, in_file, model, changes):
+    assert _histories(tiny_path, model, **changes)[1] == in_file
+
+
+@pytest.mark.parametrize("more", [{}, {"test_users": 3}], ids=str)
+@pytest.mark.parametrize("model", ["SASRec", "RecFound"])
+def test_with_items_held_out_all_that_the_run_has_read(tiny_path, in_file, model, more):
+    """Rows of the held-out items themselves are no part of the run, unless they are targets."""
+    splits, found = _histories(tiny_path, model, cold_items=0.2, **more)
+    dataset = splits.dataset
+    new = set(map(str, dataset.id2token("item_id", np.concatenate([dataset.cold, dataset.cold_valid]))))
+    for user, items in in_file.items():
+        assert [item for item in found[user] if item not in new] == [item for item in items if item not in new]
+        assert set(found[user]) <= set(items)
