@@ -91,7 +91,7 @@ def standardised(scores: torch.Tensor) -> torch.Tensor:
     Args:
         scores: [B, num_items]; column 0 is padding.
     """
-    mean, deviation = scores[:, 1:].mean(1, keepdim=True), scores[:, 1:].std(1, keepdim=True)
+    mean, deviation = scores[:, 1:].mean(1, keepdim=True), scores[:, 1:].std(1, correction=0, keepdim=True)
     return (scores - mean) / deviation.clamp(min=1e-12)
 
 

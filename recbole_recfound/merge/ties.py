@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from peft.utils.merge_utils import calculate_majority_sign_mask, disjoint_merge, reshape_weight_task_tensors
+from peft.utils.merge_utils import calculate_majority_sign_mask, reshape_weight_task_tensors
 from torch import Tensor
 
 from recbole_recfound.merge.method import merge_method
@@ -23,15 +23,18 @@ def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float = 1.
 
 
 def merge_agreeing(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return the mean of the deltas with the elected sign of each entry, that of the larger total; zeros do not vote.
+    """Return the weighted mean of the deltas with the elected sign of each entry, that of the larger weighted total.
+
+    Zeros do not vote, nor do deltas of weight zero. PEFT's `disjoint_merge` divides by the number of deltas that agree,
+    which leaves their range where weights differ; here the weights of those that agree are what is divided by.
 
     Args:
         deltas: K trimmed deltas of one shape.
         weights: K weights that sum to one.
     """
     stacked = torch.stack(list(deltas))
-    agreeing = calculate_majority_sign_mask(stacked, method="total")
-    # PEFT divides by the number of deltas that agree, not by their weights: weights of mean one leave
-    # K equal models what they are.
-    scaled = torch.tensor(weights, dtype=stacked.dtype, device=stacked.device) * len(deltas)
-    return disjoint_merge(stacked * reshape_weight_task_tensors(stacked, scaled), agreeing)
+    given = torch.tensor(weights, dtype=stacked.dtype, device=stacked.device)
+    shares = reshape_weight_task_tensors(stacked, given).expand_as(stacked)
+    agreeing = calculate_majority_sign_mask(stacked * shares, method="total") & (stacked * shares != 0)
+    total = (shares * agreeing).sum(0)
+    return (stacked * shares * agreeing).sum(0) / torch.where(total > 0, total, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from recbole_recfound.data.text.catalogue import Catalogue
@@ -27,9 +28,9 @@ def new_items(
         ConfigError: a record without an id or a text, or a known token.
     """
     checked = checked_records(records)
-    tokens = [str(record[id_field]) for record in checked if record.get(id_field)]
+    tokens = [_token_of(id_field, record.get(id_field)) for record in checked]
     repeated = [token for token in tokens if token in known]
-    if len(tokens) != len(checked) or repeated or len(set(tokens)) != len(tokens):
+    if repeated or len(set(tokens)) != len(tokens):
         problem = f"token {repeated[0]!r} is known already" if repeated else "each record needs an id of its own"
         raise ConfigError(f"add_items: {id_field}: {problem}")
     values = []
@@ -41,6 +42,15 @@ def new_items(
             raise ConfigError(f"add_items: {id_field} {token!r} has none of {', '.join(before.fields)}")
         values.append(earlier | given)
     return Catalogue(tokens, before.fields, values, len(tokens))
+
+
+def _token_of(id_field: str, value: Any) -> str:
+    """Return the token of an id: a text that is more than blanks, or a whole number."""
+    if not (isinstance(value, str) and value.strip()) and (not isinstance(value, Integral) or isinstance(value, bool)):
+        raise ConfigError(
+            f"add_items: {id_field}: got {value!r}: each record needs an id of its own, text or a whole number"
+        )
+    return str(value)
 
 
 def _text_of(name: str, value: Any) -> str:

@@ -438,7 +438,8 @@ class RecFoundRecommender(Recommender):
             if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
                 raise ConfigError(f"history: got {value!r}, expected pairs of item token and rating")
             indices = self._indices([item for item, _ in pairs])
-            return form, tuple(zip(indices, (rating for _, rating in pairs), strict=True))
+            ratings = ["not rated" if rating is None else checked_text("history", rating) for _, rating in pairs]
+            return form, tuple(zip(indices, ratings, strict=True))
         if form in ("title", "sentence") and str(value) in self.item_ids:
             return form, self._indices([str(value)])[0]
         return "prompt" if form == "prompt" else "text", checked_text("generate", value)

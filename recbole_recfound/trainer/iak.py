@@ -36,6 +36,7 @@ class IAKTrainer(Trainer):
         beta: weight of the KL; None: the first of `iak_args`.
         deadline: a time of `time.monotonic()` after which no epoch of the kernels begins; None: `time_budget` from now.
         store: checkpoints, from which a training that was cut off continues; None: none are written.
+        spent: returns what the run has taken so far, by part; checkpoints hold it.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class IAKTrainer(Trainer):
         beta: float | None = None,
         deadline: float | None = None,
         store: CheckpointStore | None = None,
+        spent: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.saved_model_file: str  # set by RecBole
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta
         self.late = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
-        self.store = store
+        self.store, self.spent = store, spent
         self.summary: TrainingSummary | None = None
         self._train_data: Any = None
 
@@ -166,6 +168,7 @@ class IAKTrainer(Trainer):
             self.device,
             self.late,
             self.store,
+            self.spent,
         )
         self.sampler = fitter.sampler
         scores = [scorer.valid_scores(base_valid, number) for number in range(len(self.model.domains))]

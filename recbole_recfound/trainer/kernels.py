@@ -80,6 +80,7 @@ class KernelTrainer:
         device: where the model is.
         deadline: a time of `time.monotonic()` after which no epoch begins.
         store: checkpoints, from which a training that was cut off continues; None: none are written.
+        spent: returns what the run has taken so far, by part; checkpoints hold it.
     """
 
     def __init__(
@@ -92,10 +93,11 @@ class KernelTrainer:
         device: torch.device,
         deadline: float | None = None,
         store: CheckpointStore | None = None,
+        spent: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        self.collate, self.store = collate, store
+        self.collate, self.store, self.spent = collate, store, spent
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))

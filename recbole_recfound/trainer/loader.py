@@ -30,7 +30,7 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
         ConfigError: `balanced_tasks` names a task without a few answers.
     """
     tasks = data.tasks
-    probes = {USERS: validation_probe(config, data, valid)} if data.ranks and valid is not None else {}
+    probe = validation_probe(config, data, valid) if data.ranks and valid is not None else None
     for name in config["balanced_tasks"]:
         if name not in tasks or not tasks[name].choices:
             known = ", ".join(name for name, task in tasks.items() if task.choices)
@@ -54,12 +54,14 @@ def build_loader(config: Any, data: MultiTaskData, valid: Dataset | None = None)
         sequence_targets=batches.sequence_targets,
         seed=config["seed"],
         balanced=config["balanced_tasks"],
-        fixed_probes=probes,
+        fixed_probes={} if probe is None else {USERS: probe},
     )
 
 
-def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBatch:
+def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBatch | None:
     """Collate U2I's probe: some users' training histories and validation items. Only the scheduler reads its loss.
+
+    None where no user of the validation part has a history.
 
     Args:
         config: settings of the run.
@@ -69,6 +71,8 @@ def validation_probe(config: Any, data: MultiTaskData, valid: Dataset) -> StepBa
     size = ProbeOptions.of(config["probe_args"], "probe_args").size
     pairs, known = held_out(valid), valid.histories
     pairs = pairs[known.lengths[pairs[:, 0]] > 0]
+    if not len(pairs):
+        return None
     chosen = np.random.default_rng([config["seed"], 0xA11]).permutation(len(pairs))[: 4 * size]
     options: Any = data.tasks[USERS].options  # those of U2I
     longest = config["MAX_ITEM_LIST_LENGTH"] if data.history.sequences else options.history_titles

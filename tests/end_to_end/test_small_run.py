@@ -372,3 +372,33 @@ def test_a_control_does_not_carry_the_name_of_the_model(small_run, tmp_path, cha
     result = run_recfound("RecFound", "tiny", config_dict=small_run | own | changes, baselines=[])
     assert [row["model"] for row in result["comparison"]] == [name]
     assert f'class="ours"><td>{name}<' in (Path(result["run_dir"]) / "report.html").read_text()
+
+
+@pytest.mark.parametrize("items", [3, 5])
+def test_a_catalogue_smaller_than_the_lists_of_the_report(small_run, write_dataset, tmp_path, items):
+    rows = [
+        [f"u{user}", f"i{(user + step % 4) % items}", 4, 100 * user + step] for user in range(9) for step in range(5)
+    ]
+    header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    titles = [["item_id:token", "movie_title:token_seq"], *([f"i{item}", f"Film {item}"] for item in range(items))]
+    own = {"data_path": str(write_dataset("few", inter=[header, *rows], item=titles)), "topk": [2], "max_steps": 2}
+    own |= {"output_dir": str(tmp_path), "tasks": ["U2I"], "valid_metric": "NDCG@2", "item_args": {"factors": 1}}
+    own |= {"repeatable": items == 3}
+    result = run_recfound("RecFound", "few", config_dict=small_run | own, baselines=["Pop"])
+    results = json.loads((Path(result["run_dir"]) / "results.json").read_text())
+    for shown in results["examples"]:
+        assert shown["recommended"] and set(shown["recommended"]) <= {f"Film {item}" for item in range(items)}
+        if items == 5:
+            assert not set(shown["recommended"]) & {*shown["history"]} - {shown["held_out"]}, "the history is masked"
+
+
+def test_no_user_of_the_validation_part_has_a_history(small_run, write_dataset, tmp_path):
+    """U2I's probe is then made of examples that are set aside, as those of the other tasks."""
+    rows = [[f"u{user}", f"i{(3 * user + step) % 11}", 4, 100 * user + step] for user in range(24) for step in range(4)]
+    header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    titles = [["item_id:token", "movie_title:token_seq"], *([f"i{item}", f"Film {item}"] for item in range(11))]
+    own = {"data_path": str(write_dataset("late", inter=[header, *rows], item=titles)), "tasks": ["U2I"]}
+    own |= {"eval_args": {"split": {"RS": [0.75, 0.125, 0.125]}, "order": "TO", "group_by": "none", "mode": "full"}}
+    own |= {"output_dir": str(tmp_path), "max_steps": 2, "item_args": {"factors": 2}}
+    result = run_recfound("RecFound", "late", config_dict=small_run | own, baselines=["Pop"])
+    assert [row["model"] for row in result["comparison"]] == ["Pop", "RecFound"]

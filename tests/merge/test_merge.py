@@ -109,11 +109,10 @@ def test_slerp_follows_the_arc():
     assert torch.equal(merge(zero, "slerp")["x"], torch.tensor([1.0, 2.0]))
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [0.5, 0.2, 0.3]])
-def test_ties_equals_peft(weights):
+def test_ties_of_equal_weights_equals_peft():
     states = models(3)
-    found = run(states, "ties", weights=weights, density=0.5)
-    scaled = torch.tensor(weights) * 3 / sum(weights)
+    found = run(states, "ties", density=0.5)
+    scaled = torch.ones(3)
     for key in ("adapter.A", "adapter.B"):  # even sizes: PEFT rounds the number of kept entries down, we up
         deltas = [model[key] - BASE[key] for model in states]
         torch.testing.assert_close(found[key], BASE[key] + merge_utils.ties(deltas, scaled, 0.5))
@@ -146,6 +145,25 @@ def test_ties_by_hand():
     states = [{"x": torch.tensor(values)} for values in ([3.0, 1.0, -1.0, 0.1], [1.0, -4.0, -3.0, 0.2])]
     assert torch.equal(merge(states, "ties", base=base)["x"], torch.tensor([2.0, -4.0, -2.0, 0.15]))
     assert torch.equal(merge(states, "ties", base=base, density=0.25)["x"], torch.tensor([3.0, -4.0, 0.0, 0.0]))
+
+
+def test_weights_of_ties_elect_and_average():
+    """PEFT divides by how many agree: a model of weight .9 that agrees with none would count 1.8 times there."""
+    base = {"x": torch.zeros(4)}
+    states = [{"x": torch.tensor(values)} for values in ([1.0, 1.0, 1.0, 0.0], [1.0, -0.5, 0.0, 1.0])]
+    expected = {(1.0, 0.0): [1.0, 1.0, 1.0, 0.0], (0.9, 0.1): [1.0, 1.0, 1.0, 1.0], (0.2, 0.8): [1.0, -0.5, 1.0, 1.0]}
+    for weights, values in expected.items():
+        found = merge(states, "ties", base=base, weights=list(weights))["x"]
+        torch.testing.assert_close(found, torch.tensor(values))
+
+
+@given(seeds, st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_ties_stays_within_the_range_of_the_models(seed, weights):
+    states = [{"x": state(seed + number)["table"]} for number in range(3)]
+    found = merge(states, "ties", base={"x": torch.zeros_like(states[0]["x"])}, weights=weights)["x"]
+    stacked = torch.stack([each["x"] for each in states])
+    assert (found <= stacked.amax(0).clamp(min=0) + 1e-5).all() and (found >= stacked.amin(0).clamp(max=0) - 1e-5).all()
 
 
 @pytest.mark.parametrize("method", DELTA_METHODS)

@@ -207,3 +207,19 @@ def test_command(run, tmp_path, capsys, monkeypatch):
     assert calls == [("me/films", {"private": True, "exist_ok": True}), ("me/films", out)]
     assert "https://example.org/commit" in capsys.readouterr().out
     assert main(words) == 2
+
+
+@pytest.mark.parametrize("task", ["U2I", "Q2I"])
+def test_added_items_are_in_the_index(loaded, tmp_path, task):
+    token = loaded.tokens[1]
+    loaded.add_items([{"item_id": "new", loaded.catalogue.title: "A Grand Day Out"}])
+    folder = loaded.export(task, "index", tmp_path / "out")
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text("utf-8").split("\n") if line]
+    vectors = load_file(folder / "vectors.safetensors")["vectors"]
+    assert len(items) == len(vectors) == len(loaded.tokens) - 1
+    assert items[0]["token"] == token and items[-1] == {
+        "row": len(items) - 1,
+        "token": "new",
+        "text": "A Grand Day Out",
+    }
+    assert torch.allclose(vectors[-1:], loaded.embed_items(["A Grand Day Out"], task).cpu(), atol=1e-5)

@@ -281,3 +281,34 @@ def test_clients_at_once_get_the_answers_of_one(client, loaded):
     for thread in threads:
         thread.join()
     assert found == expected
+
+
+def test_an_addition_that_nobody_waits_for_is_found(loaded, monkeypatch):
+    """The answer comes too late, the item is there: a search finds it, as recommendations do."""
+    gate, add = threading.Event(), loaded.add_items
+    monkeypatch.setattr(loaded, "add_items", lambda records: (gate.wait(10), add(records)))
+    with TestClient(create_app(loaded, FACTS, batcher=Batcher(seconds=0.2))) as client:
+        body = {"items": [{"item_id": "late", loaded.catalogue.title: "A Grand Day Out"}]}
+        assert client.post("/items", json=body).status_code == 504
+        gate.set()
+        while client.get("/health").json()["items"] < len(loaded.catalogue.tokens) and "late" not in loaded.item_ids:
+            pass
+        client.post("/recommend", json={"history": ["late"]})
+        assert [one["item"] for one in client.get("/items", params={"query": "grand day"}).json()["items"]] == ["late"]
+
+
+def test_functions_of_those_who_have_given_up_are_not_called():
+    called, gate = [], threading.Event()
+
+    async def run():
+        batcher = Batcher(seconds=0.2)
+        await batcher.start()
+        calls = [lambda: gate.wait(10), *(lambda number=number: called.append(number) for number in range(5))]
+        found = await asyncio.gather(*map(batcher.call, calls), return_exceptions=True)
+        gate.set()
+        late = await batcher.call(lambda: "answered")
+        await batcher.stop()
+        return found, late
+
+    found, late = asyncio.run(run())
+    assert all(isinstance(one, TimeoutError) for one in found) and late == "answered" and not called

@@ -202,8 +202,10 @@ def test_new_items_are_recommended_at_once(small_run, mode):
     assert loaded.recommend([*history, "new"], candidates=["newer"])[0][0] == "newer"
     with pytest.raises(ConfigError, match="'new' is known already"):
         loaded.add_items([{"item_id": "new"}])
-    with pytest.raises(ConfigError, match="each record needs an id"):
+    with pytest.raises(ConfigError, match="each record needs an id of its own"):
         loaded.add_items([{title: "no id"}])
+    loaded.add_items([{"item_id": 0, title: "A number that is no number"}])
+    assert loaded.tokens[-1] == "0"
 
 
 def test_a_new_item_in_a_history_is_read_as_its_text(small_run):
@@ -434,6 +436,13 @@ def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_pat
             "movie_title: got .*, expected a text",
         ),
         (lambda run: run.add_items([{"item_id": "new", "movie_title": float("nan")}]), "'new' has none of movie_title"),
+        (
+            lambda run: run.add_items([{"item_id": float("nan"), "movie_title": "x"}]),
+            "item_id: got nan: each record needs",
+        ),
+        (lambda run: run.add_items([{"item_id": "  ", "movie_title": "x"}]), "item_id: got '  ': each record needs"),
+        (lambda run: run.add_items([{"item_id": 7.0, "movie_title": "x"}]), "item_id: got 7.0: each record needs"),
+        (lambda run: run.add_items([{"item_id": True, "movie_title": "x"}]), "item_id: got True: each record needs"),
         (lambda run: run.add_items(None), "add_items: got None, expected a list$"),
         (lambda run: run.add_items({"item_id": "new"}), "add_items: got {'item_id': 'new'}, expected a list"),
         (lambda run: run.add_items(["new"]), "add_items: got 'new', expected a record of names and values"),
@@ -497,3 +506,29 @@ def test_a_relative_backbone_is_found_from_another_working_directory(small_run, 
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(load_recfound(run).recommend(history=["50"], k=3)) == 3
+
+
+def test_titles_and_ids_may_hold_line_separators(small_run, tiny_path, tmp_path):
+    """Only a line feed ends a row of an atomic file and of a run's `items.jsonl`."""
+    title, data = "Line\u2028separated\x85 (1995)", tmp_path / "data"
+    shutil.copytree(tiny_path, data)
+    path = data / "tiny" / "tiny.item"
+    path.write_text(path.read_text("utf-8").replace("Toy Story", title, 1), "utf-8")
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"data_path": str(data), "max_steps": 1})
+    loaded = load_recfound(result["run_dir"])
+    assert sum(title in text for text in loaded.texts) == 1 and loaded.recommend([loaded.tokens[1]], k=3)
+
+
+def test_ratings_in_a_request_are_those_of_training(small_run, tmp_path):
+    loaded = load_recfound(
+        run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SA"]})["run_dir"]
+    )
+    first, second, *_ = loaded.item_ids
+
+    def ask(history):
+        return loaded.generate("SA", history=history, item=second, ratings="1, 2, 3, 4, 5")
+
+    assert ask([[first, None]]) == ask([[first, "not rated"]])
+    for wrong in ([[first, {"a": 1}]], [[first, [1]]]):
+        with pytest.raises(ConfigError, match="history: got .*, expected a text"):
+            ask(wrong)

@@ -51,7 +51,7 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | N
                         f"domain: got {spec.field}, a field of items, which would leak the target to a model that "
                         f"ranks items. Use it with models that predict clicks"
                     )
-                by_token = dict(zip(table.column(id_field), table.column(spec.field), strict=True))
+                by_token = {token: row.get(spec.field, "") for token, row in table.by_key(id_field).items()}
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
     raise ConfigError(
         f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns loaded from "
@@ -172,12 +172,13 @@ def _of_tokens(
     fixed: Mapping[str, Any] | None,
     rows: np.ndarray | None = None,
 ) -> Domains:
-    """Build domains from the text of an id; quantiles of a numeric rule are those of the training `rows` (ids)."""
+    """Build domains from the text of an id; names and quantiles are those of the ids in training `rows`."""
     if spec.numeric:
         numbers = _numbers(of_id, size, spec, fixed is None)
         rule = _buckets(spec, field, numbers if rows is None else numbers[rows], fixed)
         return LookupDomains(spec.text, rule.names, field, rule.edges, rule.of_values(torch.from_numpy(numbers)))
-    names = tuple(fixed["names"]) if fixed else tuple(sorted({text for text in of_id.values() if text}))
+    seen = of_id if rows is None else np.unique(rows).tolist()
+    names = tuple(fixed["names"]) if fixed else tuple(sorted({of_id[i] for i in seen if of_id.get(i)}))
     if not names:
         raise ConfigError(f"domain: {spec.field} is empty for every row")
     if len(names) > MOST_DOMAINS:

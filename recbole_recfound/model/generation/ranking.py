@@ -50,8 +50,10 @@ class GenerativeRanking:
                 left[history[:length]] = -torch.inf  # masked by the evaluation: they would waste candidates
             chosen = self._chosen(left)
             likely = self._likelihoods(history[:length], chosen)
-            # Cosines are at most 1: reranked items get 2 to 3, above all others.
-            scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + 1.0 / (1.0 - likely).to(scores.dtype)
+            # Cosines are at most 1: reranked items get 2 to 3, above all others, by their places: in single precision
+            # the likelihoods of long titles would be equal.
+            places = 1 + torch.unique(likely, return_inverse=True)[1]
+            scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + (places / len(places)).to(scores)
         return scores
 
     def _chosen(self, scores: torch.Tensor) -> np.ndarray:

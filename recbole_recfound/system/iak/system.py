@@ -287,7 +287,9 @@ class IAKSystem(System):
             warm_start(model, Path(self.options.warm_start))
         # Of several processes none writes checkpoints of kernels: the row begins again.
         store = self._store(name) if world() == 1 else None
-        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store)
+        if store and (before := store.newest(torch.device("cpu"))):
+            self.plan.resume(before.state["spent"])
+        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan.spent)
         _, valid = trainer.fit(
             self.splits.train_data,
             verbose=False,

@@ -5,7 +5,7 @@ import pytest
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.read import _category
+from recbole_recfound.data.behaviour.read import _category, build_texts
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
@@ -66,3 +66,41 @@ def test_ratings_are_read_where_labels_are_made_of_them(field, tiny_path, tiny_b
     assert ((stars >= 4) == train_set.inter_feat["label"].numpy()).all()
     theirs = Config("DeepFM", "tiny", None, {key: value for key, value in settings.items() if key != "backbone"})
     assert field not in build_splits(theirs).train_set.inter_feat, "no other model reads a row's own value"
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("unit", ["seconds", "milliseconds", "nanoseconds", "YYYYMMDDHHMMSS", "positions"])
+def test_times_are_exact_and_in_seconds(unit, normalised, write_dataset, tiny_backbone):
+    """RecBole's single precision makes times 30 s apart equal; an hour of milliseconds is no half year."""
+    start = np.datetime64("2020-09-13T12:26:40")
+    moments = [start + np.timedelta64(30 * step, "s") for step in range(12)]
+    seconds = [(moment - np.datetime64(0, "s")).astype(int) for moment in moments]
+    written = {
+        "seconds": seconds,
+        "milliseconds": [1000 * each for each in seconds],
+        "nanoseconds": [10**9 * each for each in seconds],
+        "YYYYMMDDHHMMSS": [str(moment).translate(str.maketrans("", "", "-:T")) for moment in moments],
+        "positions": range(12),
+    }[unit]
+    rows = [[f"u{number % 2}", f"i{number % 5}", 3 + number % 3, time] for number, time in enumerate(written)]
+    header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    items = [["item_id:token", "title:token_seq"], *([f"i{number}", f"Film {number}"] for number in range(5))]
+    settings = {
+        "data_path": str(write_dataset("timed", inter=[header, *rows], item=items)),
+        "backbone": str(tiny_backbone),
+        "threshold": {"rating": 4},
+        "normalize_all": normalised,
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "use_gpu": False,
+    }
+    splits = build_splits(Config("M6Rec", "timed", None, settings))
+    clock = unit != "positions"
+    expected = seconds if clock else range(12)
+    np.testing.assert_allclose(splits.train_set.log.times, expected, rtol=0, atol=1e-6 * normalised)
+    texts = build_texts(splits.config, splits.train_set, splits.train_set.log, 8)
+    assert texts.clock == clock
+    user = splits.train_set.token2id("user_id", "u1")
+    source = [texts.table.texts[segment] for segment in texts.source(user, seconds[-1] if clock else 11.0).segments]
+    assert sum(text.startswith("Film") for text in source) == 5, "all behaviours before the row"
+    assert [text.split(",")[0] for text in source if " ago," in text] == ["5 minutes ago"] * clock

@@ -244,3 +244,43 @@ def test_held_out_rows_of_a_user_must_agree(splits):
     assert eval_domains(build_domains(parse_domain("gender"), splits.train_set), splits.test_set) is None
     with pytest.raises(ConfigError, match="Hold out one row per user"):
         eval_domains(domains, splits.train_set)
+
+
+def test_a_value_of_held_out_rows_alone_is_no_domain(write_dataset):
+    """It has no training row, so that nothing could be learned for it; its rows get the base's own answer."""
+    rows = [
+        [f"u{user}", f"i{step}", ("x", "y", "only_test")[step // 3 + step // 5], step]
+        for user in range(4)
+        for step in range(6)
+    ]
+    rows = [
+        [user, item, "only_test" if item == "i5" else "xy"[int(item[1:]) % 2], time] for user, item, _, time in rows
+    ]
+    header = ["user_id:token", "item_id:token", "place:token", "timestamp:float"]
+    path = write_dataset("placed", inter=[header, *rows])
+    columns = {"inter": ["user_id", "item_id", "place", "timestamp"]}
+    splits = splits_of(
+        "BPR", str(path), "placed", load_col=columns, eval_args={"order": "TO", "split": {"LS": "valid_and_test"}}
+    )
+    domains = build_domains(parse_domain("place"), splits.train_set)
+    assert domains.names == ("x", "y")
+    assert domains.of(splits.test_set.inter_feat).unique().tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["uid:token", "job:token"], ["u0", "cook"]], r"placed.user:1: no column 'user_id'; it has uid, job"),
+        (
+            [["user_id:token", "job:token"], ["u0", "cook"], ["u0", "clerk"]],
+            "placed.user:3: user_id 'u0' appears twice",
+        ),
+    ],
+)
+def test_a_side_file_that_names_no_user_or_one_twice(write_dataset, rows, message):
+    header = ["user_id:token", "item_id:token", "timestamp:float"]
+    inter = [header, *([f"u{row % 3}", f"i{row}", row] for row in range(30))]
+    path = write_dataset("placed", inter=inter, user=rows)
+    splits = splits_of("BPR", str(path), "placed", load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    with pytest.raises(DataError, match=message):
+        build_domains(parse_domain("job"), splits.train_set)

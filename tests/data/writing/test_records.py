@@ -31,3 +31,12 @@ def test_a_file_without_records_or_that_is_not_there(tmp_path):
     files = write(tmp_path, train=["a"], valid=["b"], test=["c"])
     with pytest.raises(DataError, match="cannot be read"):
         read_writings(files | {"test": str(tmp_path / "none.jsonl")})
+
+
+def test_only_a_line_feed_ends_a_record(tmp_path):
+    files = write(tmp_path, train=["a"], valid=["b"], test=["c"])
+    record = {"task": "explanation", "source": ["one\u2028two\x85three"], "target": "t"}
+    (tmp_path / "train.jsonl").write_text(f"{json.dumps(record, ensure_ascii=False)}\r\n\nno record\n", "utf-8")
+    with pytest.raises(DataError, match=r"train.jsonl:3: ") as caught:
+        read_writings(files)
+    assert "jsonl:1" not in str(caught.value)
