@@ -42,7 +42,7 @@ class CollaborativeFactors:
         """Return the same, with the factors of `order[i]` for item i."""
         return replace(self, order=order)
 
-    def without(self, rows: torch.Tensor) -> torch.Tensor:
+    def without(self, rows: torch.Tensor, wanted: torch.Tensor | None = None) -> torch.Tensor:
         """Return the factors that the items would have without the users of a training batch.
 
         A model that learns to predict a choice from factors which hold that very choice trusts them too much, most of
@@ -54,9 +54,10 @@ class CollaborativeFactors:
         Args:
             rows: int64 [B, L], the items of each user, repeats allowed, 0 = padding. Of a long history a window stands
                 for the whole: the mean over its items for that over all of them.
+            wanted: int64 [n], different items whose factors are returned; None: all.
 
         Returns:
-            float32 [num_items, k].
+            float32 [n, k].
         """
         count, users = len(self.values), len(rows)
         places = torch.arange(users, device=rows.device)[:, None] * count + rows
@@ -67,9 +68,15 @@ class CollaborativeFactors:
         means = sums / user.bincount(minlength=users).clamp(min=1)[:, None]
         of_users = torch.where(self.squares > 0, means / self.squares, 0.0)  # u / sqrt(d_u)
         others = (self.degrees - item.bincount(minlength=count)).clamp(min=0.0)
-        left = self.values.index_add(0, item, -of_users[user] * shares)
-        left = left * ((self.degrees / others.clamp(min=1.0)).sqrt() * (others > 0))[:, None]
-        return left if self.order is None else left[self.order]
+        scale = (self.degrees / others.clamp(min=1.0)).sqrt() * (others > 0)
+        own = torch.arange(count, device=rows.device) if wanted is None else wanted
+        if self.order is not None:
+            own = self.order[own]
+        place = own.new_full((count,), -1)
+        place[own] = torch.arange(len(own), device=rows.device)
+        changed = place[item] >= 0
+        terms = (of_users[user] * shares)[changed]
+        return self.values[own].index_add(0, place[item][changed], -terms) * scale[own][:, None]
 
 
 def collaborative_factors(

@@ -131,21 +131,27 @@ class ItemTable(nn.Module):
         known = self._standardised(features, trained)
         return F.normalize(self.text(F.pad(known, (0, self.features.shape[1] - self.text_size))), dim=-1)
 
-    def forward(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return soft tokens [num_items, d] of norm `token_norm` and target vectors [num_items, d] of norm 1.
+    def forward(
+        self, rows: torch.Tensor | None = None, wanted: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return soft tokens [n, d] of norm `token_norm` and target vectors [n, d] of norm 1.
 
         Args:
             rows: int64 [B, L], items of the users of a training batch, who are left out of the factors; None: none are.
+            wanted: int64 [n], different item ids; None: all.
         """
         if self.fixed is not None:
-            return self.fixed * self.token_norm, self.fixed
+            vectors = self.fixed if wanted is None else self.fixed[wanted]
+            return vectors * self.token_norm, vectors
         features, ids = self.features, None if self.ids is None else self.ids.weight
+        if wanted is not None:
+            features, ids = features[wanted], None if ids is None else F.embedding(wanted, ids)
         text, factors = features.split([self.text_size, features.shape[1] - self.text_size], dim=1)
         leaves_out = self.training and self.factors is not None and rows is not None
         hides = self.training and self.text_alone > 0 and (ids is not None or factors.shape[1] > 0)
         if leaves_out or hides:
             if leaves_out:
-                factors = self._factors_without(cast(torch.Tensor, rows))
+                factors = self._factors_without(cast(torch.Tensor, rows), wanted)
             if hides:
                 known = torch.rand(len(features), 1, device=features.device) >= self.text_alone
                 factors, ids = factors * known, None if ids is None else ids * known
@@ -156,9 +162,9 @@ class ItemTable(nn.Module):
         vectors = F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
         return vectors * self.token_norm, vectors
 
-    def _factors_without(self, rows: torch.Tensor) -> torch.Tensor:
+    def _factors_without(self, rows: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
         self.factors = cast(CollaborativeFactors, self.factors).to(rows.device)
-        return self.factors.without(rows)
+        return self.factors.without(rows, wanted)
 
 
 def _deviation(features: torch.Tensor) -> torch.Tensor:

@@ -10,31 +10,48 @@ from recbole_recfound.runtime.exchange import broadcast_tensor
 CLOSED = -1e4
 
 
+def sampled_candidates(
+    targets: torch.Tensor, num_items: int, count: int, all_targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Draw the candidates of a sampled softmax, [C] item ids in ascending order.
+
+    Every target of the batch is one, so that no target is also a negative.
+
+    Args:
+        targets: [B, L] item ids, 0 = none.
+        num_items: number of item ids, padding included.
+        count: items drawn in addition to the targets, with replacement.
+        all_targets: [N] targets of the batch whose rows several processes share; the items drawn are then the main
+            process's. None: this is the whole batch.
+    """
+    drawn = torch.randint(1, num_items, (count,), device=targets.device)
+    if all_targets is not None:
+        drawn = torch.cat([broadcast_tensor(drawn), all_targets])
+    return torch.cat([targets[targets > 0], drawn]).unique()
+
+
 def next_item_loss(
     states: torch.Tensor,
     targets: torch.Tensor,
     items: torch.Tensor,
     temperature: float,
-    sampled: int = 0,
+    candidates: torch.Tensor | None = None,
     past: torch.Tensor | None = None,
     targets_per_row: float | None = None,
-    all_targets: torch.Tensor | None = None,
     held_out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compute the cross-entropy over the catalogue at every position that has a target.
+    """Compute the cross-entropy over the catalogue, or over candidates of it, at every position that has a target.
 
     Args:
         states: [N, d] user vectors, normalised, of the N positions that have a target, row by row.
         targets: [B, L] item ids, 0 = none.
-        items: [num_items, d] item vectors, normalised; row 0 is padding.
+        items: [num_items, d] item vectors, normalised, of which row 0 is padding; or those of the candidates, [C, d].
         temperature: of the softmax.
-        sampled: 0 for the full softmax; else the number of items sampled in addition to the batch's targets.
+        candidates: [C] item ids in ascending order, all targets among them; None: the whole catalogue.
         past: [B, L] item ids read so far, 0 = padding: excluded from the softmax of their and all later positions,
             unless they are the target. None: every item is a candidate.
         targets_per_row: a row's loss is its sum over this constant, so that all positions of a batch have equal weight,
             however the batch is cut. None: the mean over the row's own targets.
-        all_targets: [N] targets of the batch whose rows several processes share, candidates of a sampled softmax; the
-            items drawn are then the main process's. None: this is the whole batch.
         held_out: [C] item ids that are no candidates, since nothing is known against them (`cold_items`), unless they
             are the target. None: none.
 
@@ -43,24 +60,18 @@ def next_item_loss(
     """
     wanted = targets > 0
     chosen = targets[wanted]
-    if sampled:
-        # Every target of the batch has its own column, so that no target is also a negative.
-        drawn = torch.randint(1, len(items), (sampled,), device=items.device)
-        if all_targets is not None:
-            drawn = torch.cat([broadcast_tensor(drawn), all_targets])
-        columns, place = torch.unique(torch.cat([chosen, drawn]), return_inverse=True)
-        items, place = items[columns], place[: len(chosen)]
-    else:
-        columns = None
+    if candidates is None:
         items, place = items[1:], chosen - 1
+    else:
+        place = torch.searchsorted(candidates, chosen)
     # The temperature divides the states, which are fewer than the logits.
     logits = (states / temperature) @ items.T
     if past is not None or held_out is not None:
         closed = torch.zeros_like(logits, dtype=torch.bool)
         if past is not None:
-            _close_seen(closed, past, wanted, columns)
+            _close_seen(closed, past, wanted, candidates)
         if held_out is not None:
-            known = torch.arange(1, len(items) + 1, device=items.device) if columns is None else columns
+            known = torch.arange(1, len(items) + 1, device=items.device) if candidates is None else candidates
             closed |= torch.isin(known, held_out)
         closed[torch.arange(len(place), device=items.device), place] = False
         logits = logits.masked_fill(closed, CLOSED)

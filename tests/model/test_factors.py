@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,14 @@ def test_permuted_factors_are_left_without_the_same_users():
     order = torch.from_numpy(np.append(0, 1 + np.random.default_rng(0).permutation(29)))
     permuted = found.permuted(order)
     assert torch.equal(permuted(), found()[order]) and torch.equal(permuted.without(rows), found.without(rows)[order])
+
+
+@pytest.mark.parametrize("permuted", [False, True])
+def test_of_some_items_they_are_those_of_all(permuted):
+    rng = np.random.default_rng(3)
+    found = collaborative_factors(rng.integers(1, 12, 60), rng.integers(1, 20, 60), 20, 6)
+    if permuted:
+        found = found.permuted(torch.randperm(20, generator=torch.Generator().manual_seed(1)))
+    rows = torch.tensor([[1, 2, 3, 0, 0], [4, 4, 9, 12, 19]])
+    wanted = torch.tensor([0, 2, 9, 11, 19])
+    torch.testing.assert_close(found.without(rows, wanted), found.without(rows)[wanted])

@@ -15,6 +15,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.history import history_name
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.history import HISTORIES, History, SequenceHistory, history_of, register_history
+from recbole_recfound.model.losses import next_item_loss, sampled_candidates
+from tests.small_model import build_small, perturb
 
 
 @register_history("mean of soft tokens")
@@ -26,8 +28,8 @@ class MeanOfSoftTokens(SequenceHistory):
     def collate(self, tasks, rows):
         return self.source.sequences(tasks, rows)
 
-    def states(self, model, soft_tokens, part):
-        return self._mean(model, soft_tokens, part.items)[part.targets > 0]
+    def states(self, model, soft_tokens, part, places):
+        return self._mean(model, soft_tokens, places)[part.targets > 0]
 
     def last_states(self, model, items, lengths):
         rows = torch.arange(len(items))
@@ -88,3 +90,36 @@ def test_no_other_file_asks_for_a_mode_by_name():
     allowed = {root / "config" / "history.py", *(root / name for name in others)}
     files = [path for path in root.rglob("*.py") if path not in allowed and "history" not in path.parent.name]
     assert not [path for path in files for line in path.read_text().splitlines() if asks.search(line)]
+
+
+@pytest.mark.parametrize("mode", ["item", "positions", "late", "mean of soft tokens"])
+def test_of_a_large_catalogue_the_needed_items_alone_are_computed(small_run, mode):
+    """Values and gradients equal those of a table of all items under the same candidates."""
+    settings = small_run | {"history": mode, "tasks": ["U2I"], "dropout": 0, "adapter": "lora"}
+    sizes = {"loss_args": {"full_softmax_items": 10, "sampled_items": 20}, "item_args": {"text_alone": 0.0}}
+    small = build_small(settings, **sizes)
+    model, part = small.model.train(), small.loader.next_batch().parts[0]
+    perturb(model)
+    model.refresh_items()
+    asked = []
+    hook = model.item_table.register_forward_hook(lambda table, given, found: asked.append(len(found[1])))
+    torch.manual_seed(5)
+    ours = model.history.losses(model, part)
+    hook.remove()
+    assert asked[0] < model.n_items
+    torch.manual_seed(5)
+    candidates = sampled_candidates(part.targets, model.n_items, 20)
+    soft_tokens, vectors = model.item_table(part.rows)
+    states = model.history.states(model, soft_tokens, part, part.items)
+    users = model.recent_items(states, vectors, part.items, part.targets > 0)
+    past, share = part.items if model.masks_history else None, model.parts.targets_per_row
+    expected = next_item_loss(
+        users, part.targets, vectors[candidates], model.temperature, candidates, past, share, model.item_table.held_out
+    )
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    found = [torch.autograd.grad(loss.sum(), weights, allow_unused=True) for loss in (ours, expected)]
+    assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in found[0])
+    for mine, theirs in zip(*found, strict=True):
+        if theirs is not None:
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)

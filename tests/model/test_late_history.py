@@ -55,7 +55,7 @@ def test_equals_one_pass_with_masks_and_so_do_gradients(small_run, adapter):
         (states * torch.randn(states.shape, generator=generator.manual_seed(5))).sum(1).mean().backward()
         return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
-    found = model.history.states(model, model.table()[0], part)
+    found = model.history.states(model, model.table()[0], part, part.items)
     expected = torch.cat([user_states(model, _texts(small, row)) for row in rows])
     assert found.shape == expected.shape == (sum(map(len, rows)), 32)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss
+from recbole_recfound.model.losses import answer_loss, info_nce, next_item_loss, sampled_candidates
 from tests.reference.losses import answer_rows, info_nce_rows, next_item_rows
 
 
@@ -69,19 +69,19 @@ def test_every_position_weighs_alike_however_a_batch_is_cut(parts):
 def test_next_item_over_a_sample(seed, past):
     states, items = _unit(3, 4, 6), _unit(40, 6)
     torch.manual_seed(seed)
-    ours = next_item_loss(states[TARGETS > 0], TARGETS, items, 0.1, sampled=6, past=past)
+    candidates = sampled_candidates(TARGETS, 40, 6)
+    ours = next_item_loss(states[TARGETS > 0], TARGETS, items[candidates], 0.1, candidates, past=past)
     torch.manual_seed(seed)
     drawn = torch.randint(1, 40, (6,)).tolist()
     columns = sorted({*drawn, *TARGETS[TARGETS > 0].tolist()})
+    assert candidates.tolist() == columns
     assert_equal(ours, next_item_rows(states, TARGETS, items, 0.1, columns, past), [states, items])
 
 
 def test_a_sample_never_holds_padding():
-    states, items = _unit(1, 1, 6), _unit(4, 6)
-    with torch.no_grad():
-        items[0] = states[0, 0] * 1000
     for _ in range(20):
-        assert next_item_loss(states[:, 0], torch.tensor([[2]]), items, 1.0, sampled=50).item() < 5
+        candidates = sampled_candidates(torch.tensor([[2, 0]]), 4, 50)
+        assert candidates.tolist() == [1, 2, 3]
 
 
 def test_padding_is_no_candidate():
@@ -108,6 +108,15 @@ def test_answer_loss():
     assert ours[2] == 0
 
 
+def _loss(states, targets, items, sampled, held_out):
+    """The loss over the catalogue, or over the same sample in each call."""
+    torch.manual_seed(0)
+    candidates = sampled_candidates(targets, len(items), sampled) if sampled else None
+    return next_item_loss(
+        states, targets, items if candidates is None else items[candidates], 0.5, candidates, held_out=held_out
+    )
+
+
 @pytest.mark.parametrize("sampled", [0, 6])
 def test_held_out_items_are_no_candidates(sampled):
     """Equal to a catalogue without them; they get no gradient."""
@@ -115,8 +124,7 @@ def test_held_out_items_are_no_candidates(sampled):
     states = F.normalize(torch.randn(2, 4, generator=generator), dim=-1)
     items = F.normalize(torch.randn(9, 4, generator=generator), dim=-1).requires_grad_()
     targets = torch.tensor([[1, 2]])
-    torch.manual_seed(0)
-    loss = next_item_loss(states, targets, items, 0.5, sampled, held_out=torch.tensor([5, 8]))
+    loss = _loss(states, targets, items, sampled, held_out=torch.tensor([5, 8]))
     loss.sum().backward()
     assert (items.grad[[5, 8]] == 0).all() and items.grad[1:5].abs().sum() > 0
     if not sampled:
@@ -134,10 +142,8 @@ def test_a_held_out_target_stays_a_candidate_of_its_own_row(sampled):
     for held_out in ([5, 8], [8]), ([5, 8], [5]):
         closed, other = map(torch.tensor, held_out)
         target = next(iter(set(held_out[0]) - set(held_out[1])))
-        torch.manual_seed(0)
-        losses.append(next_item_loss(states[:1], torch.tensor([[target]]), items, 0.5, sampled, held_out=closed))
-        torch.manual_seed(0)
-        expected = next_item_loss(states[:1], torch.tensor([[target]]), items, 0.5, sampled, held_out=other)
+        losses.append(_loss(states[:1], torch.tensor([[target]]), items, sampled, held_out=closed))
+        expected = _loss(states[:1], torch.tensor([[target]]), items, sampled, held_out=other)
         torch.testing.assert_close(losses[-1], expected)
     torch.manual_seed(0)
     both = next_item_loss(states[:1].repeat(2, 1), torch.tensor([[5, 8]]), items, 0.5, held_out=torch.tensor([5, 8]))

@@ -19,7 +19,7 @@ from recbole_recfound.config.history import history_name
 from recbole_recfound.data.batches import PairBatch, SequenceBatch
 from recbole_recfound.data.history import HistorySource, Indices, PairCollator
 from recbole_recfound.model.item_table import ItemTable
-from recbole_recfound.model.losses import next_item_loss
+from recbole_recfound.model.losses import next_item_loss, sampled_candidates
 from recbole_recfound.model.recent_items import RecentItems
 from recbole_recfound.model.user_tower import UserTower
 from recbole_recfound.runtime import registry
@@ -219,17 +219,25 @@ class SequenceHistory(History):
 
         See `History.losses`.
         """
-        soft_tokens, vectors = model.item_table(part.rows)
-        states = self.states(model, soft_tokens, part)
+        candidates, known, places = None, None, part.items
+        if model.sampled_items:  # of a large catalogue no other items are computed than those that are needed
+            table = model.item_table
+            candidates = sampled_candidates(part.targets, len(table.features), model.sampled_items, part.all_targets)
+            known = torch.cat([candidates.new_zeros(1), part.items.flatten(), candidates]).unique()
+            places = torch.searchsorted(known, part.items)
+        soft_tokens, vectors = model.item_table(part.rows, known)
+        states = self.states(model, soft_tokens, part, places)
+        users = model.recent_items(states, vectors, places, part.targets > 0)
+        if known is not None and candidates is not None:
+            vectors = vectors[torch.searchsorted(known, candidates)]
         return next_item_loss(
-            model.recent_items(states, vectors, part.items, part.targets > 0),
+            users,
             part.targets,
             vectors,
             model.temperature,
-            model.sampled_items,
+            candidates,
             past=part.items if model.masks_history else None,
             targets_per_row=model.parts.targets_per_row if model.training else None,
-            all_targets=part.all_targets,
             held_out=model.item_table.held_out,
         )
 
@@ -242,13 +250,16 @@ class SequenceHistory(History):
         return model.recent_items.of_whole(states, vectors, items, lengths)
 
     @abstractmethod
-    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(
+        self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch, places: torch.Tensor
+    ) -> torch.Tensor:
         """Return what the LLM makes of every position that has a target, [N, d], normalised, row by row.
 
         Args:
             model: RecFound.
-            soft_tokens: [num_items, d] of the item table.
+            soft_tokens: [n, d] of the item table, the padding first.
             part: a batch that `collate` made.
+            places: [B, L], place among the soft tokens of each item of the histories.
         """
 
     @abstractmethod

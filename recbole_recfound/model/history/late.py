@@ -40,7 +40,9 @@ class LateInteraction(SequenceHistory):
         """
         return self.source.sequences(tasks, rows)
 
-    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(
+        self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch, places: torch.Tensor
+    ) -> torch.Tensor:
         """Run the last layers over the states of the items.
 
         See `SequenceHistory.states`.

@@ -26,12 +26,14 @@ class SoftTokens(SequenceHistory):
         """
         return self.source.sequences(tasks, rows)
 
-    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(
+        self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch, places: torch.Tensor
+    ) -> torch.Tensor:
         """Run the user tower over the soft tokens.
 
         See `SequenceHistory.states`.
         """
-        return model.user_tower.over_items(soft_tokens, part.items, part.targets > 0)
+        return model.user_tower.over_items(soft_tokens, places, part.targets > 0)
 
     def last_states(self, model: HistoryModel, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the state at the last item of each history.

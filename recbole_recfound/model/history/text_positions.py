@@ -28,7 +28,9 @@ class TextPositions(SequenceHistory):
         rows = [row[-len(self.visible(row[:-1])) - 1 :] for row in rows]
         return replace(self.source.sequences(tasks, rows), **self.source.titles([row[:-1] for row in rows]))
 
-    def states(self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch) -> torch.Tensor:
+    def states(
+        self, model: HistoryModel, soft_tokens: torch.Tensor, part: SequenceBatch, places: torch.Tensor
+    ) -> torch.Tensor:
         """Run the user tower over the text, one state per title.
 
         See `SequenceHistory.states`.
