@@ -14,6 +14,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data import StepBatch
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.model.recfound import RecFound
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.loader import build_loader
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
@@ -26,6 +27,7 @@ class Prepared:
         folder: for checkpoints.
         settings: of the run.
         stage: context of a part of the work, by its name.
+        plan: clock of the training; None: no limit.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Prepared:
         folder: str,
         settings: Mapping[str, Any],
         stage: Callable[[str], AbstractContextManager] = nullcontext,
+        plan: TimePlan | None = None,
     ) -> None:
         path = Path(data)
         where = {"data_path": str(path.parent)} if path.is_dir() else {}
@@ -45,7 +48,7 @@ class Prepared:
             self.splits = build_splits(config)
         with stage("build"):
             self.model = RecFound(config, self.splits.train_set)
-            self.trainer = RecFoundTrainer(config, self.model)
+            self.trainer = RecFoundTrainer(config, self.model, plan=plan)
             validated = self.splits.valid_data._dataset
             self.loader = self.trainer.loader = build_loader(config, self.model.parts.data, validated)
             self.trainer.probes = self.trainer._build_probes()

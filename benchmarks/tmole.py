@@ -50,6 +50,7 @@ MARKS = {
     "step_over_same_rank_lora": Mark(1.03),
     "activations_over_lora": Mark(1.15),
     "layer_over_loop": Mark(0.5),
+    "folded_over_lora": Mark(1.05),
 }
 EXPERTS = {3: {"experts_per_group": 1}, 12: {"experts_per_group": 4}}
 """Numbers of experts beside the default, six: the same number in each of three groups."""

@@ -3,13 +3,30 @@
 import json
 import math
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
-from benchmarks import frame, generation, iak, late_interaction, matching, padding, parts, scaling, serving, tmole
+from benchmarks import all as every
+from benchmarks import (
+    data,
+    evaluation,
+    frame,
+    generation,
+    iak,
+    late_interaction,
+    matching,
+    padding,
+    parts,
+    quality_per_minute,
+    s2sched,
+    scaling,
+    serving,
+    tmole,
+)
 from benchmarks.full_text import FullText
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
@@ -78,6 +95,40 @@ def test_a_benchmark_measures_what_it_names(benchmark, tmp_path):
     )
     for name, (low, high) in told.get("quartiles", {}).items():
         assert low <= told["ratios"][name] <= high
+
+
+ON_ML_100K = {
+    data: {"loader_over_step", "startup_seconds"},
+    evaluation: {"over_bare_encoding"},
+    s2sched: {"probe_share", "probe_share_uncapped", "rank_correlation"},
+    quality_per_minute: {"recfound_over_best_baseline"},
+}
+
+
+@pytest.mark.parametrize("benchmark", ON_ML_100K, ids=lambda module: module.__name__)
+def test_a_benchmark_on_real_data_prints_what_it_names(benchmark, tiny_backbone, tmp_path):
+    options = ["--quick", "--seconds", "1", "--backbone", str(tiny_backbone), "--json", str(tmp_path / "found.json")]
+    names = ["--baselines", "Pop"] if benchmark is quality_per_minute else []
+    assert benchmark.main([*options, *names]) in (0, 1)
+    assert json.loads((tmp_path / "found.json").read_text())["ratios"].keys() == ON_ML_100K[benchmark]
+
+
+def test_one_command_names_every_benchmark(tmp_path, monkeypatch):
+    """It collects what each of them writes; a benchmark that fails or misses a mark is not passed over."""
+    modules = {file.stem for file in Path(every.__file__).parent.glob("*.py") if "def main(" in file.read_text()}
+    assert modules - {"all", "flipped", "matching", "parts"} == set(every.MODULES)  # these need data that are named
+    asked = []
+
+    def run(command, check):
+        asked.append(command)
+        Path(command[command.index("--json") + 1]).write_text('{"ratios": {"a": 1.0}}')
+        return SimpleNamespace(returncode=len(asked) - 1)
+
+    monkeypatch.setattr(every.subprocess, "run", run)
+    assert every.main(["--quick", "--only", "tmole,data", "--json", str(tmp_path / "all.json")]) == 1
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert list(found) == ["tmole", "data"] and found["data"]["ratios"] == {"a": 1.0}
+    assert all(command[-1] == "--quick" for command in asked)
 
 
 def test_the_llm_computes_few_rows_without_an_item(tiny_backbone, tmp_path):
