@@ -20,6 +20,7 @@ class TimePlan:
     Attributes:
         reserved: seconds kept for the parts after training, by name.
         most: seconds that a part before the training may take at most, by name.
+        within: what is kept of the training for a part of it, in words.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,6 +29,7 @@ class TimePlan:
         self.start = clock()
         self.reserved: dict[str, float] = {}
         self.most: dict[str, float] = {}
+        self.within = ""
         self._spent: dict[str, float] = {}
         self._running: list[str] = []
         self._between = PREPARATION
@@ -110,7 +112,8 @@ class TimePlan:
         parts = [f"{name} at most {seconds:.0f} s" for name, seconds in self.most.items()]
         parts += [f"{name} {seconds:.0f} s" for name, seconds in self.reserved.items() if seconds]
         left = max(0.0, self.seconds - sum(self.most.values()) - self.kept() - self.elapsed())
-        parts.append(f"{self.elapsed():.0f} s are spent, {left:.0f} s or more for training and its validations")
+        training = f"training ({self.within}), its validations" if self.within else "training and its validations"
+        parts.append(f"{self.elapsed():.0f} s are spent, {left:.0f} s or more for {training}")
         return f"time plan: {self.seconds:.0f} s for the whole run: {', '.join(parts)}"
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.signals import Interrupted
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer import checkpoint as checkpoints
 from recbole_recfound.trainer.kernels import KernelTrainer
 from tests.damage import damage
@@ -316,3 +318,28 @@ def test_every_file_of_a_finished_run_is_checked(finished, how, tmp_path, capsys
                 load_recfound(copy)
             assert "\n" not in str(caught.value)
         shutil.rmtree(copy)
+
+
+def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeypatch, capsys):
+    """The limit is on the whole run: a run that is stopped and continued has not got it twice."""
+    settings = small_base("BPR", epochs=1) | KERNELS | {"output_dir": str(tmp_path / "runs"), "use_gpu": False}
+    settings |= {"data_path": str(tiny_path), "time_budget": 1000}
+    step, start, calls, plans = KernelTrainer._step, TimePlan.__init__, [], []
+
+    def watched(self, *arguments, **further):
+        start(self, *arguments, **further)
+        plans.append(self)
+
+    def step_of(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            plans[0].clock = lambda: time.monotonic() + 400  # as if so many seconds had gone by
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TimePlan, "__init__", watched)
+    monkeypatch.setattr(KernelTrainer, "_step", step_of)
+    assert main(["run", "--model=IAK", *_words(settings, tmp_path)[1:]]) == 143
+    capsys.readouterr()
+    result = run_recfound("IAK", "tiny", config_dict=settings)
+    assert 400 < json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["total_seconds"] < 800

@@ -88,4 +88,6 @@ def test_the_plan_in_words(clock):
         "time plan: 300 s for the whole run: baselines at most 75 s, tests of the tasks 40 s, report 20 s, 10 s are "
         "spent, 155 s or more for training and its validations"
     )
+    plan.within = "at least 65% of it for U2I, I2I"
+    assert plan.described().endswith("155 s or more for training (at least 65% of it for U2I, I2I), its validations")
     assert TimePlan(0).described() == "time plan: no limit (time_budget: 0)"

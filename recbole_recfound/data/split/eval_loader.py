@@ -27,8 +27,8 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking loader with `mask_history` for both general and sequential models.
 
     RecBole masks the user's history for general models and never for sequential ones, which changes scores by a factor
-    of 1.6 to 5. Here all items of the user that are known at this phase are masked, including those before a truncated
-    sequence, except the targets.
+    of 1.2 to 6.3. Here all items of the user that are known at this phase are masked, including those before a
+    truncated sequence, except the targets.
 
     Args:
         config: the run's settings; `mask_history` turns the mask on or off.

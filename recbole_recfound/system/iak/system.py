@@ -287,7 +287,7 @@ class IAKSystem(System):
             warm_start(model, Path(self.options.warm_start))
         # Of several processes none writes checkpoints of kernels: the row begins again.
         store = self._store(name) if world() == 1 else None
-        if store and (before := store.newest(torch.device("cpu"))):
+        if store and (before := store.newest(self.config["device"])):
             self.plan.resume(before.state["spent"])
         trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan.spent)
         _, valid = trainer.fit(

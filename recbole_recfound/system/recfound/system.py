@@ -106,6 +106,9 @@ class RecFoundSystem(System):
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
         self.trainer.scorings += len(config["blend"])
+        ranking = [name for name in self.built.tasks if TASKS[name].kind == EMBEDDING]
+        if 0 < len(ranking) < len(self.built.tasks):
+            self.plan.within = f"at least {self.trainer.pace.share:.0%} of it for {', '.join(ranking)}"
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
