@@ -82,7 +82,7 @@ def in_seconds(times: np.ndarray) -> np.ndarray:
     """Return times of a clock in seconds, and other numbers as they are.
 
     Args:
-        times: float64 [n], numbers of a file, in one unit.
+        times: float64 [n], numbers of a file, in one unit; NaN where there is none.
 
     Returns:
         float64 [n]; of YYYYMMDDHHMMSS the seconds since 1970 in UTC, or the numbers where one of them is no such time.
@@ -93,12 +93,14 @@ def in_seconds(times: np.ndarray) -> np.ndarray:
         >>> in_seconds(np.array([20200913122640.0])).tolist()
         [1600000000.0]
     """
-    if not len(times):
+    known = times[np.isfinite(times)]
+    if not len(known):
         return times
-    unit = unit_of(float(times.min()), float(times.max()))
+    unit = unit_of(float(known.min()), float(known.max()))
     if unit is CALENDAR:
         parsed = pd.to_datetime(pd.Series(times).map("{:.0f}".format), format="%Y%m%d%H%M%S", errors="coerce")
-        return times if parsed.isna().any() else ((parsed - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy()
+        wrong = parsed.isna() & np.isfinite(times)
+        return times if wrong.any() else ((parsed - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy()
     return times / unit.per_second if unit.per_second else times
 
 

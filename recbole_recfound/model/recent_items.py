@@ -41,8 +41,8 @@ class RecentItems(nn.Module):
 
         Args:
             users: [N, d] of the LLM, normalised, at the N positions wanted, row by row.
-            vectors: [num_items, d] item vectors, normalised.
-            items: [B, L] item ids, oldest first, padding 0 on the right.
+            vectors: [n, d] item vectors, normalised, the padding first.
+            items: [B, L] places among them, oldest first, padding 0 on the right.
             wanted: [B, L] bool.
         """
         if self.weights is None:

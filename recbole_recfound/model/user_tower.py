@@ -49,8 +49,8 @@ class UserTower(nn.Module):
         """Encode histories of soft tokens (`item` mode).
 
         Args:
-            soft_tokens: [num_items, d].
-            items: [B, L] item ids, padding 0 on the right. A row of padding reads one padding item.
+            soft_tokens: [n, d], the padding first.
+            items: [B, L] places among them, padding 0 on the right. A row of padding reads one padding item.
             wanted: [B, L] bool, positions whose states are returned.
 
         Returns:

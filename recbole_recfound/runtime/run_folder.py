@@ -23,9 +23,10 @@ from recbole_recfound.runtime.whole_file import whole_file
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
-FORMAT = 3
+FORMAT = 4
 """Version of the layout of a run folder; written to `results.json`. Since 2 it holds the digests of all files; since 3
-the numbers of recent items, the whitening of texts, and a file of tensors for each task of M6-Rec."""
+the numbers of recent items, the whitening of texts, and a file of tensors for each task of M6-Rec; since 4 the pace of
+checkpoints, the time of kernels, and texts of M6-Rec with exact times."""
 CARD = "README.md"
 USERS = "by_user.json"
 """The metric that chooses checkpoints, of each test user by ascending id, for each row."""

@@ -16,7 +16,8 @@ from recbole_recfound.data.multi_task import USERS, catalogue_of
 from recbole_recfound.data.padding import pad
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.data.split.protocol import check_topk
-from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample
+from recbole_recfound.data.task import EMBEDDING, TASKS
+from recbole_recfound.data.task.sa import GenerativeExample, rating_text
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import Catalogue, ItemTexts, TokenTable
 from recbole_recfound.errors import ConfigError, DataError
@@ -438,14 +439,22 @@ class RecFoundRecommender(Recommender):
             if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
                 raise ConfigError(f"history: got {value!r}, expected pairs of item token and rating")
             indices = self._indices([item for item, _ in pairs])
-            ratings = ["not rated" if rating is None else checked_text("history", rating) for _, rating in pairs]
-            return form, tuple(zip(indices, ratings, strict=True))
+            return form, tuple(zip(indices, (_rating(rating) for _, rating in pairs), strict=True))
         if form in ("title", "sentence") and str(value) in self.item_ids:
             return form, self._indices([str(value)])[0]
         return "prompt" if form == "prompt" else "text", checked_text("generate", value)
 
     def _indices(self, tokens: Sequence[str]) -> list[int]:
         return self.model.history.source.item_ids.to_catalogue(self._items(tokens)).tolist()
+
+
+def _rating(given: Any) -> str:
+    """Return a rating of a request as training writes it."""
+    if given is None:
+        return rating_text(float("nan"))
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        return rating_text(float(given))
+    return checked_text("history", given)
 
 
 def load_ranking(folder: Path, backbone: str | None = None, data_path: str | None = None) -> RecFoundRecommender:

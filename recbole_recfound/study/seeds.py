@@ -66,6 +66,10 @@ def _run_all(
     found = {seed: folder.row(f"seed-{seed}", partial(run, seed)) for seed in seeds}
     runs = {seed: done["rows"] for seed, done in found.items()}
     rows = summarise(runs)
+    shared = [row["model"] for row in rows]
+    for name in dict.fromkeys(row["model"] for table in runs.values() for row in table):
+        if name not in shared:
+            print(f"note: {name} is left out: not every seed has it. Differences are from {shared[0]}", flush=True)
     by_user = mean_over_seeds([done["by_user"] for done in found.values()])
     compared = compare_rows(by_user, rows[0]["model"])
     for row in rows:

@@ -131,8 +131,9 @@ class Run:
         """Yield one job for each of RecBole's models in the setting `baselines`, while their part of the time lasts."""
         deadline = self.plan.deadline(BASELINE_SHARE)
         for name in self.config["baselines"]:
+            folder = self.folder  # opened by all processes together
             late = deadline is not None and self.plan.clock() > deadline
-            if broadcast(late and not self.folder.has_row(name)):
+            if broadcast(late and not folder.has_row(name)):
                 self.not_run.append(name)
                 continue
 

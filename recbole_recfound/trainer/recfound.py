@@ -41,8 +41,6 @@ from recbole_recfound.trainer.step import StepGradients
 from recbole_recfound.trainer.zero import DividedOptimizer
 
 _SMOOTH = 0.9
-_INTERVAL = 100
-"""Most steps between two validations where `eval_interval` gives no number."""
 _PROBE_SHARE = 0.02
 """Part of the time of all steps that probes may take under a time limit."""
 _MEASURED_STEPS = 10
@@ -166,6 +164,9 @@ class RecFoundTrainer(Trainer):
                     if saved:
                         with self.plan.phase("checkpoints"):
                             self._save()
+                    self.trained_seconds = broadcast(time.perf_counter() - started)
+                    self._plan_end()
+                    self.pace.next_step(self._progress())
                 if over:
                     break
                 # A scheduler may signal any of the processes: all of them end with the same step.
@@ -260,10 +261,9 @@ class RecFoundTrainer(Trainer):
 
     def _validation_due(self) -> bool:
         """Return whether a step is followed by a validation; asked after every step."""
-        quarter = self.pace.checkpoint_due(self._progress())
-        if interval := self.config["eval_interval"]:
-            return self._due(interval)
-        return quarter or self._due(_INTERVAL)
+        due = self.pace.checkpoint_due(self._progress())
+        interval = self.config["eval_interval"]
+        return self._due(interval) if interval else due
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
@@ -417,7 +417,6 @@ class RecFoundTrainer(Trainer):
         # The longest, since a busy machine stays busy; the first one replaces the estimate.
         before = self.costs["validate"] if any("valid" in record for record in self.history) else 0.0
         self.costs["validate"] = max(before, time.perf_counter() - started)
-        self._plan_end()
         score = result[self.valid_metric]
         self.best_valid_score, self.stale, _, improved = early_stopping(
             score, self.best_valid_score, self.stale, max_step=self.stopping_step, bigger=self.valid_metric_bigger

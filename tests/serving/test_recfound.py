@@ -519,7 +519,7 @@ def test_titles_and_ids_may_hold_line_separators(small_run, tiny_path, tmp_path)
     assert sum(title in text for text in loaded.texts) == 1 and loaded.recommend([loaded.tokens[1]], k=3)
 
 
-def test_ratings_in_a_request_are_those_of_training(small_run, tmp_path):
+def test_ratings_in_a_request_are_those_of_training(small_run, monkeypatch):
     loaded = load_recfound(
         run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SA"]})["run_dir"]
     )
@@ -528,7 +528,14 @@ def test_ratings_in_a_request_are_those_of_training(small_run, tmp_path):
     def ask(history):
         return loaded.generate("SA", history=history, item=second, ratings="1, 2, 3, 4, 5")
 
-    assert ask([[first, None]]) == ask([[first, "not rated"]])
+    prompts = []
+    monkeypatch.setattr(
+        type(loaded.collator), "prompt", lambda self, task, example: prompts.append(example.slots["history"])
+    )
+    monkeypatch.setattr(type(loaded._writer()), "answers", lambda self, *given: [""])
+    for rating in (None, float("nan"), 4, 4.0, "4", 4.5):
+        ask([[first, rating]])
+    assert [rating for _, ((_, rating),) in prompts] == ["not rated", "not rated", "4", "4", "4", "4.5"]
     for wrong in ([[first, {"a": 1}]], [[first, [1]]]):
         with pytest.raises(ConfigError, match="history: got .*, expected a text"):
             ask(wrong)

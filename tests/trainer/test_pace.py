@@ -58,11 +58,23 @@ def test_a_share_of_zero_leaves_the_sizes_alone():
     assert _measured(0.0, 1, 1, 100, 1).generative() == 2
 
 
-@pytest.mark.parametrize(("steps", "most"), [(4, 4), (5, 5), (7, 5), (10, 5), (16, 4), (99, 4), (1000, 4)])
+@pytest.mark.parametrize(("steps", "most"), [(4, 4), (5, 5), (7, 5), (10, 5), (16, 4), (99, 4), (400, 4), (1000, 12)])
 def test_four_checkpoints_however_many_steps(steps, most):
     pace = Pace(2, 0.6)
     due = [step for step in range(1, steps + 1) if pace.checkpoint_due(step / steps)]
     assert 4 <= len(due) <= most and due[-1] == steps
+
+
+def test_a_validation_is_no_part_of_a_step():
+    """It takes as long as six steps, after which many are still to come."""
+    pace, done, due = Pace(2, 0.6), 0.0, []
+    while done < 1.0:
+        done = min(1.0, done + 0.01)
+        if pace.checkpoint_due(done):
+            due.append(done)
+            done = min(1.0, done + 0.06)
+            pace.next_step(done)
+    assert len(due) <= 5 and min(after - before for before, after in itertools.pairwise(due)) > 0.05
 
 
 @given(st.lists(st.floats(1, 4), min_size=4, max_size=40))

@@ -95,7 +95,7 @@ def build_texts(config: Any, train: Dataset, known: Log, behaviours: int) -> Beh
         attributes,
         _category(catalogue, rows, options.category),
         behaviours if options.behaviours is None else options.behaviours,
-        bool(len(known)) and float(known.times.max()) >= EARLIEST_CLOCK,
+        bool(len(known)) and float(np.nanmax(known.times, initial=0.0)) >= EARLIEST_CLOCK,
     )
 
 

@@ -57,7 +57,8 @@ class IAKOptions(Options):
         schedule: joint, or two_phase: first the encoder (compression), then the decoder (matching).
         sampling: dynamic: batches grow with the root of a domain's size. fixed: equal batches. mixed: ignores domains.
         least_steps: minimum number of steps of every domain.
-        cold: domains without training rows use the base, or the mean of the trained kernels.
+        cold: domains without training rows use the base, or the mean of the trained kernels. (A value of .inter that no
+            training row has is no domain.)
         warm_start: run folder whose kernels, matched by domain name, are the initial ones. Empty: none.
         base_share: share of the training rows (the earliest, where the split is by time) that a base trained first
             learns from; kernels and other ways of fine-tuning learn from the rest. None: all learn from all rows.

@@ -18,6 +18,7 @@ from recbole_recfound.backbone.quantized import check_training
 from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
+from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
 from recbole_recfound.data.split.protocol import Splits, further_tests, held_out, with_side_files
@@ -103,12 +104,14 @@ class RecFoundSystem(System):
             "tests of the tasks": min(planned, TEST_SHARE * self.plan.seconds),
             "report": REPORT_SECONDS,
         }
+        ranking = [name for name in self.built.tasks if TASKS[name].kind == EMBEDDING]
+        share = BatchOptions.of(config["batch_args"], "batch_args").embedding_share
+        if share and 0 < len(ranking) < len(self.built.tasks):
+            self.plan.within = f"at least {share:.0%} of it for {', '.join(ranking)}"
+        # The folder prints the plan.
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
         self.trainer.scorings += len(config["blend"])
-        ranking = [name for name in self.built.tasks if TASKS[name].kind == EMBEDDING]
-        if 0 < len(ranking) < len(self.built.tasks):
-            self.plan.within = f"at least {self.trainer.pace.share:.0%} of it for {', '.join(ranking)}"
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:

@@ -52,7 +52,8 @@ def row_name(config: Config) -> str:
         config: settings of the run.
     """
     missing = [f"adapter: {config['adapter']}"] if config["adapter"] != "tmole" else []
-    if not ItemOptions.of(config["item_args"], "item_args").use_text:
+    items = ItemOptions.of(config["item_args"], "item_args")
+    if not (items.use_text and items.read_file):
         missing.append("no item text")
     if config["control"]:
         missing.append(f"control: {config['control']}")

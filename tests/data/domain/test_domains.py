@@ -248,14 +248,8 @@ def test_held_out_rows_of_a_user_must_agree(splits):
 
 def test_a_value_of_held_out_rows_alone_is_no_domain(write_dataset):
     """It has no training row, so that nothing could be learned for it; its rows get the base's own answer."""
-    rows = [
-        [f"u{user}", f"i{step}", ("x", "y", "only_test")[step // 3 + step // 5], step]
-        for user in range(4)
-        for step in range(6)
-    ]
-    rows = [
-        [user, item, "only_test" if item == "i5" else "xy"[int(item[1:]) % 2], time] for user, item, _, time in rows
-    ]
+    places = ["x", "y", "x", "y", "x", "only_test"]
+    rows = [[f"u{user}", f"i{step}", place, step] for user in range(4) for step, place in enumerate(places)]
     header = ["user_id:token", "item_id:token", "place:token", "timestamp:float"]
     path = write_dataset("placed", inter=[header, *rows])
     columns = {"inter": ["user_id", "item_id", "place", "timestamp"]}
