@@ -16,8 +16,8 @@ from recbole_recfound.data.multi_task import USERS, catalogue_of
 from recbole_recfound.data.padding import pad
 from recbole_recfound.data.record_pairs import text_tensors
 from recbole_recfound.data.split.protocol import check_topk
-from recbole_recfound.data.task import EMBEDDING, TASKS
-from recbole_recfound.data.task.sa import GenerativeExample, rating_text
+from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample
+from recbole_recfound.data.task.sa import rating_text
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import Catalogue, ItemTexts, TokenTable
 from recbole_recfound.errors import ConfigError, DataError

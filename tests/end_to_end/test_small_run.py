@@ -353,7 +353,9 @@ def test_no_baseline_starts_after_its_part_of_the_time(small_run, tmp_path, monk
     own = {"output_dir": str(tmp_path), "time_budget": 600, "max_steps": 1, "blend": ["BPR"], "task_test_examples": 0}
     result = run_recfound("RecFound", "tiny", config_dict=small_run | own, baselines=["Pop", "BPR"])
     assert [row["model"] for row in result["comparison"]] == ["RecFound"]
-    assert "not run: Pop, BPR: the 0 s of the time budget" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not run: Pop, BPR: the 0 s of the time budget" in said
+    assert "for training (at least 65% of it for U2I" in said, "the plan says it before anything is trained"
     facts = json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]
     assert facts["baselines_not_run"] == "Pop, BPR"
 

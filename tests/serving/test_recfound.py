@@ -17,6 +17,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.task_vectors import TaskVectors
+from recbole_recfound.model.generation import Generator
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.serving.data import splits_of
@@ -464,8 +465,8 @@ def test_wrong_requests(loaded, request_, message):
 def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
         ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
-        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 3"),
-        ("results.json", json.dumps(sealed({"format": 4})), ConfigError, "format 4 of a run folder, expected 3"),
+        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 4"),
+        ("results.json", json.dumps(sealed({"format": 5})), ConfigError, "format 5 of a run folder, expected 4"),
         ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
         ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),
@@ -529,10 +530,12 @@ def test_ratings_in_a_request_are_those_of_training(small_run, monkeypatch):
         return loaded.generate("SA", history=history, item=second, ratings="1, 2, 3, 4, 5")
 
     prompts = []
-    monkeypatch.setattr(
-        type(loaded.collator), "prompt", lambda self, task, example: prompts.append(example.slots["history"])
-    )
-    monkeypatch.setattr(type(loaded._writer()), "answers", lambda self, *given: [""])
+
+    def seen(self, task, example):
+        prompts.append(example.slots["history"])
+
+    monkeypatch.setattr(type(loaded.collator), "prompt", seen)
+    monkeypatch.setattr(Generator, "answers", lambda self, *given: [""])
     for rating in (None, float("nan"), 4, 4.0, "4", 4.5):
         ask([[first, rating]])
     assert [rating for _, ((_, rating),) in prompts] == ["not rated", "not rated", "4", "4", "4", "4.5"]
