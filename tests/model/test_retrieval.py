@@ -124,6 +124,21 @@ def test_the_loss_by_its_definition(built):
     assert loss.item() == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+@torch.no_grad()
+def test_an_item_with_the_text_of_a_target_is_no_negative(built):
+    """It has the target's own vector, and would be one half of the softmax whatever is learned."""
+    model, splits = built()
+    examples = model.examples(splits.train_set.inter_feat)[:6]
+    targets = {int(item) for example in examples for item in example.answers}
+    sources = {segment for example in examples for segment in example.pack.source.segments.tolist()}
+    twin = next(item for item in model.chosen if item not in targets and model.texts.items[item] not in sources)
+    own = examples[:1]
+    model.texts.items[twin] = model.texts.items[own[0].answers[0]]
+    with_twin = model.loss_of(own).item()
+    model.chosen = model.chosen[model.chosen != twin]
+    assert model.loss_of(own).item() == pytest.approx(with_twin, abs=1e-5)
+
+
 def test_examples_are_the_next_items_of_training_rows(built):
     model, splits = built()
     rows = splits.train_set.inter_feat

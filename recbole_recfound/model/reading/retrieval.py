@@ -258,9 +258,7 @@ class RetrievalModel(SegmentModel):
         place = np.searchsorted(candidates, np.concatenate([example.answers for example in examples]))
         own = torch.from_numpy(place).to(logits.device)
         source = torch.from_numpy(of_row).to(logits.device)
-        # The other targets of a source are right as well, and what stands in it is no candidate.
-        right = self._before(examples, candidates).to(logits.device)
-        right[source, own] = True
+        right = self._right(examples, candidates).to(logits.device)
         rest = torch.logsumexp(logits.masked_fill(right, -torch.inf), dim=1)[source]
         positive = logits[source, own]
         return (torch.logaddexp(positive, rest) - positive).mean()
@@ -272,10 +270,14 @@ class RetrievalModel(SegmentModel):
         drawn = torch.randint(len(self.chosen), (self.towers.negatives,))
         return self.chosen[drawn.numpy()]
 
-    def _before(self, examples: Sequence[Example], candidates: np.ndarray) -> torch.Tensor:
-        """Return which candidates are texts in a user's source, bool [B, C]."""
-        texts = self.texts.items[candidates]
-        return torch.from_numpy(np.stack([np.isin(texts, example.pack.source.segments) for example in examples]))
+    def _right(self, examples: Sequence[Example], candidates: np.ndarray) -> torch.Tensor:
+        """Return which candidates are no negatives of a source, bool [B, C]: texts that stand in it or are a target.
+
+        Items of one text are one item to this model.
+        """
+        texts = self.texts.items
+        known = [np.append(example.pack.source.segments, texts[example.answers]) for example in examples]
+        return torch.from_numpy(np.stack([np.isin(texts[candidates], own) for own in known]))
 
     def prepare(self, batches: Sequence[Sequence[Example]], seconds: float) -> Iterator[int]:
         """Yield two starts: the likeness of texts, and linear maps fitted to the states of the untrained model.
