@@ -14,13 +14,11 @@ LEAST_PACE = 1 / 16
 """Generative examples of a step on the slowest machine: every task is trained."""
 CHECKPOINTS = 4
 """Checkpoints that a training of as many steps or more ends with, for merging."""
-MOST_STEPS = 100
-"""Steps without a checkpoint, at most."""
 CAUTION = 0.25
 """Share of the expected steps that is counted on: steps differ, and a machine may become slower."""
 
 
-_STATE = ("seconds", "counts", "quarter", "validated", "since", "before")
+_STATE = ("seconds", "counts", "quarter", "validated", "before")
 
 
 @dataclass
@@ -41,7 +39,6 @@ class Pace:
     counts: dict[str, float] = field(default_factory=dict)
     quarter: int = 0
     validated: int = 0
-    since: int = 0
     before: float = 0.0
     _new: set[str] = field(default_factory=set)
 
@@ -79,8 +76,7 @@ class Pace:
         """Return whether a step is followed by a checkpoint, so that the training ends with four; asked after each.
 
         One is due in every quarter. In a training of few steps, of which one may leap over a quarter, further ones are:
-        whenever a quarter of the steps that the last one lets expect are fewer than the checkpoints still needed. In a
-        long one `MOST_STEPS` after the last.
+        whenever a quarter of the steps that the last one lets expect are fewer than the checkpoints still needed.
 
         Args:
             progress: of the training, 0 to 1.
@@ -88,10 +84,8 @@ class Pace:
         length, self.before = progress - self.before, progress
         quarter, self.quarter = self.quarter, int(CHECKPOINTS * progress + 1e-9)
         few = (1.0 - progress) * CAUTION < length * (CHECKPOINTS - 1 - self.validated)  # the last step has one
-        self.since += 1
-        due = self.quarter > quarter or few or self.since >= MOST_STEPS
+        due = self.quarter > quarter or few
         self.validated += due
-        self.since *= not due
         return due
 
     def next_step(self, progress: float) -> None:

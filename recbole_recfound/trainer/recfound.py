@@ -41,6 +41,8 @@ from recbole_recfound.trainer.step import StepGradients
 from recbole_recfound.trainer.zero import DividedOptimizer
 
 _SMOOTH = 0.9
+_INTERVAL = 100
+"""Most steps between two validations where `eval_interval` gives no number."""
 _PROBE_SHARE = 0.02
 """Part of the time of all steps that probes may take under a time limit."""
 _MEASURED_STEPS = 10
@@ -263,7 +265,9 @@ class RecFoundTrainer(Trainer):
         """Return whether a step is followed by a validation; asked after every step."""
         due = self.pace.checkpoint_due(self._progress())
         interval = self.config["eval_interval"]
-        return self._due(interval) if interval else due
+        # Also every hundred steps: where quarters are long, those that are merged are of the second half alone. A task
+        # that is learnt late is lost in a mean with a checkpoint of the first quarter.
+        return self._due(interval) if interval else due or self._due(_INTERVAL)
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
