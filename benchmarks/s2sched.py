@@ -48,9 +48,9 @@ def probe_share(settings: dict[str, object], seconds: float) -> tuple[float, flo
         return bench.trainer.probe_share, bench.trainer.step_seconds / max(1, bench.trainer.step)
 
 
-def some(batch: StepBatch, rows: slice) -> StepBatch:
-    """Return some of the sequences of U2I's probe."""
-    (part,) = batch.parts
+def some(batch: StepBatch, first: int, last: int) -> StepBatch:
+    """Return some of the sequences of U2I's probe, which has four where other tasks have an example."""
+    (part,), rows = batch.parts, slice(4 * first, 4 * last)
     part = replace(part, tasks=part.tasks[rows], items=part.items[rows], targets=part.targets[rows])
     return StepBatch([part], {USERS: len(part)})
 
@@ -63,22 +63,17 @@ def rank_correlation(settings: dict[str, object], seconds: float, full: int, int
         loader, losses = bench.loader, bench.trainer.probes.losses
         tasks = list(loader.tasks)
 
-        def probes_of(rows: slice) -> Probes:
-            batches = {
-                name: some(
-                    loader.probe_batch(name), slice(*(4 * end if end else end for end in (rows.start, rows.stop)))
-                )
-                if name in loader.fixed_probes
-                else loader.collate(
-                    {name: [(int(row), number) for number, row in enumerate(loader.probes[name][rows])]}
-                )
-                for name in tasks
-            }
-            return Probes(
-                {name: batch.to(bench.device) for name, batch in batches.items()}, losses, interval, bench.device
-            )
+        def probe(name: str, first: int, last: int) -> StepBatch:
+            if name in loader.fixed_probes:
+                return some(loader.probe_batch(name), first, last)
+            rows = map(int, loader.probes[name][first:last])
+            return loader.collate({name: [(row, number) for number, row in enumerate(rows)]})
 
-        small, large = probes_of(slice(0, SMALL)), probes_of(slice(SMALL, None))
+        def probes_of(first: int, last: int) -> Probes:
+            batches = {name: probe(name, first, last).to(bench.device) for name in tasks}
+            return Probes(batches, losses, interval, bench.device)
+
+        small, large = probes_of(0, SMALL), probes_of(SMALL, SMALL + full)
         sizes, groups = scheduler_sizes(loader.tasks), scheduler_groups(loader.tasks)
         # A short warm-up: a short training is to have an opinion.
         schedulers = [S2Sched(sizes, groups, warmup=2) for _ in range(2)]

@@ -154,3 +154,14 @@ def test_hostile_titles_stay_text_and_answers_stay_closed(finished):
     assert len(found) == len(tokens)
     items = list(loaded.item_ids)[:3]
     assert loaded.generate("SR", history=[*tokens, items[0]], candidates=[tokens[0], items[1], tokens[3]]) in "ABC"
+
+
+def test_titles_and_ids_may_hold_line_separators(small_run, tiny_path, tmp_path):
+    """Only a line feed ends a row of an atomic file and of a run's `items.jsonl`."""
+    title, data = "Line\u2028separated\x85 (1995)", tmp_path / "data"
+    shutil.copytree(tiny_path, data)
+    path = data / "tiny" / "tiny.item"
+    path.write_text(path.read_text("utf-8").replace("Toy Story", title, 1), "utf-8")
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"data_path": str(data), "max_steps": 1})
+    loaded = load_recfound(result["run_dir"])
+    assert sum(title in text for text in loaded.texts) == 1 and loaded.recommend([loaded.tokens[1]], k=3)

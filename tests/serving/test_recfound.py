@@ -509,17 +509,6 @@ def test_a_relative_backbone_is_found_from_another_working_directory(small_run, 
     assert len(load_recfound(run).recommend(history=["50"], k=3)) == 3
 
 
-def test_titles_and_ids_may_hold_line_separators(small_run, tiny_path, tmp_path):
-    """Only a line feed ends a row of an atomic file and of a run's `items.jsonl`."""
-    title, data = "Line\u2028separated\x85 (1995)", tmp_path / "data"
-    shutil.copytree(tiny_path, data)
-    path = data / "tiny" / "tiny.item"
-    path.write_text(path.read_text("utf-8").replace("Toy Story", title, 1), "utf-8")
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"data_path": str(data), "max_steps": 1})
-    loaded = load_recfound(result["run_dir"])
-    assert sum(title in text for text in loaded.texts) == 1 and loaded.recommend([loaded.tokens[1]], k=3)
-
-
 def test_ratings_in_a_request_are_those_of_training(small_run, monkeypatch):
     loaded = load_recfound(
         run_recfound("RecFound", "tiny", config_dict=small_run | {"tasks": ["U2I", "SA"]})["run_dir"]
