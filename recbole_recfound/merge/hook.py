@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,22 +28,34 @@ class Scored(NamedTuple):
     Attributes:
         metrics: means over the part.
         by_user: the metric that chooses, of each user; empty where the part has no ranking.
+        losses: of each task: the loss of each held-out example over the mean loss of the untrained model.
     """
 
     metrics: dict[str, float]
     by_user: Sequence[float] = ()
+    losses: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 class Lead(NamedTuple):
-    """How far a candidate is ahead of the merged one on validation, paired over users.
+    """How far a candidate is ahead of the merged one on validation, paired over users or held-out examples.
 
     Attributes:
-        difference: mean over users; positive: better than the merged one.
+        difference: a mean; positive: better than the merged one.
         error: standard error of this mean.
     """
 
     difference: float
     error: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the candidate is better by more than chance."""
+        return self.difference > ERRORS * self.error
+
+    @property
+    def behind(self) -> bool:
+        """Whether the candidate is worse by more than chance."""
+        return self.difference < -ERRORS * self.error
 
 
 @dataclass
@@ -58,6 +71,7 @@ class MergeOutcome:
         valid: validation metrics of each candidate.
         test: test metrics of each candidate.
         leads: of the other candidates over the merged one, where validation ranks for users.
+        task_leads: the same in the losses of held-out examples, each task counting alike.
         by_user: metric of each test user, of each candidate.
     """
 
@@ -69,12 +83,15 @@ class MergeOutcome:
     valid: dict[str, dict[str, float]] = field(default_factory=dict)
     test: dict[str, dict[str, float]] = field(default_factory=dict)
     leads: dict[str, Lead] = field(default_factory=dict)
+    task_leads: dict[str, Lead] = field(default_factory=dict)
     by_user: dict[str, Sequence[float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as in `results.json`."""
-        leads = {name: lead._asdict() for name, lead in self.leads.items()}
-        return {key: value for key, value in vars(self).items() if key != "by_user"} | {"leads": leads}
+        found = {key: value for key, value in vars(self).items() if key != "by_user"}
+        for kind in ("leads", "task_leads"):
+            found[kind] = {name: lead._asdict() for name, lead in found[kind].items()}
+        return found
 
 
 def merge_last(
@@ -156,9 +173,11 @@ def choose(
 ) -> MergeOutcome:
     """Score every candidate on validation and load the one that is kept into the model.
 
-    The merged candidate is kept unless another one is better by more than `ERRORS` standard errors of their difference
-    over the users of validation: a mean of checkpoints varies less than any of them. Without a merged candidate, or
-    without values by user, the best score is kept.
+    The merged candidate is kept unless another one is better by more than `ERRORS` standard errors of their difference:
+    a mean of checkpoints varies less than any of them. They are compared by the metric, over the users of validation;
+    and one that is not worse there, by the losses of held-out examples of all tasks: a mean with checkpoints that had
+    not learnt a task may not have learnt it either. Without a merged candidate, or without either, the best score is
+    kept.
 
     Test metrics are reported for all candidates and never used to choose.
 
@@ -171,27 +190,68 @@ def choose(
         metric: validation metric for the choice.
         bigger: whether bigger values are better.
     """
-    sign = 1.0 if bigger else -1.0
     names: dict[int, str] = {}
-    users: dict[str, Sequence[float]] = {}
+    scored: dict[str, Scored] = {}
     for name, tensors in candidates.items():
-        scored = names.setdefault(id(tensors), name)
-        if scored == name:
+        same = names.setdefault(id(tensors), name)
+        if same == name:
             load(tensors)
-            (outcome.valid[name], users[name]), (outcome.test[name], outcome.by_user[name]) = validate(), test()
-        outcome.valid[name], outcome.test[name] = dict(outcome.valid[scored]), dict(outcome.test[scored])
-        users[name], outcome.by_user[name] = users[scored], outcome.by_user[scored]
-    if len(users.get(MERGED, ())) > 1:
-        outcome.leads = {name: _lead(users[name], users[MERGED], sign) for name in users if name != MERGED}
-    outcome.kept = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
-    lead = outcome.leads.get(outcome.kept)
-    if lead and lead.difference <= ERRORS * lead.error:
-        outcome.kept = MERGED
+            scored[name], (outcome.test[name], outcome.by_user[name]) = validate(), test()[:2]
+        scored[name] = scored[same]
+        outcome.valid[name], outcome.test[name] = dict(scored[same].metrics), dict(outcome.test[same])
+        outcome.by_user[name] = outcome.by_user[same]
+    sign = 1.0 if bigger else -1.0
+    if MERGED in scored:
+        merged = scored[MERGED]
+        others = {name: found for name, found in scored.items() if name != MERGED}
+        if len(merged.by_user) > 1:
+            users = {name: [sign * (np.subtract(found.by_user, merged.by_user))] for name, found in others.items()}
+            outcome.leads = {name: _lead(differences) for name, differences in users.items()}
+        compared = [task for task, losses in merged.losses.items() if len(losses) > 1]
+        if compared:
+            outcome.task_leads = {
+                name: _lead([_smaller(found.losses[task], merged.losses[task]) for task in compared])
+                for name, found in others.items()
+            }
+    best = max(candidates, key=lambda name: sign * outcome.valid[name][metric])
+    outcome.kept = _kept(best, outcome.leads, outcome.task_leads)
     load(candidates[outcome.kept])
     return outcome
 
 
-def _lead(users: Sequence[float], merged: Sequence[float], sign: float) -> Lead:
-    """Return the lead of a candidate whose users have these values."""
-    differences = sign * (np.asarray(users) - np.asarray(merged))
-    return Lead(float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences))))
+def _kept(best: str, leads: Mapping[str, Lead], task_leads: Mapping[str, Lead]) -> str:
+    """Return the candidate that is kept.
+
+    Args:
+        best: candidate with the best validation metric.
+        leads: of the others over the merged one in this metric; empty if unknown.
+        task_leads: in the losses of all tasks; empty if unknown.
+    """
+    if not (leads or task_leads):
+        return best
+    if best in leads and leads[best].clear:
+        return best
+    ahead = [name for name, lead in task_leads.items() if lead.clear and not (name in leads and leads[name].behind)]
+    return max(ahead, key=lambda name: task_leads[name].difference, default=MERGED)
+
+
+def _smaller(losses: Sequence[float], merged: Sequence[float]) -> np.ndarray:
+    """Return by how much each loss is smaller than that of the merged candidate, as a share of the largest mean.
+
+    The untrained model's mean is 1: between losses that are next to nothing, and above an untrained loss that is, there
+    is no large difference.
+    """
+    return np.subtract(merged, losses) / max(1.0, float(np.mean(losses)), float(np.mean(merged)))
+
+
+def _lead(differences: Sequence[np.ndarray]) -> Lead:
+    """Return the lead of a candidate.
+
+    Args:
+        differences: of each group of users or examples: by how much the candidate is better for each. All groups
+            count alike.
+    """
+    errors = [group.std(ddof=1) / np.sqrt(len(group)) for group in differences]
+    return Lead(
+        float(np.mean([group.mean() for group in differences])), float(np.linalg.norm(errors) / len(differences))
+    )

@@ -66,9 +66,13 @@ class Probes:
         first, self.turn = self.turn, (self.turn + self.at_once) % max(1, len(names))
         return [names[(first + offset) % len(names)] for offset in range(self.at_once)]
 
-    @torch.no_grad()
     def measure(self, model: torch.nn.Module, names: list[str]) -> dict[str, float]:
-        """Compute the mean probe loss of each named task, without dropout, leaving the random state unchanged.
+        """Compute the mean probe loss of each named task; see `examples`."""
+        return {name: sum(losses) / len(losses) for name, losses in self.examples(model, names).items()}
+
+    @torch.no_grad()
+    def examples(self, model: torch.nn.Module, names: list[str]) -> dict[str, list[float]]:
+        """Compute the loss of each example of the named tasks, without dropout, leaving the random state unchanged.
 
         Args:
             model: the model that is probed; it returns to its mode of training or eval.
@@ -80,10 +84,11 @@ class Probes:
         was_training = model.training
         model.eval()
         with as_random(random_state(self.device), self.device):
-            found = {name: self._loss(self.batches[name]) for name in names}
+            found = {name: self._losses(self.batches[name]) for name in names}
         model.train(was_training)
         self.seconds += time.perf_counter() - started
         return found
 
-    def _loss(self, batch: StepBatch) -> float:
-        return torch.cat([self.losses(part) for part in batch.parts]).mean().item()
+    def _losses(self, batch: StepBatch) -> list[float]:
+        losses: list[float] = torch.cat([self.losses(part) for part in batch.parts]).tolist()
+        return losses

@@ -78,13 +78,18 @@ def test_no_merging(tmp_path):
     assert merged is None and outcome.reason == "merging is off"
 
 
-def _choose(valid, test, bigger=True):
+def _choose(valid, test, bigger=True, losses=None):
     loaded = []
+
+    def validate():
+        values, found = valid[loaded[-1]], losses[loaded[-1]] if losses else {}
+        return Scored({"ndcg@10": float(np.mean(values))}, np.atleast_1d(values).tolist(), found)
+
     outcome = choose(
         {name: {"a": name} for name in valid},
         MergeOutcome("best", "linear", []),
         lambda tensors: loaded.append(tensors["a"]),
-        lambda: Scored({"ndcg@10": float(np.mean(valid[loaded[-1]]))}, np.atleast_1d(valid[loaded[-1]]).tolist()),
+        validate,
         lambda: Scored({"ndcg@10": test[loaded[-1]]}),
         "ndcg@10",
         bigger,
@@ -148,3 +153,55 @@ def test_merged_loses_to_a_lead_of_smaller_values():
     best, merged = [0.1, 0.2, 0.1], [0.5, 0.7, 0.5]
     outcome, _ = _choose({"best": best, "last": [0.9] * 3, "merged": merged}, TEST, bigger=False)
     assert outcome.leads["best"].difference > 0 > outcome.leads["last"].difference and outcome.kept == "best"
+
+
+LEVEL = {"best": [0.3, 0.2, 0.5, 0.2], "last": [0.2, 0.3, 0.4, 0.3], "merged": [0.3, 0.2, 0.5, 0.3]}
+LEARNT, NOT_LEARNT = [0.02, 0.01, 0.05], [0.9, 0.8, 1.0]
+
+
+def _losses(**learnt_late):
+    """Losses of two tasks; all candidates have learnt the first one alike."""
+    return {name: {"U2I": [0.7, 0.6, 0.8], "AVE": losses} for name, losses in learnt_late.items()}
+
+
+def test_a_mean_that_has_lost_a_task_gives_way_to_a_candidate_that_ranks_as_well():
+    losses = _losses(best=LEARNT, last=[0.03, 0.03, 0.05], merged=NOT_LEARNT)
+    outcome, loaded = _choose(LEVEL, TEST, losses=losses)
+    # Each task counts alike: (0 + mean(.88, .79, .95)) / 2, and half of the error of the second.
+    differences = [0.88, 0.79, 0.95]
+    assert outcome.task_leads["best"] == pytest.approx(
+        (statistics.mean(differences) / 2, statistics.stdev(differences) / 3**0.5 / 2)
+    )
+    assert outcome.kept == loaded[-1] == "best"  # of both, the one with the smaller losses
+    assert outcome.to_json()["task_leads"]["last"]["difference"] > 0
+
+
+def test_losses_that_differ_by_chance_change_nothing():
+    losses = _losses(best=[0.1, 0.5, 0.3], last=[0.5, 0.1, 0.3], merged=[0.3, 0.3, 0.35])
+    assert _choose(LEVEL, TEST, losses=losses)[0].kept == "merged"
+
+
+def test_no_task_outweighs_the_ranking():
+    """A candidate with smaller losses that ranks clearly worse is left; one that ranks clearly better is kept."""
+    losses = _losses(best=NOT_LEARNT, last=LEARNT, merged=NOT_LEARNT)
+    behind = {"best": [0.3, 0.2, 0.5], "last": [0.1, 0.0, 0.2], "merged": [0.4, 0.3, 0.6]}
+    assert _choose(behind, TEST, losses=losses)[0].kept == "merged"
+    ahead = {"best": [0.6, 0.5, 0.8], "last": [0.4, 0.3, 0.6], "merged": [0.4, 0.3, 0.6]}
+    assert _choose(ahead, TEST, losses=losses)[0].kept == "best"
+
+
+def test_a_task_with_one_example_says_nothing_about_chance():
+    one = {name: {"AVE": [losses]} for name, losses in (("best", 0.0), ("last", 0.0), ("merged", 9.0))}
+    outcome, _ = _choose(LEVEL, TEST, losses=one)
+    assert outcome.kept == "merged" and outcome.task_leads == {}
+
+
+def test_a_task_that_was_known_before_training_does_not_outweigh_the_others():
+    """Its losses are many times the untrained one; the merged model is better in the other task."""
+    losses = {
+        "best": {"U2I": [0.7, 0.6, 0.8], "Q2I": [10.0, 11.0, 12.0]},
+        "last": {"U2I": [0.7, 0.6, 0.8], "Q2I": [10.0, 11.0, 12.0]},
+        "merged": {"U2I": [0.2, 0.1, 0.3], "Q2I": [12.0, 13.0, 14.0]},
+    }
+    outcome, _ = _choose(LEVEL, TEST, losses=losses)
+    assert outcome.kept == "merged" and outcome.task_leads["best"].difference == pytest.approx((-0.5 + 2 / 13) / 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.utils import init_seed
 
@@ -167,12 +168,12 @@ class RecFoundSystem(System):
             show_progress=config["show_progress"],
             callback_fn=self.run.watch,
         )
-        started = time.monotonic()
+        self.probe_share = trainer.probe_share  # before the probes of all tasks, which are no part of a step
+        started, probed = time.monotonic(), trainer.probes.seconds
         with self.plan.phase("merging and scoring"):
             outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
-        scored = time.monotonic() - started
+        scored = time.monotonic() - started - (trainer.probes.seconds - probed)
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
-        self.probe_share = trainer.probe_share  # before the last probe of all tasks, which is no part of a step
         self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
         if self.run.saved:
             with self.plan.phase("report"):
@@ -243,7 +244,7 @@ class RecFoundSystem(System):
             candidates,
             outcome,
             self._load,
-            lambda: self._score_users(splits.valid_data),
+            lambda: self._score_users(splits.valid_data)._replace(losses=self._relative_losses()),
             lambda: self._score_users(splits.test_data),
             self.config["valid_metric"].lower(),
             trainer.valid_metric_bigger,
@@ -264,19 +265,23 @@ class RecFoundSystem(System):
 
     def _merge_by_probes(self) -> MergeOutcome:
         """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
-        trainer = self.trainer
         merged, outcome = self._merged()
-        candidates = {"last": self.store.load(trainer.step, self.device).trained}
+        candidates = {"last": self.store.load(self.trainer.step, self.device).trained}
         if merged is not None:
             candidates[MERGED] = merged
 
         def probe() -> Scored:
-            found = broadcast(trainer.probes.measure(trainer.model, list(trainer.untrained)))
-            relative = [loss / max(trainer.untrained[name], 1e-8) for name, loss in found.items()]
-            return Scored({"probe_loss": sum(relative) / len(relative)})
+            losses = self._relative_losses()
+            return Scored({"probe_loss": float(np.mean([np.mean(found) for found in losses.values()]))}, losses=losses)
 
-        load = partial(load_trained, trained_parameters(trainer.model))
+        load = partial(load_trained, trained_parameters(self.trainer.model))
         return choose(candidates, outcome, load, probe, lambda: Scored({}), "probe_loss", bigger=False)
+
+    def _relative_losses(self) -> dict[str, list[float]]:
+        """Return the loss of each example of the probes over the mean loss of the untrained model, of each task."""
+        trainer = self.trainer
+        found = broadcast(trainer.probes.examples(trainer.model, list(trainer.untrained)))
+        return {name: [loss / max(trainer.untrained[name], 1e-8) for loss in losses] for name, losses in found.items()}
 
     def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
         config = self.config
