@@ -229,8 +229,8 @@ def _kept(best: str, leads: Mapping[str, Lead], task_leads: Mapping[str, Lead]) 
     """
     if not (leads or task_leads):
         return best
-    if best in leads and leads[best].clear:
-        return best
+    if clear := [name for name, lead in leads.items() if lead.clear]:
+        return best if best in clear else max(clear, key=lambda name: leads[name].difference)
     ahead = [name for name, lead in task_leads.items() if lead.clear and not (name in leads and leads[name].behind)]
     return max(ahead, key=lambda name: task_leads[name].difference, default=MERGED)
 

@@ -69,6 +69,9 @@ def compare(
     config = system.configure(Request.of(system.name, dataset, config_file_list, settings))
     if dataset == NO_DATASET or not all("U2I" in names for names in (config["tasks"], config["only_tasks"] or ["U2I"])):
         raise ConfigError("compare: the table needs a data set and the task U2I; without them use `recfound run`")
+    if config["blend"]:
+        raise ConfigError(f"blend: got {', '.join(config['blend'])}, but compare has no rows of blends; leave it out")
+    system.check(config)
     names = config["baselines"] or list(LONG_LIST)
     splits = build_splits(config)
     check_baselines(names, config, splits)

@@ -11,6 +11,7 @@ from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of, identity_of
 from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
+from recbole_recfound.system.run import weights_read
 
 
 @contextmanager
@@ -54,8 +55,6 @@ def _digests(settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
     """Hash the data set's files, the records and the base: other content under the same name is another study."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
-    base = Path(settings["base_checkpoint"]) if settings.get("base_checkpoint") else None
-    if base is not None:
-        files += [base] if base.is_file() else sorted(base.glob("*.safetensors"))
+    files += weights_read(settings)
     files += map(Path, paths_in(settings.get("task_files") or []))
     return digests_of({str(file): file for file in sorted(files)})

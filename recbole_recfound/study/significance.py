@@ -101,21 +101,28 @@ def read_users(run_dir: str | Path) -> dict[str, Any]:
         run_dir: of a finished run.
 
     Returns:
-        `metric` and `rows` (name -> values by ascending user id); no rows where nothing is ranked.
+        `metric`, `users` (their ids) and `rows` (name -> value of each user); no rows where nothing is ranked.
     """
     path = Path(run_dir) / USERS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"metric": "", "rows": {}}
+    nothing = {"metric": "", "users": [], "rows": {}}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else nothing
 
 
 def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the mean over seeds of each user's metric, of the rows that all seeds have.
+    """Return the metric of each user, as a mean over the seeds that test the user, of the rows that all seeds have.
+
+    Seeds may hold out other users. Every row has a value for the same ones, so that rows stay paired.
 
     Args:
         runs: what `read_users` returned for each seed.
     """
-    first = runs[0]["rows"]
-    shared = [name for name in first if all(len(run["rows"].get(name, ())) == len(first[name]) for run in runs)]
-    return {name: np.mean([run["rows"][name] for run in runs], axis=0).tolist() for name in shared}
+    found = {}
+    _, place = np.unique([user for run in runs for user in run["users"]], return_inverse=True)
+    for name in runs[0]["rows"]:
+        if all(len(run["rows"].get(name, ())) == len(run["users"]) for run in runs):
+            values = np.concatenate([run["rows"][name] for run in runs])
+            found[name] = (np.bincount(place, values) / np.bincount(place)).tolist()
+    return found
 
 
 def paired_lines(compared: Mapping[str, Paired], reference: str, metric: str, users: int) -> str:

@@ -65,7 +65,11 @@ def tune(
     space = read_space(params)
     settings = settings_of(config_file_list, config_dict, model)
     config = _checked(space, settings, model, dataset)
-    metric = config["valid_metric"]
+    metric = get_system(Request.of(model, dataset, None, settings, baselines=[]).model).validated_by(config)
+    if metric is None:
+        raise ConfigError(
+            f"tune: these settings of {config['model']} train nothing, so that there is no validation score"
+        )
     with study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]}) as folder:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("optuna").propagate = False

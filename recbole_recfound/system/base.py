@@ -51,6 +51,12 @@ class System(ABC):
         return config["model"]
 
     @classmethod
+    def validated_by(cls, config: Config) -> str | None:
+        """Return the validation metric that chooses among the system's own weights; None: nothing is validated."""
+        metric: str = config["valid_metric"]
+        return metric
+
+    @classmethod
     def check(cls, config: Config) -> None:
         """Refuse settings that cannot work, before any data are read.
 

@@ -13,10 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baseline_settings
+from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.errors import cause_of
-from recbole_recfound.evaluation.report.table import format_table, protocol_line
+from recbole_recfound.evaluation.report.table import format_table, protocol_line, smaller_is_better
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.file_digests import sealed
@@ -104,7 +107,10 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         details,
     ).to_json()
     if measured := {row.model: list(row.by_user) for row in rows if row.by_user}:
-        write_text(folder / USERS, json.dumps({"metric": run.protocol.valid_metric, "rows": measured}))
+        write_text(
+            folder / USERS,
+            json.dumps({"metric": config["valid_metric"], "users": _users(run.splits), "rows": measured}),
+        )
     with _not_fatal(folder / "report.html"):
         write_text(folder / "report.html", job.report(results))
     with _not_fatal(folder / CARD):
@@ -123,15 +129,23 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)
-    metric = run.protocol.valid_metric.lower()
+    metric = job.validated_by(config)
     return {
-        "best_valid_score": chosen.valid_metrics.get(metric),
-        "valid_score_bigger": run.data_config["valid_metric_bigger"],
+        "best_valid_score": chosen.valid_metrics.get(metric.lower()) if metric else None,
+        "valid_score_bigger": not (metric and smaller_is_better(metric)),
         "best_valid_result": chosen.valid_metrics,
         "test_result": chosen.metrics,
         "comparison": results["rows"],
         "run_dir": str(folder),
     }
+
+
+def _users(splits: Splits | None) -> list[str]:
+    """Return the ids of the test users, in the order of RecBole's numbers."""
+    if splits is None:
+        return []
+    test = splits.test_set
+    return [str(token) for token in test.id2token(test.uid_field, np.unique(held_out(test)[:, 0]))]
 
 
 @contextmanager

@@ -165,10 +165,23 @@ class Run:
         return self.rows[job.name]
 
 
-def resolved_settings(config: Config) -> dict[str, Any]:
-    """Return every setting of a run that can be written to YAML, with digests of the data files.
+def weights_read(settings: Mapping[str, Any]) -> list[Path]:
+    """Return the files of the weights that a run of IAK starts from: those of its base and of earlier kernels.
 
-    Other data under the same name make another run; paths are absolute, so that a run can be loaded from anywhere.
+    Args:
+        settings: of the run.
+    """
+    named = [settings.get("base_checkpoint"), (settings.get("iak_args") or {}).get("warm_start")]
+    paths = [Path(name) for name in named if name]
+    folders = [path for path in paths if path.is_dir()]  # of a base, or of a run that holds one or its own adapter
+    inside = [file for path in folders for pattern in ("*", "*/*") for file in path.glob(f"{pattern}.safetensors")]
+    return sorted([*inside, *(path for path in paths if path.is_file())])
+
+
+def resolved_settings(config: Config) -> dict[str, Any]:
+    """Return every setting of a run that can be written to YAML, with digests of the files that it starts from.
+
+    Others under the same name make another run; paths are absolute, so that a run can be loaded from anywhere.
     """
     plain = str | int | float | bool | list | dict | None
     settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
@@ -176,6 +189,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     parts: Mapping[str, list[str]] = by_part(config["task_files"] or [])
     records = {part: [str(Path(path).resolve()) for path in paths] for part, paths in parts.items()}
     files |= {path: Path(path) for path in paths_in(records)}
+    files |= {str(file.resolve()): file for file in weights_read(config.final_config_dict)}
     paths = {
         "data_path": str(Path(config["data_path"]).resolve()),
         "task_files": records if any(records.values()) else [],

@@ -139,7 +139,8 @@ class M6RecTrainer(Trainer):
         self._encode(order.examples, valid_data, show_progress)
         # Texts that the first of several trainings encodes serve them all: they take nothing of its own time.
         self.began = time.monotonic()
-        self.deadline = turn(self.plan.deadline(), self.sharing, self.began)
+        ends = self.plan.deadline()
+        self.deadline = turn(None if ends is None else ends - self.plan.kept(), self.sharing, self.began)
         self._begin(valid_data, verbose)
         options = {"total": total, "initial": self.steps, "desc": "training", "dynamic_ncols": True}
         with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:

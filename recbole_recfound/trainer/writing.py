@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.evaluation.report.table import PERPLEXITY
 from recbole_recfound.model.reading.generate import WRITTEN, GenerateModel
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.checkpoint import CheckpointStore
@@ -38,7 +39,7 @@ class WritingTrainer(M6RecTrainer):
         store: CheckpointStore | None = None,
     ) -> None:
         super().__init__(config, model, plan, sharing, store)
-        self.validated_by, self.valid_metric_bigger = "perplexity", False
+        self.validated_by, self.valid_metric_bigger = PERPLEXITY, False
         self._writing_seconds = 0.0
 
     def evaluate(
@@ -46,7 +47,7 @@ class WritingTrainer(M6RecTrainer):
     ) -> dict[str, float]:
         """Return the perplexity of the validation records; see `M6RecTrainer.evaluate`."""
         self.model.eval()
-        return {"perplexity": perplexity(*self.model.losses("valid").values())}
+        return {PERPLEXITY: perplexity(*self.model.losses("valid").values())}
 
     def _encode(self, examples: list[Any], valid_data: Any, show_progress: bool) -> None:
         """Encode all sources, and measure how long the test will take."""

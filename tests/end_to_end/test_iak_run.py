@@ -15,9 +15,11 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.file_digests import write_digests
+from recbole_recfound.runtime.run_folder import identity_of
 from recbole_recfound.system.iak.layers import list_layers
-from recbole_recfound.system.iak.system import SELECTED_BETA
+from recbole_recfound.system.iak.system import SELECTED_BETA, IAKSystem
 from recbole_recfound.system.request import Request
+from recbole_recfound.system.run import resolved_settings
 from tests.damage import reseal
 from tests.small_iak import small_base
 
@@ -226,6 +228,34 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
     second = load_recfound(again["run_dir"])
     for one, two in zip(first.model.banks[0].parameters(), second.model.banks[0].parameters(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+
+
+def test_another_base_at_the_same_path_is_another_run(finished, tiny_path, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(Path(finished["run_dir"]) / "base", base)
+    settings = QUICK | {"domain": ["gender"], "base_checkpoint": str(base), "data_path": str(tiny_path)}
+    config = IAKSystem.configure(Request.of("IAK", "tiny", None, settings))
+    before = resolved_settings(config)
+    assert identity_of(resolved_settings(config)) == identity_of(before)
+    weights = next(base.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert identity_of(resolved_settings(config)) != identity_of(before)
+
+
+def test_values_of_users_are_those_of_the_metric_of_the_kernels(tiny_path, tmp_path):
+    settings = QUICK | small_base("BPR", epochs=1) | {"data_path": str(tiny_path), "output_dir": str(tmp_path)}
+    settings |= {"domain": ["gender"], "valid_metric": "Recall@10", "tuning_baselines": ["frozen"]}
+    result = run_recfound("IAK", "tiny", config_dict=settings)
+    found = json.loads((Path(result["run_dir"]) / "by_user.json").read_text())
+    assert found["metric"] == "Recall@10" and result["valid_score_bigger"]
+    assert len(found["users"]) == len(set(found["users"])) > 10
+    for row in result["comparison"]:
+        values = found["rows"][row["model"]]
+        assert len(values) == len(found["users"])
+        assert sum(values) / len(values) == pytest.approx(row["metrics"]["recall@10"], abs=1e-3)
+    assert result["best_valid_score"] == result["best_valid_result"]["recall@10"]
+    with pytest.raises(ConfigError, match="base_args: valid_metric: got NDCG@10, expected one of metrics: Recall, MRR"):
+        run_recfound("IAK", "tiny", config_dict=settings | {"metrics": ["Recall", "MRR"]})
 
 
 @pytest.mark.parametrize(

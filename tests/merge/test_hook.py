@@ -205,3 +205,11 @@ def test_a_task_that_was_known_before_training_does_not_outweigh_the_others():
     }
     outcome, _ = _choose(LEVEL, TEST, losses=losses)
     assert outcome.kept == "merged" and outcome.task_leads["best"].difference == pytest.approx((-0.5 + 2 / 13) / 2)
+
+
+def test_every_candidate_may_lead_and_not_the_best_alone():
+    """The best one leads by less than two standard errors, the last one by many."""
+    merged = [0.30, 0.30, 0.30, 0.30]
+    valid = {"best": [0.50, 0.30, 0.20, 0.30], "last": [0.31, 0.32, 0.31, 0.32], "merged": merged}
+    outcome, _ = _choose(valid, TEST)
+    assert outcome.valid["best"]["ndcg@10"] > outcome.valid["last"]["ndcg@10"] and outcome.kept == "last"

@@ -122,3 +122,9 @@ def test_controls_replace_what_the_user_has_set(small_run, asked, monkeypatch, c
     settings = small_run | {"tasks": ["U2I", "SR"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
     found = [row["model"] for row in compare("tiny", None, settings | changes)["rows"]]
     assert found == ["Pop", own, NO_MERGE, *names, SINGLE_TASKS]
+
+
+def test_blends_are_refused_before_anything_is_trained(small_run, asked):
+    with pytest.raises(ConfigError, match="blend: got EASE, but compare has no rows of blends"):
+        compare("tiny", config_dict=small_run | {"baselines": ["EASE"], "blend": ["EASE"]})
+    assert not asked

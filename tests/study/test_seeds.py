@@ -35,9 +35,9 @@ def test_less_is_better_where_recbole_says_so():
     runs = {seed: [row("frozen", 0), row("IAK", 0)] for seed in (1, 2)}
     for rows in runs.values():
         for made, value in zip(rows, (0.5, 0.4), strict=True):
-            made["metrics"] = {"logloss": value, "auc": value}
+            made["metrics"] = {"logloss": value, "weighted logloss": value, "auc": value}
     metrics = summarise(runs)[1]["metrics"]
-    assert metrics["logloss"]["wins"] == 2 and metrics["auc"]["wins"] == 0
+    assert metrics["logloss"]["wins"] == metrics["weighted logloss"]["wins"] == 2 and metrics["auc"]["wins"] == 0
 
 
 def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
@@ -49,7 +49,9 @@ def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
         made = tmp_path / f"made-{len(asked)}"
         made.mkdir()
         users = {"frozen": [0.0, 0.5, 0.5, 1.0] * 10, "IAK": [0.2, 0.6, 0.7, 1.0 - seed / 10] * 10}
-        (made / "by_user.json").write_text(json.dumps({"metric": "NDCG@10", "rows": users}))
+        (made / "by_user.json").write_text(
+            json.dumps({"metric": "NDCG@10", "users": [*map(str, range(40))], "rows": users})
+        )
         return {"comparison": [row("frozen", 0.5), row("IAK", 0.5 + seed / 100)], "run_dir": str(made)}
 
     monkeypatch.setattr(module, "execute", run)

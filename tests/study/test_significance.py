@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from recbole_recfound.study.significance import compare_rows, holm
+from recbole_recfound.study.significance import compare_rows, holm, mean_over_seeds
 
 
 def test_holm_on_the_example_of_the_textbook():
@@ -65,3 +65,12 @@ def test_false_findings_are_as_rare_as_promised():
         rows = {"base": base} | {str(row): base + rng.standard_normal(60) for row in range(4)}
         wrong += any(one.significant for one in compare_rows(rows, "base", seed=number).values())
     assert wrong <= 8
+
+
+def test_users_are_paired_by_their_ids_over_seeds_that_hold_out_others():
+    """User u is tested with both seeds, v and w with one each; a row that a seed lacks is left out."""
+    first = {"users": ["u", "v"], "rows": {"EASE": [0.1, 0.3], "ours": [0.3, 0.5], "BPR": [0.0, 0.0]}}
+    second = {"users": ["w", "u"], "rows": {"EASE": [0.7, 0.2], "ours": [0.8, 0.4]}}
+    means = mean_over_seeds([first, second])
+    assert means == {"EASE": pytest.approx([0.15, 0.3, 0.7]), "ours": pytest.approx([0.35, 0.5, 0.8])}
+    assert compare_rows(means, "EASE")["ours"].difference == pytest.approx((0.2 + 0.2 + 0.1) / 3)

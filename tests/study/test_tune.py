@@ -14,6 +14,7 @@ from recbole_recfound.errors import ConfigError, TrainingError
 from recbole_recfound.study import tune as module
 from recbole_recfound.study.space import read_space
 from recbole_recfound.study.tune import tune
+from tests.small_iak import small_base
 
 pytest.importorskip("optuna")
 
@@ -137,6 +138,40 @@ def test_a_real_search(small_run, tmp_path, capsys):
     found = tune(space, 2, "RecFound", "tiny", None, dict(settings))
     assert found["trials"] == 2 and set(found["best"]) == {"learning_rate", "loss_args.temperature"}
     assert "ndcg@10" in found["test_result"] and found["score"] > 0
+
+
+def test_kernels_are_chosen_by_their_own_metric(tiny_path, tmp_path):
+    """The log loss, where the base is chosen by the AUC: the smaller, the better."""
+    settings = small_base("DeepFM", epochs=1) | {"data_path": str(tiny_path), "output_dir": str(tmp_path)}
+    settings |= {"domain": ["gender"], "epochs": 2, "train_batch_size": 32, "iak_args": {"least_steps": 4}}
+    settings |= {"time_budget": 0, "show_progress": False, "tuning_baselines": [], "use_gpu": False}
+    space = _file(tmp_path, "learning_rate choice [0.000001,0.01,0.05]\n")
+    found = tune(space, 3, "IAK", "tiny", None, settings)
+    results = json.loads((Path(found["folder"]) / "results.json").read_text())
+    trials = results["trials"]
+    assert results["metric"] == "LogLoss" and len({one["score"] for one in trials}) > 1
+    runs = [json.loads(path.read_text()) for path in sorted(Path(found["folder"]).glob("trials/*/results.json"))]
+    losses = [run["rows"][-1]["valid_metrics"]["logloss"] for run in runs]
+    assert found["score"] == min(losses) == min(one["score"] for one in trials)
+
+
+def test_records_alone_are_chosen_by_the_loss_of_the_probes(small_run, tmp_path):
+    records = tmp_path / "records.jsonl"
+    lines = [
+        {"text": [f"Same? {number}", "yes" if number % 2 else "no"], "task": "Product_Matching"} for number in range(40)
+    ]
+    records.write_text("\n".join(map(json.dumps, lines)))
+    space = _file(tmp_path, "learning_rate choice [0.001,0.01]\n")
+    settings = {**small_run, "task_files": [str(records)], "max_steps": 2}
+    found = tune(space, 2, "RecFound", "none", None, settings)
+    results = json.loads((Path(found["folder"]) / "results.json").read_text())
+    assert results["metric"] == "probe_loss" and found["score"] == min(one["score"] for one in results["trials"])
+
+
+def test_what_trains_nothing_is_refused(tiny_path, tmp_path, tiny_backbone):
+    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "m6rec_task": ["zeroshot"]}
+    with pytest.raises(ConfigError, match="train nothing, so that there is no validation score"):
+        tune(_file(tmp_path, "test_users choice [3,4]\n"), 2, "M6Rec", "tiny", None, settings)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class EmbeddingTask(Task):
 
         Args:
             rng: generator of the example.
-            known: int64 [n] rows of all positives.
+            known: int64 [n] rows that are none: all positives, and what cannot be ranked.
         """
         return draw_negatives(rng, RANKED - 1, self.source.candidates, known)
 

@@ -34,6 +34,7 @@ class TrainingData:
         candidates: sorted catalogue rows that examples ask for, draw negatives from and rank: items with a training
             interaction, or all rows that do not depend on held-out interactions.
         profiles: columns of an optional .user file by user token.
+        unlisted: candidates that only .item has: users are ranked against the items that RecBole knows.
     """
 
     catalogue: Catalogue
@@ -45,6 +46,7 @@ class TrainingData:
     seed: int
     candidates: np.ndarray
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unlisted: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def of(
@@ -95,7 +97,8 @@ class TrainingData:
         rating = (
             _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
         )
-        to_catalogue = ItemIds.of(train, catalogue).to_catalogue
+        item_ids = ItemIds.of(train, catalogue)
+        to_catalogue = item_ids.to_catalogue
         trained = np.unique(to_catalogue(iids[part_of == 0]))
         chosen = trained if candidates == TRAINED else np.arange(catalogue.pool_size)
         asked = set(chosen.tolist())
@@ -109,6 +112,7 @@ class TrainingData:
             seed=seed,
             profiles=profiles,
             candidates=chosen,
+            unlisted=np.setdiff1d(chosen, item_ids.index_of_id),
         )
         return grouped, part_of[order]
 

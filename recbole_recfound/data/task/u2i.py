@@ -75,7 +75,8 @@ class UserToItem(EmbeddingTask):
             past = held_out.data.items[held_out.data.indptr[user] : target]
             history = held_out.data.history(user)
             known = held_out.data.items[[target]] if self.settings.repeatable else np.unique(history)
-            others = self.candidates(self.source.draw(self.spec.id, target, 4), known)
+            never = np.union1d(known, self.source.unlisted)
+            others = self.candidates(self.source.draw(self.spec.id, target, 4), never)
             examples.append(
                 PairExample(tuple(past.tolist()), int(held_out.data.items[target]), others, tuple(known.tolist()))
             )

@@ -204,13 +204,17 @@ def _best(metric: str, rows: Sequence[dict[str, Any]]) -> float:
     return min(found) if smaller_is_better(metric) else max(found)
 
 
-SMALLER = ("perplexity", "div")
-"""Metrics of written texts, which RecBole's evaluator does not know, of which smaller values are better."""
+PERPLEXITY, PROBE_LOSS = "perplexity", "probe_loss"
+SMALLER = (PERPLEXITY, "div", PROBE_LOSS)
+"""Metrics that RecBole's evaluator does not know, of which smaller values are better."""
+WEIGHTED = "weighted "
+"""Before the name of a metric: its mean over domains."""
 
 
 def smaller_is_better(metric: str) -> bool:
     """Return whether smaller values of a metric are better (LogLoss, RMSE, ...), as in RecBole's evaluator."""
-    return metric in SMALLER or getattr(metrics_dict.get(metric.split("@")[0].lower()), "smaller", False)
+    name = metric.lower().removeprefix(WEIGHTED).split("@")[0]
+    return name in SMALLER or getattr(metrics_dict.get(name), "smaller", False)
 
 
 def _score(value: float | None, best: float) -> str:

@@ -104,7 +104,13 @@ def base_config(
     shared = {key: value for key, value in given.items() if key in shared_names}
     run = without_empty({key: settings[key] for key in OF_THE_RUN if key in settings})
     own = {**(checkpoint.settings if checkpoint else {}), **shared, **(settings["base_args"] or {}), **run}
-    return Config(name, dataset, None, own, is_base=True), checkpoint
+    try:
+        return Config(name, dataset, None, own, is_base=True), checkpoint
+    except ConfigError as error:
+        # The user's own one is that of the kernels.
+        raise ConfigError(
+            [f"base_args: {line}" if line.startswith("valid_metric:") else line for line in error.problems]
+        ) from None
 
 
 def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCheckpoint) -> None:

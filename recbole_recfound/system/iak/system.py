@@ -21,6 +21,7 @@ from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.report.table import WEIGHTED
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
@@ -350,7 +351,7 @@ class IAKSystem(System):
         metric = self.run.protocol.valid_metric.lower()
         metrics = dict(values["metrics"])
         if values["weighted"].get(metric) is not None:
-            metrics[f"weighted {metric}"] = values["weighted"][metric]
+            metrics[f"{WEIGHTED}{metric}"] = values["weighted"][metric]
         return Row.from_json({**values, "metrics": metrics, "model": name})
 
     # Results ---------------------------------------------------------------------------------------------------------

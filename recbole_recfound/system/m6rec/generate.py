@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.writing.metrics import text_metrics
 from recbole_recfound.data.writing.records import Writing
+from recbole_recfound.evaluation.report.table import PERPLEXITY
 from recbole_recfound.evaluation.results import Metrics
 from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.system.m6rec.trained import TrainedTask
@@ -25,6 +27,11 @@ class GenerateTask(TrainedTask):
 
     model: GenerateModel
     trainer_class = WritingTrainer
+
+    @classmethod
+    def validated_by(cls, config: Config) -> str:
+        """Return perplexity; see `Work.validated_by`."""
+        return PERPLEXITY
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics of all records together, those of one text for all, and the results of each task."""

@@ -84,6 +84,11 @@ class M6RecSystem(System):
         return splits
 
     @classmethod
+    def validated_by(cls, config: Config) -> str | None:
+        """Return the validation metric of the first task; see `System.validated_by`."""
+        return WORKS.get(config["m6rec_task"][0], TrainedTask).validated_by(config)
+
+    @classmethod
     def check(cls, config: Config) -> None:
         """Refuse settings that a task cannot use."""
         if config["dataset"] == NO_DATASET:
@@ -131,6 +136,8 @@ class M6RecSystem(System):
         """Yield the rows of each task; trained tasks share the time that is left."""
         for number, trained in enumerate(self.trained):
             trained.sharing = len(self.trained) - number
+        for work in self.works:
+            work.reserve(1 / len(self.works))
         for work in self.works:
             yield from work.jobs()
         if self.config["blend"]:

@@ -25,6 +25,19 @@ class Work(ABC):
     def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
         self.run, self.config, self.splits, self.model, self.name = run, config, splits, model, name
 
+    @classmethod
+    def validated_by(cls, config: Config) -> str | None:
+        """Return the validation metric that chooses among the weights of the task; None: nothing is trained."""
+        metric: str = config["valid_metric"]
+        return metric
+
+    def reserve(self, share: float) -> None:
+        """Keep time for a task that is not trained, before others are.
+
+        Args:
+            share: most of the time that is left which it may keep.
+        """
+
     @abstractmethod
     def jobs(self) -> Iterator[Job]:
         """Yield the rows of the task."""

@@ -11,6 +11,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.reading.zeroshot import ZeroShotModel
 from recbole_recfound.system.m6rec.work import Work
@@ -21,7 +22,10 @@ class ZeroShotTask(Work):
     """Score the test with the language model as it is; see `Work` for the arguments."""
 
     model: ZeroShotModel
-    _said = False
+
+    @classmethod
+    def validated_by(cls, config: Config) -> None:
+        """Return None: nothing is trained."""
 
     def jobs(self) -> Iterator[Job]:
         """Yield a row for each score; all of them read the same likelihoods, which are computed for the first."""
@@ -29,16 +33,23 @@ class ZeroShotTask(Work):
             yield Job(f"{self.name} {score}", partial(self._score, score), alone=True)
 
     @torch.no_grad()
-    def _say_if_long(self) -> None:
-        """Say so where all test users would take longer than the time that is left, by the time of one of them.
+    def reserve(self, share: float) -> None:
+        """Keep the time that all test users take, by that of one of them; say so where they take longer than there is.
 
         The sample of users is that of every other row of the table, so it is not made smaller.
+
+        Args:
+            share: see `Work.reserve`.
         """
-        rows = self.splits.test_set
-        users, left = len(rows.inter_feat[rows.uid_field].unique()), self.run.plan.remaining()
-        if not self.run.plan.limited:
+        plan, rows = self.run.plan, self.splits.test_set
+        names = [f"{self.name} {score}" for score in self.model.options.scores]
+        if not plan.limited or all(map(self.run.folder.has_row, names)):
             return
-        ranks_all = isinstance(self.splits.test_data, FullSortEvalDataLoader)
+        self.model.eval()
+        users, ranks_all = (
+            len(rows.inter_feat[rows.uid_field].unique()),
+            isinstance(self.splits.test_data, FullSortEvalDataLoader),
+        )
         predict = self.model.full_sort_predict if ranks_all else self.model.predict
         batch = next(iter(self.splits.test_data))[0]
         seconds = 0.0
@@ -46,10 +57,12 @@ class ZeroShotTask(Work):
             begin = time.monotonic()
             predict(batch[batch[self.model.user_field] == user].to(self.model.device))
             seconds = users * (time.monotonic() - begin)
-        if seconds > left:
+        most = share * (plan.remaining() - plan.kept())
+        plan.reserved[self.name] = min(seconds, most)
+        if seconds > most:
             print(
                 f"note: time_budget: {self.name} reads about {seconds / 60:.0f} minutes for {users:,} test users, "
-                f"{left / 60:.0f} are left; test_users: {max(1, int(users * left / seconds)):,} would fit",
+                f"{most / 60:.0f} are left; test_users: {max(1, int(users * most / seconds)):,} would fit",
                 flush=True,
             )
 
@@ -57,9 +70,6 @@ class ZeroShotTask(Work):
         begin = time.monotonic()
         self.model.score = score
         self.model.eval()
-        if not self._said:
-            self._say_if_long()
-            self._said = True
         trainer = Trainer(self.config, self.model)
         trainer.eval_collector.data_collect(self.splits.train_data)
         init_seed(

@@ -30,7 +30,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.report.page import render_report
-from recbole_recfound.evaluation.report.table import task_lines
+from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
@@ -123,6 +123,12 @@ class RecFoundSystem(System):
     def row_name(cls, config: Config) -> str:
         """Return the name of the row; see `variants.row_name`."""
         return row_name(config)
+
+    @classmethod
+    def validated_by(cls, config: Config) -> str:
+        """Return the metric that chooses checkpoints: without a ranking the loss of the probes."""
+        metric: str = PROBE_LOSS if config["dataset"] == NO_DATASET else config["valid_metric"]
+        return metric
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -272,10 +278,10 @@ class RecFoundSystem(System):
 
         def probe() -> Scored:
             losses = self._relative_losses()
-            return Scored({"probe_loss": float(np.mean([np.mean(found) for found in losses.values()]))}, losses=losses)
+            return Scored({PROBE_LOSS: float(np.mean([np.mean(found) for found in losses.values()]))}, losses=losses)
 
         load = partial(load_trained, trained_parameters(self.trainer.model))
-        return choose(candidates, outcome, load, probe, lambda: Scored({}), "probe_loss", bigger=False)
+        return choose(candidates, outcome, load, probe, lambda: Scored({}), PROBE_LOSS, bigger=False)
 
     def _relative_losses(self) -> dict[str, list[float]]:
         """Return the loss of each example of the probes over the mean loss of the untrained model, of each task."""

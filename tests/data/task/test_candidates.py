@@ -80,5 +80,14 @@ def test_popularity_guesses_no_better_than_chance_where_targets_are_uniform(buil
     assert guess > 0.2
 
 
+def test_users_are_ranked_against_items_that_recbole_knows(built):
+    """Rows that only .item has are read as texts by other tasks, but have no vector in the table of items."""
+    source, _, tests = built("all")
+    assert len(source.unlisted) >= METADATA - ITEMS
+    only_texts = set(source.unlisted.tolist())
+    asked = {name: {row for example in tests[name].examples for row in _rows(example)} for name in ("U2I", "I2I")}
+    assert only_texts & asked["I2I"] and not only_texts & asked["U2I"]
+
+
 def test_records_have_no_popularity():
     assert popularity_guess(TaskTest("SR", [], (), "test files", 0), {}) is None
