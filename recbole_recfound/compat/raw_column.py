@@ -33,7 +33,8 @@ def as_in_file(values: torch.Tensor, found: tuple[float, float] | None) -> torch
     if found is None:
         if values.dtype != torch.float32:
             return numbers
-        return _decimal(numbers, numbers.abs() * (torch.finfo(torch.float32).eps / 2))
+        following = torch.nextafter(values.abs(), torch.full_like(values, torch.inf))
+        return _decimal(numbers, (following.double() - numbers.abs()) / 2)
     low, high = found
     # The range of training rows is applied after that of all rows: a value is rounded twice.
     error = torch.finfo(values.dtype).eps * (high - low) + torch.finfo(torch.float64).eps * max(abs(low), abs(high))
