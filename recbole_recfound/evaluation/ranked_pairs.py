@@ -37,7 +37,7 @@ def rank_examples(
         scores = _score_records(vectors, task, cast(Sequence[RecordPairExample], examples), others)
     else:
         scores = _score_items(vectors, task, cast(Sequence[PairExample], examples))
-    return target_metrics(task, scores, settings), int(scores.isfinite().sum(1).min())
+    return target_metrics(task, scores, settings), int((scores != float("-inf")).sum(1).min())
 
 
 def popularity_metrics(
@@ -65,8 +65,8 @@ def target_metrics(task: str, scores: torch.Tensor, settings: Mapping[str, Any])
         scores: [B, candidates], the target first; -inf where there is no candidate.
         settings: `metric_decimal_place`.
     """
-    # Among equal scores the target gets the worst rank.
-    rank = (scores[:, 1:] >= scores[:, :1]).sum(1, keepdim=True)
+    # Among equal scores the target gets the worst rank, and so does a target whose score is NaN.
+    rank = (~(scores[:, 1:] < scores[:, :1])).sum(1, keepdim=True)
     # RecBole's format: whether each position of the list is a hit, and the number of targets.
     hits = rank == torch.arange(RANKED, device=rank.device)
     data = DataStruct()

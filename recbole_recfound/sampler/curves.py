@@ -81,16 +81,18 @@ def least_squares_slopes(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         values: [rows, H].
 
     Returns:
-        [rows]; 0 for rows with fewer than two points.
+        [rows]; 0 for rows with fewer than two points, and for slopes within the rounding of their values: the scores
+        compare slopes with each other, so that the noise of flat curves would count like convergence.
     """
     seen = ~np.isnan(steps)
     count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
     x = np.where(seen, steps, 0.0)
     y = np.where(seen, values, 0.0)
     x = np.where(seen, x - x.sum(axis=1, keepdims=True) / count, 0.0)
+    rounding = count[:, 0] * np.finfo(float).eps * np.abs(y).max(axis=1) * np.abs(x).sum(axis=1)
     y = np.where(seen, y - y.sum(axis=1, keepdims=True) / count, 0.0)
-    spread = (x * x).sum(axis=1)
-    return np.divide((x * y).sum(axis=1), spread, out=np.zeros(len(x)), where=spread > 0)
+    spread, product = (x * x).sum(axis=1), (x * y).sum(axis=1)
+    return np.divide(product, spread, out=np.zeros(len(x)), where=(spread > 0) & (np.abs(product) > rounding))
 
 
 def _to_list(values: np.ndarray) -> list[float | None]:

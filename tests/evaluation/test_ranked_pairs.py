@@ -42,6 +42,15 @@ def test_ranking_of_records_by_hand():
     assert ndcg == ({"ndcg@20": pytest.approx((1 + 1 / np.log2(4) + 1) / 3, abs=1e-4)}, 2)
 
 
+@pytest.mark.parametrize("name", ["q", "good", "bad"])
+def test_a_score_that_is_no_number_is_no_hit(name):
+    """Whether of the target or of another candidate: a model that answers NaN is no better than any other."""
+    vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "bad": [0.0, 1.0]} | {name: [float("nan"), 0.0]}
+    example = RecordPairExample(("Q:", "q"), ("", "good"), (("", "bad"),), (("", "good"),))
+    found = rank_examples(_Vectors(vectors), "Q2I", [example], SETTINGS)
+    assert found == ({"mrr@20": 0.5}, 2)
+
+
 def test_a_record_without_negatives_is_ranked_against_the_others():
     vectors = {"q": [1.0, 0.0], "good": [0.6, 0.8], "best": [1.0, 0.0], "bad": [0.0, 1.0]}
     query, texts = ("Q:", "q"), {name: ("", name) for name in vectors}

@@ -91,6 +91,21 @@ def test_constant_losses(value):
     assert scheduler.weights() == pytest.approx({"a": 0.25, "b": 0.75, "c": 1.0})
 
 
+@pytest.mark.parametrize("name", ["s2sched", "coba"])
+@pytest.mark.parametrize("history", [5, 64])
+@pytest.mark.parametrize("values", [(2.1, 0.7, 1.3), (0.1, 1e9, 1e-5)])
+def test_constant_losses_at_irregular_steps_favour_no_task(name, history, values):
+    """The least-squares line through equal values has a slope of rounding alone."""
+    sizes = dict.fromkeys("abc", 1)
+    scheduler = build_scheduler(name, sizes, dict.fromkeys("abc", "x"), history=history, warmup=3)
+    for step in range(90):
+        first = {"a": 1.7, "b": 0.3, "c": 0.9}
+        due = [task for task, period in zip("abc", (1, 3, 7), strict=True) if step * step % (period + 1) < 2]
+        scheduler.update(first if step == 0 else {task: dict(zip("abc", values, strict=True))[task] for task in due})
+        assert scheduler.weights() == pytest.approx(dict.fromkeys("abc", 1 / 3))
+        assert scheduler.loss_weights() == pytest.approx(dict.fromkeys("abc", 1.0))
+
+
 def test_one_task():
     scheduler = S2Sched({"a": 5}, {"a": "x"}, warmup=0)
     for value in (3.0, 2.0, 2.5):

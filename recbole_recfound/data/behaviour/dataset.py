@@ -50,7 +50,8 @@ class BehaviourDataset(Dataset):
         frame = self.inter_feat
         if isinstance(frame, pd.DataFrame) and self.time_field in frame:
             self.set_field_property(SECONDS, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
-            found = as_in_file(frame[self.time_field].to_numpy(dtype=np.float64), raw_range(self, self.time_field))
+            times = torch.tensor(frame[self.time_field].to_numpy(dtype=np.float64))
+            found = as_in_file(times, raw_range(self, self.time_field)).numpy()
             frame[SECONDS] = in_seconds(found).view(np.int64)  # RecBole keeps tokens as 64 bits
         super()._change_feat_format()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.atomic.read import read_atomic
@@ -40,17 +41,17 @@ def read_log(parts: Sequence[Dataset]) -> Log:
     first = parts[0]
     config = first.config
 
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([part.inter_feat[name].numpy() for part in parts])
+    def column(name: str) -> torch.Tensor:
+        return torch.cat([part.inter_feat[name] for part in parts])
 
     def numbers(name: str) -> np.ndarray:
-        return as_in_file(column(name).astype(np.float64), raw_range(first, name))
+        return as_in_file(column(name), raw_range(first, name)).numpy()
 
-    users, items = column(first.uid_field), column(first.iid_field)
+    users, items = column(first.uid_field).numpy(), column(first.iid_field).numpy()
     label = config["LABEL_FIELD"]
     graded = [field for field in (config["RATING_FIELD"], *(config["threshold"] or {})) if field in first.inter_feat]
     if SECONDS in first.inter_feat:
-        times = column(SECONDS).view(np.float64)
+        times = column(SECONDS).numpy().view(np.float64)
     else:
         times = np.arange(len(users), dtype=np.float64)
     if graded:

@@ -109,4 +109,5 @@ def rating_word(value: float) -> str:
     """
     if not np.isfinite(value):
         return "chose"
-    return ("hated", "disliked", "found fair", "liked", "loved")[min(4, int(value * 5))]
+    # (0.7 - 0.3) / 0.5 is a little less than four fifths.
+    return ("hated", "disliked", "found fair", "liked", "loved")[min(4, int(round(value * 5, 6)))]

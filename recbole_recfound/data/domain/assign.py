@@ -75,7 +75,7 @@ class ColumnDomains(Domains):
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
         """Return the domain of each number; see `Domains.of_values`."""
-        numbers = as_in_file(values.double(), self.raw_range)
+        numbers = as_in_file(values, self.raw_range)
         if self.clock:
             seconds = (numbers / self.per_second).nan_to_num().round().long()
             return torch.where(numbers.isfinite(), _clock(self.clock, seconds), -1)

@@ -87,7 +87,7 @@ def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] 
     if not spec.numeric:
         raise ConfigError(f"domain: {spec.field} holds numbers: name edges or a rule, as in {spec.field}:quantile:4")
     found = raw_range(train, spec.field)
-    numbers = as_in_file(values.double().numpy(), found)
+    numbers = as_in_file(values, found).numpy()
     if spec.clock:
         per_second = _unit(spec, train, numbers).per_second
         return ColumnDomains(spec.text, tuple(CLOCK[spec.clock]), spec.field, (), spec.clock, found, per_second)

@@ -154,6 +154,16 @@ def _number(found: re.Match[str]) -> str:
     return run
 
 
+def contains_words(text: str, part: str) -> bool:
+    """Return whether the words of one text stand in another one after the other; `5` is no word of `1995` or `3.5`.
+
+    Args:
+        text: in normal form.
+        part: in normal form.
+    """
+    return f" {part} " in f" {text} "
+
+
 def is_blank(text: str) -> bool:
     """Return whether a text has no visible character."""
     stripped = text.strip()

@@ -1,8 +1,10 @@
 """AVE: attribute value extraction."""
 
+import itertools
 import json
 from collections.abc import Collection
 
+from recbole_recfound.data.records.normal import contains_words, normal_form
 from recbole_recfound.data.task.answers import Attribute, parse_attributes
 from recbole_recfound.data.task.base import register_task
 from recbole_recfound.data.task.examples import GenerativeExample
@@ -16,8 +18,8 @@ from recbole_recfound.data.text.fields import readable
 class AttributeExtraction(ItemTask):
     """Extract attribute values from an item's text: a JSON list of attribute, value and the source that contains it.
 
-    If a value occurs in the title or a description, that is its source. Otherwise the short fields are listed without
-    their names (source `details`) and the model has to say which value belongs to which attribute.
+    If a value occurs, as whole words, in the title or a description, that is its source. Otherwise the short fields are
+    listed without their names (source `details`) and the model has to say which value belongs to which attribute.
     """
 
     id = 7
@@ -40,13 +42,14 @@ class AttributeExtraction(ItemTask):
         catalogue, values = self.source.catalogue, details(self.source, row)
         texts = {"title": catalogue.title_of(row)}
         for name, value in catalogue.long_values[row].items():
-            texts[readable(name)] = first_words(value, self.long_words)
+            texts[_unused(readable(name), texts)] = first_words(value, self.long_words)
         source_of = {name: _source_of(value, texts) for name, value in values.items()}
         unnamed = [value for name, value in values.items() if source_of[name] is None]
+        listed = _unused("details", texts)
         if unnamed:
-            texts["details"] = " ".join(unnamed)
+            texts[listed] = " ".join(unnamed)
         answer = [
-            {"attribute": readable(name), "value": value, "source": source_of[name] or "details"}
+            {"attribute": readable(name), "value": value, "source": source_of[name] or listed}
             for name, value in values.items()
         ]
         text = "\n".join(f"{name}: {value}" for name, value in texts.items())
@@ -62,4 +65,16 @@ class AttributeExtraction(ItemTask):
 
 
 def _source_of(value: str, texts: dict[str, str]) -> str | None:
-    return next((name for name, text in texts.items() if value.lower() in text.lower()), None)
+    return next((name for name, text in texts.items() if _stands_in(value, text)), None)
+
+
+def _stands_in(value: str, text: str) -> bool:
+    # An answer is compared as written but for case, so that the value has to be there as written, too.
+    return value.casefold() in text.casefold() and contains_words(normal_form(text), normal_form(value))
+
+
+def _unused(name: str, texts: dict[str, str]) -> str:
+    """Return a name that no text has yet, in any case: `details`, `details 2`, ..."""
+    used = {other.casefold() for other in texts}
+    names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
+    return next(each for each in names if each.casefold() not in used)

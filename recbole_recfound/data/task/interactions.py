@@ -32,10 +32,19 @@ class InteractionTask(GenerativeTask):
         super().__init__(source, settings)
         user = np.repeat(np.arange(len(source.users)), source.lengths)
         position = np.arange(len(source.items)) - source.indptr[user]
-        self.positions = self.capped(np.flatnonzero(position >= self.minimum))
         self.user = user
-        if len(self.positions) == 0:
+        positions = np.flatnonzero(position >= self.minimum)
+        if len(positions) == 0:
             raise Unsupported(f"no user has more than {self.minimum} training interactions")
+        self.positions = self.capped(self.suitable(positions))
+
+    def suitable(self, positions: np.ndarray) -> np.ndarray:
+        """Return those of some training interactions that an example can ask for; by default all.
+
+        Args:
+            positions: indices in the flat interactions, sorted.
+        """
+        return positions
 
     def __len__(self) -> int:
         return len(self.positions)

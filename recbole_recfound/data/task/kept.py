@@ -61,7 +61,7 @@ class ItemTask(GenerativeTask):
         return self.source.candidates
 
     def same_prompt(self, rows: np.ndarray) -> np.ndarray:
-        """Return `rows` and all further rows with the same title and therefore the same prompt."""
+        """Return `rows` and all further rows with the same title, in any spelling, and therefore the same prompt."""
         return self.source.catalogue.same_title(rows)
 
     @abstractmethod

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from recbole_recfound.data.records.normal import normal_form
 from recbole_recfound.data.task.base import KEPT, Unsupported, register_task
 from recbole_recfound.data.task.embedding import EmbeddingTask
 from recbole_recfound.data.task.examples import Example, PairExample
@@ -30,22 +31,26 @@ class QueryToItem(EmbeddingTask):
         catalogue = source.catalogue
         if source.queries:
             self.note = "queries from the .query file"
-            self.positives: dict[str, list[int]] = {}
-            for text, row in source.queries:
-                self.positives.setdefault(text, []).append(row)
-            texts = sorted(self.positives)
-            kept_texts = [texts[number] for number in kept_for_test(source, settings, np.arange(len(texts)))]
-            self.kept = [(text, row) for text in kept_texts for row in self.positives[text]]
-            self.trained = [pair for pair in source.queries if pair[0] not in set(kept_texts)]
+            # All spellings of a query are tested, or all are trained.
+            by_query: dict[str, list[tuple[str, int]]] = {}
+            for text, row in sorted(source.queries, key=lambda pair: pair[0]):
+                by_query.setdefault(normal_form(text), []).append((text, row))
+            queries = list(by_query.values())
+            self.positives = {text: [row for _, row in query] for query in queries for text, _ in query}
+            numbers = kept_for_test(source, settings, np.arange(len(queries)))
+            self.kept = [pair for number in numbers for pair in queries[number]]
+            tested = {text for text, _ in self.kept}
+            self.trained = [pair for pair in source.queries if pair[0] not in tested]
             return
         self.note = "keyword queries from the items' own fields"
         rows = [row for row in source.candidates.tolist() if catalogue.values[row]]
         if not rows:
             raise Unsupported("no .query file and no item has text")
         # Items with the same text are positives of each other's queries.
-        self.same_text: dict[str, list[int]] = {}
+        by_text: dict[str, list[int]] = {}
         for row in rows:
-            self.same_text.setdefault(catalogue.sentence_of(row), []).append(row)
+            by_text.setdefault(normal_form(catalogue.sentence_of(row)), []).append(row)
+        self.same_text = {row: same for same in by_text.values() for row in same}
         kept = kept_for_test(source, settings, source.candidates)
         self.kept = kept[np.isin(kept, rows)].tolist()
         self.trained = np.setdiff1d(rows, catalogue.same_title(kept)).tolist()
@@ -65,7 +70,7 @@ class QueryToItem(EmbeddingTask):
         """Return query text, item and all positives, given a row of the .query file or an item."""
         if isinstance(query, tuple):
             return *query, np.asarray(self.positives[query[0]])
-        return self._keywords(query, rng), query, np.asarray(self.same_text[self.source.catalogue.sentence_of(query)])
+        return self._keywords(query, rng), query, np.asarray(self.same_text[query])
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
         """Return queries (keywords of items) that are excluded from training, and their number."""

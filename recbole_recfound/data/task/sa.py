@@ -35,15 +35,21 @@ class RatingPrediction(InteractionTask):
 
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
         super().__init__(source, settings)
-        if source.ratings is None:
-            raise Unsupported("the data set has no rating")
-        known = np.isfinite(source.ratings)
-        self.classes = np.unique(source.ratings[known])
+        ratings = self._ratings()
+        self.classes = np.unique(ratings[np.isfinite(ratings)])
         if not 2 <= len(self.classes) <= self.max_classes:
             raise Unsupported(f"{len(self.classes)} distinct ratings, 2 to {self.max_classes} are needed")
-        self.positions = self.positions[known[self.positions]]
         if len(self.positions) == 0:
             raise Unsupported("no interaction after a user's first has a rating")
+
+    def _ratings(self) -> np.ndarray:
+        if self.source.ratings is None:
+            raise Unsupported("the data set has no rating")
+        return self.source.ratings
+
+    def suitable(self, positions: np.ndarray) -> np.ndarray:
+        """Return the interactions that have a rating; see `InteractionTask.suitable`."""
+        return positions[np.isfinite(self._ratings()[positions])]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -53,8 +59,7 @@ class RatingPrediction(InteractionTask):
     def example(self, index: int) -> Example:
         """Return a history of rated items with the next item and its rating."""
         _, position, start = self.at(index)
-        ratings = self.source.ratings
-        assert ratings is not None
+        ratings = self._ratings()
         history = zip(self.source.items[start:position], ratings[start:position], strict=True)
         slots = {
             "history": ("rated", tuple((int(item), rating_text(rating)) for item, rating in history)),

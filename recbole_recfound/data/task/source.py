@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
@@ -94,9 +95,7 @@ class TrainingData:
         order = np.argsort(rank[uids], kind="stable")
         present, counts = np.unique(rank[uids], return_counts=True)
         rated = rating_field in train.inter_feat
-        rating = (
-            _stars(train, np.concatenate([part.inter_feat[rating_field].numpy() for part in parts])) if rated else None
-        )
+        rating = _stars(train, torch.cat([part.inter_feat[rating_field] for part in parts])) if rated else None
         item_ids = ItemIds.of(train, catalogue)
         to_catalogue = item_ids.to_catalogue
         trained = np.unique(to_catalogue(iids[part_of == 0]))
@@ -210,6 +209,6 @@ class HeldOut:
         return cls(data, np.flatnonzero((part == 2) & np.isin(data.items, data.candidates)))
 
 
-def _stars(dataset: Dataset, ratings: np.ndarray) -> np.ndarray:
+def _stars(dataset: Dataset, ratings: torch.Tensor) -> np.ndarray:
     """Return ratings as in the file, where RecBole has scaled them to 0 to 1."""
-    return np.round(as_in_file(ratings.astype(np.float64), raw_range(dataset, dataset.config["RATING_FIELD"])), 4)
+    return np.round(as_in_file(ratings, raw_range(dataset, dataset.config["RATING_FIELD"])).numpy(), 4)

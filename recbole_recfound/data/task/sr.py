@@ -53,16 +53,23 @@ class SequentialRecommendation(InteractionTask):
 
     def __init__(self, source: TrainingData, settings: TaskSettings) -> None:
         super().__init__(source, settings)
-        self.titled = self.options.form == "title"
         if self.titled:
             self.prompt, self.slots = self.title_prompt, ("history",)
-            return
+
+    def suitable(self, positions: np.ndarray) -> np.ndarray:
+        """Return the interactions that leave a wrong candidate; see `InteractionTask.suitable`."""
+        if self.titled:
+            return positions
         # A user who has every item leaves no wrong candidate.
-        others = len(source.candidates) - np.asarray(source.seen[:, source.candidates].sum(1)).ravel()
-        self.positions = self.positions[others[self.user[self.positions]] > 0]
-        if not settings.repeatable:
-            # The one old item among the candidates would be the answer.
-            self.positions = self.positions[~source.repeated[self.positions]]
+        others = len(self.source.candidates) - np.asarray(self.source.seen[:, self.source.candidates].sum(1)).ravel()
+        positions = positions[others[self.user[positions]] > 0]
+        # The one old item among the candidates would be the answer.
+        return positions if self.settings.repeatable else positions[~self.source.repeated[positions]]
+
+    @property
+    def titled(self) -> bool:
+        """Whether the answer is the title of an item, not a letter."""
+        return self.options.form == "title"
 
     @property
     def choices(self) -> tuple[str, ...]:

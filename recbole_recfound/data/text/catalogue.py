@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_recfound.atomic.read import AtomicTable, read_atomic
+from recbole_recfound.data.records.normal import normal_form
 from recbole_recfound.data.text.fields import choose_fields, readable, title_field
 
 
@@ -47,9 +48,10 @@ class Catalogue:
         return title or next(iter(values.values()), None) or f"item {self.tokens[row]}"
 
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
-        """Return all rows that share the title of one of `rows`, including these."""
-        titles = {self.title_of(int(row)) for row in rows}
-        return np.array([row for row in range(len(self)) if titles and self.title_of(row) in titles], dtype=np.int64)
+        """Return all rows that share the title of one of `rows` in any spelling, including these."""
+        titles = {normal_form(self.title_of(int(row))) for row in rows}
+        same = [row for row in range(len(self)) if titles and normal_form(self.title_of(row)) in titles]
+        return np.array(same, dtype=np.int64)
 
     def sentence_of(self, row: int) -> str:
         """Join title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from recbole_recfound.data.records.normal import normal_form
+from recbole_recfound.data.records.normal import contains_words, normal_form
 from recbole_recfound.data.writing.records import Writing
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -52,8 +52,8 @@ def mentioned(text: str, features: Sequence[str]) -> frozenset[str]:
         text: as written.
         features: in normal form.
     """
-    words = f" {normal_form(text)} "
-    return frozenset(feature for feature in features if f" {feature} " in words)
+    form = normal_form(text)
+    return frozenset(feature for feature in features if contains_words(form, feature))
 
 
 def distinct(texts: Sequence[str], size: int) -> float:

@@ -52,6 +52,7 @@ class GenerativeRanking:
             likely = self._likelihoods(history[:length], chosen)
             # Cosines are at most 1: reranked items get 2 to 3, above all others, by their places: in single precision
             # the likelihoods of long titles would be equal.
+            likely = likely.where(~likely.isnan(), -torch.inf)  # NaN would be sorted behind the likeliest
             places = 1 + torch.unique(likely, return_inverse=True)[1]
             scores[row, torch.from_numpy(chosen).to(scores.device)] = 2.0 + (places / len(places)).to(scores)
         return scores

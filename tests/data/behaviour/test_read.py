@@ -6,6 +6,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.read import _category, build_texts
+from recbole_recfound.data.behaviour.words import rating_word
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
@@ -66,6 +67,14 @@ def test_ratings_are_read_where_labels_are_made_of_them(field, tiny_path, tiny_b
     assert ((stars >= 4) == train_set.inter_feat["label"].numpy()).all()
     theirs = Config("DeepFM", "tiny", None, {key: value for key, value in settings.items() if key != "backbone"})
     assert field not in build_splits(theirs).train_set.inter_feat, "no other model reads a row's own value"
+
+
+def test_a_rating_of_whole_fifths_has_its_own_word():
+    """Of ratings from 0.3 to 0.8, 0.7 is at four fifths, but a little less in floating point."""
+    ratings = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    words = [rating_word((rating - 0.3) / (0.8 - 0.3)) for rating in ratings]
+    assert words == ["hated", "disliked", "found fair", "liked", "loved", "loved"]
+    assert rating_word(np.nan) == "chose" and rating_word(0.79) == "liked"
 
 
 @pytest.mark.parametrize("normalised", [False, True])

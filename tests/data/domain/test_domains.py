@@ -121,6 +121,21 @@ def test_times_are_those_of_the_file_though_recbole_normalises_them(write_datase
     assert len(counts) == 2 and abs(int(counts[0] - counts[1])) <= 1
 
 
+@pytest.mark.parametrize("normalize_all", [True, False])
+@pytest.mark.parametrize("step", [1, 0.1, 0.25])
+def test_a_number_that_equals_an_edge_is_not_below_it(step, normalize_all, write_dataset):
+    """Single precision makes 3.3 a little smaller, and 0.7 of a normalised range."""
+    ages = [round(7 + step * number, 2) for number in range(60)]
+    rows = [[f"u{number % 6}", number, number, age] for number, age in enumerate(ages)]
+    path = write_dataset("aged", inter=[["user_id:token", "item_id:token", "timestamp:float", "age:float"], *rows])
+    columns = {"inter": ["user_id", "item_id", "timestamp", "age"]}
+    splits = splits_of("BPR", path, "aged", normalize_all=normalize_all, load_col=columns)
+    domains = build_domains(parse_domain("age:" + "/".join(map(str, ages[1:]))), splits.train_set)
+    for part in (splits.train_set, splits.valid_set, splits.test_set):
+        numbers = [int(token) for token in part.id2token("item_id", part.inter_feat["item_id"].numpy())]
+        assert domains.of(part.inter_feat).tolist() == numbers
+
+
 @pytest.mark.parametrize(("per_second", "name"), [(1000, "ms"), (10**6, "us"), (10**9, "ns")])
 def test_times_of_every_clock(write_dataset, per_second, name):
     start = 881250000 // 3600 * 3600 + 1800

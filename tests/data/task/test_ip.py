@@ -1,6 +1,11 @@
 """IP on a data set small enough to check by hand."""
 
-from tests.data.task.hand_made import build, training_data
+import numpy as np
+import pytest
+
+from recbole_recfound.data.task import TrainingData
+from recbole_recfound.data.text import Catalogue
+from tests.data.task.hand_made import build, examples_of, task_of, training_data
 
 
 def test_ip_describes_an_item_by_its_fields():
@@ -17,3 +22,16 @@ def test_items_without_a_title_are_no_examples():
     source = training_data()
     del source.catalogue.values[2]["title"]
     assert 2 not in build("IP", source)[0].rows
+
+
+@pytest.mark.parametrize("name", ["IP", "AVE", "Q2I"])
+def test_a_title_of_the_test_is_trained_in_no_spelling(name):
+    titles = [f"Film {n}" if n < 40 else f"FILM  {n - 40}" for n in range(80)]
+    values = [{"title": title, "year": str(1900 + n)} for n, title in enumerate(titles)]
+    films = Catalogue([f"i{n}" for n in range(80)], ["title", "year"], values, 80, [{}] * 80)
+    source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7, np.arange(80))
+    task = task_of(name, source, test_examples=4)
+    tested = {row % 40 for row in (task.kept if name == "Q2I" else task.test_rows)}
+    trained = {row % 40 for row in (task.trained if name == "Q2I" else task.rows)}
+    assert len(tested) >= 2 and trained == set(range(40)) - tested
+    assert len(examples_of(task)) == len(task) == 2 * len(trained)

@@ -36,6 +36,14 @@ def test_sr_without_a_wrong_candidate():
     assert task is None and reason == "fewer than two training examples"
 
 
+def test_examples_are_sampled_from_interactions_that_leave_a_wrong_candidate():
+    """Most users have every item, and others choose one again and again."""
+    source = training_data([[0, 1, 2, 3, 4]] * 80 + [[0, 1, 2, 2, 2, 2]] * 20)
+    assert len(build("SR", source)[0]) == 20
+    task, _ = build("SR", source, max_examples=20)
+    assert len(task) == 20 and {int(source.items[position]) for position in task.positions} == {2}
+
+
 def test_titles_as_answers():
     task, _ = build("SR", training_data(HISTORIES), form="title")
     assert task.slots == ("history",) and "candidates" not in task.prompt

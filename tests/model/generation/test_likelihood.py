@@ -62,6 +62,22 @@ def test_a_small_catalogue_is_ranked_whole(small_run):
     assert likely == sorted(likely, reverse=True)
 
 
+def test_a_likelihood_that_is_no_number_comes_last(small_run, monkeypatch):
+    small = build_small(small_run, **TITLED)
+    model = small.model.eval()
+    model.refresh_items()
+    batch = _batch(small)
+
+    def likelihoods(backbone, prompt, texts, task, end):
+        return torch.where(torch.arange(len(texts)) == 3, torch.nan, -torch.arange(float(len(texts))))
+
+    monkeypatch.setattr("recbole_recfound.model.generation.ranking.log_likelihoods", likelihoods)
+    model.rerank = GenerativeRanking(model, model.parts.data.collator, model.n_items)
+    scores = model.full_sort_predict(batch).reshape(len(batch), -1)[0]
+    assert (scores[1:] > 2).all() and torch.equal(scores[1:].topk(3).indices, torch.tensor([0, 1, 2]))
+    assert scores[1:].argmin() == 3
+
+
 def test_of_a_large_catalogue_only_the_best_are_ranked_anew(small_run):
     small = build_small(small_run, **TITLED)
     model = small.model.eval()
