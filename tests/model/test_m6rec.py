@@ -9,7 +9,18 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 from tokenizers import Tokenizer, models, normalizers
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers.masking_utils import create_causal_mask
 
 from recbole_recfound.config.configurator import Config
@@ -25,7 +36,14 @@ from recbole_recfound.model.reading import ctr
 from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import one_pass, prefix_mask
 from tests.small_reading import randomise
-from tests.tiny_backbone import CHAT_TEMPLATE, write_tiny_backbone
+from tests.tiny_backbone import CHAT_TEMPLATE, tiny_tokenizer, write_tiny_backbone
+
+KINDS = {
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+    "gemma3_text": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +328,42 @@ def test_answers_are_classified_by_the_tokens_in_which_they_differ(built, tmp_pa
     torch.testing.assert_close(model.words, torch.nn.functional.normalize(expected, dim=1))
     with pytest.raises(BackboneError, match=r"^option_args: tuning: got prompt.*reads both alike"):
         built(tuning=["prompt"], backbone=metaspace_backbone(tmp_path / "alike", "abc"))
+
+
+def backbone_of(folder, kind, **settings):
+    """Save a random language model of a kind with the tokenizer of tests; return its folder."""
+    config_class, model_class = KINDS[kind]
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    torch.manual_seed(0)
+    model_class(config_class(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes, **ids, **settings)).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_backbones_whose_layers_need_more_are_refused(built, tmp_path, monkeypatch):
+    """Gemma 3 has rotary embeddings for each kind of layer; a decoder that changes its input is simulated."""
+    words = "model cannot be run layer by layer in transformers"
+    with pytest.raises(BackboneError, match=f"^a gemma3_text {words}") as refused:
+        built(backbone=backbone_of(tmp_path, "gemma3_text", head_dim=16))
+    assert "\n" not in str(refused.value)
+    whole = late.decode
+    monkeypatch.setattr(late, "decode", lambda decoder, inputs: whole(decoder, inputs + inputs.roll(1, dims=1)))
+    with pytest.raises(BackboneError, match=f"^a llama {words}"):
+        built()
+
+
+def test_a_window_may_not_be_shorter_than_what_is_read(built, tmp_path):
+    """The last states of 7 segments of the source and of those of a target, behind 4 prompts."""
+    window = {"use_sliding_window": True, "max_window_layers": 1}
+    model, _ = built(states="last", backbone=backbone_of(tmp_path / "long", "qwen2", sliding_window=60, **window))
+    assert model.longest <= 60
+    for kind, settings in (("qwen2", window), ("mistral", {}), ("gemma2", {"head_dim": 16})):
+        path = backbone_of(tmp_path / kind, kind, sliding_window=12, **settings)
+        with pytest.raises(BackboneError, match=rf"^a {kind} model has layers that see the last 12 states alone"):
+            built(states="last", backbone=path)
+    for kind in ("qwen2", "mistral"):
+        built(states="last", backbone=backbone_of(tmp_path / f"{kind}-none", kind, sliding_window=None))
