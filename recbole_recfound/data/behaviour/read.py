@@ -14,6 +14,7 @@ from recbole_recfound.atomic.times import EARLIEST_CLOCK
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.behaviour.log import Attribute, Log
 from recbole_recfound.data.behaviour.options import TextOptions
+from recbole_recfound.data.behaviour.scale import scaled
 from recbole_recfound.data.behaviour.segments import BehaviourTexts
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text.catalogue import Catalogue
@@ -54,11 +55,7 @@ def read_log(parts: Sequence[Dataset]) -> Log:
     else:
         times = np.arange(len(users), dtype=np.float64)
     if graded:
-        known = numbers(graded[0])
-        # The scale is that of the training part.
-        seen = known[: len(first.inter_feat)]
-        low, high = np.nanmin(seen), np.nanmax(seen)
-        values = np.clip((known - low) / max(high - low, 1e-9), 0, 1)
+        values = scaled(numbers(graded[0]), times, len(first.inter_feat))
     elif label in first.inter_feat:
         values = numbers(label)
     else:
