@@ -55,7 +55,8 @@ def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_pa
         "design": "items",
         "query": "items",
     }
-    assert tasks["explanation"]["examples"] == 2 and "fmr" not in tasks["design"]["metrics"]
+    assert tasks["explanation"]["examples"] == 2
+    assert not any("fmr" in tasks[task]["metrics"] for task in ("design", "query")), "made of items"
     assert all(point["score"] > 1 for point in row["curve"])
     assert row["valid_metrics"]["perplexity"] == min(point["score"] for point in row["curve"])
     assert row["curve"][-1]["loss"] < row["curve"][0]["loss"]

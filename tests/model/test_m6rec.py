@@ -337,9 +337,9 @@ def backbone_of(folder, kind, **settings):
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     torch.manual_seed(0)
-    model_class(config_class(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes, **ids, **settings)).save_pretrained(
-        folder
-    )
+    model_class(
+        config_class(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes, **ids, **settings)
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
