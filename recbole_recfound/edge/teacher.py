@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,8 +79,8 @@ class Teacher:
         tokens: of segments, as the student reads them.
 
     Raises:
-        ConfigError: a run of another task, or a tokenizer that the `tokenizers` library does not run or that has no token
-            for a line break.
+        ConfigError: a run of another task, or a tokenizer that the `tokenizers` library does not run or that has no
+            token for a line break.
     """
 
     def __init__(self, model: nn.Module, splits: Splits, show_progress: bool = False) -> None:
@@ -87,11 +88,12 @@ class Teacher:
             task = getattr(model, "task", type(model).__name__)
             raise ConfigError(f"teacher: its first task is {task}, expected {ClickModel.task}, which scores candidates")
         self.model, self.splits, self.show_progress = model, splits, show_progress
-        if not getattr(model.cache.tokenizer, "is_fast", False):
+        tokenizer: Any = model.cache.tokenizer  # only fast ones have the library's object
+        if not getattr(tokenizer, "is_fast", False):
             raise ConfigError(
                 "teacher: its tokenizer is written in Python: a student needs one of the library tokenizers"
             )
-        copied = Tokenizer.from_str(model.cache.tokenizer.backend_tokenizer.to_str())
+        copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokens = SegmentTokens(copied, model.cache.max_tokens)
         train = splits.train_set
         self.items = [str(token) for token in train.field2id_token[train.iid_field][1:]]

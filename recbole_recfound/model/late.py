@@ -270,8 +270,8 @@ def run_layers(
 def check_layers(decoder: Decoder, depth: int, ids: torch.Tensor) -> None:
     """Check that layers which are run by `run_layers` do what the whole decoder does.
 
-    Those of some models need more than a mask and rotary embeddings, and some models change their input before the first
-    layer.
+    Those of some models need more than a mask and rotary embeddings, and some models change their input before the
+    first layer.
 
     Args:
         decoder: full decoder.

@@ -110,13 +110,14 @@ def _users(config: Any, train: Dataset, wanted: Sequence[str] | None) -> tuple[l
         known = ", ".join(name for name in table.kinds if name != key)
         raise ConfigError(f"text_args: user_fields: got {', '.join(unknown)}, expected columns of {path.name}: {known}")
     by_token = table.by_key(key)
-    names = wanted or [name for name in table.kinds if name != key and _forms_groups(table.column(name))]
+    if wanted is None:
+        wanted = [name for name in table.kinds if name != key and _forms_groups(table.column(name))]
     rows: list[Mapping[str, str]] = [{}, *(by_token.get(token, {}) for token in tokens[1:])]
     profiles = [
-        ", ".join(f"{readable(name)} {row[name].strip()}" for name in names if row.get(name, "").strip())
+        ", ".join(f"{readable(name)} {row[name].strip()}" for name in wanted if row.get(name, "").strip())
         for row in rows
     ]
-    return profiles, [_groups(name, [row.get(name, "").strip() for row in rows]) for name in names]
+    return profiles, [_groups(name, [row.get(name, "").strip() for row in rows]) for name in wanted]
 
 
 def _is_number(text: str) -> bool:

@@ -68,6 +68,15 @@ def test_ratings_are_read_where_labels_are_made_of_them(field, tiny_path, tiny_b
     assert field not in build_splits(theirs).train_set.inter_feat, "no other model reads a row's own value"
 
 
+def test_no_user_fields_are_an_empty_list(tiny_path, tiny_backbone):
+    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "use_gpu": False}
+    settings |= {"m6rec_task": ["retrieval"], "text_args": {"user_fields": []}}
+    train = build_splits(Config("M6Rec", "tiny", None, settings)).train_set
+    texts = build_texts(train.config, train, train.log, 8)
+    assert {texts.table.texts[segment] for segment in texts.profiles} == {"User: unknown"}
+    assert not texts.statistics.user_attributes
+
+
 @pytest.mark.parametrize("later", [[5, 1, 5], [0, 2, 10], [-3, 400, 1]], ids=["within", "beyond", "far beyond"])
 def test_later_ratings_change_no_earlier_text(later, write_dataset, tiny_backbone):
     """Planted: other last training ratings, on the scale of the first ones and outside it."""
