@@ -1,11 +1,17 @@
-"""Arguments of decoder layers: which keys a state sees, and the name of the store of earlier keys."""
+"""Arguments and windows of decoder layers: which keys a state sees, and the name of the store of earlier keys."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
+
+from recbole_recfound.errors import BackboneError
+
+WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+"""Kinds of layers whose states see the last keys alone, and the setting with their number."""
 
 
 def additive_mask(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -17,6 +23,25 @@ def additive_mask(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+def check_window(config: Any, length: int) -> None:
+    """Check that no layer has a window, which masks that are made for every layer alike would leave out.
+
+    Args:
+        config: of the decoder; a model without `layer_types` has its window in every layer.
+        length: keys of a row, at most.
+
+    Raises:
+        BackboneError: a layer has a window of fewer keys.
+    """
+    kinds = set(getattr(config, "layer_types", None) or WINDOWS)
+    sizes = [getattr(config, setting, None) for kind, setting in WINDOWS.items() if kind in kinds]
+    if windows := [size for size in sizes if size is not None and size < length]:
+        raise BackboneError(
+            f"a {config.model_type} model has layers that see the last {min(windows):,} states alone, but up to "
+            f"{length:,} are read together: take shorter texts, fewer of them or another backbone"
+        )
 
 
 def cache_argument(module: nn.Module) -> str:

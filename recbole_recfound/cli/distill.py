@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from recbole_recfound.cli.words import Words, load, whole
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.whole_file import check_folder
 
 if TYPE_CHECKING:
     from recbole_recfound.serving.segments import SegmentRecommender
@@ -24,7 +25,8 @@ def command(argv: list[str]) -> int:
         0.
 
     Raises:
-        ConfigError: a teacher of another kind, wrong options, a folder that exists, or a missing package.
+        ConfigError: a teacher of another kind, wrong options, a folder that exists or cannot be written, or a missing
+            package.
         DataError: data or files are missing or damaged.
         TrainingError: the loss is not finite.
     """
@@ -53,6 +55,7 @@ def command(argv: list[str]) -> int:
     out = Path(given.out)
     if out.exists():
         raise ConfigError(f"out: {out} exists already: name a new folder")
+    check_folder(out.absolute().parent, "out")
     if given.exits is not None:
         given.exits = _layers(given.exits)
     from recbole_recfound.edge.options import DistilOptions

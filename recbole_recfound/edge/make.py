@@ -31,7 +31,7 @@ from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.edge.report import page_of
 from recbole_recfound.edge.student import Student
 from recbole_recfound.edge.teacher import TARGETS, Group, Teacher
-from recbole_recfound.edge.tokens import SegmentTokens, Vocabulary
+from recbole_recfound.edge.tokens import Vocabulary
 from recbole_recfound.runtime.file_digests import whole_folder
 
 FLOAT, INT8 = "float32", "int8"
@@ -59,7 +59,7 @@ class Edge:
     def __init__(self, teacher: Teacher, options: DistilOptions) -> None:
         self.teacher, self.options = teacher, options
         self.relation_layer = teacher.check_layer(options.relation_layer)
-        self.reader: SegmentTokens = teacher.tokens()
+        self.reader = teacher.tokens
 
     def make(self, out: Path, run: str) -> dict[str, Any]:
         """Train the student, write its folder, and measure both.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from recbole_recfound.errors import ConfigError
@@ -26,8 +27,8 @@ class DistilOptions(Options):
         exit_weights: weights of the exits' losses, `linear` or `printed`.
         sparsity: share of zeros in every matrix but the head.
         int8: write 8-bit weights.
-        seconds: of the training; infinite: `steps` alone end it, and the same seed gives the same student. Reading the
-            teacher before it and measuring the result after it come on top.
+        seconds: of the training; infinite: `steps`, which must be given, end it, and the same seed gives the same
+            student. Reading the teacher before it and measuring the result after it come on top.
         examples: training rows whose scores by the teacher are learned; a third as many for histories of items alone.
         relation_texts: texts whose relations in the teacher are learned, at most.
         relation_layer: layer of the teacher whose relations are learned, from 1. None: the last one.
@@ -58,6 +59,10 @@ class DistilOptions(Options):
         """Compare exits with layers and the width with the heads."""
         super().__post_init__()
         problems = []
+        if math.isinf(self.seconds) and self.steps is None:
+            problems.append(
+                f"seconds: got {self.seconds}, expected a number of seconds, or steps that end the training"
+            )
         if self.width % HEAD_SIZE:
             problems.append(f"width: got {self.width}, expected a multiple of {HEAD_SIZE}")
         exits = self.exit_layers

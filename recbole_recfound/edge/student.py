@@ -36,7 +36,7 @@ class Student(nn.Module):
     Args:
         vocabulary: number of token ids, with padding and unknown tokens.
         segments: of each target.
-        newline: token id that begins every segment.
+        newline: token id that begins every segment and is nowhere else.
         options: sizes, sharing and exits.
 
     Attributes:

@@ -76,9 +76,11 @@ class Teacher:
         cold: bool [items], by id from 1: an item without any interaction.
         behaviours: most items of a history in a source.
         masks_history: whether items of a history are left out of recommendations.
+        tokens: of segments, as the student reads them.
 
     Raises:
-        ConfigError: a run of another task, or a tokenizer that the `tokenizers` library does not run.
+        ConfigError: a run of another task, or a tokenizer that the `tokenizers` library does not run or that has no
+            token for a line break.
     """
 
     def __init__(self, model: nn.Module, splits: Splits, show_progress: bool = False) -> None:
@@ -86,10 +88,13 @@ class Teacher:
             task = getattr(model, "task", type(model).__name__)
             raise ConfigError(f"teacher: its first task is {task}, expected {ClickModel.task}, which scores candidates")
         self.model, self.splits, self.show_progress = model, splits, show_progress
-        if not getattr(model.cache.tokenizer, "is_fast", False):
+        tokenizer: Any = model.cache.tokenizer  # only fast ones have the library's object
+        if not getattr(tokenizer, "is_fast", False):
             raise ConfigError(
                 "teacher: its tokenizer is written in Python: a student needs one of the library tokenizers"
             )
+        copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.tokens = SegmentTokens(copied, model.cache.max_tokens)
         train = splits.train_set
         self.items = [str(token) for token in train.field2id_token[train.iid_field][1:]]
         self.cold = ~np.isin(np.arange(1, train.item_num), model.log.items)
@@ -105,12 +110,6 @@ class Teacher:
     def decoder(self) -> Decoder:
         """The backbone with its adapters."""
         return self.model.decoder
-
-    def tokens(self) -> SegmentTokens:
-        """Return the tokens of segments as the student reads them."""
-        tokenizer: Any = self.model.cache.tokenizer  # only fast ones have the library's object
-        copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        return SegmentTokens(copied, self.model.cache.max_tokens)
 
     def item_targets(self) -> np.ndarray:
         """Return the segments of every item for an unknown user, int64 [items, W], by id from 1."""

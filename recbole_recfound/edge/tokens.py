@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer
 
+from recbole_recfound.errors import ConfigError
+
 PADDING, UNKNOWN, FIRST = range(3)
 """Ids of the student: padding, a token outside its vocabulary, and the first token of it."""
-NEWLINE = "\n"
-"""Stands before every segment: a text is one line for each."""
+NEWLINE, BLANK = "\n", " "
+"""A line break stands before every segment: a text is one line for each."""
 
 
 class SegmentTokens:
@@ -21,6 +23,12 @@ class SegmentTokens:
     Args:
         tokenizer: changed in place: no token is added, cut or recognised inside data.
         max_tokens: length of a segment; a longer text loses its end.
+
+    Attributes:
+        newline: token of a line break, which begins every segment and is nowhere else, in the backbone's vocabulary.
+
+    Raises:
+        ConfigError: a tokenizer without a token for a line break.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
@@ -28,13 +36,14 @@ class SegmentTokens:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        self._newline = self._encode([NEWLINE])[0]
+        newline, blank = self._encode([NEWLINE, BLANK])
+        if not newline or newline == blank:
+            raise ConfigError(
+                "teacher: its tokenizer has no token for a line break, with which a student's segments begin: "
+                "train the teacher with another backbone"
+            )
+        self.newline = newline[-1]  # SentencePiece puts the token of a word's start before it
         self._known: dict[str, list[int]] = {}
-
-    @property
-    def newline(self) -> int:
-        """The first token of every segment, in the backbone's vocabulary."""
-        return self._newline[0]
 
     def add(self, texts: Iterable[str]) -> None:
         """Tokenise segments in one go; others are tokenised when they are first used.
@@ -44,7 +53,9 @@ class SegmentTokens:
         """
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         for text, ids in zip(missing, self._encode(missing), strict=True):
-            self._known[text] = self._newline + ids[: self.max_tokens]
+            # One more line break (an unknown character can be its token too) would begin another segment.
+            own = [token for token in ids if token != self.newline]
+            self._known[text] = [self.newline, *own[: self.max_tokens]]
 
     def joined(self, texts: Sequence[str]) -> list[int]:
         """Return the token ids of segments in the backbone's vocabulary, each after a newline.

@@ -13,17 +13,21 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import transformers
 from torch import nn
 
-from recbole_recfound.backbone.attention import additive_mask, cache_argument
-from recbole_recfound.backbone.depth import Decoder
+from recbole_recfound.backbone.attention import additive_mask, cache_argument, check_window
+from recbole_recfound.backbone.depth import Decoder, decode, first_layers
 from recbole_recfound.backbone.segments import SegmentCache
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.padding import pad_flat
+from recbole_recfound.errors import BackboneError
 from recbole_recfound.runtime.device import is_gpu
 
 MEAN, LAST = "mean", "last"
 """States of a target that are classified: the mean of those of each segment, or the last one of all."""
+ROUNDING, HALF_ROUNDING = 0.005, 0.05
+"""Largest difference between two ways through the same layers, as a share of the states: in float32, and in 16 bits."""
 PASS_STATES = 2048
 """States of targets that run through the joint layers at a time on a CPU; more would leave its caches."""
 
@@ -249,10 +253,54 @@ def run_layers(
         allowed: bool [B, T, K], keys that each state sees.
         places: int64 [B or 1, T], positions.
         keys: adds the keys and values of earlier states.
+
+    Raises:
+        BackboneError: a layer has a window of fewer keys than are given.
     """
+    check_window(decoder.config, allowed.shape[2])
     mask = additive_mask(allowed, states.dtype)
     rotary = cast(nn.Module, decoder.rotary_emb)(states, places)
     for layer in list(decoder.layers)[layers]:
         before = {cache_argument(layer): keys}
         states = layer(states, attention_mask=mask, position_ids=places, position_embeddings=rotary, **before)
     return states
+
+
+@torch.no_grad()
+def check_layers(decoder: Decoder, depth: int, ids: torch.Tensor) -> None:
+    """Check that layers which are run by `run_layers` do what the whole decoder does.
+
+    Those of some models need more than a mask and rotary embeddings, and some models change their input before the
+    first layer.
+
+    Args:
+        decoder: full decoder.
+        depth: number of lower layers.
+        ids: [1, T] tokens.
+
+    Raises:
+        BackboneError: they do something else, cannot be run so, or have a window of fewer than T states.
+    """
+    embedded, length = decoder.embed_tokens(ids), ids.shape[1]
+    rounding = ROUNDING if embedded.dtype == torch.float32 else HALF_ROUNDING
+    whole = decode(decoder, embedded).float()
+    allowed = torch.ones(1, length, length, dtype=torch.bool, device=ids.device).tril()
+    places, joint = torch.arange(length, device=ids.device)[None], slice(depth, None)
+    cause: Exception | None = None
+    try:
+        below = run_layers(decoder, slice(depth), embedded, allowed, places, GrowingKeys())
+        above = [
+            decoder.norm(run_layers(decoder, joint, states, allowed, places, GrowingKeys())).float()
+            for states in (below, decode(first_layers(decoder, depth), embedded))
+        ]
+        equal = all((states - whole).norm() <= rounding * whole.norm() for states in above)
+    except BackboneError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        equal, cause = False, error
+    if not equal:
+        name, version = decoder.config.model_type, transformers.__version__
+        raise BackboneError(
+            f"a {name} model cannot be run layer by layer in transformers {version}, by which segments are read: take "
+            "another backbone, such as a Llama or Qwen2"
+        ) from cause

@@ -111,12 +111,12 @@ class GenerateOptions(Options):
     Attributes:
         max_tokens: most tokens of a text; longer targets lose their end.
         from_items: tasks whose examples are made from the items of training rows, where `task_files` has none of them.
-            design: a title from the other texts. query: words of these texts from the title.
+            design: a title from the other texts. query: words of these texts from the title. Empty: records alone.
         held_out: share of titles that are kept from training for validation, and as many for the test.
         most: held-out titles of each part.
     """
 
     max_tokens: int = option(48, minimum=1)
-    from_items: list[str] = option(list(FROM_CATALOGUE), choices=FROM_CATALOGUE)
+    from_items: list[str] = option(list(FROM_CATALOGUE), choices=FROM_CATALOGUE, empty=True)
     held_out: float = option(0.1, above=0, below=0.5)
     most: int = option(200, minimum=1)

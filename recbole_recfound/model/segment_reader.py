@@ -20,7 +20,7 @@ from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.segments import QUESTION
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.late import JointBatch, Rows, joint_layers
+from recbole_recfound.model.late import JointBatch, Rows, check_layers, joint_layers
 from recbole_recfound.model.m6rec_options import ADAPTER, FINE_TUNING, LORA, OPTION_ADAPTER, LateOptions, PromptOptions
 
 
@@ -50,6 +50,9 @@ class SegmentReader(nn.Module):
         max_tokens: length of a segment.
         filed: form of the states in `cache_file`, see `SegmentCache`: that of the first task.
 
+    Raises:
+        BackboneError: the layers of the backbone cannot be run one by one.
+
     Attributes:
         lm: the backbone.
         depth: number of lower layers.
@@ -69,6 +72,7 @@ class SegmentReader(nn.Module):
         self.depth = self.layers - late.joint_layers
         self._caches: dict[str, SegmentCache] = {}
         ids = torch.tensor([plain_tokens([QUESTION], backbone.tokenizer)[0]], device=decoder.embed_tokens.weight.device)
+        check_layers(decoder, self.depth, ids)
         with torch.no_grad():
             typical = decode(first_layers(decoder, self.depth), decoder.embed_tokens(ids))[0, -1]
         self.register_buffer("scale", typical.float().square().mean().sqrt())

@@ -43,22 +43,25 @@ def option(
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    empty: bool = False,
     help: str = "",
 ) -> Any:
     """Return a dataclass field with bounds.
 
     Args:
         default: value when the user gives none.
-        choices: allowed values, of a list's elements too, or a function that returns them (a registry is complete only
-            later).
+        choices: allowed values, of a list's elements too, each once, or a function that returns them (a registry is
+            complete only later).
         minimum: smallest number allowed; for a list, of each element.
         maximum: largest number allowed; for a list, of each element.
         above: exclusive lower bound.
         below: exclusive upper bound.
+        empty: a list with choices may have no element.
         help: effect of the option, for the documentation.
     """
     metadata = {
-        "choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "below": below, "help": help,
+        "choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "below": below, "empty": empty,
+        "help": help,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -193,8 +196,9 @@ def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
     if (isinstance(value, bool) and bool not in types) or not isinstance(value, plain):
         return False
     elements = value if isinstance(value, (list, tuple)) else [value]
-    if (choices := _choices(metadata)) and not (elements and all(element in choices for element in elements)):
-        return False
+    if choices := _choices(metadata):
+        once = all(element in choices and element not in elements[:place] for place, element in enumerate(elements))
+        return once and bool(elements or metadata.get("empty"))
     return all(_within(number, metadata) for number in elements)
 
 
@@ -214,8 +218,8 @@ def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
 
 def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
     if choices := _choices(metadata):
-        form = "a list of names among" if list in plain_types(annotation) else "one of"
-        return f"{form} {', '.join(map(str, choices))}"
+        form = "a list of different names among" if list in plain_types(annotation) else "one of"
+        return f"{form} {', '.join(map(str, choices))}{' or []' if metadata.get('empty') else ''}"
     kinds = [kind for kind in plain_types(annotation) if kind is not NoneType]
     if object in kinds:
         return "any value"

@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and checks that they can be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from recbole_recfound.errors import ConfigError, cause_of
 
 
 @contextmanager
@@ -23,3 +26,38 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_file(path: Path, key: str) -> None:
+    """Refuse a file that cannot be written, before anything expensive.
+
+    Args:
+        path: of the file.
+        key: setting that names it, for errors.
+
+    Raises:
+        ConfigError: a folder of this name, or no folder that it can be written to.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{key}: {path} is a folder, expected a file")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{key}: there is no folder {path.absolute().parent}")
+    check_folder(path.absolute().parent, key)
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Refuse a folder in which nothing can be written; one that does not exist is one that cannot be created.
+
+    Args:
+        folder: perhaps below others that do not exist.
+        key: setting that names it, for errors.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}: {existing} cannot be written: {error.strerror or cause_of(error)}") from None

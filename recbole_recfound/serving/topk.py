@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.runtime.whole_file import whole_file
+from recbole_recfound.runtime.whole_file import check_file, whole_file
 from recbole_recfound.serving.checks import checked_k
 from recbole_recfound.serving.recommender import Recommender
 
@@ -27,13 +27,12 @@ def check_path(path: str | Path) -> None:
     """Refuse a file that `write_topk` cannot write, before anything is loaded.
 
     Raises:
-        ConfigError: another kind of file, a missing folder, or a missing package.
+        ConfigError: another kind of file, a folder that is missing or cannot be written, or a missing package.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
         raise ConfigError(f"out: got {path.name}, expected a name that ends in {' or '.join(WRITERS)}")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"out: there is no folder {path.absolute().parent}")
+    check_file(path, "out")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ConfigError("out: Parquet needs the package pyarrow: pip install pyarrow")
 

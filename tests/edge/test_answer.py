@@ -170,3 +170,9 @@ def test_distill_refuses_a_folder_that_exists_and_another_teacher(finished, dist
     assert "exists already" in capsys.readouterr().err
     assert main(["distill", str(tmp_path), f"--out={tmp_path / 'new'}"]) == 2
     assert "is not a finished run" in capsys.readouterr().err
+
+
+def test_distill_refuses_a_folder_that_cannot_be_written_before_the_teacher_is_loaded(tmp_path, capsys):
+    (tmp_path / "file").write_text("text")
+    assert main(["distill", str(tmp_path), f"--out={tmp_path / 'file' / 'student'}"]) == 2
+    assert f"out: {tmp_path / 'file'} cannot be written: " in capsys.readouterr().err

@@ -19,6 +19,8 @@ from recbole_recfound.errors import ConfigError
         ({"width": 48}, "width: got 48, expected a multiple of 32"),
         ({"exit_weights": "equal"}, "exit_weights"),
         ({"seconds": 0}, "seconds"),
+        ({"seconds": float("inf")}, "seconds: got inf, expected a number of seconds, or steps"),
+        ({"seconds": float("nan"), "steps": 2}, "seconds: got nan, expected a number, above 0"),
         ({"layers": 0}, "layers"),
     ],
 )
@@ -32,6 +34,10 @@ def test_refusals(wrong, words):
 )
 def test_exits_by_default(layers, exits):
     assert DistilOptions(layers=layers).exit_layers == exits
+
+
+def test_steps_can_end_a_training_without_a_limit_of_time():
+    assert DistilOptions(seconds=float("inf"), steps=3).steps == 3
 
 
 def test_weights_of_exits():

@@ -55,7 +55,8 @@ def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_pa
         "design": "items",
         "query": "items",
     }
-    assert tasks["explanation"]["examples"] == 2 and "fmr" not in tasks["design"]["metrics"]
+    assert tasks["explanation"]["examples"] == 2
+    assert not any("fmr" in tasks[task]["metrics"] for task in ("design", "query")), "made of items"
     assert all(point["score"] > 1 for point in row["curve"])
     assert row["valid_metrics"]["perplexity"] == min(point["score"] for point in row["curve"])
     assert row["curve"][-1]["loss"] < row["curve"][0]["loss"]
@@ -69,6 +70,16 @@ def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_pa
         model.generate("design", text="a")
     with pytest.raises(ConfigError, match="scores no items"):
         model.recommend(user=model.known_users()[0], k=2)
+
+
+def test_no_examples_are_made_of_items_where_none_are_to_be(settings, tmp_path):
+    options = settings | {"generate_args": {"from_items": []}}
+    with pytest.raises(ConfigError, match="no records in task_files, and generate_args"):
+        run_recfound("M6Rec", "tiny", config_dict=options, saved=False)
+    options |= {"task_files": write_records(tmp_path), "epochs": 0}
+    found = run_recfound("M6Rec", "tiny", config_dict=options | {"output_dir": str(tmp_path / "runs")})
+    results = json.loads((Path(found["run_dir"]) / "results.json").read_text())
+    assert {task["name"] for task in results["tasks"]} == {"explanation", "conversation"}
 
 
 def test_beside_another_task(settings, tmp_path):

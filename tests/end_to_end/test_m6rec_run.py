@@ -94,6 +94,10 @@ def test_the_time_budget_is_kept(settings, tmp_path):
     [
         ({"late_args": {"joint_layers": 3}}, "joint_layers: got 3"),
         ({"late_args": {"states": "first"}}, "states"),
+        ({"late_args": {"cache_file": "/proc/self/states"}}, "cache_file: /proc/self cannot be written"),
+        ({"late_args": {"cache_file": "/proc"}}, "cache_file: /proc is a folder"),
+        ({"zeroshot_args": {"scores": ["mean", "mean"]}}, "scores: got"),
+        ({"generate_args": {"from_items": ["design", "design"]}}, "from_items: got"),
         ({"option_args": {"prompts": 1}}, "prompts"),
         ({"text_args": {"category": "colour"}}, "category: got colour"),
         ({"text_args": {"user_fields": ["height"]}}, "user_fields: got height"),

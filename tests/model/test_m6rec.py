@@ -8,13 +8,26 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
-from transformers import AutoConfig
+from tokenizers import Tokenizer, models, normalizers
+from transformers import (
+    AutoConfig,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers.masking_utils import create_causal_mask
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.errors import BackboneError
 from recbole_recfound.model import late
 from recbole_recfound.model.late import JointBatch
 from recbole_recfound.model.m6rec import M6Rec
@@ -23,16 +36,24 @@ from recbole_recfound.model.reading import ctr
 from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import one_pass, prefix_mask
 from tests.small_reading import randomise
+from tests.tiny_backbone import CHAT_TEMPLATE, tiny_tokenizer, write_tiny_backbone
+
+KINDS = {
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+    "gemma3_text": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 
 
 @pytest.fixture(scope="module")
 def built(tiny_path, tiny_backbone):
     """Return a maker of models, with random adapters and segment vectors, and their data."""
 
-    def make(tuning=("option-adapter",), **late):
+    def make(tuning=("option-adapter",), backbone=tiny_backbone, **late):
         settings = {
             "data_path": str(tiny_path),
-            "backbone": str(tiny_backbone),
+            "backbone": str(backbone),
             "use_gpu": False,
             "show_progress": False,
             "threshold": {"rating": 4},
@@ -282,6 +303,67 @@ def test_prompts_alone_classify_with_the_words_yes_and_no(built):
     states = torch.randn(3, model.width)
     with torch.no_grad():
         head = model.lm.model.get_output_embeddings().weight
-        ids = [model.lm.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" no", " yes")]
+        ids = [model.lm.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in "ny"]
         expected = states @ torch.nn.functional.normalize(head[ids], dim=1).T / model.width**0.5
         torch.testing.assert_close(model._classify(states), expected)
+
+
+def metaspace_backbone(folder, letters):
+    """Save a random Llama whose tokenizer begins every word with the token of a blank; return its folder."""
+    blank = "\u2581"
+    vocabulary = {token: number for number, token in enumerate(["<unk>", "</s>", blank, *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", blank)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>")
+    fast.chat_template = CHAT_TEMPLATE
+    write_tiny_backbone(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def test_answers_are_classified_by_the_tokens_in_which_they_differ(built, tmp_path):
+    model, _ = built(tuning=["prompt"], backbone=metaspace_backbone(tmp_path / "differ", "abcnoyes"))
+    head = model.lm.model.get_output_embeddings().weight
+    expected = head[model.lm.tokenizer.convert_tokens_to_ids(["n", "y"])].detach()
+    torch.testing.assert_close(model.words, torch.nn.functional.normalize(expected, dim=1))
+    with pytest.raises(BackboneError, match=r"^option_args: tuning: got prompt.*reads both alike"):
+        built(tuning=["prompt"], backbone=metaspace_backbone(tmp_path / "alike", "abc"))
+
+
+def backbone_of(folder, kind, **settings):
+    """Save a random language model of a kind with the tokenizer of tests; return its folder."""
+    config_class, model_class = KINDS[kind]
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    torch.manual_seed(0)
+    model_class(
+        config_class(vocab_size=len(tokenizer), num_hidden_layers=3, **sizes, **ids, **settings)
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_backbones_whose_layers_need_more_are_refused(built, tmp_path, monkeypatch):
+    """Gemma 3 has rotary embeddings for each kind of layer; a decoder that changes its input is simulated."""
+    words = "model cannot be run layer by layer in transformers"
+    with pytest.raises(BackboneError, match=f"^a gemma3_text {words}") as refused:
+        built(backbone=backbone_of(tmp_path, "gemma3_text", head_dim=16))
+    assert "\n" not in str(refused.value)
+    whole = late.decode
+    monkeypatch.setattr(late, "decode", lambda decoder, inputs: whole(decoder, inputs + inputs.roll(1, dims=1)))
+    with pytest.raises(BackboneError, match=f"^a llama {words}"):
+        built()
+
+
+def test_a_window_may_not_be_shorter_than_what_is_read(built, tmp_path):
+    """The last states of 7 segments of the source and of those of a target, behind 4 prompts."""
+    window = {"use_sliding_window": True, "max_window_layers": 1}
+    model, _ = built(states="last", backbone=backbone_of(tmp_path / "long", "qwen2", sliding_window=60, **window))
+    assert model.longest <= 60
+    for kind, settings in (("qwen2", window), ("mistral", {}), ("gemma2", {"head_dim": 16})):
+        path = backbone_of(tmp_path / kind, kind, sliding_window=12, **settings)
+        with pytest.raises(BackboneError, match=rf"^a {kind} model has layers that see the last 12 states alone"):
+            built(states="last", backbone=path)
+    for kind in ("qwen2", "mistral"):
+        built(states="last", backbone=backbone_of(tmp_path / f"{kind}-none", kind, sliding_window=None))

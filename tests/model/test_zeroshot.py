@@ -11,6 +11,7 @@ from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.split.protocol import build_splits, held_out
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.data.text.catalogue import Catalogue
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading import zeroshot
 from recbole_recfound.model.reading.zeroshot import GHOST_TOKEN, NEXT
@@ -136,4 +137,26 @@ def test_an_added_item_is_scored_by_its_title(built):
         assert "- A Close Shave" in model.prompt(0, np.array([3, size + 1]))
     finally:
         del model.titles[-2:]
+        model._read_titles()
+
+
+def test_a_prompt_keeps_the_last_items_that_fit_into_the_context(built, monkeypatch):
+    model, splits = built
+    history = splits.known_at_test.of(3)
+    whole = model.prompt(3, history)
+    longest = max(len(plain_tokens([f" {title}"], model.lm.tokenizer)[0][:12]) for title in model.titles)
+    length = len(plain_tokens([whole], model.lm.tokenizer)[0]) + longest
+    try:
+        monkeypatch.setattr(model.lm.model.config, "max_position_embeddings", length)
+        model._read_titles()
+        assert model.prompt(3, history) == whole
+        monkeypatch.setattr(model.lm.model.config, "max_position_embeddings", length - 1)
+        model._read_titles()
+        assert model.prompt(3, history) == whole.replace(f"- {model.titles[history[-3]]}\n", "", 1)
+        monkeypatch.setattr(model.lm.model.config, "max_position_embeddings", longest + 5)
+        model._read_titles()
+        with pytest.raises(ConfigError, match=r"^text_args: user_fields: a user's profile"):
+            model.prompt(3, history)
+    finally:
+        monkeypatch.undo()
         model._read_titles()

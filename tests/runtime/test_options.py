@@ -79,9 +79,20 @@ class Listed(Options):
     forms: list[str] = option(["a"], choices=("a", "b"))
 
 
-@pytest.mark.parametrize("wrong", [[], ["a", "c"], "c"])
+@pytest.mark.parametrize("wrong", [[], ["a", "c"], ["a", "b", "a"], "c"])
 def test_choices_of_a_list_are_those_of_its_elements(wrong):
     assert Listed.of({"forms": ["b", "a"]}, "listed").forms == ["b", "a"]
     assert Listed.problems({"forms": wrong}, "listed") == [
-        f"listed: forms: got {wrong!r}, expected a list of names among a, b"
+        f"listed: forms: got {wrong!r}, expected a list of different names among a, b"
+    ]
+
+
+def test_a_list_of_choices_may_be_empty_where_that_means_something():
+    @dataclass(frozen=True)
+    class Some(Options):
+        forms: list[str] = option(["a"], choices=("a", "b"), empty=True)
+
+    assert Some.of({"forms": []}, "some").forms == []
+    assert Some.problems({"forms": ["b", "b"]}) == [
+        "forms: got ['b', 'b'], expected a list of different names among a, b or []"
     ]

@@ -17,7 +17,7 @@ class TextOptions(Options):
         behaviours: last interactions of the user in the source. None: 8 for ctr, 20 for retrieval and
             zeroshot.
         user_fields: columns of .user in the profile, and groups of users in the statistics. None: those with numbers or
-            at most 100 different values.
+            at most 100 different values. Empty: none.
         category: column of .item whose values are the categories that a user's choices are counted by. None: the first
             column besides the title whose values are few words, and mostly no numbers.
         max_tokens: length of one segment; a longer text loses its end.

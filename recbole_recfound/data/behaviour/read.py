@@ -15,6 +15,7 @@ from recbole_recfound.atomic.times import EARLIEST_CLOCK
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.behaviour.log import Attribute, Log
 from recbole_recfound.data.behaviour.options import TextOptions
+from recbole_recfound.data.behaviour.scale import scaled
 from recbole_recfound.data.behaviour.segments import BehaviourTexts
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text.catalogue import Catalogue
@@ -55,11 +56,7 @@ def read_log(parts: Sequence[Dataset]) -> Log:
     else:
         times = np.arange(len(users), dtype=np.float64)
     if graded:
-        known = numbers(graded[0])
-        # The scale is that of the training part.
-        seen = known[: len(first.inter_feat)]
-        low, high = np.nanmin(seen), np.nanmax(seen)
-        values = np.clip((known - low) / max(high - low, 1e-9), 0, 1)
+        values = scaled(numbers(graded[0]), times, len(first.inter_feat))
     elif label in first.inter_feat:
         values = numbers(label)
     else:
@@ -114,13 +111,14 @@ def _users(config: Any, train: Dataset, wanted: Sequence[str] | None) -> tuple[l
         known = ", ".join(name for name in table.kinds if name != key)
         raise ConfigError(f"text_args: user_fields: got {', '.join(unknown)}, expected columns of {path.name}: {known}")
     by_token = table.by_key(key)
-    names = wanted or [name for name in table.kinds if name != key and _forms_groups(table.column(name))]
+    if wanted is None:
+        wanted = [name for name in table.kinds if name != key and _forms_groups(table.column(name))]
     rows: list[Mapping[str, str]] = [{}, *(by_token.get(token, {}) for token in tokens[1:])]
     profiles = [
-        ", ".join(f"{readable(name)} {row[name].strip()}" for name in names if row.get(name, "").strip())
+        ", ".join(f"{readable(name)} {row[name].strip()}" for name in wanted if row.get(name, "").strip())
         for row in rows
     ]
-    return profiles, [_groups(name, [row.get(name, "").strip() for row in rows]) for name in names]
+    return profiles, [_groups(name, [row.get(name, "").strip() for row in rows]) for name in wanted]
 
 
 def _is_number(text: str) -> bool:

@@ -60,9 +60,11 @@ class Statistics:
             self._fit_levels()
 
     def _fit_levels(self) -> None:
-        """Take the leniency of users out of items and the level of items out of users, each row from earlier rows."""
-        users, items, times = self.log.users, self.log.items, self.log.times
-        values = np.nan_to_num(self.log.values, nan=0.5)
+        """Take the leniency of users out of items and the level of items out of users, each row from earlier rows.
+
+        A row without a value has levels of its own, from those that have one, and counts for none.
+        """
+        users, items, times, values = self.log.users, self.log.items, self.log.times, self.log.values
         self._overall = Tally.of(np.zeros(len(users), np.int64), values, times)
         mean = self._overall.mean(0.5, WIDE)
         rough = Tally.of(items, values - mean, times).mean(0.0, STRENGTH)

@@ -13,10 +13,10 @@ class Tally:
 
     Attributes:
         sums: float64 [n], for each logged row the sum over strictly earlier rows with the same key.
-        counts: float64 [n], number of these rows.
+        counts: float64 [n], number of these rows that have a value.
         keys: int64 [K], sorted keys of all logged rows.
         totals: float64 [K], sum over all logged rows of a key.
-        sizes: float64 [K], number of these rows.
+        sizes: float64 [K], number of these rows that have a value.
     """
 
     sums: np.ndarray
@@ -27,25 +27,27 @@ class Tally:
 
     @classmethod
     def of(cls, keys: np.ndarray, values: np.ndarray, times: np.ndarray) -> Tally:
-        """Sum values by key. Rows of equal time do not count for each other.
+        """Sum values by key. Rows of equal time do not count for each other, and rows without a value for none.
 
         Args:
             keys: int64 [n].
-            values: float64 [n].
+            values: float64 [n], NaN for none.
             times: [n], comparable.
         """
         order = np.lexsort((times, keys))
-        key, time = keys[order], times[order]
-        before = np.concatenate([[0.0], np.cumsum(values[order])])
+        key, time, value = keys[order], times[order], values[order]
+        given = np.isfinite(value)
+        before = np.concatenate([[0.0], np.cumsum(np.where(given, value, 0.0))])
+        number = np.concatenate([[0.0], np.cumsum(given)])
         new_key = _changes(key)
         key_start = _start_of_run(new_key)
         time_start = _start_of_run(new_key | _changes(time))
         sums, counts = np.empty(len(keys)), np.empty(len(keys))
         sums[order] = before[time_start] - before[key_start]
-        counts[order] = time_start - key_start
+        counts[order] = number[time_start] - number[key_start]
         starts = np.flatnonzero(new_key)
         ends = np.append(starts[1:], len(keys))
-        return cls(sums, counts, key[starts], before[ends] - before[starts], (ends - starts).astype(np.float64))
+        return cls(sums, counts, key[starts], before[ends] - before[starts], number[ends] - number[starts])
 
     def mean(self, prior: np.ndarray | float, strength: float) -> np.ndarray:
         """Return the mean before each logged row, drawn towards a prior, float64 [n].

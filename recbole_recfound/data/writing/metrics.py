@@ -14,7 +14,7 @@ from recbole_recfound.data.writing.records import Writing
 ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
-def text_metrics(writings: Sequence[Writing], texts: Sequence[str]) -> dict[str, float]:
+def text_metrics(writings: Sequence[Writing], texts: Sequence[str], records: Sequence[Writing]) -> dict[str, float]:
     """Return the metrics of texts; those of features only where records have features.
 
     bleu-4 and rouge-1, -2, -l (F1) are means of 0 to 1 as the package's other tasks compute them; dist-1 and dist-2
@@ -23,6 +23,8 @@ def text_metrics(writings: Sequence[Writing], texts: Sequence[str]) -> dict[str,
     Args:
         writings: n records, one at least.
         texts: n written texts.
+        records: of all parts, training included, of which those of the same tasks have the features that are counted,
+            as in PETER.
     """
     references = [writing.target for writing in writings]
     scorer = RougeScorer(list(ROUGE))
@@ -34,7 +36,8 @@ def text_metrics(writings: Sequence[Writing], texts: Sequence[str]) -> dict[str,
     found["usr"] = unique_sentence_ratio(texts)
     with_feature = [(w.feature, text) for w, text in zip(writings, texts, strict=True) if w.feature]
     if with_feature:
-        features = sorted({normal_form(feature) for feature, _ in with_feature})
+        tasks = {writing.task for writing in writings if writing.feature}
+        features = sorted({normal_form(each.feature) for each in records if each.feature and each.task in tasks})
         mentions = [mentioned(text, features) for _, text in with_feature]
         wanted = [normal_form(feature) for feature, _ in with_feature]
         found |= {

@@ -39,7 +39,7 @@ class Writing:
         task: one of `CUES`.
         source: segments that are read.
         target: the text.
-        feature: word that the text should contain; "" for none.
+        feature: word that the text should contain, by the writer of the record; "" for none.
     """
 
     task: str
@@ -210,7 +210,7 @@ def _of_item(catalogue: Catalogue, row: int, task: str) -> Writing:
     if task == DESIGN:
         return Writing(DESIGN, tuple(f"{readable(name)}: {value}" for name, value in others.items()), title)
     words = [word.lower() for value in reversed(list(others.values())) for word in value.split()][:QUERY_WORDS]
-    return Writing(QUERY, (title,), " ".join(words), words[0])
+    return Writing(QUERY, (title,), " ".join(words))
 
 
 def check_writing(task: Any, source: Any) -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,8 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_recfound.backbone import Decoder
-from recbole_recfound.backbone.segments import LAST, SegmentCache
+from recbole_recfound.backbone.attention import check_window
+from recbole_recfound.backbone.segments import ALL, LAST, SegmentCache
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.model.m6rec import Example, M6Rec
@@ -39,6 +40,9 @@ class SegmentModel(M6Rec):
     Attributes:
         reader: lower and joint layers, shared by the tasks of a run.
         kinds: learned vector of each kind of segment, in units of `reader.scale`.
+
+    Raises:
+        BackboneError: layers that cannot be run one by one, or that have a window shorter than what they read.
     """
 
     classes: ClassVar[int] = 0
@@ -58,9 +62,16 @@ class SegmentModel(M6Rec):
             self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens, self.form)
         self.reader: SegmentReader = self.shared.reader
         self.reader.add_task(self.option_set, self.prompt, self.classes)
+        check_window(self.decoder.config, self.longest)
         self.width = self.reader.options.width
         self.kinds = nn.Embedding(self.texts.kinds, self.width)
         nn.init.zeros_(self.kinds.weight)
+
+    @property
+    def longest(self) -> int:
+        """Most states that the joint layers read together."""
+        segments = 1 + 2 * self.texts.behaviours + len(self.texts.target_kinds)
+        return self.reader.before[self.option_set] + segments * (self.text.max_tokens if self.form == ALL else 1)
 
     @property
     def tuning(self) -> str:

@@ -18,6 +18,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.text import plain_tokens
+from recbole_recfound.errors import BackboneError
 from recbole_recfound.model.late import MEAN
 from recbole_recfound.model.m6rec import Example, M6Rec, batches_of, register_task
 from recbole_recfound.model.m6rec_options import PROMPT
@@ -68,14 +69,27 @@ class ClickModel(SegmentModel):
         super().__init__(config, dataset, beside)
         classified = len(self.texts.target_kinds) if self.late.pooling == MEAN else 1
         if self.tuning == PROMPT:
-            ids = [tokens[0] for tokens in plain_tokens(WORDS, self.lm.tokenizer)]
-            vectors = head_of(self.lm.model).weight[ids].detach().float()
+            vectors = head_of(self.lm.model).weight[self._answer_tokens()].detach().float()
             self.register_buffer("words", vectors / vectors.norm(dim=1, keepdim=True), persistent=False)
         own = nn.Parameter(torch.zeros(classified, self.width)) if classified > 1 else None
         self.register_parameter("readers", own)
         self.register_buffer("center", torch.zeros(classified, self.width))
         self.register_buffer("spread", torch.ones(classified, self.width))
         self.to(self.device)
+
+    def _answer_tokens(self) -> list[int]:
+        """Return the tokens in which the answers differ first; SentencePiece can begin both with that of a blank.
+
+        Raises:
+            BackboneError: there are none.
+        """
+        for pair in zip(*plain_tokens(WORDS, self.lm.tokenizer), strict=False):
+            if len(set(pair)) == len(pair):
+                return list(pair)
+        raise BackboneError(
+            f"option_args: tuning: got {PROMPT}, which classifies with the backbone's tokens of "
+            f"{' and '.join(map(repr, WORDS))}, but its tokenizer reads both alike: take another tuning or backbone"
+        )
 
     def forward(self, packs: Sequence[Pack]) -> torch.Tensor:
         """Return the logits of all targets, [N, C], by pack and target.

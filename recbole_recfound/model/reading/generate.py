@@ -100,6 +100,14 @@ class GenerateModel(SegmentModel):
         self._examples = {part: self._examples_of(found) for part, found in self.writings.parts.items()}
         self.to(self.device)
 
+    @property
+    def longest(self) -> int:
+        """Most states that the joint layers read together: source, cue and text."""
+        cues = plain_tokens(list(CUES.values()), self.lm.tokenizer)
+        segments = max(len(writing.source) for part in self.writings.parts.values() for writing in part)
+        own = max(map(len, cues)) + self.options.max_tokens
+        return self.reader.before[self.option_set] + segments * self.text.max_tokens + own
+
     def read_texts(self) -> list[str]:
         """Return none: sources are records, and `generate_args: {max_tokens}` cuts targets."""
         return []

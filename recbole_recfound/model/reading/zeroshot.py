@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -97,6 +98,8 @@ class ZeroShotModel(M6Rec):
         self._distinct = [
             ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
         ]
+        self._room = self.lm.context - max(map(len, self._distinct))
+        """Most tokens of a prompt."""
         self._known: dict[str, Likelihoods] = {}
         self._kept = 0
 
@@ -137,16 +140,32 @@ class ZeroShotModel(M6Rec):
         return self.fake_loss.sum()
 
     def prompt(self, user: int, items: np.ndarray) -> str:
-        """Return the text before a candidate's title.
+        """Return the text before a candidate's title, with as many of the last items as the backbone's context holds.
 
         Args:
             user: id, 0 for an unknown user.
             items: int64 [n], the history, oldest first.
+
+        Raises:
+            ConfigError: it does not hold the user's profile.
         """
         profile = self.texts.table.texts[self.texts.profiles[user]]
-        recent = items[len(items) - min(len(items), self.texts.behaviours) :]
-        lines = [CHOSEN, *(f"- {self.titles[item]}" for item in recent)] if len(recent) else []
-        return "\n".join([profile, *lines, NEXT, "-"])
+        recent = [f"- {self.titles[item]}" for item in items[len(items) - min(len(items), self.texts.behaviours) :]]
+
+        def text_from(start: int) -> str:
+            lines = [CHOSEN, *recent[start:]] if recent[start:] else []
+            return "\n".join([profile, *lines, NEXT, "-"])
+
+        def fits(start: int) -> bool:
+            return len(plain_tokens([text_from(start)], self.lm.tokenizer)[0]) <= self._room
+
+        first = 0 if fits(0) else bisect_left(range(len(recent) + 1), True, key=fits)
+        if first > len(recent):
+            raise ConfigError(
+                f"text_args: user_fields: a user's profile and a title are longer than the {self.lm.context:,} tokens "
+                "of the backbone's context: name fewer columns"
+            )
+        return text_from(first)
 
     def scores(self, prompt: str, items: np.ndarray) -> np.ndarray:
         """Return the scores of items after a prompt, float64 [n]; of equal titles one is read.

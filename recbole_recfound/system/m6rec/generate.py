@@ -40,9 +40,14 @@ class GenerateTask(TrainedTask):
         texts = self.model.write([(writing.task, writing.source) for writing in writings])
         losses = self.model.losses("test")
         tasks = [self._of_task(task, own, writings, texts) for task, own in losses.items()]
-        metrics = {"perplexity": perplexity(*losses.values()), **text_metrics(writings, texts)}
-        constant = text_metrics(writings, [self._constant(writing.task) for writing in writings])
+        metrics = {"perplexity": perplexity(*losses.values()), **text_metrics(writings, texts, self._records)}
+        constant = text_metrics(writings, [self._constant(writing.task) for writing in writings], self._records)
         return metrics, {"constant": constant, "written": tasks}
+
+    @property
+    def _records(self) -> list[Writing]:
+        """Examples of all parts."""
+        return [writing for part in self.model.writings.parts.values() for writing in part]
 
     def _of_task(
         self, task: str, losses: torch.Tensor, writings: Sequence[Writing], texts: Sequence[str]
@@ -50,12 +55,12 @@ class GenerateTask(TrainedTask):
         """Return the results of one task of records."""
         pairs = [(own, text) for own, text in zip(writings, texts, strict=True) if own.task == task]
         own, written = [each for each, _ in pairs], [text for _, text in pairs]
-        same = text_metrics(own, [self._constant(task)] * len(own))
+        same = text_metrics(own, [self._constant(task)] * len(own), self._records)
         return {
             "name": task,
             "title": "text-generation",
             "test": {
-                "metrics": {"perplexity": perplexity(losses), **text_metrics(own, written)},
+                "metrics": {"perplexity": perplexity(losses), **text_metrics(own, written, self._records)},
                 "examples": len(own),
                 "available": len(own),
                 "source": self.model.writings.origin[task],

@@ -27,6 +27,7 @@ from recbole_recfound.model.m6rec_options import LateOptions, PromptOptions
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import on_main
+from recbole_recfound.runtime.whole_file import check_file
 from recbole_recfound.system.base import System
 from recbole_recfound.system.blending import blended, check_blend
 from recbole_recfound.system.m6rec.generate import GenerateTask
@@ -97,17 +98,15 @@ class M6RecSystem(System):
             raise ConfigError(f"m6rec_task: got none, expected names among {', '.join(TASKS)}")
         for task, tuning in parts_of(config):
             TASKS[task].check(of_part(config, task, tuning))
-        names, tunings = config["m6rec_task"], PromptOptions.of(config["option_args"], "option_args").tuning
-        for key, given in (("m6rec_task", names), ("option_args: tuning", tunings)):
-            if len(set(given)) < len(given):
-                raise ConfigError(f"{key}: got {', '.join(given)}, expected each name once")
+        names = config["m6rec_task"]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"m6rec_task: got {', '.join(names)}, expected each name once")
         check_blend(config)
         if config["blend"] and names[0] != "retrieval":
             raise ConfigError(f"blend: it ranks all items, but the first m6rec_task is {names[0]}, expected retrieval")
         late = LateOptions.of(config["late_args"], "late_args")
-        file = late.cache_file
-        if file and not Path(file).absolute().parent.is_dir():
-            raise ConfigError(f"late_args: cache_file: there is no folder {Path(file).absolute().parent}")
+        if late.cache_file:
+            check_file(Path(late.cache_file), "late_args: cache_file")
         layers = load_configuration(config["backbone"]).num_hidden_layers
         if late.joint_layers >= layers:
             raise ConfigError(

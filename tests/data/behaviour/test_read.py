@@ -77,6 +77,43 @@ def test_a_rating_of_whole_fifths_has_its_own_word():
     assert rating_word(np.nan) == "chose" and rating_word(0.79) == "liked"
 
 
+def test_no_user_fields_are_an_empty_list(tiny_path, tiny_backbone):
+    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "use_gpu": False}
+    settings |= {"m6rec_task": ["retrieval"], "text_args": {"user_fields": []}}
+    train = build_splits(Config("M6Rec", "tiny", None, settings)).train_set
+    texts = build_texts(train.config, train, train.log, 8)
+    assert {texts.table.texts[segment] for segment in texts.profiles} == {"User: unknown"}
+    assert not texts.statistics.user_attributes
+
+
+@pytest.mark.parametrize("later", [[5, 1, 5], [0, 2, 10], [-3, 400, 1]], ids=["within", "beyond", "far beyond"])
+def test_later_ratings_change_no_earlier_text(later, write_dataset, tiny_backbone):
+    """Planted: other last training ratings, on the scale of the first ones and outside it."""
+
+    def texts_with(ratings):
+        rows = [[f"u{row % 2}", f"i{row % 5}", rating, 1600000000 + 90 * row] for row, rating in enumerate(ratings)]
+        header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+        items = [["item_id:token", "title:token_seq"], *([f"i{number}", f"Film {number}"] for number in range(5))]
+        settings = {
+            "data_path": str(write_dataset("rated", inter=[header, *rows], item=items)),
+            "backbone": str(tiny_backbone),
+            "threshold": {"rating": 3},
+            "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+            "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+            "use_gpu": False,
+        }
+        train = build_splits(Config("M6Rec", "rated", None, settings)).train_set
+        log = train.log.take(slice(0, train.log_sizes[0]))
+        texts = build_texts(train.config, train, log, 8)
+        first = np.flatnonzero(log.times < 1600000000 + 90 * len(early))
+        segments = [[*texts.of_known[row], *texts.source(log.users[row], log.times[row]).segments] for row in first]
+        return [[texts.table.texts[segment] for segment in row] for row in segments]
+
+    early = [3, 4, 2, 4, 3, 2, 4, 4, 3, 2, 4, 3, 4]
+    last = [3, 4, 3, 4]
+    assert texts_with([*early, *later, *last]) == texts_with([*early, 3, 3, 3, *last])
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("unit", ["seconds", "milliseconds", "nanoseconds", "YYYYMMDDHHMMSS", "positions"])
 def test_times_are_exact_and_in_seconds(unit, normalised, write_dataset, tiny_backbone):

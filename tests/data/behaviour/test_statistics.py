@@ -1,5 +1,7 @@
 """Statistics: against loops over rows, and blind to later rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,28 @@ def test_without_ratings_only_counts_remain():
     log = random_log()
     plain = Log(log.users, log.items, log.times, np.full(len(log), np.nan))
     assert {one.kind for one in Statistics(plain, [GENDER], GENRE).of_log()} == {"popularity", "count"}
+
+
+def test_rows_without_a_value_count_for_no_level():
+    """All statistics but counts and popularity are those of a log without them; they have statistics themselves."""
+    log = random_log()
+    some = np.random.default_rng(1).random(len(log)) < 0.3
+    holes = replace(log, values=np.where(some, np.nan, log.values))
+    found, rated = (Statistics(each, [GENDER], GENRE).of_log() for each in (holes, holes.take(~some)))
+    every = Statistics(log, [GENDER], GENRE).of_log()
+    kinds = set()
+    for one, other, counted in zip(found, rated, every, strict=True):
+        assert np.isfinite(one.values).all()
+        if one.kind in ("popularity", "count"):
+            np.testing.assert_array_equal(one.values, counted.values)
+        else:
+            np.testing.assert_allclose(one.values[~some], other.values, atol=1e-12)
+            kinds.add(one.kind)
+    assert kinds == {"level", "difference", "taste"}
+    pairs = np.arange(1, USERS), np.arange(1, USERS)
+    of_holes, of_rated = (Statistics(each, [GENDER], GENRE).of_requests(*pairs) for each in (holes, holes.take(~some)))
+    for one, other in zip(of_holes, of_rated, strict=True):
+        assert one.kind in ("popularity", "count") or np.allclose(one.values, other.values, atol=1e-12)
 
 
 def test_source_is_oldest_first_and_ends_before_the_time():

@@ -43,8 +43,18 @@ def test_diversity_equals_the_sum_over_pairs():
     assert feature_diversity(mentions) == pytest.approx(sum(shared) / len(shared))
 
 
+def test_features_are_those_of_all_records_of_the_task():
+    """As in PETER, whose set of features is that of training, validation and test."""
+    tested = [Writing("explanation", ("a",), "-", "plot"), Writing("explanation", ("b",), "-", "music")]
+    trained = [Writing("explanation", ("c",), "-", feature) for feature in ("acting", "Pace", "plot")]
+    others = [Writing("conversation", ("d",), "-", "the"), Writing("query", ("e",), "the acting")]
+    found = text_metrics([*tested, others[1]], ["the plot and the acting", "acting", "-"], [*tested, *trained, *others])
+    assert (found["fmr"], found["fcr"], found["div"]) == (0.5, 2 / 4, 1)
+
+
 def test_the_targets_themselves_are_best():
     writings = [Writing("query", ("a",), f"one two three four {n}", "two" if n else "") for n in range(3)]
-    found = text_metrics(writings, [writing.target for writing in writings])
+    found = text_metrics(writings, [writing.target for writing in writings], writings)
     assert all(found[name] == pytest.approx(1) for name in ("bleu-4", "rouge-1", "rouge-2", "rouge-l", "usr", "fmr"))
-    assert "fmr" not in text_metrics([Writing("design", ("a",), "b")], ["b"])
+    alone = [Writing("design", ("a",), "b")]
+    assert "fmr" not in text_metrics(alone, ["b"], writings)
