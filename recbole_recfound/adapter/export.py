@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
 
 from recbole_recfound.adapter.tmole import TMoLEConfig, TMoLELayer
@@ -41,6 +42,7 @@ def export_lora(
         state[f"base_model.model.{name}.lora_B.weight"] = lora_B.contiguous()
     if not state:
         raise ValueError(f"the model has no TMoLE adapter named {adapter_name!r}")
+    state |= _whole_modules(model, adapter_name)
     source = cast(TMoLEConfig, model.peft_config[adapter_name])
     config = LoraConfig(
         r=rank,
@@ -50,11 +52,22 @@ def export_lora(
         exclude_modules=source.exclude_modules,
         layers_to_transform=source.layers_to_transform,
         layers_pattern=source.layers_pattern,
+        modules_to_save=source.modules_to_save,
         task_type=source.task_type,
         base_model_name_or_path=source.base_model_name_or_path,
         inference_mode=True,
     )
     return config, state
+
+
+def _whole_modules(model: PeftModel, adapter_name: str) -> dict[str, torch.Tensor]:
+    """Return the weights of modules that the adapter trains as a whole (`modules_to_save`), by PEFT's names."""
+    return {
+        f"base_model.model.{name}.{key}": weight
+        for name, module in model.get_base_model().named_modules()
+        if isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save
+        for key, weight in module.modules_to_save[adapter_name].state_dict().items()
+    }
 
 
 def save_lora(config: LoraConfig, state: dict[str, torch.Tensor], folder: str | Path) -> None:

@@ -145,8 +145,9 @@ class SegmentCache:
                 "name another file"
             )
         for text, own in zip(texts, parts, strict=True):
-            self._known[tuple(text) if isinstance(text, list) else text] = own
-            self.bytes += own.numel() * own.element_size()
+            known = self._known.setdefault(tuple(text) if isinstance(text, list) else text, own)
+            if known is own:
+                self.bytes += own.numel() * own.element_size()
 
     def _weight_versions(self) -> list[tuple[int, int]]:
         """Return place and number of changes of every weight below.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,11 @@ NAMES = ("q_proj", "k_proj", "v_proj")
 MOST_HEADS = 16
 Projections = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Queries, keys and values of one text, [T, width] each; widths can differ."""
+
+
+def has_projections(attention: Any) -> bool:
+    """Return whether an attention module computes queries, keys and values apart, as `captured` needs."""
+    return all(isinstance(getattr(attention, name, None), nn.Module) for name in NAMES)
 
 
 @contextmanager

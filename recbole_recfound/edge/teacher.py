@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recbole_recfound.backbone import Decoder
 from recbole_recfound.data.behaviour import Pack
 from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.edge.relation import Projections, captured, prefix_mask
+from recbole_recfound.edge.relation import NAMES, Projections, captured, has_projections, prefix_mask
 from recbole_recfound.edge.tokens import SegmentTokens
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.late import GrowingKeys, run_layers
@@ -92,6 +92,11 @@ class Teacher:
         if not getattr(tokenizer, "is_fast", False):
             raise ConfigError(
                 "teacher: its tokenizer is written in Python: a student needs one of the library tokenizers"
+            )
+        if not has_projections(self.decoder.layers[0].self_attn):
+            raise ConfigError(
+                f"teacher: layers of a {self.decoder.config.model_type} model have no {', '.join(NAMES)} of their own, "
+                "whose relations a student learns: train the teacher with another backbone"
             )
         copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokens = SegmentTokens(copied, model.cache.max_tokens)

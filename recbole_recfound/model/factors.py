@@ -11,6 +11,8 @@ from sklearn.utils.extmath import randomized_svd
 
 POWER_ITERATIONS = 7
 """Of the randomised SVD: scikit-learn's own choice for few components."""
+NOTHING = 1e-4
+"""Share of the largest singular value up to which another one is rounding; users are divided by its square."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def collaborative_factors(
         users: int64 [n], user id of each training row.
         items: int64 [n], item id of each training row.
         num_items: number of item ids, padding included.
-        count: factors; where the data have fewer, the last columns are zero.
+        count: factors; where the data have fewer, for few users or because users are alike, the last columns are zero.
         seed: of the randomised SVD.
     """
     factors, squares = torch.zeros(num_items, count), torch.zeros(count)
@@ -108,6 +110,7 @@ def collaborative_factors(
     _, values, vectors = randomized_svd(
         (scale[0] @ matrix @ scale[1]).tocsr(), n_components=rank, n_iter=POWER_ITERATIONS, random_state=seed
     )
+    values[values <= NOTHING * values.max()] = 0.0
     found = torch.from_numpy((vectors * values[:, None]).T.astype(np.float32))
     known = degrees > 0
     found[~known] = 0.0

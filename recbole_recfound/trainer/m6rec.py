@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -284,7 +285,8 @@ class M6RecTrainer(Trainer):
         if verbose:
             self.logger.info(f"step {self.steps}: loss {loss}, validation {result}")
         best = self.best_valid_score
-        better = len(self.curve) == 1 or (score > best if self.valid_metric_bigger else score < best)
+        first = len(self.curve) == 1 or math.isnan(best)  # of a part on which the metric says nothing
+        better = first or (score > best if self.valid_metric_bigger else score < best)
         if better:
             self.best_valid_score, self.best_valid_result, self.best_step = score, result, self.steps
             self.best = trained_tensors(self.model.saved_state())

@@ -27,6 +27,19 @@ def test_saved_folder_needs_peft_alone(tmp_path):
     assert relative_error(lora(input_ids=tokens()).logits, expected) < 1e-5
 
 
+def test_modules_that_are_trained_as_a_whole_are_exported(tmp_path):
+    model = tiny_model(modules_to_save=["norm"])
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "modules_to_save" in name:
+                weight.mul_(3.0)
+    expected = model(input_ids=tokens(), tmole_tasks="SR").logits
+    save_lora(*export_lora(model, "SR"), tmp_path)
+    lora = PeftModel.from_pretrained(tiny_backbone(), tmp_path).eval()
+    assert relative_error(lora(input_ids=tokens()).logits, expected) < 1e-5
+    assert relative_error(lora.merge_and_unload()(input_ids=tokens()).logits, expected) < 1e-5
+
+
 def test_underflowed_gate_keeps_the_rank():
     model = tiny_model()
     router = model.get_base_model().model.layers[0].self_attn.q_proj.tmole_router["default"]

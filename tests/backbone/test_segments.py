@@ -102,6 +102,8 @@ def test_states_are_written_and_read(backbone, tmp_path):
     again.load(file)
     assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
     assert again.misses == 0 and again.bytes == cache.bytes
+    again.load(file)
+    assert again.bytes == cache.bytes, "what is known already takes no more memory"
 
 
 def test_a_segment_may_be_given_as_its_tokens(backbone, tmp_path):

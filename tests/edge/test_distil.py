@@ -66,7 +66,7 @@ def test_the_head_is_fitted_before_it_is_trained(make_student):
     """As a regression of the teacher's logits on the states that it reads, whatever they were."""
     student = make_student(layers=2, exits=[1, 2])
     given = examples()
-    assert fit_head(student, given, options(), 60.0, MagicMock(n=0), PENALTY) == 48
+    assert fit_head(student, given, options(steps=1), 60.0, MagicMock(n=0), PENALTY) == 48
     tensors = Tensors.of([one.source for one in given], [one.targets for one in given])
     with torch.no_grad():
         states = torch.cat(student.pooled(tensors.sources, tensors.targets, tensors.source_of))

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaModel, Phi3Config, Phi3Model
 
-from recbole_recfound.edge.relation import captured, prefix_mask, relation_heads, relation_loss
+from recbole_recfound.edge.relation import captured, has_projections, prefix_mask, relation_heads, relation_loss
 from tests.reference import relations
 
 
@@ -49,3 +50,12 @@ def test_captured_outputs_are_those_of_the_block_alone():
     attention.q_proj(states)
     assert [len(calls) for calls in found] == [1, 1, 1]
     assert all(torch.equal(calls[0], own) for calls, own in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "apart"), [(LlamaConfig, LlamaModel, True), (Phi3Config, Phi3Model, False)]
+)
+def test_projections_that_are_one_matrix_are_not_captured(config, model, apart):
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
+    made = model(config(vocab_size=20, num_hidden_layers=1, pad_token_id=0, **sizes))
+    assert has_projections(made.layers[0].self_attn) == apart

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.quick_start import load_recfound, run_recfound
 
 
@@ -132,7 +133,11 @@ def test_controls_are_loaded_as_they_were(small_run, control, tmp_path_factory, 
     folder = Path(result["run_dir"]).resolve()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     torch.manual_seed(99)
-    assert _hits(load_recfound(folder)) == pytest.approx(result["test_result"]["hit@10"], abs=1e-4)
+    loaded = load_recfound(folder)
+    assert _hits(loaded) == pytest.approx(result["test_result"]["hit@10"], abs=1e-4)
+    if control["control"] != "small_reader":
+        with pytest.raises(ConfigError, match="only its own items have vectors"):
+            loaded.embed_items(["Heat"])
 
 
 EVERY_TASK = {"U2I", "I2I", "Q2I", "SR", "SA", "IP", "AVE"}

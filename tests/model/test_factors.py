@@ -45,6 +45,16 @@ def test_data_with_fewer_factors():
     assert not collaborative_factors(none, none, 5, 8)().any()
 
 
+def test_users_who_are_alike_leave_columns_empty():
+    """Six users with two histories have two factors, although users and items would allow six."""
+    histories = [[1, 2, 3, 4], [4, 5, 6, 7]]
+    users, items = np.repeat(np.arange(1, 7), 4), np.array([item for user in range(6) for item in histories[user % 2]])
+    factors = collaborative_factors(users, items, 9, 6)
+    assert factors().abs().max() < 4 and not factors()[:, 2:].any() and not factors.squares[2:].any()
+    left = factors.without(torch.tensor([histories[0], histories[1]]))
+    assert left.abs().max() < 10
+
+
 def _padded(users, items, chosen):
     """The items of some users, one row each, with zeros and repeats."""
     own = [np.append(items[users == user], items[users == user][:2]) for user in chosen]

@@ -55,7 +55,7 @@ class OptionLayer(nn.Module, BaseTunerLayer):
             nn.init.zeros_(up.weight)
             nn.init.zeros_(up.bias)
         self.option_down[adapter_name], self.option_up[adapter_name] = down, up
-        self.option_scale[adapter_name] = nn.Parameter(torch.full((), config.scale, device=device))
+        self.option_scale[adapter_name] = nn.Parameter(torch.full((), float(config.scale), device=device))
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
