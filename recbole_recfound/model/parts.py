@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
+from recbole_recfound.backbone.head import check_logits
 from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
@@ -19,7 +20,7 @@ from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.data.task import task_table
+from recbole_recfound.data.task import GENERATIVE, TASKS, task_table
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
@@ -248,11 +249,15 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
 
     Raises:
         TrainingError: the adapter has no effect.
-        BackboneError: attention stays causal, or packed histories see each other.
+        BackboneError: attention stays causal, packed histories see each other, or generative tasks would be trained
+            on other logits than those of the model.
     """
-    decoder = decoder_of(adapted.get_base_model())
+    base = adapted.get_base_model()
+    decoder = decoder_of(base)
     ids = torch.arange(8, device=device).unsqueeze(0)
     with without_adapter(adapted):
         check_bidirectional(decoder, ids)
         check_packing(decoder, ids)
+        if any(TASKS[task].kind == GENERATIVE for task in tasks):
+            check_logits(base, ids)
     check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))
