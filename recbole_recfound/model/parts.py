@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
+from recbole_recfound.backbone.attention import check_window
 from recbole_recfound.backbone.head import check_logits
 from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
@@ -21,6 +22,7 @@ from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.task import GENERATIVE, TASKS, task_table
+from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
@@ -98,6 +100,10 @@ def build_parts(
         data = build_data(config, dataset, mode, backbone.tokenizer, backbone.context, files)
     check_settings(config, backbone, mode, data.ranks)
     collator = data.collator
+    if TestOptions.of(config["test_args"], "test_args").rank_titles:
+        # A title and its end are scored behind a prompt when the training is over.
+        longest = 1 + int(collator.texts.titles.lengths.max())
+        check_window(backbone.model.config, config["max_prompt_tokens"] + longest, "take a lower max_prompt_tokens")
     return RecFoundParts(
         build_adapted(config, backbone, data.tasks),
         backbone.fingerprint,

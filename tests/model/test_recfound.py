@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
-from transformers import GraniteConfig
+from transformers import GraniteConfig, MistralConfig
 
 from recbole_recfound.adapter import routing
 from recbole_recfound.backbone import head_of
@@ -277,6 +277,17 @@ def test_a_model_with_unknown_logits_writes_no_texts(small_run, monkeypatch, tmp
     build_small(settings, tasks=["U2I"])
     with pytest.raises(BackboneError, match="a granite model changes its logits .* leave generative tasks out"):
         build_small(settings, tasks=["U2I", "SR"])
+
+
+def test_titles_that_are_to_be_ranked_fit_into_a_window(small_run, tmp_path):
+    """Known before the training, after which they are ranked."""
+    folder = write_tiny_backbone(tmp_path / "mistral", family=MistralConfig, sliding_window=410)
+    settings = small_run | {"backbone": str(folder), "tasks": ["U2I", "SR"]}
+    settings |= {"test_args": {"rank_titles": 5}, "task_args": {"SR": {"form": "title"}}}
+    with pytest.raises(BackboneError, match=r"the last 410 states alone.*: take a lower max_prompt_tokens or another"):
+        build_small(settings)
+    build_small(settings, max_prompt_tokens=380)
+    build_small(settings, test_args={"rank_titles": 0})
 
 
 def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
