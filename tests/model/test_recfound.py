@@ -8,10 +8,10 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
-from transformers import GraniteConfig, MistralConfig
+from transformers import Gemma2Config, GraniteConfig, MistralConfig
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import head_of
+from recbole_recfound.backbone import decoder_of, head_of
 from recbole_recfound.data.split.protocol import held_out
 from recbole_recfound.errors import BackboneError, ConfigError, DataError
 from recbole_recfound.model.example_losses import example_losses
@@ -288,6 +288,17 @@ def test_titles_that_are_to_be_ranked_fit_into_a_window(small_run, tmp_path):
         build_small(settings)
     build_small(settings, max_prompt_tokens=380)
     build_small(settings, test_args={"rank_titles": 0})
+
+
+def test_item_vectors_are_as_long_as_token_embeddings_are_read(small_run, tmp_path):
+    """Gemma multiplies its token embeddings when they are looked up."""
+    folder = write_tiny_backbone(tmp_path / "gemma", family=Gemma2Config, head_dim=8)
+    small = build_small(small_run | {"backbone": str(folder), "tasks": ["U2I"]})
+    model = small.model
+    model.refresh_items()
+    embedded = decoder_of(model.backbone.get_base_model()).embed_tokens(torch.arange(3, 200)).norm(dim=-1).mean()
+    read = model.eval().table()[0][1:].norm(dim=-1).mean()
+    assert read.item() == pytest.approx(embedded.item(), rel=0.1)
 
 
 def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):
