@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
 from recbole_recfound.backbone.attention import check_window
-from recbole_recfound.backbone.head import check_logits
+from recbole_recfound.backbone.head import check_logits, head_of
 from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
@@ -230,7 +231,9 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
     modules = arguments.get("target_modules", ())
     for wanted in [] if isinstance(modules, str) else modules:
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
-            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+            head = head_of(backbone.model)
+            layers = [name for name in linear if backbone.model.get_submodule(name) is not head]
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
             raise ConfigError(
                 f"adapter_args: target_modules: backbone {backbone.name!r} has no linear layer {wanted!r}, only {known}"
             )
@@ -238,6 +241,11 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
         adapted = build_adapter(backbone.model, kind, task_table(tasks), **arguments)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter_args: {error}") from None
+    if isinstance(head_of(adapted.get_base_model()), BaseTunerLayer):
+        # Losses and margins read the head outside of the pass that a route holds for.
+        raise ConfigError(
+            "adapter_args: target_modules: got the head of the language model, expected maps of its layers: omit it"
+        )
     if config["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if shards():

@@ -240,6 +240,11 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
             "target_modules: .* no linear layer 'embed_tokens', only q_proj",
         ),
         ({"adapter_args": {"target_modules": ["nothing"]}}, "target_modules: .* no linear layer 'nothing'"),
+        (
+            {"adapter_args": {"target_modules": ["q_proj", "lm_head"]}},
+            "target_modules: got the head of the language model, expected maps of its layers",
+        ),
+        ({"adapter_args": {"target_modules": ".*lm_head"}}, "target_modules: got the head of the language model"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
