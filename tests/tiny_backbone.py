@@ -1,10 +1,11 @@
 """A causal LM small enough for unit tests: random weights, a byte-level tokenizer, ChatML."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -32,11 +33,18 @@ def tiny_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     return fast
 
 
-def write_tiny_backbone(folder: Path, layers: int = 3, seed: int = 0, width: int = 32) -> Path:
-    """Save a random Llama with its tokenizer."""
+def write_tiny_backbone(
+    folder: Path,
+    layers: int = 3,
+    seed: int = 0,
+    width: int = 32,
+    family: type[PretrainedConfig] = LlamaConfig,
+    **settings: Any,
+) -> Path:
+    """Save a random model of a family, a Llama by default, with its tokenizer."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
-    config = LlamaConfig(
+    config = family(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=2 * width,
@@ -47,7 +55,8 @@ def write_tiny_backbone(folder: Path, layers: int = 3, seed: int = 0, width: int
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **settings,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -6,10 +6,11 @@ from recbole_recfound.backbone.depth import (
     check_bidirectional,
     decode,
     decoder_of,
+    embedding_norm,
     first_layers,
-    head_of,
     last_layers,
 )
+from recbole_recfound.backbone.head import head_of, logits_of
 from recbole_recfound.backbone.load import Backbone, load_backbone
 from recbole_recfound.backbone.pooling import mean_pool
 from recbole_recfound.runtime.precision import full_precision
@@ -21,10 +22,12 @@ __all__ = [
     "check_bidirectional",
     "decode",
     "decoder_of",
+    "embedding_norm",
     "first_layers",
     "full_precision",
     "head_of",
     "last_layers",
     "load_backbone",
+    "logits_of",
     "mean_pool",
 ]

@@ -25,22 +25,33 @@ def additive_mask(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
 
 
-def check_window(config: Any, length: int) -> None:
-    """Check that no layer has a window, which masks that are made for every layer alike would leave out.
+def shortest_window(config: Any) -> int | None:
+    """Return the number of keys that states of the layers with the shortest window see; None without windows.
 
     Args:
         config: of the decoder; a model without `layer_types` has its window in every layer.
+    """
+    kinds = set(getattr(config, "layer_types", None) or WINDOWS)
+    sizes = [getattr(config, setting, None) for kind, setting in WINDOWS.items() if kind in kinds]
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def check_window(config: Any, length: int, remedy: str = "take shorter texts, fewer of them") -> None:
+    """Check that no layer has a window, which masks that are made for every layer alike would leave out.
+
+    Args:
+        config: of the decoder.
         length: keys of a row, at most.
+        remedy: what makes rows shorter.
 
     Raises:
         BackboneError: a layer has a window of fewer keys.
     """
-    kinds = set(getattr(config, "layer_types", None) or WINDOWS)
-    sizes = [getattr(config, setting, None) for kind, setting in WINDOWS.items() if kind in kinds]
-    if windows := [size for size in sizes if size is not None and size < length]:
+    window = shortest_window(config)
+    if window is not None and window < length:
         raise BackboneError(
-            f"a {config.model_type} model has layers that see the last {min(windows):,} states alone, but up to "
-            f"{length:,} are read together: take shorter texts, fewer of them or another backbone"
+            f"a {config.model_type} model has layers that see the last {window:,} states alone, but up to "
+            f"{length:,} are read together: {remedy} or another backbone"
         )
 
 

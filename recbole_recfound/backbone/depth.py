@@ -32,9 +32,16 @@ def decoder_of(model: nn.Module) -> Decoder:
     return cast(Decoder, model.base_model)
 
 
-def head_of(model: nn.Module) -> nn.Linear:
-    """Return the language-model head of a causal language model."""
-    return cast(nn.Linear, cast(PreTrainedModel, model).get_output_embeddings())
+@torch.no_grad()
+def embedding_norm(decoder: Decoder) -> float:
+    """Return the mean norm of token embeddings as the first layer reads them: Gemma's are multiplied when looked up.
+
+    Args:
+        decoder: the model without its language-model head.
+    """
+    embed = decoder.embed_tokens
+    ids = torch.arange(len(embed.weight), device=embed.weight.device)
+    return float(embed(ids).float().norm(dim=-1).mean())
 
 
 def first_layers(decoder: Decoder, depth: int) -> Decoder:

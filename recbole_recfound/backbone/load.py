@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
 from recbole_recfound.backbone.quantized import quantization
-from recbole_recfound.errors import BackboneError
+from recbole_recfound.errors import BackboneError, in_one_line
 from recbole_recfound.runtime.device import is_gpu
 
 
@@ -63,26 +64,30 @@ def load_backbone(
 
     Raises:
         ConfigError: `bits` needs a package that is missing.
-        BackboneError: not installed, not found, not a causal LM, or without decoder layers we can reach.
+        BackboneError: not installed, not found, not a causal LM, without some of its weights, or without decoder layers
+            we can reach.
     """
     source = resolve(name)
     config = load_configuration(name)
     tokenizer = load_tokenizer(name)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            trust_remote_code=False,
-            use_safetensors=True,  # a pickle is never opened
-            attn_implementation=_attention(device),
-            **(quantization(bits, device, dtype) if bits else {}),
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BackboneError(f"backbone '{name}' cannot be loaded: {_first_line(error)}") from None
-    except (ImportError, RuntimeError) as error:  # of bitsandbytes, where it has no code for a device
-        if not bits:
-            raise
-        raise BackboneError(f"backbone_bits: {bits} cannot run on {device}: {_first_line(error)}") from None
+    with in_one_line(f"backbone '{name}' cannot be loaded", BackboneError):
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,  # a pickle is never opened
+                attn_implementation=_attention(device),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the report names them
+                **(quantization(bits, device, dtype) if bits else {}),
+            )
+        except (ImportError, RuntimeError) as error:  # of bitsandbytes, where it has no code for a device
+            if not bits:
+                raise
+            raise BackboneError(f"backbone_bits: {bits} cannot run on {device}: {_first_line(error)}") from error
+    model: PreTrainedModel = loaded[0]
+    _check_weights(name, model, report=loaded[1])
     for part, what in (("layers", "decoder layers"), ("embed_tokens", "token embeddings")):
         if not hasattr(model.base_model, part):
             raise BackboneError(
@@ -96,6 +101,34 @@ def load_backbone(
     return Backbone(model, tokenizer, name, fingerprint(model, tokenizer))
 
 
+def _check_weights(name: str, model: PreTrainedModel, report: Mapping[str, Collection[Any]]) -> None:
+    """Check that all weights come from the files: others have random values, or are quantised in an unknown way.
+
+    Args:
+        name: of the backbone.
+        model: as loaded.
+        report: of `from_pretrained`; weights that are tied or made by the model itself are not among the missing ones.
+
+    Raises:
+        BackboneError: names the first of them.
+    """
+    for key, what in (("missing_keys", "are missing"), ("mismatched_keys", "have other shapes than in config.json")):
+        # Of other shapes the report has (name, shape in the file, shape in the model).
+        names = sorted(found if isinstance(found, str) else found[0] for found in report[key])
+        if names:
+            first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise BackboneError(
+                f"backbone '{name}': {len(names):,} of its weights {what} ({first}): get its files again, all from one "
+                "model"
+            )
+    quantized = getattr(model.config, "quantization_config", None)
+    if isinstance(quantized, dict):  # transformers reads those that it knows into a class
+        raise BackboneError(
+            f"backbone '{name}': its weights are quantised as {quantized.get('quant_method')!r}, which transformers "
+            "does not know: take weights of 16 or 32 bits"
+        )
+
+
 def load_configuration(name: str) -> PretrainedConfig:
     """Load the configuration of a causal LM, without its weights.
 
@@ -103,13 +136,15 @@ def load_configuration(name: str) -> PretrainedConfig:
         name: as for `load_backbone`.
 
     Raises:
-        BackboneError: not found, or not a causal LM.
+        BackboneError: not found, not readable, or not a causal LM.
     """
-    try:
-        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    source = resolve(name)
+    subject = f"config.json of backbone '{name}' cannot be read"
+    if not Path(source, "config.json").is_file():
         hint = "a local folder, a hub name that this machine can reach, or '" + BUNDLED + "'"
-        raise BackboneError(f"backbone '{name}' not found (give {hint}): {_first_line(error)}") from None
+        subject = f"backbone '{name}' not found (give {hint})"
+    with in_one_line(subject, BackboneError):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BackboneError(f"backbone '{name}' is a {config.model_type} model, not a causal language model")
     return config
@@ -122,12 +157,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         name: as for `load_backbone`.
 
     Raises:
-        BackboneError: not found.
+        BackboneError: not found, not readable, or without an end token.
     """
-    try:
+    with in_one_line(f"the tokenizer of backbone '{name}' cannot be loaded", BackboneError):
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"the tokenizer of backbone '{name}' cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.eos_token_id is None:
+        raise BackboneError(
+            f"the tokenizer of backbone '{name}' has no end token, which ends an answer and fills the padding: name it "
+            "as eos_token in tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -193,4 +231,5 @@ def _attention(device: torch.device) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of a message; those of bitsandbytes go on for pages."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

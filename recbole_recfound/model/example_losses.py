@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from recbole_recfound.adapter import routing
-from recbole_recfound.backbone import decode, decoder_of, full_precision, head_of
+from recbole_recfound.backbone import decode, decoder_of, full_precision, logits_of
 from recbole_recfound.data import PairBatch, SequenceBatch
 from recbole_recfound.data.batches import Part
 from recbole_recfound.model.gradient_cache import represent
@@ -33,7 +34,7 @@ def example_losses(model: RecFound, part: Part) -> torch.Tensor:
     decoder = decoder_of(base)
     with routing(model.backbone, part.tasks):
         states = decode(decoder, decoder.embed_tokens(part.input_ids), part.attention_mask)
-    return answer_loss(states, head_of(base), part.labels)
+    return answer_loss(states, partial(logits_of, base), part.labels)
 
 
 def _pair_losses(model: RecFound, part: PairBatch) -> torch.Tensor:

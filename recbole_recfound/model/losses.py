@@ -1,7 +1,8 @@
 """Losses of RecFound on plain tensors."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from recbole_recfound.data.collate import IGNORED
@@ -127,12 +128,14 @@ def info_nce(
     return F.cross_entropy(logits.float() / temperature, positive, reduction="none")
 
 
-def answer_loss(states: torch.Tensor, head: nn.Module, labels: torch.Tensor) -> torch.Tensor:
+def answer_loss(
+    states: torch.Tensor, logits_of: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor
+) -> torch.Tensor:
     """Compute the next-token cross-entropy on answer tokens; only their states are projected to the vocabulary.
 
     Args:
         states: [B, T, d] of the last layer, after its norm.
-        head: language-model head, d -> vocabulary.
+        logits_of: logits of states, [n, d] -> [n, V].
         labels: [B, T], -100 outside the answer.
 
     Returns:
@@ -140,7 +143,7 @@ def answer_loss(states: torch.Tensor, head: nn.Module, labels: torch.Tensor) -> 
     """
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     wanted = following != IGNORED
-    losses = F.cross_entropy(head(states[wanted]).float(), following[wanted], reduction="none")
+    losses = F.cross_entropy(logits_of(states[wanted]).float(), following[wanted], reduction="none")
     return _mean_by_row(losses, wanted)
 
 

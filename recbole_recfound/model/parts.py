@@ -8,10 +8,13 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from recbole.data.dataset import Dataset
 
 from recbole_recfound.adapter import build_adapter, check_adapter, without_adapter
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
+from recbole_recfound.backbone.attention import check_window
+from recbole_recfound.backbone.head import check_logits, head_of
 from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
@@ -19,7 +22,8 @@ from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD
 from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
-from recbole_recfound.data.task import task_table
+from recbole_recfound.data.task import GENERATIVE, TASKS, task_table
+from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.gradient_cache import random_state, set_random_state
@@ -97,6 +101,10 @@ def build_parts(
         data = build_data(config, dataset, mode, backbone.tokenizer, backbone.context, files)
     check_settings(config, backbone, mode, data.ranks)
     collator = data.collator
+    if TestOptions.of(config["test_args"], "test_args").rank_titles:
+        # A title and its end are scored behind a prompt when the training is over.
+        longest = 1 + int(collator.texts.titles.lengths.max())
+        check_window(backbone.model.config, config["max_prompt_tokens"] + longest, "take a lower max_prompt_tokens")
     return RecFoundParts(
         build_adapted(config, backbone, data.tasks),
         backbone.fingerprint,
@@ -223,7 +231,9 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
     modules = arguments.get("target_modules", ())
     for wanted in [] if isinstance(modules, str) else modules:
         if not any(f".{name}".endswith(f".{wanted}") for name in linear):
-            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+            head = head_of(backbone.model)
+            layers = [name for name in linear if backbone.model.get_submodule(name) is not head]
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
             raise ConfigError(
                 f"adapter_args: target_modules: backbone {backbone.name!r} has no linear layer {wanted!r}, only {known}"
             )
@@ -231,6 +241,11 @@ def build_adapted(config: Any, backbone: Backbone, tasks: Collection[str]) -> Pe
         adapted = build_adapter(backbone.model, kind, task_table(tasks), **arguments)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"adapter_args: {error}") from None
+    if isinstance(head_of(adapted.get_base_model()), BaseTunerLayer):
+        # Losses and margins read the head outside of the pass that a route holds for.
+        raise ConfigError(
+            "adapter_args: target_modules: got the head of the language model, expected maps of its layers: omit it"
+        )
     if config["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if shards():
@@ -248,11 +263,15 @@ def check_built(adapted: PeftModel, tasks: Sequence[str], device: torch.device) 
 
     Raises:
         TrainingError: the adapter has no effect.
-        BackboneError: attention stays causal, or packed histories see each other.
+        BackboneError: attention stays causal, packed histories see each other, or generative tasks would be trained
+            on other logits than those of the model.
     """
-    decoder = decoder_of(adapted.get_base_model())
+    base = adapted.get_base_model()
+    decoder = decoder_of(base)
     ids = torch.arange(8, device=device).unsqueeze(0)
     with without_adapter(adapted):
         check_bidirectional(decoder, ids)
         check_packing(decoder, ids)
+        if any(TASKS[task].kind == GENERATIVE for task in tasks):
+            check_logits(base, ids)
     check_adapter(adapted, lambda: decode(decoder, decoder.embed_tokens(ids)), list(tasks))

@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import Decoder, decoder_of, full_precision
+from recbole_recfound.backbone import Decoder, decoder_of, embedding_norm, full_precision
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader, NoInteractions
@@ -112,7 +112,7 @@ class RecFound(GeneralRecommender):
             self.n_items,
             width * (1 + len(self.frozen_layers)),
             width,
-            self._decoder.embed_tokens.weight.float().norm(dim=-1).mean().item(),
+            embedding_norm(self._decoder),
             items.use_text,
             items.use_id,
             items.id_scale,

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
 
 from recbole_recfound.backbone import check_bidirectional, depth, load_backbone
 from recbole_recfound.backbone.load import fingerprint, weight_sum
@@ -35,6 +37,61 @@ def test_weights_that_cannot_be_read(tmp_path):
     with pytest.raises(BackboneError, match="cannot be loaded") as refused:
         load_backbone(str(folder), DEVICE)
     assert "\n" not in str(refused.value)
+
+
+def _changed(path, **entries):
+    """Change entries of a JSON file; those that are None are removed."""
+    merged = json.loads(path.read_text()) | entries
+    path.write_text(json.dumps({name: entry for name, entry in merged.items() if entry is not None}))
+
+
+@pytest.mark.parametrize(
+    ("part", "count"), [("model.layers.2.", 9), ("lm_head.weight", 1), ("model.layers.0.mlp.down_proj.weight", 1)]
+)
+def test_missing_weights_are_named(tmp_path, part, count):
+    folder = write_tiny_backbone(tmp_path)
+    weights = {name: weight for name, weight in load_file(folder / "model.safetensors").items() if part not in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackboneError, match=f"{count} of its weights are missing .{part}") as refused:
+        load_backbone(str(folder), DEVICE)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tied_head_is_not_missing(tmp_path):
+    folder = write_tiny_backbone(tmp_path, family=LlamaConfig, tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    model = load_backbone(str(folder), DEVICE).model
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"intermediate_size": 128}, "9 of its weights have other shapes than in config.json .model.layers.0.mlp"),
+        ({"num_hidden_layers": 4}, "9 of its weights are missing .model.layers.3."),
+        ({"num_hidden_layers": "three"}, "config.json of backbone .* cannot be read: .*num_hidden_layers"),
+        ({"quantization_config": {"quant_method": "fancy"}}, "quantised as 'fancy', which transformers does not know"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, "cannot be loaded: "),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "cannot be loaded: "),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_does_not_fit_the_weights_or_the_machine(tmp_path, entries, said):
+    folder = write_tiny_backbone(tmp_path)
+    _changed(folder / "config.json", **entries)
+    with pytest.raises(BackboneError, match=said) as refused:
+        load_backbone(str(folder), DEVICE)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_that_cannot_be_used(tmp_path):
+    folder = write_tiny_backbone(tmp_path)
+    _changed(folder / "tokenizer_config.json", eos_token=None, pad_token=None)
+    with pytest.raises(BackboneError, match="tokenizer of backbone .* has no end token.*: name it as eos_token"):
+        load_backbone(str(folder), DEVICE)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(BackboneError, match="the tokenizer of backbone .* cannot be loaded: KeyError"):
+        load_backbone(str(folder), DEVICE)
 
 
 def test_a_backbone_that_stays_causal_is_refused(tiny_backbone, monkeypatch):

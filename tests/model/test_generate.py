@@ -4,14 +4,17 @@ import pytest
 import torch
 from recbole.utils import init_seed
 from torch.nn import functional as F
+from transformers import GraniteConfig
 
-from recbole_recfound.backbone import head_of
+from recbole_recfound.backbone import decode, head_of
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.segments import CANDIDATE, PAST
 from recbole_recfound.data.split.protocol import build_splits
+from recbole_recfound.errors import BackboneError
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.trained import trained_parameters
 from tests.reference.late_pass import _above, _below
+from tests.tiny_backbone import write_tiny_backbone
 
 SOURCES = [["User: age 24", "likes films"], ["a"], ["a long line", "b", "and another one"]]
 
@@ -19,9 +22,14 @@ SOURCES = [["User: age 24", "likes films"], ["a"], ["a long line", "b", "and ano
 @pytest.fixture(scope="module")
 def model(tiny_path, tiny_backbone):
     """A writer with random adapters, prompts and segment vectors."""
+    return writer(tiny_path, tiny_backbone)
+
+
+def writer(data, backbone):
+    """Build a writer with random weights in what is trained."""
     settings = {
-        "data_path": str(tiny_path),
-        "backbone": str(tiny_backbone),
+        "data_path": str(data),
+        "backbone": str(backbone),
         "use_gpu": False,
         "show_progress": False,
         "m6rec_task": ["generate"],
@@ -114,6 +122,18 @@ def test_writing_equals_a_loop_without_kept_keys(model):
     written = model.write_tokens("design", sources)
     assert written == [slowly(model, "design", source, 9) for source in SOURCES]
     assert written == [model.write_tokens("design", [source])[0] for source in sources]
+
+
+def test_logits_are_those_of_the_language_model(tiny_path, tmp_path, monkeypatch):
+    """Granite divides them; a family that changes them in an unknown way is refused."""
+    folder = write_tiny_backbone(tmp_path, family=GraniteConfig, logits_scaling=8.0)
+    model, ids = writer(tiny_path, folder), torch.arange(8)[None]
+    with torch.no_grad():
+        states = decode(model.decoder, model.decoder.embed_tokens(ids))
+        torch.testing.assert_close(model.logits(states), model.lm.model(input_ids=ids).logits)
+    monkeypatch.setattr("recbole_recfound.backbone.head.scaled_logits", lambda model, logits: logits)
+    with pytest.raises(BackboneError, match="a granite model changes its logits"):
+        writer(tiny_path, folder)
 
 
 def test_writing_stops_at_the_end_of_text(model, monkeypatch):

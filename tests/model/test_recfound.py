@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from torch.nn import functional as F
+from transformers import Gemma2Config, GraniteConfig, MistralConfig
 
+from recbole_recfound.adapter import routing
+from recbole_recfound.backbone import decoder_of, head_of
 from recbole_recfound.data.split.protocol import held_out
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import BackboneError, ConfigError, DataError
+from recbole_recfound.model.example_losses import example_losses
 from recbole_recfound.model.factors import collaborative_factors
 from recbole_recfound.model.trained import trained_parameters
 from tests.small_model import build_small, perturb
+from tests.tiny_backbone import write_tiny_backbone
 
 MODES = [{}, {"history": "positions"}, {"history": "prompt"}, {"history": "late"}]
 
@@ -234,6 +240,11 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
             "target_modules: .* no linear layer 'embed_tokens', only q_proj",
         ),
         ({"adapter_args": {"target_modules": ["nothing"]}}, "target_modules: .* no linear layer 'nothing'"),
+        (
+            {"adapter_args": {"target_modules": ["q_proj", "lm_head"]}},
+            "target_modules: got the head of the language model, expected maps of its layers",
+        ),
+        ({"adapter_args": {"target_modules": ".*lm_head"}}, "target_modules: got the head of the language model"),
         ({"prompts": {"QQ": "x"}}, "prompts: unknown task 'QQ'"),
         ({"prompts": {"SR": "{{ item }}"}}, "prompt of task SR"),
         ({"max_prompt_tokens": 40}, "max_prompt_tokens: 40"),
@@ -247,6 +258,52 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
 def test_settings_that_make_no_model(small_run, changes, said):
     with pytest.raises(ConfigError, match=said):
         build_small(small_run, **changes)
+
+
+def test_generative_losses_are_those_of_the_models_own_logits(small_run, tmp_path):
+    """Granite divides its logits."""
+    folder = write_tiny_backbone(tmp_path / "granite", family=GraniteConfig, logits_scaling=8.0)
+    small = build_small(small_run | {"backbone": str(folder), "tasks": ["U2I", "SR"]})
+    model, base = small.model.eval(), small.model.backbone.get_base_model()
+    with torch.no_grad():
+        head_of(base).weight.mul_(50)
+        (part,) = small.loader.probe_batch("SR").parts
+        with routing(model.backbone, part.tasks):
+            logits = base(input_ids=part.input_ids, attention_mask=part.attention_mask).logits
+        own = F.cross_entropy(logits[:, :-1].mT, part.labels[:, 1:], reduction="none")
+        wanted = (part.labels[:, 1:] != -100).sum(1)
+        torch.testing.assert_close(example_losses(model, part), own.sum(1) / wanted)
+
+
+def test_a_model_with_unknown_logits_writes_no_texts(small_run, monkeypatch, tmp_path):
+    folder = write_tiny_backbone(tmp_path / "granite", family=GraniteConfig, logits_scaling=8.0)
+    monkeypatch.setattr("recbole_recfound.backbone.head.scaled_logits", lambda model, logits: logits)
+    settings = small_run | {"backbone": str(folder)}
+    build_small(settings, tasks=["U2I"])
+    with pytest.raises(BackboneError, match="a granite model changes its logits .* leave generative tasks out"):
+        build_small(settings, tasks=["U2I", "SR"])
+
+
+def test_titles_that_are_to_be_ranked_fit_into_a_window(small_run, tmp_path):
+    """Known before the training, after which they are ranked."""
+    folder = write_tiny_backbone(tmp_path / "mistral", family=MistralConfig, sliding_window=410)
+    settings = small_run | {"backbone": str(folder), "tasks": ["U2I", "SR"]}
+    settings |= {"test_args": {"rank_titles": 5}, "task_args": {"SR": {"form": "title"}}}
+    with pytest.raises(BackboneError, match=r"the last 410 states alone.*: take a lower max_prompt_tokens or another"):
+        build_small(settings)
+    build_small(settings, max_prompt_tokens=380)
+    build_small(settings, test_args={"rank_titles": 0})
+
+
+def test_item_vectors_are_as_long_as_token_embeddings_are_read(small_run, tmp_path):
+    """Gemma multiplies its token embeddings when they are looked up."""
+    folder = write_tiny_backbone(tmp_path / "gemma", family=Gemma2Config, head_dim=8)
+    small = build_small(small_run | {"backbone": str(folder), "tasks": ["U2I"]})
+    model = small.model
+    model.refresh_items()
+    embedded = decoder_of(model.backbone.get_base_model()).embed_tokens(torch.arange(3, 200)).norm(dim=-1).mean()
+    read = model.eval().table()[0][1:].norm(dim=-1).mean()
+    assert read.item() == pytest.approx(embedded.item(), rel=0.1)
 
 
 def test_feature_layers_deeper_than_the_backbone_give_its_last(small_run):

@@ -153,6 +153,10 @@ def test_a_prompt_keeps_the_last_items_that_fit_into_the_context(built, monkeypa
         monkeypatch.setattr(model.lm.model.config, "max_position_embeddings", length - 1)
         model._read_titles()
         assert model.prompt(3, history) == whole.replace(f"- {model.titles[history[-3]]}\n", "", 1)
+        monkeypatch.undo()
+        monkeypatch.setattr(model.lm.model.config, "sliding_window", length - 1, raising=False)
+        model._read_titles()
+        assert model.prompt(3, history) == whole.replace(f"- {model.titles[history[-3]]}\n", "", 1)
         monkeypatch.setattr(model.lm.model.config, "max_position_embeddings", longest + 5)
         model._read_titles()
         with pytest.raises(ConfigError, match=r"^text_args: user_fields: a user's profile"):

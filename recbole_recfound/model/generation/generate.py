@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
+from torch.nn import functional as F
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 
 from recbole_recfound.adapter import TASKS_ARGUMENT, routing
 from recbole_recfound.backbone import decode, decoder_of, full_precision, head_of
+from recbole_recfound.backbone.head import scaled_logits
 from recbole_recfound.data.padding import pad_tokens
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation.constraint import HoldToTrie
@@ -104,8 +106,8 @@ class Generator:
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
         model = self.adapted.get_base_model()
         decoder, head = decoder_of(model), head_of(model)
-        apart = head.weight[first].float() - head.weight[second].float()
-        ahead = 0.0 if head.bias is None else (head.bias[first] - head.bias[second]).item()
+        weight = head.weight[[first, second]].float()
+        bias = None if head.bias is None else head.bias[[first, second]].float()
         with self._ready():
             for start in range(0, len(order), self.batch_rows):
                 rows = order[start : start + self.batch_rows]
@@ -114,7 +116,8 @@ class Generator:
                     states = decode(decoder, decoder.embed_tokens(ids), mask)[:, -1]
                 # In bf16 the two logits would be rounded to eighths, and most margins would be equal.
                 with full_precision(self.device):
-                    found[rows] = (states.float() @ apart).cpu().numpy() + ahead
+                    logits = scaled_logits(model, F.linear(states.float(), weight, bias))
+                found[rows] = (logits[:, 0] - logits[:, 1]).cpu().numpy()
         return found
 
     def _padded(self, prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

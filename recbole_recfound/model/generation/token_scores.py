@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from recbole_recfound.backbone.attention import additive_mask, cache_argument
+from recbole_recfound.backbone.attention import additive_mask, cache_argument, check_window
 
 PASS_TOKENS = 1024
 """Tokens of texts in one pass."""
@@ -32,13 +32,19 @@ def token_log_likelihoods(
 
     Returns:
         float32 [tokens] of each text.
+
+    Raises:
+        BackboneError: a layer has a window shorter than the prompt with a text.
     """
     device = model.device
-    name = cache_argument(model.get_base_model() if isinstance(model, PeftModel) else model)
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    check_window(base.config, len(prompt) + max(map(len, texts)))
+    # A cache that is made for the model drops keys beyond a window, counting those of all texts in a row.
+    cache, name = DynamicCache(), cache_argument(base)
     ids = torch.tensor([list(prompt)], device=device)
-    read = model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
+    read = model(input_ids=ids, use_cache=True, logits_to_keep=1, **{name: cache}, **options)
     first = read.logits[0, -1].float().log_softmax(-1)
-    cache, found = read[name], []
+    found: list[torch.Tensor] = []
     for part in _parts(texts):
         lengths = torch.tensor([len(text) for text in part])
         ids = torch.tensor([token for text in part for token in text], device=device)
@@ -55,7 +61,7 @@ def token_log_likelihoods(
             **{name: cache},
             **options,
         ).logits[0]
-        cast(Any, cache).crop(-len(ids))
+        cache.crop(-len(ids))
         later = logits[:-1].float().log_softmax(-1).gather(1, ids[1:, None])[:, 0]
         scores = torch.cat([first[ids[:1]], later])
         begins = places == starts

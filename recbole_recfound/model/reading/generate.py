@@ -13,7 +13,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, ModelType
 from torch.nn import functional as F
 
-from recbole_recfound.backbone import head_of
+from recbole_recfound.backbone import logits_of
+from recbole_recfound.backbone.head import check_logits
 from recbole_recfound.backbone.segments import ALL
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import Pack, Source
@@ -94,6 +95,7 @@ class GenerateModel(SegmentModel):
             config["seed"],
         )
         super().__init__(config, dataset, beside)
+        check_logits(self.lm.model, torch.arange(8, device=self.device)[None])
         self.end = int(self.lm.tokenizer.eos_token_id)
         self.cues = dict(zip(CUES, map(tuple, plain_tokens(list(CUES.values()), self.lm.tokenizer)), strict=True))
         self.cut = 0
@@ -214,7 +216,7 @@ class GenerateModel(SegmentModel):
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits of the next token, float32 [..., V], behind final states [..., d]."""
-        return head_of(self.reader.adapted.get_base_model())(states).float()
+        return logits_of(self.reader.adapted.get_base_model(), states).float()
 
     def token_losses(self, examples: Sequence[Example]) -> torch.Tensor:
         """Return the cross-entropy of each token of the targets, [n], by example.

@@ -14,6 +14,7 @@ from recbole.utils import InputType, ModelType
 from torch import nn
 
 from recbole_recfound.adapter.build import without_adapter
+from recbole_recfound.backbone.attention import shortest_window
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.behaviour.segments import NEXT
@@ -98,7 +99,8 @@ class ZeroShotModel(M6Rec):
         self._distinct = [
             ids[:cut] or end for ids in plain_tokens([f" {title}" for title in distinct], self.lm.tokenizer)
         ]
-        self._room = self.lm.context - max(map(len, self._distinct))
+        context = self.lm.context
+        self._room = min(context, shortest_window(self.lm.model.config) or context) - max(map(len, self._distinct))
         """Most tokens of a prompt."""
         self._known: dict[str, Likelihoods] = {}
         self._kept = 0
@@ -162,8 +164,8 @@ class ZeroShotModel(M6Rec):
         first = 0 if fits(0) else bisect_left(range(len(recent) + 1), True, key=fits)
         if first > len(recent):
             raise ConfigError(
-                f"text_args: user_fields: a user's profile and a title are longer than the {self.lm.context:,} tokens "
-                "of the backbone's context: name fewer columns"
+                f"text_args: user_fields: a user's profile and a title are longer than the backbone's context: of its "
+                f"prompt {self._room:,} tokens fit. Name fewer columns"
             )
         return text_from(first)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig
+from transformers import Gemma2Config, GenerationConfig, GraniteConfig
 
 from recbole_recfound.adapter import build_adapter, routing
 from recbole_recfound.backbone import head_of, load_backbone
@@ -14,6 +14,7 @@ from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.model.generation import Generator, HoldToTrie, TokenTrie, trie_of
 from tests.reference.constrained import allowed_tokens, constrained_greedy
 from tests.small_model import perturb
+from tests.tiny_backbone import write_tiny_backbone
 
 HOST = torch.device("cpu")
 PROMPTS = ["Which one?", "A", "Yes or no, that is the question here", "Tell me more", "x" * 40]
@@ -174,6 +175,23 @@ def test_margins_are_differences_of_log_probabilities(adapted, backbone):
             )
         assert margin == pytest.approx((logits[first] - logits[second]).item(), abs=1e-4)
     assert len({round(float(margin), 5) for margin in found}) == len(prompts)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [(GraniteConfig, {"logits_scaling": 8.0}), (Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 0.2})],
+)
+def test_margins_are_those_of_the_models_own_logits(tmp_path, family, settings):
+    lm = load_backbone(str(write_tiny_backbone(tmp_path, family=family, **settings)), HOST)
+    head_of(lm.model).weight.mul_(20)
+    model = build_adapter(lm.model, "tmole", task_table(), r=2)
+    prompts = _prompts(lm.tokenizer)
+    found = _generator(model, lm.tokenizer).margins(prompts, TASKS, 70, 71)
+    for margin, prompt, task in zip(found, prompts, TASKS, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.from_numpy(prompt)[None], tmole_tasks=[task]).logits[0, -1]
+        assert margin == pytest.approx((logits[70] - logits[71]).item(), abs=1e-4)
+    assert np.abs(found).max() > 0.01
 
 
 def test_margins_are_not_rounded_with_the_weights(tiny_backbone, backbone):
