@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from recbole.utils import FeatureSource
 
 from recbole_recfound.atomic.check import FileFormat, check_rows
@@ -239,10 +240,18 @@ def _of_known_values(set_label: Callable) -> Callable:
 def _with_target_ranks(change_feat_format: Callable) -> Callable:
     @wraps(change_feat_format)
     def change(self: Any) -> None:
-        """Keep the time of each target: every interaction of a user but the first is one."""
+        """Keep the time of each target: every interaction of a user but the first is one.
+
+        RecBole makes targets user by user, and sorts them by the rounded time where it splits by time. The sort is
+        stable, so that they stay in the order of the exact time.
+        """
         change_feat_format(self)
-        if self.time_rank is not None and self.benchmark_filename_list is None:
-            self.time_rank = self.target_ranks
+        if self.time_rank is None or self.benchmark_filename_list is not None:
+            return
+        self.time_rank = self.target_ranks
+        if self.config["eval_args"]["order"] == "TO":
+            order = np.argsort(self.time_rank, kind="stable")
+            self.inter_feat, self.time_rank = self.inter_feat[torch.from_numpy(order)], self.time_rank[order]
 
     return change
 

@@ -23,6 +23,7 @@ from recbole_recfound.data.split.protocol import (
     check_same_rows,
     check_short_histories,
     further_tests,
+    kinds_of_modes,
 )
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
@@ -85,16 +86,27 @@ def check_baselines(names: list[str], config: Config, reference: Splits) -> None
 
 
 def check_baseline_rows(names: list[str], reference: Splits) -> None:
-    """Reject baselines for which RecBole would hold out other rows.
+    """Reject baselines for which RecBole would hold out other rows, or rank other candidates.
 
     Args:
         names: RecBole models.
         reference: the splits of the run's own model.
 
     Raises:
+        ConfigError: sequential and other models with sampled candidates.
         DataError: see `check_short_histories`.
     """
-    check_short_histories(reference, [name for name in names if get_model(name).type == ModelType.SEQUENTIAL])
+    config = reference.config
+    sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
+    if kinds_of_modes(config) & {"uni", "pop"} and not config.repeats:
+        others = [name for name in names if (name in sequential) != bool(config["repeatable"])]
+        if others:
+            raise ConfigError(
+                f"baselines: got {', '.join(others)} beside {config['model']}, but of sampled candidates (eval_args: "
+                "mode) RecBole draws those of sequential models among old items too: name models of one kind, or rank "
+                "all items (mode: full)"
+            )
+    check_short_histories(reference, sequential)
 
 
 def check_baseline_settings(names: list[str], config: Config) -> None:

@@ -119,6 +119,22 @@ def test_split_by_time_uses_exact_times(write_dataset, read):
         assert len(parts[2]) == count, model
 
 
+@pytest.mark.parametrize(("kind", "group_by"), [("TS", "user"), ("TS", None), ("RS", None)])
+@pytest.mark.parametrize("apart", [1, 10**15], ids=["equal in single precision", "different"])
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_a_split_of_all_rows_by_time_tests_the_last_ones(write_dataset, read, model, apart, kind, group_by):
+    """Of sequential models too, which make rows user by user."""
+    rows = [[f"u{(7 * step) % 11}", f"i{step}", 1_600_000_000_000_000_000 + step * apart] for step in range(120)]
+    rows = [rows[number] for number in np.random.default_rng(0).permutation(len(rows))]
+    args = {**BY_TIME, "split": {kind: [0.6, 0.2, 0.2]}, "group_by": group_by}
+    parts = read(write_dataset("whole", inter=[HEADER, *rows]), "whole", model, eval_args=args)
+    steps = [
+        np.array([int(token[1:]) for token in part.id2token("item_id", part.inter_feat["item_id"].numpy())])
+        for part in parts.build()
+    ]
+    assert steps[0].max() < steps[1].min() <= steps[1].max() < steps[2].min() and len(steps[2]) >= 20
+
+
 @pytest.mark.parametrize(
     ("cell", "said"),
     [

@@ -142,3 +142,20 @@ def test_short_users_and_sequential_baselines_are_refused_before_training(write_
     check_baselines(["Pop"], config, reference)
     with pytest.raises(DataError, match="6 of 6 users have 2 or 3 interactions"):
         check_baselines(["Pop", "GRU4Rec"], config, reference)
+
+
+@pytest.mark.parametrize(
+    ("mode", "repeatable", "refused"), [("uni20", False, True), ("uni20", True, False), ("full", False, False)]
+)
+def test_sampled_candidates_of_two_kinds_are_refused(tiny_path, mode, repeatable, refused):
+    """RecBole draws those of sequential models among old items too."""
+    arguments = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
+    own = {"repeatable": True, "mask_history": False} if repeatable else {}
+    config = _config(tiny_path, eval_args=arguments, **own)
+    reference = build_splits(config)
+    check_baselines(["Pop"], config, reference)
+    if not refused:
+        check_baselines(["GRU4Rec"], config, reference)
+        return
+    with pytest.raises(ConfigError, match=r"got GRU4Rec beside BPR, but of sampled candidates"):
+        check_baselines(["Pop", "GRU4Rec"], config, reference)

@@ -27,7 +27,11 @@ def _histories(tiny_path, model, **changes):
     return splits, {user: [str(tokens[item]) for item in found.histories.of(row)] for user, row in found.users.items()}
 
 
-@pytest.mark.parametrize("changes", [{}, {"test_users": 3}], ids=str)
+ALL_BY_TIME = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
+"""Some users have no row in the training part: their first items are in the sequences of other parts alone."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"test_users": 3}, {"eval_args": ALL_BY_TIME}], ids=str)
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "RecFound"])
 def test_all_items_of_all_users(tiny_path, in_file, model, changes):
     assert _histories(tiny_path, model, **changes)[1] == in_file
@@ -43,3 +47,17 @@ def test_with_items_held_out_all_that_the_run_has_read(tiny_path, in_file, model
     for user, items in in_file.items():
         assert [item for item in found[user] if item not in new] == [item for item in items if item not in new]
         assert set(found[user]) <= set(items)
+
+
+@pytest.mark.parametrize("kind", ["RS", "TS"])
+def test_a_first_item_without_a_training_row_is_known(tiny_path, kind):
+    """It is in the sequence that a sequential model reads, so that evaluation leaves it out as an old item."""
+    arguments = {**ALL_BY_TIME, "split": {kind: [0.8, 0.1, 0.1]}}
+    splits, _ = _histories(tiny_path, "SASRec", eval_args=arguments)
+    trained = set(splits.train_set.inter_feat["user_id"].tolist())
+    rows = splits.test_set.inter_feat
+    new = [number for number, user in enumerate(rows["user_id"].tolist()) if user not in trained]
+    assert len(new) > 3
+    for number in new:
+        read = rows["item_id_list"][number][: int(rows["item_length"][number])]
+        assert int(read[0]) in splits.known_at_test.of(int(rows["user_id"][number]))

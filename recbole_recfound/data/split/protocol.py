@@ -131,8 +131,7 @@ def build_splits(config: Config) -> Splits:
             f"cold_items: no validation row of {config['dataset']} has one of the {len(dataset.cold_valid)} items that "
             "are held out for validation. Hold out more items"
         )
-    known_at_valid = Histories.from_pairs(*interactions_of(train_set), train_set.user_num)
-    known_at_test = known_at_valid.followed_by(*_pairs(valid_set))
+    known_at_valid, known_at_test, _ = histories_before(built, train_set.user_num)
     return Splits(
         config,
         dataset,
@@ -311,6 +310,30 @@ def training_part(train_data: Any, rows: np.ndarray) -> Any:
     return _train_loader(whole.config, whole, part, train_data._sampler)
 
 
+def histories_before(parts: Sequence[Dataset], num_users: int) -> list[Histories]:
+    """Return each user's items before the second part, before the third, ..., and after the last one.
+
+    Args:
+        parts: built, of one split.
+        num_users: number of user ids, the padding id 0 included.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    known = Histories.from_pairs(nothing, nothing, num_users)
+    found: list[Histories] = []
+    for part in parts:
+        users, items = _pairs(part)
+        # A user whose first target is in this part has items before it, which no part has as targets.
+        first, before = _before_first(part)
+        new = known.lengths[first] == 0
+        if found:
+            found[-1] = known = known.followed_by(first[new], before[new])
+        else:
+            known = known.followed_by(first, before)
+        known = known.followed_by(users, items)
+        found.append(known)
+    return found
+
+
 def interactions_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return all interactions of a built training set or of a whole data set, chronologically for each user.
 
@@ -323,14 +346,20 @@ def interactions_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         Users and items, int64 [n] each.
     """
     users, items = _pairs(dataset)
+    first, before = _before_first(dataset)
+    return np.concatenate([first, users]), np.concatenate([before, items])
+
+
+def _before_first(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return users and items, int64 [n] each, of the sequence of each user's first row; nothing without sequences."""
     length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
     if length_field not in dataset.inter_feat:
-        return users, items
-    firsts, first_rows = np.unique(users, return_index=True)
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    firsts, first_rows = np.unique(_pairs(dataset)[0], return_index=True)
     sequences = dataset.inter_feat[dataset.iid_field + dataset.config["LIST_SUFFIX"]].numpy()[first_rows]
     lengths = dataset.inter_feat[length_field].numpy()[first_rows]
     before = np.arange(sequences.shape[1]) < lengths[:, None]
-    return np.concatenate([np.repeat(firsts, lengths), users]), np.concatenate([sequences[before], items])
+    return np.repeat(firsts, lengths), sequences[before]
 
 
 def held_out(dataset: Dataset) -> np.ndarray:
