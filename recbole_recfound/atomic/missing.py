@@ -26,6 +26,8 @@ def fill_from_training(parts: Sequence[Any], keep_missing: bool = False) -> None
     buckets = config["discretization"] or {}
     for field in list(train.inter_feat.columns):
         numeric = train.field2type.get(field) == FeatureType.FLOAT
+        if field == config["LABEL_FIELD"]:  # what is predicted means the same in every part
+            continue
         if not numeric or train.field2source.get(field) != FeatureSource.INTERACTION or field in buckets:
             continue
         known = _training_values(train, field)

@@ -23,6 +23,9 @@ from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.runtime.locations import properties_dir
 
+FILTERS, ALL = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval"), "[0,inf)"
+"""Settings that leave rows out, and a value that leaves none out."""
+
 
 class Config(RecBoleConfig):
     """The settings of a run.
@@ -122,6 +125,7 @@ class Config(RecBoleConfig):
             choose_device(self["use_gpu"], self["gpu_id"])
         except ConfigError as error:
             problems += error.problems
+        problems += self._filters_of_parts()
         if problems:
             raise ConfigError(problems)
         base = settings["data_path"]
@@ -136,6 +140,18 @@ class Config(RecBoleConfig):
         self._read_knowledge()
         check_columns(folder, self.dataset, FileFormat.of(self))
         settings["data_path"] = str(folder)
+
+    def _filters_of_parts(self) -> list[str]:
+        """Return a line for each filter that RecBole does not apply, because the data set comes split."""
+        if not self.final_config_dict["benchmark_filename"]:
+            return []
+        typed = {key: self.external_config_dict.get(key) for key in FILTERS}
+        return [
+            f"{key}: got {value}, but RecBole reads a data set that comes split (benchmark_filename) without filters; "
+            "filter its files"
+            for key, value in typed.items()
+            if value not in (None, ALL)
+        ]
 
     def _settle_columns(self, folder: Path) -> None:
         """Read, unless columns are configured, the ids, the time where rows are ordered by it, ratings and labels."""

@@ -14,7 +14,7 @@ from recbole.utils import EvaluatorType
 from torch import nn
 
 from recbole_recfound.data.domain import Domains, eval_domains
-from recbole_recfound.data.split.protocol import interactions_of
+from recbole_recfound.data.split.interactions import interactions_of
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user
 from recbole_recfound.evaluation.clicks import grouped_auc
 from recbole_recfound.evaluation.eval_rows import EvalRows

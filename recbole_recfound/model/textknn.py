@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.data.split.protocol import interactions_of
+from recbole_recfound.data.split.interactions import interactions_of
 from recbole_recfound.errors import ConfigError
 
 

@@ -12,7 +12,8 @@ from recbole.data.dataset import Dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_recfound.data.split.histories import Histories
-from recbole_recfound.data.split.protocol import Splits, interactions_of
+from recbole_recfound.data.split.interactions import interactions_of
+from recbole_recfound.data.split.protocol import Splits
 
 FILE = "histories.safetensors"
 

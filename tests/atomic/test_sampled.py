@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.interactions import interactions_of
 from recbole_recfound.data.split.protocol import (
     build_splits,
     check_same_rows,
     check_short_histories,
     held_out,
-    interactions_of,
 )
 from recbole_recfound.errors import DataError
 from recbole_recfound.serving.histories import UserHistories

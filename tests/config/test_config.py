@@ -460,3 +460,14 @@ def test_metrics_and_device_are_reported_together():
     with pytest.raises(ConfigError, match="metrics: got Recal, expected names among .*did you mean recall") as caught:
         Config("BPR", "ml-100k", config_dict=settings)
     assert torch.cuda.is_available() or "use_gpu" in str(caught.value)
+
+
+def test_filters_of_a_data_set_that_comes_split_are_refused(write_dataset):
+    """RecBole reads its parts as they are."""
+    rows = [["user_id:token", "item_id:token"], ["u", "i"]]
+    path = str(write_dataset("parts", **{f"{part}.inter": rows for part in ("train", "valid", "test")}))
+    settings = {"data_path": path, "benchmark_filename": ["train", "valid", "test"]}
+    Config("BPR", "parts", None, settings | {"user_inter_num_interval": "[0,inf)"})
+    with pytest.raises(ConfigError) as caught:
+        Config("BPR", "parts", None, settings | {"val_interval": {"rating": "[3,inf)"}, "rm_dup_inter": "first"})
+    assert [line.split(":")[0] for line in caught.value.problems] == ["rm_dup_inter", "val_interval"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_recfound.data.split.protocol import Splits, held_out, interactions_of
+from recbole_recfound.data.split.interactions import interactions_of
+from recbole_recfound.data.split.protocol import Splits, held_out
 from recbole_recfound.errors import DataError
 
 

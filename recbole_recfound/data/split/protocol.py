@@ -24,6 +24,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
+from recbole_recfound.data.split.interactions import histories_before, pairs_of
 from recbole_recfound.errors import ConfigError, DataError, in_one_line
 
 SHORTEST_FOR_SEQUENTIAL = 4
@@ -162,7 +163,7 @@ def check_topk(splits: Splits) -> None:
         ConfigError: naming topk.
     """
     longest, items = max(splits.config["topk"]), splits.train_set.item_num
-    if "full" in splits.config["eval_args"]["mode"].values() and longest > items:
+    if kinds_of_modes(splits.config) != {"labeled"} and longest > items:
         raise ConfigError(f"topk: {longest}, but there are only {items - 1} items to rank")
 
 
@@ -235,7 +236,9 @@ class Protocol:
             return cls(NO_DATASET, config["valid_metric"], config["seed"])
         arguments = config["eval_args"]
         rules = {
-            "split": str(arguments["split"]),
+            "split": f"files {', '.join(parts)}"
+            if (parts := config["benchmark_filename"])
+            else str(arguments["split"]),
             "order": arguments["order"],
             "mode": arguments["mode"]["test"] if isinstance(arguments["mode"], dict) else arguments["mode"],
             "mask_history": config["mask_history"],
@@ -258,7 +261,7 @@ class Protocol:
 
 def _repeats(splits: Splits) -> np.ndarray:
     """Return which test items the user has had before, bool [n]."""
-    users, items = _pairs(splits.test_set)
+    users, items = pairs_of(splits.test_set)
     row, item = splits.known_at_test.flat(users)
     width = splits.test_set.item_num
     return np.isin(np.arange(len(users)) * width + items, row * width + item)
@@ -310,61 +313,9 @@ def training_part(train_data: Any, rows: np.ndarray) -> Any:
     return _train_loader(whole.config, whole, part, train_data._sampler)
 
 
-def histories_before(parts: Sequence[Dataset], num_users: int) -> list[Histories]:
-    """Return each user's items before the second part, before the third, ..., and after the last one.
-
-    Args:
-        parts: built, of one split.
-        num_users: number of user ids, the padding id 0 included.
-    """
-    nothing = np.zeros(0, dtype=np.int64)
-    known = Histories.from_pairs(nothing, nothing, num_users)
-    found: list[Histories] = []
-    for part in parts:
-        users, items = _pairs(part)
-        # A user whose first target is in this part has items before it, which no part has as targets.
-        first, before = _before_first(part)
-        new = known.lengths[first] == 0
-        if found:
-            found[-1] = known = known.followed_by(first[new], before[new])
-        else:
-            known = known.followed_by(first, before)
-        known = known.followed_by(users, items)
-        found.append(known)
-    return found
-
-
-def interactions_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return all interactions of a built training set or of a whole data set, chronologically for each user.
-
-    A sequential data set has no row for the interactions before a user's first target: they are in that row's sequence.
-
-    Args:
-        dataset: its first part, or all of it.
-
-    Returns:
-        Users and items, int64 [n] each.
-    """
-    users, items = _pairs(dataset)
-    first, before = _before_first(dataset)
-    return np.concatenate([first, users]), np.concatenate([before, items])
-
-
-def _before_first(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return users and items, int64 [n] each, of the sequence of each user's first row; nothing without sequences."""
-    length_field = dataset.config["ITEM_LIST_LENGTH_FIELD"]
-    if length_field not in dataset.inter_feat:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    firsts, first_rows = np.unique(_pairs(dataset)[0], return_index=True)
-    sequences = dataset.inter_feat[dataset.iid_field + dataset.config["LIST_SUFFIX"]].numpy()[first_rows]
-    lengths = dataset.inter_feat[length_field].numpy()[first_rows]
-    before = np.arange(sequences.shape[1]) < lengths[:, None]
-    return np.repeat(firsts, lengths), sequences[before]
-
-
 def held_out(dataset: Dataset) -> np.ndarray:
     """Return the (user, item) pairs of a built validation or test set, int64 [n, 2], by user."""
-    users, items = _pairs(dataset)
+    users, items = pairs_of(dataset)
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 
@@ -412,7 +363,7 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
         DataError: users with 2 or 3 interactions are left after filtering.
     """
     # Of all rows: `test_users` and `cold_items` leave held-out rows of some users out of the parts.
-    counts = np.bincount(_pairs(reference.dataset)[0], minlength=reference.test_set.user_num)
+    counts = np.bincount(pairs_of(reference.dataset)[0], minlength=reference.test_set.user_num)
     short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
     if names and short:
         why = ", since cold_items leaves out others of theirs" if reference.config["cold_items"] else ""
@@ -422,10 +373,6 @@ def check_short_histories(reference: Splits, names: list[str]) -> None:
             f'rows for sequential models ({", ".join(names)}). Set user_inter_num_interval: "[4,inf)" or leave these '
             "models out"
         )
-
-
-def _pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    return dataset.inter_feat[dataset.uid_field].numpy(), dataset.inter_feat[dataset.iid_field].numpy()
 
 
 def _refuse_sequences(config: Config) -> None:
