@@ -148,13 +148,15 @@ class RecBoleRecommender(Recommender):
         return self.model.predict(self._placed(batch, domains))
 
     def _matrix(self, rows: Rows) -> sparse.csr_matrix:
-        """Return the whole histories as rows of interactions, [B, num_items]."""
-        lists = [np.unique(history) for history in rows.histories]
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
-        items = np.concatenate([np.zeros(0, dtype=np.int64), *lists])
-        return sparse.csr_matrix(
-            (np.ones(len(items), dtype=np.float32), items, starts), shape=(len(rows), self.data.item_num)
-        )
+        """Return the whole histories as rows of interactions, [B, num_items].
+
+        An item counts as often as the history holds it, as in the matrix of the training rows.
+        """
+        counted = [np.unique(history, return_counts=True) for history in rows.histories]
+        starts = np.concatenate([[0], np.cumsum([len(items) for items, _ in counted])])
+        items = np.concatenate([np.zeros(0, dtype=np.int64), *(items for items, _ in counted)])
+        counts = np.concatenate([np.zeros(0), *(counts for _, counts in counted)]).astype(np.float32)
+        return sparse.csr_matrix((counts, items, starts), shape=(len(rows), self.data.item_num))
 
     def _all_items(self, row: Rows, domains: Any) -> torch.Tensor:
         """Return the scores of one user and every item, including the padding item, by pairs."""
