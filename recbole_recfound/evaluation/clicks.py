@@ -26,14 +26,16 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
 
     Args:
         config: gives `metric_decimal_place`.
-        scores: [n] predicted scores.
+        scores: [n] predicted scores, or [n, 1] as some models of RecBole return them.
         labels: [n] 0 or 1.
         users: [n] user ids.
 
     Returns:
         {"gauc": value}, or {} where no user has both kinds of labels.
     """
-    table = pd.DataFrame({"user": users.cpu().numpy(), "score": scores.cpu().numpy(), "label": labels.cpu().numpy()})
+    table = pd.DataFrame(
+        {"user": users.cpu().numpy(), "score": scores.flatten().cpu().numpy(), "label": labels.cpu().numpy()}
+    )
     table["rank"] = table.groupby("user")["score"].rank(ascending=False, method="average") * table["label"]
     of_user = table.groupby("user").agg(ranks=("rank", "sum"), size=("label", "size"), positive=("label", "sum"))
     of_user = of_user[(of_user["positive"] > 0) & (of_user["positive"] < of_user["size"])]

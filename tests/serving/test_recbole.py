@@ -178,3 +178,43 @@ def test_what_only_a_language_model_does_is_refused_in_words(run):
     ):
         with pytest.raises(ConfigError, match="this model"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("SASRecCPR", "SASRecCPR also reads item_id of each interaction, which a request does not have"),
+        ("GRU4RecCPR", "GRU4RecCPR also reads item_id of each interaction"),
+        ("DIEN", "DIEN also reads neg_item_id_list of each interaction"),
+    ],
+)
+def test_models_that_read_more_than_a_request_has_are_refused_in_words(model, message, tiny_path, tmp_path):
+    loaded = _loaded(model, tiny_path, tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        loaded.recommend(user="1", k=3)
+    with pytest.raises(ConfigError, match=f"{model} (also reads|cannot score single items)"):
+        loaded.score(["1"], ["50"])
+
+
+def test_scores_of_a_model_that_returns_a_column_are_collected_and_served(tiny_path, tmp_path):
+    loaded = _loaded("KD_DAGFM", tiny_path, tmp_path)
+    assert 0 <= loaded.evaluate().metrics["gauc"] <= 1
+    assert len(loaded.recommend(user="1", k=3)) == 3
+    assert loaded.score(loaded.known_users()[:2], list(loaded.item_ids)[:2]).shape == (2,)
+
+
+def _loaded(model, path, folder):
+    """Train one of RecBole's models for an epoch and load it."""
+    settings = {
+        "data_path": str(path),
+        "output_dir": str(folder),
+        "show_progress": False,
+        "use_gpu": False,
+        "epochs": 1,
+        "user_inter_num_interval": "[4,inf)",
+    }
+    if not model.endswith("CPR"):
+        settings |= {"threshold": {"rating": 4}, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+        settings |= {"metrics": ["AUC", "LogLoss"], "valid_metric": "LogLoss"}
+        settings |= {"eval_args": {"split": {"RS": [4, 3, 3]}, "group_by": "user", "order": "TO", "mode": "labeled"}}
+    return load_recfound(run_recfound(model, "tiny", config_dict=settings)["run_dir"])
