@@ -46,6 +46,23 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
     return GAUC(config).calculate_metric(struct)
 
 
+def with_grouped_auc(
+    metrics: dict[str, float], config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor
+) -> dict[str, float]:
+    """Return metrics of labelled rows with GAUC behind AUC or LogLoss; without them the labels are ratings.
+
+    Args:
+        metrics: of these rows.
+        config: see `grouped_auc`, as the other arguments.
+        scores: [n] or [n, 1].
+        labels: [n].
+        users: [n].
+    """
+    if not metrics.keys() & {"auc", "logloss"}:
+        return metrics
+    return metrics | grouped_auc(config, scores, labels, users)
+
+
 class GroupedEvaluator:
     """RecBole's evaluator of labelled rows, with GAUC behind AUC or LogLoss.
 
@@ -65,9 +82,7 @@ class GroupedEvaluator:
             data: what RecBole's collector gives.
         """
         found = dict(self.evaluator.evaluate(data))
-        if found.keys() & {"auc", "logloss"}:
-            found |= grouped_auc(self.config, data.get("rec.score"), data.get("data.label"), self.users)
-        return found
+        return with_grouped_auc(found, self.config, data.get("rec.score"), data.get("data.label"), self.users)
 
 
 @contextmanager
