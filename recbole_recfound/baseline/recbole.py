@@ -105,9 +105,14 @@ def check_baseline_settings(names: list[str], config: Config) -> None:
         config: the run's settings.
 
     Raises:
-        ConfigError: names all that cannot be part of the table, see `baseline_config`.
+        ConfigError: names all that cannot be part of the table, see `baseline_config`, and those that would be two
+            rows of one name.
     """
     problems: list[str] = []
+    if config["model"] in names:
+        problems.append(f"baselines: got {config['model']}, which is the model of the run itself. Leave it out")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"baselines: {', '.join(twice)} specified more than once")
     for name in names:
         try:
             baseline_config(name, config, config["checkpoint_dir"])

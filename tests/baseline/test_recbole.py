@@ -129,6 +129,10 @@ def test_what_cannot_be_compared_is_refused_before_training(tiny_path, write_dat
         check_baselines(["Pop", "DeepFM"], config, reference)
     with pytest.raises(ConfigError, match="unknown model 'Popp'; did you mean Pop"):
         check_baselines(["Popp"], config, reference)
+    with pytest.raises(ConfigError, match="baselines: Pop specified more than once"):
+        check_baselines(["Pop", "SASRec", "Pop"], config, reference)
+    with pytest.raises(ConfigError, match="baselines: got BPR, which is the model of the run itself. Leave it out"):
+        check_baselines(["Pop", "BPR"], config, reference)
     config["baseline_args"] = {"BPR": {}}
     with pytest.raises(ConfigError, match="baseline_args: got BPR, expected names among the baselines: Pop"):
         check_baselines(["Pop"], config, reference)
