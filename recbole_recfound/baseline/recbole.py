@@ -34,8 +34,20 @@ WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 """Types of models that score labelled rows."""
 
 
+LAST_STAGE = "finetune"
+"""The `train_stage` of RecBole's pretrained models that validates."""
+
+
 class _OutOfTime(Exception):
-    """Raised to end RecBole's training loop after an epoch."""
+    """Raised to end RecBole's training loop after an epoch.
+
+    Args:
+        epochs: that were trained.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(epochs)
+        self.epochs = epochs
 
 
 READ_ALIKE = ("backbone", "item_args")
@@ -51,7 +63,8 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
         checkpoint_dir: where RecBole's trainer saves.
 
     Raises:
-        ConfigError: unknown model, one with another kind of evaluation, or a wrong setting in `baseline_args`.
+        ConfigError: unknown model, one with another kind of evaluation, a stage without validation, or a wrong setting
+            in `baseline_args`.
     """
     ranks, wanted = get_model(name).type not in WITHOUT_RANKING, config["eval_type"] == EvaluatorType.RANKING
     if ranks != wanted:
@@ -66,7 +79,26 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
     shared = {**shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
     if config.repeats:
         shared["repeatable"] = True
-    return Config(name, config["dataset"], config_dict={**own, **shared})
+    theirs = Config(name, config["dataset"], config_dict={**own, **shared})
+    check_stage(theirs)
+    return theirs
+
+
+def check_stage(config: Config) -> None:
+    """Refuse a stage of training that validates nothing, so that it has no best checkpoint and no row.
+
+    Args:
+        config: the settings of a RecBole model.
+
+    Raises:
+        ConfigError: naming train_stage.
+    """
+    stage = config["train_stage"]
+    if stage not in (None, LAST_STAGE):
+        raise ConfigError(
+            f"train_stage: got {stage} for {config['model']}, which is pretrained without validation and gives no row, "
+            f"expected {LAST_STAGE}. Pretrain with RecBole alone and name its file as pre_model_path"
+        )
 
 
 def check_baselines(names: list[str], config: Config, reference: Splits) -> None:
@@ -117,9 +149,14 @@ def check_baseline_settings(names: list[str], config: Config) -> None:
         config: the run's settings.
 
     Raises:
-        ConfigError: names all that cannot be part of the table, see `baseline_config`.
+        ConfigError: names all that cannot be part of the table, see `baseline_config`, and those that would be two
+            rows of one name.
     """
     problems: list[str] = []
+    if config["model"] in names:
+        problems.append(f"baselines: got {config['model']}, which is the model of the run itself. Leave it out")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"baselines: {', '.join(twice)} specified more than once")
     for name in names:
         try:
             baseline_config(name, config, config["checkpoint_dir"])
@@ -207,22 +244,27 @@ def fit(
         early stopping ended training, or that there is nothing to repeat; with `score_unmasked` also `unmasked`, the
         test metrics of a ranking that holds the user's old items.
     """
+    check_stage(config)  # the base of another model comes here unchecked
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with in_one_line(config["model"]):
         model = get_model(config["model"])(config, splits.train_set).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    # RecBole limits it by the epochs that were asked for; models without gradients have a single one.
+    trainer.eval_step = min(trainer.eval_step, trainer.epochs)
     begin = time.monotonic()
-    epochs, stop = _epoch_counter(deadline, watch)
-    out_of_time = False
+    epochs, out_of_time = trainer.epochs, False
     train_data = splits.train_data if deadline is None else _until(deadline, splits.train_data)
+    stop = _after_validation(deadline, watch)
     try:
         trainer.fit(train_data, splits.valid_data, saved=True, show_progress=config["show_progress"], callback_fn=stop)
-    except _OutOfTime:
-        out_of_time = True
+    except _OutOfTime as end:
+        epochs, out_of_time = end.epochs, True
     except RecFoundError:
         raise
     except (RuntimeError, ValueError) as error:  # torch: no memory, shapes; RecBole: the loss is no number
         raise TrainingError(f"{config['model']}: {cause_of(error)}") from error
+    if trainer.best_valid_result is None:
+        raise TrainingError(f"{config['model']}: no validation gave a {config['valid_metric']} that is a number")
     trained = time.monotonic()
     init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of every other row
     with with_gauc(trainer, splits.test_set), kept_ranking(trainer) as kept:
@@ -242,7 +284,7 @@ def fit(
         eval_seconds=scored - trained,
         trainable_parameters=0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
         converged=converged,
-        note="" if converged else f"not converged: stopped after {len(epochs)} epochs",
+        note="" if converged else f"not converged: stopped after {epochs} epochs",
         details=details,
         by_user=metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users_of(splits.test_data)),
     )
@@ -268,25 +310,25 @@ def _until(deadline: float, loader: Any) -> Any:
     return limited
 
 
-def _epoch_counter(
+def _after_validation(
     deadline: float | None, watch: Callable[[int, float], None] | None
-) -> tuple[list[float], Callable[[int, float], None]]:
-    """Return a list that grows with each validated epoch, and the callback for RecBole's `fit` that fills it."""
-    ends: list[float] = []
-    begin = time.monotonic()
+) -> Callable[[int, float], None]:
+    """Return the callback for RecBole's `fit`, which calls it after every validation."""
+    last = time.monotonic()
 
-    def after_epoch(epoch: int, score: float) -> None:
-        """Note the time, and stop training if the next epoch would probably end after the deadline.
+    def after_validation(epoch: int, score: float) -> None:
+        """Stop training if the next validation would probably end after the deadline.
 
         Args:
             epoch: number of the validated epoch.
             score: its validation score.
         """
+        nonlocal last
         if watch is not None:
             watch(epoch, float(score))
-        ends.append(time.monotonic())
-        last = ends[-1] - (ends[-2] if len(ends) > 1 else begin)
-        if deadline is not None and ends[-1] + last > deadline:
-            raise _OutOfTime
+        now = time.monotonic()
+        if deadline is not None and now + (now - last) > deadline:
+            raise _OutOfTime(epoch + 1)
+        last = now
 
-    return ends, after_epoch
+    return after_validation

@@ -186,8 +186,9 @@ RULES: dict[str, Rule] = {
 }
 """Rules of RecBole's own keys."""
 
-OF_RECBOLES_MODELS: dict[str, Rule] = {"epochs": Rule((int,), minimum=1)}
-"""Stricter rules where the model is one of RecBole's: its trainer needs an epoch, one of ours may do without."""
+OF_RECBOLES_MODELS: dict[str, Rule] = {"epochs": Rule((int,), minimum=1), "eval_step": Rule((int,), minimum=1)}
+"""Stricter rules where the model is one of RecBole's: its trainer needs an epoch and a validation, one of ours may do
+without."""
 
 
 def _encoding(value: str) -> str | None:

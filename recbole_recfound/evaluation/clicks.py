@@ -26,14 +26,16 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
 
     Args:
         config: gives `metric_decimal_place`.
-        scores: [n] predicted scores.
+        scores: [n] predicted scores, or [n, 1] as some models of RecBole return them.
         labels: [n] 0 or 1.
         users: [n] user ids.
 
     Returns:
         {"gauc": value}, or {} where no user has both kinds of labels.
     """
-    table = pd.DataFrame({"user": users.cpu().numpy(), "score": scores.cpu().numpy(), "label": labels.cpu().numpy()})
+    table = pd.DataFrame(
+        {"user": users.cpu().numpy(), "score": scores.flatten().cpu().numpy(), "label": labels.cpu().numpy()}
+    )
     table["rank"] = table.groupby("user")["score"].rank(ascending=False, method="average") * table["label"]
     of_user = table.groupby("user").agg(ranks=("rank", "sum"), size=("label", "size"), positive=("label", "sum"))
     of_user = of_user[(of_user["positive"] > 0) & (of_user["positive"] < of_user["size"])]
@@ -42,6 +44,23 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
     struct = DataStruct()
     struct.set("rec.meanrank", torch.from_numpy(of_user[["ranks", "size", "positive"]].to_numpy(dtype=np.float64)))
     return GAUC(config).calculate_metric(struct)
+
+
+def with_grouped_auc(
+    metrics: dict[str, float], config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor
+) -> dict[str, float]:
+    """Return metrics of labelled rows with GAUC behind AUC or LogLoss; without them the labels are ratings.
+
+    Args:
+        metrics: of these rows.
+        config: see `grouped_auc`, as the other arguments.
+        scores: [n] or [n, 1].
+        labels: [n].
+        users: [n].
+    """
+    if not metrics.keys() & {"auc", "logloss"}:
+        return metrics
+    return metrics | grouped_auc(config, scores, labels, users)
 
 
 class GroupedEvaluator:
@@ -63,9 +82,7 @@ class GroupedEvaluator:
             data: what RecBole's collector gives.
         """
         found = dict(self.evaluator.evaluate(data))
-        if found.keys() & {"auc", "logloss"}:
-            found |= grouped_auc(self.config, data.get("rec.score"), data.get("data.label"), self.users)
-        return found
+        return with_grouped_auc(found, self.config, data.get("rec.score"), data.get("data.label"), self.users)
 
 
 @contextmanager

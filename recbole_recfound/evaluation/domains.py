@@ -16,7 +16,7 @@ from torch import nn
 from recbole_recfound.data.domain import Domains, eval_domains
 from recbole_recfound.data.split.interactions import interactions_of
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user
-from recbole_recfound.evaluation.clicks import grouped_auc
+from recbole_recfound.evaluation.clicks import with_grouped_auc
 from recbole_recfound.evaluation.eval_rows import EvalRows
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import DOMAIN_FIELD
@@ -147,9 +147,8 @@ class DomainScorer:
                 found |= evaluator.metric_class[name].calculate_metric(struct)
         if self.clicks and not one_class and not only:
             users = self.rows[phase].interaction[self.uid_field]
-            found |= grouped_auc(
-                self.config, part["rec.score"], part["data.label"], users if index is None else users[index]
-            )
+            users = users if index is None else users[index]
+            found = with_grouped_auc(found, self.config, part["rec.score"], part["data.label"], users)
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -134,7 +135,8 @@ class RecBoleRecommender(Recommender):
             )
         placed = self._placed(self._interaction(rows), domains)
         try:
-            scores = self.model.full_sort_predict(placed)
+            with self._of_a_request():
+                scores = self.model.full_sort_predict(placed)
         except NotImplementedError:
             scores = torch.cat([self._all_items(rows.take(slice(row, row + 1)), None) for row in range(len(rows))])
         return scores.view(len(rows), len(self.tokens))
@@ -145,22 +147,47 @@ class RecBoleRecommender(Recommender):
             return self._scores(rows, domains)[torch.arange(len(rows)), torch.from_numpy(items)]
         batch = self._interaction(rows)
         batch.update(Interaction({self.data.iid_field: torch.from_numpy(items)}))
-        return self.model.predict(self._placed(batch, domains))
+        return self._predicted(batch, domains)
+
+    def _predicted(self, pairs: Interaction, domains: Any) -> torch.Tensor:
+        """Return the score of each pair, [n]."""
+        placed = self._placed(pairs, domains)
+        try:
+            with self._of_a_request():
+                return self.model.predict(placed).flatten()
+        except (NotImplementedError, AssertionError) as error:  # RecBole's CPR models assert False
+            raise ConfigError(f"{self.name} cannot score single items") from error
+
+    @contextmanager
+    def _of_a_request(self) -> Iterator[None]:
+        """Refuse models that read a column of RecBole's own batches, such as the target or sampled items."""
+        try:
+            yield
+        except KeyError as error:
+            raise self._unanswerable([str(error.args[0])]) from error
+
+    def _unanswerable(self, missing: list[str]) -> ConfigError:
+        """Return the error of columns that the model reads and no request has."""
+        return ConfigError(
+            f"{self.name} also reads {', '.join(missing)} of each interaction, which a request does not have"
+        )
 
     def _matrix(self, rows: Rows) -> sparse.csr_matrix:
-        """Return the whole histories as rows of interactions, [B, num_items]."""
-        lists = [np.unique(history) for history in rows.histories]
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
-        items = np.concatenate([np.zeros(0, dtype=np.int64), *lists])
-        return sparse.csr_matrix(
-            (np.ones(len(items), dtype=np.float32), items, starts), shape=(len(rows), self.data.item_num)
-        )
+        """Return the whole histories as rows of interactions, [B, num_items].
+
+        An item counts as often as the history holds it, as in the matrix of the training rows.
+        """
+        counted = [np.unique(history, return_counts=True) for history in rows.histories]
+        starts = np.concatenate([[0], np.cumsum([len(items) for items, _ in counted])])
+        items = np.concatenate([np.zeros(0, dtype=np.int64), *(items for items, _ in counted)])
+        counts = np.concatenate([np.zeros(0), *(counts for _, counts in counted)]).astype(np.float32)
+        return sparse.csr_matrix((counts, items, starts), shape=(len(rows), self.data.item_num))
 
     def _all_items(self, row: Rows, domains: Any) -> torch.Tensor:
         """Return the scores of one user and every item, including the padding item, by pairs."""
         pairs = self._interaction(row).repeat(len(self.tokens))
         pairs.update(Interaction({self.data.iid_field: torch.arange(len(self.tokens))}))
-        return self.model.predict(self._placed(pairs, domains))
+        return self._predicted(pairs, domains)
 
     def _interaction(self, rows: Rows) -> Interaction:
         return Interaction({self.data.uid_field: torch.from_numpy(rows.users), **self._lists(rows)})
@@ -188,9 +215,7 @@ class RecBoleRecommender(Recommender):
         kinds = ("token_field_names", "token_seq_field_names", "float_field_names", "float_seq_field_names")
         read = [name for kind in kinds for name in getattr(self._reader(), kind, ())]
         if missing := [name for name in read if name not in rows]:
-            raise ConfigError(
-                f"{self.name} also reads {', '.join(missing)} of each interaction, which a request does not have"
-            )
+            raise self._unanswerable(missing)
         return rows
 
     def _reader(self) -> nn.Module:

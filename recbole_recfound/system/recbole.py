@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.atomic.find import NO_DATASET
-from recbole_recfound.baseline.recbole import fit
+from recbole_recfound.baseline.recbole import check_stage, fit
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
@@ -24,9 +24,10 @@ class RecBoleSystem(System):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse a run without interactions."""
+        """Refuse a run without interactions, and a training without validation."""
         if config["dataset"] == NO_DATASET:
             raise ConfigError(f"dataset: got none, but {cls.name} needs interactions")
+        check_stage(config)
 
     def rows(self) -> Iterator[Job]:
         """Yield the model's row."""

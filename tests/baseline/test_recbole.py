@@ -4,12 +4,19 @@ import shutil
 import time
 
 import pytest
+from recbole.trainer import Trainer
 
-from recbole_recfound.baseline.recbole import baseline_config, check_baselines, run_baseline
+from recbole_recfound.baseline.recbole import (
+    baseline_config,
+    check_baseline_settings,
+    check_baselines,
+    run_baseline,
+)
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
 from recbole_recfound.data.split.protocol import build_splits
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import ConfigError, DataError, TrainingError
+from recbole_recfound.quick_start import run_recfound
 
 KEYS = {
     "model",
@@ -86,6 +93,44 @@ def test_early_stopping_is_convergence_and_running_out_of_epochs_is_not(tiny_pat
     assert row.converged and row.note == "" and row.trainable_parameters > 0
 
 
+def test_epochs_are_counted_and_not_validations(tiny_path, tmp_path):
+    config = _config(tiny_path, baseline_args={"BPR": {"epochs": 5, "eval_step": 2}})
+    reference = build_splits(config)
+    row = run_baseline("BPR", config, reference, tmp_path)
+    assert row.note == "not converged: stopped after 5 epochs"
+    row = run_baseline("BPR", config, reference, tmp_path, time.monotonic())
+    assert row.note == "not converged: stopped after 2 epochs"
+
+
+def test_models_without_gradients_are_validated_whatever_the_interval(tiny_path, tmp_path):
+    config = _config(tiny_path, baseline_args={"EASE": {"eval_step": 5}})
+    assert run_baseline("EASE", config, build_splits(config), tmp_path).valid_metrics["ndcg@10"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "message"),
+    [
+        ("BPR", {"eval_step": 0}, "eval_step: got 0, expected"),
+        ("RaCT", {}, "train_stage: got actor_pretrain for RaCT, which is pretrained without validation"),
+        ("S3Rec", {"train_stage": "pretrain"}, "train_stage: got pretrain for S3Rec"),
+    ],
+)
+def test_trainings_without_validation_are_refused_before_training(name, own, message, tiny_path, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        check_baseline_settings([name], _config(tiny_path, baseline_args={name: own}))
+    settings = {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "use_gpu": False, **own}
+    with pytest.raises(ConfigError, match=message):
+        run_recfound(name, "tiny", config_dict=settings)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_validation_without_a_number_is_an_error_of_one_line(tiny_path, tmp_path, monkeypatch):
+    config = _config(tiny_path, baseline_args={"BPR": {"epochs": 1}})
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda *given, **options: (float("nan"), {}))
+    with pytest.raises(TrainingError, match="BPR: no validation gave a NDCG@10 that is a number"):
+        run_baseline("BPR", config, build_splits(config), tmp_path)
+
+
 @pytest.mark.parametrize("cap", ["deadline", "baseline_time_budget"])
 def test_a_wall_cap_ends_training_after_the_epoch_and_says_so(cap, tiny_path, tmp_path):
     config = _config(tiny_path, **({"baseline_time_budget": 1e-6} if cap == "baseline_time_budget" else {}))
@@ -129,6 +174,10 @@ def test_what_cannot_be_compared_is_refused_before_training(tiny_path, write_dat
         check_baselines(["Pop", "DeepFM"], config, reference)
     with pytest.raises(ConfigError, match="unknown model 'Popp'; did you mean Pop"):
         check_baselines(["Popp"], config, reference)
+    with pytest.raises(ConfigError, match="baselines: Pop specified more than once"):
+        check_baselines(["Pop", "SASRec", "Pop"], config, reference)
+    with pytest.raises(ConfigError, match="baselines: got BPR, which is the model of the run itself. Leave it out"):
+        check_baselines(["Pop", "BPR"], config, reference)
     config["baseline_args"] = {"BPR": {}}
     with pytest.raises(ConfigError, match="baseline_args: got BPR, expected names among the baselines: Pop"):
         check_baselines(["Pop"], config, reference)

@@ -63,6 +63,15 @@ def test_a_domain_with_one_kind_of_label_has_no_auc(tiny_path):
     assert "auc" not in female and "gauc" not in female and "logloss" in female and "auc" in male
 
 
+def test_ratings_have_no_gauc(tiny_path):
+    values = {"LABEL_FIELD": "rating", "threshold": None, "normalize_field": ["rating"], "metrics": ["RMSE", "MAE"]}
+    own = {"valid_metric": "RMSE", "mlp_hidden_size": [16, 16]}
+    small = build_small_iak("DeepFM", tiny_path, valid_metric="RMSE", base_args=own, **values)
+    collected = small.scorer.collect(small.plug.base, "test")
+    assert len(collected["data.label"].unique()) > 2
+    assert set(small.scorer.metrics(collected, "test")) == {"rmse", "mae"}
+
+
 def test_a_single_click_has_a_log_loss(tiny_path):
     small = build_small_iak("DeepFM", tiny_path)
     row = torch.tensor([3])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError
@@ -74,8 +75,6 @@ def test_scores_of_a_history_are_those_of_a_user_with_it(run, name):
     train = loaded.splits.known_at_valid
     users = [1, 5, 9]
     batch = {loaded.data.uid_field: torch.tensor(users)}
-    from recbole.data.interaction import Interaction
-
     expected = loaded.model.full_sort_predict(Interaction(batch)).view(len(users), -1).float()
     for user, scores in zip(users, expected, strict=True):
         history = [loaded.tokens[item] for item in train.of(user)]
@@ -85,6 +84,30 @@ def test_scores_of_a_history_are_those_of_a_user_with_it(run, name):
         if name == "Pop":  # RecBole divides by the largest count
             found = found / found.max() * scores[ids].max()
         torch.testing.assert_close(found, scores[ids], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN", "SLIMElastic"])
+def test_repeated_interactions_count_as_often_in_a_history_as_in_training(name, write_dataset, tmp_path):
+    random = np.random.default_rng(3)
+    rows = [[f"u{user}", f"i{random.integers(8)}", 1000 * step + user] for user in range(20) for step in range(12)]
+    settings = {
+        "data_path": str(write_dataset("often", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])),
+        "output_dir": str(tmp_path / "runs"),
+        "show_progress": False,
+        "use_gpu": False,
+        "repeatable": True,
+        "topk": [5],
+        "valid_metric": "NDCG@5",
+    }
+    loaded = load_recfound(run_recfound(name, "often", config_dict=settings)["run_dir"])
+    assert loaded.data.inter_matrix(form="csr").max() > 1
+    items = list(loaded.item_ids)
+    for user in (1, 5, 9):
+        expected = loaded.model.full_sort_predict(Interaction({loaded.data.uid_field: torch.tensor([user])})).view(-1)
+        history = [loaded.tokens[item] for item in loaded.splits.known_at_valid.of(user)]
+        found = loaded.score([history] * len(items), items)
+        ids = torch.tensor([loaded.item_ids[token] for token in items])
+        torch.testing.assert_close(found, expected[ids].float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "DeepFM", "EASE"])
@@ -155,3 +178,43 @@ def test_what_only_a_language_model_does_is_refused_in_words(run):
     ):
         with pytest.raises(ConfigError, match="this model"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("SASRecCPR", "SASRecCPR also reads item_id of each interaction, which a request does not have"),
+        ("GRU4RecCPR", "GRU4RecCPR also reads item_id of each interaction"),
+        ("DIEN", "DIEN also reads neg_item_id_list of each interaction"),
+    ],
+)
+def test_models_that_read_more_than_a_request_has_are_refused_in_words(model, message, tiny_path, tmp_path):
+    loaded = _loaded(model, tiny_path, tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        loaded.recommend(user="1", k=3)
+    with pytest.raises(ConfigError, match=f"{model} (also reads|cannot score single items)"):
+        loaded.score(["1"], ["50"])
+
+
+def test_scores_of_a_model_that_returns_a_column_are_collected_and_served(tiny_path, tmp_path):
+    loaded = _loaded("KD_DAGFM", tiny_path, tmp_path)
+    assert 0 <= loaded.evaluate().metrics["gauc"] <= 1
+    assert len(loaded.recommend(user="1", k=3)) == 3
+    assert loaded.score(loaded.known_users()[:2], list(loaded.item_ids)[:2]).shape == (2,)
+
+
+def _loaded(model, path, folder):
+    """Train one of RecBole's models for an epoch and load it."""
+    settings = {
+        "data_path": str(path),
+        "output_dir": str(folder),
+        "show_progress": False,
+        "use_gpu": False,
+        "epochs": 1,
+        "user_inter_num_interval": "[4,inf)",
+    }
+    if not model.endswith("CPR"):
+        settings |= {"threshold": {"rating": 4}, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+        settings |= {"metrics": ["AUC", "LogLoss"], "valid_metric": "LogLoss"}
+        settings |= {"eval_args": {"split": {"RS": [4, 3, 3]}, "group_by": "user", "order": "TO", "mode": "labeled"}}
+    return load_recfound(run_recfound(model, "tiny", config_dict=settings)["run_dir"])
