@@ -322,8 +322,7 @@ class RecFound(GeneralRecommender):
             return F.normalize(self._encode_table(tokens, ROUTE) - self.text_mean, dim=-1)
         if not self.item_table.use_text or self.random_features or self.random_body:
             raise ConfigError(
-                "item_args, control: this model was trained without item text, or with another body than that which "
-                "read it, so only its own items have vectors"
+                "item_args, control: trained without item text or on random weights: only its own items have vectors"
             )
         features = torch.cat(
             [self._encode_table(tokens, None), *(self._frozen(layer, tokens) for layer in self.frozen_layers)], 1
