@@ -157,18 +157,31 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         name: as for `load_backbone`.
 
     Raises:
-        BackboneError: not found, not readable, or without an end token.
+        BackboneError: not found, not readable, or with neither a pad nor an end token.
     """
     with in_one_line(f"the tokenizer of backbone '{name}' cannot be loaded", BackboneError):
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        check_end(name, tokenizer)
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_end(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer without an end token, which ends an answer and stands for an empty text.
+
+    Args:
+        name: of the backbone.
+        tokenizer: its own.
+
+    Raises:
+        BackboneError: there is none.
+    """
     if tokenizer.eos_token_id is None:
         raise BackboneError(
             f"the tokenizer of backbone '{name}' has no end token, which ends an answer and fills the padding: name it "
             "as eos_token in tokenizer_config.json"
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

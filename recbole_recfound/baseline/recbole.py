@@ -23,7 +23,6 @@ from recbole_recfound.data.split.protocol import (
     check_same_rows,
     check_short_histories,
     further_tests,
-    kinds_of_modes,
 )
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
@@ -130,7 +129,7 @@ def check_baseline_rows(names: list[str], reference: Splits) -> None:
     """
     config = reference.config
     sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
-    if kinds_of_modes(config) & {"uni", "pop"} and not config.repeats:
+    if config["eval_args"]["mode"]["test"].startswith(("uni", "pop")) and not config.repeats:
         others = [name for name in names if (name in sequential) != bool(config["repeatable"])]
         if others:
             raise ConfigError(

@@ -23,8 +23,10 @@ from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
 from recbole_recfound.runtime.locations import properties_dir
 
-FILTERS, ALL = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval"), "[0,inf)"
-"""Settings that leave rows out, and a value that leaves none out."""
+FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
+"""Settings that leave rows out."""
+ALL = ("[0,inf)", "[0,inf]")
+"""Values of them that leave none out."""
 
 
 class Config(RecBoleConfig):
@@ -150,7 +152,7 @@ class Config(RecBoleConfig):
             f"{key}: got {value}, but RecBole reads a data set that comes split (benchmark_filename) without filters; "
             "filter its files"
             for key, value in typed.items()
-            if value not in (None, ALL)
+            if value is not None and str(value).replace(" ", "") not in ALL
         ]
 
     def _settle_columns(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_recfound.backbone import Backbone, load_backbone
+from recbole_recfound.backbone.load import check_end
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
@@ -166,6 +167,7 @@ class M6Rec(AbstractRecommender):
         known = self.log.take(slice(0, self.known_rows))
         self.texts: BehaviourTexts = build_texts(config, dataset, known, self.behaviours)
         self.shared: Shared = beside.shared if beside else Shared(load_backbone(config["backbone"], self.device))
+        check_end(config["backbone"], self.lm.tokenizer)
 
     @property
     def lm(self) -> Backbone:

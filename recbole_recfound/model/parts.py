@@ -15,6 +15,7 @@ from recbole_recfound.adapter import build_adapter, check_adapter, without_adapt
 from recbole_recfound.backbone import Backbone, check_bidirectional, decode, decoder_of, load_backbone
 from recbole_recfound.backbone.attention import check_window
 from recbole_recfound.backbone.head import check_logits, head_of
+from recbole_recfound.backbone.load import check_end
 from recbole_recfound.backbone.packing import check_packing
 from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
@@ -100,6 +101,8 @@ def build_parts(
         mode = history_of(config)
         data = build_data(config, dataset, mode, backbone.tokenizer, backbone.context, files)
     check_settings(config, backbone, mode, data.ranks)
+    if any(TASKS[task].kind == GENERATIVE for task in data.tasks):
+        check_end(backbone.name, backbone.tokenizer)
     collator = data.collator
     if TestOptions.of(config["test_args"], "test_args").rank_titles:
         # A title and its end are scored behind a prompt when the training is over.

@@ -116,7 +116,9 @@ def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]
     Args:
         runs: what `read_users` returned for each seed.
     """
-    found = {}
+    found: dict[str, list[float]] = {}
+    if not all(run.get("users") for run in runs):  # nothing is ranked, or a study of before users had ids
+        return found
     _, place = np.unique([user for run in runs for user in run["users"]], return_inverse=True)
     for name in runs[0]["rows"]:
         if all(len(run["rows"].get(name, ())) == len(run["users"]) for run in runs):

@@ -68,7 +68,7 @@ def tune(
     metric = get_system(Request.of(model, dataset, None, settings, baselines=[]).model).validated_by(config)
     if metric is None:
         raise ConfigError(
-            f"tune: these settings of {config['model']} train nothing, so that there is no validation score"
+            f"tune: what scores these settings of {config['model']} trains nothing, so that no validation chooses"
         )
     with study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]}) as folder:
         optuna.logging.set_verbosity(optuna.logging.ERROR)

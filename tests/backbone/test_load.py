@@ -89,6 +89,8 @@ def test_a_tokenizer_that_cannot_be_used(tmp_path):
     _changed(folder / "tokenizer_config.json", eos_token=None, pad_token=None)
     with pytest.raises(BackboneError, match="tokenizer of backbone .* has no end token.*: name it as eos_token"):
         load_backbone(str(folder), DEVICE)
+    _changed(folder / "tokenizer_config.json", pad_token="<|im_end|>")
+    assert load_backbone(str(folder), DEVICE).tokenizer.pad_token_id is not None, "vectors need no end"
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(BackboneError, match="the tokenizer of backbone .* cannot be loaded: KeyError"):
         load_backbone(str(folder), DEVICE)

@@ -233,20 +233,27 @@ def test_ranking_without_training(ranking, tmp_path, capsys):
     assert said.count("minutes for 5 test users") == 1 and "would fit" in said
 
 
-def test_a_training_leaves_time_for_a_task_that_is_not_trained(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("tasks", [["ctr", "zeroshot"], ["zeroshot", "ctr"]], ids=" ".join)
+def test_a_training_leaves_time_for_a_task_that_is_not_trained(settings, tmp_path, monkeypatch, tasks):
+    """And none for one that is done."""
     kept = []
     fit = M6RecTrainer.fit
 
     def watched(self, *args, **given):
         result = fit(self, *args, **given)
-        kept.append((self.plan.reserved, self.plan.deadline() - self.deadline))
+        kept.append((dict(self.plan.reserved), self.plan.deadline() - self.deadline))
         return result
 
     monkeypatch.setattr(M6RecTrainer, "fit", watched)
-    options = {"output_dir": str(tmp_path), "m6rec_task": ["ctr", "zeroshot"], "time_budget": 300, "epochs": 1}
+    options = {"output_dir": str(tmp_path), "m6rec_task": tasks, "time_budget": 300, "epochs": 1}
     options |= {"zeroshot_args": {"scores": ["mean"]}, "test_users": 4}
+    if tasks[0] == "zeroshot":
+        options |= {"eval_args": {**settings["eval_args"], "mode": "uni20"}}
     run_recfound("M6Rec", "tiny", config_dict=settings | options)
     ((reserved, left),) = kept
+    if tasks[0] == "zeroshot":
+        assert reserved == {} and left == pytest.approx(0)
+        return
     assert list(reserved) == ["M6Rec zeroshot"] and 0 < reserved["M6Rec zeroshot"] <= 300 / 2
     assert left == pytest.approx(reserved["M6Rec zeroshot"])
 

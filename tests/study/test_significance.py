@@ -74,3 +74,5 @@ def test_users_are_paired_by_their_ids_over_seeds_that_hold_out_others():
     means = mean_over_seeds([first, second])
     assert means == {"EASE": pytest.approx([0.15, 0.3, 0.7]), "ours": pytest.approx([0.35, 0.5, 0.8])}
     assert compare_rows(means, "EASE")["ours"].difference == pytest.approx((0.2 + 0.2 + 0.1) / 3)
+    nothing_ranked, earlier = {"metric": "", "users": [], "rows": {}}, {"rows": {"EASE": [0.1, 0.2]}}
+    assert mean_over_seeds([first, nothing_ranked]) == mean_over_seeds([first, earlier]) == {}

@@ -170,7 +170,7 @@ def test_records_alone_are_chosen_by_the_loss_of_the_probes(small_run, tmp_path)
 
 def test_what_trains_nothing_is_refused(tiny_path, tmp_path, tiny_backbone):
     settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "m6rec_task": ["zeroshot"]}
-    with pytest.raises(ConfigError, match="train nothing, so that there is no validation score"):
+    with pytest.raises(ConfigError, match="trains nothing, so that no validation chooses"):
         tune(_file(tmp_path, "test_users choice [3,4]\n"), 2, "M6Rec", "tiny", None, settings)
 
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-SCALES = ((1, 5), (0, 1), (0, 5), (1, 10), (0, 10), (0, 100))
-"""Usual scales, in the order in which they are tried: ratings that are all 1 are of 1 to 5."""
+SCALES = ((0, 1), (1, 5), (0, 5), (1, 10), (0, 10), (0, 100))
+"""Usual scales, in the order in which they are tried: ratings that are all 1 are likes."""
 SLACK = 1e-6
 """Share of a scale by which a rating may lie outside, for its single precision."""
 

@@ -70,8 +70,13 @@ class SegmentModel(M6Rec):
     @property
     def longest(self) -> int:
         """Most states that the joint layers read together."""
-        segments = 1 + 2 * self.texts.behaviours + len(self.texts.target_kinds)
+        segments = 1 + 2 * self.texts.behaviours + self.behind
         return self.reader.before[self.option_set] + segments * (self.text.max_tokens if self.form == ALL else 1)
+
+    @property
+    def behind(self) -> int:
+        """Segments that are read behind a source."""
+        return len(self.texts.target_kinds)
 
     @property
     def tuning(self) -> str:

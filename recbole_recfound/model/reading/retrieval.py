@@ -94,6 +94,11 @@ class RetrievalModel(SegmentModel):
 
     # Vectors ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def behind(self) -> int:
+        """One: the closing line of a user, or an item."""
+        return 1
+
     def user_states(self, sources: Sequence[Source]) -> torch.Tensor:
         """Return the states of users, float32 [B, 3, d]: of the closing line, of all choices and of the latest.
 

@@ -31,6 +31,7 @@ class ZeroShotTask(Work):
         """Yield a row for each score; all of them read the same likelihoods, which are computed for the first."""
         for score in self.model.options.scores:
             yield Job(f"{self.name} {score}", partial(self._score, score), alone=True)
+        self.run.plan.reserved.pop(self.name, None)
 
     @torch.no_grad()
     def reserve(self, share: float) -> None:

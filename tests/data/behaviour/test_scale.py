@@ -11,8 +11,8 @@ from recbole_recfound.data.behaviour.scale import rating_scale, scaled
     [
         ([1, 5], (1, 5)),
         ([2, 4], (1, 5)),
-        ([1], (1, 5)),
-        ([], (1, 5)),
+        ([1], (0, 1)),
+        ([], (0, 1)),
         ([0, 1], (0, 1)),
         ([0.5, 5], (0, 5)),
         ([1, 10], (1, 10)),
@@ -31,7 +31,7 @@ def test_a_rating_is_scaled_by_those_of_its_time_and_before():
     ratings = np.array([1, 5, np.nan, 3, 10, 4, 7, 3])
     times = np.array([1, 2, 2, 3, 4, 4, 5, 0])  # the last two rows are held out
     found = scaled(ratings, times, 6)
-    expected = [0, 1, np.nan, 0.5, 1, 3 / 9, 6 / 9, 0.5]
+    expected = [1, 1, np.nan, 0.5, 1, 3 / 9, 6 / 9, 1]
     np.testing.assert_allclose(found, expected)
 
 
