@@ -205,8 +205,9 @@ def choose(
         merged = scored[MERGED]
         others = {name: found for name, found in scored.items() if name != MERGED}
         if len(merged.by_user) > 1:
-            users = {name: [sign * (np.subtract(found.by_user, merged.by_user))] for name, found in others.items()}
-            outcome.leads = {name: _lead(differences) for name, differences in users.items()}
+            outcome.leads = {
+                name: _lead([sign * np.subtract(found.by_user, merged.by_user)]) for name, found in others.items()
+            }
         compared = [task for task, losses in merged.losses.items() if len(losses) > 1]
         if compared:
             outcome.task_leads = {

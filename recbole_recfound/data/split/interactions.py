@@ -30,10 +30,9 @@ def histories_before(parts: Sequence[Dataset], num_users: int) -> list[Histories
         # A user whose first target is in this part has items before it, which no part has as targets.
         first, before = _before_first(part)
         new = known.lengths[first] == 0
+        known = known.followed_by(first[new], before[new])
         if found:
-            found[-1] = known = known.followed_by(first[new], before[new])
-        else:
-            known = known.followed_by(first, before)
+            found[-1] = known
         known = known.followed_by(users, items)
         found.append(known)
     return found
