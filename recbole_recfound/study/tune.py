@@ -65,7 +65,7 @@ def tune(
     space = read_space(params)
     settings = settings_of(config_file_list, config_dict, model)
     config = _checked(space, settings, model, dataset)
-    metric = get_system(Request.of(model, dataset, None, settings, baselines=[]).model).validated_by(config)
+    metric = get_system(config["model"]).validated_by(config)
     if metric is None:
         raise ConfigError(
             f"tune: what scores these settings of {config['model']} trains nothing, so that no validation chooses"

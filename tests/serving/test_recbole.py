@@ -112,14 +112,7 @@ def test_repeated_interactions_count_as_often_in_a_history_as_in_training(name, 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "DeepFM", "EASE"])
 def test_a_run_of_one_of_recboles_models_is_asked_too(tiny_path, tmp_path, model):
-    settings = {
-        "data_path": str(tiny_path),
-        "output_dir": str(tmp_path),
-        "show_progress": False,
-        "use_gpu": False,
-        "epochs": 1,
-        "user_inter_num_interval": "[4,inf)",
-    }
+    settings = _one_epoch(tiny_path, tmp_path)
     if model == "DeepFM":
         settings |= {"threshold": {"rating": 4}, "load_col": None}
         settings |= {"load_col": {"inter": ["user_id", "item_id", "rating"], "user": ["user_id", "gender"]}}
@@ -203,9 +196,8 @@ def test_scores_of_a_model_that_returns_a_column_are_collected_and_served(tiny_p
     assert loaded.score(loaded.known_users()[:2], list(loaded.item_ids)[:2]).shape == (2,)
 
 
-def _loaded(model, path, folder):
-    """Train one of RecBole's models for an epoch and load it."""
-    settings = {
+def _one_epoch(path, folder):
+    return {
         "data_path": str(path),
         "output_dir": str(folder),
         "show_progress": False,
@@ -213,6 +205,11 @@ def _loaded(model, path, folder):
         "epochs": 1,
         "user_inter_num_interval": "[4,inf)",
     }
+
+
+def _loaded(model, path, folder):
+    """Train one of RecBole's models for an epoch and load it."""
+    settings = _one_epoch(path, folder)
     if not model.endswith("CPR"):
         settings |= {"threshold": {"rating": 4}, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
         settings |= {"metrics": ["AUC", "LogLoss"], "valid_metric": "LogLoss"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,14 @@ class Catalogue:
 
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
         """Return all rows that share the title of one of `rows` in any spelling, including these."""
-        titles = {normal_form(self.title_of(int(row))) for row in rows}
-        same = [row for row in range(len(self)) if titles and normal_form(self.title_of(row)) in titles]
+        titles = {self._title_forms[int(row)] for row in rows}
+        same = [row for row, form in enumerate(self._title_forms) if form in titles] if titles else []
         return np.array(same, dtype=np.int64)
+
+    @cached_property
+    def _title_forms(self) -> list[str]:
+        """The title of each row in normal form; every task about items asks for them."""
+        return [normal_form(self.title_of(row)) for row in range(len(self))]
 
     def sentence_of(self, row: int) -> str:
         """Join title and short fields as one sentence: `Toy Story, release year: 1995, class: Animation`."""

@@ -40,7 +40,7 @@ class GenerateTask(TrainedTask):
         texts = self.model.write([(writing.task, writing.source) for writing in writings])
         losses = self.model.losses("test")
         tasks = [self._of_task(task, own, writings, texts) for task, own in losses.items()]
-        metrics = {"perplexity": perplexity(*losses.values()), **text_metrics(writings, texts, self._records)}
+        metrics = {PERPLEXITY: perplexity(*losses.values()), **text_metrics(writings, texts, self._records)}
         constant = text_metrics(writings, [self._constant(writing.task) for writing in writings], self._records)
         return metrics, {"constant": constant, "written": tasks}
 
@@ -60,7 +60,7 @@ class GenerateTask(TrainedTask):
             "name": task,
             "title": "text-generation",
             "test": {
-                "metrics": {"perplexity": perplexity(losses), **text_metrics(own, written, self._records)},
+                "metrics": {PERPLEXITY: perplexity(losses), **text_metrics(own, written, self._records)},
                 "examples": len(own),
                 "available": len(own),
                 "source": self.model.writings.origin[task],
