@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -147,14 +147,35 @@ def build_method(method: str, recipe: Recipe) -> tuple[nn.Module, Callable[[Any]
     return model, lambda interaction: family.loss(model, interaction)
 
 
+class LowRank(nn.Module):
+    """W + B A of rank `LORA_RANK` (LoRA, Hu et al. 2021), which starts as W.
+
+    A parametrization rather than PEFT's layers: many of RecBole's models read `embedding.weight` itself, which passes a
+    layer by that adds to the output of the module.
+
+    Args:
+        weight: W [n, m].
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.shape
+        self.A = nn.Parameter(weight.new_empty(LORA_RANK, columns))
+        self.B = nn.Parameter(weight.new_zeros(rows, LORA_RANK))
+        nn.init.kaiming_uniform_(self.A, a=5**0.5)  # as in PEFT
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return W + B A."""
+        return weight + self.B @ self.A
+
+
 def _inject_lora(model: nn.Module) -> None:
     """Add LoRA to every linear map, or to the embeddings of models that have none."""
     for kind in (nn.Linear, nn.Embedding):
-        targets = [name for name, module in model.named_modules() if type(module) is kind]
+        targets = [module for module in model.modules() if type(module) is kind]
+        for module in targets:
+            parametrize.register_parametrization(module, "weight", LowRank(module.weight))
         if targets:
-            device = next(model.parameters()).device
-            inject_adapter_in_model(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=targets), model)
-            model.to(device)
             return
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_recfound.baseline.finetune import METHODS, FineTuner, Recipe, build_method
 from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.model.pretrained import forget_cached
 from recbole_recfound.model.pretrained.make import make_base
 from tests.small_iak import build_small_iak, shake
 
@@ -274,16 +276,33 @@ def tuner_of(small, **changes) -> FineTuner:
     return FineTuner(recipe, trainer.sampler, small.plug.collate, small.scorer, trainer.options)
 
 
-@pytest.mark.parametrize("model", ["DeepFM", "SASRec", "LightGCN"])
+def scores_of(model, small):
+    """Scores of some test rows, which must be the same pair by pair."""
+    rows = next(iter(small.splits.test_data))[0]
+    model.eval()
+    forget_cached(model)
+    with torch.no_grad():
+        if small.config.final_config_dict["eval_args"]["mode"]["test"] == "labeled":
+            return model.predict(rows)
+        found = model.full_sort_predict(rows).view(len(rows), -1)
+        for item in (1, found.shape[1] - 1):
+            pairs = copy.deepcopy(rows)
+            pairs.update(Interaction({"item_id": torch.full((len(rows),), item)}))
+            torch.testing.assert_close(model.predict(pairs), found[:, item])
+    return found
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "SASRec", "LightGCN", "BPR"])
 def test_methods_train_what_they_say_and_nothing_else(model, tiny_path):
     small = build_small_iak(model, tiny_path)
     recipe = tuner_of(small).recipe
+    untuned = scores_of(small.plug.base, small)
     base = copy.deepcopy(small.plug.base.state_dict())
     whole = sum(weight.numel() for weight in small.plug.base.parameters())
     batch, sizes = small.batch(), {}
     for method in METHODS[1:]:
-        if method == "bitfit" and model == "LightGCN":
-            with pytest.raises(ConfigError, match="LightGCN has nothing that bitfit could train"):
+        if method == "bitfit" and model in ("LightGCN", "BPR"):
+            with pytest.raises(ConfigError, match=f"{model} has nothing that bitfit could train"):
                 build_method(method, recipe)
             continue
         tuned, loss = build_method(method, recipe)
@@ -294,6 +313,7 @@ def test_methods_train_what_they_say_and_nothing_else(model, tiny_path):
         loss(batch).backward()
         assert any(weight.grad is not None and weight.grad.any() for weight in trained), method
         optimizer.step()
+        assert not torch.equal(scores_of(tuned, small), untuned), f"{method} trains what no score reads"
         assert all(torch.equal(base[name], tensor) for name, tensor in small.plug.base.state_dict().items()), method
     assert sizes["full"] == sizes["scratch"] == whole
     assert all(0 < size < whole for method, size in sizes.items() if method not in ("full", "scratch"))
