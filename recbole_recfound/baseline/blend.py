@@ -31,7 +31,7 @@ class Scorer:
 
     @classmethod
     def of(cls, splits: Splits, model: Any) -> Scorer:
-        """Return the scorer of a model with RecBole's `full_sort_predict`.
+        """Return the scorer of a model with RecBole's `full_sort_predict`, or else `predict`.
 
         Args:
             splits: its data.
@@ -39,8 +39,18 @@ class Scorer:
         """
 
         def scores(interaction: Interaction) -> torch.Tensor:
-            found = model.full_sort_predict(interaction.to(splits.config["device"]))
+            rows = interaction.to(splits.config["device"])
+            try:
+                found = model.full_sort_predict(rows)
+            except NotImplementedError:  # of models that score pairs alone, such as NeuMF
+                found = torch.cat([pairs(rows[place : place + 1]) for place in range(len(rows))])
             return found.view(len(interaction), -1).float().cpu()
+
+        def pairs(row: Interaction) -> torch.Tensor:
+            items = splits.train_set.get_item_feature().to(splits.config["device"])
+            batch = row.repeat_interleave(len(items))
+            batch.update(items)
+            return model.predict(batch).flatten()
 
         return cls(splits, scores)
 
@@ -69,7 +79,7 @@ def blend(first: Scorer, second: Scorer) -> Blend | None:
 
     Args:
         first: the model that stands for weight 1; its loaders give the rows and the masks.
-        second: a model that needs no more than the user of a row.
+        second: a model that needs no more than the user of a row, and what its own data say of the user.
 
     Returns:
         The blend, or None where validation prefers the first model alone.
@@ -77,11 +87,11 @@ def blend(first: Scorer, second: Scorer) -> Blend | None:
     config = first.splits.config
     metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
     weights = (0.0, *WEIGHTS)
-    validated = [metrics for metrics, _ in _rank(first, second, first.splits.valid_data, weights)]
+    validated = [metrics for metrics, _ in _rank(first, second, "valid", weights)]
     best = max(range(len(weights)), key=lambda index: sign * validated[index][metric])
     if not weights[best]:
         return None
-    ((tested, by_user),) = _rank(first, second, first.splits.test_data, weights[best : best + 1])
+    ((tested, by_user),) = _rank(first, second, "test", weights[best : best + 1])
     return Blend(weights[best], validated[best], tested, by_user)
 
 
@@ -96,13 +106,16 @@ def standardised(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _rank(
-    first: Scorer, second: Scorer, loader: Any, weights: Sequence[float]
+    first: Scorer, second: Scorer, part: str, weights: Sequence[float]
 ) -> list[tuple[dict[str, float], list[float]]]:
-    """Return metrics and the metric of each user for every weight, in one pass over the rows."""
+    """Return metrics and the metric of each user for every weight, in one pass over the rows of a held-out part."""
     config = first.splits.config
+    loader, own = getattr(first.splits, f"{part}_data"), getattr(second.splits, f"{part}_set")
 
     def blends(interaction: Interaction) -> Iterator[torch.Tensor]:
-        scores = [standardised(scorer.scores(interaction)) for scorer in (first, second)]
+        # Histories and features of users are those of each model's own data, as in its own row of the table.
+        rows = own.join(Interaction({own.uid_field: interaction[own.uid_field]}))
+        scores = [standardised(first.scores(interaction)), standardised(second.scores(rows))]
         for weight in weights:
             yield scores[0] + weight * scores[1]
 

@@ -87,6 +87,38 @@ def test_standardised_scores_forget_scale_and_padding(tables):
     assert standardised(torch.ones(2, 5)).isfinite().all() and standardised(torch.ones(2, 2)).isfinite().all()
 
 
+def test_each_model_reads_what_its_own_data_say_of_a_user(splits, tables, tiny_path):
+    """EASE's rows have no histories: a second model that reads them must score as in its own row of the table."""
+    quick = {"show_progress": False, "use_gpu": False, "data_path": str(tiny_path)}
+    plain = build_splits(Config("EASE", "tiny", config_dict=quick))
+    own = {part: {} for part in ("valid", "test")}
+    for part, loader in (("valid", splits.valid_data), ("test", splits.test_data)):
+        for interaction, *_ in loader:
+            rows = zip(interaction["user_id"].tolist(), interaction["item_id_list"].tolist(), strict=True)
+            own[part] |= {user: history for user, history in rows}
+    read = []
+
+    def second(interaction):
+        read.extend(zip(interaction["user_id"].tolist(), interaction["item_id_list"].tolist(), strict=True))
+        return tables[1][interaction["user_id"]]
+
+    assert blend(_scorer(plain, tables[0]), Scorer(splits, second))
+    count = len(own["valid"])
+    assert dict(read[:count]) == own["valid"] and dict(read[count:]) == own["test"] and len(read) == 2 * count
+
+
+def test_a_model_that_scores_pairs_alone_is_blended_too(splits, tables):
+    class Pairs:
+        def full_sort_predict(self, interaction):
+            raise NotImplementedError
+
+        def predict(self, interaction):
+            return tables[0][interaction["user_id"], interaction["item_id"]]
+
+    found = blend(Scorer.of(splits, Pairs()), _scorer(splits, tables[1]))
+    assert found == blend(_scorer(splits, tables[0]), _scorer(splits, tables[1]))
+
+
 def test_a_run_with_a_blend(small_run, capsys):
     settings = small_run | {"baselines": ["Pop", "EASE"], "blend": ["EASE"]}
     result = run_recfound("RecFound", "tiny", config_dict=settings)
