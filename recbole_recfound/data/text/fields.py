@@ -13,7 +13,8 @@ LONG_TEXT_WORDS = 12
 def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None, option: str) -> list[str]:
     """Return the text columns of `table` in the order they are read out.
 
-    Configured fields win. Otherwise the title-like column comes first, then every short text column in file order; long
+    Configured fields win. Otherwise title-like columns come first (of those that are only like one, such as brand_name
+    and product_name, the one with most different values), then every short text column in file order; long
     descriptions, numbers and the key itself are left out.
 
     Args:
@@ -33,12 +34,12 @@ def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None
         return list(configured)
     texts = [name for name, kind in table.kinds.items() if name != key and kind in ("token", "token_seq")]
     short = [name for name in texts if _is_title(name) or _mean_words(table, name) <= LONG_TEXT_WORDS]
-    return sorted(short, key=lambda name: not _is_title(name))
+    return sorted(short, key=lambda name: (-_likeness(name), -len(set(table.column(name))) if _is_title(name) else 0))
 
 
 def title_field(fields: Sequence[str]) -> str | None:
-    """Return the title-like one of `fields`, else the first, else None."""
-    return next((name for name in fields if _is_title(name)), fields[0] if fields else None)
+    """Return the first of the most title-like of `fields`, None where there are none."""
+    return max(fields, key=_likeness, default=None)
 
 
 def readable(name: str) -> str:
@@ -46,8 +47,13 @@ def readable(name: str) -> str:
     return name.replace("_", " ").strip()
 
 
+def _likeness(name: str) -> int:
+    """Return 2 for a title by name, 1 for a name with one in it, else 0."""
+    return 2 if name.lower() in TITLE_NAMES else int(any(part in name.lower() for part in TITLE_NAMES))
+
+
 def _is_title(name: str) -> bool:
-    return any(part in name.lower() for part in TITLE_NAMES)
+    return _likeness(name) > 0
 
 
 def _mean_words(table: AtomicTable, name: str) -> float:

@@ -34,6 +34,15 @@ def test_default_fields_are_the_title_then_short_text(item_file):
     assert choose_fields(table, "item_id", None, "item_args: text_fields") == ["movie_title", "release_year", "class"]
 
 
+@pytest.mark.parametrize("title", ["title", "product_name"])
+def test_a_brand_is_not_the_title(title, tmp_path):
+    path = tmp_path / "shoes.item"
+    rows = [f"{item}\tBrand {item % 2}\tred\tShoe {item}" for item in range(6)]
+    path.write_text("\n".join([f"item_id:token\tbrand_name:token\tcolour:token\t{title}:token_seq", *rows]) + "\n")
+    fields = choose_fields(read_atomic(path), "item_id", None, "item_args: text_fields")
+    assert fields == [title, "brand_name", "colour"] and title_field(fields) == title
+
+
 def test_configured_fields_win(item_file):
     table = read_atomic(item_file)
     assert choose_fields(table, "item_id", ["description", "price"], "item_args: text_fields") == [
@@ -48,6 +57,7 @@ def test_configured_fields_win(item_file):
 
 def test_names_of_fields():
     assert title_field(["year", "product_name"]) == "product_name"
+    assert title_field(["brand_name", "title"]) == "title" and title_field(["brand_name", "Name"]) == "Name"
     assert title_field(["year", "class"]) == "year"
     assert title_field([]) is None
     assert readable("release_year") == "release year"
