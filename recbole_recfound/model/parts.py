@@ -21,7 +21,7 @@ from recbole_recfound.backbone.shards import shard_frozen
 from recbole_recfound.config.options import MergeOptions, adapter_args
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD
-from recbole_recfound.data.multi_task import MultiTaskData, build_data, build_record_data
+from recbole_recfound.data.multi_task import USERS, MultiTaskData, build_data, build_record_data
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.task import GENERATIVE, TASKS, task_table
 from recbole_recfound.data.task_tests import TestOptions
@@ -183,6 +183,12 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
         problems.append(
             "max_steps: without a ranking there is no early stopping and this run would never end. Set it, or "
             "time_budget"
+        )
+    unread = (config["task_args"] or {}).get(USERS, {})
+    if history.sequences and ranks and unread:
+        problems.append(
+            f"task_args: {USERS}: {', '.join(unread)}: read with history: {RECORDS_MODE} only; with {history.name} every "
+            "position is ranked against the catalogue: leave it out"
         )
     if not history.soft_tokens and control == NO_BODY:
         problems.append(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")

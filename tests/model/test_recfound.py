@@ -253,6 +253,10 @@ def test_losses_of_a_step_are_means_over_examples(small_run):
             "max_prompt_tokens: 200 leaves no room for data in the prompt of SR",
         ),
         ({"tasks": ["I2I"], "control": "random_body"}, "control: random_body is one of rankings"),
+        (
+            {"task_args": {"U2I": {"hard_negatives": 2}}},
+            "task_args: U2I: hard_negatives: read with history: prompt only",
+        ),
     ],
 )
 def test_settings_that_make_no_model(small_run, changes, said):

@@ -14,9 +14,10 @@ from recbole_recfound.runtime.options import option
 
 @dataclass(frozen=True)
 class UserToItemOptions(EmbeddingOptions):
-    """Options of U2I.
+    """Options of U2I with `history: prompt`; elsewhere every position of a history stands against the catalogue.
 
     Attributes:
+        hard_negatives: hard negatives per example, with `history: prompt` only, as the next two.
         history_titles: most recent items of a history that is read as a prompt.
     """
 
