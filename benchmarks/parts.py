@@ -48,8 +48,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "one LoRA": {"adapter": "lora"},
     "proportional": {"scheduler": "proportional"},
     "uniform": {"scheduler": "uniform"},
-    # as wide as the experts that a task opens, its output scaled alike
-    "one LoRA of rank 64": {"adapter": "lora", "adapter_args": {"r": 64, "lora_alpha": 256}},
+    # as wide as the experts that a task opens; each rank counts as much as with equal gates, which sum to one
+    "one LoRA of rank 64": {"adapter": "lora", "adapter_args": {"r": 64, "lora_alpha": 64}},
     "CoBa": {"scheduler": "coba"},
 }
 Scores = dict[str, float]
