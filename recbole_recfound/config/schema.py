@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from recbole_recfound.config.hint import Hint
@@ -283,15 +284,30 @@ def from_text(rule: Rule, text: str) -> Any:
 
 
 def normal(rule: Rule, value: Any) -> Any:
-    """Return a value in the form that is stored: a path as text, a single text as a list of one where a list is due.
+    """Return a value in the form that is stored: as YAML has it, a single text as a list of one where a list is due.
 
     Args:
         rule: of the key.
         value: as given.
     """
+    value = _as_in_yaml(value)
+    return [value] if rule.is_text_list and isinstance(value, str) else value
+
+
+def _as_in_yaml(value: Any) -> Any:
+    """Return a value from Python as a file would give it: what a run writes of its settings must repeat it.
+
+    Texts that begin with ~/ are paths, of which a shell leaves the ~ alone in --key=~/folder.
+    """
+    if isinstance(value, Mapping):
+        return {_as_in_yaml(key): _as_in_yaml(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_in_yaml(own) for own in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
     if isinstance(value, Path):
         value = str(value)
-    return [value] if rule.is_text_list and isinstance(value, str) else value
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def expected(rule: Rule) -> str:

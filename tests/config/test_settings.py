@@ -1,9 +1,12 @@
 """All mistakes in one error, notes, merging of options, text that stays text."""
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from recbole_recfound.baseline.recbole import baseline_config
 from recbole_recfound.config import known, models, renamed
@@ -223,6 +226,29 @@ def test_merging_reaches_the_defaults_of_model_and_data_set(monkeypatch, tmp_pat
     given = {"data_path": str(tiny_path), "baseline_args": {"BPR": {"epochs": 2}, "Pop": {"seed": 1}}}
     config = Config("BPR", "tiny", config_dict=given)
     assert config["baseline_args"] == {"BPR": {"epochs": 2, "learning_rate": 0.5}, "Pop": {"seed": 1}}
+
+
+def test_values_from_python_are_kept_as_a_file_has_them():
+    """What a run writes of its settings must repeat it: YAML knows neither tuples nor numpy's numbers."""
+    given = {
+        "metrics": ("Recall", "NDCG"),
+        "learning_rate": np.float64(0.01),
+        "topk": np.array([5, 10]),
+        "loss_args": OrderedDict(temperature=np.float32(0.5)),
+        "baseline_args": {"BPR": {"topk": (5,)}},
+        "output_dir": "~/runs",
+        "data_path": Path("data"),
+    }
+    settings = settings_of(None, given, "RecFound")
+    assert yaml.safe_load(yaml.safe_dump(dict(settings))) == {
+        "metrics": ["Recall", "NDCG"],
+        "learning_rate": 0.01,
+        "topk": [5, 10],
+        "loss_args": {"temperature": 0.5},
+        "baseline_args": {"BPR": {"topk": [5]}},
+        "output_dir": str(Path.home() / "runs"),
+        "data_path": "data",
+    }
 
 
 def test_merging_changes_neither_source():
