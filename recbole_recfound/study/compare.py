@@ -32,7 +32,7 @@ from recbole_recfound.study.significance import Paired, compare_rows, paired_lin
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
-from recbole_recfound.system.request import Request
+from recbole_recfound.system.request import Request, without_baselines
 from recbole_recfound.system.run import resolved_settings
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
@@ -64,9 +64,9 @@ def compare(
     Returns:
         `rows` and `folder` of the comparison.
     """
-    settings = {"score_unmasked": True, **(config_dict or {})}
     system = get_system(DEFAULTS["model"])
-    config = system.configure(Request.of(system.name, dataset, config_file_list, settings))
+    request = Request.of(system.name, dataset, config_file_list, {"score_unmasked": True, **(config_dict or {})})
+    config = system.configure(request)
     if dataset == NO_DATASET or not all("U2I" in names for names in (config["tasks"], config["only_tasks"] or ["U2I"])):
         raise ConfigError("compare: the table needs a data set and the task U2I; without them use `recfound run`")
     if config["blend"]:
@@ -80,14 +80,12 @@ def compare(
     identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions()})
     path = Path(config["output_dir"]) / f"compare-{dataset}-{identity}"
     with open_study(path, identity) as folder:
-        return _fill(folder, names, dataset, config_file_list, settings, config, splits)
+        return _fill(folder, names, without_baselines(request.settings), config, splits)
 
 
 def _fill(
     folder: RunFolder,
     names: Sequence[str],
-    dataset: str,
-    config_file_list: Sequence[str] | None,
     settings: dict[str, Any],
     config: Config,
     splits: Splits,
@@ -97,13 +95,8 @@ def _fill(
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        own = {
-            **merged(settings, change),
-            "output_dir": str(folder.path / "runs"),
-            "resume": "auto",
-            "baseline_args": {},
-        }
-        return lambda: _ours(dataset, config_file_list, own)
+        own = {**merged(settings, change), "output_dir": str(folder.path / "runs"), "resume": "auto"}
+        return lambda: _ours(config["dataset"], own)
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
     own_row = system.row_name(config)
@@ -158,8 +151,8 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
     return lambda: run_baseline(name, config, splits, folder.path / "baselines").to_json()
 
 
-def _ours(dataset: str, files: Sequence[str] | None, settings: dict[str, Any]) -> dict[str, Any]:
-    result = execute(Request.of(DEFAULTS["model"], dataset, files, settings, baselines=[]))
+def _ours(dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
+    result = execute(Request.of(DEFAULTS["model"], dataset, None, settings, baselines=[]))
     name = result["comparison"][-1]["model"]
     results = read_results(result["run_dir"])
     merge = results["merge"]

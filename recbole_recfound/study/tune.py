@@ -20,7 +20,7 @@ from recbole_recfound.study.space import Dimension, read_space
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
-from recbole_recfound.system.request import Request
+from recbole_recfound.system.request import Request, without_baselines
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -63,7 +63,7 @@ def tune(
     if trials < 1:
         raise ConfigError(f"trials: got {trials}, expected at least 1")
     space = read_space(params)
-    settings = settings_of(config_file_list, config_dict, model)
+    settings = without_baselines(settings_of(config_file_list, config_dict, model))
     config = _checked(space, settings, model, dataset)
     metric = get_system(config["model"]).validated_by(config)
     if metric is None:
@@ -101,7 +101,7 @@ def tune(
 
             try:
                 result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
-            except TrainingError as error:
+            except (ConfigError, TrainingError) as error:  # values that do not fit together, or numbers that do not
                 trial.set_user_attr(DIVERGED, str(error))
                 print(f"failed: {error}", flush=True)
                 raise
@@ -113,7 +113,8 @@ def tune(
         def keep(study: Study, trial: FrozenTrial) -> None:
             _write(study, folder, space, metric)
 
-        study.optimize(objective, n_trials=max(0, trials - _finished(study)), catch=(TrainingError,), callbacks=[keep])
+        refused = (ConfigError, TrainingError)
+        study.optimize(objective, n_trials=max(0, trials - _finished(study)), catch=refused, callbacks=[keep])
         _write(study, folder, space, metric)
         if not _scored(study):
             raise TrainingError("tune: no trial has a score; the line after each says why")
@@ -135,16 +136,23 @@ def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, d
         ConfigError: names all that are wrong.
     """
     problems: list[str] = []
+
+    def configured(own: dict[str, Any]) -> Any:
+        request = Request.of(model, dataset, None, own, baselines=[])
+        system = get_system(request.model)
+        config = system.configure(request)
+        system.check(config)
+        return config
+
     for one in space:
         for value in one.examples():
             try:
-                Request.of(model, dataset, None, one.put(settings, value))
+                configured(one.put(settings, value))
             except ConfigError as error:
                 problems += [line for line in error.problems if line not in problems]
     if problems:
         raise ConfigError(problems)
-    request = Request.of(model, dataset, None, settings, baselines=[])
-    return get_system(request.model).configure(request)
+    return configured(settings)
 
 
 def _repeat_interrupted(study: Study) -> None:

@@ -11,6 +11,8 @@ from recbole_recfound.config.settings import Settings, settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.system.defaults import DEFAULTS
 
+OF_BASELINES = ("baselines", "baseline_args", "blend")
+"""Settings that speak of the baselines of a table."""
 NOUNS = {"model": "model", "dataset": "data set"}
 
 
@@ -61,3 +63,12 @@ class Request:
                 raise ConfigError(f"{key}: got {given_names[0]!r}, expected the name of a {NOUNS[key]}")
             names[key] = given_names[0]
         return cls(**names, settings=settings)
+
+
+def without_baselines(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a study's own runs, whose tables have no baselines.
+
+    Args:
+        settings: of the study.
+    """
+    return {key: value for key, value in settings.items() if key not in OF_BASELINES}

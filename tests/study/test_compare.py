@@ -27,17 +27,17 @@ def asked(monkeypatch):
     return made
 
 
-def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys):
+def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, capsys, tmp_path):
     settings = small_run | {
         "only_tasks": ["U2I"],
         "max_steps": 2,
         "eval_interval": 1,
         "task_test_examples": 0,
-        "baselines": ["Pop", "BPR"],
-        "baseline_args": {"BPR": {"epochs": 1}},
         "baseline_time_budget": 50,
     }
-    found = compare("tiny", None, settings)
+    file = tmp_path / "table.yaml"
+    file.write_text("baselines: [Pop, BPR]\nbaseline_args: {BPR: {epochs: 1}}\n")
+    found = compare("tiny", [str(file)], settings)
     assert asked == ["Pop", "BPR", "ours", "ours", "ours"]
     names = [row["model"] for row in found["rows"]]
     assert names == ["Pop", "BPR", "RecFound", NO_MERGE, "- TMoLE (one shared LoRA)", "control: random item text"]
@@ -50,7 +50,7 @@ def test_rows_are_computed_once_and_belong_to_their_settings(small_run, asked, c
     assert "| RecFound |" in (folder / "table.md").read_text()
     # What is there is not computed again, what was lost is.
     (folder / "rows" / "BPR.json").unlink()
-    again = compare("tiny", None, settings)
+    again = compare("tiny", [str(file)], settings)
     assert asked[5:] == ["BPR"] and again["folder"] == found["folder"]
     assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in found["rows"]]
 

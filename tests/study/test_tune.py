@@ -80,7 +80,8 @@ def _quadratic(monkeypatch, tmp_path, fails=()):
         rate = request.settings["learning_rate"]
         calls.append(rate)
         if len(calls) in fails:
-            raise KeyboardInterrupt if fails[len(calls)] == "kill" else TrainingError("diverged")
+            kinds = {"kill": KeyboardInterrupt, "refused": ConfigError, "diverges": TrainingError}
+            raise kinds[fails[len(calls)]]("stopped")
         score = 1.0 - abs(math.log10(rate) + 2)
         for step in (1, 2):
             watch(step, score * step / 2)
@@ -122,14 +123,14 @@ def test_trials_that_are_worse_than_the_median_are_pruned(monkeypatch, tmp_path,
 
 
 def test_a_killed_trial_is_tried_again_and_a_diverged_one_is_not(monkeypatch, tmp_path, tiny_path, tiny_backbone):
-    calls = _quadratic(monkeypatch, tmp_path, {2: "diverges", 3: "kill"})
+    calls = _quadratic(monkeypatch, tmp_path, {1: "refused", 2: "diverges", 3: "kill"})
     settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
     with pytest.raises(KeyboardInterrupt):
         tune(_file(tmp_path, SPACE), 5, "RecFound", "tiny", None, settings)
     found = tune(_file(tmp_path, SPACE), 5, "RecFound", "tiny", None, settings)
     assert calls[3] == calls[2], "the values of the killed one"
     states = [one["state"] for one in json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]]
-    assert len(calls) == 6 and sorted(states).count("FAIL") == 2
+    assert len(calls) == 6 and sorted(states).count("FAIL") == 3
 
 
 def test_a_real_search(small_run, tmp_path, capsys):
@@ -185,6 +186,15 @@ def test_what_trains_nothing_is_refused(tiny_path, tmp_path, tiny_backbone):
 def test_wrong_keys_and_values_are_refused_before_anything_is_trained(tmp_path, tiny_path, capsys, text, message):
     words = ["tune", f"--params={_file(tmp_path, text)}", "--dataset=tiny", f"--data_path={tiny_path}"]
     assert main(words) == 2 and message in capsys.readouterr().err
+
+
+def test_values_that_the_model_refuses_end_the_search_before_it_begins(tmp_path, tiny_path, tiny_backbone):
+    settings = {"data_path": str(tiny_path), "backbone": str(tiny_backbone), "threshold": {"rating": 4}}
+    # settings that speak of the table's baselines are none of a trial's
+    settings |= {"baselines": ["EASE"], "baseline_args": {"EASE": {"reg_weight": 2.0}}, "blend": ["EASE"]}
+    with pytest.raises(ConfigError) as error:
+        tune(_file(tmp_path, "late_args.joint_layers choice [1,3]\n"), 2, "M6Rec", "tiny", None, settings)
+    assert len(error.value.problems) == 1 and "late_args: joint_layers: got 3" in error.value.problems[0]
 
 
 def test_mistakes_of_the_command(tmp_path, capsys):
