@@ -187,8 +187,8 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
     unread = (config["task_args"] or {}).get(USERS, {})
     if history.sequences and ranks and unread:
         problems.append(
-            f"task_args: {USERS}: {', '.join(unread)}: read with history: {RECORDS_MODE} only; with {history.name} every "
-            "position is ranked against the catalogue: leave it out"
+            f"task_args: {USERS}: {', '.join(unread)}: read with history: {RECORDS_MODE} only; with {history.name} "
+            "every position is ranked against the catalogue: leave it out"
         )
     if not history.soft_tokens and control == NO_BODY:
         problems.append(f"control: {control} bypasses the LLM, which needs soft tokens (history: item)")

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_recfound.config.settings import settings_of
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.report.table import smaller_is_better
+from recbole_recfound.evaluation.report.table import named_by_mode, smaller_is_better
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.study.identity import study_folder
@@ -101,23 +101,24 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
     Returns:
         For each row: `model`, `train_seconds` and `trainable_parameters` (means), and `metrics`: name -> `mean`, `sd`,
-        `difference` to the first row of the same seed, `difference_sd`, and `wins` (seeds in which it is better than
-        the first row's).
+        and where the first row has the metric too `difference` to that of the same seed, `difference_sd`, and `wins`
+        (seeds in which it is better). Rows without a ranking have the first metric of each task.
     """
     tables = [{row["model"]: row for row in rows} for rows in runs.values()]
     names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
     summary = []
     for name in names:
-        metrics = {}
-        for metric in tables[0][name]["metrics"]:
-            values = [table[name]["metrics"].get(metric) for table in tables]
-            first = [table[names[0]]["metrics"].get(metric) for table in tables]
-            if None in values or None in first:
+        metrics: dict[str, dict[str, float]] = {}
+        found, first = ([_metrics(table[row]) for table in tables] for row in (name, names[0]))
+        for metric in found[0]:
+            if not all(metric in own for own in found):
                 continue
-            differences = [value - other for value, other in zip(values, first, strict=True)]
-            metrics[metric] = {
-                "mean": statistics.fmean(values),
-                "sd": statistics.stdev(values),
+            values = [own[metric] for own in found]
+            metrics[metric] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
+            if not all(metric in other for other in first):
+                continue
+            differences = [value - other[metric] for value, other in zip(values, first, strict=True)]
+            metrics[metric] |= {
                 "difference": statistics.fmean(differences),
                 "difference_sd": statistics.stdev(differences),
                 "wins": sum(
@@ -132,6 +133,11 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return summary
 
 
+def _metrics(row: dict[str, Any]) -> dict[str, float]:
+    tasks = {task: next(iter(found.items())) for task, found in (row.get("task_metrics") or {}).items() if found}
+    return named_by_mode(row) or {f"{task} {metric}": value for task, (metric, value) in tasks.items()}
+
+
 def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
     """Render the summary as Markdown: mean and standard deviation, and those of the paired difference to the first row.
 
@@ -139,7 +145,7 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
         rows: from `summarise`.
         count: number of seeds.
     """
-    metrics = list(rows[0]["metrics"])
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
     lines = [
         "| model | "
         + " | ".join(f"{metric} | - {rows[0]['model']}" for metric in metrics)
@@ -154,9 +160,11 @@ def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:
                 cells += ["-", "-"]
                 continue
             cells.append(f"{found['mean']:.4f} ± {found['sd']:.4f}")
-            same = row is rows[0]
+            compared = row is not rows[0] and "difference" in found
             cells.append(
-                "" if same else f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})"
+                f"{found['difference']:+.4f} ± {found['difference_sd']:.4f} ({found['wins']}/{count})"
+                if compared
+                else ""
             )
         cost = f"{row['train_seconds']:.0f} | {row['trainable_parameters']:,.0f}"
         lines.append(f"| {row['model']} | {' | '.join(cells)} | {cost} |")

@@ -12,6 +12,8 @@ from recbole.utils import case_study
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.cli import main
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.system.execute import execute
+from recbole_recfound.system.request import Request
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 from tests.settings import READING, Settings
 
@@ -306,6 +308,7 @@ def test_two_tasks_share_a_backbone(both):
     first, second = found["comparison"]
     assert [first["model"], second["model"]] == ["M6Rec ctr", "M6Rec retrieval"]
     assert set(first["metrics"]) == {"auc", "logloss", "gauc"} and "ndcg@10" in second["metrics"]
+    assert "mode" not in first and second["mode"] == "full"
     alone = run_recfound("M6Rec", "tiny", config_dict=options)
     assert alone["test_result"] == pytest.approx(first["metrics"], abs=1e-6)
     assert found["test_result"] == first["metrics"]
@@ -314,6 +317,30 @@ def test_two_tasks_share_a_backbone(both):
     retrieval = model.of_task("retrieval")
     assert dict(retrieval.evaluate().metrics) == pytest.approx(second["metrics"])
     assert retrieval.model.lm is model.model.lm and retrieval.of_task("ctr") is model
+
+
+def test_rankings_among_other_candidates_are_other_columns(ranking, tmp_path, capsys):
+    arguments = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
+    options = {"output_dir": str(tmp_path), "m6rec_task": ["zeroshot", "retrieval"], "epochs": 0, "test_users": 5}
+    options |= {"eval_args": arguments, "zeroshot_args": {"scores": ["mean"]}}
+    found = run_recfound("M6Rec", "tiny", config_dict=ranking | options)
+    sampled, full = found["comparison"]
+    assert "mode" not in sampled and full["mode"] == "full" and set(sampled["metrics"]) == set(full["metrics"])
+    header, _, *rows = (
+        next(table for table in capsys.readouterr().out.split("\n\n") if "ndcg@10 (full)" in table)
+        .split("model ")[1]
+        .splitlines()
+    )
+    assert "ndcg@10 " in header and [row.count("*") for row in rows[:2]] == [len(full["metrics"])] * 2
+
+
+def test_validations_of_the_first_task_alone_are_watched(settings, tmp_path):
+    seen = []
+    options = {"output_dir": str(tmp_path), "m6rec_task": ["ctr", "retrieval"], "epochs": 1}
+    request = Request.of("M6Rec", "tiny", None, settings | options, baselines=[])
+    found = execute(request, saved=False, watch=lambda step, score: seen.append(score))
+    curve = [point["score"] for point in found["comparison"][0]["curve"]]
+    assert seen and set(seen) <= set(curve)
 
 
 def test_two_tasks_have_one_server(both, capsys, monkeypatch):

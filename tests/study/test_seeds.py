@@ -40,6 +40,22 @@ def test_less_is_better_where_recbole_says_so():
     assert metrics["logloss"]["wins"] == metrics["weighted logloss"]["wins"] == 2 and metrics["auc"]["wins"] == 0
 
 
+def test_metrics_that_the_first_row_has_not_have_no_difference():
+    ranked = {"model": "ranked", "metrics": {"ndcg@10": 0.2}, "train_seconds": 1.0, "trainable_parameters": 1}
+    sampled = {**ranked, "model": "sampled", "metrics": {"ndcg@10": 0.8}, "mode": "uni20"}
+    rows = summarise({seed: [row("clicks", 0.5), ranked, sampled] for seed in (1, 2)})
+    assert rows[1]["metrics"] == {"ndcg@10": {"mean": 0.2, "sd": 0.0}}
+    assert rows[2]["metrics"] == {"ndcg@10 (uni20)": {"mean": 0.8, "sd": 0.0}}
+    table = seeds_table(rows, 2)
+    assert "| ndcg@10 | - clicks | ndcg@10 (uni20) |" in table and "| ranked | - | - | 0.2000 ± 0.0000 |  |" in table
+
+
+def test_rows_without_a_ranking_have_the_first_metric_of_each_task():
+    rows = {"model": "RecFound", "metrics": {}, "train_seconds": 1.0, "trainable_parameters": 1}
+    rows["task_metrics"] = {"PM": {"f1_yes": 0.5, "f1_yes_argmax": 0.4}, "SA": {}}
+    assert list(summarise({1: [rows], 2: [rows]})[0]["metrics"]) == ["PM f1_yes"]
+
+
 def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     asked = []
 

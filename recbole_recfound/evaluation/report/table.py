@@ -1,6 +1,6 @@
 """The comparison table as text and as rows for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole.evaluator.register import metrics_dict
@@ -93,12 +93,12 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], li
     """Return the rows with all metrics that a table shows of them, and the names of these metrics.
 
     Of each other ranking (`score_unmasked`, `cold_items`) it is the best-known metric, or else the first. Rows of
-    different tasks have different metrics.
+    different tasks have different metrics, and so have rows of other candidates than the table's (`named_by_mode`).
 
     Args:
         rows: as in `results.json`.
     """
-    rows = [{**row, "metrics": dict(row["metrics"])} for row in rows]
+    rows = [{**row, "metrics": named_by_mode(row)} for row in rows]
     for ranking, known in OTHER_RANKINGS.items():
         scored = [row for row in rows if row.get(ranking)]
         if not scored:
@@ -108,6 +108,16 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], li
         for row in scored:
             row["metrics"][f"{metric} {ranking}"] = row[ranking][metric]
     return rows, list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+
+
+def named_by_mode(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of a row by names that tell among which candidates they were measured.
+
+    Args:
+        row: as in `results.json`; `mode` is given where it is another one than the table's.
+    """
+    mode = f" ({row['mode']})" if row.get("mode") else ""
+    return {f"{name}{mode}": value for name, value in row["metrics"].items()}
 
 
 OTHER_RANKINGS = {"unmasked": "ndcg", "unseen": "recall"}
@@ -213,7 +223,7 @@ WEIGHTED = "weighted "
 
 def smaller_is_better(metric: str) -> bool:
     """Return whether smaller values of a metric are better (LogLoss, RMSE, ...), as in RecBole's evaluator."""
-    name = metric.lower().removeprefix(WEIGHTED).split("@")[0]
+    name = metric.lower().removeprefix(WEIGHTED).split("@")[0].split(" (")[0]
     return name in SMALLER or getattr(metrics_dict.get(name), "smaller", False)
 
 

@@ -33,6 +33,10 @@ class GenerateTask(TrainedTask):
         """Return perplexity; see `Work.validated_by`."""
         return PERPLEXITY
 
+    def other_mode(self) -> dict[str, str]:
+        """Return nothing: texts are not ranked among candidates."""
+        return {}
+
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics of all records together, those of one text for all, and the results of each task."""
         self.model.eval()

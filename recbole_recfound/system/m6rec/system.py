@@ -139,6 +139,7 @@ class M6RecSystem(System):
             work.reserve(1 / len(self.works))
         for work in self.works:
             yield from work.jobs()
+            self.run.watch = None  # the first row's validations alone are those that choose
         if self.config["blend"]:
             first = self.trained[0]
             scorer = first.scorer()

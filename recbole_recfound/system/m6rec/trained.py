@@ -96,6 +96,7 @@ class TrainedTask(Work):
             note="" if trainer.converged else f"not converged: stopped after {trainer.epochs_done:.1f} epochs",
             details={
                 **others,
+                **self.other_mode(),
                 "files": {file.name: file_digest(file)},
                 "task": model.task,
                 "steps": trainer.steps,

@@ -31,6 +31,11 @@ class Work(ABC):
         metric: str = config["valid_metric"]
         return metric
 
+    def other_mode(self) -> dict[str, str]:
+        """Return as `mode` what the task is ranked among, where it is not what the first task's table is."""
+        own = self.splits.config["eval_args"]["mode"]["test"]
+        return {} if own == self.run.protocol.rules["mode"] else {"mode": own}
+
     def reserve(self, share: float) -> None:
         """Keep time for a task that is not trained, before others are.
 
