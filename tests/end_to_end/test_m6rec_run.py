@@ -368,7 +368,7 @@ def test_two_tasks_have_one_server(both, capsys, monkeypatch):
 
 
 @pytest.mark.filterwarnings("error:Already found a `peft_config`", "error:`is_gradient_checkpointing`")
-def test_an_ablation_is_one_run(settings, tmp_path):
+def test_an_ablation_is_one_run(settings, tmp_path, capsys):
     """A row for each way of tuning; sharing a backbone with others changes no number, and nothing warns of PEFT."""
     tunings = ["fine-tuning", "lora", "adapter", "prompt", "option", "option-adapter"]
     options = settings | {"output_dir": str(tmp_path), "epochs": 1}
@@ -380,6 +380,10 @@ def test_an_ablation_is_one_run(settings, tmp_path):
     counts = {tuning: rows[f"M6Rec {tuning}"]["trainable_parameters"] for tuning in tunings}
     assert counts["prompt"] == counts["option"] < counts["adapter"] < counts["option-adapter"] < counts["fine-tuning"]
     assert 0 <= counts["lora"] - counts["option-adapter"] < 448  # parameters of rank 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trained: ")]
+    share = {part.split(" of the parameters of M6Rec ")[1]: part.split("%")[0] for part in line[9:].split(", ")}
+    whole = json.loads((Path(found["run_dir"]) / "results.json").read_text())["run"]["share_of_trained_parameters"]
+    assert share == {tuning: f"{100 * count * whole / counts['fine-tuning']:.2f}" for tuning, count in counts.items()}
     for tuning in ("option", "lora", "fine-tuning"):
         alone = run_recfound("M6Rec", "tiny", config_dict=options | {"option_args": {"tuning": [tuning]}})
         assert alone["test_result"] == pytest.approx(rows[f"M6Rec {tuning}"]["metrics"], abs=1e-6)

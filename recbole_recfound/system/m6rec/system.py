@@ -187,16 +187,16 @@ class M6RecSystem(System):
         return {"run": run, **({"tasks": written} if written else {})}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
-        """Return a line on the trained parameters and the cache."""
+        """Return a line on the trained parameters of each training, and one on the cache."""
         if not self.trained:
             return
-        name = self.trained[0].name
-        segments, share = self.run.rows[name].details["segments"], results["run"]["share_of_trained_parameters"]
+        rows = [self.run.rows[work.name] for work in self.trained]
+        whole = rows[0].trainable_parameters / results["run"]["share_of_trained_parameters"]
+        shares = [f"{100 * row.trainable_parameters / whole:.2f}% of the parameters of {row.model}" for row in rows]
+        segments = rows[0].details["segments"]
         rate = segments["hits"] / max(1, segments["hits"] + segments["misses"])
-        yield (
-            f"{100 * share:.2f}% of the parameters of {name} trained; {segments['cached']:,} segments encoded once, "
-            f"{100 * rate:.1f}% of all requests found them"
-        )
+        yield f"trained: {', '.join(shares)}"
+        yield f"{segments['cached']:,} segments encoded once, {100 * rate:.1f}% of all requests found them"
 
     def discard(self) -> None:
         """Remove the trained tensors."""
