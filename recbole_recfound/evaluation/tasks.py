@@ -47,7 +47,8 @@ def run_tests(
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
         answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
         choices `constant`, the metrics of the best single answer to all examples; where candidates are items,
-        `popularity`, the metrics of the most popular one. A task that time did not allow has only a `note`.
+        `popularity`, the metrics of the most popular one. A task without test
+        examples, or for which there was no time, has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
@@ -62,7 +63,7 @@ def run_tests(
             test = _shortened(test, broadcast(seconds_left()), slowest)
             asked = len(test.examples) + len(test.valid)
             if not test.examples:
-                found[test.task] = {"note": "not tested: the time budget was spent"}
+                found[test.task] = {"note": test.note or "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
                 pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
                 metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
