@@ -146,9 +146,8 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
-    texts = generator.answers(
-        prompts, [test.task] * len(prompts), TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, trie
-    )
+    most = max(TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, test.longest_answer)
+    texts = generator.answers(prompts, [test.task] * len(prompts), most, trie)
     return score_texts(test, texts, settings)
 
 

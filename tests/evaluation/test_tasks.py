@@ -1,6 +1,7 @@
 """The test of the tasks: what is asked, how yes is decided, how records are ranked."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from recbole_recfound.data.task import (
     build_tasks,
 )
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.data.text import Catalogue, PromptTemplate
+from recbole_recfound.data.text import Catalogue, PromptTemplate, plain_tokens
 from recbole_recfound.evaluation.report.table import task_lines
-from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
+from recbole_recfound.evaluation.tasks import answer, best_threshold, run_tests, score_texts
 from recbole_recfound.model.generation import Generator
 from tests.data.task.hand_made import task_settings, training_data
 from tests.small_model import build_small, perturb
@@ -120,6 +121,35 @@ def test_answers_that_cannot_be_read_are_counted():
     assert score_texts(test, ["perhaps", "no"], SETTINGS) == {"metrics": {"f1_yes": 0.0}, "invalid": 1}
     titles = TaskTest("SR", [_asked("a", "Alien"), _asked("b", "Heat")], ("Alien", "Heat"), "held-out rows", 2)
     assert score_texts(titles, ["Alien", "Alien"], SETTINGS)["metrics"] == {"recall@1": 0.5}
+
+
+class _PerfectWriter:
+    """Writes every right answer, cut at the limit like a generated one."""
+
+    def __init__(self, tokenizer, answers):
+        self.tokenizer, self.written = tokenizer, answers
+
+    def answers(self, prompts, tasks, max_new_tokens, trie):
+        rows = plain_tokens(self.written, self.tokenizer)
+        return [self.tokenizer.decode(row[: max_new_tokens - 1]) for row in rows]
+
+
+def test_a_right_answer_is_never_cut(small_run):
+    small = build_small(small_run, tasks=["U2I", "SR"])
+    collator = small.built.collator
+    films = [
+        {"title": f"Film {row}", "year": str(1900 + row)} | {f"fact {n}": f"value {n}" for n in range(5)}
+        for row in range(41)
+    ]
+    films = Catalogue([f"i{row}" for row in range(41)], list(films[0]), films, 40, [{}] * 41)
+    source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7, np.arange(40))
+    tasks, _ = build_tasks(["AVE"], source, task_settings(test_examples=10))
+    test = collect_tests(tasks, HeldOut(source, np.array([1])), TaskFiles(), 10, 1, collator)["AVE"]
+    collator.templates["AVE"] = PromptTemplate("AVE", tasks["AVE"].prompt, ("text",), collator.tokenizer)
+    writer = _PerfectWriter(collator.tokenizer, [example.answer for example in test.examples])
+    assert answer(collator, writer, test, SETTINGS) == {"metrics": {"micro_f1": 1.0}, "invalid": 0}
+    collator.history.source = replace(collator.history.source, max_tokens=collator.max_prompt_tokens + 7)
+    assert collect_tests(tasks, HeldOut(source, np.array([1])), TaskFiles(), 10, 1, collator)["AVE"].longest_answer == 7
 
 
 def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
