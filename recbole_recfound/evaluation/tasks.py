@@ -13,9 +13,10 @@ from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample, PairExample, RecordPairExample
 from recbole_recfound.data.task.answers import LETTERS, NO_YES, parse_yes_no
 from recbole_recfound.data.task.examples import Example
+from recbole_recfound.data.task.metrics import LetterRecall
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
-from recbole_recfound.evaluation.ranked_pairs import popularity_metrics, rank_examples
+from recbole_recfound.evaluation.ranked_pairs import mean_gain, popularity_metrics, rank_examples
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
@@ -109,21 +110,26 @@ def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, floa
 def popularity_guess(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float] | None:
     """Return the metrics of choosing the most popular candidate, or None where candidates are no items.
 
+    Of equally popular candidates each is first equally often.
+
     Args:
         test: of one task.
-        settings: `test_args` and `metric_decimal_place`.
+        settings: `metric_decimal_place`.
     """
     if test.popularity is None:
         return None
     if TASKS[test.task].kind == EMBEDDING:
         return popularity_metrics(test.task, cast(Sequence[PairExample], test.examples), test.popularity, settings)
-    answers = []
+    if LetterRecall not in TASKS[test.task].metrics:
+        return None
+    candidates = []
     for example in _generative(test.examples):
-        listed = [rows for form, rows in example.slots.values() if form == "lettered"]
+        listed = [list(rows) for form, rows in example.slots.values() if form == "lettered"]
         if not listed:
             return None
-        answers.append(LETTERS[int(np.argmax(test.popularity[list(listed[0])]))])
-    return score_texts(test, answers, settings)["metrics"]
+        target = listed[0].pop(LETTERS.index(example.answer))
+        candidates.append([target, *listed[0]])
+    return {LetterRecall.key: mean_gain(candidates, test.popularity, [1.0], settings)}
 
 
 def _about(test: TaskTest) -> dict[str, Any]:
