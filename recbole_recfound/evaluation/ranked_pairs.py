@@ -13,6 +13,9 @@ from recbole_recfound.data.records.records import Text
 from recbole_recfound.data.task import RANKED, TASKS, PairExample, RecordPairExample
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 
+MOST_DECIMALS = 15
+"""Digits of values that are not rounded."""
+
 
 def rank_examples(
     vectors: TaskVectors,
@@ -43,7 +46,7 @@ def rank_examples(
 def popularity_metrics(
     task: str, examples: Sequence[PairExample], popularity: np.ndarray, settings: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return the metrics of a ranking by popularity alone, which reads no query.
+    """Return the metrics of a ranking by popularity alone, which reads no query; their mean over all orders of ties.
 
     Args:
         task: name of the embedding task.
@@ -51,10 +54,32 @@ def popularity_metrics(
         popularity: [catalogue] training interactions per item.
         settings: `metric_decimal_place`.
     """
-    places, items = _numbered([(e.positive, *e.negatives) for e in examples])
-    counts = torch.from_numpy(popularity[np.asarray(items)]).float()
-    scores = counts[torch.from_numpy(places).clamp(min=0)].masked_fill(torch.from_numpy(places) < 0, float("-inf"))
-    return target_metrics(task, scores, settings)
+    # The gain of each rank, which RecBole's evaluator averages over the targets.
+    gains = [_evaluated(task, torch.tensor([[rank]]), MOST_DECIMALS) for rank in range(RANKED)]
+    (name,) = gains[0]
+    rows = [(e.positive, *e.negatives) for e in examples]
+    return {name: mean_gain(rows, popularity, [gain[name] for gain in gains], settings)}
+
+
+def mean_gain(
+    rows: Sequence[Sequence[int]], popularity: np.ndarray, gains: Sequence[float], settings: Mapping[str, Any]
+) -> float:
+    """Return the gain of targets that are ranked by popularity, as a mean over all orders of equally popular ones.
+
+    Args:
+        rows: catalogue rows of each example's candidates, the target first.
+        popularity: [catalogue] training interactions per item.
+        gains: of a target at the first rank, the second, ...
+        settings: `metric_decimal_place`.
+    """
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    found = []
+    for target, *others in rows:
+        counts = popularity[others]
+        better, equal = int((counts > popularity[target]).sum()), int((counts == popularity[target]).sum())
+        first, last = np.minimum([better, better + equal + 1], len(gains))
+        found.append((total[last] - total[first]) / (equal + 1))
+    return round(float(np.mean(found)), settings["metric_decimal_place"] or 4)
 
 
 def target_metrics(task: str, scores: torch.Tensor, settings: Mapping[str, Any]) -> dict[str, float]:
@@ -67,11 +92,15 @@ def target_metrics(task: str, scores: torch.Tensor, settings: Mapping[str, Any])
     """
     # Among equal scores the target gets the worst rank, and so does a target whose score is NaN.
     rank = (~(scores[:, 1:] < scores[:, :1])).sum(1, keepdim=True)
+    return _evaluated(task, rank, settings["metric_decimal_place"] or 4)
+
+
+def _evaluated(task: str, rank: torch.Tensor, decimals: int) -> dict[str, float]:
+    """Return the metric of targets at ranks [B, 1], from 0, by RecBole's evaluator."""
     # RecBole's format: whether each position of the list is a hit, and the number of targets.
     hits = rank == torch.arange(RANKED, device=rank.device)
     data = DataStruct()
     data.set("rec.topk", torch.cat([hits, torch.ones_like(rank, dtype=torch.bool)], 1).long().cpu())
-    decimals = settings["metric_decimal_place"] or 4
     evaluator = Evaluator({"metrics": [TASKS[task].ranking_metric], "topk": [RANKED], "metric_decimal_place": decimals})
     return {key: float(value) for key, value in evaluator.evaluate(data).items()}
 

@@ -13,9 +13,10 @@ from recbole_recfound.data import Collator
 from recbole_recfound.data.task import EMBEDDING, TASKS, GenerativeExample, PairExample, RecordPairExample
 from recbole_recfound.data.task.answers import LETTERS, NO_YES, parse_yes_no
 from recbole_recfound.data.task.examples import Example
+from recbole_recfound.data.task.metrics import LetterRecall
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
-from recbole_recfound.evaluation.ranked_pairs import popularity_metrics, rank_examples
+from recbole_recfound.evaluation.ranked_pairs import mean_gain, popularity_metrics, rank_examples
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
@@ -47,7 +48,8 @@ def run_tests(
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
         answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
         choices `constant`, the metrics of the best single answer to all examples; where candidates are items,
-        `popularity`, the metrics of the most popular one. A task that time did not allow has only a `note`.
+        `popularity`, the metrics of the most popular one. A task without test
+        examples, or for which there was no time, has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
@@ -62,7 +64,7 @@ def run_tests(
             test = _shortened(test, broadcast(seconds_left()), slowest)
             asked = len(test.examples) + len(test.valid)
             if not test.examples:
-                found[test.task] = {"note": "not tested: the time budget was spent"}
+                found[test.task] = {"note": test.note or "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
                 pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
                 metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
@@ -108,21 +110,26 @@ def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, floa
 def popularity_guess(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float] | None:
     """Return the metrics of choosing the most popular candidate, or None where candidates are no items.
 
+    Of equally popular candidates each is first equally often.
+
     Args:
         test: of one task.
-        settings: `test_args` and `metric_decimal_place`.
+        settings: `metric_decimal_place`.
     """
     if test.popularity is None:
         return None
     if TASKS[test.task].kind == EMBEDDING:
         return popularity_metrics(test.task, cast(Sequence[PairExample], test.examples), test.popularity, settings)
-    answers = []
+    if LetterRecall not in TASKS[test.task].metrics:
+        return None
+    candidates = []
     for example in _generative(test.examples):
-        listed = [rows for form, rows in example.slots.values() if form == "lettered"]
+        listed = [list(rows) for form, rows in example.slots.values() if form == "lettered"]
         if not listed:
             return None
-        answers.append(LETTERS[int(np.argmax(test.popularity[list(listed[0])]))])
-    return score_texts(test, answers, settings)["metrics"]
+        target = listed[0].pop(LETTERS.index(example.answer))
+        candidates.append([target, *listed[0]])
+    return {LetterRecall.key: mean_gain(candidates, test.popularity, [1.0], settings)}
 
 
 def _about(test: TaskTest) -> dict[str, Any]:
@@ -145,9 +152,8 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
-    texts = generator.answers(
-        prompts, [test.task] * len(prompts), TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, trie
-    )
+    most = max(TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, test.longest_answer)
+    texts = generator.answers(prompts, [test.task] * len(prompts), most, trie)
     return score_texts(test, texts, settings)
 
 

@@ -1,12 +1,13 @@
 """The test of the tasks: what is asked, how yes is decided, how records are ranked."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recbole_recfound.data import RECORD
-from recbole_recfound.data.records.files import TaskFiles
+from recbole_recfound.data.records.files import TaskFiles, add_record_tasks
 from recbole_recfound.data.task import (
     GenerativeExample,
     HeldOut,
@@ -15,8 +16,9 @@ from recbole_recfound.data.task import (
     build_tasks,
 )
 from recbole_recfound.data.task_tests import TaskTest, collect_tests
-from recbole_recfound.data.text import Catalogue, PromptTemplate
-from recbole_recfound.evaluation.tasks import best_threshold, run_tests, score_texts
+from recbole_recfound.data.text import Catalogue, PromptTemplate, plain_tokens
+from recbole_recfound.evaluation.report.table import task_lines
+from recbole_recfound.evaluation.tasks import answer, best_threshold, run_tests, score_texts
 from recbole_recfound.model.generation import Generator
 from tests.data.task.hand_made import task_settings, training_data
 from tests.small_model import build_small, perturb
@@ -46,10 +48,37 @@ def test_what_is_asked_comes_from_the_held_out_rows():
     asked = {e.slots["history"][1]: e.slots["candidates"][1]["ABC".index(e.answer)] for e in tests["SR"].examples}
     assert asked == {(0, 1, 2): 3, (1, 2, 4): 0}
     assert sorted(e.answer for e in tests["SA"].examples) == ["1", "5"] and tests["SA"].choices == ("1", "5")
-    assert collect_tests(tasks, _held_out(), TaskFiles(), 0, seed=1) == {}
+    none = collect_tests(tasks, _held_out(), TaskFiles(), 0, seed=1)
+    assert {test.note for test in none.values()} == {"not tested: task_test_examples is 0 for it"}
     some, _ = build_tasks(["SR", "SA"], source, task_settings(candidates=3, test_examples={"SR": 1}))
     drawn = collect_tests(some, _held_out(), TaskFiles(), {"SR": 1}, seed=1)
-    assert set(drawn) == {"SR"} and len(drawn["SR"].examples) == 1 and drawn["SR"].available == 2
+    assert drawn["SA"].note and not drawn["SA"].examples
+    assert not drawn["SR"].note and len(drawn["SR"].examples) == 1 and drawn["SR"].available == 2
+
+
+def test_a_task_without_test_examples_has_a_reason(small_run, tmp_path):
+    """In the results, and in the table: cold items, a small catalogue, records without a test file."""
+    source = training_data([[0, 1, 2], [1, 2, 4]], ratings=[5, 1, 5, 5, 1, 5])
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(f'{{"text": ["Same? {n}", "yes"], "task": "Product_Matching"}}\n' for n in range(2)))
+    built, _ = build_tasks(
+        ["SR", "SA", "U2I", "I2I", "IP", "AVE"], source, task_settings(candidates=3, test_examples=9)
+    )
+    files = TaskFiles.open([str(path)], False)
+    tasks = add_record_tasks(built, files, 1, task_settings())
+    cold = HeldOut(_held_out().data, np.zeros(0, dtype=np.int64))
+    tests = collect_tests(tasks, cold, files, 9, seed=1)
+    assert set(tests) == set(tasks) == {"SR", "SA", "U2I", "I2I", "IP", "AVE", "PM"}
+    assert not any(test.examples for test in tests.values())
+    small = build_small(small_run, tasks=["U2I", "SR"])
+    generator = Generator(small.model.backbone, small.built.collator.tokenizer, small.device)
+    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 1.0)
+    lines = task_lines([{"name": name, "test": found[name]} for name in tasks])
+    assert len(lines) == len(tasks) and all("not tested: " in line for line in lines)
+    because = {line.split(":")[0]: line for line in lines}
+    assert all("cold_items" in because[name] for name in ("SR", "SA", "U2I", "I2I"))
+    assert all("5% of items" in because[name] for name in ("IP", "AVE"))
+    assert "no records of it in a test file" in because["PM"]
 
 
 def test_items_of_the_test_are_in_no_training_example():
@@ -92,6 +121,35 @@ def test_answers_that_cannot_be_read_are_counted():
     assert score_texts(test, ["perhaps", "no"], SETTINGS) == {"metrics": {"f1_yes": 0.0}, "invalid": 1}
     titles = TaskTest("SR", [_asked("a", "Alien"), _asked("b", "Heat")], ("Alien", "Heat"), "held-out rows", 2)
     assert score_texts(titles, ["Alien", "Alien"], SETTINGS)["metrics"] == {"recall@1": 0.5}
+
+
+class _PerfectWriter:
+    """Writes every right answer, cut at the limit like a generated one."""
+
+    def __init__(self, tokenizer, answers):
+        self.tokenizer, self.written = tokenizer, answers
+
+    def answers(self, prompts, tasks, max_new_tokens, trie):
+        rows = plain_tokens(self.written, self.tokenizer)
+        return [self.tokenizer.decode(row[: max_new_tokens - 1]) for row in rows]
+
+
+def test_a_right_answer_is_never_cut(small_run):
+    small = build_small(small_run, tasks=["U2I", "SR"])
+    collator = small.built.collator
+    films = [
+        {"title": f"Film {row}", "year": str(1900 + row)} | {f"fact {n}": f"value {n}" for n in range(5)}
+        for row in range(41)
+    ]
+    films = Catalogue([f"i{row}" for row in range(41)], list(films[0]), films, 40, [{}] * 41)
+    source = TrainingData(films, ["u"], np.array([0, 2]), np.array([0, 1]), None, [], 7, np.arange(40))
+    tasks, _ = build_tasks(["AVE"], source, task_settings(test_examples=10))
+    test = collect_tests(tasks, HeldOut(source, np.array([1])), TaskFiles(), 10, 1, collator)["AVE"]
+    collator.templates["AVE"] = PromptTemplate("AVE", tasks["AVE"].prompt, ("text",), collator.tokenizer)
+    writer = _PerfectWriter(collator.tokenizer, [example.answer for example in test.examples])
+    assert answer(collator, writer, test, SETTINGS) == {"metrics": {"micro_f1": 1.0}, "invalid": 0}
+    collator.history.source = replace(collator.history.source, max_tokens=collator.max_prompt_tokens + 7)
+    assert collect_tests(tasks, HeldOut(source, np.array([1])), TaskFiles(), 10, 1, collator)["AVE"].longest_answer == 7
 
 
 def test_a_model_is_tested_on_every_form(small_run, monkeypatch):

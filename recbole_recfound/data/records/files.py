@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from recbole_recfound.data.records.broken import Problems
-from recbole_recfound.data.records.questions import QuestionSets
+from recbole_recfound.data.records.disk_rows import DiskRows
+from recbole_recfound.data.records.excluded import RemainingTask, remaining_examples
+from recbole_recfound.data.records.questions import Questions, QuestionSets, question_fingerprint
 from recbole_recfound.data.records.records import MOST_CHOICES, EmbeddingRecord, GenerativeRecord, RecordFile
 from recbole_recfound.data.task import (
     TASKS,
@@ -27,9 +29,15 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """Validated files of a run by part: `train`, `valid`, `test`."""
+    """Validated files of a run by part: `train`, `valid`, `test`.
+
+    Attributes:
+        parts: files of each part.
+        excluded: number of examples of the data set, by task, whose questions validation or test files have.
+    """
 
     parts: dict[str, list[RecordFile]] = field(default_factory=dict)
+    excluded: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, given: Sequence[str] | Mapping[str, Sequence[str]], skip_bad_rows: bool) -> "TaskFiles":
@@ -105,7 +113,31 @@ class TaskFiles:
 
     def notes(self) -> list[str]:
         """Return notes about all files: skipped lines, ignored keys and excluded records."""
-        return [note for part in PARTS for file in self.parts.get(part, []) for note in file.notes()]
+        return [
+            *(note for part in PARTS for file in self.parts.get(part, []) for note in file.notes()),
+            *self.excluded_notes(),
+        ]
+
+    def excluded_notes(self) -> list[str]:
+        """Return a note for each task of which examples of the data set are excluded."""
+        return [
+            f"{name}: {count:,} examples of the data set excluded: their questions are in validation or test files"
+            for name, count in self.excluded.items()
+        ]
+
+    def held_out_questions(self, name: str) -> Questions:
+        """Return the questions of one task in validation and test files (`question_fingerprint`).
+
+        Args:
+            name: of the task.
+        """
+        found = DiskRows(np.uint64)
+        for part in PARTS[1:]:
+            for index in range(self.count(part, name)):
+                example = self.example(part, name, index)
+                asked = example.query[1] if isinstance(example, RecordPairExample) else _prompt_of(example)
+                found.append(question_fingerprint(name, asked))
+        return Questions(found)
 
 
 def _open(
@@ -235,8 +267,35 @@ def _pair_example(
     return RecordPairExample(record.query, record.positives[place], chosen, record.positives)
 
 
+def _prompt_of(example: Example) -> str:
+    """Return the prompt of a generative record."""
+    assert isinstance(example, GenerativeExample)
+    return example.slots["prompt"][1]
+
+
+def without_held_out(tasks: Mapping[str, Task], files: TaskFiles) -> dict[str, Task]:
+    """Return built tasks without the examples whose questions validation or test files have; they are counted.
+
+    Args:
+        tasks: tasks built from atomic files.
+        files: validated files, whose `excluded` is filled.
+    """
+    left = dict(tasks)
+    for name, task in tasks.items():
+        asked = files.held_out_questions(name)
+        remaining = remaining_examples(task, asked) if len(asked) else np.arange(len(task))
+        if len(remaining) < len(task):
+            files.excluded[name] = len(task) - len(remaining)
+            left[name] = RemainingTask(task, remaining)
+        if len(remaining) == 0:
+            del left[name]
+    return left
+
+
 def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, settings: TaskSettings) -> dict[str, Task]:
     """Return the tasks of atomic files and of training files; a task in both has the examples of both.
+
+    Examples of atomic files whose questions validation or test files have are excluded, like records.
 
     Args:
         tasks: tasks built from atomic files.
@@ -247,7 +306,7 @@ def add_record_tasks(tasks: Mapping[str, Task], files: TaskFiles, seed: int, set
     Raises:
         ConfigError: a task of the files has fewer than two training examples.
     """
-    joined = dict(tasks)
+    joined = without_held_out(tasks, files)
     for name in files.tasks("train"):
         records = RecordTask(name, files.parts["train"], seed, settings)
         if name not in joined and len(records) < 2:

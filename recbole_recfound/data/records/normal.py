@@ -8,6 +8,9 @@ number (`-5`, `.5`).
 
 import re
 import unicodedata
+from functools import lru_cache
+
+from recbole_recfound.data.text.words import WITHOUT_BLANKS, spaced
 
 _INVISIBLE_RANGES = (
     (0x00AD, 0x00AD),  # soft hyphen
@@ -59,11 +62,7 @@ _STAND_INS = {separator: chr(code) for code, separator in enumerate(sorted(_SEPA
 _HIDDEN = str.maketrans(_STAND_INS)
 _SHOWN = {stand_in: separator for separator, stand_in in _STAND_INS.items()}
 
-_WITHOUT_BLANKS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-"""Scripts that write words without blanks: Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
-_BETWEEN_WORDS = re.compile(f" (?<=[{_WITHOUT_BLANKS}] )(?=[{_WITHOUT_BLANKS}])")
+_BETWEEN_WORDS = re.compile(f" (?<=[{WITHOUT_BLANKS}] )(?=[{WITHOUT_BLANKS}])")
 _MOST_PASSES = 4
 
 
@@ -157,11 +156,18 @@ def _number(found: re.Match[str]) -> str:
 def contains_words(text: str, part: str) -> bool:
     """Return whether the words of one text stand in another one after the other; `5` is no word of `1995` or `3.5`.
 
+    In scripts without blanks each character is a word.
+
     Args:
         text: in normal form.
         part: in normal form.
     """
-    return f" {part} " in f" {text} "
+    return _between_blanks(part) in _between_blanks(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _between_blanks(form: str) -> str:
+    return f" {' '.join(spaced(form).split())} "
 
 
 def is_blank(text: str) -> bool:

@@ -30,6 +30,16 @@ def fingerprints(record: Record) -> tuple[int, int]:
     return _digest(record.task, question), _digest(record.task, map(normal_form, question))
 
 
+def question_fingerprint(task: str, question: str) -> int:
+    """Return the digest of a question's normal form: a prompt, or a query without its instruction.
+
+    Args:
+        task: name of the task.
+        question: as written.
+    """
+    return _digest(task, [normal_form(question)])
+
+
 def _digest(task: str, question: Iterable[str]) -> int:
     text = "\0".join((task, *question))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

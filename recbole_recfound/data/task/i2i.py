@@ -67,11 +67,17 @@ class ItemToItem(EmbeddingTask):
         return PairExample(anchor, positive, negatives, tuple(known.tolist()))
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Return pairs of a user's test item and the item before it that are no training pairs, and their number."""
+        """Return pairs of a user's test item and the item before it that are no training pairs, and their number.
+
+        A pair that leaves no wrong candidate is none.
+        """
         targets, _ = held_out.drawn(self.spec.id, 1, len(held_out.places))
         size, items = len(self.source.catalogue), held_out.data.items
         before, after = items[targets - 1], items[targets]
         new = (before != after) & ~np.isin(before * size + after, self.pairs[0] * size + self.pairs[1])
+        neighbours = np.diff(np.searchsorted(self.pairs[0], [before, before + 1]), axis=0)[0]
+        known = neighbours + np.isin(before, self.source.candidates) + 1
+        new &= known < len(self.source.candidates)
         targets = self.source.draw(self.spec.id, len(targets), 5).permutation(targets[new])
         examples: list[Example] = []
         for target in targets[: self.settings.tested(self.spec.name)].tolist():

@@ -39,7 +39,7 @@ class InteractionTask(GenerativeTask):
         self.positions = self.capped(self.suitable(positions))
 
     def suitable(self, positions: np.ndarray) -> np.ndarray:
-        """Return those of some training interactions that an example can ask for; by default all.
+        """Return those of some interactions of `source` that an example can ask for; by default all.
 
         Args:
             positions: indices in the flat interactions, sorted.
@@ -53,6 +53,7 @@ class InteractionTask(GenerativeTask):
         """Return examples of sampled test interactions, and the number of suitable test interactions."""
         tested = copy.copy(self)
         tested.source, tested.user = held_out.data, held_out.user
+        held_out = held_out.only(np.isin(held_out.places, tested.suitable(held_out.places)))
         count = self.settings.tested(self.spec.name)
         tested.positions, available = held_out.drawn(self.spec.id, self.minimum, count)
         return [tested.example(index) for index in range(len(tested.positions))], available

@@ -14,6 +14,7 @@ from recbole.utils import EvaluatorType
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import f1_score
 
+from recbole_recfound.data.text.words import WordTokenizer, spaced
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime import registry
 
@@ -104,26 +105,36 @@ class AttributeF1(AnswerMetric):
 
 @ANSWER_METRICS.register("rouge_l")
 class RougeL(AnswerMetric):
-    """Mean ROUGE-L F1 by rouge-score, without stemming; its words are made of the letters a to z and digits."""
+    """Mean ROUGE-L F1 by rouge-score, without stemming; words as of `WordTokenizer`."""
 
     metric_need = WRITTEN
 
     def score(self, data: DataStruct) -> float:
         """Return the value, 0 to 1."""
-        scorer = RougeScorer(["rougeL"])
+        scorer = RougeScorer(["rougeL"], tokenizer=WordTokenizer())
         pairs = list(zip(data["gen.references"], data["gen.texts"], strict=True))
         return sum(scorer.score(reference, text)["rougeL"].fmeasure for reference, text in pairs) / len(pairs)
 
 
 @ANSWER_METRICS.register("bleu")
 class BLEU(AnswerMetric):
-    """Corpus BLEU by sacrebleu with its default settings, divided by 100."""
+    """Corpus BLEU of `corpus_bleu`."""
 
     metric_need = WRITTEN
 
     def score(self, data: DataStruct) -> float:
         """Return the value, 0 to 1."""
-        return sacrebleu.corpus_bleu(list(data["gen.texts"]), [list(data["gen.references"])]).score / 100
+        return corpus_bleu(data["gen.texts"], data["gen.references"])
+
+
+def corpus_bleu(texts: Sequence[str], references: Sequence[str]) -> float:
+    """Return BLEU by sacrebleu with its default settings, 0 to 1; characters of scripts without blanks are words.
+
+    Args:
+        texts: n answers.
+        references: n right ones.
+    """
+    return sacrebleu.corpus_bleu([*map(spaced, texts)], [[*map(spaced, references)]]).score / 100
 
 
 TEXT_METRICS = (RougeL, BLEU)

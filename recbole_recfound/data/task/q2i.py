@@ -69,17 +69,25 @@ class QueryToItem(EmbeddingTask):
     def _query(self, query: tuple[str, int] | int, rng: np.random.Generator) -> tuple[str, int, np.ndarray]:
         """Return query text, item and all positives, given a row of the .query file or an item."""
         if isinstance(query, tuple):
-            return *query, np.asarray(self.positives[query[0]])
-        return self._keywords(query, rng), query, np.asarray(self.same_text[query])
+            return *query, self._known(query)
+        return self._keywords(query, rng), query, self._known(query)
+
+    def _known(self, query: tuple[str, int] | int) -> np.ndarray:
+        """Return all positives, given a row of the .query file or an item."""
+        return np.asarray(self.positives[query[0]] if isinstance(query, tuple) else self.same_text[query])
 
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Return queries (keywords of items) that are excluded from training, and their number."""
+        """Return queries (keywords of items) that are excluded from training, and their number.
+
+        A query for which all candidates are right is none.
+        """
         examples: list[Example] = []
-        for number, query in enumerate(self.kept[: self.settings.tested(self.spec.name)]):
+        kept = [query for query in self.kept if len(np.unique(self._known(query))) < len(self.source.candidates)]
+        for number, query in enumerate(kept[: self.settings.tested(self.spec.name)]):
             rng = self.source.draw(self.spec.id, number, 4)
             text, row, known = self._query(query, rng)
             examples.append(PairExample(text, row, self.candidates(rng, np.append(known, row)), tuple(known.tolist())))
-        return examples, len(self.kept)
+        return examples, len(kept)
 
     def _words(self, row: int) -> list[str]:
         text = " ".join(self.source.catalogue.values[row].values()).lower()

@@ -1,7 +1,6 @@
 """SA: sentiment analysis, as the prediction of ratings."""
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from recbole_recfound.data.task.facts import number
 from recbole_recfound.data.task.interactions import InteractionTask
 from recbole_recfound.data.task.metrics import MacroF1
 from recbole_recfound.data.task.settings import TaskSettings
-from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.data.task.source import TrainingData
 
 
 @register_task("SA")
@@ -67,12 +66,6 @@ class RatingPrediction(InteractionTask):
             "ratings": ("text", ", ".join(self.choices)),
         }
         return GenerativeExample(slots, number(ratings[position]))
-
-    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Return examples of test interactions that have a rating."""
-        ratings = held_out.data.ratings
-        assert ratings is not None
-        return super().test_examples(replace(held_out, places=held_out.places[np.isfinite(ratings[held_out.places])]))
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:

@@ -152,6 +152,14 @@ class TrainingData:
         matrix.data[:] = 1.0
         return matrix
 
+    def unseen(self, pool: np.ndarray) -> np.ndarray:
+        """Return how many items of a pool each user has not had, [users]: the possible wrong candidates.
+
+        Args:
+            pool: catalogue rows, each once.
+        """
+        return len(pool) - np.asarray(self.seen[:, pool].sum(1), dtype=np.int64).ravel()
+
     def draw(self, *key: int) -> np.random.Generator:
         """Return a generator that depends on the run's seed and `key` only, not on earlier draws."""
         return np.random.default_rng([self.seed, *key])
@@ -174,9 +182,13 @@ class HeldOut:
         """User of each interaction, [interactions]."""
         return np.repeat(np.arange(len(self.data.users)), self.data.lengths)
 
-    def new(self) -> "HeldOut":
-        """Return the test without items that the user has had before."""
-        return replace(self, places=self.places[~self.data.repeated[self.places]])
+    def only(self, suits: np.ndarray) -> "HeldOut":
+        """Return some of the test interactions.
+
+        Args:
+            suits: whether each of `places` is among them.
+        """
+        return replace(self, places=self.places[suits])
 
     def drawn(self, task: int, earlier: int, count: int) -> tuple[np.ndarray, int]:
         """Return sorted indices of some test interactions, and the number of suitable ones.

@@ -12,7 +12,7 @@ from recbole_recfound.data.task.interactions import InteractionTask
 from recbole_recfound.data.task.metrics import LetterRecall
 from recbole_recfound.data.task.negatives import draw_negatives
 from recbole_recfound.data.task.settings import HistoryOptions, TaskSettings
-from recbole_recfound.data.task.source import HeldOut, TrainingData
+from recbole_recfound.data.task.source import TrainingData
 from recbole_recfound.runtime.options import option
 
 
@@ -60,11 +60,13 @@ class SequentialRecommendation(InteractionTask):
         """Return the interactions that leave a wrong candidate; see `InteractionTask.suitable`."""
         if self.titled:
             return positions
+        if self.settings.repeatable:
+            return positions[: len(positions) if len(self.source.candidates) > 1 else 0]
         # A user who has every item leaves no wrong candidate.
-        others = len(self.source.candidates) - np.asarray(self.source.seen[:, self.source.candidates].sum(1)).ravel()
+        others = self.source.unseen(self.source.candidates)
         positions = positions[others[self.user[positions]] > 0]
         # The one old item among the candidates would be the answer.
-        return positions if self.settings.repeatable else positions[~self.source.repeated[positions]]
+        return positions[~self.source.repeated[positions]]
 
     @property
     def titled(self) -> bool:
@@ -91,10 +93,6 @@ class SequentialRecommendation(InteractionTask):
         candidates = rng.permutation(np.array([target, *negatives])).tolist()
         slots = {"history": history, "candidates": ("lettered", tuple(candidates))}
         return GenerativeExample(slots, LETTERS[candidates.index(target)])
-
-    def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
-        """Return examples of test interactions; of repeated items only where all old items are candidates."""
-        return super().test_examples(held_out if self.titled or self.settings.repeatable else held_out.new())
 
     @classmethod
     def parse(cls, text: str, choices: Collection[str]) -> str | None:

@@ -69,7 +69,7 @@ class UserToItem(EmbeddingTask):
     def test_examples(self, held_out: HeldOut) -> tuple[list[Example], int]:
         """Return histories with their test item, and the number of test items."""
         examples: list[Example] = []
-        held_out = held_out if self.settings.repeatable else held_out.new()
+        held_out = held_out.only(self._ranked(held_out))
         targets, available = held_out.drawn(self.spec.id, 1, self.settings.tested(self.spec.name))
         for target in targets.tolist():
             user = held_out.user[target]
@@ -82,3 +82,11 @@ class UserToItem(EmbeddingTask):
                 PairExample(tuple(past.tolist()), int(held_out.data.items[target]), others, tuple(known.tolist()))
             )
         return examples, available
+
+    def _ranked(self, held_out: HeldOut) -> np.ndarray:
+        """Return whether each test item is new to its user and has a wrong candidate beside it."""
+        data, places = held_out.data, held_out.places
+        pool = np.setdiff1d(self.source.candidates, self.source.unlisted)
+        if self.settings.repeatable:
+            return np.full(len(places), len(pool) > 1)
+        return ~data.repeated[places] & (data.unseen(pool)[held_out.user[places]] > 0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from recbole_recfound.data.records.normal import contains_words, normal_form
+from recbole_recfound.data.task.metrics import corpus_bleu
+from recbole_recfound.data.text.words import WordTokenizer, spaced
 from recbole_recfound.data.writing.records import Writing
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -27,9 +28,9 @@ def text_metrics(writings: Sequence[Writing], texts: Sequence[str], records: Seq
             as in PETER.
     """
     references = [writing.target for writing in writings]
-    scorer = RougeScorer(list(ROUGE))
+    scorer = RougeScorer(list(ROUGE), tokenizer=WordTokenizer())
     scores = [scorer.score(wanted, text) for wanted, text in zip(references, texts, strict=True)]
-    found = {"bleu-4": sacrebleu.corpus_bleu(list(texts), [references]).score / 100}
+    found = {"bleu-4": corpus_bleu(texts, references)}
     for name in ROUGE:
         found[f"rouge-{name[5:].lower()}"] = sum(score[name].fmeasure for score in scores) / len(scores)
     found |= {f"dist-{size}": distinct(texts, size) for size in (1, 2)}
@@ -63,12 +64,12 @@ def distinct(texts: Sequence[str], size: int) -> float:
     """Return the share of different n-grams among all n-grams of texts, 0 without any.
 
     Args:
-        texts: words are separated by blanks.
+        texts: words are separated by blanks, or single characters of scripts without blanks.
         size: words of an n-gram.
     """
     grams = [
         tuple(words[start : start + size])
-        for words in (text.split() for text in texts)
+        for words in (spaced(text).split() for text in texts)
         for start in range(len(words) - size + 1)
     ]
     return len(set(grams)) / len(grams) if grams else 0.0
@@ -76,7 +77,7 @@ def distinct(texts: Sequence[str], size: int) -> float:
 
 def unique_sentence_ratio(texts: Sequence[str]) -> float:
     """Return USR, the number of different texts over the number of all; equal words make equal texts."""
-    return len({tuple(text.split()) for text in texts}) / len(texts)
+    return len({tuple(spaced(text).split()) for text in texts}) / len(texts)
 
 
 def feature_matching_ratio(wanted: Sequence[str], mentions: Sequence[frozenset[str]]) -> float:

@@ -98,5 +98,6 @@ def build_recfound(
         parts = (splits.train_set, splits.valid_set, splits.test_set)
         chosen = ItemOptions.of(config["item_args"], "item_args").candidates
         held_out = HeldOut.of(*parts, data.catalogue, config["seed"], chosen)
-    tests = collect_tests(data.tasks, held_out, data.files, config["task_test_examples"], config["seed"])
+    counts = config["task_test_examples"]
+    tests = collect_tests(data.tasks, held_out, data.files, counts, config["seed"], data.collator)
     return Built(model, loader, tests)

@@ -96,6 +96,8 @@ class RecFoundSystem(System):
         self.backbone = backbone_of(config)
         init_seed(config["seed"], config["reproducibility"])
         self.built = build_recfound(config, run.splits, self.backbone, self.files)
+        for note in self.files.excluded_notes():
+            print(note, flush=True)
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = run.splits if self.built.ranks else None

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from recbole_recfound.data.records.excluded import question_texts
 from recbole_recfound.data.records.files import TaskFiles, add_record_tasks, paths_in
-from recbole_recfound.data.task import GenerativeExample, HeldOut, RecordPairExample, build_tasks
+from recbole_recfound.data.task import TASKS, GenerativeExample, HeldOut, RecordPairExample, build_tasks
 from recbole_recfound.errors import ConfigError, DataError
-from tests.data.task.hand_made import task_settings, training_data
+from tests.data.task.hand_made import examples_of, task_settings, training_data
 
 
 def _file(tmp_path, name, *rows):
@@ -190,3 +191,43 @@ def test_yes_and_no_have_one_spelling_and_letters_have_no_gaps(tmp_path):
     tasks = add_record_tasks({}, TaskFiles.open([answers], False), 0, task_settings())
     assert {tasks["PM"].example(index).answer for index in range(2)} == {"yes"} and tasks["PM"].choices == ("no", "yes")
     assert tasks["SR"].choices == ("A", "B", "C", "D")
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_questions_of_held_out_files_are_in_no_example_of_the_data_set(tmp_path, part, train):
+    """Queries, items and prompts, in any spelling and with any instruction."""
+    source = training_data([[0, 1, 2], [0, 1, 2], [1, 2, 3]], queries=[("red film", 0), ("blue film", 1), ("film", 2)])
+    built, _ = build_tasks(
+        ["Q2I", "I2I", "U2I", "IP", "SR"], source, task_settings(False, history_titles=3, candidates=2)
+    )
+    prompt = question_texts(built["IP"].example(1), built["IP"].prompt, source.catalogue)[0]
+    sentence = source.catalogue.sentence_of(0)
+    asked = [
+        _pair("Red  film!", ["x"], ["y"], "Emb_query"),
+        _pair(sentence, ["x"], ["y"]),
+        _pair("Alien\nAliens", ["x"], ["y"], "Emb_user"),
+        _pm(prompt, "x", TASKS["IP"].record),
+    ]
+    given = {part: _file(tmp_path, "held.jsonl", *asked)}
+    if train:
+        given["train"] = _file(tmp_path, "train.jsonl", _pair("green film", ["x"], ["y"], "Emb_query"))
+    files = TaskFiles.open(given, False)
+    tasks = add_record_tasks(built, files, 1, built["IP"].settings)
+    assert set(tasks) == set(built) and set(files.excluded) == {"Q2I", "I2I", "U2I", "IP"}
+    for name, task in tasks.items():
+        assert len(task) == len(built[name]) - files.excluded.get(name, 0) + (train and name == "Q2I")
+    queries = {name: [each.query for each in examples_of(tasks[name])] for name in ("Q2I", "I2I", "U2I")}
+    assert "red film" not in queries["Q2I"] and "blue film" in queries["Q2I"]
+    assert 0 not in queries["I2I"] and (0, 1) not in queries["U2I"] and len(queries["U2I"]) > 0
+    note = "Q2I: 1 examples of the data set excluded: their questions are in validation or test files"
+    assert note in files.notes()
+
+
+def test_a_task_of_which_every_question_is_held_out_is_left_out(tmp_path):
+    source = training_data(queries=[("red film", 0), ("blue film", 1)])
+    built, _ = build_tasks(["Q2I", "U2I"], source, task_settings())
+    rows = [_pair(query, ["x"], ["y"], "Emb_query") for query in ("red film", "blue film")]
+    files = TaskFiles.open({"test": _file(tmp_path, "test.jsonl", *rows)}, False)
+    tasks = add_record_tasks(built, files, 1, task_settings())
+    assert set(tasks) == {"U2I"} and "Q2I" in files.untrained(tasks)

@@ -71,7 +71,7 @@ def test_tasks(habits, repeatable):
     tasks, _ = build_tasks(["U2I", "SR"], source, settings)
     held_out = HeldOut.of(splits.train_set, splits.valid_set, splits.test_set, catalogue, 0)
     tests = collect_tests(tasks, held_out, TaskFiles.open([], False), 50, 0)
-    assert set(tests) == ({"U2I", "SR"} if repeatable else set())
+    assert {name for name, test in tests.items() if test.examples} == ({"U2I", "SR"} if repeatable else set())
     old = 0
     for index in range(len(tasks["SR"])):
         slots = tasks["SR"].example(index).slots

@@ -34,6 +34,14 @@ def test_a_value_is_found_in_a_text_by_whole_words():
     ]
 
 
+def test_a_value_of_a_script_without_blanks_is_found_in_the_title():
+    source = training_data()
+    source.catalogue.values[0] = {"title": "索尼 蓝牙耳机 黑色", "colour": "黑色", "brand": "索尼", "kind": "白色"}
+    example = build("AVE", source)[0].example(0)
+    sources = {each["attribute"]: each["source"] for each in json.loads(example.answer)}
+    assert sources == {"colour": "title", "brand": "title", "kind": "details"}
+
+
 def test_columns_have_other_names_than_title_and_unnamed_values():
     source = training_data()
     source.catalogue.long_values[2] = {"details": "a film about two men", "Title": "the second one"}

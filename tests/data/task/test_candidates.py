@@ -1,5 +1,7 @@
 """One definition of candidates for every task: no question can be answered by what everybody has had."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,23 @@ def test_popularity_guesses_no_better_than_chance_where_targets_are_uniform(buil
     _, _, tests = built("all")
     (guess,) = [*popularity_guess(tests["SR"], settings).values()]
     assert guess > 0.2
+
+
+@pytest.mark.parametrize("name", ["SR", "U2I", "I2I", "Q2I"])
+def test_equal_popularity_is_chance(built, name):
+    """Where all items have as many interactions, and in the mean over all orders where some have."""
+    settings = {"metric_decimal_place": 6}
+    test = built()[2][name]
+    ranks = np.arange(1, 21)
+    chance = {"SR": 1 / 20, "I2I": float(np.mean(1 / np.log2(1 + ranks)))}.get(name, float(np.mean(1 / ranks)))
+    (guess,) = popularity_guess(replace(test, popularity=np.full(METADATA, 7)), settings).values()
+    assert guess == pytest.approx(chance, abs=1e-6)
+    rng = np.random.default_rng(1)
+    few = rng.integers(1, 4, METADATA)
+    (guess,) = popularity_guess(replace(test, popularity=few), settings).values()
+    orders = [replace(test, popularity=few + rng.random(METADATA) / 2) for _ in range(200)]
+    means = [next(iter(popularity_guess(each, settings).values())) for each in orders]
+    assert guess == pytest.approx(np.mean(means), abs=4 * np.std(means) / np.sqrt(len(means)))
 
 
 def test_users_are_ranked_against_items_that_recbole_knows(built):

@@ -1,7 +1,7 @@
 """What holds for every registered task."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,12 +14,13 @@ from recbole_recfound.data.task import (
     RECORDS,
     TASKS,
     HeldOut,
+    PairExample,
     TaskSettings,
     task_table,
 )
 from recbole_recfound.data.task.answers import NO_YES
 from recbole_recfound.errors import ConfigError
-from tests.data.task.hand_made import examples_of, task_of, training_data
+from tests.data.task.hand_made import examples_of, task_of, task_settings, training_data
 
 every_task = pytest.mark.parametrize("name", TASKS)
 from_atomic_files = pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.from_atomic_files])
@@ -67,6 +68,41 @@ def test_no_test_example_is_a_training_example(name):
     assert len(tested) <= min(3, available) or available == len(tested) == 0
     assert not [example for example in tested if example in examples_of(task)]
     assert TaskSettings().tested(name) == 0
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("name", ["U2I", "I2I", "SR"])
+def test_a_tested_answer_is_not_the_only_candidate(name, repeatable):
+    """The first user has had every item after the test item, the second has not."""
+    histories = [[0, 1, 2, 3], [0, 1, 2]]
+    data = training_data(histories, candidates=range(5))
+    held_out = HeldOut(training_data([[*histories[0], 4], [*histories[1], 4]]), np.array([4, 8]))
+    task = TASKS[name](data, replace(task_settings(test_examples=9, neighbours=1), repeatable=repeatable))
+    tested, available = task.test_examples(held_out)
+    assert len(tested) == available == (2 if repeatable or name == "I2I" else 1)
+    assert all(len(_candidates(example)) > 1 for example in tested)
+
+
+def test_an_item_with_all_others_as_neighbours_is_not_tested():
+    data = training_data([[0, 1, 2], [0, 1, 2], [3, 4]], candidates=[0, 1, 2, 3])
+    held_out = HeldOut(training_data([[0, 1, 2], [0, 1, 2, 3], [3, 4]]), np.array([6]))
+    assert task_of("I2I", data, test_examples=9, neighbours=1).test_examples(held_out)[1] == 1
+    assert task_of("I2I", data, test_examples=9, neighbours=2).test_examples(held_out) == ([], 0)
+
+
+def test_a_query_for_every_item_is_not_tested():
+    every = [(f"film {number}", row) for number in range(40) for row in range(5)]
+    task = task_of("Q2I", training_data(queries=every), test_examples=9)
+    assert len(task.kept) == 10 and task.test_examples(None) == ([], 0)
+    task = task_of("Q2I", training_data(queries=every[::5]), test_examples=9)
+    assert task.test_examples(None)[1] == 2
+
+
+def _candidates(example):
+    """All candidates of an example."""
+    if isinstance(example, PairExample):
+        return [example.positive, *example.negatives]
+    return example.slots["candidates"][1]
 
 
 @every_task

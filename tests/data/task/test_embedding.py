@@ -59,21 +59,18 @@ def test_what_is_asked_in_the_test():
     source = training_data([[0, 1, 2], [1, 2, 4]], candidates=[0, 1, 2, 4])
     held_out = HeldOut(training_data([[0, 1, 2, 3], [1, 2, 4, 0]]), np.array([3, 7]))
     asked, available = task_of("U2I", source, test_examples=9).test_examples(held_out)
-    assert [(e.query, e.positive, e.known) for e in asked] == [
-        ((0, 1, 2), 3, (0, 1, 2, 3)),
-        ((1, 2, 4), 0, (0, 1, 2, 4)),
-    ]
-    # Nobody has 3 in the training part: it is no candidate.
-    assert [e.negatives for e in asked] == [(4,), ()] and available == 2
-    asked, available = task_of("I2I", source, test_examples=9).test_examples(held_out)
+    # Nobody has 3 in the training part: it is no candidate, and the second user has had all others.
+    assert [(e.query, e.positive, e.known) for e in asked] == [((0, 1, 2), 3, (0, 1, 2, 3))]
+    assert [e.negatives for e in asked] == [(4,)] and available == 1
+    asked, available = task_of("I2I", source, test_examples=9, neighbours=1).test_examples(held_out)
     assert sorted((e.query, e.positive) for e in asked) == [(2, 3), (4, 0)] and available == 2
     for example in asked:
         assert {0, 1, 2, 4} == {*example.known, *example.negatives} - {3} and example.positive in example.known
     # 4 and 0 share a user now: what was trained on is not asked.
-    known = training_data([[0, 1, 2, 4], [1, 2, 4]], candidates=[0, 1, 2, 4])
+    known = training_data([[0, 1, 2, 4], [1, 2, 4]], candidates=range(6))
     held_out = HeldOut(training_data([[0, 1, 2, 4, 3], [1, 2, 4, 0]]), np.array([4, 8]))
     assert [(e.query, e.positive) for e in task_of("I2I", known, test_examples=9).test_examples(held_out)[0]] == [
         (4, 3)
     ]
-    assert len(task_of("U2I", source, test_examples={"U2I": 1}).test_examples(held_out)[0]) == 1
+    assert len(task_of("U2I", known, test_examples={"U2I": 1}).test_examples(held_out)[0]) == 1
     assert task_of("U2I", source, test_examples={"SR": 1}).test_examples(held_out)[0] == []

@@ -4,6 +4,8 @@ import random
 from itertools import combinations
 
 import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
 
 from recbole_recfound.data.writing.metrics import (
     distinct,
@@ -15,6 +17,7 @@ from recbole_recfound.data.writing.metrics import (
     unique_sentence_ratio,
 )
 from recbole_recfound.data.writing.records import Writing
+from recbole_recfound.evaluation.generative import score_answers
 
 FEATURES = ["price", "room", "sea view"]
 TEXTS = ["The price of the room", "a Sea View!", "the price of the room", "nothing, priceless"]
@@ -23,6 +26,45 @@ TEXTS = ["The price of the room", "a Sea View!", "the price of the room", "nothi
 def test_features_are_whole_words():
     mentions = [mentioned(text, FEATURES) for text in TEXTS]
     assert mentions == [{"price", "room"}, {"sea view"}, {"price", "room"}, set()]
+
+
+def _printable(rng):
+    return "".join(rng.choice("abcXYZ019  .,;:!?'-_&()/$%#\"\t") for _ in range(rng.randrange(60)))
+
+
+def test_scores_of_english_are_those_of_the_libraries():
+    rng = random.Random(1)
+    texts, references = ([_printable(rng) for _ in range(200)] for _ in range(2))
+    plain = RougeScorer(["rougeL"])
+    pairs = list(zip(references, texts, strict=True))
+    rouge = sum(plain.score(*pair)["rougeL"].fmeasure for pair in pairs) / len(pairs)
+    found = text_metrics([Writing("t", ("s",), text, "") for text in references], texts, [])
+    assert found["rouge-l"] == rouge > 0
+    assert found["bleu-4"] == sacrebleu.corpus_bleu(texts, [references]).score / 100 > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "feature"),
+    [
+        ("the battery lasts very long", "battery"),
+        ("батарея держит очень долго", "батарея"),
+        ("电池非常耐用而且便宜", "电池"),
+        ("索尼 蓝牙耳机 黑色", "黑色"),
+        ("電池がとても長持ちする", "電池"),
+        ("แบตเตอรี่ทนมากและถูก", "แบตเตอรี่"),
+        ("배터리가 아주 오래 갑니다", "아주"),
+        ("बैटरी बहुत लंबे समय तक चलती है", "बैटरी"),
+    ],
+)
+def test_equal_texts_have_the_best_score_in_every_script(text, feature):
+    records = [Writing("explanation", ("s",), text, feature)]
+    found = text_metrics(records, [text], records)
+    assert {found[name] for name in ("rouge-1", "rouge-2", "rouge-l", "fmr", "fcr")} == {1.0}
+    assert found["bleu-4"] == pytest.approx(1.0)
+    answers = score_answers("AG", [text], [text], [text], [text])
+    assert answers == {"rouge_l": 1.0, "bleu": 1.0}
+    half = text_metrics(records, [text[: len(text) // 2]], records)
+    assert 0 < half["rouge-l"] < 1
 
 
 def test_by_hand():
