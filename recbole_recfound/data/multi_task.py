@@ -16,7 +16,7 @@ from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.collate import RECORD, Collator
 from recbole_recfound.data.history import HistoryCollator, HistorySource
 from recbole_recfound.data.item_ids import ItemIds
-from recbole_recfound.data.records.files import MixedTask, RecordTask, TaskFiles, add_record_tasks
+from recbole_recfound.data.records.files import PARTS, RecordTask, TaskFiles, add_record_tasks
 from recbole_recfound.data.task import (
     GENERATIVE,
     TASKS,
@@ -148,7 +148,7 @@ def build_data(
             "test_args: rank_titles needs the tasks U2I and SR of the data set, with task_args: {SR: {form: title}}"
         )
     item_ids = ItemIds.of(train, catalogue)
-    collator = _collator(config, tokenizer, context, catalogue, tasks, item_ids, mode)
+    collator = _collator(config, tokenizer, context, catalogue, tasks, files, item_ids, mode)
     # Windows have at most MAX_ITEM_LIST_LENGTH targets; users with one item have none and are no examples.
     targets = (
         np.minimum(source.lengths[source.lengths > 1] - 1, config["MAX_ITEM_LIST_LENGTH"]).mean() if ranks else 1.0
@@ -183,7 +183,7 @@ def build_record_data(
     if config["prompts"]:
         raise ConfigError("prompts: all tasks come from task_files, whose records bring their own prompts")
     catalogue, item_ids = Catalogue([], [], [], 0), ItemIds.empty()
-    collator = _collator(config, tokenizer, context, catalogue, tasks, item_ids, mode)
+    collator = _collator(config, tokenizer, context, catalogue, tasks, files, item_ids, mode)
     return MultiTaskData(catalogue, item_ids, tasks, files.untrained(joined), files, collator, ranks=False)
 
 
@@ -268,6 +268,7 @@ def _collator(
     context: int,
     catalogue: Catalogue,
     tasks: Mapping[str, Task],
+    files: TaskFiles,
     item_ids: ItemIds,
     mode: type[HistoryMode],
 ) -> Collator:
@@ -286,7 +287,7 @@ def _collator(
         for name, task in tasks.items()
         if not isinstance(task, RecordTask)
     }
-    if any(isinstance(task, (RecordTask, MixedTask)) for task in tasks.values()):
+    if any(files.count(part, name) for part in PARTS for name in tasks):
         templates[RECORD] = PromptTemplate(RECORD, "{{ prompt }}", ("prompt",), tokenizer)
     collator = make_collator(
         config,

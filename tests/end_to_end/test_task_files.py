@@ -151,6 +151,20 @@ def test_tasks_that_only_test_files_have_are_told(small_run, files, capsys):
     assert "left out: SA: no training record of it" in capsys.readouterr().out
 
 
+def test_a_task_of_the_data_set_is_tested_on_a_file_without_training_records(small_run):
+    rows = [{"text": [f"How was it? {n}", str(1 + n % 2)], "task": "Sentiment_Analysis"} for n in range(3)]
+    rows += [{"query": ["Find", f"film {n}"], "pos": [["", f"Heat {n}"]], "neg": [["", "Toys"]]} for n in range(3)]
+    rows[3:] = [{**row, "task": "Emb_query", "id": n} for n, row in enumerate(rows[3:])]
+    Path("test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"task_files": {"test": ["test.jsonl"]}, "tasks": ["U2I", "Q2I", "SA"]}
+    tasks = {
+        task["name"]: task["test"]
+        for task in _results(run_recfound("RecFound", "tiny", None, small_run | given))["tasks"]
+    }
+    assert tasks["SA"]["source"] == tasks["Q2I"]["source"] == "test files"
+    assert tasks["SA"]["available"] == tasks["Q2I"]["available"] == 3 and tasks["U2I"]["source"] == "held-out rows"
+
+
 def test_few_candidates_are_told(small_run, files, capsys):
     """Three items and one text are fewer than 19 candidates; their number does not depend on the number of tests."""
     for asked in (1, 4):
