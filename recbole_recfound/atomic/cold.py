@@ -19,11 +19,13 @@ def hold_out_items(dataset: Any) -> None:
 
     Args:
         dataset: RecBole's, before it is split, rows in the order of time; gets `cold` and `cold_valid`, int64, ids of
-            the items of the test and of validation, in ascending order.
+            the items of the test and of validation, in ascending order, and `all_pairs`, int64 [n] each, users and
+            items of all rows, those that are dropped included.
     """
     config = dataset.config
     items = dataset.inter_feat[dataset.iid_field].to_numpy()
     users = dataset.inter_feat[dataset.uid_field].to_numpy()
+    dataset.all_pairs = users, items
     known = np.unique(items)
     count = max(1, round(config["cold_items"] * len(known)))
     rng = np.random.default_rng([config["seed"], 0xC01D])

@@ -23,21 +23,28 @@ class UserHistories:
     """Whole histories: training, validation and test items, as item ids.
 
     Attributes:
-        histories: by user id.
+        histories: by user id, as models read them: without rows that `cold_items` dropped.
+        had: by user id, all items of the data set that a user has had; they are not recommended again.
         users: user id of each token.
     """
 
     histories: Histories
+    had: Histories
     users: dict[str, int]
 
     @classmethod
     def of(cls, splits: Splits) -> UserHistories:
         """Join the three parts of a data set."""
-        test = splits.test_set
+        test, dataset = splits.test_set, splits.dataset
         if splits.config["test_users"] or splits.config["cold_items"]:  # the parts lack rows of other users
-            return cls(Histories.from_pairs(*interactions_of(splits.dataset), test.user_num), user_ids(test))
+            read = had = Histories.from_pairs(*interactions_of(dataset), test.user_num)
+            if splits.config["cold_items"]:
+                users, items = dataset.all_pairs
+                had = Histories.from_pairs(users, items, test.user_num)
+            return cls(read, had, user_ids(test))
         held_out = test.inter_feat[test.uid_field].numpy(), test.inter_feat[test.iid_field].numpy()
-        return cls(splits.known_at_test.followed_by(*held_out), user_ids(test))
+        whole = splits.known_at_test.followed_by(*held_out)
+        return cls(whole, whole, user_ids(test))
 
     def known(self) -> list[str]:
         """Return the tokens of the users who have a history; `.user` can name others."""
@@ -52,6 +59,9 @@ class UserHistories:
             "items": torch.from_numpy(self.histories.items),
             "users": torch.frombuffer(bytearray(tokens), dtype=torch.uint8),
         }
+        if self.had is not self.histories:
+            tensors["had_indptr"] = torch.from_numpy(self.had.indptr)
+            tensors["had_items"] = torch.from_numpy(self.had.items)
         save_file(tensors, folder / FILE)
 
     @classmethod
@@ -60,7 +70,10 @@ class UserHistories:
         tensors = load_file(folder / FILE)
         tokens = tensors["users"].numpy().tobytes().decode("utf-8").split("\n")
         histories = Histories(tensors["indptr"].numpy(), tensors["items"].numpy())
-        return cls(histories, _numbered(tokens))
+        had = histories
+        if "had_items" in tensors:
+            had = Histories(tensors["had_indptr"].numpy(), tensors["had_items"].numpy())
+        return cls(histories, had, _numbered(tokens))
 
 
 def user_ids(dataset: Dataset) -> dict[str, int]:

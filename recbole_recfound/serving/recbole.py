@@ -124,6 +124,9 @@ class RecBoleRecommender(Recommender):
     def _history_of(self, user_id: int) -> np.ndarray:
         return self.known.histories.of(user_id)
 
+    def _had_by(self, user_id: int) -> np.ndarray:
+        return self.known.had.of(user_id)
+
     def _scores(self, rows: Rows, domains: Domains) -> torch.Tensor:
         self._check_domains(domains)
         if self._by_row:

@@ -89,13 +89,13 @@ class RecFoundRecommender(Recommender):
         if not index.worthwhile:
             return super()._best(rows, k, allowed, domains)
         self._refuse_domains(domains)
-        longest = max(map(len, rows.histories)) if self.masks_history else 0
+        longest = max(map(len, rows.had)) if self.masks_history else 0
         scores, ids = index.search(self._user_vectors(rows.histories), k + left_out + longest)
         ids = ids.clamp(min=0)  # -1 where fewer were found; the padding is never allowed
         scores[~allowed.expand(len(ids), -1).gather(1, ids)] = -torch.inf
         if self.masks_history:
-            for row, history in enumerate(rows.histories):
-                scores[row, torch.isin(ids[row], torch.from_numpy(history))] = -torch.inf
+            for row, had in enumerate(rows.had):
+                scores[row, torch.isin(ids[row], torch.from_numpy(had))] = -torch.inf
         ids, order = ids.sort(dim=1)
         values, places = best_of(scores.gather(1, order), k)
         return values, ids.gather(1, places)
@@ -248,6 +248,9 @@ class RecFoundRecommender(Recommender):
 
     def _history_of(self, user_id: int) -> np.ndarray:
         return self._users().histories.of(user_id)
+
+    def _had_by(self, user_id: int) -> np.ndarray:
+        return self._users().had.of(user_id)
 
     def _users(self) -> UserHistories:
         if self._known is None:

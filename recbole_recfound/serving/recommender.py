@@ -171,7 +171,11 @@ class Recommender(ABC):
 
     @abstractmethod
     def _history_of(self, user_id: int) -> np.ndarray:
-        """Return the whole history of a user as item ids, oldest first."""
+        """Return the whole history of a user as item ids, oldest first, as the model reads it."""
+
+    @abstractmethod
+    def _had_by(self, user_id: int) -> np.ndarray:
+        """Return all items that a user has had, as item ids."""
 
     @property
     def cold_items(self) -> list[str]:
@@ -217,8 +221,8 @@ class Recommender(ABC):
         """
         scores = self._scores(rows, domains).float().cpu().masked_fill(~allowed, -torch.inf)
         if self.masks_history:
-            for row, history in enumerate(rows.histories):
-                scores[row, torch.from_numpy(history)] = -torch.inf
+            for row, had in enumerate(rows.had):
+                scores[row, torch.from_numpy(had)] = -torch.inf
         return best_of(scores, k)
 
     # Requests ---------------------------------------------------------------------------------------------------------
@@ -425,13 +429,14 @@ class Recommender(ABC):
     def _rows(self, given: Iterable[Any], by_user: bool) -> Rows:
         if by_user:
             users = np.array([self._known_user(user) for user in checked_list(self.user_field, given)], dtype=np.int64)
-            return Rows([self._history_of(user) for user in users.tolist()], users)
+            ids = users.tolist()
+            return Rows([self._history_of(user) for user in ids], [self._had_by(user) for user in ids], users)
         self._check_histories()
         lists = checked_list("histories", given)
         if any(isinstance(history, (set, frozenset)) for history in lists):
             raise ConfigError(f"{self.item_field}: got a set, which has no order: give a list, oldest first")
         histories = [self._items(history) for history in lists]
-        return Rows(histories, np.zeros(len(histories), dtype=np.int64))
+        return Rows(histories, histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
         user_id = self._user_id(user) if isinstance(user, str) else None

@@ -18,11 +18,13 @@ class Rows:
     """Users or histories of a request.
 
     Attributes:
-        histories: item ids of each row, oldest first.
+        histories: item ids of each row, oldest first, as the model reads them.
+        had: item ids of each row that are left out of recommendations where histories are masked.
         users: user id of each row; 0 where a history was given.
     """
 
     histories: list[np.ndarray]
+    had: list[np.ndarray]
     users: np.ndarray
 
     def __len__(self) -> int:
@@ -30,12 +32,16 @@ class Rows:
 
     def take(self, part: slice) -> Rows:
         """Return some rows."""
-        return Rows(self.histories[part], self.users[part])
+        return Rows(self.histories[part], self.had[part], self.users[part])
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """Return the rows of all parts."""
-        return cls([row for part in parts for row in part.histories], np.concatenate([part.users for part in parts]))
+        return cls(
+            [row for part in parts for row in part.histories],
+            [row for part in parts for row in part.had],
+            np.concatenate([part.users for part in parts]),
+        )
 
 
 @dataclass(frozen=True)

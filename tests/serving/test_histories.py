@@ -24,7 +24,11 @@ def _histories(tiny_path, model, **changes):
     splits = build_splits(Config(model, "tiny", None, {"data_path": str(tiny_path), **own, **changes}))
     found = UserHistories.of(splits)
     tokens = splits.dataset.field2id_token["item_id"]
-    return splits, {user: [str(tokens[item]) for item in found.histories.of(row)] for user, row in found.users.items()}
+    read, had = (
+        {user: [str(tokens[item]) for item in histories.of(row)] for user, row in found.users.items()}
+        for histories in (found.histories, found.had)
+    )
+    return splits, read, had
 
 
 ALL_BY_TIME = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
@@ -41,7 +45,7 @@ def test_all_items_of_all_users(tiny_path, in_file, model, changes):
 @pytest.mark.parametrize("model", ["SASRec", "RecFound"])
 def test_with_items_held_out_all_that_the_run_has_read(tiny_path, in_file, model, more):
     """Rows of the held-out items themselves are no part of the run, unless they are targets."""
-    splits, found = _histories(tiny_path, model, cold_items=0.2, **more)
+    splits, found, _ = _histories(tiny_path, model, cold_items=0.2, **more)
     dataset = splits.dataset
     new = set(map(str, dataset.id2token("item_id", np.concatenate([dataset.cold, dataset.cold_valid]))))
     for user, items in in_file.items():
@@ -49,11 +53,18 @@ def test_with_items_held_out_all_that_the_run_has_read(tiny_path, in_file, model
         assert set(found[user]) <= set(items)
 
 
+@pytest.mark.parametrize("changes", [{}, {"cold_items": 0.2}, {"cold_items": 0.2, "test_users": 3}], ids=str)
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "RecFound"])
+def test_no_item_of_the_data_set_that_a_user_has_had_is_forgotten(tiny_path, in_file, model, changes):
+    """Rows that `cold_items` drops are read by no model, but their items are not recommended either."""
+    assert _histories(tiny_path, model, **changes)[2] == in_file
+
+
 @pytest.mark.parametrize("kind", ["RS", "TS"])
 def test_a_first_item_without_a_training_row_is_known(tiny_path, kind):
     """It is in the sequence that a sequential model reads, so that evaluation leaves it out as an old item."""
     arguments = {**ALL_BY_TIME, "split": {kind: [0.8, 0.1, 0.1]}}
-    splits, _ = _histories(tiny_path, "SASRec", eval_args=arguments)
+    splits, *_ = _histories(tiny_path, "SASRec", eval_args=arguments)
     trained = set(splits.train_set.inter_feat["user_id"].tolist())
     rows = splits.test_set.inter_feat
     new = [number for number, user in enumerate(rows["user_id"].tolist()) if user not in trained]
