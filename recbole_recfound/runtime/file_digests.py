@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.errors import DataError
+from recbole_recfound.runtime.whole_file import partial_beside
 
 DIGESTS = "digests.json"
 """Digests of all files of a folder that is written at once, such as a checkpoint."""
@@ -84,8 +85,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Yields:
         The folder to write into, beside it.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = partial_beside(folder)
     partial.mkdir()
     try:
         yield partial
@@ -99,8 +99,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def remove_folder(folder: Path) -> None:
     """Remove a folder, if there is one; when this is interrupted, nothing takes the rest for the folder."""
     if folder.is_dir():
-        removed = folder.with_name(f"{folder.name}.removed.partial")
-        shutil.rmtree(removed, ignore_errors=True)
+        removed = partial_beside(folder)
         folder.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
 

@@ -154,8 +154,9 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what an interrupted process left half written."""
-        for path in [*self.path.glob("*.partial"), *self.rows.glob("*.partial")]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for folder in (self.path, self.rows, self.path / "baselines"):
+            for path in list(folder.glob("*.partial")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _refuse_other_kinds(self) -> None:
         """Refuse a folder in which a file stands for a folder, or the reverse.

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import secrets
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from recbole_recfound.errors import ConfigError, cause_of
+
+ABANDONED = 24 * 3600
+"""Seconds without a change after which a partial file or folder is one that a killed process has left."""
+
+
+def partial_beside(path: Path) -> Path:
+    """Return a name beside a path that no other process and no other thread writes to.
+
+    Partial files and folders of the same path that nothing has changed for a day are removed. Younger ones may belong
+    to a process that still writes, here or on another machine with the same disk.
+
+    Args:
+        path: of the complete file or folder. `tempfile` would give it permissions for its owner alone.
+    """
+    for other in path.parent.glob(f"{glob.escape(path.name)}.*-*.partial"):
+        with suppress(OSError):  # another process has removed or renamed it
+            if time.time() - _changed(other) > ABANDONED:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def _changed(path: Path) -> float:
+    """Return the time of the last change of a file, or of anything in a folder."""
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
 @contextmanager
@@ -20,7 +49,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to, beside it.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_beside(path)
     try:
         yield partial
         partial.replace(path)

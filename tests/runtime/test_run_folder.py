@@ -83,10 +83,13 @@ def test_a_broken_twin_stops_no_other_run(tmp_path, capsys, place):
         _open(tmp_path, str(broken.path))
 
 
-def test_a_full_disk_does_not_keep_the_lock(tmp_path):
+def test_a_full_disk_does_not_keep_the_lock(tmp_path, monkeypatch):
     lock = FolderLock(tmp_path, {})
-    (tmp_path / "owner.json.partial").symlink_to("/dev/full")
-    lock.release()
+    full = tmp_path / "owner.json.1-0.partial"
+    full.symlink_to("/dev/full")
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_recfound.runtime.whole_file.partial_beside", lambda path: full)
+        lock.release()
     FolderLock(tmp_path, {}).release()
 
 
@@ -158,6 +161,7 @@ def test_leftovers_are_removed(tmp_path):
     with _open(tmp_path) as folder:
         (folder.path / "base.partial").mkdir()
         (folder.rows / "A.json.partial").write_text("{")
+        (folder.path / "baselines" / "Pop.1-0.partial").mkdir(parents=True)
     with _open(tmp_path) as again:
         assert again.path == folder.path and not list(again.path.rglob("*.partial"))
 

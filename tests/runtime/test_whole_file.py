@@ -1,11 +1,15 @@
-"""Files and folders that cannot be written are refused in one line."""
+"""Files and folders are written whole, and those that cannot be written are refused in one line."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.runtime.whole_file import check_file, check_folder
+from recbole_recfound.runtime.file_digests import check_digests, whole_folder
+from recbole_recfound.runtime.whole_file import check_file, check_folder, whole_file
+from recbole_recfound.serving.export.formats import FORMATS, export_run
 
 NOT_WRITABLE = "/proc/self"
 """No user, the superuser included, can create a file there."""
@@ -31,3 +35,59 @@ def test_refusals(tmp_path):
         with pytest.raises(ConfigError) as refused:
             check(path, "key")
         assert str(refused.value).startswith(words) and "\n" not in str(refused.value)
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "best [1].csv"
+    with whole_file(path) as first:
+        with whole_file(path) as second:
+            first.write_text("1" * 9)
+            second.write_text("2")
+        assert path.read_text() == "2"
+    assert path.read_text() == "1" * 9 and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_folder_do_not_mix(tmp_path):
+    path = tmp_path / "run"
+    for _ in range(2):  # new, and in the place of another
+        with whole_folder(path) as first:
+            (first / "first").write_text("1")
+            with whole_folder(path) as second:
+                (second / "second").write_text("2")
+        check_digests(path)
+        assert (path / "first").is_file() and not (path / "second").exists()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_exports_to_one_folder_do_not_mix(tmp_path, monkeypatch):
+    saved = SimpleNamespace(
+        settings={"control": None, "model": "M", "dataset": "d"},
+        folder=tmp_path / "run",
+        backbone=SimpleNamespace(name="b"),
+    )
+    run = SimpleNamespace(saved=saved, model=SimpleNamespace(parts=SimpleNamespace(tasks={"U2I": None})))
+    out, started = tmp_path / "out", []
+
+    def fill(run, task, folder):
+        (folder / str(len(started))).write_text("")
+        started.append(folder)
+        if len(started) == 1:
+            export_run(run, task, "peft", out)
+        return "text"
+
+    monkeypatch.setitem(FORMATS, "peft", fill)
+    with pytest.raises(ConfigError, match="out was written by another process meanwhile"):
+        export_run(run, "U2I", "peft", out)
+    assert {path.name for path in out.iterdir()} == {"1", "README.md"} and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_killed_processes_left_is_removed_when_nothing_has_changed_it_for_a_day(tmp_path):
+    old, young, folder, other = (tmp_path / f"{name}.partial" for name in ("a.1-0", "a.1-1", "a.1-2", "b.1-0"))
+    folder.mkdir()
+    for path in (old, young, other, folder / "file"):
+        path.write_text("")
+    for path in (old, other, folder / "file", folder):
+        os.utime(path, (1e9, 1e9))
+    with whole_file(tmp_path / "a") as partial:
+        partial.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", young, other])

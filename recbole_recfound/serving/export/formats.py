@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.whole_file import partial_beside
 from recbole_recfound.serving.export.exported import Exported
 from recbole_recfound.serving.export.index import export_index
 from recbole_recfound.serving.export.lora import export_merged, export_peft
@@ -50,14 +51,18 @@ def export_run(run: Exported, task: str, form: str, out: str | Path) -> Path:
         problems.append(f"export: the run is a control ({control}); its weights say nothing outside its table")
     if problems:
         raise ConfigError(problems)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = partial_beside(out)
     partial.mkdir(parents=True)
     try:
         text = FORMATS[form](run, task, partial)
         head = f"# {task} of {saved.folder.name}\n\n{saved.settings['model']} on {saved.settings['dataset']}, backbone"
         (partial / "README.md").write_text(f"{head} `{saved.backbone.name}`.\n\n{text}", encoding="utf-8")
-        partial.rename(out)
+        try:
+            partial.rename(out)
+        except OSError:
+            if not out.exists():
+                raise
+            raise ConfigError(f"out: {out} was written by another process meanwhile: name a new folder") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
