@@ -55,7 +55,7 @@ def popularity_metrics(
         settings: `metric_decimal_place`.
     """
     # The gain of each rank, which RecBole's evaluator averages over the targets.
-    gains = [_evaluated(task, torch.tensor([[rank]]), MOST_DECIMALS) for rank in range(RANKED)]
+    gains = [_evaluated(task, torch.from_numpy(np.full((1, 1), rank)), MOST_DECIMALS) for rank in range(RANKED)]
     (name,) = gains[0]
     rows = [(e.positive, *e.negatives) for e in examples]
     return {name: mean_gain(rows, popularity, [gain[name] for gain in gains], settings)}
