@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
+COMBINATIONS = 64
+"""Combinations of values that are checked before the search, at most."""
 JOURNAL, BEST, TABLE, PICTURE = "trials.log", "best.yaml", "table.md", "search.svg"
 FIRST = 4
 """Trials before any is pruned: the median of fewer says little."""
@@ -132,27 +135,40 @@ def tune(
 def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, dataset: str) -> Any:
     """Check every key and value of the space like settings that are typed, and return the settings of a run.
 
+    A value that the model refuses beside each combination of the others is refused; one that fits some of them is not.
+
     Raises:
         ConfigError: names all that are wrong.
     """
     problems: list[str] = []
-
-    def configured(own: dict[str, Any]) -> Any:
-        request = Request.of(model, dataset, None, own, baselines=[])
-        system = get_system(request.model)
-        config = system.configure(request)
-        system.check(config)
-        return config
-
     for one in space:
         for value in one.examples():
             try:
-                configured(one.put(settings, value))
+                Request.of(model, dataset, None, one.put(settings, value), baselines=[])
             except ConfigError as error:
                 problems += [line for line in error.problems if line not in problems]
     if problems:
         raise ConfigError(problems)
-    return configured(settings)
+    accepted: dict[tuple[str, str], Any] = {}
+    refused: dict[tuple[str, str], list[str]] = {}
+    for values in islice(product(*(one.examples() for one in space)), COMBINATIONS):
+        own = settings
+        for one, value in zip(space, values, strict=True):
+            own = one.put(own, value)
+        named = [(one.key, repr(value)) for one, value in zip(space, values, strict=True)]
+        try:
+            request = Request.of(model, dataset, None, own, baselines=[])
+            system = get_system(request.model)
+            config = system.configure(request)
+            system.check(config)
+            accepted.update(dict.fromkeys(named, config))
+        except ConfigError as error:
+            for name in named:
+                refused.setdefault(name, error.problems)
+    lines = dict.fromkeys(line for name, own in refused.items() if name not in accepted for line in own)
+    if lines:
+        raise ConfigError(list(lines))
+    return next(iter(accepted.values()))
 
 
 def _repeat_interrupted(study: Study) -> None:

@@ -197,6 +197,16 @@ def test_values_that_the_model_refuses_end_the_search_before_it_begins(tmp_path,
     assert len(error.value.problems) == 1 and "late_args: joint_layers: got 3" in error.value.problems[0]
 
 
+def test_values_that_fit_some_of_the_others_are_searched(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    """Options of a method or mode are right beside it alone, and the settings without the space may be wrong."""
+    monkeypatch.setattr(
+        module, "execute", lambda *_, **named: {"best_valid_score": 0.1, "test_result": {}, "run_dir": ""}
+    )
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    space = "history choice ['prompt']\ntask_args.U2I.hard_negatives choice [1,2]\n"
+    assert tune(_file(tmp_path, space), 2, "RecFound", "tiny", None, settings)["trials"] == 2
+
+
 def test_mistakes_of_the_command(tmp_path, capsys):
     assert main(["tune"]) == 2 and "--params=FILE" in capsys.readouterr().err
     path = _file(tmp_path, SPACE)
