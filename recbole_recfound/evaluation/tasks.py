@@ -89,7 +89,7 @@ def _shortened(test: TaskTest, left: float, slowest: float) -> TaskTest:
         slowest: seconds of an example.
     """
     asked = len(test.examples) + len(test.valid)
-    if left > slowest * asked:
+    if not asked or left > slowest * asked:
         return test
     share = max(0.0, left) / (slowest * asked) if slowest else 0.0
     count = int(share * len(test.examples))

@@ -79,6 +79,10 @@ def test_a_task_without_test_examples_has_a_reason(small_run, tmp_path):
     assert all("cold_items" in because[name] for name in ("SR", "SA", "U2I", "I2I"))
     assert all("5% of items" in because[name] for name in ("IP", "AVE"))
     assert "no records of it in a test file" in because["PM"]
+    tested = collect_tests({name: tasks[name] for name in ("U2I", "PM")}, _held_out(), files, 9, seed=1)
+    left = iter([1.0, -3.0])  # none is left behind the one with examples
+    found = run_tests(small.model, small.built.collator, generator, tested, SETTINGS, lambda: next(left))
+    assert "metrics" in found["U2I"] and "no records of it in a test file" in found["PM"]["note"]
 
 
 def test_items_of_the_test_are_in_no_training_example():

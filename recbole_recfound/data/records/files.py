@@ -287,7 +287,8 @@ def without_held_out(tasks: Mapping[str, Task], files: TaskFiles) -> dict[str, T
         if len(remaining) < len(task):
             files.excluded[name] = len(task) - len(remaining)
             left[name] = RemainingTask(task, remaining)
-        if len(remaining) == 0:
+        # Two are trained and probed; one is enough beside training records.
+        if len(remaining) < (1 if files.count("train", name) else 2):
             del left[name]
     return left
 
