@@ -43,11 +43,11 @@ class Scorer:
             try:
                 found = model.full_sort_predict(rows)
             except NotImplementedError:  # of models that score pairs alone, such as NeuMF
-                found = torch.cat([pairs(rows[place : place + 1]) for place in range(len(rows))])
+                items = splits.train_set.get_item_feature().to(splits.config["device"])
+                found = torch.cat([pairs(rows[place : place + 1], items) for place in range(len(rows))])
             return found.view(len(interaction), -1).float().cpu()
 
-        def pairs(row: Interaction) -> torch.Tensor:
-            items = splits.train_set.get_item_feature().to(splits.config["device"])
+        def pairs(row: Interaction, items: Interaction) -> torch.Tensor:
             batch = row.repeat_interleave(len(items))
             batch.update(items)
             return model.predict(batch).flatten()

@@ -48,8 +48,8 @@ def run_tests(
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
         answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
         choices `constant`, the metrics of the best single answer to all examples; where candidates are items,
-        `popularity`, the metrics of the most popular one. A task without test
-        examples, or for which there was no time, has only a `note`.
+        `popularity`, the metrics of the most popular one. A task without test examples, or for which there was no
+        time, has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.

@@ -184,7 +184,7 @@ def settings_problems(config: Any, history: type[History], ranks: bool) -> list[
             "max_steps: without a ranking there is no early stopping and this run would never end. Set it, or "
             "time_budget"
         )
-    unread = (config["task_args"] or {}).get(USERS, {})
+    unread = config["task_args"].get(USERS, {})
     if history.sequences and ranks and unread:
         problems.append(
             f"task_args: {USERS}: {', '.join(unread)}: read with history: {RECORDS_MODE} only; with {history.name} "

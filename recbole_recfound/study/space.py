@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,20 @@ class Dimension:
         for part in reversed(self.key.split(".")):
             change = {part: change}
         return merged(dict(settings), change)
+
+
+def with_values(space: Iterable[Dimension], settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with a value for each key of a space.
+
+    Args:
+        space: the dimensions.
+        settings: by key.
+        values: by key of the dimensions.
+    """
+    own = dict(settings)
+    for one in space:
+        own = one.put(own, values[one.key])
+    return own
 
 
 def read_space(path: str | Path) -> list[Dimension]:

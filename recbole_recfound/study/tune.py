@@ -17,7 +17,7 @@ from recbole_recfound.evaluation.report.figures import search
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
 from recbole_recfound.study.identity import study_folder
-from recbole_recfound.study.space import Dimension, read_space
+from recbole_recfound.study.space import Dimension, read_space, with_values
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
@@ -90,9 +90,7 @@ def tune(
 
         def objective(trial: Trial) -> float:
             values = {one.key: one.suggest(trial) for one in space}
-            own: dict[str, Any] = dict(settings)
-            for one in space:
-                own = one.put(own, values[one.key])
+            own = with_values(space, settings, values)
             told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
             print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
             own |= {"output_dir": str(folder.path / "trials"), "resume": ""}
@@ -152,12 +150,10 @@ def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, d
     accepted: dict[tuple[str, str], Any] = {}
     refused: dict[tuple[str, str], list[str]] = {}
     for values in islice(product(*(one.examples() for one in space)), COMBINATIONS):
-        own = settings
-        for one, value in zip(space, values, strict=True):
-            own = one.put(own, value)
-        named = [(one.key, repr(value)) for one, value in zip(space, values, strict=True)]
+        by_key = {one.key: value for one, value in zip(space, values, strict=True)}
+        named = [(key, repr(value)) for key, value in by_key.items()]
         try:
-            request = Request.of(model, dataset, None, own, baselines=[])
+            request = Request.of(model, dataset, None, with_values(space, settings, by_key), baselines=[])
             system = get_system(request.model)
             config = system.configure(request)
             system.check(config)
@@ -221,9 +217,7 @@ def _write(study: Study, folder: RunFolder, space: Sequence[Dimension], metric: 
         test = json.loads(scored[0].user_attrs["test_result"])
         told = ", ".join(f"{name} {value:.4f}" for name, value in test.items())
         tested = f"\nTest of the best by validation (trial {scored[0].number}): {told}\n"
-        best: dict[str, Any] = {}
-        for one in space:
-            best = one.put(best, json.loads(scored[0].user_attrs["settings"])[one.key])
+        best = with_values(space, {}, json.loads(scored[0].user_attrs["settings"]))
         write_text(folder.path / BEST, yaml.safe_dump(best, sort_keys=False))
         points = [(trial.number, float(trial.value or 0.0)) for trial in sorted(scored, key=lambda one: one.number)]
         write_text(folder.path / PICTURE, search(points, f"validation {metric}", smaller_is_better(metric)))

@@ -283,10 +283,13 @@ def without_held_out(tasks: Mapping[str, Task], files: TaskFiles) -> dict[str, T
     left = dict(tasks)
     for name, task in tasks.items():
         asked = files.held_out_questions(name)
-        remaining = remaining_examples(task, asked) if len(asked) else np.arange(len(task))
-        if len(remaining) < len(task):
-            files.excluded[name] = len(task) - len(remaining)
-            left[name] = RemainingTask(task, remaining)
+        if not len(asked):
+            continue
+        remaining = remaining_examples(task, asked)
+        if len(remaining) == len(task):
+            continue
+        files.excluded[name] = len(task) - len(remaining)
+        left[name] = RemainingTask(task, remaining)
         # Two are trained and probed; one is enough beside training records.
         if len(remaining) < (1 if files.count("train", name) else 2):
             del left[name]

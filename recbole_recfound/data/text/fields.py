@@ -13,9 +13,9 @@ LONG_TEXT_WORDS = 12
 def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None, option: str) -> list[str]:
     """Return the text columns of `table` in the order they are read out.
 
-    Configured fields win. Otherwise title-like columns come first (of those that are only like one, such as brand_name
-    and product_name, the one with most different values), then every short text column in file order; long
-    descriptions, numbers and the key itself are left out.
+    Configured fields win. Otherwise title-like columns come first (titles by name before those with such a word in
+    their name, as brand_name and product_name; of equal ones that with most different values), then every short text
+    column in file order; long descriptions, numbers and the key itself are left out.
 
     Args:
         table: the atomic file.
