@@ -231,3 +231,16 @@ def test_a_task_of_which_every_question_is_held_out_is_left_out(tmp_path):
     files = TaskFiles.open({"test": _file(tmp_path, "test.jsonl", *rows)}, False)
     tasks = add_record_tasks(built, files, 1, task_settings())
     assert set(tasks) == {"U2I"} and "Q2I" in files.untrained(tasks)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_one_remaining_example_is_trained_beside_records_alone(tmp_path, train):
+    source = training_data(queries=[("red film", 0), ("blue film", 1)])
+    built, _ = build_tasks(["Q2I", "U2I"], source, task_settings())
+    given = {"test": _file(tmp_path, "test.jsonl", _pair("red film", ["x"], ["y"], "Emb_query"))}
+    if train:
+        given["train"] = _file(tmp_path, "train.jsonl", _pair("green film", ["x"], ["y"], "Emb_query"))
+    files = TaskFiles.open(given, False)
+    tasks = add_record_tasks(built, files, 1, task_settings())
+    assert files.excluded == {"Q2I": 1} and set(tasks) == ({"U2I", "Q2I"} if train else {"U2I"})
+    assert not train or len(tasks["Q2I"]) == 2
