@@ -23,10 +23,11 @@ from recbole_recfound.runtime.whole_file import whole_file
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
-FORMAT = 4
+FORMAT = 5
 """Version of the layout of a run folder; written to `results.json`. Since 2 it holds the digests of all files; since 3
 the numbers of recent items, the whitening of texts, and a file of tensors for each task of M6-Rec; since 4 the pace of
-checkpoints, the time of kernels, and texts of M6-Rec with exact times."""
+checkpoints, the time of kernels, and texts of M6-Rec with exact times; since 5 another choice of the title among the
+columns of .item, and new items out of the histories that mask a ranking."""
 CARD = "README.md"
 USERS = "by_user.json"
 """The metric that chooses checkpoints, of each test user by ascending id, for each row."""

@@ -419,8 +419,8 @@ def test_wrong_requests(loaded, request_, message):
 def test_damaged_runs(finished, tmp_path, tiny_backbone):
     for name, text, error, message in (
         ("results.json", "{", DataError, "results.json: damaged .*: restore it, or run again"),
-        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 4"),
-        ("results.json", json.dumps(sealed({"format": 5})), ConfigError, "format 5 of a run folder, expected 4"),
+        ("results.json", '{"system": "RecFound", "format": 1}', ConfigError, "format 1 of a run folder, expected 5"),
+        ("results.json", json.dumps(sealed({"format": 6})), ConfigError, "format 6 of a run folder, expected 5"),
         ("head.safetensors", "x", DataError, "head.safetensors: 1 bytes, expected .*: restore it, or run again"),
         ("results.json", None, ConfigError, "not a finished run"),
         ("adapter", None, DataError, "adapter/adapter_model.safetensors: missing: restore it, or run again"),

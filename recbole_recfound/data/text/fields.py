@@ -1,5 +1,6 @@
 """Choice and order of the columns of .item and .user that describe a row."""
 
+import re
 from collections.abc import Sequence
 from statistics import mean
 
@@ -14,8 +15,8 @@ def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None
     """Return the text columns of `table` in the order they are read out.
 
     Configured fields win. Otherwise title-like columns come first (titles by name before those with such a word in
-    their name, as brand_name and product_name; of equal ones that with most different values), then every short text
-    column in file order; long descriptions, numbers and the key itself are left out.
+    their name, as product_name; of these the ones that repeat their values last, as brand_name does), then every
+    short text column in file order; long descriptions, numbers and the key itself are left out.
 
     Args:
         table: the atomic file.
@@ -34,7 +35,9 @@ def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None
         return list(configured)
     texts = [name for name, kind in table.kinds.items() if name != key and kind in ("token", "token_seq")]
     short = [name for name in texts if _is_title(name) or _mean_words(table, name) <= LONG_TEXT_WORDS]
-    return sorted(short, key=lambda name: (-_likeness(name), -len(set(table.column(name))) if _is_title(name) else 0))
+    different = {name: len(set(table.column(name))) for name in short if _is_title(name)}
+    repeating = {name for name, count in different.items() if 2 * count < max(different.values())}
+    return sorted(short, key=lambda name: (-_likeness(name), name in repeating))
 
 
 def title_field(fields: Sequence[str]) -> str | None:
@@ -48,8 +51,9 @@ def readable(name: str) -> str:
 
 
 def _likeness(name: str) -> int:
-    """Return 2 for a title by name, 1 for a name with one in it, else 0."""
-    return 2 if name.lower() in TITLE_NAMES else int(any(part in name.lower() for part in TITLE_NAMES))
+    """Return 2 for a title by name, 1 for a name with such a word (`movie_title`, `productName`), else 0."""
+    words = re.findall(r"[A-Z]*[^\W\d_A-Z]+|[A-Z]+", name)
+    return 2 if name.lower() in TITLE_NAMES else int(any(word.lower() in TITLE_NAMES for word in words))
 
 
 def _is_title(name: str) -> bool:

@@ -43,6 +43,24 @@ def test_a_brand_is_not_the_title(title, tmp_path):
     assert fields == [title, "brand_name", "colour"] and title_field(fields) == title
 
 
+@pytest.mark.parametrize("other", ["filename", "file", "username"])
+def test_a_name_inside_a_word_is_not_a_title(other, tmp_path):
+    """`filename` has more different values than `product_name`, of which some shoes share one."""
+    path = tmp_path / "shoes.item"
+    rows = [f"{item}\timage{item}.jpg\tShoe {item // 2 * 2}" for item in range(6)]
+    path.write_text("\n".join([f"item_id:token\t{other}:token\tproduct_name:token_seq", *rows]) + "\n")
+    fields = choose_fields(read_atomic(path), "item_id", None, "item_args: text_fields")
+    assert fields == ["product_name", other]
+
+
+def test_of_equal_titles_the_first_wins_unless_it_repeats_its_values(tmp_path):
+    path = tmp_path / "shoes.item"
+    rows = [f"{item}\tLine {item % 2}\tShoe {item % 5}\tschuh-{item}" for item in range(6)]
+    path.write_text("\n".join(["item_id:token\tline_name:token\tproductName:token\turl_name:token", *rows]) + "\n")
+    fields = choose_fields(read_atomic(path), "item_id", None, "item_args: text_fields")
+    assert fields == ["productName", "url_name", "line_name"]
+
+
 def test_configured_fields_win(item_file):
     table = read_atomic(item_file)
     assert choose_fields(table, "item_id", ["description", "price"], "item_args: text_fields") == [
