@@ -85,6 +85,26 @@ class TaskTest:
     longest_answer: int = 0
     note: str = ""
 
+    def asked(self, options: TestOptions) -> float:
+        """Return how many examples are asked, for the time they take.
+
+        Where answers are written to a higher limit than `max_answer_tokens`, an example counts as many times as the
+        limit is higher; a longer prompt costs little beside a longer answer.
+
+        Args:
+            options: of `test_args`.
+        """
+        count = len(self.examples) + len(self.valid)
+        return count if self.choices else count * self.answer_limit(options) / options.max_answer_tokens
+
+    def answer_limit(self, options: TestOptions) -> int:
+        """Return the most tokens of a generated answer and its end.
+
+        Args:
+            options: of `test_args`.
+        """
+        return max(options.max_answer_tokens, self.longest_answer)
+
 
 def collect_tests(
     tasks: Mapping[str, Task],

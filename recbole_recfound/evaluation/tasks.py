@@ -54,6 +54,7 @@ def run_tests(
     found: dict[str, dict[str, Any]] = {}
     # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
     ordered = sorted(tests.values(), key=lambda test: not test.choices)
+    options = TestOptions.of(settings["test_args"], "test_args")
     slowest = 0.0
     vectors = TaskVectors(model, collator)
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
@@ -61,8 +62,8 @@ def run_tests(
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             started = time.monotonic()
             # Estimate each example by the slowest so far.
-            test = _shortened(test, broadcast(seconds_left()), slowest)
-            asked = len(test.examples) + len(test.valid)
+            test = _shortened(test, broadcast(seconds_left()), slowest * test.asked(options))
+            asked = test.asked(options)
             if not test.examples:
                 found[test.task] = {"note": test.note or "not tested: the time budget was spent"}
             elif TASKS[test.task].kind == EMBEDDING:
@@ -80,18 +81,17 @@ def run_tests(
     return found
 
 
-def _shortened(test: TaskTest, left: float, slowest: float) -> TaskTest:
+def _shortened(test: TaskTest, left: float, whole: float) -> TaskTest:
     """Return a test with as many examples as there is time for, a threshold's validation part in proportion.
 
     Args:
         test: of one task; its examples are in random order.
         left: seconds.
-        slowest: seconds of an example.
+        whole: seconds that all of them are estimated to take.
     """
-    asked = len(test.examples) + len(test.valid)
-    if not asked or left > slowest * asked:
+    if left > whole or not test.examples:
         return test
-    share = max(0.0, left) / (slowest * asked) if slowest else 0.0
+    share = max(0.0, left) / whole if whole else 0.0
     count = int(share * len(test.examples))
     return replace(test, examples=test.examples[:count], valid=test.valid[: math.ceil(share * len(test.valid))])
 
@@ -152,7 +152,7 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
     if test.valid and tuple(sorted(test.choices)) == NO_YES:
         return _thresholded(collator, generator, test, prompts, settings)
     trie = trie_of(test.choices, generator.tokenizer, generator.device) if test.choices else None
-    most = max(TestOptions.of(settings["test_args"], "test_args").max_answer_tokens, test.longest_answer)
+    most = test.answer_limit(TestOptions.of(settings["test_args"], "test_args"))
     texts = generator.answers(prompts, [test.task] * len(prompts), most, trie)
     return score_texts(test, texts, settings)
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Write a folder whole or not at all, with the digests of its files.
 
     Args:
-        folder: replaced at the end of the block.
+        folder: replaced at the end of the block. Of several processes that write it at once the last one remains.
 
     Yields:
         The folder to write into, beside it.
@@ -90,8 +91,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         write_digests(partial)
-        remove_folder(folder)
-        partial.rename(folder)
+        while partial.exists():
+            remove_folder(folder)
+            try:
+                partial.rename(folder)
+            except OSError as error:
+                if error.errno not in (EEXIST, ENOTEMPTY):  # these: another process has written it meanwhile
+                    raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -100,7 +106,8 @@ def remove_folder(folder: Path) -> None:
     """Remove a folder, if there is one; when this is interrupted, nothing takes the rest for the folder."""
     if folder.is_dir():
         removed = partial_beside(folder)
-        folder.rename(removed)
+        with suppress(FileNotFoundError):  # another process has removed it
+            folder.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
 
 

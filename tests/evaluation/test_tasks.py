@@ -196,5 +196,11 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     some = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: next(left))
     assert [set(result) == {"note"} for result in some.values()] == [False, True, False, False, False]
     assert [result.get("examples") for result in some.values()] == [2, None, 1, 2, 3]
+    # Each of two questions takes half a second; with answers four times as long there is time for one in three seconds.
+    long = TaskTest("SA", rows[:2], (), "test files", 2, longest_answer=16)
+    timed = {"IP": TaskTest("IP", rows[:2], (), "test files", 2), "SA": long}
+    left = iter([99.0, 3.0])
+    timed = run_tests(small.model, small.built.collator, generator, timed, SETTINGS, lambda: next(left))
+    assert [result.get("examples") for result in timed.values()] == [2, 1]
     late = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 0.0)
     assert all(set(result) == {"note"} for result in late.values())

@@ -1,7 +1,9 @@
 """Files and folders are written whole, and those that cannot be written are refused in one line."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +58,21 @@ def test_two_writers_of_one_folder_do_not_mix(tmp_path):
                 (second / "second").write_text("2")
         check_digests(path)
         assert (path / "first").is_file() and not (path / "second").exists()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_are_replaced_at_the_same_time(tmp_path):
+    path, ready = tmp_path / "backbone", Barrier(4)
+
+    def write(value):
+        for _ in range(20):
+            ready.wait(60)
+            with whole_folder(path) as folder:
+                (folder / "value").write_text(value)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "1234"))
+    check_digests(path)
     assert list(tmp_path.iterdir()) == [path]
 
 

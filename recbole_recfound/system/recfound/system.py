@@ -101,7 +101,7 @@ class RecFoundSystem(System):
         if config["baselines"] and not self.built.ranks:
             raise ConfigError("baselines: nothing is ranked without U2I, so there is nothing to compare them by")
         self.splits = run.splits if self.built.ranks else None
-        counted = [(TASKS[name].kind, len(test.examples) + len(test.valid)) for name, test in self.built.tests.items()]
+        counted = [(TASKS[name].kind, test.asked(self.testing)) for name, test in self.built.tests.items()]
         planned = sum(TEST_SECONDS[kind] * count for kind, count in counted) * (1 + self.testing.best_checkpoint)
         self.plan.reserved |= {
             "tests of the tasks": min(planned, TEST_SHARE * self.plan.seconds),
