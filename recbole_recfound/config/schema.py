@@ -7,6 +7,7 @@ keys do not say, and `CHECKS` what needs code.
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -383,6 +384,8 @@ def _numbers(value: Any) -> list[Any]:
 
 
 def _within(rule: Rule, number: Any) -> bool:
+    if isinstance(number, float) and not math.isfinite(number):
+        return False
     if all(bound is None for bound in (rule.minimum, rule.maximum, rule.above, rule.below)):
         return True
     if isinstance(number, bool) or not isinstance(number, (int, float)):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -203,6 +204,8 @@ def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
 
 
 def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
+    if isinstance(number, float) and not math.isfinite(number):
+        return False
     bounds = {name: metadata.get(name) for name in ("minimum", "maximum", "above", "below")}
     if all(bound is None for bound in bounds.values()):
         return True

@@ -84,6 +84,17 @@ def test_all_mistakes_of_a_recbole_file_in_one_error_in_groups(write):
     assert re.search(r"  topk \(.*mine.yaml:18\): got \[10, 0\], expected a list of whole numbers", text)
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_numbers_are_finite(number):
+    given = {"time_budget": number, "learning_rate": number, "val_interval": {"rating": "[3,inf)"}}
+    with pytest.raises(ConfigError) as caught:
+        settings_of([], given, "RecFound")
+    assert sorted(caught.value.problems) == [
+        f"learning_rate: got {number}, expected a number, above 0",
+        f"time_budget: got {number}, expected a number, at least 0",
+    ]
+
+
 def test_files_dict_options_models_and_prompts_come_together(write):
     files = [
         write("kernel_args: {combine: sum}\nseed: x\n", "a.yaml"),

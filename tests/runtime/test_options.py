@@ -57,6 +57,7 @@ class Sizes(Options):
         ({"share": 1}, "share: got 1, expected a number, above 0, below 1"),
         ({"betas": [1, -1]}, "betas: got [1, -1], expected a number or a list, at least 0"),
         ({"betas": ["x"]}, "betas: got ['x'], expected a number or a list, at least 0"),
+        ({"betas": float("inf")}, "betas: got inf, expected a number or a list, at least 0"),
         ({"share": None}, "share: got None, expected a number, above 0, below 1"),
         ({"form": "c"}, "form: got 'c', expected one of a, b"),
     ],
