@@ -81,9 +81,9 @@ class RecFoundRecommender(Recommender):
             return users @ self.model.item_vectors().T
 
     def _best(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> tuple[torch.Tensor, torch.Tensor]:
-        """Search a large catalogue approximately, except for a choice among few; see `Recommender._best`."""
+        """Search a large catalogue approximately, except for a choice of many or among few; see `Recommender._best`."""
         left_out = int((~allowed).sum(1).max())
-        if not approximates(len(self.tokens)) or left_out > k + MOST_LEFT_OUT:
+        if not approximates(len(self.tokens), k) or left_out > k + MOST_LEFT_OUT:
             return super()._best(rows, k, allowed, domains)
         index = self._approximate()
         if not index.worthwhile:
@@ -98,7 +98,12 @@ class RecFoundRecommender(Recommender):
                 scores[row, torch.isin(ids[row], torch.from_numpy(had))] = -torch.inf
         ids, order = ids.sort(dim=1)
         values, places = best_of(scores.gather(1, order), k)
-        return values, ids.gather(1, places)
+        ids = ids.gather(1, places)
+        short = (values == -torch.inf).any(1).nonzero().flatten()
+        if len(short):  # the lists that were read hold fewer allowed items than the catalogue may
+            few = Rows.joined([rows.take(slice(row, row + 1)) for row in short.tolist()])
+            values[short], ids[short] = super()._best(few, k, allowed.expand(len(rows), -1)[short], domains)
+        return values, ids
 
     def _approximate(self) -> ApproximateIndex:
         """Return the index of all item vectors, built on first use and after items were added."""
