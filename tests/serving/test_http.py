@@ -58,6 +58,14 @@ def test_an_added_item_is_found_and_recommended(client, loaded):
     assert health["items"] == len(loaded.tokens) - 1 and health["columns"] == loaded.item_columns
 
 
+def test_the_item_whose_token_was_typed_comes_first(client, loaded):
+    title = loaded.catalogue.title
+    many = [{"item_id": f"film-{number}", title: f"film new-95 of {number}"} for number in range(9)]
+    client.post("/items", json={"items": [*many, {"item_id": "new-95", title: "the one"}]})
+    found = client.get("/items", params={"query": "new-95", "limit": 8}).json()["items"]
+    assert [one["item"] for one in found] == ["new-95", *(f"film-{number}" for number in range(7))]
+
+
 @pytest.mark.parametrize("parameters", [{"words": "x"}, {"query": "x", "limit": 0}, {"limit": "many"}])
 def test_wrong_parameters_of_a_search(client, parameters):
     answer = client.get("/items", params=parameters)

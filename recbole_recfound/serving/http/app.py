@@ -121,7 +121,11 @@ def create_app(
         found = await model.recommend(asked, asking.Request(**fields))
         return RecommendAnswer(items=[Item(item=token, text=text, score=score) for token, text, score in found])
 
-    @app.get("/items", dependencies=guarded, summary="Items whose text holds all words of a query")
+    @app.get(
+        "/items",
+        dependencies=guarded,
+        summary="Items whose text holds all words of a query; the item with this token first",
+    )
     async def search(asked: Annotated[SearchRequest, Query()]) -> SearchAnswer:
         words = asked.query.casefold().split()
         found = [
@@ -129,6 +133,7 @@ def create_app(
             for token, text, folded in titles.values()
             if token == asked.query or all(word in folded for word in words)
         ]
+        found.sort(key=lambda item: item["item"] != asked.query)
         return SearchAnswer(items=found[: asked.limit])
 
     @app.post("/items", dependencies=guarded, summary="Add items, which can be recommended at once")
