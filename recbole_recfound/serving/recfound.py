@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,8 @@ class RecFoundRecommender(Recommender):
     def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
         """Score the test part of the run's data or of others; see `Recommender.evaluate`.
 
-        An item of other data is one of the run's if token and text are the same; any other is ranked by its text.
+        An item of other data is one of the run's if token and text are the same; any other is ranked by its text. Data
+        with the name of the run's must be those that it was trained on.
 
         Args:
             dataset: name of the data set; None: that of the run.
@@ -266,7 +268,8 @@ class RecFoundRecommender(Recommender):
         folder = self.saved.folder
         if (folder / FILE).is_file():
             return UserHistories.load(folder)
-        checkpoint = read_base(folder, False)
+        # Histories may have grown since the training; their items are checked below.
+        checkpoint = replace(read_base(folder, False), data=None)
         try:
             splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
         except DataError as error:

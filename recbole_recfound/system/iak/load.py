@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.digest import check_data
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.model.kernel.files import load_kernels, read_document
 from recbole_recfound.model.pretrained import base_hash, read_base
@@ -28,7 +27,6 @@ def load_iak(folder: Path, data_path: str | None = None) -> DomainRecommender:
     document, tensors = read_document(folder)
     checkpoint = read_base(folder / document["base"], False)
     splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
-    check_data(checkpoint.data, splits, folder)
     base = make_base(splits.train_set, checkpoint)
     shared = {key: splits.config[key] for key in ("use_gpu", "gpu_id", "seed")}
     data_path = str(Path(splits.config["data_path"]).parent)
