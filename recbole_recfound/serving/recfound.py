@@ -27,7 +27,7 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_list, checked_text, checked_texts
+from recbole_recfound.serving.checks import checked_count, checked_list, checked_text, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -392,11 +392,13 @@ class RecFoundRecommender(Recommender):
     # Answers ----------------------------------------------------------------------------------------------------------
 
     @one_at_a_time
-    def generate(self, task: str, **fields: Any) -> str:
+    def generate(self, task: str, *, max_new_tokens: int | None = None, **fields: Any) -> str:
         """Generate the answer of a generative task.
 
         Args:
             task: name of the task, as SR.
+            max_new_tokens: longest answer, in tokens, where any text is one; a longer answer is cut. None: that of the
+                run (`test_args: {max_answer_tokens}`).
             fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item
                 tokens), `item` (a token, else any text), and texts; `prompt` for a task that was trained on records.
 
@@ -404,7 +406,8 @@ class RecFoundRecommender(Recommender):
             The answer; of a task with few answers, one of these.
 
         Raises:
-            ConfigError: not a generative task of the run, or other slots than those of its prompt.
+            ConfigError: not a generative task of the run, other slots than those of its prompt, or more new tokens than
+                the backbone's context has behind the prompt.
         """
         if task not in self.model.parts.tasks or TASKS[task].kind == EMBEDDING:
             known = ", ".join(name for name in self.model.parts.tasks if TASKS[name].kind != EMBEDDING)
@@ -430,7 +433,18 @@ class RecFoundRecommender(Recommender):
         generator = self._writer()
         trie = trie_of(choices, self.collator.tokenizer, self.device) if choices else None
         prompt = self.collator.prompt(task, example)
-        return generator.answers([prompt], [task], self._testing.max_answer_tokens, trie)[0]
+        return generator.answers([prompt], [task], self._longest_answer(max_new_tokens, prompt), trie)[0]
+
+    def _longest_answer(self, given: int | None, prompt: np.ndarray) -> int:
+        """Return the longest answer behind the token ids of a prompt, in tokens."""
+        if given is None:
+            return self._testing.max_answer_tokens
+        left = self.saved.backbone.context - len(prompt)
+        if checked_count("max_new_tokens", given) > left:
+            raise ConfigError(
+                f"max_new_tokens: got {given}, expected at most {left}: the backbone's context has no more"
+            )
+        return given
 
     @property
     def _testing(self) -> TestOptions:

@@ -7,6 +7,7 @@ import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -42,6 +43,8 @@ from recbole_recfound.serving.recommender import Recommender
 MOST_BYTES = 1 << 20
 """Largest body of a request."""
 LONGEST_ERROR = 1_000
+ARGUMENTS = {"self", "task", "max_new_tokens"}
+"""Names of `Recommender.generate` that no slot of a prompt has."""
 KEY_HEADER = "X-API-Key"
 KEY = APIKeyHeader(name=KEY_HEADER, auto_error=False)
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -153,7 +156,10 @@ def create_app(
 
     @app.post("/generate", dependencies=guarded, summary="Answer of a generative task")
     async def generate(body: GenerateRequest) -> GenerateAnswer:
-        return GenerateAnswer(answer=await model.call(lambda: run.generate(body.task, **body.fields)))
+        if named := ARGUMENTS & body.fields.keys():
+            raise ConfigError(f"fields: got {', '.join(sorted(named))}, expected slots of the prompt")
+        asked = partial(run.generate, body.task, max_new_tokens=body.max_new_tokens, **body.fields)
+        return GenerateAnswer(answer=await model.call(asked))
 
     @app.get("/health", summary="State of the server")
     async def health() -> Health:
