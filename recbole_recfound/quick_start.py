@@ -47,7 +47,7 @@ def load_recfound(run_dir: str | Path, backbone: str | None = None, data_path: s
 
     Args:
         run_dir: the run folder; of a run of RecFound, it and the backbone are enough.
-        backbone: name or folder of the backbone; None: the one that the run was trained with.
+        backbone: name or folder of the backbone (of IAK, of its base); None: the one that the run was trained with.
         data_path: where data sets lie, for known users (`user=`) and for all systems but RecFound; None: where they
             were for the run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from recbole_recfound.cli.words import Words, item_line, tokens, whole
+from recbole_recfound.cli.words import Words, item_line, item_lists, whole
 from recbole_recfound.errors import ConfigError
 
 ABOUT = "Recommend items for a history of item tokens, oldest first, with the folder that recfound distill wrote."
@@ -25,11 +25,9 @@ def command(argv: list[str]) -> int:
         DataError: files are missing or damaged.
     """
     words = Words("edge", ABOUT, "folder that recfound distill wrote")
-    words.add_argument("--history", type=tokens, required=True, help="item tokens with commas, oldest first: 50,172")
+    words.add_items(history_required=True)
     words.add_argument("--k", type=whole, default=10, help="number of items (default: 10)")
     words.add_argument("--exit", type=whole, help="layer that answers (default: the last exit)")
-    words.add_argument("--exclude", type=tokens, default=[], help="item tokens that are left out")
-    words.add_argument("--candidates", type=tokens, help="item tokens to choose from (default: all items)")
     words.add_argument("--threads", type=whole, default=0, help="threads of onnxruntime (default: all cores)")
     given = words.parse_args(argv)
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
@@ -37,6 +35,6 @@ def command(argv: list[str]) -> int:
     from recbole_recfound.edge.answer import EdgeRecommender
 
     student = EdgeRecommender(given.run, given.exit, given.threads)
-    for token, text, score in student.recommend(given.history, given.k, given.exclude, given.candidates):
+    for token, text, score in student.recommend(**item_lists(given, student.tokens), k=given.k):
         print(item_line(token, text, score))
     return 0

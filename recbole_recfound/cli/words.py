@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+import re
+import unicodedata
+from collections.abc import Container
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from recbole_recfound.errors import ConfigError
 
 if TYPE_CHECKING:
     from recbole_recfound.serving.recommender import Recommender
+
+FIELD = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>[^,]*?))\s*(?:,|\Z)')
+"""A token of a list, in quotes as in CSV where it has a comma, or blanks at its ends."""
 
 
 class Words(argparse.ArgumentParser):
@@ -35,6 +41,17 @@ class Words(argparse.ArgumentParser):
         self.add_argument(
             "--cold_items", action="store_true", help="recommend items of .item without interactions too, by their text"
         )
+
+    def add_items(self, history_required: bool) -> None:
+        """Add the options that list item tokens, which `item_lists` reads.
+
+        Args:
+            history_required: whether there is nothing else to ask by.
+        """
+        listed = 'item tokens with commas (in quotes where a token has a comma: 50,"a,b")'
+        self.add_argument("--history", required=history_required, help=f"{listed}, oldest first")
+        self.add_argument("--exclude", default="", help="item tokens that are left out, listed as those of --history")
+        self.add_argument("--candidates", help="item tokens to choose from, listed so too (default: all items)")
 
     def add_task(self) -> None:
         """Add the option with which `ranking` chooses a task."""
@@ -87,25 +104,43 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def tokens(text: str) -> list[str]:
+def item_lists(given: argparse.Namespace, known: Container[str]) -> dict[str, Any]:
+    """Return the lists of item tokens that a verb was given, by name; None for one that was not.
+
+    Args:
+        given: words of a parser with `add_items`.
+        known: tokens of all items.
+    """
+    texts = {name: getattr(given, name) for name in ("history", "exclude", "candidates")}
+    return {name: None if text is None else tokens(text, known) for name, text in texts.items()}
+
+
+def tokens(text: str, known: Container[str]) -> list[str]:
     """Return the item tokens of a text with commas.
 
     Args:
-        text: as typed, such as `50,172`.
+        text: as typed, such as `50,172`; a token with a comma stands in quotes, as in CSV: `50,"a,b"`.
+        known: tokens of all items; a text that is one of them is that item, whatever commas it has.
     """
-    return [token.strip() for token in text.split(",") if token.strip()]
+    if text in known:
+        return [text]
+    fields = FIELD.findall(text)
+    return [quoted.replace('""', '"') or plain for quoted, plain in fields if quoted or plain]
 
 
 def item_line(token: str, text: str, score: float) -> str:
-    """Return an item as one line, separated by tabs; what would steer a terminal is shown as U+FFFD.
+    """Return an item as one line, separated by tabs; letters that would steer a terminal are shown as U+FFFD.
 
     Args:
         token: of the item.
         text: of the item.
         score: of the item for the request.
     """
-    token, text = (
-        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in each)
-        for each in (token, text)
-    )
+    token, text = ("".join(map(_shown, each)) for each in (token, text))
     return f"{token}\t{score:.4f}\t{text}"
+
+
+def _shown(letter: str) -> str:
+    """Return a letter as it is printed; `isprintable` also refuses all blanks but one, such as U+3000 and U+00A0."""
+    printable = letter.isprintable() or unicodedata.category(letter) == "Zs"
+    return letter if printable else "\N{REPLACEMENT CHARACTER}"

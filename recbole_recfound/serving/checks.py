@@ -9,18 +9,19 @@ from typing import Any
 from recbole_recfound.errors import ConfigError
 
 
-def checked_k(k: Any) -> int:
-    """Return the number of items that a request wants.
+def checked_count(field: str, given: Any) -> int:
+    """Return how many items or tokens a request wants.
 
     Args:
-        k: as given.
+        field: name for messages.
+        given: as given.
 
     Raises:
         ConfigError: no whole number of at least 1.
     """
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ConfigError(f"k: got {k!r}, expected a whole number of at least 1")
-    return int(k)
+    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+        raise ConfigError(f"{field}: got {given!r}, expected a whole number of at least 1")
+    return int(given)
 
 
 def checked_list(field: str, given: Any, allow_empty: bool = False) -> list[Any]:

@@ -11,6 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.shared import repeats_of
+from recbole_recfound.data.split.digest import check_data
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import BaseCheckpoint
@@ -26,15 +27,17 @@ def splits_of(
 ) -> Splits:
     """Build the data sets of a run, or others for it, with the settings of its model.
 
+    Data with the name of the run's are those that it was trained on, wherever they lie.
+
     Args:
         folder: of the run.
-        checkpoint: of its model, or of the base.
+        checkpoint: of its model, or of the base; its digests of the data are checked.
         changes: settings of the run over those of the model.
         data_path: where data sets lie; None: where they were for the run.
         dataset: name of another data set; None: that of the run.
 
     Raises:
-        DataError: the run's settings, or its data, are missing or damaged.
+        DataError: the run's settings, or its data, are missing or damaged, or the data have changed since the training.
     """
     try:
         record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -48,7 +51,10 @@ def splits_of(
         settings |= {"repeatable": True, "mask_history": False}
     config = Config(checkpoint.model, dataset, None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])
-    return build_splits(config)
+    splits = build_splits(config)
+    if dataset == checkpoint.dataset:
+        check_data(checkpoint.data, splits, folder)
+    return splits
 
 
 FILE_NAMES = ("dataset", "benchmark_filename", "additional_feat_suffix")

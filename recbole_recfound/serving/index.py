@@ -19,15 +19,19 @@ LEAST_ROWS = 39
 """Vectors for each list, by which faiss finds its centres; with fewer it warns."""
 SAMPLE = 256
 DEPTH = 10
+"""Best items by which the recall is measured."""
+DEEPEST = 10 * DEPTH
+"""Most items of an approximate search: the lists read for the recall of the ten best hold too few of the best 1,000."""
 
 
-def approximates(items: int) -> bool:
-    """Return whether a catalogue is searched approximately: it is large, and faiss is installed.
+def approximates(items: int, k: int) -> bool:
+    """Return whether a catalogue is searched approximately: it is large, `k` is small, and faiss is installed.
 
     Args:
         items: their number.
+        k: most items returned.
     """
-    return items > EXACT_ITEMS and find_spec("faiss") is not None
+    return items > EXACT_ITEMS and k <= DEEPEST and find_spec("faiss") is not None
 
 
 class ApproximateIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_list, checked_text, checked_texts
+from recbole_recfound.serving.checks import checked_count, checked_list, checked_text, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -81,9 +82,9 @@ class RecFoundRecommender(Recommender):
             return users @ self.model.item_vectors().T
 
     def _best(self, rows: Rows, k: int, allowed: torch.Tensor, domains: Domains) -> tuple[torch.Tensor, torch.Tensor]:
-        """Search a large catalogue approximately, except for a choice among few; see `Recommender._best`."""
+        """Search a large catalogue approximately, except for a choice of many or among few; see `Recommender._best`."""
         left_out = int((~allowed).sum(1).max())
-        if not approximates(len(self.tokens)) or left_out > k + MOST_LEFT_OUT:
+        if not approximates(len(self.tokens), k) or left_out > k + MOST_LEFT_OUT:
             return super()._best(rows, k, allowed, domains)
         index = self._approximate()
         if not index.worthwhile:
@@ -98,7 +99,12 @@ class RecFoundRecommender(Recommender):
                 scores[row, torch.isin(ids[row], torch.from_numpy(had))] = -torch.inf
         ids, order = ids.sort(dim=1)
         values, places = best_of(scores.gather(1, order), k)
-        return values, ids.gather(1, places)
+        ids = ids.gather(1, places)
+        short = (values == -torch.inf).any(1).nonzero().flatten()
+        if len(short):  # the lists that were read hold fewer allowed items than the catalogue may
+            few = Rows.joined([rows.take(slice(row, row + 1)) for row in short.tolist()])
+            values[short], ids[short] = super()._best(few, k, allowed.expand(len(rows), -1)[short], domains)
+        return values, ids
 
     def _approximate(self) -> ApproximateIndex:
         """Return the index of all item vectors, built on first use and after items were added."""
@@ -158,7 +164,8 @@ class RecFoundRecommender(Recommender):
     def evaluate(self, dataset: str | None = None, data_path: str | None = None) -> Evaluation:
         """Score the test part of the run's data or of others; see `Recommender.evaluate`.
 
-        An item of other data is one of the run's if token and text are the same; any other is ranked by its text.
+        An item of other data is one of the run's if token and text are the same; any other is ranked by its text. Data
+        with the name of the run's must be those that it was trained on.
 
         Args:
             dataset: name of the data set; None: that of the run.
@@ -261,7 +268,8 @@ class RecFoundRecommender(Recommender):
         folder = self.saved.folder
         if (folder / FILE).is_file():
             return UserHistories.load(folder)
-        checkpoint = read_base(folder, False)
+        # Histories may have grown since the training; their items are checked below.
+        checkpoint = replace(read_base(folder, False), data=None)
         try:
             splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
         except DataError as error:
@@ -384,11 +392,13 @@ class RecFoundRecommender(Recommender):
     # Answers ----------------------------------------------------------------------------------------------------------
 
     @one_at_a_time
-    def generate(self, task: str, **fields: Any) -> str:
+    def generate(self, task: str, *, max_new_tokens: int | None = None, **fields: Any) -> str:
         """Generate the answer of a generative task.
 
         Args:
             task: name of the task, as SR.
+            max_new_tokens: longest answer, in tokens, where any text is one; a longer answer is cut. None: that of the
+                run (`test_args: {max_answer_tokens}`).
             fields: slots of its prompt: `history` (item tokens, or pairs of token and rating), `candidates` (item
                 tokens), `item` (a token, else any text), and texts; `prompt` for a task that was trained on records.
 
@@ -396,7 +406,8 @@ class RecFoundRecommender(Recommender):
             The answer; of a task with few answers, one of these.
 
         Raises:
-            ConfigError: not a generative task of the run, or other slots than those of its prompt.
+            ConfigError: not a generative task of the run, other slots than those of its prompt, or more new tokens than
+                the backbone's context has behind the prompt.
         """
         if task not in self.model.parts.tasks or TASKS[task].kind == EMBEDDING:
             known = ", ".join(name for name in self.model.parts.tasks if TASKS[name].kind != EMBEDDING)
@@ -422,7 +433,18 @@ class RecFoundRecommender(Recommender):
         generator = self._writer()
         trie = trie_of(choices, self.collator.tokenizer, self.device) if choices else None
         prompt = self.collator.prompt(task, example)
-        return generator.answers([prompt], [task], self._testing.max_answer_tokens, trie)[0]
+        return generator.answers([prompt], [task], self._longest_answer(max_new_tokens, prompt), trie)[0]
+
+    def _longest_answer(self, given: int | None, prompt: np.ndarray) -> int:
+        """Return the longest answer behind the token ids of a prompt, in tokens."""
+        if given is None:
+            return self._testing.max_answer_tokens
+        left = self.saved.backbone.context - len(prompt)
+        if checked_count("max_new_tokens", given) > left:
+            raise ConfigError(
+                f"max_new_tokens: got {given}, expected at most {left}: the backbone's context has no more"
+            )
+        return given
 
     @property
     def _testing(self) -> TestOptions:

@@ -14,7 +14,7 @@ import torch
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_domains, checked_k, checked_list, checked_records, checked_texts
+from recbole_recfound.serving.checks import checked_count, checked_domains, checked_list, checked_records, checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
 from recbole_recfound.serving.request import Domains, Recommendation, Request, Rows
 
@@ -96,11 +96,12 @@ class Recommender(ABC):
         """Compute what the first requests would wait for, such as vectors of all items."""
         return None
 
-    def generate(self, task: str, **fields: Any) -> str:
+    def generate(self, task: str, *, max_new_tokens: int | None = None, **fields: Any) -> str:
         """Generate the answer of a generative task.
 
         Args:
             task: name of the task.
+            max_new_tokens: longest answer, in tokens; None: that of the run's settings.
             fields: slots of its prompt.
 
         Raises:
@@ -303,7 +304,7 @@ class Recommender(ABC):
                 "recommend: give either histories of item tokens, users=[TOKEN, ...] or queries=[TEXT, ...]"
             )
         allowed = self._allowed(exclude, candidates)
-        k = min(checked_k(k), int(allowed.sum()))
+        k = min(checked_count("k", k), int(allowed.sum()))
         if queries is not None:
             return self._of_texts(checked_texts("query", queries), k, allowed[None])
         given: Iterable[Any] = (users or ()) if histories is None else histories
@@ -328,7 +329,7 @@ class Recommender(ABC):
                 if sum(given is not None for given in (asked.history, asked.user, asked.query)) != 1:
                     raise ConfigError("give either history, user or query")
                 allowed = self._allowed(asked.exclude, asked.candidates)
-                k = min(checked_k(asked.k), int(allowed.sum()))
+                k = min(checked_count("k", asked.k), int(allowed.sum()))
                 if asked.query is not None:
                     checked_texts("query", [asked.query])
                 else:

@@ -15,7 +15,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.model.reading.retrieval import RetrievalModel
-from recbole_recfound.serving.checks import checked_list, checked_texts
+from recbole_recfound.serving.checks import checked_count, checked_list, checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
 from recbole_recfound.serving.new_items import new_items
 from recbole_recfound.serving.recbole import RecBoleRecommender
@@ -165,19 +165,28 @@ class SegmentRecommender(RecBoleRecommender):
         raise ConfigError("query: M6Rec is not trained on queries: give a history of item tokens or user=TOKEN")
 
     @one_at_a_time
-    def generate(self, task: str, **fields: Any) -> str:
+    def generate(self, task: str, *, max_new_tokens: int | None = None, **fields: Any) -> str:
         """Write a text behind a source.
 
         Args:
             task: explanation, design, query or conversation.
+            max_new_tokens: longest text, in tokens; a longer one is cut. None: the longest of the run's training
+                (`generate_args: {max_tokens}`), which is the largest value.
             fields: `source`, a list of texts.
 
         Raises:
-            ConfigError: the run has no task generate, another task, or other fields.
+            ConfigError: the run has no task generate, another task, other fields, or texts longer than those of the
+                training.
         """
         if self.writer is None:
-            return super().generate(task, **fields)
+            return super().generate(task, max_new_tokens=max_new_tokens, **fields)
         if set(fields) != {"source"}:
             raise ConfigError(f"generate: {task}: got {', '.join(sorted(fields)) or 'no fields'}, expected source")
+        longest = self.writer.options.max_tokens
+        if max_new_tokens is not None and checked_count("max_new_tokens", max_new_tokens) > longest:
+            raise ConfigError(
+                f"max_new_tokens: got {max_new_tokens}, expected at most {longest}: longer texts were cut in training "
+                "(generate_args: {max_tokens})"
+            )
         self.writer.eval()
-        return self.writer.write([check_writing(task, fields["source"])])[0]
+        return self.writer.write([check_writing(task, fields["source"])], max_new_tokens)[0]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.whole_file import check_file, whole_file
-from recbole_recfound.serving.checks import checked_k
+from recbole_recfound.serving.checks import checked_count
 from recbole_recfound.serving.recommender import Recommender
 
 CHUNK = 256
@@ -55,7 +55,7 @@ def write_topk(recommender: Recommender, path: str | Path, k: int = 10, show_pro
         ConfigError: see `check_path`, or a run whose users are not known.
     """
     check_path(path)
-    checked_k(k)
+    checked_count("k", k)
     path = Path(path)
     users = recommender.known_users()
     with (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.cli import main
-from recbole_recfound.cli.words import item_line
+from recbole_recfound.cli.words import item_line, tokens
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.serving.recommender import Recommender
 from tests.settings import Settings
@@ -38,6 +38,49 @@ def run(tmp_path_factory, tiny_path, tiny_backbone):
 def test_no_title_steers_the_terminal_or_makes_a_line_of_its_own():
     line = item_line("7", "\x1b[2J\x1b]0;title\x07 two\nlines\tand \u202ereversed, Amélie 映画", 0.5)
     assert line == "7\t0.5000\t�[2J�]0;title� two�lines�and �reversed, Amélie 映画"
+
+
+def test_blanks_of_a_title_are_printed_as_they_are():
+    assert (
+        item_line("a\u3000b", "スター\u3000ウォーズ 1977\xa0年\u2028x", 0.5)
+        == "a\u3000b\t0.5000\tスター\u3000ウォーズ 1977\xa0年�x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("50, 7,", ["50", "7"]),
+        ("a,b", ["a,b"]),
+        ("a, b", ["a", "b"]),
+        ('7,"a,b" , x y', ["7", "a,b", "x y"]),
+        ('" x ","say ""no"""', [" x ", 'say "no"']),
+        ('5" disk,"open', ['5" disk', '"open']),
+        (",", []),
+    ],
+)
+def test_tokens_with_commas_blanks_and_quotes(text, found):
+    assert tokens(text, {"a", "b", "a,b"}) == found
+
+
+def test_a_token_with_a_comma_can_be_asked_for(tmp_path, write_dataset, capsys):
+    """In every option that lists tokens; `a` and `b` are items too."""
+    names = ["a", "b", "a,b", "c", "d", "e"]
+    rows = [[f"u{user}", names[(user + step) % 6], step] for user in range(12) for step in range(4)]
+    data = write_dataset("comma", inter=[["user_id:token", "item_id:token", "timestamp:float"], *rows])
+    settings = {"data_path": str(data), "output_dir": str(tmp_path / "runs"), "topk": 3, "valid_metric": "NDCG@3"}
+    run = run_recfound("EASE", "comma", config_dict=settings)["run_dir"]
+    loaded = load_recfound(run)
+    for text, given in (("a,b", ["a,b"]), ('"a,b",c', ["a,b", "c"]), ("a, b", ["a", "b"])):
+        for words, asked in (
+            (["--history", text], {"history": given}),
+            (["--history=d", "--exclude", text], {"history": ["d"], "exclude": given}),
+            (["--history=d", "--candidates", text], {"history": ["d"], "candidates": given}),
+        ):
+            assert main(["recommend", run, *words]) == 0
+            lines = capsys.readouterr().out.splitlines()
+            expected = [token for token, *_ in loaded.recommend(**asked)]
+            assert [line.split("\t")[0] for line in lines[len(lines) - len(expected) :]] == expected
 
 
 def test_recommend(run, capsys):

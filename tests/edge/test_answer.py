@@ -119,6 +119,13 @@ def test_recommendations(distilled, loaded):
     assert len(device.recommend(["50"], k=2)) == 2
 
 
+def test_edge_reads_tokens_in_quotes(distilled, capsys):
+    best = EdgeRecommender(distilled, threads=1).recommend(["50", "100"], k=3, exclude=["7", "9"])
+    words = ["--history", '"50", 100', "--k=3", "--exclude", '7,"9"', "--threads=1"]
+    assert main(["edge", str(distilled), *words]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [token for token, *_ in best]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

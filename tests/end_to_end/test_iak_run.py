@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from benchmarks.flipped import SETTINGS, write_flipped
-from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.errors import BackboneError, ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.file_digests import write_digests
@@ -228,6 +228,35 @@ def test_a_run_on_the_kept_base_with_warm_kernels(finished, tiny_path, tmp_path)
     second = load_recfound(again["run_dir"])
     for one, two in zip(first.model.banks[0].parameters(), second.model.banks[0].parameters(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+
+
+def test_a_base_is_found_beside_a_run_that_was_moved_with_it(finished, tiny_path, tmp_path):
+    """A base of its own folder is named by a path that no longer exists then."""
+    settings = QUICK | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "domain": ["gender"]}
+    base = shutil.copytree(finished["run_dir"], tmp_path / "runs" / "first")
+    run = Path(run_recfound("IAK", "tiny", config_dict=settings | {"base_checkpoint": str(base)})["run_dir"])
+    expected = load_recfound(run).recommend(user="1", k=5)
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    moved = tmp_path / "moved" / run.name
+    assert load_recfound(moved).recommend(user="1", k=5) == expected
+    (tmp_path / "moved" / "first").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="got no folder .*first/base, expected the base .* Move the base beside it"):
+        load_recfound(moved)
+
+
+def test_the_backbone_of_a_base_is_named_when_a_run_is_loaded(small_run, tiny_backbone, finished, tmp_path):
+    backbone = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "backbone": str(backbone)}
+    base = run_recfound("RecFound", "tiny", config_dict=settings)["run_dir"]
+    own = {key: small_run[key] for key in ("data_path", "output_dir")} | QUICK
+    run = run_recfound("IAK", "tiny", config_dict=own | {"domain": ["gender"], "base_checkpoint": base})["run_dir"]
+    expected = load_recfound(run).recommend(["50"], k=5)
+    backbone.rename(tmp_path / "renamed")
+    with pytest.raises(BackboneError):
+        load_recfound(run)
+    assert load_recfound(run, backbone=str(tmp_path / "renamed")).recommend(["50"], k=5) == expected
+    with pytest.raises(ConfigError, match="backbone: the base DeepFM has no language model: leave it out"):
+        load_recfound(finished["run_dir"], backbone=str(tiny_backbone))
 
 
 def test_another_base_at_the_same_path_is_another_run(finished, tiny_path, tmp_path):

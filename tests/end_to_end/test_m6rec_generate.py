@@ -64,6 +64,10 @@ def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_pa
     model = load_recfound(found["run_dir"])
     written = tasks["explanation"]["texts"][0]
     assert model.generate("explanation", source=written["source"]) == written["written"]
+    short = model.generate("explanation", source=written["source"], max_new_tokens=3)
+    assert written["written"].startswith(short) and len(short) < len(written["written"])
+    with pytest.raises(ConfigError, match="max_new_tokens: got 13, expected at most 12: longer texts were cut"):
+        model.generate("explanation", source=written["source"], max_new_tokens=13)
     with pytest.raises(ConfigError, match="key 'task': got 'poem'"):
         model.generate("poem", source=["a"])
     with pytest.raises(ConfigError, match="expected source"):

@@ -58,6 +58,14 @@ def test_an_added_item_is_found_and_recommended(client, loaded):
     assert health["items"] == len(loaded.tokens) - 1 and health["columns"] == loaded.item_columns
 
 
+def test_the_item_whose_token_was_typed_comes_first(client, loaded):
+    title = loaded.catalogue.title
+    many = [{"item_id": f"film-{number}", title: f"film new-95 of {number}"} for number in range(9)]
+    client.post("/items", json={"items": [*many, {"item_id": "new-95", title: "the one"}]})
+    found = client.get("/items", params={"query": "new-95", "limit": 8}).json()["items"]
+    assert [one["item"] for one in found] == ["new-95", *(f"film-{number}" for number in range(7))]
+
+
 @pytest.mark.parametrize("parameters", [{"words": "x"}, {"query": "x", "limit": 0}, {"limit": "many"}])
 def test_wrong_parameters_of_a_search(client, parameters):
     answer = client.get("/items", params=parameters)
@@ -68,6 +76,14 @@ def test_answers_of_closed_tasks(client, loaded):
     items = list(loaded.item_ids)
     body = {"task": "SR", "fields": {"history": items[:3], "candidates": items[4:7]}}
     assert client.post("/generate", json=body).json()["answer"] in "ABC"
+    assert client.post("/generate", json=body | {"max_new_tokens": 1}).json()["answer"] in "ABC"
+
+
+def test_the_limit_of_an_answer_is_handed_on(client, loaded, monkeypatch):
+    monkeypatch.setattr(loaded, "generate", lambda task, **named: f"{task} {named}")
+    body = {"task": "IP", "fields": {"item": "fish"}, "max_new_tokens": 20.0}
+    answer = client.post("/generate", json=body).json()["answer"]
+    assert answer == "IP {'max_new_tokens': 20, 'item': 'fish'}"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +109,8 @@ def test_answers_of_closed_tasks(client, loaded):
         ("/items", {"items": [{"title": "no id"}]}, 400, "needs an id"),
         ("/generate", {"task": "U2I"}, 400, "expected one of SR"),
         ("/generate", {"task": "SR", "fields": {"history": ["1"]}}, 400, "expected candidates, history"),
+        ("/generate", {"task": "SR", "fields": {"task": "SA"}}, 400, "fields: got task, expected slots of the prompt"),
+        ("/generate", {"task": "SR", "max_new_tokens": 5_000}, 422, "less than or equal to 1000"),
         ("/generate", {"task": "SR", "fields": {"history": 3, "candidates": ["1"]}}, 400, "expected a list"),
     ],
 )

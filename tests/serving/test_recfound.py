@@ -185,6 +185,12 @@ def test_answers_are_those_of_a_closed_task(loaded):
     assert isinstance(loaded.generate("IP", item="a film about fish"), str)
 
 
+def test_answers_are_as_long_as_is_asked_for(loaded):
+    short, usual, long = (loaded.generate("IP", item="fish", max_new_tokens=most) for most in (2, 8, 30))
+    assert loaded.generate("IP", item="fish") == usual, "that of the run"
+    assert usual.startswith(short) and long.startswith(usual) and len(short) < len(usual) < len(long)
+
+
 def test_a_query_ranks_items_as_the_test_of_its_task_does(loaded):
     texts = ["a film about fish", loaded.texts[3]]
     best = loaded.recommend_batch(queries=texts, k=len(loaded.tokens))
@@ -408,6 +414,8 @@ def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_pat
         (lambda run: run.score(["1", "2"], ["1"]), "got 2 users and 1 items"),
         (lambda run: run.embed_items(["x"], task="SR"), "expected one of U2I"),
         (lambda run: run.generate("U2I"), "task: got 'U2I', expected one of SR"),
+        (lambda run: run.generate("IP", item="x", max_new_tokens=0), "max_new_tokens: got 0, expected a whole number"),
+        (lambda run: run.generate("IP", item="x", max_new_tokens=1 << 20), "max_new_tokens: .* expected at most"),
         (lambda run: run.generate("SR", history=["1"]), "SR: got history, expected candidates, history"),
     ],
 )

@@ -12,25 +12,29 @@ from recbole.sampler import RepeatableSampler, Sampler
 from torch import nn
 
 from recbole_recfound.config.models import get_model
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.pretrained.checkpoint import BaseCheckpoint, load_weights
 
 
-def make_base(dataset: Dataset, checkpoint: BaseCheckpoint | None) -> nn.Module:
+def make_base(dataset: Dataset, checkpoint: BaseCheckpoint | None, backbone: str | None = None) -> nn.Module:
     """Build the base, with the weights of its checkpoint or untrained.
 
-    A model class with a `from_run(folder, dataset)` of its own loads itself from its run folder.
+    A model class with a `from_run(folder, dataset, backbone)` of its own loads itself from its run folder.
 
     Args:
         dataset: RecBole's built training set, with the base's settings.
         checkpoint: None: an untrained base.
+        backbone: name or folder of the base's backbone; None: where it was for the base, or none.
 
     Raises:
-        ConfigError: the checkpoint belongs to other data or another model.
+        ConfigError: the checkpoint belongs to other data or another model, or the base has no backbone.
     """
     config = dataset.config
     model = get_model(config["model"])
     if checkpoint is not None and hasattr(model, "from_run"):
-        return model.from_run(checkpoint.path, dataset)
+        return model.from_run(checkpoint.path, dataset, backbone)
+    if backbone:
+        raise ConfigError(f"backbone: the base {config['model']} has no language model: leave it out")
     base = model(config, dataset).to(config["device"])
     if checkpoint is not None:
         load_weights(base, checkpoint)

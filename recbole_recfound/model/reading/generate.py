@@ -262,11 +262,12 @@ class GenerateModel(SegmentModel):
             found[task] = torch.cat([self.token_losses(batch) for batch in batches])
         return found
 
-    def write(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    def write(self, requests: Sequence[tuple[str, Sequence[str]]], max_tokens: int | None = None) -> list[str]:
         """Return the most probable text, token by token, of each request.
 
         Args:
             requests: task and source segments.
+            max_tokens: longest text; None: that of the settings.
         """
         order = sorted(range(len(requests)), key=lambda number: requests[number][0])
         found: dict[int, str] = {}
@@ -274,7 +275,7 @@ class GenerateModel(SegmentModel):
             numbers = list(group)
             for start in range(0, len(numbers), WRITTEN):
                 part = numbers[start : start + WRITTEN]
-                tokens = self.write_tokens(task, [self.source_of(requests[number][1]) for number in part])
+                tokens = self.write_tokens(task, [self.source_of(requests[number][1]) for number in part], max_tokens)
                 found |= dict(zip(part, map(self._text_of, tokens), strict=True))
         return [found[number] for number in range(len(requests))]
 
@@ -282,18 +283,19 @@ class GenerateModel(SegmentModel):
         return str(self.lm.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     @torch.no_grad()
-    def write_tokens(self, task: str, sources: Sequence[Source]) -> list[list[int]]:
+    def write_tokens(self, task: str, sources: Sequence[Source], max_tokens: int | None = None) -> list[list[int]]:
         """Return the tokens of greedy decoding, without the end of text.
 
         Args:
             task: one of `CUES`.
             sources: B sources, read together.
+            max_tokens: longest text; None: that of the settings.
         """
         behind = self.read(sources)
         ids = torch.tensor([self.cues[task]] * len(sources), device=self.device)
         written: list[torch.Tensor] = []
         ended = torch.zeros(len(sources), dtype=torch.bool, device=self.device)
-        for _ in range(self.options.max_tokens):
+        for _ in range(max_tokens or self.options.max_tokens):
             states = self.extend(behind, ids, torch.ones_like(ids, dtype=torch.bool))
             best = self.logits(states[:, -1]).argmax(-1)
             ended |= best == self.end

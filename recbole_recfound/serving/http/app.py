@@ -7,6 +7,7 @@ import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -42,6 +43,8 @@ from recbole_recfound.serving.recommender import Recommender
 MOST_BYTES = 1 << 20
 """Largest body of a request."""
 LONGEST_ERROR = 1_000
+ARGUMENTS = {"self", "task", "max_new_tokens"}
+"""Names of `Recommender.generate` that no slot of a prompt has."""
 KEY_HEADER = "X-API-Key"
 KEY = APIKeyHeader(name=KEY_HEADER, auto_error=False)
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -121,7 +124,11 @@ def create_app(
         found = await model.recommend(asked, asking.Request(**fields))
         return RecommendAnswer(items=[Item(item=token, text=text, score=score) for token, text, score in found])
 
-    @app.get("/items", dependencies=guarded, summary="Items whose text holds all words of a query")
+    @app.get(
+        "/items",
+        dependencies=guarded,
+        summary="Items whose text holds all words of a query; the item with this token first",
+    )
     async def search(asked: Annotated[SearchRequest, Query()]) -> SearchAnswer:
         words = asked.query.casefold().split()
         found = [
@@ -129,6 +136,7 @@ def create_app(
             for token, text, folded in titles.values()
             if token == asked.query or all(word in folded for word in words)
         ]
+        found.sort(key=lambda item: item["item"] != asked.query)
         return SearchAnswer(items=found[: asked.limit])
 
     @app.post("/items", dependencies=guarded, summary="Add items, which can be recommended at once")
@@ -148,7 +156,10 @@ def create_app(
 
     @app.post("/generate", dependencies=guarded, summary="Answer of a generative task")
     async def generate(body: GenerateRequest) -> GenerateAnswer:
-        return GenerateAnswer(answer=await model.call(lambda: run.generate(body.task, **body.fields)))
+        if named := ARGUMENTS & body.fields.keys():
+            raise ConfigError(f"fields: got {', '.join(sorted(named))}, expected slots of the prompt")
+        asked = partial(run.generate, body.task, max_new_tokens=body.max_new_tokens, **body.fields)
+        return GenerateAnswer(answer=await model.call(asked))
 
     @app.get("/health", summary="State of the server")
     async def health() -> Health:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, S
 
 MOST_TOKENS, MOST_ITEMS, MOST_K = 10_000, 1_000, 1_000
 LONGEST_TOKEN, LONGEST_TEXT = 256, 20_000
-MOST_FIELDS = 64
+MOST_FIELDS, MOST_NEW_TOKENS = 64, 1_000
 
 
 def _whole(number: Any) -> Any:
@@ -77,6 +77,9 @@ class GenerateRequest(Message):
     """A generative task and the slots of its prompt."""
 
     task: Token
+    max_new_tokens: Annotated[StrictInt, Field(ge=1, le=MOST_NEW_TOKENS), BeforeValidator(_whole)] | None = Field(
+        None, description="longest answer in tokens, where any text is one; the run's if absent"
+    )
     fields: Annotated[dict[Token, Slot], Field(max_length=MOST_FIELDS)] = Field(
         {}, description="slots of its prompt: texts, item tokens, lists of them, or pairs of item token and rating"
     )

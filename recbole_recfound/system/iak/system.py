@@ -385,7 +385,7 @@ class IAKSystem(System):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
-        return load_iak(folder, options.get("data_path"))
+        return load_iak(folder, **options)
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:

@@ -13,7 +13,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import model_file
 from recbole_recfound.config.property_files import read_settings
 from recbole_recfound.config.shared import shared_settings
-from recbole_recfound.data.split.digest import check_data, data_digest
+from recbole_recfound.data.split.digest import data_digest
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.m6rec import M6Rec
@@ -117,14 +117,13 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
         if name in loaded:
             continue
         settings = {**task["settings"], **({"backbone": backbone} if backbone else {})}
-        checkpoint = BaseCheckpoint(
-            folder, document["model"], document["dataset"], document["seed"], settings, {}, True, None, document["data"]
-        )
+        data = None if loaded else document["data"]  # the digests are those of the first task's split
+        named = document["model"], document["dataset"], document["seed"]
+        checkpoint = BaseCheckpoint(folder, *named, settings, {}, True, data=data)
         splits = splits_of(folder, checkpoint, {"seed": document["seed"]}, data_path)
         shared = next((other for other, _ in loaded.values() if not other.changes_backbone), None)
         model = M6Rec(splits.config, splits.train_set, beside=shared)
         if not loaded:
-            check_data(document["data"], splits, folder)
             if model.lm.fingerprint != document["backbone"]:
                 raise DataError(
                     f"{folder} was trained on another backbone than {settings['backbone']}: load it with backbone=PATH "
