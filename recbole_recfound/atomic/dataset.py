@@ -27,6 +27,8 @@ from recbole_recfound.compat.repairs import Place, rewrite_places
 from recbole_recfound.errors import DataError
 
 DATASET = "recbole.data.dataset.dataset"
+ROUNDED = "recbole"
+"""Value of `order_ties` for the order of RecBole itself, which rounds times to single precision before it sorts."""
 PLACES = [
     Place(
         DATASET,
@@ -197,6 +199,9 @@ def _sorted_by_time(change_feat_format: Callable) -> Callable:
 def _sort(dataset: Any) -> None:
     """Sort interactions by time (within the parts of a data set that comes split) and count equal times."""
     rank = dataset.time_rank[dataset.inter_feat.index]  # a knowledge graph drops further rows without renumbering
+    if dataset.config["order_ties"] == ROUNDED:
+        times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float32)
+        rank = np.unique(times, return_inverse=True)[1]
     part = np.zeros(len(rank), dtype=np.int64)
     if dataset.benchmark_filename_list is not None:
         part = np.repeat(np.arange(len(dataset.file_size_list)), dataset.file_size_list)

@@ -94,6 +94,8 @@ def plugin_repairs(
 
         def with_defaults(self: Any, model: str, model_class: type, dataset: str) -> None:
             original(self, model, model_class, dataset)
+            # What RecBole then saves tells who has ordered the rows: without this package it has no such key.
+            self.internal_config_dict.setdefault("order_ties", "file")
             if model in plugins and not getattr(self, "reads_plugin_files", False):
                 self.internal_config_dict.update(defaults(model))
 

@@ -102,6 +102,21 @@ def test_equal_times_keep_the_order_of_the_file(write_dataset, read):
     assert _items(shuffled) == _items(again) != expected
 
 
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_the_order_of_recbole_itself(model, write_dataset, read):
+    """Of times 20 s apart single precision tells six or seven never apart: the last in the file is then the last."""
+    rows = _history_rows(20)
+    random.Random(3).shuffle(rows)
+    path = write_dataset("near", inter=[HEADER, *rows])
+    last, latest = {}, {}
+    for user, item, time in rows:
+        if np.float32(time) >= latest.get(user, np.float32(0)):
+            last[user], latest[user] = item, np.float32(time)
+    _, _, test = read(path, "near", model, order_ties="recbole").build()
+    assert _items(test) == last
+    assert _items(read(path, "near", model).build()[2]) == {f"u{user}": "i7" for user in range(20)} != last
+
+
 def test_repeated_rows_are_removed_in_the_order_of_time(write_dataset, read):
     rows = [["u", "a", 1_600_000_040], ["u", "b", 1_600_000_020], ["u", "a", 1_600_000_000], ["v", "b", 1_600_000_001]]
     dataset = read(write_dataset("double", inter=[HEADER, *rows]), "double", rm_dup_inter="first")

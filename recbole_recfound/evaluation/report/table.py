@@ -39,12 +39,20 @@ def _repeats(protocol: dict[str, Any]) -> list[str]:
     return [line]
 
 
+ORDERS = {
+    "file": "as in the file",
+    "shuffle": "at random",
+    "recbole": "as in the file, and so are times that single precision does not tell apart",
+}
+"""What is said of each value of `order_ties`."""
+
+
 def _times(protocol: dict[str, Any]) -> list[str]:
     if "time_unit" not in protocol:
         return []
     if not protocol["tied_rows"]:
         return [f"times in {protocol['time_unit']}; no user has two interactions at the same time"]
-    order = {"file": "as in the file", "shuffle": "at random"}[protocol["order_ties"] or "file"]
+    order = ORDERS[protocol["order_ties"] or "file"]
     return [
         f"times in {protocol['time_unit']}; {protocol['tied_rows']:.1%} of the interactions have the same time as the "
         f"user's one before, and {protocol['tied_test_rows']:.1%} of the test items share theirs: these are ordered "

@@ -23,6 +23,8 @@ OF_THE_SPLIT = (
     "val_interval",
     "rm_dup_inter",
     "filter_inter_by_user_or_item",
+    "order_ties",
+    "cold_items",
 )
 """Settings that decide which rows the base was trained on: other values would test it on its own training rows."""
 
@@ -137,5 +139,5 @@ def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCh
 def _same_split(key: str, value: Any, theirs: Any) -> bool:
     """Return whether a setting keeps the base's split; of eval_args only the parts that choose held-out rows count."""
     if key != "eval_args" or theirs is None:
-        return value == theirs
+        return (value or None) == (theirs or None)
     return all(value.get(part, theirs.get(part)) == theirs.get(part) for part in ("split", "order", "group_by"))

@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from recbole_recfound.atomic.dataset import ROUNDED
 from recbole_recfound.compat.unpickling import OPENED, load_tensors, trust_checkpoint
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.settings import check_value
@@ -153,9 +154,8 @@ def _read_pickle(path: Path) -> BaseCheckpoint:
     except Exception as error:
         raise DataError(f"{path}: not a checkpoint of RecBole ({type(error).__name__}: {error})") from None
     share = (settings.get("iak_args") or {}).get("base_share")
-    return BaseCheckpoint(
-        path, config["model"], config["dataset"], settings["seed"], _settings_of(settings), dict(weights), False, share
-    )
+    kept = {"order_ties": ROUNDED} | _settings_of(settings)  # RecBole without this package has no such key
+    return BaseCheckpoint(path, config["model"], config["dataset"], settings["seed"], kept, dict(weights), False, share)
 
 
 def _settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 
+from recbole_recfound.atomic.dataset import ROUNDED
 from recbole_recfound.baseline.finetune import WHOLE_MODEL, FineTuner, Recipe, build_method
 from recbole_recfound.baseline.recbole import fit
 from recbole_recfound.config.configurator import Config, metric_problems
@@ -138,6 +139,12 @@ class IAKSystem(System):
                     "very files of its training, rows in the same order",
                     flush=True,
                 )
+                if base["order_ties"] == ROUNDED:
+                    print(
+                        f"note: rows are ordered as RecBole alone orders them (order_ties: {ROUNDED}), as for the base's "
+                        "training",
+                        flush=True,
+                    )
         return cls.with_side_files(splits)
 
     # Rows ------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Reading bases: pickles only when trusted, our own folders, and what does not fit."""
 
 import json
+import sys
 
 import pytest
 import torch
+from recbole.config import Config as RecBoleConfig
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
@@ -117,6 +119,11 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
         iak_config(
             "tiny", settings | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "mode": "labeled"}}
         )
+    with pytest.raises(ConfigError, match="order_ties: got shuffle, but the base was trained with file: another split"):
+        iak_config("tiny", settings | {"order_ties": "shuffle"})
+    with pytest.raises(ConfigError, match="cold_items: .*another split"):
+        iak_config("tiny", settings | {"cold_items": 0.2})
+    assert iak_config("tiny", settings | {"cold_items": 0, "order_ties": "file"})[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="user_inter_num_interval: .*another split"):
         iak_config("tiny", settings | {"user_inter_num_interval": "[6,inf)"})
     same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
@@ -128,6 +135,22 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
     )
     with pytest.raises(ConfigError, match="the data, load_col or filters are not those it was trained on"):
         make_base(build_splits(config).train_set, checkpoint)
+
+
+def test_rows_of_a_model_that_recbole_alone_has_trained_have_its_order(monkeypatch, trained, tiny_path):
+    """RecBole rounds times before it sorts, so that the exact order would test a base on rows of its training."""
+    monkeypatch.setattr(sys, "argv", ["test"])
+    settings = {"data_path": str(tiny_path), "checkpoint_dir": "saved", "use_gpu": False}
+    assert RecBoleConfig("BPR", "tiny", config_dict=settings)["order_ties"] == "file"
+    path, _, _ = trained("BPR")
+    settings |= {"base_checkpoint": str(path), "trust_checkpoint": True, "domain": ["gender"]}
+    assert iak_config("tiny", settings)[0]["order_ties"] == "file"
+    saved = torch.load(path, weights_only=False)
+    del saved["config"].final_config_dict["order_ties"]  # as without this package
+    torch.save(saved, path)
+    base, _ = iak_config("tiny", settings)
+    assert base["order_ties"] == "recbole"
+    assert build_splits(base).train_set.config["order_ties"] == "recbole"
 
 
 def test_list_layers_loads_no_data(trained, capsys, monkeypatch):
