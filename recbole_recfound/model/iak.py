@@ -21,7 +21,7 @@ from recbole_recfound.data.domain import Domains, DomainSpec, build_domains, par
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.kernel import BankOutput, Banks, IAKKernelBank, Kernels, default_sizes, sizes_within
 from recbole_recfound.model.kernel.options import IAKOptions, KernelOptions
-from recbole_recfound.model.pretrained import Attachment, Family, family_of, probe
+from recbole_recfound.model.pretrained import Attachment, Family, family_of, forget_cached, probe
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base, training_loader, training_rows
 
@@ -263,6 +263,13 @@ class IAK(AbstractRecommender):
             assert self.family.items is not None, "of a model that ranks"
             self.items = self.family.items(self.base).detach()
         return self.items
+
+    def forget_base(self) -> None:
+        """Drop all that was computed from the base, whose weights have changed."""
+        self.items = None
+        for attachment in self.attachments:
+            attachment.forget()
+        forget_cached(self.base)
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Return the matching loss alone; the trainer weighs all parts (`losses`)."""

@@ -12,13 +12,14 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.settings import refuse
 from recbole_recfound.data.split.protocol import training_part
 from recbole_recfound.evaluation.domains import DomainScorer
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.model.iak import IAK
 from recbole_recfound.model.kernel.files import save_kernels
 from recbole_recfound.model.kernel.options import IAKOptions
-from recbole_recfound.model.pretrained import forget_cached, rows_of_base
+from recbole_recfound.model.pretrained import rows_of_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import training_loader, training_rows
 from recbole_recfound.runtime.time_plan import TimePlan
@@ -56,6 +57,19 @@ class IAKTrainer(Trainer):
         self.store, self.spent = store, spent
         self.summary: TrainingSummary | None = None
         self._train_data: Any = None
+
+    def _check_one_training(self) -> None:
+        """Refuse settings of several rows, which RecBole's quick start, one training of one model, does not read.
+
+        Raises:
+            ConfigError: naming them.
+        """
+        several = {
+            "iak_args: beta": self.options.betas[1:],
+            "iak_args: warm_start": self.options.warm_start,
+            "tuning_baselines": self.config["tuning_baselines"],
+        }
+        refuse([f"{name}: only run_recfound reads it" for name, given in several.items() if given])
 
     def _build_optimizer(self, **kwargs: Any) -> None:
         """Return nothing: every domain has an optimiser state of its own (`DomainAdam`)."""
@@ -152,8 +166,11 @@ class IAKTrainer(Trainer):
             Best validation score and all validation metrics.
 
         Raises:
+            ConfigError: settings of a run with several rows, without `scorer`.
             TrainingError: a loss is not finite.
         """
+        if scorer is None:
+            self._check_one_training()
         train_set, self._train_data = train_data._dataset, train_data
         if not self.model.base_trained:
             self._fit_base(train_data, valid_data, show_progress)
@@ -197,7 +214,7 @@ class IAKTrainer(Trainer):
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, base)
         trainer.fit(rows, valid_data, saved=True, show_progress=show_progress)
         trainer.evaluate(valid_data, load_best_model=True, show_progress=False)
-        forget_cached(base)
+        self.model.forget_base()
         base.requires_grad_(False).eval()
         self.model.base_trained = True
 

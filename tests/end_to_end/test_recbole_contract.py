@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recbole_recfound import run_recfound
+from recbole_recfound.errors import ConfigError
 from tests.small_iak import small_base
 
 KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
@@ -220,6 +221,36 @@ def test_recboles_trainer_tests_iak_as_our_run_does(iak_settings, tmp_path):
     assert theirs == pytest.approx(
         {k: v for k, v in ours["test_result"].items() if not k.startswith("weighted")}, abs=1e-4
     )
+
+
+def test_kernels_stand_on_the_base_as_it_was_trained(iak_settings):
+    """Kernels of LightGCN adapt the rows of a table that the base keeps; before its training it is another."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer
+
+    base = small_base("LightGCN", epochs=3)
+    config = Config("IAK", "tiny", config_dict=iak_settings | base | {"iak_args": {"lambda_c": 0}})
+    train, valid, test = data_preparation(config, create_dataset(config))
+    model = get_model(config["model"])(config, train._dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid)
+    for bank in model.banks:
+        bank.enable(torch.zeros(bank.num_domains, dtype=torch.bool))
+    scorer = trainer.scorer(train, test=test)
+    without, alone = (scorer.metrics(scorer.collect(each, "test"), "test") for each in (model, model.base))
+    assert without == alone
+
+
+def test_recboles_quick_start_refuses_what_only_a_run_of_several_rows_reads(iak_settings):
+    from recbole.quick_start import run_recbole
+
+    given = {"iak_args": {"beta": [1e-4, 0.1], "warm_start": "runs/before"}, "tuning_baselines": ["full"]}
+    with pytest.raises(ConfigError) as caught:
+        run_recbole("IAK", "tiny", config_dict=iak_settings | small_base("BPR", epochs=1) | given)
+    assert caught.value.problems == [
+        f"{name}: only run_recfound reads it" for name in ("iak_args: beta", "iak_args: warm_start", "tuning_baselines")
+    ]
 
 
 def test_recboles_tuning_searches_settings_of_iak(iak_settings, tmp_path):

@@ -72,6 +72,10 @@ class Attachment:
             remove()
             self._adapt = None
 
+    def forget(self) -> None:
+        """Drop the table of the base's vectors, which belongs to other weights."""
+        self._table = None
+
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return `adapt(vectors)` inside a `using` block, else the vectors.
 

@@ -141,8 +141,8 @@ class IAKSystem(System):
                 )
                 if base["order_ties"] == ROUNDED:
                     print(
-                        f"note: rows are ordered as RecBole alone orders them (order_ties: {ROUNDED}), as for the base's "
-                        "training",
+                        f"note: rows are ordered as RecBole alone orders them (order_ties: {ROUNDED}), as for the "
+                        "base's training",
                         flush=True,
                     )
         return cls.with_side_files(splits)
