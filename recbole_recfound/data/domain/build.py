@@ -46,10 +46,11 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | N
         if path.is_file():
             table = read_atomic(path, config["field_separator"], config["encoding"])
             if spec.field in table.kinds:
-                if suffix == "item" and config["MODEL_TYPE"] != ModelType.CONTEXT:
+                if suffix == "item" and _ranks_items(config):
                     raise ConfigError(
-                        f"domain: got {spec.field}, a field of items, which would leak the target to a model that "
-                        f"ranks items. Use it with models that predict clicks"
+                        f"domain: got {spec.field}, a field of items, which would leak the target where items are "
+                        "ranked. Use it with models that predict clicks, scored on labelled rows (eval_args: {mode: "
+                        "labeled})"
                     )
                 by_token = {token: row.get(spec.field, "") for token, row in table.by_key(id_field).items()}
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
@@ -66,8 +67,13 @@ def _refuse_leaks(spec: DomainSpec, train: Dataset) -> None:
         raise ConfigError(
             f"domain: got {spec.field}, the target (label or rating), expected a field that is known before"
         )
-    if spec.field == train.iid_field and config["MODEL_TYPE"] != ModelType.CONTEXT:
+    if spec.field == train.iid_field and _ranks_items(config):
         raise ConfigError(f"domain: got {spec.field}, the item to be ranked, expected a field that is known before")
+
+
+def _ranks_items(config: Any) -> bool:
+    """Return whether a held-out row is scored with items besides its own, which all get the domain of the row."""
+    return config["MODEL_TYPE"] != ModelType.CONTEXT or set(config["eval_args"]["mode"].values()) != {"labeled"}
 
 
 def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:

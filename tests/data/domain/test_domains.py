@@ -232,10 +232,15 @@ def test_what_may_not_be_a_domain(splits, tiny_path, write_dataset):
         DataError, match="occupation:1/2 needs numbers, but (.*) of \\1 values of occupation are not numbers"
     ):
         build_domains(parse_domain("occupation:1/2"), splits.train_set)
-    clicks = splits_of(
-        "DeepFM", tiny_path, threshold={"rating": 4}, load_col={"inter": ["user_id", "item_id", "rating", "timestamp"]}
-    )
+    of_clicks = {"threshold": {"rating": 4}, "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+    clicks = splits_of("DeepFM", tiny_path, **of_clicks)
     assert len(build_domains(parse_domain("release_year"), clicks.train_set)) > 3
+    # Where a click model ranks all items, each of them would be scored in the domain of the row's own item.
+    ranked = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "metrics": ["NDCG"]}
+    negatives = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}, "valid_metric": "NDCG@10"}
+    ranking = splits_of("DeepFM", tiny_path, **of_clicks, **ranked, **negatives)
+    with pytest.raises(ConfigError, match="release_year, a field of items, .* scored on labelled rows"):
+        build_domains(parse_domain("release_year"), ranking.train_set)
     with pytest.raises(ConfigError, match="the target"):
         build_domains(parse_domain("label"), clicks.train_set)
 
