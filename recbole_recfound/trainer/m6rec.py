@@ -140,8 +140,7 @@ class M6RecTrainer(Trainer):
         self._encode(order.examples, valid_data, show_progress)
         # Texts that the first of several trainings encodes serve them all: they take nothing of its own time.
         self.began = time.monotonic()
-        ends = self.plan.deadline()
-        self.deadline = turn(None if ends is None else ends - self.plan.kept(), self.sharing, self.began)
+        self.set_deadline()
         self._begin(valid_data, verbose)
         options = {"total": total, "initial": self.steps, "desc": "training", "dynamic_ncols": True}
         with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
@@ -165,6 +164,11 @@ class M6RecTrainer(Trainer):
             Path(self.saved_model_file).parent.mkdir(parents=True, exist_ok=True)
             save_tensors(self.model.saved_state(), Path(self.saved_model_file))
         return self.best_valid_score, self.best_valid_result
+
+    def set_deadline(self) -> None:
+        """Take this training's share of the time from `began` on, without what is kept for other tasks of the run."""
+        ends = self.plan.deadline()
+        self.deadline = turn(None if ends is None else ends - self.plan.kept(), self.sharing, self.began)
 
     @property
     def epochs_done(self) -> float:

@@ -34,10 +34,11 @@ class PackOrder:
     ) -> None:
         self.examples, self._redraw, self._size = examples, redraw, size
         self._begin(0, np.random.default_rng([seed, 0x6EC]), 0)
+        self._steps = len(self.batches)
 
     def __len__(self) -> int:
-        """Return the steps of an epoch."""
-        return -(-sum(map(len, self.examples)) // self._size)
+        """Return the steps of the first epoch; others may have a few more or fewer, since a pack is never divided."""
+        return self._steps
 
     def next(self) -> list[Example]:
         """Return the next batch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recbole_recfound.model.trained import load_trained, trained_tensors
-from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.trainer.checkpoint import Checkpoint
 from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
 from recbole_recfound.trainer.random_numbers import random_numbers, set_random_numbers
@@ -64,5 +63,5 @@ def restore(trainer: M6RecTrainer, checkpoint: Checkpoint) -> None:
         setattr(trainer, name, state[name])
     trainer.plan.resume(state["spent"])
     trainer.began = trainer.plan.start + state["began"]
-    trainer.deadline = turn(trainer.plan.deadline(), trainer.sharing, trainer.began)
+    trainer.set_deadline()
     set_random_numbers(checkpoint.group("random"), trainer.device)

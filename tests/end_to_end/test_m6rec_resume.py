@@ -184,9 +184,18 @@ def test_a_finished_task_whose_tensors_are_damaged_is_trained_again(settings, st
     assert _rows(resumed) == _rows(_run(settings))
 
 
-def test_used_time_counts(settings, steps):
+def test_used_time_counts(settings, steps, monkeypatch):
     """A resumed run has what is left of its limit, and training what is left of its share."""
-    settings = settings | KINDS["ctr"] | {"time_budget": 1000, "epochs": 1}
+    left, fit = [], M6RecTrainer.fit
+
+    def watched(self, *args, **given):
+        result = fit(self, *args, **given)
+        left.append((self.plan.kept(), self.plan.deadline() - self.deadline))
+        return result
+
+    monkeypatch.setattr(M6RecTrainer, "fit", watched)
+    settings = settings | KINDS["ctr"] | {"time_budget": 1000, "epochs": 1, "m6rec_task": ["ctr", "zeroshot"]}
+    settings |= {"zeroshot_args": {"scores": ["mean"]}, "test_users": 4}
     steps.stop_at = {("ctr", 6): _die}
     with pytest.raises(KeyboardInterrupt):
         _run(settings)
@@ -197,6 +206,8 @@ def test_used_time_counts(settings, steps):
     for name, seconds in state["spent"].items():
         assert results["run"]["seconds"][name] >= seconds
     assert results["rows"][0]["train_seconds"] > sum(state["spent"].values()) - state["began"]
+    ((kept, behind),) = left
+    assert behind == pytest.approx(kept) and kept > 0, "what is kept for the task that is not trained"
 
 
 def test_another_backbone_is_refused(settings, steps, tmp_path):

@@ -320,15 +320,22 @@ def held_out(dataset: Dataset) -> np.ndarray:
     return np.stack([users[order], items[order]], axis=1)
 
 
+LAST_ROWS = "eval_args: {split: {LS: valid_and_test}}"
+
+
 def check_same_rows(reference: Splits, other: Splits) -> None:
-    """Reject a comparison of two models that do not have the same held-out items.
+    """Reject a comparison of two models that do not have the same held-out items, or do not rank them alike.
+
+    RecBole ranks once for each user, and for sequential models once for each held-out row: of a user with several of
+    them, the same scores give other metrics.
 
     Args:
         reference: the splits of the first row of the table.
         other: the splits of another row.
 
     Raises:
-        DataError: ids, items or held-out pairs differ; says how many and what to do.
+        DataError: ids, items or held-out pairs differ, or users with several of these are ranked otherwise; says how
+            many and what to do.
     """
     name = other.config["model"]
     for column in (reference.dataset.uid_field, reference.dataset.iid_field):
@@ -346,10 +353,22 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
             same = len(set(map(tuple, expected)) & set(map(tuple, found)))
             raise DataError(
                 f"{name}: its {phase} rows differ from those of {reference.config['model']}: {same} of "
-                f"{len(expected)} are "
-                f"the same. Users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause this: set "
-                'user_inter_num_interval: "[4,inf)"'
+                f"{len(expected)} are the same. Users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause "
+                'this: set user_inter_num_interval: "[4,inf)"; or shares of rows, of which sequential models have one '
+                f"less for each user: set {LAST_ROWS}"
             )
+        several = int((np.unique(expected[:, 0], return_counts=True)[1] > 1).sum())
+        if several and kinds_of_modes(other.config) != {"labeled"} and _by_row(reference) != _by_row(other):
+            raise DataError(
+                f"{name}: {several} users have several {phase} rows. RecBole ranks once for each row of a sequential "
+                f"model, and once for each user of another, so that metrics of {name} and "
+                f"{reference.config['model']} cannot be compared. Set {LAST_ROWS}, or take models of one kind"
+            )
+
+
+def _by_row(splits: Splits) -> bool:
+    """Return whether a model ranks once for each held-out row, and not once for each user."""
+    return splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
 
 
 def check_short_histories(reference: Splits, names: list[str]) -> None:

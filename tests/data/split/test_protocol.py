@@ -124,6 +124,19 @@ def test_general_and_sequential_models_hold_out_the_same_rows_of_ml_100k():
     assert np.array_equal(general.known_at_test.items, sequential.known_at_test.items)
 
 
+@pytest.mark.parametrize("mode", ["full", "uni5"])
+def test_users_with_several_test_rows_are_not_compared_by_user_and_by_row(mode, write_dataset):
+    """Shares of 28 and 27 rows end alike, in two test rows, of which RecBole ranks a sequential model's one by one."""
+    rows = [[f"u{user}", f"i{(user + step) % 40}", step] for user in range(6) for step in range(28)]
+    path = write_dataset("even", inter=[HEADER, *rows])
+    split = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user", "mode": mode}
+    general, other, sequential = (_splits(name, "even", path, eval_args=split) for name in ("Pop", "EASE", "GRU4Rec"))
+    check_same_rows(general, other)
+    assert np.array_equal(held_out(general.test_set), held_out(sequential.test_set)) and len(general.test_set) > 6
+    with pytest.raises(DataError, match="GRU4Rec: 6 users have several .* rows. .* GRU4Rec and Pop cannot be compared"):
+        check_same_rows(general, sequential)
+
+
 def test_our_models_get_the_history(tiny_path, monkeypatch):
     monkeypatch.setitem(models.OUR_MODELS, "BPR", Plugin("recbole.model.general_recommender.bpr"))
     splits = _splits("BPR", "tiny", tiny_path, MAX_ITEM_LIST_LENGTH=5, eval_batch_size=7)
