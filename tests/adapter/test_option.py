@@ -206,7 +206,9 @@ def test_a_linear_map_of_states_and_another_method_s_layer_can_have_an_adapter(f
     torch.manual_seed(1)
     model = get_peft_model(tiny_backbone(family), LoraConfig(target_modules=["mlp.up_proj"], lora_dropout=0.5)).train()
     before = torch.get_rng_state()
-    tuner = OptionModel(model.base_model.model, {"default": OptionConfig(bottleneck=0, prompts=1, classes=0)}, "default")
+    tuner = OptionModel(
+        model.base_model.model, {"default": OptionConfig(bottleneck=0, prompts=1, classes=0)}, "default"
+    )
     drawn = torch.get_rng_state()
     torch.set_rng_state(before)
     torch.randn(1, tuner.width)

@@ -103,7 +103,7 @@ class OptionModel(SharedPartTuner):
 
     @torch.no_grad()
     def _check_target(self, target: nn.Module, target_name: str) -> None:
-        """Check that a module maps hidden states to hidden states, as an MLP does: the adapter's output is added to its.
+        """Check that a module maps hidden states to hidden states: the adapter's output is added to its own.
 
         Raises:
             TypeError: it does not.

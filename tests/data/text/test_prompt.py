@@ -44,7 +44,7 @@ def test_the_chat_turn_is_made_of_special_tokens():
     ("chat_template", "message"),
     [
         (
-            "{% for m in messages %}<|im_start|>{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}",
+            "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}",
             "renders history 0 times, expected 2",
         ),
         ("{{ messages[0]['content'][:25] }}", "renders history 1 times, expected 2"),
