@@ -189,7 +189,7 @@ def test_wrong_sizes(wrong):
         ("up_proj", r"up_proj \(Linear\), expected MLPs, .* but it returns \[..., 48\]"),
         ("k_proj", r"k_proj \(Linear\), .* but it returns \[..., 16\]"),
         ("down_proj", r"down_proj \(Linear\), .* but mat1 and mat2 shapes"),
-        ("self_attn", r"self_attn \(LlamaAttention\), .* but .* missing"),
+        ("self_attn", r"self_attn \(LlamaAttention\), expected MLPs"),
         ("embed_tokens", r"embed_tokens \(Embedding\), "),
         ("act_fn", r"act_fn \(.*\), .* but it has no weights"),
     ],
