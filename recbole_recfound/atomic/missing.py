@@ -11,11 +11,26 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureSource, FeatureType, ModelType
+
+UNFILLED = ":unfilled"
+"""End of the name of a column with the cells of another one before they were filled; no field has a colon."""
+
+
+def cells(interaction: Interaction, field: str) -> torch.Tensor:
+    """Return the cells of a column of interactions that the file has; a missing number is NaN.
+
+    Args:
+        interaction: rows of a built data set, or a batch of them; has the column.
+        field: name of the column.
+    """
+    return interaction[field + UNFILLED] if field + UNFILLED in interaction else interaction[field]
 
 
 def fill_from_training(parts: Sequence[Any], keep_missing: bool = False) -> None:
     """Scale and fill the numeric columns of interactions with values of the first part.
+
+    A column with missing values gets another one beside it, with the cells of the file (see `cells`).
 
     Args:
         parts: RecBole's built data sets, training first; their interactions are replaced.
@@ -39,10 +54,23 @@ def fill_from_training(parts: Sequence[Any], keep_missing: bool = False) -> None
             train.raw_ranges[field] = (least + low * (most - least), least + high * (most - least))
             known = _scale(known, low, high)
         mean = None if keep_missing else float(known.mean()) if len(known) else 0.0
+        scale = (low, high) if scaled else None
+        if _needs_cells(parts, field, keep_missing):
+            for part in parts:
+                own = _scaled(_values(part, field), scale).to(part.inter_feat[field].dtype)
+                part.inter_feat.update(Interaction({field + UNFILLED: own}))
         for part in parts:
             for column in (field, field + config["LIST_SUFFIX"]):
                 if column in part.inter_feat:
-                    _replace(part, column, (low, high) if scaled else None, mean)
+                    _replace(part, column, scale, mean)
+
+
+def _needs_cells(parts: Sequence[Any], field: str, keep_missing: bool) -> bool:
+    """Return whether the column that models read does not have the cells of the file: filled ones, or pairs."""
+    if parts[0].config["MODEL_TYPE"] == ModelType.DECISIONTREE:  # its models read every column
+        return False
+    filled = not keep_missing and any(bool(_values(part, field).isnan().any()) for part in parts)
+    return filled or _paired(parts[0], field)
 
 
 def _is_scaled(config: Any, field: str) -> bool:
@@ -76,13 +104,17 @@ def _scale(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return (values - low) / (high - low) if high > low else torch.ones_like(values)
 
 
+def _scaled(values: torch.Tensor, scale: tuple[float, float] | None) -> torch.Tensor:
+    """Return values on the scale of training rows, float64; those that are not finite stay."""
+    new = values.double()
+    return new if scale is None else _scale(new, *scale).where(new.isfinite(), new)
+
+
 def _replace(part: Any, column: str, scale: tuple[float, float] | None, mean: float | None) -> None:
     """Scale and fill one column of a part; padding of sequences stays 0."""
     whole = part.inter_feat[column]
     values = _values(part, column)
-    new = values.double()
-    if scale is not None:
-        new = _scale(new, *scale).where(new.isfinite(), new)
+    new = _scaled(values, scale)
     if mean is not None:
         new = new.nan_to_num(nan=mean)
     if column.endswith(part.config["LIST_SUFFIX"]):

@@ -238,9 +238,13 @@ def _tokenizer_parts(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
     return parts
 
 
-def _attention(device: torch.device) -> str:
-    """Return the attention kernel; on CPUs the fused one is slower in backward (bf16, 100-300 tokens: 1.15x a step)."""
-    return "sdpa" if is_gpu(device) else "eager"
+def _attention(device: torch.device) -> str | None:
+    """Return the attention kernel; on CPUs the fused one is slower in backward (bf16, 100-300 tokens: 1.15x a step).
+
+    None lets transformers take the fused kernel (`sdpa`) where the model has it, and `eager` elsewhere: Gemma 2, which
+    bounds its attention logits, has none.
+    """
+    return None if is_gpu(device) else "eager"
 
 
 def _first_line(error: Exception) -> str:

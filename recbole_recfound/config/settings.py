@@ -194,8 +194,8 @@ def _written_by_user(lines: list[Setting]) -> list[Setting]:
             line.key == "train_neg_sample_args" and value and value["distribution"] == "none"
         ):  # RecBole's form of nothing
             value = None
-        if line.key == "repeatable" and value and not repeats_of(values):
-            continue  # RecBole's value for sequential models, not the user's
+        if line.key == "repeatable" and not repeats_of(values):
+            continue  # RecBole's value for the kind of model, not the user's
         if line.key not in OF_A_RUN:
             written.append(replace(line, value=value))
     return written

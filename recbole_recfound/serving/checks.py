@@ -102,17 +102,20 @@ def checked_domains(given: Any, rows: int) -> Any:
     """Return the domains of rows, as lists.
 
     Args:
-        given: a name for each row, a list of such names for each type of domain, or None.
+        given: a name (or None) for each row, a list of such names for each type of domain, or None.
         rows: their number.
 
     Raises:
-        ConfigError: another form, or another number of names.
+        ConfigError: another form, another number of names, or an entry that is not a name.
     """
 
     def names_of(field: str, names: Any) -> list[Any]:
         found = checked_list(field, names)
         if len(found) != rows:
             raise ConfigError(f"{field}: got {len(found)} names, expected one per row ({rows})")
+        for name in found:
+            if name is not None and not isinstance(name, str):
+                raise ConfigError(f"{field}: got {_short(name)}, expected the name of a domain, or None")
         return found
 
     if isinstance(given, Mapping):

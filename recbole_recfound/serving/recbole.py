@@ -132,16 +132,13 @@ class RecBoleRecommender(Recommender):
         if self._by_row:
             return torch.from_numpy(np.array(OF_HISTORIES[self.name](self.model, self._matrix(rows)), dtype=np.float32))
         if self.reads_items:
-            one_by_one = [rows.take(slice(row, row + 1)) for row in range(len(rows))]
-            return torch.stack(
-                [self._all_items(row, self._of_row(domains, place)) for place, row in enumerate(one_by_one)]
-            )
+            return self._by_pairs(rows, domains)
         placed = self._placed(self._interaction(rows), domains)
         try:
             with self._of_a_request():
                 scores = self.model.full_sort_predict(placed)
         except NotImplementedError:
-            scores = torch.cat([self._all_items(rows.take(slice(row, row + 1)), None) for row in range(len(rows))])
+            return self._by_pairs(rows, domains)
         return scores.view(len(rows), len(self.tokens))
 
     def _pair_scores(self, rows: Rows, items: np.ndarray, domains: Domains) -> torch.Tensor:
@@ -185,6 +182,11 @@ class RecBoleRecommender(Recommender):
         items = np.concatenate([np.zeros(0, dtype=np.int64), *(items for items, _ in counted)])
         counts = np.concatenate([np.zeros(0), *(counts for _, counts in counted)]).astype(np.float32)
         return sparse.csr_matrix((counts, items, starts), shape=(len(rows), self.data.item_num))
+
+    def _by_pairs(self, rows: Rows, domains: Domains) -> torch.Tensor:
+        """Return the scores of a model that scores pairs alone, [B, number of items]."""
+        each = [rows.take(slice(row, row + 1)) for row in range(len(rows))]
+        return torch.stack([self._all_items(row, self._of_row(domains, place)) for place, row in enumerate(each)])
 
     def _all_items(self, row: Rows, domains: Any) -> torch.Tensor:
         """Return the scores of one user and every item, including the padding item, by pairs."""

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from recbole_recfound.adapter.option import OptionConfig
+from recbole_recfound.adapter.option import OptionConfig, OptionModel
 from tests.adapter.models import FAMILIES, tiny_backbone, tokens
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -181,3 +181,35 @@ def test_only_the_named_layers_are_adapted():
 def test_wrong_sizes(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         option_model(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [
+        ("up_proj", r"up_proj \(Linear\), expected MLPs, .* but it returns \[..., 48\]"),
+        ("k_proj", r"k_proj \(Linear\), .* but it returns \[..., 16\]"),
+        ("down_proj", r"down_proj \(Linear\), .* but mat1 and mat2 shapes"),
+        ("self_attn", r"self_attn \(LlamaAttention\), expected MLPs"),
+        ("embed_tokens", r"embed_tokens \(Embedding\), "),
+        ("act_fn", r"act_fn \(.*\), .* but it has no weights"),
+    ],
+)
+def test_modules_that_do_not_map_states_to_states_are_refused_in_one_line(target, cause):
+    with pytest.raises(TypeError, match=f"target_modules: got {cause}") as refused:
+        option_model(target_modules=[target])
+    assert "\n" not in str(refused.value)
+
+
+@families
+def test_a_linear_map_of_states_and_another_method_s_layer_can_have_an_adapter(family):
+    assert logits(option_model(family, target_modules=["o_proj"])).shape == (4, 6, 61)
+    torch.manual_seed(1)
+    model = get_peft_model(tiny_backbone(family), LoraConfig(target_modules=["mlp.up_proj"], lora_dropout=0.5)).train()
+    before = torch.get_rng_state()
+    tuner = OptionModel(
+        model.base_model.model, {"default": OptionConfig(bottleneck=0, prompts=1, classes=0)}, "default"
+    )
+    drawn = torch.get_rng_state()
+    torch.set_rng_state(before)
+    torch.randn(1, tuner.width)
+    assert torch.equal(torch.get_rng_state(), drawn), "the prompts alone are drawn"

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
+from transformers import Gemma2Config, LlamaConfig, PretrainedConfig
 
-from recbole_recfound.backbone import check_bidirectional, depth, load_backbone
+from recbole_recfound.backbone import check_bidirectional, depth, load, load_backbone
 from recbole_recfound.backbone.load import fingerprint, weight_sum
 from recbole_recfound.errors import BackboneError
 from tests.tiny_backbone import write_tiny_backbone
@@ -132,3 +132,16 @@ def test_two_weights_that_change_places_are_noticed():
     swapped = weight.clone()
     swapped[[3, 8_999_999]] = swapped[[8_999_999, 3]]
     assert weight_sum(weight) == weight_sum(weight.view(3000, 3000)) != weight_sum(swapped)
+
+
+@pytest.mark.parametrize(("family", "kernel"), [(LlamaConfig, "sdpa"), (Gemma2Config, "eager")])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_fused_attention_is_used_on_gpus_where_the_model_has_it(
+    family: type[PretrainedConfig], kernel, gpu, tmp_path, monkeypatch
+):
+    folder = write_tiny_backbone(tmp_path, family=family, head_dim=8)
+    _changed(folder / "config.json", attn_implementation="flex_attention")
+    monkeypatch.setattr(load, "is_gpu", lambda device: gpu)
+    model = load_backbone(str(folder), torch.device("cpu")).model
+    assert model.config._attn_implementation == (kernel if gpu else "eager")
+    assert model(input_ids=torch.tensor([[5, 6, 7]])).logits.isfinite().all()

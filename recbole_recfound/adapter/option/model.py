@@ -12,6 +12,7 @@ from torch import nn
 from recbole_recfound.adapter.option.config import OptionConfig
 from recbole_recfound.adapter.option.layer import OptionLayer
 from recbole_recfound.adapter.shared import SharedPartTuner
+from recbole_recfound.errors import cause_of
 
 PROMPT_SCALE = 0.1
 """Initial size of a prompt's entries."""
@@ -67,7 +68,8 @@ class OptionModel(SharedPartTuner):
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(self, "option_prompts"):
             self.option_prompts = nn.ParameterDict()
-        self.width = int(cast(Any, model).get_input_embeddings().embedding_dim)
+        embeddings = cast(Any, model).get_input_embeddings()
+        self.width, self._dtype = int(embeddings.embedding_dim), embeddings.weight.dtype
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """Add an adapter; its prompts are drawn once."""
@@ -93,10 +95,37 @@ class OptionModel(SharedPartTuner):
         if isinstance(target, OptionLayer):
             target.update_layer(adapter_name, option_config)
             return
+        self._check_target(target, target_name)
         layer = OptionLayer(target, adapter_name, option_config, self.width)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    @torch.no_grad()
+    def _check_target(self, target: nn.Module, target_name: str) -> None:
+        """Check that a module maps hidden states to hidden states: the adapter's output is added to its own.
+
+        Raises:
+            TypeError: it does not.
+        """
+        weight = next(target.parameters(), None)
+        cause = "it has no weights"
+        if weight is not None:
+            state = torch.zeros(1, 1, self.width, dtype=self._dtype, device=weight.device)
+            try:
+                # Dropout inside of the module must not change the random numbers of the training.
+                with torch.random.fork_rng([weight.device] if weight.is_cuda else []):
+                    output = target(state)
+                if isinstance(output, torch.Tensor) and output.shape == state.shape:
+                    return
+                shown = f"[..., {output.shape[-1]}]" if isinstance(output, torch.Tensor) else type(output).__name__
+                cause = f"it returns {shown}"
+            except Exception as error:
+                cause = cause_of(error)
+        raise TypeError(
+            f"target_modules: got {target_name} ({type(target).__name__}), expected MLPs, which map hidden states "
+            f"[..., {self.width}] to hidden states, but {cause}"
+        )
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         """Replace an MLP by its layer, or back; PEFT's own form expects a module with one weight."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_recfound.atomic.missing import cells
 from recbole_recfound.compat.raw_column import as_in_file
 
 DAY = 86400
@@ -32,12 +33,12 @@ class Domains:
         return len(self.names)
 
     def of(self, interaction: Interaction) -> torch.Tensor:
-        """Return the domain of each row of a batch, int64 [B], -1 = none.
+        """Return the domain of each row of a batch, int64 [B], -1 = none; a number that was filled in is none.
 
         Args:
             interaction: RecBole's batch; has the column `field`.
         """
-        return self.of_values(interaction[self.field])
+        return self.of_values(cells(interaction, self.field))
 
     def of_values(self, values: torch.Tensor) -> torch.Tensor:
         """Return the domain of each value of the column."""

@@ -12,6 +12,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType, ModelType
 
+from recbole_recfound.atomic.missing import UNFILLED, cells
 from recbole_recfound.atomic.times import TimeUnit, unit_of
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.domain.assign import ColumnDomains, Domains, LookupDomains
@@ -54,9 +55,10 @@ def build_domains(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | N
                     )
                 by_token = {token: row.get(spec.field, "") for token, row in table.by_key(id_field).items()}
                 return _of_entities(spec, train, id_field, by_token, fixed, path)
+    loaded = ", ".join(name for name in train.inter_feat.columns if not name.endswith(UNFILLED))
     raise ConfigError(
         f"domain: no field {spec.field!r} in {config['dataset']}'s .user or .item, nor among the columns loaded from "
-        f".inter ({', '.join(train.inter_feat.columns)}). Add it to load_col"
+        f".inter ({loaded}). Add it to load_col"
     )
 
 
@@ -78,7 +80,7 @@ def _ranks_items(config: Any) -> bool:
 
 def _of_interactions(spec: DomainSpec, train: Dataset, fixed: Mapping[str, Any] | None) -> Domains:
     kind = train.field2type[spec.field]
-    values = train.inter_feat[spec.field]
+    values = cells(train.inter_feat, spec.field)
     # RecBole also gives the length of a history the type token, but no names for its values.
     if kind == FeatureType.TOKEN and spec.field in train.field2id_token:
         if spec.clock:

@@ -5,6 +5,7 @@ template's text: it cannot open a jinja expression, end a chat turn or add a spe
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
@@ -14,7 +15,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from recbole_recfound.data.text.tokens import template_tokens
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import BackboneError, ConfigError, in_one_line
 
 # Slots are rendered as private-use characters, which no tokenizer template or chat template uses.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -39,6 +40,7 @@ class PromptTemplate:
 
     Raises:
         ConfigError: the template does not parse, uses a slot the task does not fill, or changes a slot with a filter.
+        BackboneError: the chat template cannot be applied, or changes or drops a slot.
     """
 
     def __init__(
@@ -65,9 +67,7 @@ class PromptTemplate:
         if _OPEN in rest or _CLOSE in rest:
             raise ConfigError(f"prompt of task {name}: expected slots without filters, as in {{{{ {slots[0]} }}}}")
         if chat and tokenizer.chat_template:
-            message = [{"role": "user", "content": filled}]
-            # A text, since it is not tokenised.
-            filled = cast(str, tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+            filled = _in_chat(name, filled, tokenizer)
         # re.split with one group alternates fixed text and slot names.
         self.pieces = [
             part if index % 2 else template_tokens(part, tokenizer) for index, part in enumerate(_SLOT.split(filled))
@@ -118,6 +118,35 @@ class PromptTemplate:
             tokens.extend(self.separator if index else [])
             tokens.extend(entry)
         return tokens
+
+
+def _in_chat(name: str, filled: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Wrap a prompt in the backbone's chat template, up to where the answer begins.
+
+    Args:
+        name: the task.
+        filled: the prompt, with marks in place of its slots.
+        tokenizer: of the backbone.
+
+    Raises:
+        BackboneError: the chat template cannot be applied, or does not render each slot as often as the prompt has it.
+    """
+    subject = (
+        f"the chat template of backbone '{tokenizer.name_or_path}' cannot be applied to the prompt of task {name} "
+        "(correct it in the backbone's folder, or remove it: prompts are then plain text)"
+    )
+    message = [{"role": "user", "content": filled}]
+    with in_one_line(subject, BackboneError):
+        # A text, since it is not tokenised.
+        wrapped = cast(str, tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    expected, found = (Counter(_SLOT.findall(text)) for text in (filled, wrapped))
+    for slot in expected:
+        if found[slot] != expected[slot]:
+            raise BackboneError(f"{subject}: it renders {slot} {found[slot]} times, expected {expected[slot]}")
+    rest = _SLOT.sub("", wrapped)
+    if found != expected or _OPEN in rest or _CLOSE in rest:
+        raise BackboneError(f"{subject}: it changes the text of the message")
+    return wrapped
 
 
 def _check_form(name: str, text: str, slots: Sequence[str]) -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.errors import ConfigError, DataError, cause_of
 from recbole_recfound.model.iak import IAK
+from recbole_recfound.model.kernel.options import KernelOptions
+from recbole_recfound.model.pretrained.families import family_of
 from recbole_recfound.runtime.finished import check_run
 from recbole_recfound.runtime.tensor_files import save_tensors
 
@@ -110,9 +112,10 @@ def warm_start(model: IAK, folder: Path) -> None:
         folder: the earlier run.
 
     Raises:
-        ConfigError: the domains or sizes differ.
+        ConfigError: the domains, sizes, kinds or places differ.
     """
     document, tensors = read_document(folder)
+    _check_kind(model, KernelOptions.of(document["settings"]["kernel_args"], f"{folder}: kernel_args"), folder)
     earlier = {record["text"]: number for number, record in enumerate(document["domains"])}
     for domains, bank in zip(model.domains, model.banks, strict=True):
         if domains.text not in earlier:
@@ -130,3 +133,34 @@ def warm_start(model: IAK, folder: Path) -> None:
             mean = theirs[on].mean(0) if on.any() else weight[0].cpu()
             known = (rows >= 0).view(-1, *[1] * (weight.dim() - 1))
             weight.copy_(torch.where(known, theirs[rows.clamp(min=0)], mean).to(weight.device))
+
+
+def _check_kind(model: IAK, earlier: KernelOptions, folder: Path) -> None:
+    """Check that the tensors of an earlier run mean the same in a model: kernels of one kind, at the same places.
+
+    Raises:
+        ConfigError: they do not; kernels of other sizes have tensors of other shapes.
+    """
+    own = model.options
+    places = [attachment.place for attachment in model.attachments]
+    kinds: dict[str, tuple[Any, Any]] = {
+        "layer": ([_place(model, layer) for layer in earlier.layers], places),
+        "combine": (earlier.combine, own.combine),
+        "stochastic": (earlier.stochastic, own.stochastic),
+    }
+    if own.stochastic:
+        kinds["prior"] = (earlier.prior, own.prior)
+    for name, (theirs, ours) in kinds.items():
+        if theirs != ours:
+            raise ConfigError(
+                f"iak_args: warm_start: {folder} has kernels of another kind (kernel_args: {name}: got {ours}, "
+                f"expected {theirs})"
+            )
+
+
+def _place(model: IAK, layer: str | None) -> str | None:
+    """Return the place that `layer` of `kernel_args` names in a model; None: the base has no place of its own."""
+    try:
+        return family_of(type(model.base).__name__, model.base, layer).place
+    except ConfigError:
+        return None

@@ -64,6 +64,8 @@ def base_of(config: RecBoleConfig) -> tuple[Config, BaseCheckpoint | None]:
                 config.final_config_dict[key] = base[key]
         for key in ADOPTED:
             config.final_config_dict[key] = base[key]
+        if checkpoint is not None:
+            config.final_config_dict["base_model"] = checkpoint.model  # and not the default, which names another base
         if "valid_metric" not in given:
             config.final_config_dict["valid_metric"] = default_valid_metric(base)
         _bases[config] = base, checkpoint
@@ -121,6 +123,11 @@ def _check_same_split(dataset: str, given: Mapping[str, Any], checkpoint: BaseCh
         problems.append(
             f"dataset: got {dataset}, but {checkpoint.path} was trained on {checkpoint.dataset}: "
             f"--dataset={checkpoint.dataset}"
+        )
+    if given.get("base_model", checkpoint.model) != checkpoint.model:
+        problems.append(
+            f"base_model: got {given['base_model']}, but {checkpoint.path} is a {checkpoint.model}; leave it out, or "
+            "name another checkpoint"
         )
     share = (given.get("iak_args") or {}).get("base_share", checkpoint.share)
     if share != checkpoint.share:

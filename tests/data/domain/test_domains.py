@@ -169,6 +169,63 @@ def test_positions_have_no_hours(write_dataset):
         build_domains(parse_domain("timestamp:hour"), train)
 
 
+PRICED = ["user_id:token", "item_id:token", "rating:float", "timestamp:float", "price:float"]
+
+
+def _priced(write_dataset):
+    """A data set in which every second interaction has no price, and the prices of the others."""
+    random = np.random.default_rng(0)
+    rows, prices = [], {}
+    for user in range(20):
+        for step, item in enumerate(random.choice(30, 8, replace=False)):
+            prices[f"u{user}", f"i{item}"] = price = round(9 * random.random(), 3) if step % 2 else None
+            rows.append(
+                [f"u{user}", f"i{item}", 1 + step % 5, 1e9 + 1000 * user + step, "" if price is None else price]
+            )
+    return write_dataset("priced", inter=[PRICED, *rows]), prices
+
+
+@pytest.mark.parametrize("normalize_all", [True, False])
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("BPR", {}),
+        ("SASRec", {}),
+        ("FM", {"threshold": {"rating": 3}}),
+        ("FM", {"threshold": {"rating": 3}, "numerical_features": ["price"]}),
+    ],
+    ids=["ranking", "sequences", "clicks", "pairs"],
+)
+def test_missing_numbers_of_interactions_have_no_domain(model, settings, normalize_all, write_dataset):
+    """RecBole fills them with a mean, which is a number like any other."""
+    path, prices = _priced(write_dataset)
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp", "price"]}
+    splits = splits_of(model, path, "priced", load_col=columns, normalize_all=normalize_all, **settings)
+    domains = build_domains(parse_domain("price:quantile:3"), splits.train_set)
+    fixed = build_domains(parse_domain("price:3/6"), splits.train_set)
+
+    def expected(part, rows, edges):
+        tokens = (part.id2token(field, rows[field].numpy()) for field in ("user_id", "item_id"))
+        of_rows = [prices[pair] for pair in zip(*tokens, strict=True)]
+        return [-1 if price is None else sum(price >= edge for edge in edges) for price in of_rows], of_rows
+
+    known = [price for price in expected(splits.train_set, splits.train_set.inter_feat, ())[1] if price is not None]
+    np.testing.assert_allclose(domains.edges, np.quantile(known, [1 / 3, 2 / 3]), rtol=1e-5)
+    for part in (splits.train_set, splits.valid_set, splits.test_set):
+        assert part.inter_feat["price"].isfinite().all(), "models read filled numbers"
+        assert fixed.of(part.inter_feat).tolist() == expected(part, part.inter_feat, (3, 6))[0]
+    batch = next(iter(splits.train_data))
+    assert -1 in fixed.of(batch) and fixed.of(batch).tolist() == expected(splits.train_set, batch, (3, 6))[0]
+
+
+def test_a_field_that_is_not_loaded_is_told_by_the_names_of_the_file(write_dataset):
+    path, _ = _priced(write_dataset)
+    columns = {"inter": ["user_id", "item_id", "timestamp", "price"]}
+    splits = splits_of("BPR", path, "priced", load_col=columns)
+    with pytest.raises(ConfigError, match=r"columns loaded from .inter \(user_id, item_id, timestamp, price\)"):
+        build_domains(parse_domain("cost:3"), splits.train_set)
+
+
 def test_fixed_names_and_edges_stay(splits):
     domains = build_domains(parse_domain("gender"), splits.train_set, {"names": ["X", "M"], "edges": []})
     assert domains.names == ("X", "M") and set(domains.table[1:].tolist()) == {-1, 1}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recbole_recfound.data.text import PromptTemplate, plain_tokens
 from recbole_recfound.data.text.prompt import _longest
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import BackboneError, ConfigError
 from tests.tiny_backbone import tiny_tokenizer
 
 CHAT, PLAIN = tiny_tokenizer(), tiny_tokenizer(chat=False)
@@ -38,6 +38,32 @@ def test_the_chat_turn_is_made_of_special_tokens():
     tokens, _ = PromptTemplate("IP", "{{ item }}", ("item",), CHAT).render({"item": _tokens("x")}, 100)
     specials = [token for token in tokens.tolist() if token in CHAT.all_special_ids]
     assert CHAT.convert_ids_to_tokens(specials) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "message"),
+    [
+        (
+            "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}",
+            "renders history 0 times, expected 2",
+        ),
+        ("{{ messages[0]['content'][:25] }}", "renders history 1 times, expected 2"),
+        ("{{ messages[0]['content'] }}{{ messages[0]['content'] }}", "renders history 4 times, expected 2"),
+        ("{{ messages[0]['content'] | upper }}", "renders history 0 times, expected 2"),
+        ("{{ messages[0]['content'] }}{{ messages[0]['content'][:8] }}", "changes the text of the message"),
+        ("{{ raise_exception('System role\nrequired') }}", "System role required"),
+        ("{{ messages[1]['content'] }}", "list object has no element 1"),
+        ("{% for", "unexpected 'end of template'"),
+    ],
+)
+def test_chat_templates_that_lose_data_are_refused_in_one_line(chat_template, message):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template, tokenizer.name_or_path = chat_template, "folder/of/it"
+    text, slots = "Seen: {{ history }} Next of {{ items }}? ({{ history }})", ["history", "items"]
+    with pytest.raises(BackboneError, match=message) as refused:
+        PromptTemplate("SR", text, slots, tokenizer)
+    assert "\n" not in str(refused.value) and "chat template of backbone 'folder/of/it'" in str(refused.value)
+    PromptTemplate("SR", text, slots, tokenizer, chat=False)
 
 
 @settings(deadline=None)

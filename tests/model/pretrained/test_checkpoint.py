@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,6 +129,10 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, tiny_path):
         iak_config("tiny", settings | {"user_inter_num_interval": "[6,inf)"})
     same = {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled"}}
     assert iak_config("tiny", settings | same)[0]["model"] == "DeepFM"
+    with pytest.raises(ConfigError, match=r"base_model: got SASRec, but .* is a DeepFM; leave it out") as refused:
+        iak_config("tiny", settings | {"base_model": "SASRec"})
+    assert "\n" not in str(refused.value)
+    assert iak_config("tiny", settings | {"base_model": "DeepFM"})[0]["model"] == "DeepFM"
     with pytest.raises(ConfigError, match="was trained on tiny: --dataset=tiny"):
         iak_config("ml-100k", {key: value for key, value in settings.items() if key != "data_path"})
     config, checkpoint = iak_config(
@@ -256,3 +261,7 @@ def test_a_checkpoint_is_tested_on_its_own_split_whatever_the_seed(model, traine
     frozen = result["comparison"][0]["metrics"]
     assert {name: frozen[name] for name in theirs} == dict(theirs)
     assert len(load_recfound(result["run_dir"]).score(["1", "2"], ["1", "2"], ["F", "M"])) == 2
+    # The run's own settings name the base that it had, so that they can be run again.
+    again = Request.of("IAK", "tiny", [str(Path(result["run_dir"]) / "config.yaml")], {"trust_checkpoint": True})
+    assert again.settings["base_model"] == model
+    assert base_of(IAKSystem.configure(again))[0]["model"] == model
