@@ -15,6 +15,9 @@ from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 
+SHARE = 0.3
+"""Most of the time of a training that is left for writing the texts of the test."""
+
 
 def perplexity(*losses: torch.Tensor) -> float:
     """Return the exponential of the mean of losses.
@@ -74,5 +77,7 @@ class WritingTrainer(M6RecTrainer):
         self._writing_seconds = (time.monotonic() - started) * longer * max(1.0, len(tested) / WRITTEN)
 
     def _seconds(self) -> float:
-        """Return the seconds that training may take: behind it texts are written."""
-        return max(0.0, super()._seconds() - self._writing_seconds)
+        """Return the seconds that training may take: behind it texts are written, fewer where all take too long."""
+        if self.deadline is None:
+            return super()._seconds()
+        return max(0.0, super()._seconds() - min(self._writing_seconds, SHARE * (self.deadline - self.began)))

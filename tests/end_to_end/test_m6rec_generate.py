@@ -1,12 +1,14 @@
 """M6-Rec's task generate from one command to written texts."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.trainer.writing import WritingTrainer
 from tests.settings import READING
 
 
@@ -141,3 +143,23 @@ def test_the_time_budget_is_kept(settings, tmp_path):
     options = {"output_dir": str(tmp_path), "time_budget": 4, "epochs": 1000, "stopping_step": 1000}
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
     assert "not converged" in found["comparison"][0]["note"]
+
+
+def test_as_many_texts_are_written_as_there_is_time_for(settings, tmp_path, monkeypatch):
+    """One batch of each task where no time is left; the perplexity is that of all records."""
+    monkeypatch.setattr("recbole_recfound.system.m6rec.generate.WRITTEN", 1)
+    options = {"output_dir": str(tmp_path), "epochs": 1}
+    whole = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)["comparison"][0]
+    fit = WritingTrainer.fit
+
+    def late(self, *args, **given):
+        result = fit(self, *args, **given)
+        self.deadline = time.monotonic()
+        return result
+
+    monkeypatch.setattr(WritingTrainer, "fit", late)
+    found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)["comparison"][0]
+    tests, all_tests = ([task["test"] for task in row["written"]] for row in (found, whole))
+    assert all(test["examples"] == 1 for test in tests) and all(test["examples"] > 1 for test in all_tests)
+    assert [test["available"] for test in tests] == [test["examples"] for test in all_tests]
+    assert found["metrics"]["perplexity"] == whole["metrics"]["perplexity"]
