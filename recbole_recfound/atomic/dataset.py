@@ -23,6 +23,7 @@ from recbole_recfound.atomic.frame import read_frame, read_header
 from recbole_recfound.atomic.missing import fill_from_training
 from recbole_recfound.atomic.sampled import keep_users
 from recbole_recfound.atomic.times import time_ranks
+from recbole_recfound.compat.raw_column import frame_numbers
 from recbole_recfound.compat.repairs import Place, rewrite_places
 from recbole_recfound.errors import DataError
 
@@ -200,7 +201,7 @@ def _sort(dataset: Any) -> None:
     """Sort interactions by time (within the parts of a data set that comes split) and count equal times."""
     rank = dataset.time_rank[dataset.inter_feat.index]  # a knowledge graph drops further rows without renumbering
     if dataset.config["order_ties"] == ROUNDED:
-        times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float32)
+        times = frame_numbers(dataset, dataset.time_field).astype(np.float32)
         rank = np.unique(times, return_inverse=True)[1]
     part = np.zeros(len(rank), dtype=np.int64)
     if dataset.benchmark_filename_list is not None:

@@ -135,6 +135,29 @@ def test_later_ratings_change_no_earlier_text(later, write_dataset, tiny_backbon
     assert texts_with([*early, *later, *last]) == texts_with([*early, 3, 3, 3, *last])
 
 
+def test_numerical_features_are_the_same_numbers(tiny_path, tiny_backbone):
+    """RecBole keeps them as pairs of a number and 1."""
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "threshold": {"rating": 4},
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "use_gpu": False,
+    }
+    buckets = {"timestamp": {"method": "ED", "bucket": 3}}
+    for others in ({}, {"normalize_all": True}, {"order_ties": "recbole"}):
+        names = {"numerical_features": ["rating", "timestamp"]}
+        alone, paired = (
+            build_splits(Config("M6Rec", "tiny", None, {**settings, **others, **own})).train_set for own in ({}, names)
+        )
+        assert paired.inter_feat["rating"].shape == (len(paired), 2)
+        for field in ("users", "items", "times", "values"):
+            assert np.array_equal(getattr(paired.log, field), getattr(alone.log, field))
+    with pytest.raises(ConfigError, match="discretization: got timestamp, whose numbers are needed"):
+        build_splits(Config("M6Rec", "tiny", None, {**settings, **names, "discretization": buckets}))
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("unit", ["seconds", "milliseconds", "nanoseconds", "YYYYMMDDHHMMSS", "positions"])
 def test_times_are_exact_and_in_seconds(unit, normalised, write_dataset, tiny_backbone):
