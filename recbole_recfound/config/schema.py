@@ -195,10 +195,18 @@ without."""
 
 def _encoding(value: str) -> str | None:
     try:
-        codecs.lookup(value)
-    except LookupError:
+        plain = ASCII.encode(value).removeprefix(codecs.BOM_UTF8)
+    except UnicodeError:
+        plain = b""
+    except (LookupError, ValueError):
         return "unknown encoding, expected a name such as utf-8 or latin-1"
+    if plain != ASCII.encode():
+        return "rows and cells are found by the bytes of ASCII, expected such an encoding; convert the files to utf-8"
     return None
+
+
+ASCII = "\t\n" + "".join(map(chr, range(32, 127)))
+"""Separators of rows and cells, and whatever else a header or a number has."""
 
 
 def _cache(value: str) -> str:

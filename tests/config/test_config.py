@@ -195,6 +195,8 @@ WRONG = [
     ({"eval_args": {"split": {"LS": "nope"}}}, "eval_args: .*split LS must be one of valid_and_test"),
     ({"eval_args": {"split": {"RS": "all"}}}, "eval_args: .*split RS must be a list of numbers"),
     ({"load_col": {"inter": None}}, "load_col: .*expected a list of columns for each file"),
+    ({"encoding": "utf-16"}, "encoding: got 'utf-16': .*convert the files to utf-8"),
+    ({"encoding": "utf-9"}, "encoding: got 'utf-9': unknown encoding"),
     ({"baselines": [1]}, "baselines: got .1., expected a list of text"),
     ({"baseline_args": {"BPR": 3}}, "baseline_args: got .*, expected a mapping of mappings"),
     ({"eval_args": {"order": "XX"}}, "eval_args: .*order must be TO"),
