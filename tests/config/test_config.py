@@ -195,6 +195,17 @@ WRONG = [
     ({"eval_args": {"split": {"LS": "nope"}}}, "eval_args: .*split LS must be one of valid_and_test"),
     ({"eval_args": {"split": {"RS": "all"}}}, "eval_args: .*split RS must be a list of numbers"),
     ({"load_col": {"inter": None}}, "load_col: .*expected a list of columns for each file"),
+    ({"unload_col": {"inter": "timestamp"}}, "unload_col: .*expected a list of columns for each file"),
+    (
+        {"unload_col": {"inter": ["timestamp"]}},
+        "unload_col: got timestamp, which is needed .*leave it out of unload_col",
+    ),
+    ({"unused_col": {"inter": ["user_id"]}}, "unused_col: got user_id, which is needed .*leave it out of unused_col"),
+    ({"unused_col": {"item": ["item_id"]}}, "unused_col: got columns of item, of which load_col reads none"),
+    (
+        {"additional_feat_suffix": ["item"]},
+        "additional_feat_suffix: .*item is read anyway, expected suffixes of further",
+    ),
     ({"encoding": "utf-16"}, "encoding: got 'utf-16': .*convert the files to utf-8"),
     ({"encoding": "utf-9"}, "encoding: got 'utf-9': unknown encoding"),
     ({"baselines": [1]}, "baselines: got .1., expected a list of text"),
