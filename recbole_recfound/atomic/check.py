@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -161,7 +162,7 @@ def _problems(path: Path, rules: _Rules, stamp: tuple[int, int]) -> tuple[tuple[
 
 def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
     separator, encoding, filled, read, time = rules
-    ends = separator.encode(encoding or "utf-8")
+    ends = separator.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF8)  # utf-8-sig begins any text with one
     with open(path, "rb") as file:
         header = decoded_header(path, file.readline(), encoding)
         kinds = header_kinds(path, header, separator)

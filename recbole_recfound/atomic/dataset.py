@@ -23,8 +23,9 @@ from recbole_recfound.atomic.frame import read_frame, read_header
 from recbole_recfound.atomic.missing import fill_from_training
 from recbole_recfound.atomic.sampled import keep_users
 from recbole_recfound.atomic.times import time_ranks
+from recbole_recfound.compat.raw_column import frame_numbers
 from recbole_recfound.compat.repairs import Place, rewrite_places
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import DataError, in_one_line
 
 DATASET = "recbole.data.dataset.dataset"
 ROUNDED = "recbole"
@@ -111,7 +112,8 @@ def _checked(load_feat: Callable) -> Callable:
         ids = {FeatureSource.USER: [self.uid_field], FeatureSource.ITEM: [self.iid_field]}.get(source, [])
         filled = [self.uid_field, self.iid_field, self.label_field] if inter else ids
         check_rows(path, separator, encoding, filled=filled, read=read, time=time)
-        frame = load_feat(self, filepath, source)
+        with in_one_line(str(path), DataError):  # the numbers of sequences are not checked before
+            frame = load_feat(self, filepath, source)
         if frame is not None and inter and time is not None:
             cell = f"{time}:float"
             texts = read_frame(path, delimiter=separator, usecols=[cell], dtype={cell: object}, encoding=encoding)[cell]
@@ -200,7 +202,7 @@ def _sort(dataset: Any) -> None:
     """Sort interactions by time (within the parts of a data set that comes split) and count equal times."""
     rank = dataset.time_rank[dataset.inter_feat.index]  # a knowledge graph drops further rows without renumbering
     if dataset.config["order_ties"] == ROUNDED:
-        times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float32)
+        times = frame_numbers(dataset, dataset.time_field).astype(np.float32)
         rank = np.unique(times, return_inverse=True)[1]
     part = np.zeros(len(rank), dtype=np.int64)
     if dataset.benchmark_filename_list is not None:

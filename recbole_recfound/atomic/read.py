@@ -4,6 +4,7 @@ RecBole splits text on spaces into token ids and lets pandas turn `NA` and quote
 needs the string itself, so these files are read directly, one line at a time.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class AtomicTable:
     Attributes:
         path: where it was read.
         kinds: column name -> `token`, `token_seq`, `float` or `float_seq`, in file order.
-        rows: one tuple of strings per line, as long as `kinds`.
+        rows: one tuple of strings per line, as long as `kinds`; a missing value is empty.
     """
 
     path: Path
@@ -51,6 +52,8 @@ class AtomicTable:
 def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) -> AtomicTable:
     """Read an atomic file.
 
+    Text such as `nan` in a column of numbers is a missing value, as it is for RecBole.
+
     Args:
         path: the file.
         separator: between cells.
@@ -62,13 +65,29 @@ def read_atomic(path: Path, separator: str = "\t", encoding: str | None = None) 
     """
     lines = _lines(path, encoding)
     kinds = header_kinds(path, lines[0], separator)
+    floats = [place for place, kind in enumerate(kinds.values()) if kind == "float"]
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        cells = tuple(line.split(separator))
+        cells = line.split(separator)
         if len(cells) != len(kinds):
             raise wrong_cells(path, number, len(cells), len(kinds), separator)
-        rows.append(cells)
+        for place in floats:
+            if is_not_finite(cells[place]):
+                cells[place] = ""
+        rows.append(tuple(cells))
     return AtomicTable(path, kinds, rows)
+
+
+def is_not_finite(text: str) -> bool:
+    """Return whether a text is read as a number without a value, such as `nan` and `-inf`.
+
+    Args:
+        text: of a cell.
+    """
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _lines(path: Path, encoding: str | None) -> list[str]:

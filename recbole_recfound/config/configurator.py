@@ -140,7 +140,10 @@ class Config(RecBoleConfig):
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
         self._settle_columns(folder)
         self._read_knowledge()
-        check_columns(folder, self.dataset, FileFormat.of(self))
+        form = FileFormat.of(self)
+        if problems := self._left_out_columns(form):
+            raise ConfigError(problems)
+        check_columns(folder, self.dataset, form)
         settings["data_path"] = str(folder)
 
     def _filters_of_parts(self) -> list[str]:
@@ -176,6 +179,35 @@ class Config(RecBoleConfig):
         wanted = (settings["TIME_FIELD"], settings["RATING_FIELD"], settings["LABEL_FIELD"], *self._listed_fields())
         columns += [name for name in wanted if name in present and name not in columns]
         settings["load_col"] = {**settings["load_col"], "inter": columns}
+
+    def _left_out_columns(self, form: FileFormat) -> list[str]:
+        """Return a line for each column that is needed and not read, or dropped before it is used."""
+        settings = self.final_config_dict
+        ids = {settings["USER_ID_FIELD"]: "USER_ID_FIELD", settings["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
+        unloaded, unused = settings["unload_col"] or {}, settings["unused_col"] or {}
+        unread = [
+            suffix for suffix in unused if settings["load_col"] is not None and suffix not in settings["load_col"]
+        ]
+        needed = [("unload_col", unloaded.get("inter", []), form.required)]
+        needed += [("unused_col", columns, ids) for suffix, columns in unused.items() if suffix not in unread]
+        problems = [
+            f"{key}: got {field}, which is needed ({reasons[field]}); leave it out of {key}"
+            for key, columns, reasons in needed
+            for field in columns
+            if field in reasons
+        ]
+        problems += [
+            f"unused_col: got columns of {suffix}, of which load_col reads none; leave them out of unused_col"
+            for suffix in unread
+        ]
+        listed = f"{settings['ITEM_ID_FIELD']}{self['LIST_SUFFIX'] or '_list'}"
+        loaded = (settings["load_col"] or {}).get("inter", "*")
+        if self.model_class.type == ModelType.SEQUENTIAL and form.parts and loaded != "*" and listed not in loaded:
+            problems.append(
+                f"benchmark_filename: {self.model} needs the history of each row in a column {listed} of files that "
+                "come split; add it to the files and to load_col, or leave the model out"
+            )
+        return problems
 
     def _read_knowledge(self) -> None:
         """Read triples and links where the model needs them and no columns of these files are configured."""

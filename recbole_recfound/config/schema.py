@@ -125,6 +125,16 @@ def _columns(value: dict) -> str | None:
     return None if fits else "expected a list of columns for each file, or '*' (all)"
 
 
+def _listed_columns(value: dict) -> str | None:
+    fits = all(isinstance(columns, list) and _texts(columns) is None for columns in value.values())
+    return None if fits else "expected a list of columns for each file"
+
+
+def _suffixes(value: str | list) -> str | None:
+    own = [name for name in ([value] if isinstance(value, str) else value) if name in ("inter", "user", "item")]
+    return f"{own[0]} is read anyway, expected suffixes of further files" if own else None
+
+
 def _interval(value: str) -> str | None:
     found = [_INTERVAL.fullmatch(part.strip()) for part in value.split(";")]
     fits = all(match and float(match[1]) <= float(match[2]) for match in found)
@@ -195,10 +205,18 @@ without."""
 
 def _encoding(value: str) -> str | None:
     try:
-        codecs.lookup(value)
-    except LookupError:
+        plain = ASCII.encode(value).removeprefix(codecs.BOM_UTF8)
+    except UnicodeError:
+        plain = b""
+    except (LookupError, ValueError):
         return "unknown encoding, expected a name such as utf-8 or latin-1"
+    if plain != ASCII.encode():
+        return "rows and cells are found by the bytes of ASCII, expected such an encoding; convert the files to utf-8"
     return None
+
+
+ASCII = "\t\n" + "".join(map(chr, range(32, 127)))
+"""Separators of rows and cells, and whatever else a header or a number has."""
 
 
 def _cache(value: str) -> str:
@@ -214,6 +232,9 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "user_inter_num_interval": _interval,
     "item_inter_num_interval": _interval,
     "load_col": _columns,
+    "unload_col": _listed_columns,
+    "unused_col": _listed_columns,
+    "additional_feat_suffix": _suffixes,
     "val_interval": _intervals,
     "encoding": _encoding,
     "dataset_save_path": _cache,

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from recbole_recfound.edge.tokens import PADDING, SegmentTokens, Vocabulary
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.runtime.arguments import checked_count, checked_list, short
 from recbole_recfound.runtime.file_digests import DIGESTS, check_digests
 
 FORMAT = 1
@@ -136,15 +137,17 @@ class EdgeRecommender:
             Item token, text and score of each item, best first.
 
         Raises:
-            ConfigError: unknown tokens, an empty history, or k below 1.
+            ConfigError: unknown tokens, a text or a set in place of a list, an empty history, or k below 1.
         """
-        if k < 1:
-            raise ConfigError(f"k: got {k}, expected a whole number of at least 1")
-        history = self._known("history", history)
-        if not history:
-            raise ConfigError("history: got an empty list, expected at least one item token")
-        left_out = {*self._known("exclude", exclude), *(history if self._masks_history else ())}
-        named = None if candidates is None else set(self._known("candidates", candidates))
+        k = checked_count("k", k)
+        history = self._known("history", checked_list("history", history, ordered=True))
+        left_out = {
+            *self._known("exclude", checked_list("exclude", exclude, allow_empty=True)),
+            *(history if self._masks_history else ()),
+        }
+        named = None
+        if candidates is not None:
+            named = set(self._known("candidates", checked_list("candidates", candidates)))
         chosen = [
             token
             for token, item in self._of_item.items()
@@ -189,11 +192,12 @@ class EdgeRecommender:
     def _ids(self, segments: Sequence[int]) -> list[int]:
         return self._vocabulary.ids(self._reader.joined([self._segments[number] for number in segments]))
 
-    def _known(self, field: str, tokens: Iterable[str]) -> list[str]:
-        found = [str(token) for token in tokens]
-        if unknown := [token for token in found if token not in self._of_item]:
-            raise ConfigError(f"{field}: unknown items: {', '.join(unknown[:5])}")
-        return found
+    def _known(self, field: str, tokens: list[Any]) -> list[str]:
+        unknown = [token for token in tokens if not isinstance(token, str) or token not in self._of_item]
+        if unknown:
+            hint = "" if all(isinstance(token, str) for token in unknown) else " (tokens are text)"
+            raise ConfigError(f"{field}: unknown items: {', '.join(map(short, unknown[:5]))}{hint}")
+        return tokens
 
 
 def _read(path: Path) -> Any:

@@ -2,46 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from numbers import Integral
+from collections.abc import Mapping
 from typing import Any
 
 from recbole_recfound.errors import ConfigError
-
-
-def checked_count(field: str, given: Any) -> int:
-    """Return how many items or tokens a request wants.
-
-    Args:
-        field: name for messages.
-        given: as given.
-
-    Raises:
-        ConfigError: no whole number of at least 1.
-    """
-    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
-        raise ConfigError(f"{field}: got {given!r}, expected a whole number of at least 1")
-    return int(given)
-
-
-def checked_list(field: str, given: Any, allow_empty: bool = False) -> list[Any]:
-    """Return what a caller gave as a list.
-
-    Args:
-        field: name for messages.
-        given: a list or any other iterable, but no text.
-        allow_empty: whether it may hold nothing.
-
-    Raises:
-        ConfigError: a single value, or an empty list.
-    """
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        example = "" if given is None else f", as in [{_short(given)}]"
-        raise ConfigError(f"{field}: got {_short(given)}, expected a list{example}")
-    found = list(given)
-    if not found and not allow_empty:
-        raise ConfigError(f"{field}: got an empty list, expected at least one entry")
-    return found
+from recbole_recfound.runtime.arguments import checked_list, short
 
 
 def checked_text(field: str, given: Any) -> str:
@@ -55,12 +20,12 @@ def checked_text(field: str, given: Any) -> str:
         ConfigError: something else, or a text with halves of characters, which no tokenizer reads.
     """
     if not isinstance(given, (str, int, float)):
-        raise ConfigError(f"{field}: got {_short(given)}, expected a text")
+        raise ConfigError(f"{field}: got {short(given)}, expected a text")
     text = str(given)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{field}: got {_short(given)}, which is no valid Unicode ({error.reason})") from None
+        raise ConfigError(f"{field}: got {short(given)}, which is no valid Unicode ({error.reason})") from None
     return text
 
 
@@ -77,7 +42,7 @@ def checked_texts(field: str, given: Any) -> list[str]:
     texts = checked_list(field, given)
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise ConfigError(f"{field}: got {_short(text)}, expected a text")
+            raise ConfigError(f"{field}: got {short(text)}, expected a text")
         checked_text(field, text)
     return texts
 
@@ -94,7 +59,7 @@ def checked_records(given: Any) -> list[Mapping[str, Any]]:
     records = checked_list("add_items", given, allow_empty=True)
     for record in records:
         if not isinstance(record, Mapping):
-            raise ConfigError(f"add_items: got {_short(record)}, expected a record of names and values for each item")
+            raise ConfigError(f"add_items: got {short(record)}, expected a record of names and values for each item")
     return records
 
 
@@ -115,14 +80,9 @@ def checked_domains(given: Any, rows: int) -> Any:
             raise ConfigError(f"{field}: got {len(found)} names, expected one per row ({rows})")
         for name in found:
             if name is not None and not isinstance(name, str):
-                raise ConfigError(f"{field}: got {_short(name)}, expected the name of a domain, or None")
+                raise ConfigError(f"{field}: got {short(name)}, expected the name of a domain, or None")
         return found
 
     if isinstance(given, Mapping):
         return {kind: names_of(f"domains: {kind}", names) for kind, names in given.items()}
     return None if given is None else names_of("domains", given)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -26,8 +26,9 @@ from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.model.saved import SavedModel, read_model
+from recbole_recfound.runtime.arguments import checked_count, checked_list
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_count, checked_list, checked_text, checked_texts
+from recbole_recfound.serving.checks import checked_text, checked_texts
 from recbole_recfound.serving.data import splits_of
 from recbole_recfound.serving.evaluate import Evaluation, protocol_of, rank_test
 from recbole_recfound.serving.export import export_run
@@ -305,7 +306,7 @@ class RecFoundRecommender(Recommender):
         Raises:
             ConfigError: unknown tokens.
         """
-        given = checked_list(self.item_field, history)
+        given = checked_list(self.item_field, history, ordered=True)
         rows = self._rows([given] if isinstance(given[0], str) else given, by_user=False)
         return self._user_vectors(rows.histories).cpu()
 

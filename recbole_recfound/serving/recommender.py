@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.arguments import checked_count, checked_list
 from recbole_recfound.serving.best import best_of
-from recbole_recfound.serving.checks import checked_count, checked_domains, checked_list, checked_records, checked_texts
+from recbole_recfound.serving.checks import checked_domains, checked_records, checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
 from recbole_recfound.serving.request import Domains, Recommendation, Request, Rows
 
@@ -433,10 +434,7 @@ class Recommender(ABC):
             ids = users.tolist()
             return Rows([self._history_of(user) for user in ids], [self._had_by(user) for user in ids], users)
         self._check_histories()
-        lists = checked_list("histories", given)
-        if any(isinstance(history, (set, frozenset)) for history in lists):
-            raise ConfigError(f"{self.item_field}: got a set, which has no order: give a list, oldest first")
-        histories = [self._items(history) for history in lists]
+        histories = [self._items(history, ordered=True) for history in checked_list("histories", given)]
         return Rows(histories, histories, np.zeros(len(histories), dtype=np.int64))
 
     def _known_user(self, user: str) -> int:
@@ -448,9 +446,9 @@ class Recommender(ABC):
             raise ConfigError(f"{self.user_field}: {user!r} has no interactions: give a history of item tokens")
         return user_id
 
-    def _items(self, tokens: Iterable[str], allow_empty: bool = False) -> np.ndarray:
+    def _items(self, tokens: Iterable[str], allow_empty: bool = False, ordered: bool = False) -> np.ndarray:
         """Return the item ids of tokens, int64 [n]."""
-        tokens = checked_list(self.item_field, tokens, allow_empty)
+        tokens = checked_list(self.item_field, tokens, allow_empty, ordered)
         unknown = [token for token in tokens if not isinstance(token, str) or token not in self.item_ids]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

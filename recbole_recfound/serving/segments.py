@@ -15,7 +15,8 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.generate import GenerateModel
 from recbole_recfound.model.reading.retrieval import RetrievalModel
-from recbole_recfound.serving.checks import checked_count, checked_list, checked_texts
+from recbole_recfound.runtime.arguments import checked_count, checked_list
+from recbole_recfound.serving.checks import checked_texts
 from recbole_recfound.serving.evaluate import Evaluation
 from recbole_recfound.serving.new_items import new_items
 from recbole_recfound.serving.recbole import RecBoleRecommender
@@ -130,7 +131,7 @@ class SegmentRecommender(RecBoleRecommender):
             ConfigError: unknown tokens, or a run without the task retrieval.
         """
         model = self._towers("embed_user")
-        given = checked_list(self.item_field, history)
+        given = checked_list(self.item_field, history, ordered=True)
         rows = self._rows([given] if isinstance(given[0], str) else given, by_user=False)
         width = self.splits.config["MAX_ITEM_LIST_LENGTH"]
         return model.history_vectors([own[-width:] for own in rows.histories]).cpu()

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.arguments import checked_count
 from recbole_recfound.runtime.whole_file import check_file, whole_file
-from recbole_recfound.serving.checks import checked_count
 from recbole_recfound.serving.recommender import Recommender
 
 CHUNK = 256

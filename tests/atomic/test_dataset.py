@@ -206,6 +206,23 @@ def test_byte_order_mark_and_line_ends(write_dataset, read, start, end):
     assert dataset.field2id_token["note"].tolist() == ["[PAD]", "x"] and "ü7" in dataset.field2id_token["item_id"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_encodings(write_dataset, read, encoding):
+    path = write_dataset("coded", inter=[HEADER, *_history_rows(30)])
+    file = path / "coded" / "coded.inter"
+    file.write_bytes(file.read_text().replace("i7", "ü7").encode(encoding))
+    dataset = read(path, "coded", encoding=encoding)
+    assert len(dataset) == 160 and "ü7" in dataset.field2id_token["item_id"]
+
+
+def test_sequences_of_numbers_name_their_file(write_dataset, read):
+    items = [["item_id:token", "vector:float_seq"], ["i1", "0.5 x"]]
+    path = write_dataset("vectors", inter=[HEADER, *_history_rows(30)], item=items)
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "vector"]}
+    with pytest.raises(DataError, match=r"vectors\.item: could not convert string to float: 'x'"):
+        read(path, "vectors", load_col=columns)
+
+
 def test_missing_values_of_tokens_are_padding(write_dataset, read):
     rows = [[*row, "" if number % 2 else "phone"] for number, row in enumerate(_history_rows(30))]
     path = write_dataset("missing", inter=[[*HEADER, "device:token"], *rows])

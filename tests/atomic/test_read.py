@@ -22,6 +22,13 @@ def test_strings_stay_as_they_are(tmp_path):
     assert table.column("year") == ["NA", "", "1999"]
 
 
+def test_numbers_without_a_value_are_missing(tmp_path):
+    rows = ["1\tnan\tNaN", "2\t-inf\tinf", "3\t1e999\t", "4\t12.50\tNA", "5\tx\tx"]
+    table = read_atomic(_write(tmp_path, "item_id:token\tprice:float\tyear:token\n" + "\n".join(rows) + "\n"))
+    assert table.column("price") == ["", "", "", "12.50", "x"]
+    assert table.column("year") == ["NaN", "inf", "", "NA", "x"], "tokens are text"
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
 def test_byte_order_mark_and_windows_line_ends(tmp_path, end):
     text = (HEADER + "1\tAlien\t1979" + end).replace("\n", "\r\n")

@@ -32,6 +32,13 @@ def test_other_numbers_stay_within_the_precision():
     assert (as_in_file(single, (0.0, 100.0)) - 100 * single.double()).abs().max() <= 100 * 2**-23
 
 
+def test_numerical_features_are_pairs():
+    single = torch.tensor([3.3, torch.nan])
+    pairs = torch.stack([single, torch.ones(2)], dim=1)
+    for found in (None, (0.0, 5.0)):
+        assert torch.equal(as_in_file(pairs, found).nan_to_num(), as_in_file(single, found).nan_to_num())
+
+
 def test_what_is_no_number():
     values = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
     found = as_in_file(values, None)

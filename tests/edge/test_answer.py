@@ -16,6 +16,7 @@ from recbole_recfound.cli import main
 from recbole_recfound.edge.answer import EdgeRecommender
 from recbole_recfound.edge.make import Edge
 from recbole_recfound.edge.options import DistilOptions
+from recbole_recfound.errors import ConfigError
 
 SMALL = [
     "--layers=2", "--width=32", "--embedding_size=16", "--share_layers", "--exits=1,2", "--sparsity=0.8", "--int8",
@@ -119,6 +120,28 @@ def test_recommendations(distilled, loaded):
     assert len(device.recommend(["50"], k=2)) == 2
 
 
+@pytest.mark.parametrize(
+    ("history", "others", "message"),
+    [
+        ("42", {}, r"history: got '42', expected a list, as in \['42'\]"),
+        (None, {}, "history: got None, expected a list"),
+        ([], {}, "history: got an empty list"),
+        ({"4", "2"}, {}, "history: got a set, which has no order: give a list, oldest first"),
+        ([42], {}, r"history: unknown items: 42 \(tokens are text\)"),
+        (["50"], {"exclude": "42"}, "exclude: got '42', expected a list"),
+        (["50"], {"candidates": "42"}, "candidates: got '42', expected a list"),
+        (["50"], {"candidates": []}, "candidates: got an empty list"),
+        (["50"], {"k": 2.5}, "k: got 2.5, expected a whole number"),
+        (["50"], {"k": True}, "k: got True, expected a whole number"),
+    ],
+)
+def test_what_a_caller_passes_is_refused_as_by_a_served_run(distilled, history, others, message):
+    device = EdgeRecommender(distilled, threads=1)
+    assert {"42", "4", "2"} <= set(device.tokens)  # each letter is an item, too
+    with pytest.raises(ConfigError, match=message):
+        device.recommend(history, **others)
+
+
 def test_edge_reads_tokens_in_quotes(distilled, capsys):
     best = EdgeRecommender(distilled, threads=1).recommend(["50", "100"], k=3, exclude=["7", "9"])
     words = ["--history", '"50", 100', "--k=3", "--exclude", '7,"9"', "--threads=1"]
@@ -129,11 +152,11 @@ def test_edge_reads_tokens_in_quotes(distilled, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--history=50,nothing"], "history: unknown items: nothing"),
+        (["--history=50,nothing"], "history: unknown items: 'nothing'"),
         (["--history=,"], "history: got an empty list"),
         (["--history=50", "--k=0"], "--k: got 0"),
         (["--history=50", "--exit=3"], "exit: got 3, expected one of 1, 2"),
-        (["--history=50", "--candidates=x"], "candidates: unknown items: x"),
+        (["--history=50", "--candidates=x"], "candidates: unknown items: 'x'"),
         ([], "--history"),
     ],
 )

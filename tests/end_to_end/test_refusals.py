@@ -135,6 +135,15 @@ def test_data_in_two_parts(write_dataset):
         build_splits(_config(path, benchmark_filename=["train", "test"]))
 
 
+def test_sequential_models_need_histories_in_data_that_come_split(write_dataset):
+    names = ["train", "valid", "test"]
+    path = write_dataset("shop", **{f"{name}.inter": [HEADER, *ROWS] for name in names})
+    with pytest.raises(
+        ConfigError, match="benchmark_filename: SASRec needs the history of each row in a column item_id_l"
+    ):
+        _config(path, "SASRec", benchmark_filename=names)
+
+
 def test_sequences_are_no_interactions(write_dataset):
     header = ["user_id:token", "item_id_list:token_seq", "item_id:token"]
     rows = [["a", "x y", "z"], ["b", "y", "x"]]

@@ -391,6 +391,7 @@ def test_evaluation_on_other_data_ranks_new_items_by_their_text(loaded, tiny_pat
         (lambda run: run.embed_items([" "]), "texts: got ' ', expected a text"),
         (lambda run: run.embed_items(["\ud800"]), "texts: .* no valid Unicode"),
         (lambda run: run.recommend({"1", "7"}), "item_id: got a set, which has no order"),
+        (lambda run: run.embed_user({"1", "7"}), "item_id: got a set, which has no order"),
         (lambda run: run.add_items([{"item_id": "new", "movie_title": "\ud800"}]), "movie_title: .* no valid Unicode"),
         (
             lambda run: run.add_items([{"item_id": "new", "movie_title": ["a"]}]),

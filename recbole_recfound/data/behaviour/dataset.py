@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_recfound.atomic.times import in_seconds
-from recbole_recfound.compat.raw_column import as_in_file, raw_range
+from recbole_recfound.compat.raw_column import as_in_file, frame_numbers, raw_range
 from recbole_recfound.data.behaviour.log import Log
 from recbole_recfound.data.behaviour.read import SECONDS, read_log
 
@@ -50,7 +50,7 @@ class BehaviourDataset(Dataset):
         frame = self.inter_feat
         if isinstance(frame, pd.DataFrame) and self.time_field in frame:
             self.set_field_property(SECONDS, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
-            times = torch.tensor(frame[self.time_field].to_numpy(dtype=np.float64))
+            times = torch.tensor(frame_numbers(self, self.time_field))
             found = as_in_file(times, raw_range(self, self.time_field)).numpy()
             frame[SECONDS] = in_seconds(found).view(np.int64)  # RecBole keeps tokens as 64 bits
         super()._change_feat_format()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 
-from recbole_recfound.atomic.read import read_atomic
+from recbole_recfound.atomic.read import is_not_finite, read_atomic
 from recbole_recfound.atomic.times import EARLIEST_CLOCK
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.behaviour.log import Attribute, Log
@@ -114,11 +114,12 @@ def _users(config: Any, train: Dataset, wanted: Sequence[str] | None) -> tuple[l
     if wanted is None:
         wanted = [name for name in table.kinds if name != key and _forms_groups(table.column(name))]
     rows: list[Mapping[str, str]] = [{}, *(by_token.get(token, {}) for token in tokens[1:])]
+    columns = {name: _given([row.get(name, "") for row in rows]) for name in wanted}
     profiles = [
-        ", ".join(f"{readable(name)} {row[name].strip()}" for name in wanted if row.get(name, "").strip())
-        for row in rows
+        ", ".join(f"{readable(name)} {values[number]}" for name, values in columns.items() if values[number])
+        for number in range(len(rows))
     ]
-    return profiles, [_groups(name, [row.get(name, "").strip() for row in rows]) for name in wanted]
+    return profiles, [_groups(name, values) for name, values in columns.items()]
 
 
 def _is_number(text: str) -> bool:
@@ -129,8 +130,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _given(values: Sequence[str]) -> list[str]:
+    """Return the values of a column, empty where one is missing: `nan` is where all are numbers, else it is a word."""
+    values = [value.strip() for value in values]
+    numeric = all(_is_number(value) for value in values if value)
+    return ["" if numeric and is_not_finite(value) else value for value in values]
+
+
 def _forms_groups(values: Sequence[str]) -> bool:
-    given = {value.strip() for value in values if value.strip()}
+    given = set(filter(None, _given(values)))
     return bool(given) and (len(given) <= MANY or all(map(_is_number, given)))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
+from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.errors import ConfigError
 
 BY_BATCHES = (ModelType.CONTEXT, ModelType.SEQUENTIAL)
@@ -40,7 +41,9 @@ def rows_of_base(train_set: Dataset, share: float | None, seed: int) -> np.ndarr
             f"iak_args: base_share: {share} of {rows} training rows leaves none for the base or for the kernels"
         )
     if config["eval_args"]["order"] == "TO":
-        order = np.argsort(train_set.inter_feat[config["TIME_FIELD"]].numpy(), kind="stable")
+        time = config["TIME_FIELD"]
+        times = as_in_file(train_set.inter_feat[time], raw_range(train_set, time))
+        order = np.argsort(times.numpy(), kind="stable")
     else:
         order = np.random.default_rng([seed, 0x5A4E]).permutation(rows)
     chosen = np.zeros(rows, dtype=bool)

@@ -86,6 +86,27 @@ def test_no_user_fields_are_an_empty_list(tiny_path, tiny_backbone):
     assert not texts.statistics.user_attributes
 
 
+@pytest.mark.parametrize("kind", ["float", "token"])
+def test_an_age_that_is_no_number_is_missing(kind, write_dataset, tiny_backbone):
+    """One `nan` made the edges of all groups `nan`, and the profile said "age nan"."""
+
+    def texts_with(age):
+        header = ["user_id:token", "item_id:token", "timestamp:float"]
+        rows = [[f"u{user}", f"i{(user + step) % 9}", step] for user in range(40) for step in range(4)]
+        users = [["user_id:token", f"age:{kind}"], *([f"u{user}", age if user == 39 else user] for user in range(40))]
+        items = [["item_id:token", "title:token_seq"], *([f"i{number}", f"Film {number}"] for number in range(9))]
+        path = write_dataset("aged", inter=[header, *rows], user=users, item=items)
+        settings = {"data_path": str(path), "backbone": str(tiny_backbone), "m6rec_task": ["retrieval"]}
+        train = build_splits(Config("M6Rec", "aged", None, {**settings, "use_gpu": False})).train_set
+        texts = build_texts(train.config, train, train.log, 8)
+        (ages,) = texts.statistics.user_attributes
+        return [texts.table.texts[segment] for segment in texts.profiles], ages.groups, ages.values.tolist()
+
+    profiles, groups, values = texts_with("")
+    assert len(groups) == 6 and len(values) == 39 and len(set(values)) == 6
+    assert texts_with("nan") == texts_with("-inf") == (profiles, groups, values)
+
+
 @pytest.mark.parametrize("later", [[5, 1, 5], [0, 2, 10], [-3, 400, 1]], ids=["within", "beyond", "far beyond"])
 def test_later_ratings_change_no_earlier_text(later, write_dataset, tiny_backbone):
     """Planted: other last training ratings, on the scale of the first ones and outside it."""
@@ -112,6 +133,29 @@ def test_later_ratings_change_no_earlier_text(later, write_dataset, tiny_backbon
     early = [3, 4, 2, 4, 3, 2, 4, 4, 3, 2, 4, 3, 4]
     last = [3, 4, 3, 4]
     assert texts_with([*early, *later, *last]) == texts_with([*early, 3, 3, 3, *last])
+
+
+def test_numerical_features_are_the_same_numbers(tiny_path, tiny_backbone):
+    """RecBole keeps them as pairs of a number and 1."""
+    settings = {
+        "data_path": str(tiny_path),
+        "backbone": str(tiny_backbone),
+        "threshold": {"rating": 4},
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "use_gpu": False,
+    }
+    buckets = {"timestamp": {"method": "ED", "bucket": 3}}
+    for others in ({}, {"normalize_all": True}, {"order_ties": "recbole"}):
+        names = {"numerical_features": ["rating", "timestamp"]}
+        alone, paired = (
+            build_splits(Config("M6Rec", "tiny", None, {**settings, **others, **own})).train_set for own in ({}, names)
+        )
+        assert paired.inter_feat["rating"].shape == (len(paired), 2)
+        for field in ("users", "items", "times", "values"):
+            assert np.array_equal(getattr(paired.log, field), getattr(alone.log, field))
+    with pytest.raises(ConfigError, match="discretization: got timestamp, whose numbers are needed"):
+        build_splits(Config("M6Rec", "tiny", None, {**settings, **names, "discretization": buckets}))
 
 
 @pytest.mark.parametrize("normalised", [False, True])
