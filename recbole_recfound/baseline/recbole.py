@@ -20,6 +20,7 @@ from recbole_recfound.config.shared import shared_settings
 from recbole_recfound.data.split.protocol import (
     Splits,
     build_splits,
+    check_ranked_alike,
     check_same_rows,
     check_short_histories,
     further_tests,
@@ -125,7 +126,7 @@ def check_baseline_rows(names: list[str], reference: Splits) -> None:
 
     Raises:
         ConfigError: sequential and other models with sampled candidates.
-        DataError: see `check_short_histories`.
+        DataError: see `check_ranked_alike` and `check_short_histories`.
     """
     config = reference.config
     sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
@@ -137,6 +138,7 @@ def check_baseline_rows(names: list[str], reference: Splits) -> None:
                 "mode) RecBole draws those of sequential models among old items too: name models of one kind, or rank "
                 "all items (mode: full)"
             )
+    check_ranked_alike(reference, {name: get_model(name).type for name in names})
     check_short_histories(reference, sequential)
 
 

@@ -273,7 +273,11 @@ def problem(rule: Rule, value: Any) -> str | None:
     """
     if value is None:
         return None if rule.nullable else f"got nothing, expected {expected(rule)}"
-    if not _has_type(rule, value) or not all(_within(rule, number) for number in _numbers(value)):
+    if (
+        not _has_type(rule, value)
+        or not _is_finite(value)
+        or not all(_within(rule, number) for number in _numbers(value))
+    ):
         return f"got {value!r}, expected {expected(rule)}"
     if unknown := _unknown_names(rule, value):
         return unknown
@@ -398,6 +402,12 @@ def _is_instance(value: Any, types: tuple[type, ...]) -> bool:
     return isinstance(value, types) or (isinstance(value, Path) and str in types)
 
 
+def _is_finite(value: Any) -> bool:
+    """Return whether a number is finite; those in a mapping may have a meaning of their own (`norm_type: .inf`)."""
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
+
+
 def _numbers(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return list(value.values())
@@ -405,8 +415,6 @@ def _numbers(value: Any) -> list[Any]:
 
 
 def _within(rule: Rule, number: Any) -> bool:
-    if isinstance(number, float) and not math.isfinite(number):
-        return False
     if all(bound is None for bound in (rule.minimum, rule.maximum, rule.above, rule.below)):
         return True
     if isinstance(number, bool) or not isinstance(number, (int, float)):

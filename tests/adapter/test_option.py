@@ -7,6 +7,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BloomConfig
 
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
 from tests.adapter.models import FAMILIES, tiny_backbone, tokens
@@ -213,3 +214,12 @@ def test_a_linear_map_of_states_and_another_method_s_layer_can_have_an_adapter(f
     torch.set_rng_state(before)
     torch.randn(1, tuner.width)
     assert torch.equal(torch.get_rng_state(), drawn), "the prompts alone are drawn"
+
+
+def test_an_mlp_that_takes_more_than_a_state():
+    """BLOOM's MLP adds the residual itself."""
+    sizes = {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+    model = AutoModelForCausalLM.from_config(BloomConfig(**sizes))
+    tuner = OptionModel(model, {"default": OptionConfig(bottleneck=4, prompts=2)}, "default")
+    assert len(tuner.targeted_module_names) == 2
+    assert model(input_ids=torch.zeros(1, 4, dtype=torch.long)).logits.isfinite().all()

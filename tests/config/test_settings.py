@@ -87,6 +87,7 @@ def test_all_mistakes_of_a_recbole_file_in_one_error_in_groups(write):
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
 def test_numbers_are_finite(number):
     given = {"time_budget": number, "learning_rate": number, "val_interval": {"rating": "[3,inf)"}}
+    settings_of([], {"clip_grad_norm": {"max_norm": 5, "norm_type": float("inf")}}, "BPR")
     with pytest.raises(ConfigError) as caught:
         settings_of([], given, "RecFound")
     assert sorted(caught.value.problems) == [

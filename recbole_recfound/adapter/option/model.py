@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, cast
 
@@ -108,6 +109,13 @@ class OptionModel(SharedPartTuner):
         Raises:
             TypeError: it does not.
         """
+        needed = [
+            parameter
+            for parameter in inspect.signature(target.forward).parameters.values()
+            if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        if len(needed) > 1:  # such as the residual that BLOOM's MLP takes: what it is given is not known here
+            return
         weight = next(target.parameters(), None)
         cause = "it has no weights"
         if weight is not None:

@@ -326,16 +326,12 @@ LAST_ROWS = "eval_args: {split: {LS: valid_and_test}}"
 def check_same_rows(reference: Splits, other: Splits) -> None:
     """Reject a comparison of two models that do not have the same held-out items, or do not rank them alike.
 
-    RecBole ranks once for each user, and for sequential models once for each held-out row: of a user with several of
-    them, the same scores give other metrics.
-
     Args:
         reference: the splits of the first row of the table.
         other: the splits of another row.
 
     Raises:
-        DataError: ids, items or held-out pairs differ, or users with several of these are ranked otherwise; says how
-            many and what to do.
+        DataError: ids, items or held-out pairs differ, and says how many and what to do; or see `check_ranked_alike`.
     """
     name = other.config["model"]
     for column in (reference.dataset.uid_field, reference.dataset.iid_field):
@@ -357,18 +353,34 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
                 'this: set user_inter_num_interval: "[4,inf)"; or shares of rows, of which sequential models have one '
                 f"less for each user: set {LAST_ROWS}"
             )
-        several = int((np.unique(expected[:, 0], return_counts=True)[1] > 1).sum())
-        if several and kinds_of_modes(other.config) != {"labeled"} and _by_row(reference) != _by_row(other):
+    check_ranked_alike(reference, {name: other.config["MODEL_TYPE"]})
+
+
+def check_ranked_alike(reference: Splits, others: Mapping[str, ModelType]) -> None:
+    """Reject models that are ranked row by row beside others that are ranked user by user, before any is trained.
+
+    RecBole ranks once for each user, and for sequential models once for each held-out row: of a user with several of
+    them, the same scores give other metrics.
+
+    Args:
+        reference: the splits of the first row of the table.
+        others: type of each further model, by name.
+
+    Raises:
+        DataError: users have several held-out rows; says how many and what to do.
+    """
+    config = reference.config
+    by_row = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    unlike = [name for name, kind in others.items() if (kind == ModelType.SEQUENTIAL) != by_row]
+    if not unlike or kinds_of_modes(config) == {"labeled"}:
+        return
+    for phase, part in (("validation", reference.valid_set), ("test", reference.test_set)):
+        if several := int((np.unique(held_out(part)[:, 0], return_counts=True)[1] > 1).sum()):
             raise DataError(
-                f"{name}: {several} users have several {phase} rows. RecBole ranks once for each row of a sequential "
-                f"model, and once for each user of another, so that metrics of {name} and "
-                f"{reference.config['model']} cannot be compared. Set {LAST_ROWS}, or take models of one kind"
+                f"{', '.join(unlike)}: {several} users have several {phase} rows. RecBole ranks once for each row of a "
+                f"sequential model, and once for each user of another, so that metrics of {', '.join(unlike)} and "
+                f"{config['model']} cannot be compared. Set {LAST_ROWS}, or take models of one kind"
             )
-
-
-def _by_row(splits: Splits) -> bool:
-    """Return whether a model ranks once for each held-out row, and not once for each user."""
-    return splits.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
 
 
 def check_short_histories(reference: Splits, names: list[str]) -> None:

@@ -14,9 +14,10 @@ LONG_TEXT_WORDS = 12
 def choose_fields(table: AtomicTable, key: str, configured: Sequence[str] | None, option: str) -> list[str]:
     """Return the text columns of `table` in the order they are read out.
 
-    Configured fields win. Otherwise title-like columns come first (titles by name before those with such a word in
-    their name, as product_name; of these the ones that repeat their values last, as brand_name does), then every
-    short text column in file order; long descriptions, numbers and the key itself are left out.
+    Configured fields win. Otherwise title-like columns come first (titles by name, then those with such a word in their
+    name, as product_name, then those that end with one, as booktitle; of equal ones those that repeat their values, as
+    brand_name does, last), then every short text column in file order; long descriptions, numbers and the key itself
+    are left out.
 
     Args:
         table: the atomic file.
@@ -51,9 +52,15 @@ def readable(name: str) -> str:
 
 
 def _likeness(name: str) -> int:
-    """Return 2 for a title by name, 1 for a name with such a word (`movie_title`, `productName`), else 0."""
-    words = re.findall(r"[A-Z]*[^\W\d_A-Z]+|[A-Z]+", name)
-    return 2 if name.lower() in TITLE_NAMES else int(any(word.lower() in TITLE_NAMES for word in words))
+    """Return how much a name is that of a title.
+
+    3 for a title by name, 2 for a name with such a word (`movie_title`, `productName`), 1 where a word ends with one
+    (`booktitle`, but `filename` too), else 0.
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]*[^\W\d_A-Z]+|[A-Z]+", name)]
+    if name.lower() in TITLE_NAMES:
+        return 3
+    return 2 if any(word in TITLE_NAMES for word in words) else int(any(word.endswith(TITLE_NAMES) for word in words))
 
 
 def _is_title(name: str) -> bool:

@@ -142,7 +142,7 @@ class IAKSystem(System):
                 if base["order_ties"] == ROUNDED:
                     print(
                         f"note: rows are ordered as RecBole alone orders them (order_ties: {ROUNDED}), as for the "
-                        "base's training",
+                        "base's training; one that an older version of this package has trained has another order",
                         flush=True,
                     )
         return cls.with_side_files(splits)

@@ -6,7 +6,7 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 
-from recbole_recfound.baseline.recbole import fit
+from recbole_recfound.baseline.recbole import check_baseline_rows, fit
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.config import models
 from recbole_recfound.config.configurator import Config
@@ -135,6 +135,9 @@ def test_users_with_several_test_rows_are_not_compared_by_user_and_by_row(mode, 
     assert np.array_equal(held_out(general.test_set), held_out(sequential.test_set)) and len(general.test_set) > 6
     with pytest.raises(DataError, match="GRU4Rec: 6 users have several .* rows. .* GRU4Rec and Pop cannot be compared"):
         check_same_rows(general, sequential)
+    if mode == "full":  # before anything is trained
+        with pytest.raises(DataError, match="EASE: 6 users have several validation rows"):
+            check_baseline_rows(["SASRec", "EASE"], sequential)
 
 
 def test_our_models_get_the_history(tiny_path, monkeypatch):

@@ -61,6 +61,14 @@ def test_of_equal_titles_the_first_wins_unless_it_repeats_its_values(tmp_path):
     assert fields == ["productName", "url_name", "line_name"]
 
 
+def test_a_word_that_ends_with_title_is_one_where_there_is_no_better(tmp_path):
+    path = tmp_path / "books.item"
+    rows = [f"{item}\tcrime\tBook {item}\tnovel" for item in range(6)]
+    path.write_text("\n".join(["item_id:token\tgenre:token\tbooktitle:token_seq\tform:token", *rows]) + "\n")
+    fields = choose_fields(read_atomic(path), "item_id", None, "item_args: text_fields")
+    assert fields == ["booktitle", "genre", "form"] and title_field(["genre", "HTMLTitle"]) == "HTMLTitle"
+
+
 def test_configured_fields_win(item_file):
     table = read_atomic(item_file)
     assert choose_fields(table, "item_id", ["description", "price"], "item_args: text_fields") == [
