@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.quick:
         options.items, options.users, options.requests, options.rounds = 20_000, 50, 120, 3
-    with mock.patch.object(recfound, "approximates", lambda items: True):  # at any size; `Exact` has no index
+    with mock.patch.object(recfound, "approximates", lambda *sizes: True):  # at any size; `Exact` has no index
         ratios, numbers = search(options.items, options.users, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         of_requests, more = requests(small_run(Path(folder)), options.requests, options.rounds)

@@ -46,7 +46,7 @@ class DistilOptions(Options):
     exit_weights: str = option(LINEAR, choices=(LINEAR, PRINTED))
     sparsity: float = option(0.0, minimum=0.0, below=1.0)
     int8: bool = option(False)
-    seconds: float = option(300.0, above=0.0)
+    seconds: float = option(300.0, above=0.0, infinite=True)
     examples: int = option(8000, minimum=1)
     relation_texts: int = option(128, minimum=0)
     relation_layer: int | None = option(None, minimum=1)

@@ -45,6 +45,7 @@ def option(
     above: float | None = None,
     below: float | None = None,
     empty: bool = False,
+    infinite: bool = False,
     help: str = "",
 ) -> Any:
     """Return a dataclass field with bounds.
@@ -58,11 +59,12 @@ def option(
         above: exclusive lower bound.
         below: exclusive upper bound.
         empty: a list with choices may have no element.
+        infinite: an infinite number has a meaning.
         help: effect of the option, for the documentation.
     """
     metadata = {
         "choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "below": below, "empty": empty,
-        "help": help,
+        "infinite": infinite, "help": help,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -204,7 +206,11 @@ def _fits(value: Any, annotation: Any, metadata: Mapping[str, Any]) -> bool:
 
 
 def _within(number: Any, metadata: Mapping[str, Any]) -> bool:
-    if isinstance(number, float) and not math.isfinite(number):
+    if (
+        isinstance(number, float)
+        and not math.isfinite(number)
+        and not (math.isinf(number) and metadata.get("infinite"))
+    ):
         return False
     bounds = {name: metadata.get(name) for name in ("minimum", "maximum", "above", "below")}
     if all(bound is None for bound in bounds.values()):
