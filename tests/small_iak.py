@@ -1,6 +1,7 @@
 """RecBole's models on the tiny data set, with kernels attached, without training them for long."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,21 @@ def build_small_iak(model: str, data_path, **changes) -> SmallIAK:
     kernels = IAK(config, splits.train_set, make_base(splits.train_set, None))
     scorer = IAKTrainer(config, kernels).scorer(splits.train_data, valid=splits.valid_data, test=splits.test_data)
     return SmallIAK(config, splits.config, splits, kernels, scorer)
+
+
+def run_settings(data: Path, folder: Path) -> dict:
+    """Settings of a run of one epoch with kernels by gender, without compression loss."""
+    return {
+        "data_path": str(data),
+        "output_dir": str(folder),
+        "show_progress": False,
+        "use_gpu": False,
+        "time_budget": 0,
+        "epochs": 1,
+        "domain": ["gender"],
+        "iak_args": {"lambda_c": 0},
+        "tuning_baselines": [],
+    }
 
 
 def shake(model: IAK, seed: int = 0, size: float = 0.3) -> None:

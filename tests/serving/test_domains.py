@@ -5,25 +5,16 @@ import torch
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError
-from tests.small_iak import shake
+from tests.small_iak import run_settings, shake
 
 
 @pytest.fixture(scope="module")
 def loaded(tiny_path, tmp_path_factory):
     """Kernels that change their domains, in a base that scores pairs of users and items alone."""
-    settings = {
-        "data_path": str(tiny_path),
-        "output_dir": str(tmp_path_factory.mktemp("runs")),
-        "show_progress": False,
-        "use_gpu": False,
-        "time_budget": 0,
-        "epochs": 1,
+    settings = run_settings(tiny_path, tmp_path_factory.mktemp("runs")) | {
         "base_model": "NeuMF",
         "base_args": {"epochs": 1, "mf_embedding_size": 8, "mlp_embedding_size": 8, "mlp_hidden_size": [8]},
-        "domain": ["gender"],
         "kernel_args": {"layer": "input:predict_layer"},
-        "iak_args": {"lambda_c": 0},
-        "tuning_baselines": [],
     }
     run = load_recfound(run_recfound("IAK", "tiny", config_dict=settings)["run_dir"])
     shake(run.model)

@@ -8,23 +8,15 @@ import torch
 from recbole_recfound import run_recfound
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.kernel.files import warm_start
-from tests.small_iak import build_small_iak, small_base
+from tests.small_iak import build_small_iak, run_settings, small_base
 
 
 @pytest.fixture(scope="module")
 def earlier(tiny_path, tmp_path_factory):
     """The folder of a run whose kernels replace the user's vector."""
-    settings = small_base("SASRec", epochs=1) | {
-        "data_path": str(tiny_path),
-        "output_dir": str(tmp_path_factory.mktemp("runs")),
-        "show_progress": False,
-        "use_gpu": False,
-        "time_budget": 0,
-        "epochs": 1,
-        "domain": ["gender"],
+    settings = run_settings(tiny_path, tmp_path_factory.mktemp("runs")) | small_base("SASRec", epochs=1)
+    settings |= {
         "kernel_args": {"combine": "replace"},
-        "iak_args": {"lambda_c": 0},
-        "tuning_baselines": [],
     }
     return Path(run_recfound("IAK", "tiny", config_dict=settings)["run_dir"])
 
