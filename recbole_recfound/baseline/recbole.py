@@ -12,6 +12,7 @@ from typing import Any
 from recbole.utils import EvaluatorType, ModelType, get_trainer, init_seed
 from torch import nn
 
+from recbole_recfound.baseline.resume import ResumableTraining
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS, get_model
@@ -193,11 +194,13 @@ def run_baseline(
 ) -> Row:
     """Train and test one of RecBole's models, and keep it at its best checkpoint (see `load_baseline`).
 
+    A training that was stopped continues from its last saved epoch (see `fit`).
+
     Args:
         name: a RecBole model.
         config: the run's settings.
         reference: the splits of the run's own model; the baseline must hold out the same rows.
-        folder: gets a folder of the model's name; RecBole's pickles in it are removed at the end.
+        folder: gets a folder of the model's name; the state of the training lies beside it until then.
         deadline: a time of `time.monotonic()` at which training ends, in addition to `baseline_time_budget`.
 
     Returns:
@@ -208,19 +211,17 @@ def run_baseline(
         DataError: RecBole holds out other rows for it.
     """
     training = Path(folder) / f"{name}.training"
-    shutil.rmtree(training, ignore_errors=True)  # of a process that was killed
     theirs = baseline_config(name, config, training)
     init_seed(theirs["seed"], theirs["reproducibility"])
     splits = build_splits(theirs)
     check_same_rows(reference, splits)
-    if config["baseline_time_budget"]:
-        capped = time.monotonic() + config["baseline_time_budget"]
-        deadline = capped if deadline is None else min(deadline, capped)
     try:
-        row, model = fit(theirs, splits, deadline)
+        row, model = fit(theirs, splits, deadline, seconds=config["baseline_time_budget"], state=training / "state")
     finally:
-        shutil.rmtree(training, ignore_errors=True)
+        for pickle in training.glob("*.pth"):
+            pickle.unlink()
     save_baseline(Path(folder) / name, model, splits)
+    shutil.rmtree(training, ignore_errors=True)
     return row
 
 
@@ -229,6 +230,9 @@ def fit(
     splits: Splits,
     deadline: float | None = None,
     watch: Callable[[int, float], None] | None = None,
+    *,
+    seconds: float | None = None,
+    state: Path,
 ) -> tuple[Row, nn.Module]:
     """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
@@ -238,12 +242,14 @@ def fit(
         deadline: a time of `time.monotonic()`; no epoch starts that would probably end after it, except the first, and
             an epoch ends after the batch in which it passes.
         watch: called with epoch and score after every validation; what it raises ends the training.
+        seconds: that the training may take, with those before it was stopped; None or 0: any.
+        state: a folder for the state after an epoch; a training that finds one there continues it.
 
     Returns:
         The row of the table, and the model at its best checkpoint. The row's `train_seconds` include validation, as
-        RecBole does it; `trainable_parameters` are 0 for models without gradients; `converged` says that RecBole's
-        early stopping ended training, or that there is nothing to repeat; with `score_unmasked` also `unmasked`, the
-        test metrics of a ranking that holds the user's old items.
+        RecBole does it, and those before the training was stopped; `trainable_parameters` are 0 for models without
+        gradients; `converged` says that RecBole's early stopping ended training, or that there is nothing to repeat;
+        with `score_unmasked` also `unmasked`, the test metrics of a ranking that holds the user's old items.
     """
     check_stage(config)  # the base of another model comes here unchecked
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
@@ -252,12 +258,22 @@ def fit(
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     # RecBole limits it by the epochs that were asked for; models without gradients have a single one.
     trainer.eval_step = min(trainer.eval_step, trainer.epochs)
-    begin = time.monotonic()
+    training = ResumableTraining(state, trainer, (splits.train_data, splits.valid_data))
+    continued = training.restore()
+    if seconds:
+        capped = training.began + seconds
+        deadline = capped if deadline is None else min(deadline, capped)
     epochs, out_of_time = trainer.epochs, False
+    ended = continued and training.finished
+    if continued and not ended and deadline is not None and time.monotonic() > deadline:
+        epochs, out_of_time, ended = trainer.start_epoch, True, True
+    if ended:  # nothing but the test is left; RecBole's `fit` makes it ready
+        trainer.epochs = trainer.start_epoch
     train_data = splits.train_data if deadline is None else _until(deadline, splits.train_data)
-    stop = _after_validation(deadline, watch)
+    stop = _after_validation(deadline, watch, training)
+    shown = config["show_progress"]
     try:
-        trainer.fit(train_data, splits.valid_data, saved=True, show_progress=config["show_progress"], callback_fn=stop)
+        trainer.fit(train_data, splits.valid_data, saved=not ended, show_progress=shown, callback_fn=stop)
     except _OutOfTime as end:
         epochs, out_of_time = end.epochs, True
     except RecFoundError:
@@ -269,11 +285,11 @@ def fit(
     trained = time.monotonic()
     init_seed(config["seed"], config["reproducibility"])  # sampled candidates are those of every other row
     with with_gauc(trainer, splits.test_set), kept_ranking(trainer) as kept:
-        metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=config["show_progress"])
+        metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=shown)
     scored = time.monotonic()
     details = {}
     for name, loader in further_tests(splits).items():
-        other = trainer.evaluate(loader, load_best_model=False, show_progress=config["show_progress"])
+        other = trainer.evaluate(loader, load_best_model=False, show_progress=shown)
         details[name] = {metric: float(value) for metric, value in other.items()}
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
@@ -281,7 +297,7 @@ def fit(
         model=config["model"],
         metrics={metric: float(value) for metric, value in metrics.items()},
         valid_metrics={metric: float(value) for metric, value in trainer.best_valid_result.items()},
-        train_seconds=trained - begin,
+        train_seconds=trained - training.began,
         eval_seconds=scored - trained,
         trainable_parameters=0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
         converged=converged,
@@ -312,19 +328,20 @@ def _until(deadline: float, loader: Any) -> Any:
 
 
 def _after_validation(
-    deadline: float | None, watch: Callable[[int, float], None] | None
+    deadline: float | None, watch: Callable[[int, float], None] | None, training: ResumableTraining
 ) -> Callable[[int, float], None]:
     """Return the callback for RecBole's `fit`, which calls it after every validation."""
     last = time.monotonic()
 
     def after_validation(epoch: int, score: float) -> None:
-        """Stop training if the next validation would probably end after the deadline.
+        """Save the state, and stop training if the next validation would probably end after the deadline.
 
         Args:
             epoch: number of the validated epoch.
             score: its validation score.
         """
         nonlocal last
+        training.save(epoch)
         if watch is not None:
             watch(epoch, float(score))
         now = time.monotonic()

@@ -35,7 +35,9 @@ class RecBoleSystem(System):
         def compute() -> Row:
             run = self.run
             assert run.splits is not None
-            row, model = fit(run.config, run.splits, run.plan.deadline(), run.watch)
+            row, model = fit(
+                run.config, run.splits, run.plan.deadline(), run.watch, state=run.folder.trainer_state / "training"
+            )
             if run.saved:
                 save_baseline(run.folder.path / "baselines" / self.name, model, run.splits)
             return row

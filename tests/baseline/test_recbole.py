@@ -1,6 +1,5 @@
 """RecBole's models as rows of the table."""
 
-import shutil
 import time
 
 import pytest
@@ -140,18 +139,9 @@ def test_a_wall_cap_ends_training_after_the_epoch_and_says_so(cap, tiny_path, tm
 
 
 @pytest.mark.parametrize("name", ["BPR", "CFKG"])
-def test_an_epoch_ends_with_the_time(name, tiny_path, tmp_path, monkeypatch):
+def test_an_epoch_ends_with_the_time(name, knowledge_path, tmp_path, monkeypatch):
     """One epoch of a sequential model takes minutes on a busy machine: the limit does not wait for its end."""
-    shutil.copytree(tiny_path / "tiny", tmp_path / "data" / "tiny")
-    rows = [line.split("\t") for line in (tmp_path / "data/tiny/tiny.inter").read_text().splitlines()[1:]]
-    items = sorted({row[1] for row in rows})
-    tables = {
-        "kg": [("head_id:token", "relation_id:token", "tail_id:token"), *((f"e{i}", "like", "e0") for i in items)],
-        "link": [("item_id:token", "entity_id:token"), *((i, f"e{i}") for i in items)],
-    }
-    for suffix, lines in tables.items():
-        (tmp_path / "data/tiny" / f"tiny.{suffix}").write_text("\n".join(map("\t".join, lines)) + "\n")
-    config = _config(str(tmp_path / "data"), baseline_args={name: {"train_batch_size": 16}})
+    config = _config(str(knowledge_path), baseline_args={name: {"train_batch_size": 16}})
     model, batches = get_model(name), []
     loss = model.calculate_loss
     monkeypatch.setattr(model, "calculate_loss", lambda *given: (batches.append(1), loss(*given))[1])

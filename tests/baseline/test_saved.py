@@ -30,8 +30,8 @@ def test_a_loaded_baseline_scores_as_it_did(name, tiny_path, tmp_path, monkeypat
     config = _config(tiny_path, baselines=[name], baseline_args=epochs)
     seen, fit = {}, module.fit
 
-    def watched(theirs, splits, deadline):
-        row, model = fit(theirs, splits, deadline)
+    def watched(theirs, splits, deadline, **options):
+        row, model = fit(theirs, splits, deadline, **options)
         seen["scores"] = _scores(model, splits)
         return row, model
 

@@ -250,7 +250,7 @@ class IAKSystem(System):
         if not self.seen.all():
             part = training_part(splits.train_data, self.seen)
             splits = dataclasses.replace(splits, train_set=part._dataset, train_data=part)
-        row, base = fit(config, splits, self.plan.deadline(BASE_SHARE))
+        row, base = fit(config, splits, self.plan.deadline(BASE_SHARE), state=self.run.folder.trainer_state / "base")
         print(f"base: {row.valid_metrics} on validation after {row.train_seconds:.0f} s {row.note}", flush=True)
         write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
         return base

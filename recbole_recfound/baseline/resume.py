@@ -1,0 +1,167 @@
+"""The training of one of RecBole's models as a checkpoint after an epoch, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import ModelType
+from torch.utils.data import DataLoader
+
+from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
+from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
+from recbole_recfound.trainer.random_numbers import random_numbers, set_random_numbers
+
+WRITING_SHARE = 0.05
+"""Part of the time of a training that writing its state may take."""
+
+NUMBER, ARRAY, TENSOR = "number", "array", "tensor"
+"""Kinds of values that a module holds beside its parameters and buffers."""
+
+
+class ResumableTraining:
+    """A training with RecBole's loop that continues after its last saved epoch as if it had not been stopped.
+
+    Trainers with a loop of their own (S3Rec, RaCT, NCL, decision trees), models that are fitted once and trainings in
+    several processes are not saved and start again.
+
+    Args:
+        folder: gets the state.
+        trainer: RecBole's, with its model as built from the seed.
+        loaders: of training and validation.
+    """
+
+    def __init__(self, folder: Path, trainer: Any, loaders: Iterable[Any]) -> None:
+        self.store = CheckpointStore(folder, 1)
+        self.trainer = trainer
+        self.began = self._written = time.monotonic()
+        self._cost = 0.0
+        self._best: dict[str, torch.Tensor] = {}
+        self._generators = [generator for loader in loaders for generator in _generators(loader)]
+        config = trainer.config
+        own_loop = getattr(type(trainer), "fit", None) is not Trainer.fit
+        self.possible = not own_loop and config["MODEL_TYPE"] != ModelType.TRADITIONAL and config["single_spec"]
+        self._built = {name: _digest(value) for name, _, value in self._values()} if self.possible else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether RecBole's loop has nothing left to train."""
+        trainer = self.trainer
+        return trainer.cur_step > trainer.stopping_step or trainer.start_epoch >= trainer.epochs
+
+    def save(self, epoch: int) -> None:
+        """Write the state after a validation, unless that has taken more than its part of the time.
+
+        Args:
+            epoch: the validated one, from 0.
+        """
+        if not self.possible or self.trainer.best_valid_result is None:
+            return
+        if self.trainer.cur_step == 0:  # RecBole's early stopping has just found a new best one
+            self._best = {name: value.detach().cpu().clone() for name, value in self.trainer.model.state_dict().items()}
+        begin = time.monotonic()
+        if begin - self._written < self._cost / WRITING_SHARE:
+            return
+        self.store.save(self._checkpoint(epoch), epoch + 1)
+        self._written = time.monotonic()
+        self._cost = self._written - begin
+
+    def restore(self) -> bool:
+        """Continue where the newest checkpoint was taken.
+
+        Returns:
+            Whether there is one.
+        """
+        trainer = self.trainer
+        checkpoint = self.store.newest(torch.device("cpu")) if self.possible else None
+        if checkpoint is None:
+            return False
+        state = checkpoint.state
+        trainer.start_epoch = checkpoint.step
+        trainer.cur_step, trainer.best_valid_score, trainer.best_valid_result = state["best"]
+        self._best = checkpoint.group("best")
+        trainer.model.load_state_dict(self._best)
+        trainer._save_checkpoint(state["best_epoch"], verbose=False)  # the file that RecBole tests
+        trainer.model.load_state_dict(checkpoint.trained)
+        for name, optimizer in _optimizers(trainer).items():
+            load_optimizer_tensors(optimizer, checkpoint.group(f"optimizer.{name}"))
+        arrays = checkpoint.group("value")
+        modules = dict(trainer.model.named_modules())
+        for name, (kind, value) in state["values"].items():
+            module, _, attribute = name.rpartition(".")
+            setattr(modules[module], attribute, _from_saved(kind, value, arrays.get(name), trainer.device))
+        for number, generator in enumerate(self._generators):
+            generator.set_state(checkpoint.resume[f"generator.{number}"])
+        set_random_numbers(checkpoint.group("random"), trainer.device)
+        self.began -= state["seconds"]
+        return True
+
+    def _checkpoint(self, epoch: int) -> Checkpoint:
+        trainer = self.trainer
+        resume = {f"best.{name}": value.clone() for name, value in self._best.items()}
+        for name, optimizer in _optimizers(trainer).items():
+            resume |= {f"optimizer.{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
+        resume |= {f"random.{name}": value for name, value in random_numbers(trainer.device).items()}
+        resume |= {f"generator.{number}": each.get_state() for number, each in enumerate(self._generators)}
+        changed = [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
+        resume |= {f"value.{name}": torch.as_tensor(value).clone() for name, kind, value in changed if kind != NUMBER}
+        result = {metric: float(value) for metric, value in trainer.best_valid_result.items()}
+        state = {
+            "best": [trainer.cur_step, float(trainer.best_valid_score), result],
+            "best_epoch": epoch - trainer.cur_step * trainer.eval_step,
+            "values": {name: [kind, value if kind == NUMBER else None] for name, kind, value in changed},
+            "seconds": time.monotonic() - self.began,
+        }
+        weights = {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+        return Checkpoint(epoch + 1, weights, resume, state)
+
+    def _values(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield name, kind and value of what the model's modules hold beside parameters and buffers.
+
+        Training changes some of it: MultiVAE counts its steps, LDiffRec keeps its losses.
+        """
+        for name, module in self.trainer.model.named_modules():
+            for attribute, value in vars(module).items():
+                if attribute == "training":
+                    continue
+                if isinstance(value, bool | int | float):
+                    yield f"{name}.{attribute}", NUMBER, value
+                elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                    yield f"{name}.{attribute}", ARRAY, value
+                elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+                    yield f"{name}.{attribute}", TENSOR, value
+
+
+def _generators(loader: Any) -> Iterator[torch.Generator]:
+    """Yield the generators by which a loader, and those that it holds, shuffle."""
+    for value in vars(loader).values():
+        if isinstance(value, torch.Generator):
+            yield value
+        elif isinstance(value, DataLoader):
+            yield from _generators(value)
+
+
+def _optimizers(trainer: Any) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimisers of a trainer by attribute; RecVAE puts two of its own in the place of RecBole's in turn."""
+    found = {name: value for name, value in vars(trainer).items() if isinstance(value, torch.optim.Optimizer)}
+    if len(found) > 1:
+        del found["optimizer"]
+    return found
+
+
+def _digest(value: Any) -> str:
+    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if isinstance(value, torch.Tensor) else value
+    return hashlib.blake2b(np.ascontiguousarray(np.asarray(raw)).tobytes()).hexdigest()
+
+
+def _from_saved(kind: str, value: Any, saved: torch.Tensor | None, device: torch.device) -> Any:
+    if kind == NUMBER:
+        return value
+    assert saved is not None, "arrays and tensors lie beside the weights"
+    return saved.to(device) if kind == TENSOR else saved.numpy()
