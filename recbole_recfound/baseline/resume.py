@@ -79,7 +79,7 @@ class ResumableTraining:
             Whether there is one.
         """
         trainer = self.trainer
-        checkpoint = self.store.newest(torch.device("cpu")) if self.possible else None
+        checkpoint = self.store.newest(trainer.device) if self.possible else None
         if checkpoint is None:
             return False
         state = checkpoint.state
