@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_recfound.baseline.blend import Blend, Scorer, blend
+from recbole_recfound.baseline.click_blend import ClickScorer, blend_clicks
 from recbole_recfound.baseline.saved import load_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.ranks import world
@@ -36,7 +39,18 @@ def check_blend(config: Config) -> None:
         raise ConfigError("blend: not with several processes")
 
 
-def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
+def scorer_of(splits: Splits, model: Any) -> Scorer | ClickScorer:
+    """Return a trained model as a blend reads it: of all items, or of labelled rows.
+
+    Args:
+        splits: its data.
+        model: in eval.
+    """
+    clicks = splits.config["eval_type"] == EvaluatorType.VALUE
+    return ClickScorer(splits, model) if clicks else Scorer.of(splits, model)
+
+
+def blended(run: Run, row: Row, scorer: Scorer | ClickScorer, name: str) -> Iterator[Job]:
     """Yield the blends with one baseline that validation prefers to the model alone.
 
     Args:
@@ -58,7 +72,7 @@ def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
             continue
         started = time.monotonic()
         with run.plan.phase("blending"):
-            found = blend(scorer if first is row else _baseline(run, first.model), second)
+            found = _blend(scorer if first is row else _baseline(run, first.model), second)
         if found is None:
             print(f"{first.model} + {name}: validation prefers {first.model} alone", flush=True)
             continue
@@ -66,9 +80,16 @@ def blended(run: Run, row: Row, scorer: Scorer, name: str) -> Iterator[Job]:
         yield Job(f"{first.model} + {name}", partial(_row, first, run.rows[name], found, seconds), resumable=False)
 
 
-def _baseline(run: Run, name: str) -> Scorer:
+def _blend(first: Scorer | ClickScorer, second: Scorer | ClickScorer) -> Blend | None:
+    if isinstance(first, ClickScorer) and isinstance(second, ClickScorer):
+        return blend_clicks(first, second)
+    assert isinstance(first, Scorer) and isinstance(second, Scorer), "rows of a table are scored alike"
+    return blend(first, second)
+
+
+def _baseline(run: Run, name: str) -> Scorer | ClickScorer:
     loaded = load_baseline(run.folder.path, name, Path(run.config["data_path"]).parent)
-    return Scorer.of(loaded.splits, loaded.model)
+    return scorer_of(loaded.splits, loaded.model)
 
 
 def _row(first: Row, second: Row, found: Blend, seconds: float) -> Row:

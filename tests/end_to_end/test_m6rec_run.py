@@ -110,7 +110,10 @@ def test_the_time_budget_is_kept(settings, tmp_path):
         ({"item_args": {"read_file": False}}, "texts are all"),
         ({"m6rec_task": ["chat"]}, "chat"),
         ({"baselines": ["BPR"]}, "BPR ranks items"),
-        ({"blend": ["DeepFM"], "baselines": ["DeepFM"]}, "the first m6rec_task is ctr, expected retrieval"),
+        (
+            {"blend": ["DeepFM"], "baselines": ["DeepFM"], "m6rec_task": ["generate"], "eval_args": {"mode": "full"}},
+            "the first m6rec_task is generate, expected ctr or retrieval",
+        ),
         ({"blend": ["DeepFM"]}, "blend: DeepFM is not among the baselines"),
     ],
 )

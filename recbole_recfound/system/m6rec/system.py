@@ -40,6 +40,8 @@ from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
 
 CLICKS = "ctr"
+BLENDED = (CLICKS, "retrieval")
+"""Tasks whose scores are added to those of a baseline."""
 WORKS: dict[str, type[Work]] = {"generate": GenerateTask, "zeroshot": ZeroShotTask}
 """How the rows of a task are computed, where RecBole's evaluator does not score a trained model."""
 
@@ -102,8 +104,8 @@ class M6RecSystem(System):
         if len(set(names)) < len(names):
             raise ConfigError(f"m6rec_task: got {', '.join(names)}, expected each name once")
         check_blend(config)
-        if config["blend"] and names[0] != "retrieval":
-            raise ConfigError(f"blend: it ranks all items, but the first m6rec_task is {names[0]}, expected retrieval")
+        if config["blend"] and names[0] not in BLENDED:
+            raise ConfigError(f"blend: the first m6rec_task is {names[0]}, expected {' or '.join(BLENDED)}")
         late = LateOptions.of(config["late_args"], "late_args")
         if late.cache_file:
             check_file(Path(late.cache_file), "late_args: cache_file")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from recbole.utils import init_seed
+from recbole.utils import EvaluatorType, init_seed
 
 from recbole_recfound.baseline.blend import Scorer
+from recbole_recfound.baseline.click_blend import ClickScorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
 from recbole_recfound.evaluation.clicks import with_gauc
@@ -18,6 +19,7 @@ from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
 from recbole_recfound.runtime.exchange import on_main
 from recbole_recfound.runtime.file_digests import file_digest
+from recbole_recfound.system.blending import scorer_of
 from recbole_recfound.system.m6rec.load import load_tensors_of, save_tensors_of
 from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.run import Job, Run
@@ -33,6 +35,7 @@ class TrainedTask(Work):
 
     Attributes:
         sharing: trainings that share the time that is left, this one included.
+        clicks: whether labelled rows are scored, and no rankings.
     """
 
     model: SegmentModel
@@ -41,6 +44,7 @@ class TrainedTask(Work):
     def __init__(self, run: Run, config: Config, splits: Splits, model: M6Rec, name: str) -> None:
         super().__init__(run, config, splits, model, name)
         self.sharing = 1
+        self.clicks = splits.config["eval_type"] == EvaluatorType.VALUE
 
     def jobs(self) -> Iterator[Job]:
         """Yield the row of the task; a finished task needs its checkpoints no more."""
@@ -50,10 +54,10 @@ class TrainedTask(Work):
     def _store(self) -> CheckpointStore:
         return CheckpointStore(self.run.folder.trainer_state / self.model.option_set, KEPT)
 
-    def scorer(self) -> Scorer:
+    def scorer(self) -> Scorer | ClickScorer:
         """Return the trained model as a blend reads it: with the weights of its file, also where its row was kept."""
         load_tensors_of(self.run.folder.path, self.model)
-        return Scorer.of(self.splits, self.model.eval())
+        return scorer_of(self.splits, self.model.eval())
 
     def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
         """Return the test metrics, and details of the row."""
@@ -69,8 +73,10 @@ class TrainedTask(Work):
         config, splits, model = self.config, self.splits, self.model
         init_seed(config["seed"], config["reproducibility"])  # others have drawn in between
         trainer = self.trainer_class(config, model, self.run.plan, self.sharing, self._store())
-        if splits is self.run.splits:  # the first task is blended: in validation and test, with each baseline
-            trainer.scorings += 2 * len(config["blend"])
+        if (
+            splits is self.run.splits
+        ):  # the first task is blended: validation and test rows, of rankings with each baseline
+            trainer.scorings += 2 * (min(len(config["blend"]), 1) if self.clicks else len(config["blend"]))
         _, valid = trainer.fit(
             splits.train_data,
             splits.valid_data,
