@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,6 +32,7 @@ class FileFormat:
         required: column -> reason why interaction files must have it.
         load_col: columns that are read of each file, by suffix; None: all.
         separator: between cells.
+        within: between the values of a cell of sequences.
         encoding: of the text; None: UTF-8.
         parts: names of the parts of a data set that comes split (`dataset.PART.inter`).
         time: column by which rows are ordered; None: at random, or as they stand in the file.
@@ -40,6 +41,7 @@ class FileFormat:
     required: Mapping[str, str]
     load_col: Mapping[str, Sequence[str]] | None
     separator: str
+    within: str
     encoding: str | None
     parts: Sequence[str] = ()
     time: str | None = None
@@ -54,8 +56,8 @@ class FileFormat:
             time = settings["TIME_FIELD"]
             if not parts:  # these are split already
                 required[time] = "TIME_FIELD, for the split by time (eval_args order TO)"
-        columns, separator = settings["load_col"], settings["field_separator"]
-        return cls(required, columns, separator, settings["encoding"], parts, time)
+        separators = settings["field_separator"], settings["seq_separator"]
+        return cls(required, settings["load_col"], *separators, settings["encoding"], parts, time)
 
 
 def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
@@ -89,7 +91,8 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
                 raise DataError(f"{folder / name}:1: no column {field!r} ({reason}); it has {', '.join(present)}")
         filled = frozenset(field for field, reason in wanted.items() if reason != "load_col")
         read = frozenset(present if loaded is None else loaded)
-        check_rows(folder / name, form.separator, form.encoding, filled=filled, read=read, time=form.time)
+        path, time = folder / name, form.time
+        check_rows(path, form.separator, form.encoding, within=form.within, filled=filled, read=read, time=time)
     for suffix in {"user", "item"} & {suffix for suffix, columns in load_col.items() if columns != "*"}:
         path = folder / f"{dataset}.{suffix}"
         if not path.is_file():
@@ -104,6 +107,7 @@ def check_rows(
     separator: str,
     encoding: str | None,
     *,
+    within: str = " ",
     filled: Collection[str] = (),
     read: Collection[str] | None = None,
     time: str | None = None,
@@ -117,6 +121,7 @@ def check_rows(
         path: an atomic file.
         separator: between cells.
         encoding: of the file; None: UTF-8.
+        within: between the values of a cell of sequences.
         filled: columns that must not be empty.
         read: columns that are read; None: all.
         time: column of times by which rows are ordered.
@@ -125,7 +130,7 @@ def check_rows(
         DataError: names every wrong row, up to `MOST_PROBLEMS`.
     """
     stamp = path.stat()
-    rules = _Rules(separator, encoding, frozenset(filled), None if read is None else frozenset(read), time)
+    rules = _Rules(separator, within, encoding, frozenset(filled), None if read is None else frozenset(read), time)
     problems, count = _problems(path, rules, (stamp.st_mtime_ns, stamp.st_size))
     if problems:
         raise DataError(problems, count)
@@ -135,6 +140,7 @@ class _Rules(NamedTuple):
     """What `check_rows` demands of a file; see its arguments."""
 
     separator: str
+    within: str
     encoding: str | None
     filled: frozenset[str]
     read: frozenset[str] | None
@@ -161,8 +167,9 @@ def _problems(path: Path, rules: _Rules, stamp: tuple[int, int]) -> tuple[tuple[
 
 
 def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
-    separator, encoding, filled, read, time = rules
-    ends = separator.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF8)  # utf-8-sig begins any text with one
+    separator, within, encoding, filled, read, time = rules
+    # utf-8-sig begins any text with a mark.
+    ends, between = (text.encode(encoding or "utf-8").removeprefix(codecs.BOM_UTF8) for text in (separator, within))
     with open(path, "rb") as file:
         header = decoded_header(path, file.readline(), encoding)
         kinds = header_kinds(path, header, separator)
@@ -170,12 +177,15 @@ def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
             yield f"{path}:1: {time} is typed {kinds[time]}, expected {time}:float ({TIMES})"
             return
         full = [(place, name) for place, name in enumerate(kinds) if name in filled and name != time]
+        sequences: _Check = (partial(_no_numbers, separator=between), f"numbers with {within!r} between")
+        known = {**_CHECKS, "float_seq": sequences}
         checks = [
-            (place, name, _CHECKS["time" if name == time else kind])
+            (place, name, known["time" if name == time else kind])
             for place, (name, kind) in enumerate(kinds.items())
-            if (name == time or kind in _CHECKS) and (read is None or name in read)
+            if (name == time or kind in known) and (read is None or name in read)
         ]
-        fine = _fine_lines(kinds, dict.fromkeys(name for _, name in full), {name for _, name, _ in checks}, time, ends)
+        checked = {name: kinds[name] for _, name, _ in checks}
+        fine = _fine_lines(kinds, dict.fromkeys(name for _, name in full), checked, time, ends, between)
         blank = 0
         for number, line in _suspicious(file, fine, encoding):
             line = line.rstrip(b"\r\n")
@@ -203,21 +213,30 @@ def _problems_of_rows(path: Path, rules: _Rules) -> Iterator[str]:
 
 
 def _fine_lines(
-    kinds: Collection[str], filled: Collection[str], numbers: Collection[str], time: str | None, separator: bytes
+    kinds: Collection[str],
+    filled: Collection[str],
+    numbers: Mapping[str, str],
+    time: str | None,
+    separator: bytes,
+    within: bytes,
 ) -> re.Pattern[bytes]:
     """Return an expression for lines without any problem. It may miss some, such as numbers with an exponent or a sign.
 
     Args:
         kinds: all columns.
         filled: columns that must not be empty.
-        numbers: columns whose numbers are checked.
+        numbers: columns whose numbers are checked, with their kinds.
         time: the column of times, which must have one.
         separator: between cells.
+        within: between the values of a cell of sequences.
     """
     first = re.escape(separator[:1])  # no cell of such a line has it, so that a longer separator needs no care
     text = rb"[^%b\r\n]*+" % first
+    several = rb"(?:%b(?:%b%b)*+)?+" % (_PLAIN_NUMBER, re.escape(within), _PLAIN_NUMBER)
 
     def cell(name: str) -> bytes:
+        if numbers.get(name) == "float_seq":
+            return several
         if name in numbers:
             return _PLAIN_NUMBER if name == time or name in filled else rb"(?:%b)?+" % _PLAIN_NUMBER
         return rb"[^\s%b]%b" % (first, text) if name in filled else text
@@ -244,11 +263,17 @@ def _no_number(cell: bytes) -> bool:
         return True
 
 
+def _no_numbers(cell: bytes, separator: bytes) -> bool:
+    return any(_no_number(value) for value in cell.split(separator))
+
+
 def _no_time(cell: bytes) -> bool:
     return not (_TIME.fullmatch(cell.strip()) and abs(float(cell)) <= LATEST)
 
 
-_CHECKS = {
+_Check = tuple[Callable[[bytes], bool], str]
+"""What finds a wrong cell, and what was expected instead."""
+_CHECKS: dict[str, _Check] = {
     "float": (_no_number, "a number"),
     "time": (_no_time, TIMES),
 }

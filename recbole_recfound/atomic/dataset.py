@@ -111,8 +111,8 @@ def _checked(load_feat: Callable) -> Callable:
         time = FileFormat.of(config).time if inter and self.time_field in read else None
         ids = {FeatureSource.USER: [self.uid_field], FeatureSource.ITEM: [self.iid_field]}.get(source, [])
         filled = [self.uid_field, self.iid_field, self.label_field] if inter else ids
-        check_rows(path, separator, encoding, filled=filled, read=read, time=time)
-        with in_one_line(str(path), DataError):  # the numbers of sequences are not checked before
+        check_rows(path, separator, encoding, within=config["seq_separator"], filled=filled, read=read, time=time)
+        with in_one_line(str(path), DataError):
             frame = load_feat(self, filepath, source)
         if frame is not None and inter and time is not None:
             cell = f"{time}:float"

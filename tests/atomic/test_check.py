@@ -12,9 +12,9 @@ from recbole_recfound.atomic.check import check_rows
 from recbole_recfound.errors import DataError
 from tests.reference.atomic_rows import wrong_lines
 
-KINDS = {"user_id": "token", "title": "token_seq", "rating": "float", "timestamp": "float"}
+KINDS = {"user_id": "token", "title": "token_seq", "rating": "float", "timestamp": "float", "vector": "float_seq"}
 HEADER = "\t".join(f"{name}:{kind}" for name, kind in KINDS.items()) + "\n"
-GOOD = b"7\tHeat (1995)\t4\t881250949\n"
+GOOD = b"7\tHeat (1995)\t4\t881250949\t.5 1 2.5\n"
 IDS = st.sampled_from([b"7", b"u 1", " é".encode(), b" ", b"", b"\xff", b"a\x1cb", b"\x0b"])
 TITLES = st.sampled_from([b"Heat", b"", "Amélie".encode(), b"\xe9", b'"', b"a\tb", b"1,2"])
 RATINGS = st.sampled_from(
@@ -23,8 +23,9 @@ RATINGS = st.sampled_from(
 TIMES = st.sampled_from(
     [b"881250949", b"1.5", b"-3", b"", b"1e9", b"4e20", b"1" * 18, b"1" * 21, b"2020-01-01", b"1_0"]
 )
+VECTORS = st.lists(RATINGS, max_size=3).map(b" ".join)
 ENDS = st.sampled_from([b"\n", b"\n", b"\r\n"])
-ROWS = st.tuples(IDS, TITLES, RATINGS, TIMES, ENDS).map(lambda row: b"\t".join(row[:4]) + row[4])
+ROWS = st.tuples(IDS, TITLES, RATINGS, TIMES, VECTORS, ENDS).map(lambda row: b"\t".join(row[:5]) + row[5])
 
 
 def lines_refused(path: Path) -> set[int]:
@@ -62,6 +63,16 @@ def test_any_separator(tmp_path: Path, separator: str) -> None:
     path.write_text("\n".join([header, good, good, bad, good]) + "\n")
     with pytest.raises(DataError, match=r"data\.inter:4: rating is 'four', expected a number"):
         check_rows(path, separator, None, filled=["user_id"], time="timestamp")
+
+
+@pytest.mark.parametrize("within", [" ", ",", ".."])
+def test_a_text_among_the_numbers_of_a_sequence(tmp_path: Path, within: str) -> None:
+    path = tmp_path / "data.item"
+    cells = [within.join(numbers) for numbers in (["1", "2.5"], ["1", "2", "3"], ["1", "x"], [])]
+    path.write_text("\n".join(["item_id:token\tvector:float_seq", *(f"i\t{cell}" for cell in cells)]) + "\n")
+    with pytest.raises(DataError, match=rf"data\.item:4: vector is '1{re.escape(within)}x', expected numbers") as error:
+        check_rows(path, "\t", None, within=within)
+    assert len(error.value.problems) == 1
 
 
 def test_blank_line_between_two_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,11 @@ def _is_right(line: bytes, kinds: Mapping[str, str], filled: Collection[str], ti
     if len(cells) != len(kinds):
         return False
     return all(
-        _is_number(cell, name == time) if kind == "float" else bool(cell.strip(" \t\f\v\r")) or name not in filled
+        _is_number(cell, name == time)
+        if kind == "float"
+        else all(_is_number(value, False) for value in cell.split(" "))
+        if kind == "float_seq"
+        else bool(cell.strip(" \t\f\v\r")) or name not in filled
         for cell, (name, kind) in zip(cells, kinds.items(), strict=True)
     )
 
