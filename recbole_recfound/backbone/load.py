@@ -22,6 +22,10 @@ from recbole_recfound.backbone.bundled import BUNDLED, bundled_folder
 from recbole_recfound.backbone.quantized import quantization
 from recbole_recfound.errors import BackboneError, in_one_line
 from recbole_recfound.runtime.device import is_gpu
+from recbole_recfound.runtime.run_folder import digests_of
+
+CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Endings of the files of weights, configuration and tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,23 @@ class Backbone:
 def resolve(name: str) -> str:
     """Turn the name a user typed into something `from_pretrained` takes."""
     return str(bundled_folder()) if name == BUNDLED else name
+
+
+def backbone_content(name: str) -> dict[str, str]:
+    """Return what tells a backbone from others of its name: digests of a folder's files, or the hub's revision.
+
+    Args:
+        name: as for `load_backbone`. Of the bundled one nothing: its package checks it.
+
+    Raises:
+        BackboneError: not found, not readable, or not a causal LM.
+    """
+    if name == BUNDLED:
+        return {}
+    if not Path(name).is_dir():
+        return {name: str(getattr(load_configuration(name), "_commit_hash", None))}
+    files = [file for file in sorted(Path(name).iterdir()) if file.suffix in CONTENT]
+    return digests_of({str(file.resolve()): file for file in files})
 
 
 def load_backbone(

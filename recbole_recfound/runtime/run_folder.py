@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,8 @@ the numbers of recent items, the whitening of texts, and a file of tensors for e
 checkpoints, the time of kernels, and texts of M6-Rec with exact times; since 5 another choice of the title among the
 columns of .item, and new items out of the histories that mask a ranking."""
 CARD = "README.md"
+SPENT = "spent.json"
+"""Seconds of each part of a run that is not finished."""
 USERS = "by_user.json"
 """The metric that chooses checkpoints, of each test user by ascending id, for each row."""
 # Keys that change how a run is carried out but not its results: they do not change its identity.
@@ -45,8 +48,17 @@ _CIRCUMSTANCES = {
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
-    """Hash the content of each named file, block by block; names without a file are left out."""
-    return {name: file_digest(file)[:16] for name, file in files.items() if file.is_file()}
+    """Hash the content of each named file, block by block; names without a file are left out.
+
+    A file is read once per process, unless it changes.
+    """
+    stamps = {name: file.stat() for name, file in files.items() if file.is_file()}
+    return {name: _digest_of(files[name], stamp.st_mtime_ns, stamp.st_size) for name, stamp in stamps.items()}
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(file: Path, *stamp: int) -> str:
+    return file_digest(file)[:16]
 
 
 class RunFolder:
@@ -216,6 +228,21 @@ class RunFolder:
         row = compute()
         write_text(path, json.dumps(sealed(row), indent=1))
         return row
+
+    def keep_time(self, spent: Mapping[str, float]) -> None:
+        """Write what the run took so far, for a later part of it.
+
+        Args:
+            spent: seconds of each part of the run.
+        """
+        write_text(self.path / SPENT, json.dumps(spent))
+
+    def time_before(self) -> dict[str, float]:
+        """Return what earlier parts of this run took; {} where nothing says so."""
+        try:
+            return {name: float(seconds) for name, seconds in json.loads((self.path / SPENT).read_bytes()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
     def has_row(self, name: str) -> bool:
         """Return whether an earlier part of this run saved a row.

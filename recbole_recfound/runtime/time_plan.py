@@ -31,6 +31,7 @@ class TimePlan:
         self.most: dict[str, float] = {}
         self.within = ""
         self._spent: dict[str, float] = {}
+        self._before: dict[str, float] = {}
         self._running: list[str] = []
         self._between = PREPARATION
         self._since = self.start
@@ -93,11 +94,20 @@ class TimePlan:
     def resume(self, spent: dict[str, float]) -> None:
         """Count what the run took before it was cut off: the limit is on the whole run.
 
+        Of several accounts of that time (of the run folder, of checkpoints) the longest counts.
+
         Args:
             spent: what `spent` returned then.
         """
-        self.start -= sum(spent.values())
-        self._spent = {name: spent.get(name, 0.0) + self._spent.get(name, 0.0) for name in {**spent, **self._spent}}
+        before, more = self._before, sum(spent.values()) - sum(self._before.values())
+        if more <= 0:
+            return
+        self.start -= more
+        names = {**spent, **self._spent}
+        self._spent = {
+            name: spent.get(name, 0.0) + self._spent.get(name, 0.0) - before.get(name, 0.0) for name in names
+        }
+        self._before = dict(spent)
 
     # The plan --------------------------------------------------------------------------------------------------------
 

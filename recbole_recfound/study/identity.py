@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recbole_recfound.backbone.load import backbone_content
 from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of, identity_of
 from recbole_recfound.runtime.signals import Interrupted, interruptible
@@ -52,9 +53,10 @@ def study_folder(
 
 
 def _digests(settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
-    """Hash the data set's files, the records and the base: other content under the same name is another study."""
+    """Hash data set, records, base and backbone: other content under the same name is another study."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     files += weights_read(settings)
     files += map(Path, paths_in(settings.get("task_files") or []))
-    return digests_of({str(file): file for file in sorted(files)})
+    content = backbone_content(settings["backbone"]) if settings.get("backbone") else {}
+    return {**digests_of({str(file): file for file in sorted(files)}), **content}

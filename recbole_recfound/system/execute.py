@@ -24,7 +24,7 @@ from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime import exchange
 from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.runtime.ranks import is_main, main_speaks, world
-from recbole_recfound.runtime.run_folder import CARD, RESULTS, USERS, write_text
+from recbole_recfound.runtime.run_folder import CARD, RESULTS, SPENT, USERS, write_text
 from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.runtime.versions import versions
@@ -120,6 +120,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         shutil.rmtree(folder / "baselines", ignore_errors=True)
     # Last, since its presence says that the run is finished.
     if is_main():
+        (folder / SPENT).unlink(missing_ok=True)
         document = sealed({**results, "files": run.folder.digests()})
         write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from recbole_recfound.backbone.load import backbone_content
 from recbole_recfound.baseline.recbole import check_baseline_rows, run_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.records.files import by_part, paths_in
@@ -106,6 +108,7 @@ class Run:
         folder = opened[0] if opened else RunFolder.joined(path)
         if opened:
             folder.log_to(verbose=config["show_progress"])
+        self.plan.resume(broadcast(folder.time_before() if opened else {}))
         if "checkpoint_dir" not in config.external_config_dict:
             self.data_config["checkpoint_dir"] = config["checkpoint_dir"] = str(folder.trainer_state)
         lines = protocol_line(self.protocol.to_json()), f"run folder: {folder.path}", self.plan.described()
@@ -118,8 +121,11 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let other processes write the run folder."""
+        """Let other processes write the run folder; what an interrupted run took counts when it is resumed."""
         if folder := vars(self).get("folder"):
+            if error is not None:
+                with suppress(OSError):  # the error itself is the news
+                    folder.keep_time(self.plan.spent())
             folder.close()
 
     def how_to_resume(self) -> str:
@@ -162,6 +168,7 @@ class Run:
 
         values = on_main(load_or_compute) if job.alone else broadcast(load_or_compute())
         self.rows[job.name] = Row.from_json(values)
+        folder.keep_time(self.plan.spent())
         return self.rows[job.name]
 
 
@@ -190,6 +197,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     records = {part: [str(Path(path).resolve()) for path in paths] for part, paths in parts.items()}
     files |= {path: Path(path) for path in paths_in(records)}
     files |= {str(file.resolve()): file for file in weights_read(config.final_config_dict)}
+    content = backbone_content(config["backbone"]) if config["backbone"] else {}
     paths = {
         "data_path": str(Path(config["data_path"]).resolve()),
         "task_files": records if any(records.values()) else [],
@@ -200,4 +208,4 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     if "checkpoint_dir" not in config.external_config_dict:
         settings.pop("checkpoint_dir", None)  # the run's own folder
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
-    return {**settings, **paths, "data_files": digests_of(files)}
+    return {**settings, **paths, "data_files": {**digests_of(files), **content}}

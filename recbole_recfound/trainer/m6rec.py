@@ -52,7 +52,9 @@ class M6RecTrainer(Trainer):
         best: trained tensors of the best validation; {} without a validation.
         losses: of the steps since the last validation.
         converged: whether early stopping ended the training, or all epochs were trained.
-        began: a time of `time.monotonic()` at which training began.
+        began: a time of `time.monotonic()` at which training began, had it not been stopped in between.
+        continued: such a time at which this process began it, or continued it.
+        seconds_before: of the training until then, without texts.
         deadline: such a time at which training, and the test after it, end; None without a limit.
         cache_seconds: seconds of encoding the segments of training and validation.
         validation_seconds: seconds of the last validation, or an estimate.
@@ -84,7 +86,8 @@ class M6RecTrainer(Trainer):
         self.validated_by: str = config["valid_metric"]
         self.plan = plan or TimePlan(config["time_budget"] or 0)
         self.sharing, self.store = sharing, store
-        self.began, self.deadline = time.monotonic(), self.plan.deadline()
+        self.began = self.continued = time.monotonic()
+        self.seconds_before, self.deadline = 0.0, self.plan.deadline()
         self.steps = self.best_step = self.stale = 0
         self.best: dict[str, torch.Tensor] = {}
         self.losses: list[float] = []
@@ -139,7 +142,7 @@ class M6RecTrainer(Trainer):
         total, interval = per_epoch * self.config["epochs"], self.config["eval_interval"] or per_epoch
         self._encode(order.examples, valid_data, show_progress)
         # Texts that the first of several trainings encodes serve them all: they take nothing of its own time.
-        self.began = time.monotonic()
+        self.began = self.continued = time.monotonic()
         self.set_deadline()
         self._begin(valid_data, verbose)
         options = {"total": total, "initial": self.steps, "desc": "training", "dynamic_ncols": True}
@@ -169,6 +172,11 @@ class M6RecTrainer(Trainer):
         """Take this training's share of the time from `began` on, without what is kept for other tasks of the run."""
         ends = self.plan.deadline()
         self.deadline = turn(None if ends is None else ends - self.plan.kept(), self.sharing, self.began)
+
+    @property
+    def trained_seconds(self) -> float:
+        """Seconds of the training so far, without its texts and without loading and encoding once more after a stop."""
+        return self.seconds_before + time.monotonic() - self.continued
 
     @property
     def epochs_done(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from recbole_recfound.model.trained import load_trained, trained_tensors
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 NUMBERS = (
     "prepared",
+    "cache_seconds",
     "prepare_seconds",
     "validation_seconds",
     "curve",
@@ -35,6 +37,7 @@ def checkpoint_of(trainer: M6RecTrainer) -> Checkpoint:
         "backbone": trainer.model.lm.fingerprint,
         "order": trainer.order.state_dict(),
         "began": trainer.began - trainer.plan.start,
+        "seconds": trainer.trained_seconds,
         "spent": trainer.plan.spent(),
         **{name: getattr(trainer, name) for name in NUMBERS},
     }
@@ -63,5 +66,6 @@ def restore(trainer: M6RecTrainer, checkpoint: Checkpoint) -> None:
         setattr(trainer, name, state[name])
     trainer.plan.resume(state["spent"])
     trainer.began = trainer.plan.start + state["began"]
+    trainer.seconds_before, trainer.continued = state["seconds"], time.monotonic()
     trainer.set_deadline()
     set_random_numbers(checkpoint.group("random"), trainer.device)

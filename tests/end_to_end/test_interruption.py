@@ -19,6 +19,7 @@ from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.system.run import Run
 from recbole_recfound.trainer import checkpoint as checkpoints
 from recbole_recfound.trainer.kernels import KernelTrainer
 from tests.damage import damage
@@ -318,6 +319,33 @@ def test_every_file_of_a_finished_run_is_checked(finished, how, tmp_path, capsys
                 load_recfound(copy)
             assert "\n" not in str(caught.value)
         shutil.rmtree(copy)
+
+
+def test_the_time_of_finished_rows_counts(tiny_path, tmp_path, monkeypatch):
+    """Also where no checkpoint says how long the run took before it was stopped."""
+    settings = {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "use_gpu": False}
+    settings |= {"epochs": 1, "resume": "auto", "show_progress": False, "time_budget": 1000, "baselines": ["Pop"]}
+    start, row, plans = TimePlan.__init__, Run.row, []
+
+    def watched(self, *arguments, **further):
+        start(self, *arguments, **further)
+        plans.append(self)
+
+    def stopped(self, job):
+        if job.name == "BPR":
+            raise Interrupted(15)
+        found = row(self, job)
+        plans[0].clock = lambda: time.monotonic() + 400  # as if so many seconds had gone by
+        return found
+
+    monkeypatch.setattr(TimePlan, "__init__", watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "row", stopped)
+        with pytest.raises(Interrupted):
+            run_recfound("BPR", "tiny", config_dict=settings)
+    result = run_recfound("BPR", "tiny", config_dict=settings)
+    assert 400 < json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["total_seconds"] < 800
+    assert not (Path(result["run_dir"]) / "spent.json").exists()
 
 
 def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeypatch, capsys):

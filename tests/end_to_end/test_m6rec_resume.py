@@ -8,7 +8,7 @@ import pytest
 
 from recbole_recfound import run_recfound
 from recbole_recfound.cli import main
-from recbole_recfound.errors import DataError
+from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 from tests.damage import damage
@@ -210,7 +210,24 @@ def test_used_time_counts(settings, steps, monkeypatch):
     assert behind == pytest.approx(kept) and kept > 0, "what is kept for the task that is not trained"
 
 
-def test_another_backbone_is_refused(settings, steps, tmp_path):
+def test_texts_that_are_encoded_again_are_no_time_of_the_training(settings, steps, monkeypatch):
+    settings = settings | KINDS["ctr"]
+    steps.stop_at = {("ctr", 6): _die}
+    with pytest.raises(KeyboardInterrupt):
+        _run(settings)
+    real = M6RecTrainer._encode
+
+    def encode(self, *arguments):
+        real(self, *arguments)
+        self.cache_seconds += 1000.0
+
+    monkeypatch.setattr(M6RecTrainer, "_encode", encode)
+    results = json.loads((Path(_run(settings)["run_dir"]) / "results.json").read_text())
+    assert 0 < results["rows"][0]["train_seconds"] < 500
+
+
+def test_another_backbone_is_another_run(settings, steps, tmp_path):
+    """A finished row of one backbone never stands beside rows of another one of its name."""
     from tests.tiny_backbone import write_tiny_backbone
 
     backbone = write_tiny_backbone(tmp_path / "own", seed=0)
@@ -218,6 +235,9 @@ def test_another_backbone_is_refused(settings, steps, tmp_path):
     steps.stop_at = {("ctr", 6): lambda: signal.raise_signal(signal.SIGTERM)}
     with pytest.raises(Interrupted, match="step 7 is saved"):
         _run(settings)
+    (stopped,) = Path(settings["output_dir"]).iterdir()
     write_tiny_backbone(tmp_path / "own", seed=1)
-    with pytest.raises(DataError, match="the checkpoints belong to another backbone"):
-        _run(settings)
+    with pytest.raises(ConfigError, match="is not a run with these settings"):
+        _run(settings | {"resume": str(stopped)})
+    steps.stop_at = {}
+    assert _run(settings)["run_dir"] != str(stopped)

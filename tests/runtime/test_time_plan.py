@@ -78,6 +78,14 @@ def test_a_resumed_run_goes_on_counting(clock):
     assert after.spent() == {PREPARATION: 2, "baselines": 35}
 
 
+def test_of_two_accounts_of_the_time_before_the_longest_counts(clock):
+    plan = TimePlan(100, clock)
+    plan.resume({"baselines": 10.0})
+    plan.resume({"baselines": 10.0, "training": 20.0})
+    plan.resume({"baselines": 10.0, "training": 5.0})
+    assert plan.elapsed() == 30 and plan.spent() == {"baselines": 10.0, "training": 20.0}
+
+
 def test_the_plan_in_words(clock):
     plan = TimePlan(300, clock)
     plan.most["baselines"] = 75

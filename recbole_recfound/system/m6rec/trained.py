@@ -84,7 +84,7 @@ class TrainedTask(Work):
             show_progress=config["show_progress"],
             callback_fn=self.run.watch,
         )
-        trained = time.monotonic()
+        trained, seconds = time.monotonic(), trainer.cache_seconds + trainer.trained_seconds
         with self.run.plan.phase("test"):
             metrics, others = self._test(trainer)
         scored = time.monotonic()
@@ -95,7 +95,7 @@ class TrainedTask(Work):
             model=self.name,
             metrics=metrics,
             valid_metrics=valid,
-            train_seconds=trainer.cache_seconds + trained - trainer.began,
+            train_seconds=seconds,
             eval_seconds=scored - trained,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
             converged=trainer.converged,
