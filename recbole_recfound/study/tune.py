@@ -93,7 +93,7 @@ def tune(
             own = with_values(space, settings, values)
             told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
             print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
-            own |= {"output_dir": str(folder.path / "trials"), "resume": ""}
+            own |= {"output_dir": str(folder.path / "trials"), "resume": "auto"}
 
             def watch(step: int, score: float) -> None:
                 trial.report(score, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.file_digests import file_digest
+from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 from recbole_recfound.runtime.time_plan import TimePlan
 
@@ -126,6 +128,8 @@ class Run:
             if error is not None:
                 with suppress(OSError):  # the error itself is the news
                     folder.keep_time(self.plan.spent())
+            if error is not None and not self.saved and not isinstance(error, KeyboardInterrupt) and is_main():
+                shutil.rmtree(folder.trainer_state, ignore_errors=True)  # nothing will continue it
             folder.close()
 
     def how_to_resume(self) -> str:

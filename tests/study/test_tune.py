@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
 from recbole_recfound.cli import main
+from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.study import tune as module
 from recbole_recfound.study.space import read_space
 from recbole_recfound.study.tune import tune
+from recbole_recfound.system.execute import execute
+from recbole_recfound.system.request import Request
 from tests.small_iak import small_base
 
 pytest.importorskip("optuna")
@@ -139,6 +144,43 @@ def test_a_real_search(small_run, tmp_path, capsys):
     found = tune(space, 2, "RecFound", "tiny", None, dict(settings))
     assert found["trials"] == 2 and set(found["best"]) == {"learning_rate", "loss_args.temperature"}
     assert "ndcg@10" in found["test_result"] and found["score"] > 0
+
+
+def test_an_interrupted_trial_continues_where_it_was(small_run, tmp_path, monkeypatch):
+    space = _file(tmp_path, "learning_rate choice [0.001]\n")
+    settings = small_run | {"max_steps": 4, "eval_interval": 1, "only_tasks": ["U2I"], "task_test_examples": 0}
+    real, made = MultiTaskLoader.next_batch, []
+
+    def next_batch(self):
+        made.append(1)
+        if len(made) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiTaskLoader, "next_batch", next_batch)
+        with pytest.raises(Interrupted, match="step 3 is saved; the same command continues"):
+            tune(space, 1, "RecFound", "tiny", None, dict(settings))
+        found = tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    assert len(made) == 4
+    straight = tune(space, 1, "RecFound", "tiny", None, settings | {"output_dir": str(tmp_path / "other")})
+    assert found["score"] == straight["score"] and found["test_result"] == straight["test_result"]
+    assert len(list(Path(found["folder"]).glob("trials/*"))) == 1
+
+
+def test_a_pruned_trial_leaves_no_checkpoints(small_run, tmp_path):
+    """Nothing will continue it."""
+
+    class Pruned(Exception):
+        pass
+
+    def watch(step, score):
+        raise Pruned
+
+    request = Request.of("RecFound", "tiny", None, small_run | {"max_steps": 2, "eval_interval": 1}, baselines=[])
+    with pytest.raises(Pruned):
+        execute(request, saved=False, watch=watch)
+    assert not list(Path(small_run["output_dir"]).rglob("*.safetensors"))
 
 
 def test_kernels_are_chosen_by_their_own_metric(tiny_path, tmp_path):
