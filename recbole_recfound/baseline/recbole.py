@@ -29,6 +29,7 @@ from recbole_recfound.data.split.protocol import (
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.clicks import with_gauc
+from recbole_recfound.evaluation.drawn_ties import drawn_ties
 from recbole_recfound.evaluation.results import Row
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
@@ -253,12 +254,13 @@ def fit(
     """
     check_stage(config)  # the base of another model comes here unchecked
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    began = time.monotonic()  # some models are fitted by their construction
     with in_one_line(config["model"]):
         model = get_model(config["model"])(config, splits.train_set).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     # RecBole limits it by the epochs that were asked for; models without gradients have a single one.
     trainer.eval_step = min(trainer.eval_step, trainer.epochs)
-    training = ResumableTraining(state, trainer, (splits.train_data, splits.valid_data))
+    training = ResumableTraining(state, trainer, (splits.train_data, splits.valid_data), began)
     continued = training.restore()
     if seconds:
         capped = training.began + seconds
@@ -289,7 +291,8 @@ def fit(
     scored = time.monotonic()
     details = {}
     for name, loader in further_tests(splits).items():
-        other = trainer.evaluate(loader, load_best_model=False, show_progress=shown)
+        with drawn_ties(trainer, loader):
+            other = trainer.evaluate(loader, load_best_model=False, show_progress=shown)
         details[name] = {metric: float(value) for metric, value in other.items()}
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)

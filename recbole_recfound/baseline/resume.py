@@ -35,12 +35,13 @@ class ResumableTraining:
         folder: gets the state.
         trainer: RecBole's, with its model as built from the seed.
         loaders: of training and validation.
+        began: a time of `time.monotonic()` at which the training began; changed where it continues.
     """
 
-    def __init__(self, folder: Path, trainer: Any, loaders: Iterable[Any]) -> None:
+    def __init__(self, folder: Path, trainer: Any, loaders: Iterable[Any], began: float) -> None:
         self.store = CheckpointStore(folder, 1)
         self.trainer = trainer
-        self.began = self._written = time.monotonic()
+        self.began, self._written = began, time.monotonic()
         self._cost = 0.0
         self._best: dict[str, torch.Tensor] = {}
         self._generators = [generator for loader in loaders for generator in _generators(loader)]

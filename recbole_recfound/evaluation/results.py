@@ -19,7 +19,8 @@ class Row:
         model: name of the row.
         metrics: test metrics by name.
         valid_metrics: validation metrics by name.
-        train_seconds: seconds of training, validations included.
+        train_seconds: seconds of all that makes the trained model of the split data: its construction, which fits some
+            of RecBole's models, texts that it reads, training, validations.
         eval_seconds: seconds of one test.
         trainable_parameters: number of trained values; 0 for models without gradients.
         converged: whether early stopping ended the training, or there is nothing to repeat.

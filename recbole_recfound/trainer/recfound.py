@@ -98,7 +98,7 @@ class RecFoundTrainer(Trainer):
         self.step = 0
         self.best_step = 0
         self.stale = 0
-        self.trained_seconds = 0.0
+        self.trained_seconds = self.text_seconds = 0.0
         self.step_seconds = 0.0
         self.smooth: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
@@ -456,7 +456,9 @@ class RecFoundTrainer(Trainer):
         """Start a new training (untrained losses first, base saved for merging) or resume from a checkpoint."""
         if resume_newest(self):
             return
+        started = time.perf_counter()
         self.refresh_items()
+        self.text_seconds = broadcast(time.perf_counter() - started)
         self.untrained = self._probe(list(self.probes.batches))
         # The untrained probe of all tasks is not part of a step's cost.
         self.costs["probe"], self.probes.seconds = self.probes.seconds, 0.0

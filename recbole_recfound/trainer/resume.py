@@ -35,7 +35,7 @@ def checkpoint_of(trainer: RecFoundTrainer) -> Checkpoint:
         "untrained": trainer.untrained,
         "best": [float(trainer.best_valid_score), trainer.best_step, trainer.stale],
         "best_valid_result": best and {k: float(v) for k, v in best.items()},
-        "seconds": [trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds],
+        "seconds": [trainer.trained_seconds, trainer.text_seconds, trainer.step_seconds, trainer.probes.seconds],
         "probe_turn": trainer.probes.turn,
         "spent": trainer.plan.spent(),
         "pace": trainer.pace.state_dict(),
@@ -74,7 +74,7 @@ def restore(trainer: RecFoundTrainer, checkpoint: Checkpoint) -> None:
     trainer.history, trainer.smooth, trainer.untrained = state["history"], state["smooth"], state["untrained"]
     trainer.best_valid_score, trainer.best_step, trainer.stale = state["best"]
     trainer.best_valid_result = state["best_valid_result"]
-    trainer.trained_seconds, trainer.step_seconds, trainer.probes.seconds = state["seconds"]
+    trainer.trained_seconds, trainer.text_seconds, trainer.step_seconds, trainer.probes.seconds = state["seconds"]
     trainer.probes.turn = state["probe_turn"]
     trainer.costs = state["costs"]
     trainer.plan.resume(state["spent"])

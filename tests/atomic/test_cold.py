@@ -14,6 +14,7 @@ from recbole_recfound.data.split.protocol import (
     held_out,
 )
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.drawn_ties import drawn_ties
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 
 
@@ -156,6 +157,27 @@ def test_the_ranking_among_unseen_items_by_hand(tiny_path):
         sum(table[user, other] > table[user, item] for other in cold) < 3 for user, item in held_out(splits.test_set)
     ]
     assert found["recall@3"] == pytest.approx(np.mean(hits), abs=1e-4) and 0 < np.mean(hits) < 1
+
+
+def test_a_model_that_cannot_tell_new_items_apart_finds_them_by_chance(tiny_path):
+    """Items are numbered as they come first in the file: the order of their numbers is no skill."""
+    splits = splits_of("BPR", tiny_path, topk=[1], metrics=["Recall"], valid_metric="Recall@1")
+
+    class Alike(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores = torch.nn.Parameter(torch.ones(splits.dataset.item_num))
+
+        def full_sort_predict(self, interaction):
+            return self.scores.expand(len(interaction), -1).clone()
+
+    trainer, loader, found = Trainer(splits.config, Alike()), further_tests(splits)["unseen"], []
+    for seed in range(60):
+        splits.config["seed"] = seed
+        with drawn_ties(trainer, loader):
+            found.append(trainer.evaluate(loader, load_best_model=False)["recall@1"])
+    chance = 1 / len(splits.dataset.cold)
+    assert np.mean(found) == pytest.approx(chance, abs=3 * np.sqrt(chance * (1 - chance) / 60))
 
 
 def test_the_table_and_its_first_line_say_so(tiny_path):

@@ -130,6 +130,16 @@ def test_a_validation_without_a_number_is_an_error_of_one_line(tiny_path, tmp_pa
         run_baseline("BPR", config, build_splits(config), tmp_path)
 
 
+def test_the_time_of_a_model_that_its_construction_fits(tiny_path, tmp_path, monkeypatch):
+    model, clock, late = get_model("EASE"), time.monotonic, []
+    build = model.__init__
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000 * len(late))
+    monkeypatch.setattr(model, "__init__", lambda self, *given: (late.append(1), build(self, *given))[1])
+    config = _config(tiny_path)
+    row = run_baseline("EASE", config, build_splits(config), tmp_path)
+    assert 1000 <= row.train_seconds < 1500 and row.eval_seconds < 500
+
+
 @pytest.mark.parametrize("cap", ["deadline", "baseline_time_budget"])
 def test_a_wall_cap_ends_training_after_the_epoch_and_says_so(cap, tiny_path, tmp_path):
     config = _config(tiny_path, **({"baseline_time_budget": 1e-6} if cap == "baseline_time_budget" else {}))

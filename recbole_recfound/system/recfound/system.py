@@ -205,7 +205,7 @@ class RecFoundSystem(System):
             "run": {
                 "steps": trainer.step,
                 "best_step": trainer.best_step,
-                "train_seconds": trainer.trained_seconds,
+                "train_seconds": trainer.text_seconds + trainer.trained_seconds,
                 "probe_share_of_step_time": self.probe_share,
                 "precision": self.precision,
                 "device": str(self.device),
@@ -353,7 +353,7 @@ class RecFoundSystem(System):
             model=self.row_name(self.config),
             metrics=outcome.test[outcome.kept],
             valid_metrics=outcome.valid[outcome.kept],
-            train_seconds=trainer.trained_seconds,
+            train_seconds=trainer.text_seconds + trainer.trained_seconds,
             eval_seconds=scored / scorings,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
             converged=trainer.stale > trainer.stopping_step,
