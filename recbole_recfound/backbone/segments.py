@@ -212,6 +212,50 @@ class SegmentCache:
         return [states[row] for row in range(len(texts))]
 
 
+class SegmentFile:
+    """A file of segment states that the caches of a run read, and write together.
+
+    Args:
+        path: of the file.
+        states: form of its states, see `SegmentCache`.
+    """
+
+    def __init__(self, path: Path, states: str) -> None:
+        self.path, self.states = path, states
+        self._caches: list[SegmentCache] = []
+        self._failed = False
+
+    def open(self, cache: SegmentCache) -> None:
+        """Read the states for a cache, whose own `save` writes from now on; one of another form is left as it is.
+
+        Args:
+            cache: of one of the run's language models, which have the same lower layers.
+
+        Raises:
+            DataError: the file is damaged, or its states are those of another backbone.
+        """
+        if cache.states != self.states or cache in self._caches:
+            return
+        if self.path.exists():
+            cache.load(self.path)
+        self._caches.append(cache)
+
+    def save(self) -> None:
+        """Write the states of all caches; a file that cannot be written is a note, since the run can do without it."""
+        if not self._caches:
+            return
+        try:
+            self._caches[0].save(self.path, self._caches[1:])
+        except OSError as error:
+            if not self._failed:
+                print(
+                    f"note: late_args: cache_file: {self.path} cannot be written; the run continues without it: "
+                    f"{error.strerror or cause_of(error)}",
+                    flush=True,
+                )
+            self._failed = True
+
+
 def _kept(hidden: torch.Tensor, states: str) -> torch.Tensor:
     """Return the states of segments [B, T, d] that are kept, [B, 1 or T, d]."""
     return {ALL: hidden, LAST: hidden[:, -1:], MEAN: hidden.mean(1, keepdim=True)}[states]

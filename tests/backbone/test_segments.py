@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from recbole_recfound.backbone import decode, decoder_of, first_layers, load_backbone
 from recbole_recfound.backbone.load import fingerprint
-from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.backbone.segments import SegmentCache, SegmentFile
 from recbole_recfound.errors import ConfigError, DataError
 from tests.damage import DAMAGES, damage
 
@@ -193,3 +193,24 @@ def test_a_file_whose_content_was_exchanged_is_refused(backbone, tmp_path, name)
     save_file({**tensors, name: changed.get(name, tensors[name].flip(0).contiguous())}, file)
     with pytest.raises(DataError, match="or a damaged one"):
         cache_of(backbone, states="all").load(file)
+
+
+def test_caches_of_one_form_share_a_file(backbone, tmp_path, capsys):
+    path = tmp_path / "states.safetensors"
+    one, two, all_states = cache_of(backbone), cache_of(backbone), cache_of(backbone, states="all")
+    file = SegmentFile(path, "last")
+    for cache, texts in ((one, TEXTS[:3]), (two, TEXTS[2:]), (all_states, ["a third film"])):
+        file.open(cache)
+        cache.get(texts)
+    file.save()
+    again = cache_of(backbone)
+    SegmentFile(path, "last").open(again)
+    assert len(again) == len(TEXTS)
+    again.get(TEXTS)
+    assert again.misses == 0
+    path.unlink()
+    path.mkdir()
+    file.save()
+    file.save()
+    (note,) = capsys.readouterr().out.splitlines()
+    assert note.startswith(f"note: late_args: cache_file: {path} cannot be written; the run continues without it: ")

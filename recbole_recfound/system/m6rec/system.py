@@ -67,7 +67,7 @@ class M6RecSystem(System):
             model = M6Rec(config, splits.train_set, beside=beside)
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
         for trained in self.trained:
-            trained.model.open_states()
+            trained.model.open_states(self.trained[0].model)
         for unread in _unread(self.config):
             print(f"note: {unread}", flush=True)
         for cut, texts in dict.fromkeys(work.model.cut_texts() for work in self.works):
