@@ -17,7 +17,7 @@ from recbole_recfound.backbone.attention import check_window
 from recbole_recfound.backbone.segments import ALL, LAST, SegmentCache, SegmentFile
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
-from recbole_recfound.model.m6rec import Example, M6Rec
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames
 from recbole_recfound.model.m6rec_options import FINE_TUNING, LORA, OPTION_ADAPTER, LateOptions, PromptOptions
 from recbole_recfound.model.segment_reader import SegmentReader
 
@@ -47,6 +47,10 @@ class SegmentModel(M6Rec):
         BackboneError: layers that cannot be run one by one, or that have a window shorter than what they read.
     """
 
+    reads: ClassVar[OptionNames] = {
+        "option_args": {"tuning", "prompts", "bottleneck"},
+        "late_args": {"joint_layers", "states", "cache_megabytes", "cache_file"},
+    }
     classes: ClassVar[int] = 0
     """Rows of the classifier among the prompts."""
     states: ClassVar[str] = LAST
