@@ -22,12 +22,14 @@ from transformers import PreTrainedTokenizerBase
 from recbole_recfound.backbone.depth import Decoder, decode, first_layers
 from recbole_recfound.data.text.tokens import plain_tokens
 from recbole_recfound.errors import ConfigError, DataError, cause_of
-from recbole_recfound.runtime.tensor_files import save_tensors
+from recbole_recfound.runtime.tensor_files import save_tensors, tensors_digest
 
 ALL, LAST, MEAN = "all", "last", "mean"
 """States of a segment that are kept: of all tokens, of the last one, which has seen the others, or their mean."""
 PASS_TOKENS = 2048
 """Tokens that run through the lower layers at a time."""
+CONTENT = "sha256"
+"""Digest of the other tensors of a file of states."""
 Segment = str | tuple[int, ...]
 """A text, or its tokens, one at least."""
 
@@ -108,24 +110,31 @@ class SegmentCache:
             self.bytes -= states.numel() * states.element_size()
         return found
 
-    def save(self, path: Path) -> None:
-        """Write all states to a safetensors file.
+    def save(self, path: Path, others: Sequence[SegmentCache] = ()) -> None:
+        """Write all states, with a digest of them, to a safetensors file.
 
         Args:
             path: replaced when the new file is complete.
+            others: further caches whose states are written, those of the same `digest`.
+
+        Raises:
+            OSError: the file cannot be written.
         """
-        self._forget_if_changed()
-        texts, states = list(self._known), list(self._known.values())
+        known: dict[Segment, torch.Tensor] = {}
+        for cache in (self, *others):
+            cache._forget_if_changed()
+            if cache.digest == self.digest:
+                known |= cache._known
         tensors = {
             "digest": _as_tensor(self.digest),
-            "texts": _as_tensor(json.dumps(texts)),
-            "lengths": torch.tensor([len(own) for own in states]),
-            "states": torch.cat(states) if states else torch.zeros(0),
+            "texts": _as_tensor(json.dumps(list(known))),
+            "lengths": torch.tensor([len(own) for own in known.values()]),
+            "states": torch.cat(list(known.values())).cpu() if known else torch.zeros(0),
         }
-        save_tensors(tensors, path)
+        save_tensors({**tensors, CONTENT: _as_tensor(tensors_digest(tensors))}, path)
 
     def load(self, path: Path) -> None:
-        """Add the states of a file; they stay on disk until they are read.
+        """Add the states of a file, after a check of its digest.
 
         Args:
             path: written by `save`.
@@ -134,15 +143,22 @@ class SegmentCache:
             DataError: the file is damaged, or its states are those of other weights, layers or lengths.
         """
         try:
-            tensors = load_file(path, device=str(self.decoder.embed_tokens.weight.device))
+            tensors = load_file(path)
+            written = _as_text(tensors.pop(CONTENT)) if CONTENT in tensors else "none"
+            if written != tensors_digest(tensors):
+                raise ValueError("its content is not that of its SHA-256")
             digest, texts = _as_text(tensors["digest"]), json.loads(_as_text(tensors["texts"]))
-            parts = tensors["states"].split(tensors["lengths"].tolist()) if texts else []
+            states = tensors["states"].to(self.decoder.embed_tokens.weight.device)
+            parts = states.split(tensors["lengths"].tolist()) if texts else []
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise DataError(f"{path} is no file of segment states ({cause_of(error)}): delete it") from None
+            raise DataError(
+                f"{path} is no file of segment states, or a damaged one ({cause_of(error)}): delete it or name "
+                "another file"
+            ) from None
         if digest != self.digest:
             raise DataError(
-                f"{path} holds states of another backbone, or of other late_args or max_tokens: delete it or "
-                "name another file"
+                f"{path} holds states of another backbone, or of other late_args, max_tokens or first m6rec_task: "
+                "delete it or name another file"
             )
         for text, own in zip(texts, parts, strict=True):
             known = self._known.setdefault(tuple(text) if isinstance(text, list) else text, own)
@@ -194,6 +210,50 @@ class SegmentCache:
                 for row, own in zip(part, _kept(hidden, self.states), strict=True):
                     states[row] = own.clone()  # a view would keep the whole batch
         return [states[row] for row in range(len(texts))]
+
+
+class SegmentFile:
+    """A file of segment states that the caches of a run read, and write together.
+
+    Args:
+        path: of the file.
+        states: form of its states, see `SegmentCache`.
+    """
+
+    def __init__(self, path: Path, states: str) -> None:
+        self.path, self.states = path, states
+        self._caches: list[SegmentCache] = []
+        self._failed = False
+
+    def open(self, cache: SegmentCache) -> None:
+        """Read the states for a cache, whose own `save` writes from now on; one of another form is left as it is.
+
+        Args:
+            cache: of one of the run's language models, which have the same lower layers.
+
+        Raises:
+            DataError: the file is damaged, or its states are those of another backbone.
+        """
+        if cache.states != self.states or cache in self._caches:
+            return
+        if self.path.exists():
+            cache.load(self.path)
+        self._caches.append(cache)
+
+    def save(self) -> None:
+        """Write the states of all caches; a file that cannot be written is a note, since the run can do without it."""
+        if not self._caches:
+            return
+        try:
+            self._caches[0].save(self.path, self._caches[1:])
+        except OSError as error:
+            if not self._failed:
+                print(
+                    f"note: late_args: cache_file: {self.path} cannot be written; the run continues without it: "
+                    f"{error.strerror or cause_of(error)}",
+                    flush=True,
+                )
+            self._failed = True
 
 
 def _kept(hidden: torch.Tensor, states: str) -> torch.Tensor:

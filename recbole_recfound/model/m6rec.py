@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
@@ -31,6 +31,8 @@ from recbole_recfound.runtime.registry import Registry
 
 E = TypeVar("E")
 TaskClass: TypeAlias = "type[M6Rec]"
+OptionNames: TypeAlias = Mapping[str, Collection[str]]
+"""Names of options, by setting."""
 
 TASKS: Registry[type[M6Rec]] = registry.READING_TASKS
 """Tasks by name."""
@@ -99,8 +101,8 @@ class M6Rec(AbstractRecommender):
     """RecBole's training keys that this model does not read -> the keys to use."""
     modes: ClassVar[tuple[str, ...]]
     """Modes of `eval_args`, without their numbers, by which the task can be scored, the default first."""
-    reads_statistics: ClassVar[bool] = False
-    """Whether statistics are part of the texts."""
+    reads: ClassVar[OptionNames] = {}
+    """Options that the task reads and not every other does, by setting."""
     behaviours: ClassVar[int] = 8
     """Interactions of a source, where `text_args` does not say."""
 

@@ -53,8 +53,9 @@ class LateOptions(Options):
             the fixed vectors).
         targets: candidates of one user that share a source in training and scoring.
         cache_megabytes: memory of the states of segments; the least recently used go first.
-        cache_file: safetensors file from which a run reads these states and to which it adds its own, for the next run
-            with the same backbone. None: every run computes them.
+        cache_file: safetensors file from which the trainings of a run read these states and to which they add their
+            own, for the next run with the same backbone; of the form (`states`) that the first trained task reads.
+            None: every run computes them.
     """
 
     joint_layers: int = option(1, minimum=1)

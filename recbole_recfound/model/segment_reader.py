@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
@@ -48,7 +47,6 @@ class SegmentReader(nn.Module):
         backbone: frozen language model, adapted in place.
         late: how the layers are divided.
         max_tokens: length of a segment.
-        filed: form of the states in `cache_file`, see `SegmentCache`: that of the first task.
 
     Raises:
         BackboneError: the layers of the backbone cannot be run one by one.
@@ -63,9 +61,9 @@ class SegmentReader(nn.Module):
 
     scale: torch.Tensor
 
-    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int, filed: str) -> None:
+    def __init__(self, backbone: Backbone, late: LateOptions, max_tokens: int) -> None:
         super().__init__()
-        self.late, self.max_tokens, self.filed = late, max_tokens, filed
+        self.late, self.max_tokens = late, max_tokens
         self.lm = backbone  # no module of its own: its weights are those of the adapted model
         decoder = self.decoder
         self.layers = len(decoder.layers)
@@ -149,7 +147,7 @@ class SegmentReader(nn.Module):
         """
         if states not in self._caches:
             late = self.late
-            cache = self._caches[states] = SegmentCache(
+            self._caches[states] = SegmentCache(
                 self.decoder,
                 self.lm.tokenizer,
                 self.depth,
@@ -158,14 +156,7 @@ class SegmentReader(nn.Module):
                 self.lm.fingerprint,
                 late.cache_megabytes << 20,
             )
-            if late.cache_file and Path(late.cache_file).exists() and states == self.filed:
-                cache.load(Path(late.cache_file))
         return self._caches[states]
-
-    def save_states(self) -> None:
-        """Write the states of the first task's form to `cache_file`, if one is named and they were needed."""
-        if self.late.cache_file and self.filed in self._caches:
-            self._caches[self.filed].save(Path(self.late.cache_file))
 
     @property
     def adapted(self) -> PeftModel:

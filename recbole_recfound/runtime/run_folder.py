@@ -45,6 +45,8 @@ _CIRCUMSTANCES = {
     "device",
     "gpu_id",
 }
+_CIRCUMSTANTIAL_OPTIONS = {"late_args": {"cache_file"}}
+"""Options of settings that likewise change no result."""
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
@@ -295,6 +297,9 @@ class _LogFile(logging.FileHandler):
 def identity_of(settings: dict[str, Any]) -> str:
     """Hash the settings that decide what a run computes."""
     kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {"format": FORMAT}
+    for key, names in _CIRCUMSTANTIAL_OPTIONS.items():
+        if isinstance(options := kept.get(key), Mapping):
+            kept[key] = {name: value for name, value in options.items() if name not in names}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from recbole_recfound.runtime.whole_file import whole_file
+
+
+def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the names, types, sizes and values of tensors.
+
+    Args:
+        tensors: by name, from any device.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from safetensors.torch import load_file
 
 from recbole_recfound.errors import DataError, cause_of
 from recbole_recfound.runtime.file_digests import check_digests, remove_folder, whole_folder
-from recbole_recfound.runtime.tensor_files import save_tensors
+from recbole_recfound.runtime.tensor_files import save_tensors, tensors_digest
 
 TRAINED = "trained.safetensors"
 RESUME = "resume.safetensors"
@@ -68,12 +67,7 @@ class Checkpoint:
 
 def base_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     """Hash the names, types and values of a base checkpoint (SHA-256), to be saved with everything trained from it."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().contiguous().cpu()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest(state)
 
 
 class CheckpointStore:

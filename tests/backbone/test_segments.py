@@ -1,14 +1,17 @@
 """States of segments: each depends on its own text alone, and is computed once."""
 
+import json
 from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from recbole_recfound.backbone import decode, decoder_of, first_layers, load_backbone
 from recbole_recfound.backbone.load import fingerprint
-from recbole_recfound.backbone.segments import SegmentCache
+from recbole_recfound.backbone.segments import SegmentCache, SegmentFile
 from recbole_recfound.errors import ConfigError, DataError
+from tests.damage import DAMAGES, damage
 
 TEXTS = ["a film", "another film", "Rating: 7", "Rating: 8", "user"]
 
@@ -165,6 +168,49 @@ def test_states_of_another_backbone_are_refused(backbone, tiny_backbone, tmp_pat
     cache = SegmentCache(decoder_of(other.model), other.tokenizer, 2, fingerprint=changed)
     with pytest.raises(DataError, match="another backbone"):
         cache.load(file)
-    file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(DataError, match="no file of segment states"):
-        cache_of(backbone).load(file)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_is_refused(backbone, tmp_path, how):
+    cache, file = cache_of(backbone), tmp_path / "states.safetensors"
+    cache.get(TEXTS)
+    cache.save(file)
+    damage(file, how)
+    other = cache_of(backbone)
+    with pytest.raises(DataError, match="states.safetensors is no file of segment states, or a damaged one") as caught:
+        other.load(file)
+    assert "\n" not in str(caught.value) and len(other) == 0
+
+
+@pytest.mark.parametrize("name", ["states", "lengths", "texts", "sha256"])
+def test_a_file_whose_content_was_exchanged_is_refused(backbone, tmp_path, name):
+    """A whole file, in which states belong to other texts."""
+    cache, file = cache_of(backbone, states="all"), tmp_path / "states.safetensors"
+    cache.get(TEXTS)
+    cache.save(file)
+    tensors = load_file(file)
+    changed = {"texts": torch.frombuffer(bytearray(json.dumps(TEXTS[::-1]).encode()), dtype=torch.uint8)}
+    save_file({**tensors, name: changed.get(name, tensors[name].flip(0).contiguous())}, file)
+    with pytest.raises(DataError, match="or a damaged one"):
+        cache_of(backbone, states="all").load(file)
+
+
+def test_caches_of_one_form_share_a_file(backbone, tmp_path, capsys):
+    path = tmp_path / "states.safetensors"
+    one, two, all_states = cache_of(backbone), cache_of(backbone), cache_of(backbone, states="all")
+    file = SegmentFile(path, "last")
+    for cache, texts in ((one, TEXTS[:3]), (two, TEXTS[2:]), (all_states, ["a third film"])):
+        file.open(cache)
+        cache.get(texts)
+    file.save()
+    again = cache_of(backbone)
+    SegmentFile(path, "last").open(again)
+    assert len(again) == len(TEXTS)
+    again.get(TEXTS)
+    assert again.misses == 0
+    path.unlink()
+    path.mkdir()
+    file.save()
+    file.save()
+    (note,) = capsys.readouterr().out.splitlines()
+    assert note.startswith(f"note: late_args: cache_file: {path} cannot be written; the run continues without it: ")

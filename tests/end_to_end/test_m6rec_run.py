@@ -157,11 +157,23 @@ def test_options_that_no_task_reads_are_named(ranking, tmp_path, capsys):
     options["text_args"] = {"statistics": "online"}
     run_recfound("M6Rec", "tiny", config_dict=ranking | options, saved=False)
     notes = [line for line in capsys.readouterr().out.splitlines() if "which is not in m6rec_task" in line]
-    assert [note.split(": only")[0] for note in notes] == [
-        "note: zeroshot_args",
-        "note: late_args: targets",
-        "note: text_args: statistics",
+    assert notes == [
+        "note: late_args: targets: only the task ctr reads this, which is not in m6rec_task",
+        "note: text_args: statistics: only the task ctr reads this, which is not in m6rec_task",
+        "note: zeroshot_args: alpha: only the task zeroshot reads this, which is not in m6rec_task",
     ]
+
+
+def test_options_of_trainings_are_named_where_nothing_is_trained(ranking, tmp_path, capsys):
+    options = {"output_dir": str(tmp_path), "m6rec_task": ["zeroshot"], "test_users": 2, "retrieval_args": {}}
+    options |= {"late_args": {"cache_file": str(tmp_path / "states")}, "option_args": {"tuning": ["lora"]}}
+    options |= {"zeroshot_args": {"scores": ["mean"]}}
+    run_recfound("M6Rec", "tiny", config_dict=ranking | options, saved=False)
+    notes = {line.split(": only")[0]: line for line in capsys.readouterr().out.splitlines() if "in m6rec_task" in line}
+    which = "only the tasks ctr, generate, retrieval read this, none of which is in m6rec_task"
+    assert notes["note: option_args: prompts, bottleneck, tuning"].endswith(which)
+    assert notes["note: late_args: joint_layers, cache_file"].endswith(which)
+    assert not (tmp_path / "states").exists()
 
 
 def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_dataset):

@@ -59,6 +59,18 @@ def test_a_live_run_is_not_resumed(tmp_path, capsys):
         assert again.path == live.path
 
 
+@pytest.mark.parametrize("resume", ["auto", "named"])
+def test_what_changes_no_result_makes_no_other_run(tmp_path, resume):
+    """Neither where a run lies nor the file of its states of texts."""
+    with _open(tmp_path, late_args={"targets": 8, "cache_file": "one"}, device="cpu") as folder:
+        path = folder.path
+    for other in ({"targets": 8, "cache_file": "two"}, {"targets": 8}):
+        with _open(tmp_path, resume if resume == "auto" else str(path), late_args=other, device="cuda") as again:
+            assert again.path == path
+    with _open(tmp_path, late_args={"targets": 9, "cache_file": "one"}) as another:
+        assert another.path != path
+
+
 @pytest.mark.parametrize("place", ["trainer_state", "tensorboard", "rows", "rows/Pop.json", "config.yaml"])
 def test_a_broken_twin_stops_no_other_run(tmp_path, capsys, place):
     """A file instead of a folder, or the reverse, in the newest run of the same settings."""

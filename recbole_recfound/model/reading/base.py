@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +14,10 @@ from tqdm import tqdm
 
 from recbole_recfound.backbone import Decoder
 from recbole_recfound.backbone.attention import check_window
-from recbole_recfound.backbone.segments import ALL, LAST, SegmentCache
+from recbole_recfound.backbone.segments import ALL, LAST, SegmentCache, SegmentFile
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
-from recbole_recfound.model.m6rec import Example, M6Rec
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames
 from recbole_recfound.model.m6rec_options import FINE_TUNING, LORA, OPTION_ADAPTER, LateOptions, PromptOptions
 from recbole_recfound.model.segment_reader import SegmentReader
 
@@ -40,11 +41,16 @@ class SegmentModel(M6Rec):
     Attributes:
         reader: lower and joint layers, shared by the tasks of a run.
         kinds: learned vector of each kind of segment, in units of `reader.scale`.
+        states_file: `cache_file` of a training; None before `open_states`: a finished run is served without it.
 
     Raises:
         BackboneError: layers that cannot be run one by one, or that have a window shorter than what they read.
     """
 
+    reads: ClassVar[OptionNames] = {
+        "option_args": {"tuning", "prompts", "bottleneck"},
+        "late_args": {"joint_layers", "states", "cache_megabytes", "cache_file"},
+    }
     classes: ClassVar[int] = 0
     """Rows of the classifier among the prompts."""
     states: ClassVar[str] = LAST
@@ -57,9 +63,10 @@ class SegmentModel(M6Rec):
         # These change the language model, which no other may then read.
         super().__init__(config, dataset, None if prompt.tuning[0] in OWN_BACKBONE else beside)
         self.prompt = prompt
+        self.states_file: SegmentFile | None = None
         self.late = LateOptions.of(config["late_args"], "late_args")
         if self.shared.reader is None:
-            self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens, self.form)
+            self.shared.reader = SegmentReader(self.lm, self.late, self.text.max_tokens)
         self.reader: SegmentReader = self.shared.reader
         self.reader.add_task(self.option_set, self.prompt, self.classes)
         check_window(self.decoder.config, self.longest)
@@ -108,9 +115,16 @@ class SegmentModel(M6Rec):
         """The decoder with its adapters."""
         return self.reader.decoder
 
-    def open_states(self) -> None:
-        """Read `cache_file`, if one is named: one of another backbone is refused before anything is trained."""
-        self.reader.cache_of(self.form)
+    def open_states(self, first: SegmentModel | None = None) -> None:
+        """Read `cache_file`, if one is named: one of another backbone is refused before anything is trained.
+
+        Args:
+            first: the first trained model of the run, which decides the form of the states in the file; None: this one.
+        """
+        if self.late.cache_file:
+            shared = first.states_file if first else None
+            self.states_file = shared or SegmentFile(Path(self.late.cache_file), self.form)
+            self.states_file.open(self.cache)
 
     def use(self) -> None:
         """Read with this task's option set, of several."""
@@ -152,13 +166,20 @@ class SegmentModel(M6Rec):
             held_out: rows that are to be scored.
             show_progress: show a bar.
         """
+        if self.states_file is None:  # of a model without a run
+            self.open_states()
         segments: set[Any] = self.requests(held_out)
         for example in examples:
             segments.update(example.pack.source.segments.tolist(), example.pack.targets.reshape(-1).tolist())
         texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
         for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
             self.cache.get(texts[start : start + ENCODED])
-        self.reader.save_states()  # a run that is killed has them again
+        self.save_states()  # a run that is killed has them again
+
+    def save_states(self) -> None:
+        """Write the states of the run's segments to `cache_file`, if one was opened."""
+        if self.states_file:
+            self.states_file.save()
 
     def saved_state(self) -> dict[str, torch.Tensor]:
         """Return all tensors that training decides, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.errors import BackboneError
 from recbole_recfound.model.late import MEAN
-from recbole_recfound.model.m6rec import Example, M6Rec, batches_of, register_task
-from recbole_recfound.model.m6rec_options import PROMPT
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames, batches_of, register_task
+from recbole_recfound.model.m6rec_options import PROMPT, LateOptions, PromptOptions
 from recbole_recfound.model.probe import fit_probe
 from recbole_recfound.model.reading.base import SegmentModel
 
@@ -57,7 +57,11 @@ class ClickModel(SegmentModel):
     """
 
     modes = ("labeled",)
-    reads_statistics = True
+    reads: ClassVar[OptionNames] = {
+        "option_args": PromptOptions.names(),
+        "late_args": LateOptions.names(),
+        "text_args": {"statistics"},
+    }
     classes = 2
 
     readers: nn.Parameter | None

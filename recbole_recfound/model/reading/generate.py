@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.data.writing.records import CUES, Writing, Writings, read_writings, with_catalogue
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.late import GrowingKeys, Rows, run_layers
-from recbole_recfound.model.m6rec import Example, M6Rec, register_task
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames, register_task
 from recbole_recfound.model.m6rec_options import GenerateOptions
 from recbole_recfound.model.reading.base import SegmentModel
 
@@ -79,6 +79,7 @@ class GenerateModel(SegmentModel):
     type = ModelType.GENERAL
     input_type = InputType.PAIRWISE
     modes = ("full",)
+    reads: ClassVar[OptionNames] = {**SegmentModel.reads, "generate_args": GenerateOptions.names()}
     states = ALL
 
     def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from recbole_recfound.data.padding import pad_flat
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import DataError
 from recbole_recfound.model.late import MEAN
-from recbole_recfound.model.m6rec import Example, M6Rec, register_task
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames, register_task
 from recbole_recfound.model.m6rec_options import RetrievalOptions
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.recent_items import RecentItems
@@ -59,6 +60,7 @@ class RetrievalModel(SegmentModel):
     type = ModelType.GENERAL
     input_type = InputType.PAIRWISE
     modes = ("full",)
+    reads: ClassVar[OptionNames] = {**SegmentModel.reads, "retrieval_args": RetrievalOptions.names()}
     behaviours = 20
     states = MEAN_STATE
     redraws = True

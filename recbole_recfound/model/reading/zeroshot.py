@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.model.generation.token_scores import token_log_likelihoods
-from recbole_recfound.model.m6rec import Example, M6Rec, register_task
+from recbole_recfound.model.m6rec import Example, M6Rec, OptionNames, register_task
 from recbole_recfound.model.m6rec_options import GHOST_SCORE, MEAN_SCORE, SUM_SCORE, ZeroShotOptions
 from recbole_recfound.runtime.device import choose_device, is_gpu
 
@@ -75,6 +75,7 @@ class ZeroShotModel(M6Rec):
     type = ModelType.GENERAL
     input_type = InputType.PAIRWISE
     modes = ("uni", "pop", "full")
+    reads: ClassVar[OptionNames] = {"zeroshot_args": ZeroShotOptions.names()}
     behaviours = 20
 
     def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:

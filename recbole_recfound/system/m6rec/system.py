@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
+from recbole_recfound.data.behaviour.options import ONLINE
 from recbole_recfound.data.split.protocol import (
     Splits,
     build_splits,
@@ -67,7 +67,7 @@ class M6RecSystem(System):
             model = M6Rec(config, splits.train_set, beside=beside)
             self.works.append(WORKS.get(task, TrainedTask)(run, config, splits, model, self._row_name(model)))
         for trained in self.trained:
-            trained.model.open_states()
+            trained.model.open_states(self.trained[0].model)
         for unread in _unread(self.config):
             print(f"note: {unread}", flush=True)
         for cut, texts in dict.fromkeys(work.model.cut_texts() for work in self.works):
@@ -165,7 +165,7 @@ class M6RecSystem(System):
         return next(row for row in rows if row.model.startswith(self.works[0].name))
 
     def _row_name(self, model: M6Rec) -> str:
-        online = model.text.statistics == ONLINE and model.reads_statistics
+        online = model.text.statistics == ONLINE and "statistics" in model.reads.get("text_args", ())
         several = len(self.config["m6rec_task"]) > 1 or model.task in WORKS
         name = f"{self.name} {model.task}" if several else self.name
         tunings = PromptOptions.of(self.config["option_args"], "option_args").tuning
@@ -212,19 +212,18 @@ class M6RecSystem(System):
 
 
 def _unread(config: Config) -> Iterator[str]:
-    """Yield a line for each option of the user that no task of the run reads."""
-    names = config["m6rec_task"]
-    for task in ("retrieval", "zeroshot", "generate"):
-        if config[f"{task}_args"] and task not in names:
-            yield f"{task}_args: only the task {task} reads it, which is not in m6rec_task"
-    if CLICKS in names:
-        return
-    late, plain = LateOptions.of(config["late_args"], "late_args"), LateOptions()
-    for option in ("pooling", "targets"):
-        if getattr(late, option) != getattr(plain, option):
-            yield f"late_args: {option}: only the task {CLICKS} reads it, which is not in m6rec_task"
-    if TextOptions.of(config["text_args"], "text_args").statistics == ONLINE:
-        yield f"text_args: statistics: only the task {CLICKS} reads them, which is not in m6rec_task"
+    """Yield a line for the options of the user that no task of the run reads."""
+    unread: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for key in sorted({key for task in TASKS.values() for key in task.reads}):
+        for option in config[key] or {}:
+            readers = tuple(sorted(name for name, task in TASKS.items() if option in task.reads.get(key, ())))
+            if readers and not set(readers).intersection(config["m6rec_task"]):
+                unread.setdefault((key, readers), []).append(option)
+    for (key, readers), options in unread.items():
+        only = f"task {readers[0]} reads this, which is not"
+        if len(readers) > 1:
+            only = f"tasks {', '.join(readers)} read this, none of which is"
+        yield f"{key}: {', '.join(options)}: only the {only} in m6rec_task"
 
 
 def _of_another(name: str, model: SegmentModel) -> bool:

@@ -89,7 +89,7 @@ class TrainedTask(Work):
             metrics, others = self._test(trainer)
         scored = time.monotonic()
         file = save_tensors_of(self.run.folder.path, model)
-        model.reader.save_states()
+        model.save_states()
         cache = model.cache
         return Row(
             model=self.name,
