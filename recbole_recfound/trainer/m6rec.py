@@ -31,6 +31,8 @@ from recbole_recfound.trainer.schedule import progress, rate_factor
 
 MEASURED = 512
 """Validation rows that are scored before training, to plan its end."""
+TEXT_SHARE = 0.5
+"""Largest part of the time left in which texts are encoded that training alone reads."""
 START_SHARE = 0.4
 """Largest part of the time left in which the start of the training is prepared."""
 
@@ -262,9 +264,18 @@ class M6RecTrainer(Trainer):
         """Encode all segments of training and validation, and measure a part of a validation."""
         started = time.monotonic()
         held_out = [] if valid_data is None else [valid_data._dataset.inter_feat]
+        ends = self.plan.deadline()
+        seconds = math.inf if ends is None else TEXT_SHARE * max(0.0, ends - self.plan.kept() - started)
         with self.plan.phase("texts"):
-            self.model.encode_segments(examples, *held_out, show_progress=show_progress)
+            left = self.model.encode_segments(examples, *held_out, seconds=seconds, show_progress=show_progress)
         self.cache_seconds = time.monotonic() - started
+        if left or self.cache_seconds > seconds:
+            after = f"; {left:,} of training are left and encoded when a step reads them" * bool(left)
+            print(
+                f"note: the texts took {self.cache_seconds:.0f} s, and {TEXT_SHARE:.0%} of the time that is left are "
+                f"{seconds:.0f} s (time_budget){after}. late_args: {{cache_file}} keeps them for the next run",
+                flush=True,
+            )
         if valid_data is None or self.config["eval_type"] != EvaluatorType.VALUE:
             return
         self.model.eval()

@@ -79,6 +79,21 @@ def test_a_loaded_run_scores_as_the_run_did(finished):
     assert len(of_history) == 3 and not {token for token, *_ in of_history} & set(history)
 
 
+def test_texts_of_training_that_had_no_time_are_encoded_when_they_are_read(settings, tmp_path, monkeypatch, capsys):
+    """With the numbers of a run that had the time; validation and test have their texts in any case."""
+    options = settings | {"output_dir": str(tmp_path), "time_budget": 1000, "epochs": 1}
+    whole = run_recfound("M6Rec", "tiny", config_dict=options)
+    assert "note: the texts took" not in capsys.readouterr().out
+    monkeypatch.setattr("recbole_recfound.trainer.m6rec.TEXT_SHARE", 0.0)
+    cut = run_recfound("M6Rec", "tiny", config_dict=options)
+    assert "of training are left and encoded when a step reads them" in capsys.readouterr().out
+    assert cut["test_result"] == pytest.approx(whole["test_result"], abs=1e-3)
+    steps = [
+        json.loads((Path(run["run_dir"]) / "results.json").read_text())["rows"][0]["steps"] for run in (cut, whole)
+    ]
+    assert steps[0] == steps[1] > 0
+
+
 def test_online_statistics_are_a_row_of_their_own(settings, tmp_path):
     options = {"output_dir": str(tmp_path), "text_args": {"statistics": "online"}, "epochs": 1}
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)

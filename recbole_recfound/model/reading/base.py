@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -158,23 +160,43 @@ class SegmentModel(M6Rec):
             Number of targets that a start was made from.
         """
 
-    def encode_segments(self, examples: Sequence[Example], *held_out: Interaction, show_progress: bool = False) -> None:
+    def encode_segments(
+        self,
+        examples: Sequence[Example],
+        *held_out: Interaction,
+        seconds: float = math.inf,
+        show_progress: bool = False,
+    ) -> int:
         """Compute the states of all segments that are needed, so that none is computed twice and each batch is short.
 
         Args:
             examples: for training.
-            held_out: rows that are to be scored.
+            held_out: rows that are to be scored; their segments come first.
+            seconds: after which no further segments of training alone are computed.
             show_progress: show a bar.
+
+        Returns:
+            Number of segments that are left, to be computed when a step reads them.
         """
+        began = time.monotonic()
         if self.states_file is None:  # of a model without a run
             self.open_states()
-        segments: set[Any] = self.requests(held_out)
+        scored: set[Any] = self.requests(held_out)
+        trained: set[Any] = set()
         for example in examples:
-            segments.update(example.pack.source.segments.tolist(), example.pack.targets.reshape(-1).tolist())
-        texts = sorted((self.texts.table.texts[segment] for segment in segments), key=len)  # alike in tokens
-        for start in tqdm(range(0, len(texts), ENCODED), desc="texts", disable=not show_progress, dynamic_ncols=True):
-            self.cache.get(texts[start : start + ENCODED])
+            trained.update(example.pack.source.segments.tolist(), example.pack.targets.reshape(-1).tolist())
+        left = len(scored | trained)
+        with tqdm(total=left, desc="texts", disable=not show_progress, dynamic_ncols=True) as bar:
+            for part, limit in ((scored, math.inf), (trained - scored, seconds)):
+                texts = sorted((self.texts.table.texts[segment] for segment in part), key=len)  # alike in tokens
+                for start in range(0, len(texts), ENCODED):
+                    if time.monotonic() - began > limit:
+                        break
+                    self.cache.get(texts[start : start + ENCODED])
+                    bar.update(len(texts[start : start + ENCODED]))
+                    left -= len(texts[start : start + ENCODED])
         self.save_states()  # a run that is killed has them again
+        return left
 
     def save_states(self) -> None:
         """Write the states of the run's segments to `cache_file`, if one was opened."""
