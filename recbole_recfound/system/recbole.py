@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ class RecBoleSystem(System):
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
         yield Job(self.name, compute, resumable=False, alone=True)
+
+    def discard(self) -> None:
+        """Remove the state of the training."""
+        shutil.rmtree(self.run.folder.trainer_state, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Any:

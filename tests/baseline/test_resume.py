@@ -145,3 +145,9 @@ def test_a_run_continues_within_a_training(model, own, tiny_path, tmp_path, monk
     whole = run_recfound(model, "tiny", config_dict=settings | {"output_dir": str(tmp_path / "others")})
     assert [row["metrics"] for row in stopped["comparison"]] == [row["metrics"] for row in whole["comparison"]]
     assert not list((tmp_path / "runs").glob("*/baselines/*.training"))
+
+
+def test_a_run_that_keeps_no_weights_keeps_no_state(tiny_path, tmp_path):
+    settings = {"data_path": str(tiny_path), "output_dir": str(tmp_path), "use_gpu": False, "epochs": 1}
+    run_recfound("BPR", "tiny", config_dict=settings | {"show_progress": False, "baselines": ["Pop"]}, saved=False)
+    assert not [path for kind in ("*.pth", "*.safetensors") for path in tmp_path.rglob(kind)]
