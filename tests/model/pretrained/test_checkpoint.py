@@ -48,7 +48,7 @@ def trained(tiny_path, tmp_path):
         }
         config = Config(model, "tiny", config_dict=settings | alone(model) | changes)
         init_seed(config["seed"], config["reproducibility"])
-        _, base = fit(config, build_splits(config))
+        _, base = fit(config, build_splits(config), state=tmp_path / "state")
         (path,) = (tmp_path / "saved").glob(f"{model}-*.pth")
         return path, base, config
 
