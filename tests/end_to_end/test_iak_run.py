@@ -74,6 +74,16 @@ def test_the_table(finished):
     assert finished["best_valid_result"] == best["valid_metrics"] and finished["test_result"] == best["metrics"]
 
 
+def test_the_report_shows_where_the_seconds_went(finished):
+    folder = Path(finished["run_dir"])
+    facts = json.loads((folder / "results.json").read_text())["run"]
+    parts = "training of the base", "tuning baselines", "training steps", "validation", "test"
+    assert all(facts["seconds"][part] > 0 for part in parts)
+    assert sum(facts["seconds"].values()) == pytest.approx(facts["total_seconds"], abs=1)
+    page = (folder / "report.html").read_text()
+    assert "<h2>Time</h2><svg" in page and "data and backbone" in page and "{&#39;data" not in page
+
+
 def test_the_folder(finished):
     folder = Path(finished["run_dir"])
     results = json.loads((folder / "results.json").read_text())

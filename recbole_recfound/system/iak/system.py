@@ -250,7 +250,10 @@ class IAKSystem(System):
         if not self.seen.all():
             part = training_part(splits.train_data, self.seen)
             splits = dataclasses.replace(splits, train_set=part._dataset, train_data=part)
-        row, base = fit(config, splits, self.plan.deadline(BASE_SHARE), state=self.run.folder.trainer_state / "base")
+        with self.plan.phase("training of the base"):
+            row, base = fit(
+                config, splits, self.plan.deadline(BASE_SHARE), state=self.run.folder.trainer_state / "base"
+            )
         print(f"base: {row.valid_metrics} on validation after {row.train_seconds:.0f} s {row.note}", flush=True)
         write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
         return base
@@ -284,7 +287,9 @@ class IAKSystem(System):
             turn(self.plan.deadline(TUNING_SHARE), left),
         )
         self._start()
-        return self._row(method, tuner.run(method, self.config["show_progress"]))
+        with self.plan.phase("test" if method == FROZEN else "tuning baselines"):
+            row = tuner.run(method, self.config["show_progress"])
+        return self._row(method, row)
 
     def _kernels(self, name: str, beta: float, left: int) -> Row:
         """Train the kernels with one value of beta, score them and write them down."""
@@ -297,7 +302,7 @@ class IAKSystem(System):
         store = self._store(name) if world() == 1 else None
         if store and (before := store.newest(self.config["device"])):
             self.plan.resume(before.state["spent"])
-        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan.spent)
+        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan)
         _, valid = trainer.fit(
             self.splits.train_data,
             verbose=False,
@@ -310,7 +315,8 @@ class IAKSystem(System):
         summary = trainer.summary
         assert summary is not None
         started = time.monotonic()
-        test = scorer.summary(scorer.collect(model, "test"), "test")
+        with self.plan.phase("test"):
+            test = scorer.summary(scorer.collect(model, "test"), "test")
         scored = time.monotonic() - started
         folder = self.run.folder.path
         path = folder / f"{_slug(name)}.{KERNELS}"
