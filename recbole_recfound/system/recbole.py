@@ -39,7 +39,7 @@ class RecBoleSystem(System):
             with run.plan.phase("training and test"):
                 row, model = fit(run.config, run.splits, run.plan.deadline(), run.watch, state=state)
             if run.saved:
-                save_baseline(run.folder.path / "baselines" / self.name, model, run.splits)
+                save_baseline(run.folder.path / "baselines" / self.name, model, run.splits, row)
             return row
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
