@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.domains import Collected, DomainScorer
+from recbole_recfound.evaluation.results import not_converged
 from recbole_recfound.model.pretrained import Attachment, Family, forget_cached
 from recbole_recfound.runtime.time_plan import turn
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
@@ -180,6 +181,21 @@ def _inject_lora(model: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
+class DomainTraining:
+    """Result of the training of one domain's model.
+
+    Attributes:
+        better: whether an epoch was better than the base on validation; the model is that of the best epoch then.
+        epochs: number of epochs trained.
+        converged: whether early stopping ended the training.
+    """
+
+    better: bool
+    epochs: int
+    converged: bool
+
+
+@dataclass(frozen=True)
 class FineTuner:
     """Fine-tune one model per domain of the first type, under the conditions of IAK's kernels.
 
@@ -211,7 +227,8 @@ class FineTuner:
 
         Returns:
             The row: `metrics`, `weighted`, `domains`, `users`, `valid_metrics`, `trainable_parameters` (of all
-            domains), `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `note`.
+            domains), `parameters_per_domain`, `train_seconds`, `eval_seconds`, `checkpoint_bytes`, `converged` (in all
+            domains; `frozen` trains nothing), `note`.
 
         Raises:
             ConfigError: the base has nothing that the method could train.
@@ -221,18 +238,19 @@ class FineTuner:
         found = {phase: _Patchwork(scorer.collect(base, phase)) for phase in ("valid", "test")}
         base_scores = scorer.valid_scores(found["valid"].whole, 0)
         trained = [] if method == "frozen" else [d for d, rows in enumerate(self.sampler.rows) if len(rows)]
-        sizes, kept = [0], 0
+        sizes: list[int] = [0]
+        trainings: list[DomainTraining] = []
         for done, domain in enumerate(tqdm(trained, desc=method, disable=not show_progress, dynamic_ncols=True)):
             model, loss = build_method(method, self.recipe)
             sizes.append(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
             index = {phase: torch.nonzero(scorer.domain[phase][:, 0] == domain).squeeze(1) for phase in found}
             start = -np.inf if method == "scratch" else base_scores[domain]
             rate = self.options.learning_rate * float(self.sampler.rate_factors[domain])
-            better = self._fit(
+            training = self._fit(
                 model, loss, rate, domain, index["valid"], start, turn(self.deadline, len(trained) - done)
             )
-            kept += better
-            if better or method == "scratch":
+            trainings.append(training)
+            if training.better or method == "scratch":
                 begin = time.monotonic()
                 for phase, rows in index.items():
                     if len(rows):
@@ -249,16 +267,20 @@ class FineTuner:
             "trainable_parameters": sum(sizes),
             "parameters_per_domain": max(sizes),
             "checkpoint_bytes": 4 * sum(sizes),
-            "note": self._note(method, kept, len(trained)),
+            "converged": all(training.converged for training in trainings),
+            "note": self._note(method, trainings),
         }
 
-    def _note(self, method: str, kept: int, domains: int) -> str:
-        if not domains:
+    def _note(self, method: str, trainings: list[DomainTraining]) -> str:
+        if not trainings:
             return ""
-        late = self.deadline is not None and time.monotonic() > self.deadline
-        better = f"better than the base in {kept} of {domains} domains"
+        better = f"better than the base in {sum(each.better for each in trainings)} of {len(trainings)} domains"
         remark = "one model per domain" if method == "scratch" else better
-        return remark + ("; cut off by the time budget" if late else "")
+        ended = [training.epochs for training in trainings if not training.converged]
+        if not ended:
+            return remark
+        late = "; cut off by the time budget" if min(ended) < self.options.epochs else ""
+        return f"{remark}; {not_converged(max(ended))}{late}"
 
     def _fit(
         self,
@@ -269,16 +291,16 @@ class FineTuner:
         valid: torch.Tensor,
         best: float,
         late: float | None,
-    ) -> bool:
-        """Train one domain's model and leave it at its best epoch; whether one was better than `best` on validation."""
+    ) -> DomainTraining:
+        """Train one domain's model and leave it at its best epoch, if one is better than `best` on validation."""
         options, batches = self.options, self.sampler.only(domain)
         # Any sequence can be a data set: torch needs `__getitem__` and `__len__` only.
         rows = cast("Dataset[int]", range(batches.size))
         loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)
-        kept, stale, steps = None, 0, 0
-        for _ in range(options.epochs):
+        kept, stale, steps, epochs, converged = None, 0, 0, 0, False
+        while epochs < options.epochs and not converged:
             if late is not None and time.monotonic() > late:
                 break
             model.train()
@@ -287,16 +309,15 @@ class FineTuner:
                 loss(interaction.to(weights[0].device)).backward()
                 optimizer.step()
                 steps += 1
-            score, stale = self._score(model, valid), stale + 1
+            score, stale, epochs = self._score(model, valid), stale + 1, epochs + 1
             if score > best:
                 best, stale = score, 0
                 kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-            if stale >= options.stopping_step and steps >= options.least_steps:
-                break
+            converged = stale >= options.stopping_step and steps >= options.least_steps
         if kept is not None:
             model.load_state_dict(kept)
             forget_cached(model)
-        return kept is not None
+        return DomainTraining(kept is not None, epochs, converged)
 
     def _score(self, model: nn.Module, valid: torch.Tensor) -> float:
         """Return the validation score of one domain's rows, higher is better; -inf where it is undefined."""

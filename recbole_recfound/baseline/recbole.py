@@ -30,7 +30,7 @@ from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, c
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.evaluation.drawn_ties import drawn_ties
-from recbole_recfound.evaluation.results import Row
+from recbole_recfound.evaluation.results import Row, not_converged
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 """Types of models that score labelled rows."""
@@ -221,7 +221,7 @@ def run_baseline(
     finally:
         for pickle in training.glob("*.pth"):
             pickle.unlink()
-    save_baseline(Path(folder) / name, model, splits)
+    save_baseline(Path(folder) / name, model, splits, row)
     shutil.rmtree(training, ignore_errors=True)
     return row
 
@@ -304,7 +304,7 @@ def fit(
         eval_seconds=scored - trained,
         trainable_parameters=0 if once else sum(p.numel() for p in model.parameters() if p.requires_grad),
         converged=converged,
-        note="" if converged else f"not converged: stopped after {epochs} epochs",
+        note="" if converged else not_converged(epochs),
         details=details,
         by_user=metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users_of(splits.test_data)),
     )

@@ -18,6 +18,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.pretrained import read_base
 from recbole_recfound.model.pretrained.checkpoint import write_base
 from recbole_recfound.model.pretrained.make import make_base
@@ -41,7 +42,7 @@ class LoadedBaseline:
     splits: Splits
 
 
-def save_baseline(folder: Path, model: nn.Module, splits: Splits) -> None:
+def save_baseline(folder: Path, model: nn.Module, splits: Splits, row: Row) -> None:
     """Write a trained RecBole model; the folder is a base of IAK as well (`base_checkpoint`).
 
     Models without gradients (ItemKNN, EASE, Pop) keep what they learned in attributes: all their tensors, arrays and
@@ -51,6 +52,7 @@ def save_baseline(folder: Path, model: nn.Module, splits: Splits) -> None:
         folder: written whole or not at all.
         model: at its best checkpoint.
         splits: its data, with its settings.
+        row: of the table.
     """
     config = splits.config
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
@@ -63,7 +65,7 @@ def save_baseline(folder: Path, model: nn.Module, splits: Splits) -> None:
                 forms[name] = _take_apart(name, value, tensors)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder) as partial:
-        write_base(partial, model, config, config["seed"], None, data_digest(splits))
+        write_base(partial, model, config, config["seed"], None, data_digest(splits), row.training)
         save_tensors(tensors, partial / ATTRIBUTES)
         document = {"repeatable": config.repeats, "attributes": forms}
         (partial / FORMS).write_text(json.dumps(document, indent=1), encoding="utf-8")

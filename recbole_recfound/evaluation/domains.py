@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
@@ -23,6 +25,8 @@ from recbole_recfound.model.iak import DOMAIN_FIELD
 
 Collected = dict[str, torch.Tensor]
 """RecBole's resources of an evaluation (`rec.topk`, `rec.score`, `data.label`, ...), one entry per row."""
+EXACT = 15
+"""Decimal places of values that are averaged further, in place of `metric_decimal_place`."""
 
 
 class DomainScorer:
@@ -68,6 +72,13 @@ class DomainScorer:
         engine.eval_collector.data_collect(self._train_data)
         return engine
 
+    @cached_property
+    def _exact(self) -> Evaluator:
+        """RecBole's evaluator of values that are averaged further: its own one rounds them."""
+        config = copy.copy(self.config)
+        config.final_config_dict = {**config.final_config_dict, "metric_decimal_place": EXACT}
+        return Evaluator(config)
+
     def _domains(self, rows: EvalRows, held_out: Any) -> torch.Tensor:
         """Return the domain of each type for each row, int64 [N, types]."""
         found = []
@@ -103,7 +114,12 @@ class DomainScorer:
         return {key: struct.get(key) for key in _row_keys(struct)}
 
     def metrics(
-        self, collected: Collected, phase: str, index: torch.Tensor | None = None, only: str | None = None
+        self,
+        collected: Collected,
+        phase: str,
+        index: torch.Tensor | None = None,
+        only: str | None = None,
+        exact: bool = False,
     ) -> dict[str, float]:
         """Compute RecBole's metrics, with GAUC beside AUC, on some rows.
 
@@ -112,15 +128,21 @@ class DomainScorer:
             phase: `valid` or `test`.
             index: bool [N] or int64 [n]; None: all rows.
             only: a single metric to compute, e.g. `ndcg@10`; None: all.
+            exact: not rounded to `metric_decimal_place`.
 
         Returns:
             Metric -> value. Empty without rows; AUC and GAUC are omitted if all labels are equal.
         """
         part = collected if index is None else {key: values[index] for key, values in collected.items()}
-        return self.part_metrics(part, phase, index, only)
+        return self.part_metrics(part, phase, index, only, exact)
 
     def part_metrics(
-        self, part: Collected, phase: str, index: torch.Tensor | None, only: str | None = None
+        self,
+        part: Collected,
+        phase: str,
+        index: torch.Tensor | None,
+        only: str | None = None,
+        exact: bool = False,
     ) -> dict[str, float]:
         """Compute `metrics` if only the rows of `index` were collected.
 
@@ -129,6 +151,7 @@ class DomainScorer:
             phase: `valid` or `test`.
             index: bool [N] or int64 [n], places of these rows among those of the phase; None: all rows.
             only: a single metric to compute, e.g. `ndcg@10`; None: all.
+            exact: not rounded to `metric_decimal_place`.
         """
         rows = len(next(iter(part.values())))
         if not rows:
@@ -138,7 +161,7 @@ class DomainScorer:
         struct = self._static()
         for key, values in part.items():
             struct.set(key, values)
-        evaluator = self._engine.evaluator
+        evaluator = self._exact if exact else self._engine.evaluator
         one_class = self.clicks and len(part["data.label"].unique()) < 2
         wanted = [only.partition("@")[0]] if only else evaluator.metrics
         found: dict[str, float] = {}
@@ -148,7 +171,7 @@ class DomainScorer:
         if self.clicks and not one_class and not only:
             users = self.rows[phase].interaction[self.uid_field]
             users = users if index is None else users[index]
-            found = with_grouped_auc(found, self.config, part["rec.score"], part["data.label"], users)
+            found = with_grouped_auc(found, evaluator.config, part["rec.score"], part["data.label"], users)
         return {name: float(value) for name, value in found.items()}
 
     def _static(self) -> DataStruct:
@@ -159,7 +182,7 @@ class DomainScorer:
         return struct
 
     def by_domain(
-        self, collected: Collected, phase: str, number: int, only: str | None = None
+        self, collected: Collected, phase: str, number: int, only: str | None = None, exact: bool = False
     ) -> list[dict[str, float]]:
         """Compute the metrics of each domain of type `number`; {} for one without rows.
 
@@ -168,9 +191,16 @@ class DomainScorer:
             phase: `valid` or `test`.
             number: place of the type among `domains`.
             only: a single metric to compute, e.g. `ndcg@10`; None: all.
+            exact: not rounded to `metric_decimal_place`.
         """
         of_rows = self.domain[phase][:, number]
-        return [self.metrics(collected, phase, of_rows == domain, only) for domain in range(len(self.domains[number]))]
+        return [
+            self.metrics(collected, phase, of_rows == domain, only, exact)
+            for domain in range(len(self.domains[number]))
+        ]
+
+    def _rounded(self, metrics: dict[str, float]) -> dict[str, float]:
+        return {name: round(value, self.config["metric_decimal_place"]) for name, value in metrics.items()}
 
     def valid_scores(self, collected: Collected, number: int) -> np.ndarray:
         """Return each domain's validation score (`selected_by`), float64 [D]: higher is better, NaN where undefined.
@@ -204,14 +234,14 @@ class DomainScorer:
         for number, domains in enumerate(self.domains):
             of_rows = self.domain[phase][:, number]
             counts = torch.bincount(of_rows[of_rows >= 0], minlength=len(domains)).tolist()
-            found = self.by_domain(collected, phase, number)
+            found = self.by_domain(collected, phase, number, exact=True)
+            if number == 0:
+                scores["weighted"] = {name: _weighted(found, counts, name) for name in scores["metrics"]}
             scores["domains"][domains.text] = {
-                name: {"rows": rows, **metrics}
+                name: {"rows": rows, **self._rounded(metrics)}
                 for name, rows, metrics in zip(domains.names, counts, found, strict=True)
                 if rows
             }
-        first = scores["domains"][self.domains[0].text].values()
-        scores["weighted"] = {name: _weighted(first, name) for name in scores["metrics"]}
         seen = self._seen[self.rows[phase].interaction[self.uid_field]]
         if phase == "test" and 0 < int(seen.sum()) < len(seen):
             scores["users"] = {
@@ -224,9 +254,9 @@ class DomainScorer:
         return scores
 
 
-def _weighted(domains: Iterable[dict[str, Any]], name: str) -> float | None:
+def _weighted(domains: Iterable[dict[str, float]], counts: Iterable[int], name: str) -> float | None:
     """Return the mean of a metric over domains, weighted by their rows; None where no domain has it."""
-    known = [(found[name], found["rows"]) for found in domains if name in found]
+    known = [(found[name], rows) for found, rows in zip(domains, counts, strict=True) if name in found]
     return float(np.average([value for value, _ in known], weights=[rows for _, rows in known])) if known else None
 
 

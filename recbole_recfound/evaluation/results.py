@@ -23,7 +23,8 @@ class Row:
             of RecBole's models, texts that it reads, training, validations.
         eval_seconds: seconds of one test.
         trainable_parameters: number of trained values; 0 for models without gradients.
-        converged: whether early stopping ended the training, or there is nothing to repeat.
+        converged: whether early stopping ended the training, or there is nothing to repeat; None: not known, of a base
+            whose document does not say it.
         note: remark for the reader.
         details: further JSON values of the row, such as metrics by task or by domain.
         by_user: metric that chooses checkpoints, of each test user by ascending id; () where it is none of rankings.
@@ -35,7 +36,7 @@ class Row:
     train_seconds: float
     eval_seconds: float
     trainable_parameters: int
-    converged: bool = True
+    converged: bool | None
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     by_user: Sequence[float] = ()
@@ -49,6 +50,11 @@ class Row:
         """
         return replace(self, model=model, note=self.note if note is None else note)
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the folder of the trained model says of its training."""
+        return {"converged": self.converged, "note": self.note}
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as in `results.json`: `details` stand beside the other fields."""
         values = asdict(self)
@@ -60,6 +66,15 @@ class Row:
         own = {item.name for item in fields(cls)} - {"details"}
         details = {key: value for key, value in values.items() if key not in own}
         return cls(**{key: values[key] for key in own if key in values}, details=details)
+
+
+def not_converged(epochs: float) -> str:
+    """Return the note of a row whose training ended before early stopping.
+
+    Args:
+        epochs: that were trained.
+    """
+    return f"not converged: stopped after {epochs:g} epochs"
 
 
 def without_users(row: Mapping[str, Any]) -> dict[str, Any]:

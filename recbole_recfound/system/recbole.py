@@ -36,11 +36,11 @@ class RecBoleSystem(System):
         def compute() -> Row:
             run = self.run
             assert run.splits is not None
-            row, model = fit(
-                run.config, run.splits, run.plan.deadline(), run.watch, state=run.folder.trainer_state / "training"
-            )
+            state = run.folder.trainer_state / "training"
+            with run.plan.phase("training and test"):
+                row, model = fit(run.config, run.splits, run.plan.deadline(), run.watch, state=state)
             if run.saved:
-                save_baseline(run.folder.path / "baselines" / self.name, model, run.splits)
+                save_baseline(run.folder.path / "baselines" / self.name, model, run.splits, row)
             return row
 
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)

@@ -35,9 +35,9 @@ class IAKTrainer(Trainer):
         config: settings of the run.
         model: IAK; where its base is untrained, `fit` trains it first.
         beta: weight of the KL; None: the first of `iak_args`.
-        deadline: a time of `time.monotonic()` after which no epoch of the kernels begins; None: `time_budget` from now.
+        deadline: a time of `time.monotonic()` after which no epoch of the kernels begins; None: that of `plan`.
         store: checkpoints, from which a training that was cut off continues; None: none are written.
-        spent: returns what the run has taken so far, by part; checkpoints hold it.
+        plan: clock of the run; None: one of this training, with its `time_budget`.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class IAKTrainer(Trainer):
         beta: float | None = None,
         deadline: float | None = None,
         store: CheckpointStore | None = None,
-        spent: Callable[[], dict[str, float]] = dict,
+        plan: TimePlan | None = None,
     ) -> None:
         self.saved_model_file: str  # set by RecBole
         super().__init__(config, model)
         self.options = IAKOptions.of(config["iak_args"], "iak_args")
         self.beta = self.options.betas[0] if beta is None else beta
-        self.late = TimePlan(config["time_budget"] or 0).deadline() if deadline is None else deadline
-        self.store, self.spent = store, spent
+        self.store, self.plan = store, plan or TimePlan(config["time_budget"] or 0)
+        self.late = self.plan.deadline() if deadline is None else deadline
         self.summary: TrainingSummary | None = None
         self._train_data: Any = None
 
@@ -175,7 +175,9 @@ class IAKTrainer(Trainer):
         if not self.model.base_trained:
             self._fit_base(train_data, valid_data, show_progress)
         scorer = scorer or self.scorer(train_data, valid=valid_data)
-        base_valid = scorer.collect(self.model.base, "valid")
+        with self.plan.phase("validation"):
+            base_valid = scorer.collect(self.model.base, "valid")
+            scores = [scorer.valid_scores(base_valid, number) for number in range(len(self.model.domains))]
         fitter = KernelTrainer(
             self.model,
             self.batches(train_set),
@@ -185,12 +187,12 @@ class IAKTrainer(Trainer):
             self.device,
             self.late,
             self.store,
-            self.spent,
+            self.plan,
         )
         self.sampler = fitter.sampler
-        scores = [scorer.valid_scores(base_valid, number) for number in range(len(self.model.domains))]
         self.summary = fitter.fit(scores, show_progress, warm)
-        result = scorer.metrics(scorer.collect(self.model, "valid"), "valid")
+        with self.plan.phase("validation"):
+            result = scorer.metrics(scorer.collect(self.model, "valid"), "valid")
         self.best_valid_result = result
         self.best_valid_score = result.get(self.config["valid_metric"].lower(), float("nan"))
         if saved:

@@ -34,7 +34,7 @@ def checkpoint_of(trainer: KernelTrainer) -> Checkpoint:
         "epoch": [trainer.epoch, trainer.position, trainer.phase],
         "fitted": [fitted.history, fitted.steps.tolist()],
         "seconds": trainer.seconds(),
-        "spent": trainer.spent(),
+        "spent": trainer.plan.spent(),
     }
     return Checkpoint(len(fitted.history), trained, resume, state)
 

@@ -20,6 +20,7 @@ from recbole_recfound.model.kernel import Kernels
 from recbole_recfound.runtime.exchange import Share, broadcast, sum_gradients, total
 from recbole_recfound.runtime.ranks import world
 from recbole_recfound.runtime.signals import Interrupted, finishing_steps, received
+from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.sampler.domain_batches import DomainBatchSampler
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.domain_adam import DomainAdam
@@ -80,7 +81,7 @@ class KernelTrainer:
         device: where the model is.
         deadline: a time of `time.monotonic()` after which no epoch begins.
         store: checkpoints, from which a training that was cut off continues; None: none are written.
-        spent: returns what the run has taken so far, by part; checkpoints hold it.
+        plan: clock of the run, whose accounts checkpoints hold; None: one of this training alone.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class KernelTrainer:
         device: torch.device,
         deadline: float | None = None,
         store: CheckpointStore | None = None,
-        spent: Callable[[], dict[str, float]] = dict,
+        plan: TimePlan | None = None,
     ) -> None:
         self.model, self.sampler, self.scorer, self.options = model, sampler, scorer, options
         self.device, self.deadline = device, deadline
-        self.collate, self.store, self.spent = collate, store, spent
+        self.collate, self.store, self.plan = collate, store, plan or TimePlan(0)
         self.planned = max(1, options.epochs * sampler.steps_per_epoch())
         self.optimizers = {phase: self._optimizers(phase) for phase in ("encoder", "decoder")}
         self.fitted = TrainingSummary(steps=np.zeros(model.banks[0].num_domains, dtype=np.int64))
@@ -146,14 +147,17 @@ class KernelTrainer:
                     if all(stopped.all() for stopped in self.stopped) or self._late():
                         break
                     self.phase = self._phase(self.epoch)
-                self._train_epoch(bar)
+                with self.plan.phase("training steps"):
+                    self._train_epoch(bar)
                 if self.phase != "encoder":  # it leaves the base's vectors unchanged
-                    self._validate()
+                    with self.plan.phase("validation"):
+                        self._validate()
                 self.epoch, self.position = self.epoch + 1, 0
                 self._save()
                 self._end_if_asked()
         self._restore(self.kept)
-        self._guard(self.best_epoch)
+        with self.plan.phase("validation"):
+            self._guard(self.best_epoch)
         self._cold_start(self.best_epoch)
         self.fitted.converged = bool(all(stopped.all() for stopped in self.stopped))
         self.fitted.best_epoch, self.fitted.epochs = self.best_epoch, self.epoch - 1
@@ -167,9 +171,10 @@ class KernelTrainer:
         self.kept = [[weight.detach().clone() for weight in bank.parameters()] for bank in self.model.banks]
         self.best_epoch = [np.zeros(len(scores), dtype=np.int64) for scores in self.best]
         if warm:
-            collected = self.scorer.collect(self.model, "valid")
-            for number, scores in enumerate(self.best):
-                first = self.scorer.valid_scores(collected, number)
+            with self.plan.phase("validation"):
+                collected = self.scorer.collect(self.model, "valid")
+                found = [self.scorer.valid_scores(collected, number) for number in range(len(self.best))]
+            for number, (scores, first) in enumerate(zip(self.best, found, strict=True)):
                 self.best_epoch[number][first > scores] = -1
                 self.best[number] = np.fmax(scores, first)
         self.stale = [np.zeros(len(scores), dtype=np.int64) for scores in self.best]
@@ -194,7 +199,8 @@ class KernelTrainer:
 
     def _save(self) -> None:
         if self.store and time.monotonic() - self.saved >= SAVE_SECONDS:
-            self.store.save(checkpoint_of(self), 0)
+            with self.plan.phase("checkpoints"):
+                self.store.save(checkpoint_of(self), 0)
             self.saved = time.monotonic()
 
     def _end_if_asked(self) -> None:

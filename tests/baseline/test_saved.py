@@ -36,7 +36,9 @@ def test_a_loaded_baseline_scores_as_it_did(name, tiny_path, tmp_path, monkeypat
         return row, model
 
     monkeypatch.setattr(module, "fit", watched)
-    run_baseline(name, config, build_splits(config), tmp_path / "baselines")
+    row = run_baseline(name, config, build_splits(config), tmp_path / "baselines")
+    kept = read_base(tmp_path / "baselines" / name, False)
+    assert kept.training == {"converged": not epochs, "note": row.note}, "where it is a base, its row says so"
     loaded = load_baseline(tmp_path, name, tiny_path)
     assert torch.equal(_scores(loaded.model, loaded.splits), seen["scores"])
     assert not list((tmp_path / "baselines").rglob("*.pth")) and not (tmp_path / "saved").exists()

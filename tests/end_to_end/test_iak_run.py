@@ -70,8 +70,42 @@ def test_the_table(finished):
         )
     *_, first, second, chosen = finished["comparison"]
     best = min(first, second, key=lambda row: row["valid_metrics"]["logloss"])
-    assert chosen["metrics"] == best["metrics"] and chosen["note"] == f"that of {best['model']}"
+    assert chosen["metrics"] == best["metrics"] and chosen["note"].startswith(f"that of {best['model']};")
     assert finished["best_valid_result"] == best["valid_metrics"] and finished["test_result"] == best["metrics"]
+
+
+def test_rows_say_that_their_training_did_not_reach_early_stopping(finished):
+    assert {row["converged"] for row in finished["comparison"]} == {False}
+    for row in finished["comparison"]:
+        assert row["note"].endswith("not converged: stopped after 2 epochs"), row["model"]
+    assert "not converged" in format_table(finished["comparison"]).splitlines()[2], "the base"
+
+
+def test_the_frozen_row_says_what_its_base_says(finished, tiny_path, tmp_path):
+    base = shutil.copytree(Path(finished["run_dir"]) / "base", tmp_path / "base")
+    settings = QUICK | {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "domain": ["gender"]}
+    settings |= {"base_checkpoint": str(base), "epochs": 9, "learning_rate": 1e-12, "stopping_step": 1}
+    settings["tuning_baselines"] = ["adapter"]
+    frozen, adapter, ours = run_recfound("IAK", "tiny", config_dict=settings)["comparison"]
+    assert (frozen["converged"], frozen["note"]) == (False, "not converged: stopped after 2 epochs")
+    assert adapter["converged"] and "not converged" not in adapter["note"], "trained to its own end"
+    assert ours["converged"] and "not converged" not in ours["note"]
+    document = json.loads((base / "base.json").read_text())
+    del document["training"]
+    (base / "base.json").write_text(json.dumps(document))
+    write_digests(base)
+    frozen, *_ = run_recfound("IAK", "tiny", config_dict=settings | {"seed": 1})["comparison"]
+    assert (frozen["converged"], frozen["note"]) == (None, "")
+
+
+def test_the_report_shows_where_the_seconds_went(finished):
+    folder = Path(finished["run_dir"])
+    facts = json.loads((folder / "results.json").read_text())["run"]
+    parts = "training of the base", "tuning baselines", "training steps", "validation", "test"
+    assert all(facts["seconds"][part] > 0 for part in parts)
+    assert sum(facts["seconds"].values()) == pytest.approx(facts["total_seconds"], abs=1)
+    page = (folder / "report.html").read_text()
+    assert "<h2>Time</h2><svg" in page and "data and backbone" in page and "{&#39;data" not in page
 
 
 def test_the_folder(finished):
@@ -352,6 +386,7 @@ def test_recfound_is_a_base(small_run, tmp_path):
     with pytest.raises(ConfigError, match="only frozen and adapter"):
         run_recfound("IAK", "tiny", config_dict=settings | {"tuning_baselines": ["full"]})
     frozen = result["comparison"][0]
+    assert (frozen["converged"], frozen["note"]) == (False, "not converged"), "of two steps"
     assert frozen["metrics"]["ndcg@10"] == pytest.approx(base["test_result"]["ndcg@10"], abs=1e-3)
     assert not (Path(result["run_dir"]) / "base").exists(), "the base stays where it is"
     assert len(load_recfound(result["run_dir"]).recommend(user="1", k=5)) == 5

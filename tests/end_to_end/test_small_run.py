@@ -298,6 +298,8 @@ def test_recboles_own_model_runs_through_the_same_call(small_run):
     keys = ("data_path", "output_dir", "show_progress", "use_gpu")
     result = run_recfound("BPR", "tiny", config_dict={key: small_run[key] for key in keys} | {"epochs": 1})
     assert result["comparison"][0]["model"] == "BPR"
+    facts = json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]
+    assert facts["seconds"]["training and test"] > 0
 
 
 def test_bf16_runs_and_keeps_vectors_in_full(small_run):

@@ -337,6 +337,22 @@ def test_rows_of_the_table(model, tiny_path):
     assert still.run("adapter")["metrics"] == frozen["metrics"]
 
 
+def test_rows_say_whether_early_stopping_ended_the_training_of_all_domains(clicks):
+    tuner = tuner_of(clicks, epochs=3, stopping_step=5)
+    row = tuner.run("full")
+    assert not row["converged"] and row["note"].endswith("of 2 domains; not converged: stopped after 3 epochs")
+    options = dataclasses.replace(tuner.options, epochs=9, stopping_step=1, learning_rate=1e-12)
+    row = dataclasses.replace(tuner, options=options).run("full")
+    assert row["converged"] and row["note"] == "better than the base in 0 of 2 domains"
+    late = dataclasses.replace(tuner, options=options, deadline=0.0).run("scratch")
+    end = "not converged: stopped after 0 epochs; cut off by the time budget"
+    assert not late["converged"] and late["note"] == f"one model per domain; {end}"
+    tuner.sampler.steps = np.array([1, 9])  # of an epoch: the first domain never makes its least number
+    row = dataclasses.replace(tuner, options=dataclasses.replace(options, least_steps=20)).run("adapter")
+    assert not row["converged"] and row["note"].endswith("of 2 domains; not converged: stopped after 9 epochs")
+    assert tuner.run("frozen")["converged"], "it trains nothing"
+
+
 @pytest.mark.parametrize("way", ["kernels", "adapter", "full"])
 def test_test_rows_choose_nothing(way, tiny_path):
     """Turning every label of the test part changes no choice."""

@@ -51,7 +51,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         merge=results.get("merge"),
         examples=results.get("examples", []),
         time_figure=time_figure(results.get("run", {}).get("seconds", {})),
-        facts=_facts(results),
+        facts=run_facts(results),
     )
 
 
@@ -102,10 +102,15 @@ def ratio_curves(
     return groups
 
 
-def _facts(results: Mapping[str, Any]) -> dict[str, str]:
+def run_facts(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return the facts about a run at the end of its page, without the seconds, which `time_figure` draws.
+
+    Args:
+        results: the content of `results.json`.
+    """
     facts = {"seed": str(results["seed"])} | {f"{name} version": text for name, text in results["versions"].items()}
     for name, value in results.get("run", {}).items():
-        if name == "seconds":  # drawn
+        if name == "seconds":
             continue
         facts[name.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return facts

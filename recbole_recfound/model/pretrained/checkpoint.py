@@ -81,6 +81,7 @@ class BaseCheckpoint:
         kept: whether it is a folder that may be named again (not a pickle).
         share: part of the training rows that it has seen (`base_share` of `iak_args`), or None for all.
         data: digests of the data it was trained on (`data.split.digest`); None: not known (RecBole's pickles).
+        training: `converged` and `note` of the row of its training; None: not known.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class BaseCheckpoint:
     kept: bool
     share: float | None = None
     data: Mapping[str, str] | None = None
+    training: Mapping[str, Any] | None = None
 
 
 def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
@@ -126,13 +128,14 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             share = record.get("share")
             settings = _settings_of(record["settings"])
             named = record["model"], record["dataset"], record["seed"]
-            return BaseCheckpoint(folder, *named, settings, weights, True, share, record["data"])
+            data, training = record["data"], record.get("training")
+            return BaseCheckpoint(folder, *named, settings, weights, True, share, data, training)
         except Exception as error:
             raise DataError(
                 f"{folder}: the base is damaged ({cause_of(error)}): restore it, or train it again"
             ) from None
     if (path / "adapter").is_dir() and (path / CONFIG).is_file():
-        check_run(path)
+        results = check_run(path)
         if not (path / "item_embeddings.safetensors").is_file():
             raise ConfigError(f"{path}: the run was trained without U2I on a data set and ranks nothing")
         try:
@@ -140,10 +143,17 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
             data = json.loads((path / "model.json").read_text(encoding="utf-8")).get("data")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path / CONFIG} cannot be read ({error})") from None
-        return BaseCheckpoint(
-            path, record["model"], record["dataset"], record["seed"], _settings_of(record), {}, True, data=data
-        )
+        named = record["model"], record["dataset"], record["seed"]
+        training = _training_of(results)
+        return BaseCheckpoint(path, *named, _settings_of(record), {}, True, data=data, training=training)
     raise DataError(f"base_checkpoint: {path} is neither a RecBole .pth file, nor a base, nor a RecFound run")
+
+
+def _training_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `BaseCheckpoint.training` of a RecFound run; the note of its row is about merging."""
+    model = results["model"]
+    row = next(row for row in results["rows"] if row["model"].partition(",")[0] == model)
+    return {"converged": row["converged"], "note": "" if row["converged"] else "not converged"}
 
 
 def _read_pickle(path: Path) -> BaseCheckpoint:
@@ -197,7 +207,13 @@ def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
 
 
 def save_base(
-    folder: Path, base: nn.Module, config: Config, seed: int, share: float | None, data: Mapping[str, str]
+    folder: Path,
+    base: nn.Module,
+    config: Config,
+    seed: int,
+    share: float | None,
+    data: Mapping[str, str],
+    training: Mapping[str, Any] | None,
 ) -> None:
     """Write a trained model without pickles, so that it can be a base again.
 
@@ -208,14 +224,21 @@ def save_base(
         seed: of the split.
         share: share of the training rows it has seen; None: all.
         data: digests of the data it was trained on.
+        training: `converged` and `note` of the row of its training; None: not known.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder) as partial:
-        write_base(partial, base, config, seed, share, data)
+        write_base(partial, base, config, seed, share, data, training)
 
 
 def write_base(
-    folder: Path, base: nn.Module, config: Config, seed: int, share: float | None, data: Mapping[str, str]
+    folder: Path,
+    base: nn.Module,
+    config: Config,
+    seed: int,
+    share: float | None,
+    data: Mapping[str, str],
+    training: Mapping[str, Any] | None,
 ) -> None:
     """Write the files of `save_base` into a folder that is being written.
 
@@ -226,6 +249,7 @@ def write_base(
         seed: of the split.
         share: share of the training rows it has seen; None: all.
         data: digests of the data it was trained on.
+        training: `converged` and `note` of the row of its training; None: not known.
     """
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in base.state_dict().items()}
     record = {
@@ -234,6 +258,7 @@ def write_base(
         "seed": seed,
         "share": share,
         "data": dict(data),
+        "training": training,
         "settings": _settings_of(config.final_config_dict),
     }
     save_tensors(weights, folder / WEIGHTS)

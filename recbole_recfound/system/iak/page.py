@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from recbole_recfound.evaluation.report import figures
+from recbole_recfound.evaluation.report.page import run_facts, time_figure
 from recbole_recfound.evaluation.report.table import protocol_line
 
 
@@ -47,12 +48,8 @@ def render_iak_report(results: Mapping[str, Any]) -> str:
         sweep=results["sweep"],
         selected_by=results["selected_by"],
         sweep_figure=figures.retained(results["sweep"], results["selected_by"]) if len(results["sweep"]) > 1 else "",
-        facts={
-            "seed": results["seed"],
-            "seed of the split": results["split_seed"],
-            **results["run"],
-            **results["versions"],
-        },
+        time_figure=time_figure(results["run"]["seconds"]),
+        facts={"seed of the split": results["split_seed"], **run_facts(results)},
     )
 
 

@@ -23,7 +23,7 @@ from recbole_recfound.data.split.digest import check_data, data_digest
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, training_part
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import WEIGHTED
-from recbole_recfound.evaluation.results import Row
+from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
 from recbole_recfound.model.kernel.options import IAKOptions
@@ -67,6 +67,7 @@ class IAKSystem(System):
         self.train_set = self.splits.train_set
         init_seed(self.config["seed"], self.config["reproducibility"])
         self.checkpoint = base_of(self.config)[1]
+        self.base_training = self.checkpoint.training if self.checkpoint is not None else None
         base = make_base(self.train_set, self.checkpoint)
         # Everything that can be wrong is refused before the base is trained.
         self.model = IAK(self.config, self.train_set, base)
@@ -169,7 +170,8 @@ class IAKSystem(System):
             )
         if len(betas) > 1:
             chosen = self._selected()
-            yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, f"that of {chosen.model}"), resumable=False)
+            note = f"that of {chosen.model}{_limited(chosen.converged, chosen.details['epochs'])}"
+            yield Job(SELECTED_BETA, lambda: chosen.renamed(SELECTED_BETA, note), resumable=False)
 
     def _without_domain(self) -> Iterator[str]:
         """Yield a line for each type of domain that some rows do not belong to."""
@@ -210,7 +212,9 @@ class IAKSystem(System):
         outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
         if outside is None and not is_intact(saved):
             data = data_digest(self.splits)
-            save_base(saved, self.model.base, self.splits.config, self.split_seed, self._share, data)
+            save_base(
+                saved, self.model.base, self.splits.config, self.split_seed, self._share, data, self.base_training
+            )
             shutil.rmtree(self.run.folder.trainer_state, ignore_errors=True)  # RecBole's pickle of it
         self.base_folder = saved if outside is None else outside.resolve()
 
@@ -220,6 +224,7 @@ class IAKSystem(System):
             try:
                 checkpoint = read_base(saved, False)
                 check_data(checkpoint.data, self.splits, saved)
+                self.base_training = checkpoint.training
                 return make_base(self.train_set, checkpoint)
             except DataError as error:
                 print(f"note: {error}: training it, and the rows that stand on it, again", flush=True)
@@ -250,9 +255,13 @@ class IAKSystem(System):
         if not self.seen.all():
             part = training_part(splits.train_data, self.seen)
             splits = dataclasses.replace(splits, train_set=part._dataset, train_data=part)
-        row, base = fit(config, splits, self.plan.deadline(BASE_SHARE), state=self.run.folder.trainer_state / "base")
+        with self.plan.phase("training of the base"):
+            row, base = fit(
+                config, splits, self.plan.deadline(BASE_SHARE), state=self.run.folder.trainer_state / "base"
+            )
         print(f"base: {row.valid_metrics} on validation after {row.train_seconds:.0f} s {row.note}", flush=True)
         write_text(self.run.folder.path / "base_row.json", json.dumps(row.to_json()))
+        self.base_training = row.training
         return base
 
     def _store(self, name: str) -> CheckpointStore:
@@ -284,7 +293,11 @@ class IAKSystem(System):
             turn(self.plan.deadline(TUNING_SHARE), left),
         )
         self._start()
-        return self._row(method, tuner.run(method, self.config["show_progress"]))
+        with self.plan.phase("test" if method == FROZEN else "tuning baselines"):
+            row = tuner.run(method, self.config["show_progress"])
+        if method == FROZEN:  # its numbers are as good as the training of the base
+            row |= self.base_training or {"converged": None}
+        return self._row(method, row)
 
     def _kernels(self, name: str, beta: float, left: int) -> Row:
         """Train the kernels with one value of beta, score them and write them down."""
@@ -297,7 +310,7 @@ class IAKSystem(System):
         store = self._store(name) if world() == 1 else None
         if store and (before := store.newest(self.config["device"])):
             self.plan.resume(before.state["spent"])
-        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan.spent)
+        trainer = IAKTrainer(config, model, beta, turn(self.plan.deadline(), left), store, self.plan)
         _, valid = trainer.fit(
             self.splits.train_data,
             verbose=False,
@@ -310,7 +323,8 @@ class IAKSystem(System):
         summary = trainer.summary
         assert summary is not None
         started = time.monotonic()
-        test = scorer.summary(scorer.collect(model, "test"), "test")
+        with self.plan.phase("test"):
+            test = scorer.summary(scorer.collect(model, "test"), "test")
         scored = time.monotonic() - started
         folder = self.run.folder.path
         path = folder / f"{_slug(name)}.{KERNELS}"
@@ -349,7 +363,7 @@ class IAKSystem(System):
                 "curves": _thinned(summary.history),
                 "kernels": path.name,
                 **saved,
-                "note": note + ("" if summary.converged else f"; stopped after {summary.epochs} epochs"),
+                "note": note + _limited(summary.converged, summary.epochs),
             },
         )
 
@@ -393,6 +407,11 @@ class IAKSystem(System):
     def load(cls, folder: Path, **options: Any) -> Any:
         """Load a finished run for serving."""
         return load_iak(folder, **options)
+
+
+def _limited(converged: bool | None, epochs: int) -> str:
+    """Return the end of the note of a row of kernels."""
+    return "" if converged else f"; {not_converged(epochs)}"
 
 
 def _kl_at_end(history: list[dict[str, float]]) -> float:

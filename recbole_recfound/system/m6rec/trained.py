@@ -13,7 +13,7 @@ from recbole_recfound.baseline.click_blend import ClickScorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
 from recbole_recfound.evaluation.clicks import with_gauc
-from recbole_recfound.evaluation.results import Metrics, Row
+from recbole_recfound.evaluation.results import Metrics, Row, not_converged
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.base import SegmentModel
 from recbole_recfound.model.trained import trained_parameters
@@ -99,7 +99,7 @@ class TrainedTask(Work):
             eval_seconds=scored - trained,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
             converged=trainer.converged,
-            note="" if trainer.converged else f"not converged: stopped after {trainer.epochs_done:.1f} epochs",
+            note="" if trainer.converged else not_converged(round(trainer.epochs_done, 1)),
             details={
                 **others,
                 **self.other_mode(),

@@ -87,5 +87,6 @@ class ZeroShotTask(Work):
             train_seconds=0.0,
             eval_seconds=time.monotonic() - begin,
             trainable_parameters=0,
+            converged=True,
             details={**self.other_mode(), "task": self.model.task},
         )

@@ -48,7 +48,7 @@ def trained(tiny_path, tmp_path):
         }
         config = Config(model, "tiny", config_dict=settings | alone(model) | changes)
         init_seed(config["seed"], config["reproducibility"])
-        _, base = fit(config, build_splits(config))
+        _, base = fit(config, build_splits(config), state=tmp_path / "state")
         (path,) = (tmp_path / "saved").glob(f"{model}-*.pth")
         return path, base, config
 
@@ -83,12 +83,14 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
 
 def test_a_base_is_kept_without_pickles(trained, tmp_path):
     _, base, config = trained("DeepFM")
-    save_base(tmp_path / "run" / "base", base, config, 7, None, {"ids": "1", "rows": "2"})
+    training = {"converged": False, "note": "not converged: stopped after 1 epochs"}
+    save_base(tmp_path / "run" / "base", base, config, 7, None, {"ids": "1", "rows": "2"}, training)
     names = {path.name for path in (tmp_path / "run" / "base").iterdir()}
     assert names == {"base.json", "base.safetensors", "digests.json"}
     for path in (tmp_path / "run", tmp_path / "run" / "base"):
         read = read_base(path, trust=False)
         assert (read.model, read.dataset, read.seed, read.kept) == ("DeepFM", "tiny", 7, True)
+        assert read.training == training
         assert all(torch.equal(read.weights[name], tensor) for name, tensor in base.state_dict().items())
     (tmp_path / "run" / "base" / "base.safetensors").write_bytes(b"broken")
     with pytest.raises(DataError, match="the base is damaged"):

@@ -45,9 +45,9 @@ def test_kernels_learn_from_what_the_base_has_not_seen(tiny_path, tmp_path, monk
     given: dict[str, list] = {"base": [], "kernels": []}
     fit, sampler = room.fit, trainer_room.DomainBatchSampler
 
-    def watched_fit(config, splits, late):
+    def watched_fit(config, splits, late, **options):
         given["base"].append(len(splits.train_data._dataset))
-        return fit(config, splits, late)
+        return fit(config, splits, late, **options)
 
     def watched_sampler(domains, *more):
         given["kernels"].append(domains >= 0)
