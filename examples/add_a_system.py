@@ -90,6 +90,7 @@ class RecentPopSystem(System):
             train_seconds=0.0,
             eval_seconds=time.monotonic() - started,
             trainable_parameters=0,
+            converged=True,  # nothing is trained
         )
 
 

@@ -129,7 +129,7 @@ class SegmentCache:
             "digest": _as_tensor(self.digest),
             "texts": _as_tensor(json.dumps(list(known))),
             "lengths": torch.tensor([len(own) for own in known.values()]),
-            "states": torch.cat(list(known.values())).cpu() if known else torch.zeros(0),
+            "states": torch.cat([own.cpu() for own in known.values()]) if known else torch.zeros(0),
         }
         save_tensors({**tensors, CONTENT: _as_tensor(tensors_digest(tensors))}, path)
 

@@ -31,6 +31,7 @@ from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, us
 from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.evaluation.drawn_ties import drawn_ties
 from recbole_recfound.evaluation.results import Row, not_converged
+from recbole_recfound.trainer.checkpoint import CheckpointStore
 
 WITHOUT_RANKING = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 """Types of models that score labelled rows."""
@@ -52,6 +53,8 @@ class _OutOfTime(Exception):
         self.epochs = epochs
 
 
+STATE = "state"
+"""Folder of the state, beside RecBole's own files of a training."""
 READ_ALIKE = ("backbone", "item_args")
 """Settings of a run that its baselines of this package share: the language model, and the texts of items."""
 
@@ -190,6 +193,21 @@ def _check_files(name: str, config: Config) -> None:
         raise ConfigError(f"baselines: {name} needs {' and '.join(missing)} (not found)")
 
 
+def _training_of(folder: Path, name: str) -> Path:
+    """Return where the state of a baseline's training lies until its row is complete."""
+    return folder / f"{name}.training"
+
+
+def has_training(folder: Path, name: str) -> bool:
+    """Return whether a baseline has the state of a training that was stopped.
+
+    Args:
+        folder: of the baselines of a run.
+        name: of the model.
+    """
+    return bool(CheckpointStore(_training_of(folder, name) / STATE, 1).steps())
+
+
 def run_baseline(
     name: str, config: Config, reference: Splits, folder: str | Path, deadline: float | None = None
 ) -> Row:
@@ -211,13 +229,13 @@ def run_baseline(
         ConfigError: the model cannot be used.
         DataError: RecBole holds out other rows for it.
     """
-    training = Path(folder) / f"{name}.training"
+    training = _training_of(Path(folder), name)
     theirs = baseline_config(name, config, training)
     init_seed(theirs["seed"], theirs["reproducibility"])
     splits = build_splits(theirs)
     check_same_rows(reference, splits)
     try:
-        row, model = fit(theirs, splits, deadline, seconds=config["baseline_time_budget"], state=training / "state")
+        row, model = fit(theirs, splits, deadline, seconds=config["baseline_time_budget"], state=training / STATE)
     finally:
         for pickle in training.glob("*.pth"):
             pickle.unlink()

@@ -14,6 +14,7 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType
 from torch.utils.data import DataLoader
 
+from recbole_recfound.errors import DataError
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
 from recbole_recfound.trainer.random_numbers import random_numbers, set_random_numbers
@@ -21,15 +22,15 @@ from recbole_recfound.trainer.random_numbers import random_numbers, set_random_n
 WRITING_SHARE = 0.05
 """Part of the time of a training that writing its state may take."""
 
-NUMBER, ARRAY, TENSOR = "number", "array", "tensor"
+NUMBER, ARRAY, TENSOR, SPARSE = "number", "array", "tensor", "sparse"
 """Kinds of values that a module holds beside its parameters and buffers."""
 
 
 class ResumableTraining:
     """A training with RecBole's loop that continues after its last saved epoch as if it had not been stopped.
 
-    Trainers with a loop of their own (S3Rec, RaCT, NCL, decision trees), models that are fitted once and trainings in
-    several processes are not saved and start again.
+    Trainers with a loop of their own (S3Rec, RaCT, NCL, decision trees), models that are fitted once, those that
+    change sparse matrices (KGAT) and trainings in several processes are not saved and start again.
 
     Args:
         folder: gets the state.
@@ -69,7 +70,14 @@ class ResumableTraining:
         begin = time.monotonic()
         if begin - self._written < self._cost / WRITING_SHARE:
             return
-        self.store.save(self._checkpoint(epoch), epoch + 1)
+        if any(kind == SPARSE for _, kind, _ in self._changed()):
+            self.possible = False
+            return
+        try:
+            self.store.save(self._checkpoint(epoch), epoch + 1)
+        except DataError as error:
+            self.possible = False
+            print(f"note: {error}: a training that is stopped begins again", flush=True)
         self._written = time.monotonic()
         self._cost = self._written - begin
 
@@ -84,6 +92,8 @@ class ResumableTraining:
         if checkpoint is None:
             return False
         state = checkpoint.state
+        if (file := Path(state["file"])).parent.is_dir():
+            trainer.saved_model_file = str(file)
         trainer.start_epoch = checkpoint.step
         trainer.cur_step, trainer.best_valid_score, trainer.best_valid_result = state["best"]
         self._best = checkpoint.group("best")
@@ -96,7 +106,8 @@ class ResumableTraining:
         modules = dict(trainer.model.named_modules())
         for name, (kind, value) in state["values"].items():
             module, _, attribute = name.rpartition(".")
-            setattr(modules[module], attribute, _from_saved(kind, value, arrays.get(name), trainer.device))
+            built = getattr(modules[module], attribute, None)
+            setattr(modules[module], attribute, _from_saved(kind, value, arrays.get(name), built))
         for number, generator in enumerate(self._generators):
             generator.set_state(checkpoint.resume[f"generator.{number}"])
         set_random_numbers(checkpoint.group("random"), trainer.device)
@@ -110,17 +121,24 @@ class ResumableTraining:
             resume |= {f"optimizer.{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         resume |= {f"random.{name}": value for name, value in random_numbers(trainer.device).items()}
         resume |= {f"generator.{number}": each.get_state() for number, each in enumerate(self._generators)}
-        changed = [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
-        resume |= {f"value.{name}": torch.as_tensor(value).clone() for name, kind, value in changed if kind != NUMBER}
+        changed = self._changed()
+        resume |= {
+            f"value.{name}": torch.as_tensor(value).cpu().clone() for name, kind, value in changed if kind != NUMBER
+        }
         result = {metric: float(value) for metric, value in trainer.best_valid_result.items()}
         state = {
             "best": [trainer.cur_step, float(trainer.best_valid_score), result],
+            "file": trainer.saved_model_file,
             "best_epoch": epoch - trainer.cur_step * trainer.eval_step,
             "values": {name: [kind, value if kind == NUMBER else None] for name, kind, value in changed},
             "seconds": time.monotonic() - self.began,
         }
-        weights = {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in trainer.model.state_dict().items()}
         return Checkpoint(epoch + 1, weights, resume, state)
+
+    def _changed(self) -> list[tuple[str, str, Any]]:
+        """Return what training has changed of `_values`."""
+        return [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
 
     def _values(self) -> Iterator[tuple[str, str, Any]]:
         """Yield name, kind and value of what the model's modules hold beside parameters and buffers.
@@ -135,8 +153,9 @@ class ResumableTraining:
                     yield f"{name}.{attribute}", NUMBER, value
                 elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
                     yield f"{name}.{attribute}", ARRAY, value
-                elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
-                    yield f"{name}.{attribute}", TENSOR, value
+                elif isinstance(value, torch.Tensor):
+                    kind = TENSOR if value.layout == torch.strided else SPARSE
+                    yield f"{name}.{attribute}", kind, value
 
 
 def _generators(loader: Any) -> Iterator[torch.Generator]:
@@ -157,12 +176,17 @@ def _optimizers(trainer: Any) -> dict[str, torch.optim.Optimizer]:
 
 
 def _digest(value: Any) -> str:
+    if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        value = value.to_sparse_coo().coalesce().values()  # its places are the graph's, which stays
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if isinstance(value, torch.Tensor) else value
     return hashlib.blake2b(np.ascontiguousarray(np.asarray(raw)).tobytes()).hexdigest()
 
 
-def _from_saved(kind: str, value: Any, saved: torch.Tensor | None, device: torch.device) -> Any:
+def _from_saved(kind: str, value: Any, saved: torch.Tensor | None, built: Any) -> Any:
+    """Return a value of a module where the one of the model as built lies."""
     if kind == NUMBER:
         return value
     assert saved is not None, "arrays and tensors lie beside the weights"
-    return saved.to(device) if kind == TENSOR else saved.numpy()
+    if kind != TENSOR:
+        return saved.numpy()
+    return saved.to(built.device) if isinstance(built, torch.Tensor) else saved

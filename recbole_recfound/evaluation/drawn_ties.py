@@ -15,7 +15,8 @@ def drawn_ties(trainer: Any, loader: Any) -> Iterator[None]:
     """Rank items of equal score in an order that is drawn by the run's seed, where a loader ranks some items alone.
 
     Models of ids give all new items one score. Items are numbered as they come first in the file, often chosen ones
-    before others, so that the order of the numbers would look like skill.
+    before others, so that the order of the numbers would look like skill. (So equal scores have the same drawn order in
+    RecBole's GAUC as well, which averages their ranks elsewhere.)
 
     Args:
         trainer: RecBole's Trainer.

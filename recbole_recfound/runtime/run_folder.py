@@ -29,6 +29,8 @@ FORMAT = 5
 the numbers of recent items, the whitening of texts, and a file of tensors for each task of M6-Rec; since 4 the pace of
 checkpoints, the time of kernels, and texts of M6-Rec with exact times; since 5 another choice of the title among the
 columns of .item, and new items out of the histories that mask a ranking."""
+STATE_FORMAT = 2
+"""Version of the checkpoints of unfinished runs; since 2 they hold the seconds of texts apart from those of steps."""
 CARD = "README.md"
 SPENT = "spent.json"
 """Seconds of each part of a run that is not finished."""
@@ -296,7 +298,9 @@ class _LogFile(logging.FileHandler):
 
 def identity_of(settings: dict[str, Any]) -> str:
     """Hash the settings that decide what a run computes."""
-    kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {"format": FORMAT}
+    kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {
+        "format": [FORMAT, STATE_FORMAT]
+    }
     for key, names in _CIRCUMSTANTIAL_OPTIONS.items():
         if isinstance(options := kept.get(key), Mapping):
             kept[key] = {name: value for name, value in options.items() if name not in names}

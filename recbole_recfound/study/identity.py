@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_recfound.backbone.load import backbone_content
 from recbole_recfound.data.records.files import paths_in
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of, identity_of
 from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
-from recbole_recfound.system.run import weights_read
+from recbole_recfound.system.run import backbones_read, weights_read
 
 
 @contextmanager
@@ -45,18 +44,22 @@ def study_folder(
         further: what else makes it another study.
     """
     # What `identity_of` takes for circumstances decides here which rows are there already.
-    known = {"settings": dict(settings), "files": _digests(settings, dataset), "model": model, "versions": versions()}
+    known = {
+        "settings": dict(settings),
+        "files": _digests(model, settings, dataset),
+        "model": model,
+        "versions": versions(),
+    }
     identity = identity_of({**known, **(further or {})})
     path = Path(settings.get("output_dir", "runs")) / f"{kind}-{model}-{dataset}-{identity}"
     with open_study(path, identity) as folder:
         yield folder
 
 
-def _digests(settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
+def _digests(model: str, settings: Mapping[str, Any], dataset: str) -> dict[str, str]:
     """Hash data set, records, base and backbone: other content under the same name is another study."""
     folders = [Path(settings.get("data_path", "dataset")), Path(settings.get("data_path", "dataset")) / dataset]
     files = [file for folder in folders for file in folder.glob(f"{dataset}.*")]
     files += weights_read(settings)
     files += map(Path, paths_in(settings.get("task_files") or []))
-    content = backbone_content(settings["backbone"]) if settings.get("backbone") else {}
-    return {**digests_of({str(file): file for file in sorted(files)}), **content}
+    return {**digests_of({str(file): file for file in sorted(files)}), **backbones_read(model, settings)}

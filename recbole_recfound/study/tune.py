@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from itertools import islice, product
 from pathlib import Path
@@ -15,7 +16,7 @@ from recbole_recfound.config.settings import settings_of
 from recbole_recfound.errors import ConfigError, TrainingError
 from recbole_recfound.evaluation.report.figures import search
 from recbole_recfound.evaluation.report.table import smaller_is_better
-from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, SPENT, RunFolder, write_text
 from recbole_recfound.study.identity import study_folder
 from recbole_recfound.study.space import Dimension, read_space, with_values
 from recbole_recfound.system.defaults import DEFAULTS
@@ -102,7 +103,11 @@ def tune(
 
             try:
                 result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+            except optuna.TrialPruned:
+                _forget(folder.path / "trials")
+                raise
             except (ConfigError, TrainingError) as error:  # values that do not fit together, or numbers that do not
+                _forget(folder.path / "trials")
                 trial.set_user_attr(DIVERGED, str(error))
                 print(f"failed: {error}", flush=True)
                 raise
@@ -165,6 +170,14 @@ def _checked(space: Sequence[Dimension], settings: dict[str, Any], model: str, d
     if lines:
         raise ConfigError(list(lines))
     return next(iter(accepted.values()))
+
+
+def _forget(trials: Path) -> None:
+    """Remove what a trial that ended without a score would continue from: the same values begin again."""
+    for run in trials.glob("*"):
+        if not (run / RESULTS).exists():
+            shutil.rmtree(run / "trainer_state", ignore_errors=True)
+            (run / SPENT).unlink(missing_ok=True)
 
 
 def _repeat_interrupted(study: Study) -> None:

@@ -130,6 +130,9 @@ class System(ABC):
         """
         return render_card(results, chosen.model)
 
+    def finished(self) -> None:
+        """Remove what only an unfinished run needs."""
+
     def discard(self) -> None:
         """Remove weights and checkpoints from the run folder (`saved=False`)."""
 

@@ -77,7 +77,8 @@ def blended(run: Run, row: Row, scorer: Scorer | ClickScorer, name: str) -> Iter
             print(f"{first.model} + {name}: validation prefers {first.model} alone", flush=True)
             continue
         seconds = (time.monotonic() - started) / 2
-        yield Job(f"{first.model} + {name}", partial(_row, first, run.rows[name], found, seconds), resumable=False)
+        row_of = partial(_row, first, run.rows[name], found, seconds, isinstance(scorer, ClickScorer))
+        yield Job(f"{first.model} + {name}", row_of, resumable=False)
 
 
 def _blend(first: Scorer | ClickScorer, second: Scorer | ClickScorer) -> Blend | None:
@@ -92,8 +93,9 @@ def _baseline(run: Run, name: str) -> Scorer | ClickScorer:
     return scorer_of(loaded.splits, loaded.model)
 
 
-def _row(first: Row, second: Row, found: Blend, seconds: float) -> Row:
+def _row(first: Row, second: Row, found: Blend, seconds: float, clicks: bool) -> Row:
     """Return the row of a blend, with the costs of both models."""
+    how = "logits averaged" if clicks else "scores added"
     return Row(
         model=f"{first.model} + {second.model}",
         metrics=found.test,
@@ -102,6 +104,6 @@ def _row(first: Row, second: Row, found: Blend, seconds: float) -> Row:
         eval_seconds=seconds,
         trainable_parameters=first.trainable_parameters + second.trainable_parameters,
         converged=first.converged and second.converged,
-        note=f"scores added, those of {second.model} {found.weight:g} times (weight from validation)",
+        note=f"{how}, those of {second.model} {found.weight:g} times (weight from validation)",
         by_user=found.by_user,
     )

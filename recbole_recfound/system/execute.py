@@ -121,6 +121,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     # Last, since its presence says that the run is finished.
     if is_main():
         (folder / SPENT).unlink(missing_ok=True)
+        job.finished()
         document = sealed({**results, "files": run.folder.digests()})
         write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]

@@ -46,6 +46,14 @@ class RecBoleSystem(System):
         self.run.folder  # noqa: B018  (opened before training, so that the log is complete)
         yield Job(self.name, compute, resumable=False, alone=True)
 
+    def finished(self) -> None:
+        """Remove the state of the training; RecBole's own file of the best epoch stays."""
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    @property
+    def _state(self) -> Path:
+        return self.run.folder.trainer_state / "training"
+
     def discard(self) -> None:
         """Remove the state of the training."""
         shutil.rmtree(self.run.folder.trainer_state, ignore_errors=True)

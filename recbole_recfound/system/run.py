@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,8 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from recbole_recfound.backbone.load import backbone_content
-from recbole_recfound.baseline.recbole import check_baseline_rows, run_baseline
+from recbole_recfound.baseline.recbole import check_baseline_rows, has_training, run_baseline
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.data.records.files import by_part, paths_in
 from recbole_recfound.data.split.protocol import Protocol, Splits
 from recbole_recfound.errors import ConfigError
@@ -21,7 +22,6 @@ from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.file_digests import file_digest
-from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.run_folder import RunFolder, digests_of
 from recbole_recfound.runtime.time_plan import TimePlan
 
@@ -98,11 +98,11 @@ class Run:
     def folder(self) -> RunFolder:
         """The run folder, created (or found, to be resumed) when it is first needed."""
         config = self.config
-        settings = resolved_settings(config)
         names = config["model"], config["dataset"]
         opened: list[RunFolder] = []
 
         def open_folder() -> Path:
+            settings = resolved_settings(config)
             opened.append(RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
             return opened[0].path
 
@@ -128,8 +128,6 @@ class Run:
             if error is not None:
                 with suppress(OSError):  # the error itself is the news
                     folder.keep_time(self.plan.spent())
-            if error is not None and not self.saved and not isinstance(error, KeyboardInterrupt) and is_main():
-                shutil.rmtree(folder.trainer_state, ignore_errors=True)  # nothing will continue it
             folder.close()
 
     def how_to_resume(self) -> str:
@@ -139,11 +137,14 @@ class Run:
 
     def baseline_jobs(self) -> Iterator[Job]:
         """Yield one job for each of RecBole's models in the setting `baselines`, while their part of the time lasts."""
+        if not self.config["baselines"]:
+            return
+        folder = self.folder  # opened by all processes together; the time of an earlier part of the run counts then
         deadline = self.plan.deadline(BASELINE_SHARE)
         for name in self.config["baselines"]:
-            folder = self.folder  # opened by all processes together
             late = deadline is not None and self.plan.clock() > deadline
-            if broadcast(late and not folder.has_row(name)):
+            begun = folder.has_row(name) or has_training(folder.path / "baselines", name)
+            if broadcast(late and not begun):
                 self.not_run.append(name)
                 continue
 
@@ -172,7 +173,8 @@ class Run:
 
         values = on_main(load_or_compute) if job.alone else broadcast(load_or_compute())
         self.rows[job.name] = Row.from_json(values)
-        folder.keep_time(self.plan.spent())
+        with suppress(OSError):  # the row itself is on disk
+            folder.keep_time(self.plan.spent())
         return self.rows[job.name]
 
 
@@ -189,6 +191,20 @@ def weights_read(settings: Mapping[str, Any]) -> list[Path]:
     return sorted([*inside, *(path for path in paths if path.is_file())])
 
 
+def backbones_read(model: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the content of the backbones that a run reads: its model's and those of its baselines.
+
+    Args:
+        model: name of the model.
+        settings: of the run.
+    """
+    own = settings.get("baseline_args") or {}
+    names = [model, *(settings.get("baselines") or [])]
+    readers = [name for name in names if name in OUR_MODELS and "backbone" in defaults_beside_recbole(name)]
+    named = {(own.get(name) or {}).get("backbone") or settings.get("backbone") for name in readers}
+    return {key: value for name in sorted(filter(None, named)) for key, value in backbone_content(name).items()}
+
+
 def resolved_settings(config: Config) -> dict[str, Any]:
     """Return every setting of a run that can be written to YAML, with digests of the files that it starts from.
 
@@ -201,7 +217,7 @@ def resolved_settings(config: Config) -> dict[str, Any]:
     records = {part: [str(Path(path).resolve()) for path in paths] for part, paths in parts.items()}
     files |= {path: Path(path) for path in paths_in(records)}
     files |= {str(file.resolve()): file for file in weights_read(config.final_config_dict)}
-    content = backbone_content(config["backbone"]) if config["backbone"] else {}
+    content = backbones_read(config["model"], config.final_config_dict)
     paths = {
         "data_path": str(Path(config["data_path"]).resolve()),
         "task_files": records if any(records.values()) else [],

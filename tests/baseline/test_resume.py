@@ -1,6 +1,9 @@
 """Trainings of RecBole's models that were stopped and continue."""
 
+import json
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from recbole.utils import init_seed
@@ -11,6 +14,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.quick_start import run_recfound
 from recbole_recfound.runtime.signals import Interrupted
+from recbole_recfound.runtime.time_plan import TimePlan
 from tests.damage import damage
 from tests.small_iak import small_base
 
@@ -76,7 +80,18 @@ def test_early_stopping_counts_the_epochs_before(training):
 
 def test_a_training_that_had_ended_is_only_tested(training):
     whole = training("BPR")
-    assert _numbers(training("BPR", _stop_after(0))) == _numbers(whole)
+
+    def refuse(epoch, score):
+        raise AssertionError("an epoch was trained")
+
+    assert _numbers(training("BPR", refuse)) == _numbers(whole)
+
+
+def test_a_state_that_cannot_be_written_is_a_note(training, tmp_path, capsys):
+    whole = training("BPR", state="another")
+    (tmp_path / "state").write_text("a file")
+    assert _numbers(training("BPR")) == _numbers(whole)
+    assert "a training that is stopped begins again" in capsys.readouterr().out
 
 
 def test_the_seconds_before_the_stop_count(training, monkeypatch):
@@ -145,6 +160,32 @@ def test_a_run_continues_within_a_training(model, own, tiny_path, tmp_path, monk
     whole = run_recfound(model, "tiny", config_dict=settings | {"output_dir": str(tmp_path / "others")})
     assert [row["metrics"] for row in stopped["comparison"]] == [row["metrics"] for row in whole["comparison"]]
     assert not list((tmp_path / "runs").glob("*/baselines/*.training"))
+
+
+def test_a_baseline_whose_time_is_spent_is_tested_as_it_was_saved(tiny_path, tmp_path, monkeypatch):
+    """The part of the time that baselines may take is that of the whole run."""
+    settings = {"data_path": str(tiny_path), "output_dir": str(tmp_path), "use_gpu": False, "resume": "auto"}
+    settings |= {"show_progress": False, "time_budget": 1000, "baselines": ["BPR", "ItemKNN"]}
+    real, start, plans = ResumableTraining.save, TimePlan.__init__, []
+
+    def watched(self, *arguments, **further):
+        start(self, *arguments, **further)
+        plans.append(self)
+
+    def save(self, epoch):
+        real(self, epoch)
+        plans[0].clock = lambda: time.monotonic() + 400  # as if so many seconds had gone by
+        raise Interrupted(15)
+
+    monkeypatch.setattr(TimePlan, "__init__", watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableTraining, "save", save)
+        with pytest.raises(Interrupted):
+            run_recfound("Pop", "tiny", config_dict=settings)
+    result = run_recfound("Pop", "tiny", config_dict=settings)
+    notes = {row["model"]: row["note"] for row in result["comparison"]}
+    assert notes == {"BPR": "not converged: stopped after 1 epochs", "Pop": ""}
+    assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["baselines_not_run"] == "ItemKNN"
 
 
 def test_a_run_that_keeps_no_weights_keeps_no_state(tiny_path, tmp_path):

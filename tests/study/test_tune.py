@@ -17,8 +17,6 @@ from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.study import tune as module
 from recbole_recfound.study.space import read_space
 from recbole_recfound.study.tune import tune
-from recbole_recfound.system.execute import execute
-from recbole_recfound.system.request import Request
 from tests.small_iak import small_base
 
 pytest.importorskip("optuna")
@@ -168,19 +166,25 @@ def test_an_interrupted_trial_continues_where_it_was(small_run, tmp_path, monkey
     assert len(list(Path(found["folder"]).glob("trials/*"))) == 1
 
 
-def test_a_pruned_trial_leaves_no_checkpoints(small_run, tmp_path):
-    """Nothing will continue it."""
+def test_a_failed_trial_leaves_nothing_to_continue(small_run, tmp_path, monkeypatch):
+    """The same values begin again."""
+    real, made = MultiTaskLoader.next_batch, []
 
-    class Pruned(Exception):
-        pass
+    def next_batch(self):
+        made.append(1)
+        if len(made) == 3:
+            raise TrainingError("the loss is no number")
+        return real(self)
 
-    def watch(step, score):
-        raise Pruned
-
-    request = Request.of("RecFound", "tiny", None, small_run | {"max_steps": 2, "eval_interval": 1}, baselines=[])
-    with pytest.raises(Pruned):
-        execute(request, saved=False, watch=watch)
-    assert not list(Path(small_run["output_dir"]).rglob("*.safetensors"))
+    monkeypatch.setattr(MultiTaskLoader, "next_batch", next_batch)
+    space = _file(tmp_path, "learning_rate choice [0.001]\n")
+    settings = small_run | {"max_steps": 4, "eval_interval": 1, "only_tasks": ["U2I"], "task_test_examples": 0}
+    with pytest.raises(TrainingError, match="no trial has a score"):
+        tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    (run,) = Path(small_run["output_dir"]).glob("tune-*/trials/*")
+    assert not (run / "spent.json").exists() and not list(run.rglob("*.safetensors"))
+    tune(space, 2, "RecFound", "tiny", None, dict(settings))
+    assert len(made) == 3 + 4
 
 
 def test_kernels_are_chosen_by_their_own_metric(tiny_path, tmp_path):
