@@ -88,8 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             started, curve = time.perf_counter(), found.setdefault(name, [])
             theirs = baseline_config(name, config, Path(folder) / name)
             fit_until = time.monotonic() + each
-            state = Path(folder) / f"{name}.state"
-            row, _ = fit(theirs, build_splits(theirs), fit_until, rising(curve, started), state=state)
+            row, _ = fit(theirs, build_splits(theirs), fit_until, rising(curve, started))
             if not curve:  # learned in one go
                 curve.append((time.perf_counter() - started, row.valid_metrics["ndcg@10"]))
         progress("RecFound")

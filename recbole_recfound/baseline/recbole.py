@@ -251,7 +251,7 @@ def fit(
     watch: Callable[[int, float], None] | None = None,
     *,
     seconds: float | None = None,
-    state: Path,
+    state: Path | None = None,
 ) -> tuple[Row, nn.Module]:
     """Train a RecBole model with RecBole's trainer and test its best checkpoint.
 
@@ -262,7 +262,7 @@ def fit(
             an epoch ends after the batch in which it passes.
         watch: called with epoch and score after every validation; what it raises ends the training.
         seconds: that the training may take, with those before it was stopped; None or 0: any.
-        state: a folder for the state after an epoch; a training that finds one there continues it.
+        state: a folder for the state after an epoch; a training that finds one there continues it. None: none is kept.
 
     Returns:
         The row of the table, and the model at its best checkpoint. The row's `train_seconds` include validation, as

@@ -33,14 +33,14 @@ class ResumableTraining:
     change sparse matrices (KGAT) and trainings in several processes are not saved and start again.
 
     Args:
-        folder: gets the state.
+        folder: gets the state; None: nothing is saved.
         trainer: RecBole's, with its model as built from the seed.
         loaders: of training and validation.
         began: a time of `time.monotonic()` at which the training began; changed where it continues.
     """
 
-    def __init__(self, folder: Path, trainer: Any, loaders: Iterable[Any], began: float) -> None:
-        self.store = CheckpointStore(folder, 1)
+    def __init__(self, folder: Path | None, trainer: Any, loaders: Iterable[Any], began: float) -> None:
+        self.store = None if folder is None else CheckpointStore(folder, 1)
         self.trainer = trainer
         self.began, self._written = began, time.monotonic()
         self._cost = 0.0
@@ -48,8 +48,9 @@ class ResumableTraining:
         self._generators = [generator for loader in loaders for generator in _generators(loader)]
         config = trainer.config
         own_loop = getattr(type(trainer), "fit", None) is not Trainer.fit
-        self.possible = not own_loop and config["MODEL_TYPE"] != ModelType.TRADITIONAL and config["single_spec"]
-        self._built = {name: _digest(value) for name, _, value in self._values()} if self.possible else {}
+        if own_loop or config["MODEL_TYPE"] == ModelType.TRADITIONAL or not config["single_spec"]:
+            self.store = None
+        self._built = {name: _digest(value) for name, _, value in self._values()} if self.store else {}
 
     @property
     def finished(self) -> bool:
@@ -63,20 +64,22 @@ class ResumableTraining:
         Args:
             epoch: the validated one, from 0.
         """
-        if not self.possible or self.trainer.best_valid_result is None:
+        if not self.store or self.trainer.best_valid_result is None:
             return
         if self.trainer.cur_step == 0:  # RecBole's early stopping has just found a new best one
             self._best = {name: value.detach().cpu().clone() for name, value in self.trainer.model.state_dict().items()}
         begin = time.monotonic()
         if begin - self._written < self._cost / WRITING_SHARE:
             return
-        if any(kind == SPARSE for _, kind, _ in self._changed()):
-            self.possible = False
+        # What training has changed beside the weights.
+        changed = [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
+        if any(kind == SPARSE for _, kind, _ in changed):
+            self.store = None
             return
         try:
-            self.store.save(self._checkpoint(epoch), epoch + 1)
+            self.store.save(self._checkpoint(epoch, changed), epoch + 1)
         except DataError as error:
-            self.possible = False
+            self.store = None
             print(f"note: {error}: a training that is stopped begins again", flush=True)
         self._written = time.monotonic()
         self._cost = self._written - begin
@@ -88,7 +91,7 @@ class ResumableTraining:
             Whether there is one.
         """
         trainer = self.trainer
-        checkpoint = self.store.newest(trainer.device) if self.possible else None
+        checkpoint = self.store.newest(trainer.device) if self.store else None
         if checkpoint is None:
             return False
         state = checkpoint.state
@@ -114,14 +117,13 @@ class ResumableTraining:
         self.began -= state["seconds"]
         return True
 
-    def _checkpoint(self, epoch: int) -> Checkpoint:
+    def _checkpoint(self, epoch: int, changed: Iterable[tuple[str, str, Any]]) -> Checkpoint:
         trainer = self.trainer
         resume = {f"best.{name}": value.clone() for name, value in self._best.items()}
         for name, optimizer in _optimizers(trainer).items():
             resume |= {f"optimizer.{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         resume |= {f"random.{name}": value for name, value in random_numbers(trainer.device).items()}
         resume |= {f"generator.{number}": each.get_state() for number, each in enumerate(self._generators)}
-        changed = self._changed()
         resume |= {
             f"value.{name}": torch.as_tensor(value).cpu().clone() for name, kind, value in changed if kind != NUMBER
         }
@@ -135,10 +137,6 @@ class ResumableTraining:
         }
         weights = {name: value.detach().cpu().clone() for name, value in trainer.model.state_dict().items()}
         return Checkpoint(epoch + 1, weights, resume, state)
-
-    def _changed(self) -> list[tuple[str, str, Any]]:
-        """Return what training has changed of `_values`."""
-        return [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
 
     def _values(self) -> Iterator[tuple[str, str, Any]]:
         """Yield name, kind and value of what the model's modules hold beside parameters and buffers.

@@ -102,10 +102,10 @@ def _original(module_name):
     return module
 
 
-def test_pop_scores_by_counts(splits_of, histories, tmp_path):
+def test_pop_scores_by_counts(splits_of, histories):
     """RecBole's own count of an item is at most the number of batches that have it."""
     splits = splits_of("Pop", train_batch_size=64)
-    _, model = fit(splits.config, splits, state=tmp_path)
+    _, model = fit(splits.config, splits)
     counts = _counts(splits, histories).sum(0)
     assert np.allclose(_scores(model, torch.tensor([1, 2])), counts / counts.max())
     own = _original("recbole.model.general_recommender.pop").Pop(splits.config, splits.train_set)

@@ -99,19 +99,19 @@ def test_graph_models_build_their_matrix(model, tiny_path):
     assert get_model(model)(splits.config, splits.train_set) is not None
 
 
-def test_metrics_that_collect_numbers_and_counters(tiny_path, tmp_path):
+def test_metrics_that_collect_numbers_and_counters(tiny_path):
     metrics = ["ItemCoverage", "AveragePopularity", "TailPercentage"]
     settings = {**ONE_EPOCH, "data_path": tiny_path, "metrics": metrics, "valid_metric": "ItemCoverage@10"}
     config = Config("BPR", "tiny", config_dict=settings)
-    assert 0 < fit(config, build_splits(config), state=tmp_path / "state")[0].metrics["itemcoverage@10"] <= 1
+    assert 0 < fit(config, build_splits(config))[0].metrics["itemcoverage@10"] <= 1
 
 
-def test_pop_counts_every_training_interaction(tiny_path, tmp_path):
+def test_pop_counts_every_training_interaction(tiny_path):
     """Many interactions of one item stand in one batch."""
     settings = {"data_path": str(tiny_path), "train_batch_size": 64, "epochs": 1, "show_progress": False}
     config = Config("Pop", "tiny", config_dict=settings)
     splits = build_splits(config)
-    _, model = fit(config, splits, state=tmp_path / "state")
+    _, model = fit(config, splits)
     counts = np.bincount(splits.train_set.inter_feat["item_id"].numpy(), minlength=splits.train_set.item_num)
     assert counts.max() > len(splits.train_data) and model.item_cnt[:, 0].tolist() == counts.tolist()
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_is_read_in_a_new_process(tiny_path, tmp_path, checkout):
     config = Config(
         "BPR", "tiny", config_dict={**ONE_EPOCH, "data_path": tiny_path, "checkpoint_dir": tmp_path / "saved"}
     )
-    fit(config, build_splits(config), state=tmp_path / "state")
+    fit(config, build_splits(config))
     (checkpoint,) = (tmp_path / "saved").glob("BPR-*.pth")
     code = f"""
 import sys

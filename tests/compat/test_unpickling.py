@@ -147,10 +147,10 @@ def test_item_vectors_of_ldiffrec(plant, tiny_path, tmp_path):
         get_model("LDiffRec")(config, build_splits(config).train_set)
 
 
-def test_checkpoints_of_the_trainer(plant, tiny_path, tmp_path):
+def test_checkpoints_of_the_trainer(plant, tiny_path):
     config = Config("BPR", "tiny", config_dict={"data_path": str(tiny_path), **ONE_EPOCH})
     splits = build_splits(config)
-    _, model = fit(config, splits, state=tmp_path / "state")  # writes and reads its own checkpoint
+    _, model = fit(config, splits)  # writes and reads its own checkpoint
     trainer = get_trainer(config["MODEL_TYPE"], "BPR")(config, model)
     planted = plant("foreign.pth")
     for call in (trainer.resume_checkpoint, lambda path: trainer.evaluate(splits.test_data, model_file=path)):
