@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from recbole_recfound.runtime.locations import recbole_dir
+from recbole_recfound.runtime.time_plan import TimePlan
 from tests.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -129,3 +130,16 @@ def interruptible_by_the_keyboard():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The time plans of all runs of a test, in their order."""
+    found, start = [], TimePlan.__init__
+
+    def watched(self, *arguments, **further):
+        start(self, *arguments, **further)
+        found.append(self)
+
+    monkeypatch.setattr(TimePlan, "__init__", watched)
+    return found

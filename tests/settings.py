@@ -37,6 +37,19 @@ SERVED = Settings(
 )
 """A run of a few steps that knows its users."""
 
+CLICK_READING = Settings(
+    {
+        "threshold": {"rating": 4},
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "late_args": {"targets": 8},
+        "text_args": {"behaviours": 2},
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "train_batch_size": 64,
+        "eval_interval": 4,
+    }
+)
+"""Clicks of the tiny data set, split by time, for M6-Rec."""
+
 READING = Settings(
     {
         "use_gpu": False,

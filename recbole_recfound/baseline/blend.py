@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user, users_of
 from recbole_recfound.evaluation.rankings import rank_all
@@ -84,15 +85,23 @@ def blend(first: Scorer, second: Scorer) -> Blend | None:
     Returns:
         The blend, or None where validation prefers the first model alone.
     """
-    config = first.splits.config
-    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
-    weights = (0.0, *WEIGHTS)
-    validated = [metrics for metrics, _ in _rank(first, second, "valid", weights)]
-    best = max(range(len(weights)), key=lambda index: sign * validated[index][metric])
-    if not weights[best]:
+    validated = {weight: metrics for weight, (metrics, _) in _rank(first, second, "valid", (0.0, *WEIGHTS)).items()}
+    best = best_weight(first.splits.config, validated)
+    if not best:
         return None
-    ((tested, by_user),) = _rank(first, second, "test", weights[best : best + 1])
-    return Blend(weights[best], validated[best], tested, by_user)
+    tested, by_user = _rank(first, second, "test", [best])[best]
+    return Blend(best, validated[best], tested, by_user)
+
+
+def best_weight(config: Config, validated: Mapping[float, Mapping[str, float]]) -> float:
+    """Return the weight that validation prefers, of equal ones the first.
+
+    Args:
+        config: gives the metric that chooses.
+        validated: metrics of the validation part by weight; 0 is the first model alone.
+    """
+    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
+    return max(validated, key=lambda weight: sign * validated[weight][metric])
 
 
 def standardised(scores: torch.Tensor) -> torch.Tensor:
@@ -107,8 +116,8 @@ def standardised(scores: torch.Tensor) -> torch.Tensor:
 
 def _rank(
     first: Scorer, second: Scorer, part: str, weights: Sequence[float]
-) -> list[tuple[dict[str, float], list[float]]]:
-    """Return metrics and the metric of each user for every weight, in one pass over the rows of a held-out part."""
+) -> dict[float, tuple[dict[str, float], list[float]]]:
+    """Return metrics and the metric of each user by weight, in one pass over the rows of a held-out part."""
     config = first.splits.config
     loader, own = getattr(first.splits, f"{part}_data"), getattr(second.splits, f"{part}_set")
 
@@ -120,7 +129,7 @@ def _rank(
             yield scores[0] + weight * scores[1]
 
     users = users_of(loader)
-    return [
-        (metrics, metric_by_user(data.get(TOPK), config["valid_metric"], config["topk"], users))
-        for metrics, data in rank_all(first.splits, loader, blends)
-    ]
+    return {
+        weight: (metrics, metric_by_user(data.get(TOPK), config["valid_metric"], config["topk"], users))
+        for weight, (metrics, data) in zip(weights, rank_all(first.splits, loader, blends), strict=True)
+    }

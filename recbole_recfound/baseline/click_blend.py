@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 
-from recbole_recfound.baseline.blend import WEIGHTS, Blend
+from recbole_recfound.baseline.blend import WEIGHTS, Blend, best_weight
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.clicks import with_grouped_auc
 
@@ -58,20 +59,27 @@ def blend_clicks(first: ClickScorer, second: ClickScorer) -> Blend | None:
     Returns:
         The blend, or None where validation prefers the first model alone.
     """
-    config = first.splits.config
-    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
-    weights = (0.0, *WEIGHTS)
-    validated = [_metrics(first, second, "valid", weight) for weight in weights]
-    best = max(range(len(weights)), key=lambda index: sign * validated[index][metric])
-    if not weights[best]:
+    validated = _metrics(first, second, "valid", (0.0, *WEIGHTS))
+    best = best_weight(first.splits.config, validated)
+    if not best:
         return None
-    return Blend(weights[best], validated[best], _metrics(first, second, "test", weights[best]), [])
+    return Blend(best, validated[best], _metrics(first, second, "test", [best])[best], [])
 
 
-def _metrics(first: ClickScorer, second: ClickScorer, part: str, weight: float) -> dict[str, float]:
-    config, rows = first.splits.config, _rows(first, part)
+def _metrics(
+    first: ClickScorer, second: ClickScorer, part: str, weights: Sequence[float]
+) -> dict[float, dict[str, float]]:
+    """Return the metrics of a held-out part by weight."""
+    rows = _rows(first, part)
     for name, own in _rows(second, part).interaction.items():
         assert torch.equal(rows[name], own), f"models of a table are scored on the same {part} rows: {name}"
+    return {weight: _metrics_of(first, second, part, weight, rows) for weight in weights}
+
+
+def _metrics_of(
+    first: ClickScorer, second: ClickScorer, part: str, weight: float, rows: Interaction
+) -> dict[str, float]:
+    config = first.splits.config
     logits = (first.logits(part) + weight * second.logits(part)) / (1 + weight)
     struct = DataStruct()
     struct.set("rec.score", torch.sigmoid(logits).float())

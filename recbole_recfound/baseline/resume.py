@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from recbole.utils import ModelType
 from torch.utils.data import DataLoader
 
 from recbole_recfound.errors import DataError
+from recbole_recfound.runtime.tensor_files import tensors_digest
 from recbole_recfound.trainer.checkpoint import Checkpoint, CheckpointStore
 from recbole_recfound.trainer.optimizer import load_optimizer_tensors, optimizer_tensors
 from recbole_recfound.trainer.random_numbers import random_numbers, set_random_numbers
@@ -50,7 +50,7 @@ class ResumableTraining:
         own_loop = getattr(type(trainer), "fit", None) is not Trainer.fit
         if own_loop or config["MODEL_TYPE"] == ModelType.TRADITIONAL or not config["single_spec"]:
             self.store = None
-        self._built = {name: _digest(value) for name, _, value in self._values()} if self.store else {}
+        self._built = {name: _content(value) for name, _, value in self._values()} if self.store else {}
 
     @property
     def finished(self) -> bool:
@@ -72,7 +72,7 @@ class ResumableTraining:
         if begin - self._written < self._cost / WRITING_SHARE:
             return
         # What training has changed beside the weights.
-        changed = [each for each in self._values() if self._built.get(each[0]) != _digest(each[2])]
+        changed = [each for each in self._values() if self._built.get(each[0]) != _content(each[2])]
         if any(kind == SPARSE for _, kind, _ in changed):
             self.store = None
             return
@@ -173,11 +173,13 @@ def _optimizers(trainer: Any) -> dict[str, torch.optim.Optimizer]:
     return found
 
 
-def _digest(value: Any) -> str:
+def _content(value: Any) -> Any:
+    """Return what tells a value of a module from a changed one: a number itself, of arrays and tensors a digest."""
+    if isinstance(value, bool | int | float):
+        return value
     if isinstance(value, torch.Tensor) and value.layout != torch.strided:
         value = value.to_sparse_coo().coalesce().values()  # its places are the graph's, which stays
-    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if isinstance(value, torch.Tensor) else value
-    return hashlib.blake2b(np.ascontiguousarray(np.asarray(raw)).tobytes()).hexdigest()
+    return tensors_digest({"value": torch.as_tensor(value)})
 
 
 def _from_saved(kind: str, value: Any, saved: torch.Tensor | None, built: Any) -> Any:

@@ -18,7 +18,6 @@ from recbole_recfound.data import MultiTaskLoader
 from recbole_recfound.errors import DataError
 from recbole_recfound.quick_start import load_recfound, run_recfound
 from recbole_recfound.runtime.signals import Interrupted
-from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.system.run import Run
 from recbole_recfound.trainer import checkpoint as checkpoints
 from recbole_recfound.trainer.kernels import KernelTrainer
@@ -321,15 +320,11 @@ def test_every_file_of_a_finished_run_is_checked(finished, how, tmp_path, capsys
         shutil.rmtree(copy)
 
 
-def test_the_time_of_finished_rows_counts(tiny_path, tmp_path, monkeypatch):
+def test_the_time_of_finished_rows_counts(tiny_path, tmp_path, monkeypatch, plans):
     """Also where no checkpoint says how long the run took before it was stopped."""
     settings = {"data_path": str(tiny_path), "output_dir": str(tmp_path / "runs"), "use_gpu": False}
     settings |= {"epochs": 1, "resume": "auto", "show_progress": False, "time_budget": 1000, "baselines": ["Pop"]}
-    start, row, plans = TimePlan.__init__, Run.row, []
-
-    def watched(self, *arguments, **further):
-        start(self, *arguments, **further)
-        plans.append(self)
+    row = Run.row
 
     def stopped(self, job):
         if job.name == "BPR":
@@ -338,7 +333,6 @@ def test_the_time_of_finished_rows_counts(tiny_path, tmp_path, monkeypatch):
         plans[0].clock = lambda: time.monotonic() + 400  # as if so many seconds had gone by
         return found
 
-    monkeypatch.setattr(TimePlan, "__init__", watched)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "row", stopped)
         with pytest.raises(Interrupted):
@@ -348,15 +342,11 @@ def test_the_time_of_finished_rows_counts(tiny_path, tmp_path, monkeypatch):
     assert not (Path(result["run_dir"]) / "spent.json").exists()
 
 
-def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeypatch, capsys):
+def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeypatch, capsys, plans):
     """The limit is on the whole run: a run that is stopped and continued has not got it twice."""
     settings = small_base("BPR", epochs=1) | KERNELS | {"output_dir": str(tmp_path / "runs"), "use_gpu": False}
     settings |= {"data_path": str(tiny_path), "time_budget": 1000}
-    step, start, calls, plans = KernelTrainer._step, TimePlan.__init__, [], []
-
-    def watched(self, *arguments, **further):
-        start(self, *arguments, **further)
-        plans.append(self)
+    step, calls = KernelTrainer._step, []
 
     def step_of(self, *arguments):
         calls.append(1)
@@ -365,7 +355,6 @@ def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeyp
             signal.raise_signal(signal.SIGTERM)
         return step(self, *arguments)
 
-    monkeypatch.setattr(TimePlan, "__init__", watched)
     monkeypatch.setattr(KernelTrainer, "_step", step_of)
     assert main(["run", "--model=IAK", *_words(settings, tmp_path)[1:]]) == 143
     capsys.readouterr()

@@ -15,22 +15,19 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.request import Request
 from recbole_recfound.trainer.m6rec import M6RecTrainer
-from tests.settings import READING, Settings
+from tests.settings import CLICK_READING, READING, Settings
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_path, tiny_backbone):
-    return READING | {
-        "data_path": str(tiny_path),
-        "backbone": str(tiny_backbone),
-        "threshold": {"rating": 4},
-        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
-        "late_args": {"targets": 8},
-        "text_args": {"behaviours": 2},
-        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-        "train_batch_size": 64,
-        "eval_interval": 4,
-    }
+    return (
+        READING
+        | CLICK_READING
+        | {
+            "data_path": str(tiny_path),
+            "backbone": str(tiny_backbone),
+        }
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from recbole_recfound.compat.unpickling import OPENED, load_tensors, trust_check
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.settings import check_value
 from recbole_recfound.errors import ConfigError, DataError, cause_of
-from recbole_recfound.runtime.file_digests import check_digests, whole_folder
+from recbole_recfound.runtime.file_digests import check_digests
 from recbole_recfound.runtime.finished import check_run
 from recbole_recfound.runtime.run_folder import CONFIG
 from recbole_recfound.runtime.tensor_files import save_tensors
@@ -100,7 +100,7 @@ def read_base(path: str | Path, trust: bool) -> BaseCheckpoint:
     """Read a checkpoint without touching any data set.
 
     Args:
-        path: a RecBole `.pth`, a folder written by `save_base` (or a run folder that holds one as `base/`), or a
+        path: a RecBole `.pth`, a folder written by `write_base` (or a run folder that holds one as `base/`), or a
             RecFound run.
         trust: whether a pickle may be opened: opening one runs whatever code it holds.
 
@@ -206,31 +206,6 @@ def load_weights(base: nn.Module, checkpoint: BaseCheckpoint) -> None:
     base.load_state_dict(checkpoint.weights)
 
 
-def save_base(
-    folder: Path,
-    base: nn.Module,
-    config: Config,
-    seed: int,
-    share: float | None,
-    data: Mapping[str, str],
-    training: Mapping[str, Any] | None,
-) -> None:
-    """Write a trained model without pickles, so that it can be a base again.
-
-    Args:
-        folder: written whole or not at all.
-        base: the model.
-        config: its settings.
-        seed: of the split.
-        share: share of the training rows it has seen; None: all.
-        data: digests of the data it was trained on.
-        training: `converged` and `note` of the row of its training; None: not known.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(folder) as partial:
-        write_base(partial, base, config, seed, share, data, training)
-
-
 def write_base(
     folder: Path,
     base: nn.Module,
@@ -240,7 +215,7 @@ def write_base(
     data: Mapping[str, str],
     training: Mapping[str, Any] | None,
 ) -> None:
-    """Write the files of `save_base` into a folder that is being written.
+    """Write a trained model without pickles, so that it can be a base again.
 
     Args:
         folder: of `whole_folder`.

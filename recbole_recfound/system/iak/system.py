@@ -27,11 +27,11 @@ from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.model.iak import IAK, domain_specs
 from recbole_recfound.model.kernel.files import CHOSEN, KERNELS, kernel_document, save_kernels, warm_start
 from recbole_recfound.model.kernel.options import IAKOptions
-from recbole_recfound.model.pretrained import base_hash, read_base, save_base
+from recbole_recfound.model.pretrained import base_hash, read_base, write_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.runtime.exchange import on_main
-from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder
+from recbole_recfound.runtime.file_digests import file_digest, is_intact, remove_folder, whole_folder
 from recbole_recfound.runtime.ranks import is_main, world
 from recbole_recfound.runtime.run_folder import write_text
 from recbole_recfound.runtime.time_plan import turn
@@ -212,9 +212,9 @@ class IAKSystem(System):
         outside = self.checkpoint.path if self.checkpoint is not None and self.checkpoint.kept else None
         if outside is None and not is_intact(saved):
             data = data_digest(self.splits)
-            save_base(
-                saved, self.model.base, self.splits.config, self.split_seed, self._share, data, self.base_training
-            )
+            config, training = self.splits.config, self.base_training
+            with whole_folder(saved) as partial:
+                write_base(partial, self.model.base, config, self.split_seed, self._share, data, training)
             shutil.rmtree(self.run.folder.trainer_state, ignore_errors=True)  # RecBole's pickle of it
         self.base_folder = saved if outside is None else outside.resolve()
 

@@ -15,10 +15,11 @@ from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.model.pretrained import base_hash, read_base, save_base
+from recbole_recfound.model.pretrained import base_hash, read_base, write_base
 from recbole_recfound.model.pretrained.base_config import base_of
 from recbole_recfound.model.pretrained.make import make_base
 from recbole_recfound.quick_start import load_recfound, run_recfound
+from recbole_recfound.runtime.file_digests import whole_folder
 from recbole_recfound.system.iak.system import IAKSystem
 from recbole_recfound.system.request import Request
 from tests.small_iak import OPTIONS
@@ -84,7 +85,9 @@ def test_a_recbole_checkpoint_gives_the_same_model_again(model, trained, tiny_pa
 def test_a_base_is_kept_without_pickles(trained, tmp_path):
     _, base, config = trained("DeepFM")
     training = {"converged": False, "note": "not converged: stopped after 1 epochs"}
-    save_base(tmp_path / "run" / "base", base, config, 7, None, {"ids": "1", "rows": "2"}, training)
+    (tmp_path / "run").mkdir()
+    with whole_folder(tmp_path / "run" / "base") as partial:
+        write_base(partial, base, config, 7, None, {"ids": "1", "rows": "2"}, training)
     names = {path.name for path in (tmp_path / "run" / "base").iterdir()}
     assert names == {"base.json", "base.safetensors", "digests.json"}
     for path in (tmp_path / "run", tmp_path / "run" / "base"):
