@@ -57,7 +57,7 @@ class RecFoundTrainer(Trainer):
         model: RecFound, built from its data set.
         accelerator: one process or many; owns device, precision and accumulation. None builds one from the settings.
         store: where checkpoints go; None: a folder under `checkpoint_dir`.
-        budget: the run's clock; None starts one of `time_budget` seconds.
+        plan: the run's clock; None starts one of `time_budget` seconds.
     """
 
     def __init__(
