@@ -26,8 +26,14 @@ ALSO_SHARED = (
     "state",
     "show_progress",
     "encoding",
+    "numerical_features",
+    "discretization",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+    "kg_reverse_r",
+    "tail_ratio",
 )
-"""Shared settings besides RecBole's own lists of data and evaluation settings."""
+"""Shared settings besides RecBole's own lists of data and evaluation settings, which lack some that these read."""
 
 NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
 """Entries of RecBole's lists that belong to a model, not to the protocol."""

@@ -138,6 +138,7 @@ class M6RecTrainer(Trainer):
             Interrupted: by a signal; the step is saved where there is a store.
         """
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(".safetensors"))
+        self.eval_collector.data_collect(train_data)  # metrics such as coverage and popularity count training rows
         self.model.train()
         order = self.order = self._order_of(train_data._dataset.inter_feat)
         per_epoch = self._per_epoch = len(order)

@@ -140,6 +140,7 @@ class RecFoundTrainer(Trainer):
             TrainingError: a loss is not finite (the last good checkpoint stays), or the adapter has no effect.
         """
         if not isinstance(train_data, MultiTaskLoader):
+            self.eval_collector.data_collect(train_data)
             init_seed(self.config["seed"], self.config["reproducibility"])
             train_data = build_loader(self.config, self.model.parts.data, valid_data and valid_data._dataset)
         self.loader = train_data

@@ -317,8 +317,20 @@ def test_values_of_users_are_those_of_the_metric_of_the_kernels(tiny_path, tmp_p
         assert len(values) == len(found["users"])
         assert sum(values) / len(values) == pytest.approx(row["metrics"]["recall@10"], abs=1e-3)
     assert result["best_valid_score"] == result["best_valid_result"]["recall@10"]
-    with pytest.raises(ConfigError, match="base_args: valid_metric: got NDCG@10, expected one of metrics: Recall, MRR"):
-        run_recfound("IAK", "tiny", config_dict=settings | {"metrics": ["Recall", "MRR"]})
+
+
+def test_a_base_is_chosen_by_the_metric_of_the_kernels_where_its_own_default_is_not_measured(tiny_path, tmp_path):
+    settings = QUICK | small_base("BPR", epochs=1) | {"data_path": str(tiny_path), "output_dir": str(tmp_path)}
+    settings |= {"domain": ["gender"], "metrics": ["Recall", "MRR"], "topk": [5], "tuning_baselines": ["frozen"]}
+    result = run_recfound("IAK", "tiny", config_dict=settings | {"valid_metric": "Recall@5"})
+    assert set(result["test_result"]) == {"recall@5", "mrr@5", "weighted recall@5"}
+    assert result["best_valid_score"] == result["best_valid_result"]["recall@5"]
+    with pytest.raises(ConfigError) as caught:
+        run_recfound("IAK", "tiny", config_dict=settings)
+    assert caught.value.problems == ["valid_metric: got NDCG@10, expected one of metrics: Recall, MRR"]
+    with pytest.raises(ConfigError) as caught:
+        run_recfound("IAK", "tiny", config_dict=settings | {"base_args": {"valid_metric": "MRR@7"}})
+    assert caught.value.problems == ["base_args: valid_metric: got MRR@7, expected a length among topk: 5"]
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,16 @@ def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     assert len(best) == 3 and not {token for token, *_ in best} & set(history)
 
 
+def test_metrics_that_count_training_rows(ranking, tmp_path):
+    """A loaded run is scored by another way."""
+    names = ["NDCG", "ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
+    options = {"output_dir": str(tmp_path), "metrics": names, "valid_metric": "AveragePopularity@10"}
+    found = run_recfound("M6Rec", "tiny", config_dict=ranking | options, baselines=["Pop"])
+    assert set(found["test_result"]) == {f"{name.lower()}@10" for name in names}
+    evaluated = load_recfound(found["run_dir"]).evaluate().metrics
+    assert dict(evaluated) == pytest.approx(found["test_result"], abs=1e-4)
+
+
 def test_a_blend_continues_with_the_weights_of_the_run(ranking, tmp_path, monkeypatch):
     """New items, ranked by M6-Rec, TextKNN and both together."""
     # Without a likeness of texts to start from M6-Rec is weak enough for validation to prefer the blend.

@@ -73,7 +73,9 @@ def test_run_recbole_gives_what_our_run_gives(settings, small_run, tmp_path):
 def test_unsaved_models_are_evaluated_as_they_are(settings):
     from recbole.quick_start import run_recbole
 
-    result = run_recbole("RecFound", "tiny", config_dict=settings | {"max_steps": 2}, saved=False)
+    options = {"max_steps": 2, "metrics": ["NDCG", "ItemCoverage"]}
+    result = run_recbole("RecFound", "tiny", config_dict=settings | options, saved=False)
+    assert set(result["test_result"]) == {"ndcg@10", "itemcoverage@10"}
     assert set(result) == KEYS and not list(Path(settings["checkpoint_dir"]).rglob("*.safetensors"))
 
 

@@ -302,6 +302,21 @@ def test_recboles_own_model_runs_through_the_same_call(small_run):
     assert facts["seconds"]["training and test"] > 0
 
 
+OF_LISTS = ["NDCG", "ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
+
+
+def test_metrics_that_count_training_rows(small_run):
+    """Less is better in the metric that chooses; a loaded run is scored by another way."""
+    options = {"metrics": OF_LISTS, "valid_metric": "GiniIndex@10", "max_steps": 4, "eval_interval": 2}
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | options, baselines=["Pop"])
+    pop, ours = (row["metrics"] for row in result["comparison"])
+    assert pop.keys() == ours.keys() == {f"{name.lower()}@10" for name in OF_LISTS}
+    assert dict(load_recfound(result["run_dir"]).evaluate().metrics) == pytest.approx(ours, abs=1e-4)
+    merge = json.loads((Path(result["run_dir"]) / "results.json").read_text())["merge"]
+    assert merge["valid"]["best"]["giniindex@10"] <= merge["valid"]["last"]["giniindex@10"]
+    assert not result["valid_score_bigger"]
+
+
 def test_bf16_runs_and_keeps_vectors_in_full(small_run):
     """bf16 weights under autocast, as on processors with AMX and on GPUs; scores stay float32."""
     result = run_recfound(

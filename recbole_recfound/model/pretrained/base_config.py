@@ -108,12 +108,19 @@ def base_config(
     shared = {key: value for key, value in given.items() if key in shared_names}
     run = without_empty({key: settings[key] for key in OF_THE_RUN if key in settings})
     own = {**(checkpoint.settings if checkpoint else {}), **shared, **(settings["base_args"] or {}), **run}
+    metric_of_base = "valid_metric" in (settings["base_args"] or {})
     try:
         return Config(name, dataset, None, own, is_base=True), checkpoint
     except ConfigError as error:
-        # The user's own one is that of the kernels.
+        of_metric = [line.startswith("valid_metric:") for line in error.problems]
+        if all(of_metric) and "valid_metric" in given and not metric_of_base:
+            # The base's default is not among the metrics of the run; the user's own one is that of the kernels.
+            return Config(name, dataset, None, own | {"valid_metric": given["valid_metric"]}, is_base=True), checkpoint
         raise ConfigError(
-            [f"base_args: {line}" if line.startswith("valid_metric:") else line for line in error.problems]
+            [
+                f"base_args: {line}" if found and metric_of_base else line
+                for line, found in zip(error.problems, of_metric, strict=True)
+            ]
         ) from None
 
 

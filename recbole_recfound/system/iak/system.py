@@ -100,14 +100,13 @@ class IAKSystem(System):
         """Return the settings of the run, with those that follow from the base."""
         settings = dict(request.settings)
         # They may fit the base, and not the defaults of models that rank.
-        metrics, valid_metric = settings.pop("metrics", None), settings.pop("valid_metric", None)
+        given = {key: settings.pop(key) for key in ("metrics", "topk", "valid_metric") if key in settings}
         config = Config(cls.name, request.dataset, None, settings)
-        if metrics is not None:
-            config.external_config_dict["metrics"] = metrics
+        config.external_config_dict |= given
         domain_specs(config)
         base_of(config)
-        if valid_metric is not None:
-            config["valid_metric"] = valid_metric
+        if "valid_metric" in given:
+            config["valid_metric"] = given["valid_metric"]
         refuse(metric_problems(config["metrics"], config["topk"], config["valid_metric"]))
         return config
 

@@ -115,6 +115,8 @@ class RecFoundSystem(System):
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
         self.trainer.scorings += len(config["blend"])
+        if self.splits is not None:  # metrics such as coverage and popularity count training rows
+            self.trainer.eval_collector.data_collect(self.splits.train_data)
 
     @classmethod
     def variants(cls, config: Config) -> dict[str, dict[str, Any]]:
