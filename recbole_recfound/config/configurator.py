@@ -138,6 +138,9 @@ class Config(RecBoleConfig):
             return
         explicit = "data_path" in self.external_config_dict
         folder = find_dataset(self.dataset, base, explicit, settings["benchmark_filename"])
+        if getattr(self.model_class, "reads_as_base", False):
+            settings["data_path"] = str(folder)
+            return
         self._settle_columns(folder)
         self._read_knowledge()
         form = FileFormat.of(self)

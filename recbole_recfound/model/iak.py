@@ -72,6 +72,9 @@ class IAK(AbstractRecommender):
         ConfigError: invalid domains, sizes or places.
     """
 
+    reads_as_base: ClassVar[bool] = True
+    """The settings of the base say which columns are read and needed; they are checked with them."""
+
     reads_instead: ClassVar[dict[str, str]] = {
         key: f"base_args: {{{key}: ...}} (of a base that is trained first)"
         for key in ("learner", "weight_decay", "clip_grad_norm", "eval_step", "enable_amp", "enable_scaler")

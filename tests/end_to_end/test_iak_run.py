@@ -319,6 +319,19 @@ def test_values_of_users_are_those_of_the_metric_of_the_kernels(tiny_path, tmp_p
     assert result["best_valid_score"] == result["best_valid_result"]["recall@10"]
 
 
+def test_clicks_without_times(write_dataset, tmp_path):
+    """Which columns are needed is for the base to say: a click model is split at random."""
+    rows = [[f"u{user}", f"i{(7 * user + k) % 30}", (user + k) % 3 // 2] for user in range(30) for k in range(12)]
+    inter = [["user_id:token", "item_id:token", "label:float"], *rows]
+    users = [["user_id:token", "gender:token"], *([f"u{user}", "MF"[user % 2]] for user in range(30))]
+    settings = QUICK | {"data_path": str(write_dataset("clicks", inter=inter, user=users)), "domain": ["gender"]}
+    settings |= {"output_dir": str(tmp_path / "runs"), "base_args": {"epochs": 1}}
+    result = run_recfound("IAK", "clicks", config_dict=settings | {"base_model": "DeepFM"})
+    assert [row["model"] for row in result["comparison"]] == ["frozen", "IAK"] and "auc" in result["test_result"]
+    with pytest.raises(DataError, match=r"clicks.inter:1: no column 'timestamp' \(TIME_FIELD, for the split by time"):
+        run_recfound("IAK", "clicks", config_dict=settings | {"base_model": "BPR"})
+
+
 def test_a_base_is_chosen_by_the_metric_of_the_kernels_where_its_own_default_is_not_measured(tiny_path, tmp_path):
     settings = QUICK | small_base("BPR", epochs=1) | {"data_path": str(tiny_path), "output_dir": str(tmp_path)}
     settings |= {"domain": ["gender"], "metrics": ["Recall", "MRR"], "topk": [5], "tuning_baselines": ["frozen"]}
