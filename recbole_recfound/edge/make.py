@@ -220,7 +220,12 @@ class Edge:
                     "torch": agreement(scores, own[form][layer], sizes),
                     "unrounded": agreement(scores, own[FLOAT][layer], sizes),
                 }
-            exits.append({"layer": layer, "forms": facts})
+            weights = student.parameters_of(layer)
+            sizes_of_exit = {
+                "parameters": sum(weight.numel() for weight in weights),
+                "nonzero": sum(int(weight.count_nonzero()) for weight in weights),
+            }
+            exits.append({"layer": layer, **sizes_of_exit, "forms": facts})
         teachers = np.concatenate([one.scores for one in compared])
         return {
             "teacher": {

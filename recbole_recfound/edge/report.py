@@ -16,7 +16,7 @@ def table_of(report: dict[str, Any]) -> str:
         "test AUC", "test LogLoss", "largest difference from torch", "same top 10",
         "largest difference from unrounded", "same top 10 as unrounded", "integer products",
     )  # fmt: skip
-    teacher, student = report["teacher"], report["student"]
+    teacher = report["teacher"]
     rows = [
         [
             "teacher",
@@ -34,8 +34,8 @@ def table_of(report: dict[str, Any]) -> str:
             rows.append(
                 [
                     f"exit {exit_['layer']}, {form}",
-                    f"{student['parameters']:,}",
-                    f"{student['nonzero']:,}",
+                    f"{exit_['parameters']:,}",
+                    f"{exit_['nonzero']:,}",
                     f"{facts['bytes'] / 1024:,.0f}",
                     f"{facts['milliseconds']:,.0f}",
                     f"{facts['auc']:.4f}",

@@ -100,6 +100,15 @@ class Student(nn.Module):
         """Return the matrices by name, each once: all but the head, which is fitted to what the others give."""
         return {name: each for name, each in matrices_of(self).items() if each is not self.head.weight}
 
+    def parameters_of(self, layer: int) -> list[nn.Parameter]:
+        """Return the parameters that an exit reads, each once: all but those of deeper layers.
+
+        Args:
+            layer: of the exit, from 1.
+        """
+        deeper = {id(weight) for weight in self.layers[layer:].parameters()}
+        return [weight for weight in self.parameters() if id(weight) not in deeper]
+
     def layer(self, number: int) -> LlamaDecoderLayer:
         """Return the layer that runs as layer `number`, from 1."""
         return self.layers[(number - 1) % len(self.layers)]  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from recbole_recfound.data.split.digest import check_data
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import BaseCheckpoint
-from recbole_recfound.runtime.run_folder import CONFIG
+from recbole_recfound.runtime.run_folder import CONFIG, digests_of
 
 
 def splits_of(
@@ -27,7 +28,8 @@ def splits_of(
 ) -> Splits:
     """Build the data sets of a run, or others for it, with the settings of its model.
 
-    Data with the name of the run's are those that it was trained on, wherever they lie.
+    Data with the name of the run's are those that it was trained on, wherever they lie. Users, items and rows must be
+    the same; a note on stderr names files of them whose content has changed otherwise, such as texts and labels.
 
     Args:
         folder: of the run.
@@ -54,7 +56,21 @@ def splits_of(
     splits = build_splits(config)
     if dataset == checkpoint.dataset:
         check_data(checkpoint.data, splits, folder)
+        if changed := _changed_files(record.get("data_files") or {}, Path(config["data_path"]), dataset):
+            print(
+                f"note: {', '.join(changed)} changed since {folder.name} was trained: scores and metrics are of the "
+                "files as they are now",
+                file=sys.stderr,
+                flush=True,
+            )
     return splits
+
+
+def _changed_files(digests: Mapping[str, str], folder: Path, dataset: str) -> list[str]:
+    """Return the names of a data set's files whose content is not that of its digest."""
+    names = [name for name in digests if name.startswith(f"{dataset}.") and "/" not in name]
+    found = digests_of({name: folder / name for name in names})
+    return [name for name in names if found.get(name) != digests[name]]
 
 
 FILE_NAMES = ("dataset", "benchmark_filename", "additional_feat_suffix")

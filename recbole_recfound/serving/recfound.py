@@ -275,11 +275,12 @@ class RecFoundRecommender(Recommender):
             splits = splits_of(folder, checkpoint, {"seed": checkpoint.seed}, self.data_path)
         except DataError as error:
             raise ConfigError(
-                f"user: the run has no {FILE} and its data set cannot be read ({error}). Load with data_path=, train "
-                "with --save_histories, or pass a history of item tokens"
+                f"user: the run has no {FILE} and its data set cannot be read ({error}). Pass data_path= or a history "
+                "of item tokens, or train with --save_histories"
             ) from None
-        if list(map(str, splits.train_set.field2id_token[self.item_field][1:])) != self._trained_tokens():
-            raise DataError(f"user: the data set has other items than {folder} was trained on")
+        if (found := list(item_ids(splits.train_set))) != (trained := self._trained_tokens()):
+            how = "in another order than" if sorted(found) == sorted(trained) else "other than"
+            raise DataError(f"user: the items of the data set are {how} {folder} was trained on: pass a history")
         return UserHistories.of(splits)
 
     def _trained_tokens(self) -> list[str]:

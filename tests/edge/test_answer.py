@@ -53,7 +53,9 @@ def test_the_folder_and_its_report(distilled, teacher):
     sizes = report["student"]
     assert sizes["nonzero"] < 0.5 * sizes["parameters"]
     assert sizes["matrix_zeros"] / sizes["matrix_weights"] == pytest.approx(0.8, abs=1e-3)
+    assert sizes["parameters"] == max(exit_["parameters"] for exit_ in report["exits"])
     for exit_ in report["exits"]:
+        assert 0 < exit_["nonzero"] < exit_["parameters"] * 4 <= exit_["forms"]["float32"]["bytes"]
         floats, small = exit_["forms"]["float32"], exit_["forms"]["int8"]
         assert floats["torch"]["largest_difference"] < 1e-5 and floats["torch"]["same_top"] == 1.0
         assert floats["unrounded"] == floats["torch"]

@@ -22,6 +22,8 @@ def test_exit_k_equals_a_student_of_k_layers(make_student, batch, share):
         small.load_state_dict(own)
         torch.testing.assert_close(small(*batch)[0], found[place], atol=1e-6, rtol=0)
         torch.testing.assert_close(student(*batch, [depth])[0], found[place], atol=1e-6, rtol=0)
+        sizes = [sum(weight.numel() for weight in each.parameters_of(depth)) for each in (student, small)]
+        assert sizes[0] == sizes[1] == sum(weight.numel() for weight in small.parameters())
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 

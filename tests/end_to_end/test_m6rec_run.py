@@ -1,6 +1,7 @@
 """M6-Rec from one command to recommendations."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -186,6 +187,29 @@ def test_options_of_trainings_are_named_where_nothing_is_trained(ranking, tmp_pa
     assert notes["note: option_args: prompts, bottleneck, tuning"].endswith(which)
     assert notes["note: late_args: joint_layers, cache_file"].endswith(which)
     assert not (tmp_path / "states").exists()
+
+
+def test_files_that_have_changed_since_the_training_are_named(finished, tiny_path, tmp_path, capsys):
+    """The same users, items and rows with other labels, and with columns less to read."""
+    data = shutil.copytree(tiny_path, tmp_path / "data")
+    assert dict(load_recfound(finished["run_dir"], data_path=str(data)).evaluate().metrics) == pytest.approx(
+        finished["test_result"]
+    )
+    assert "changed since" not in capsys.readouterr().err
+    file = data / "tiny" / "tiny.inter"
+    head, *rows = (line.split("\t") for line in file.read_text().splitlines())
+    place = head.index("rating:float")
+    for row in rows:
+        row[place] = str(6 - float(row[place]))
+    file.write_text("".join("\t".join(row) + "\n" for row in [head, *rows]))
+    other = load_recfound(finished["run_dir"], data_path=str(data)).evaluate().metrics
+    assert dict(other) != pytest.approx(finished["test_result"])
+    note = f"note: tiny.inter changed since {Path(finished['run_dir']).name} was trained: scores and metrics are of the"
+    assert note in capsys.readouterr().err
+    (data / "tiny" / "tiny.user").unlink()
+    with pytest.raises(DataError, match="does not fit the texts of tiny as they are now .*: use the files it was"):
+        load_recfound(finished["run_dir"], data_path=str(data))
+    assert "note: tiny.inter, tiny.user changed since" in capsys.readouterr().err
 
 
 def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_dataset):

@@ -35,6 +35,17 @@ def test_data_that_have_changed_since_the_training_are_not_evaluated(served_run,
     assert run.evaluate(data_path=str(moved)).metrics == run.evaluate().metrics
 
 
+def test_users_of_data_in_another_order_are_refused(served_run, tiny_path, tmp_path):
+    """Numbers of items follow the order of the file."""
+    folder = shutil.copytree(served_run, tmp_path / "run", ignore=shutil.ignore_patterns("histories.safetensors"))
+    data = shutil.copytree(tiny_path, tmp_path / "data")
+    head, *rows = (data / "tiny" / "tiny.inter").read_text().splitlines()
+    (data / "tiny" / "tiny.inter").write_text("\n".join([head, *reversed(rows)]) + "\n")
+    with pytest.raises(DataError, match="in another order than .* was trained on: pass a history"):
+        load_recfound(folder, data_path=str(data)).recommend(user="1")
+    assert load_recfound(folder, data_path=str(tiny_path)).recommend(user="1")
+
+
 def test_data_of_another_name_are_evaluated(served_run, tiny_path, tmp_path):
     _without_last_rows(tiny_path, tmp_path / "other")
     for suffix in ("inter", "item", "user"):

@@ -130,7 +130,13 @@ def load_m6rec(folder: Path, backbone: str | None = None, data_path: str | None 
                     "of its own"
                 )
         if isinstance(model, SegmentModel):
-            load_tensors_of(folder, model)
+            try:
+                load_tensors_of(folder, model)
+            except DataError as error:
+                raise DataError(
+                    f"{folder} does not fit the texts of {document['dataset']} as they are now ({error}): use the "
+                    "files it was trained on, or run it again"
+                ) from None
         loaded[name] = model.eval(), splits
     writer = next((model for model, _ in loaded.values() if isinstance(model, GenerateModel)), None)
     ranking = [each for each in loaded.values() if each[0] is not writer] or list(loaded.values())
