@@ -12,7 +12,7 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.atomic.check import FileFormat, check_columns, columns_of
+from recbole_recfound.atomic.check import FileFormat, check_columns, check_numbers, columns_of
 from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
@@ -27,6 +27,8 @@ FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inte
 """Settings that leave rows out."""
 ALL = ("[0,inf)", "[0,inf]")
 """Values of them that leave none out."""
+WITH_LABELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+"""Types of models that learn labels of rows."""
 
 
 class Config(RecBoleConfig):
@@ -143,6 +145,7 @@ class Config(RecBoleConfig):
         form = FileFormat.of(self)
         if problems := self._left_out_columns(form):
             raise ConfigError(problems)
+        check_numbers(folder, self.dataset, form, self._numbers())
         check_columns(folder, self.dataset, form)
         settings["data_path"] = str(folder)
 
@@ -209,6 +212,23 @@ class Config(RecBoleConfig):
             )
         return problems
 
+    def _numbers(self) -> dict[str, str]:
+        """Return the columns that this run reads as numbers, with the setting that says so.
+
+        RecBole accepts a rating or label of any type where nothing reads it.
+        """
+        intervals = [field for field, values in (self["val_interval"] or {}).items() if isinstance(values, str)]
+        keys = ("threshold", "discretization", "numerical_features", "normalize_field")
+        listed = {**{key: self[key] or () for key in keys}, "val_interval": intervals}
+        scored = self["MODEL_TYPE"] in WITH_LABELS or "labeled" in self["eval_args"]["mode"].values()
+        if scored and not self["threshold"]:  # which makes labels of its own
+            listed["LABEL_FIELD"] = [self["LABEL_FIELD"]]
+        if getattr(self.model_class, "reads_ratings", _weighs_by_rating)(self):
+            listed["RATING_FIELD"] = [self["RATING_FIELD"]]
+        unloaded = {field for columns in (self["unload_col"] or {}).values() for field in columns}
+        keys_of = {field: key for key, fields in reversed(listed.items()) for field in fields}
+        return {field: key for field, key in keys_of.items() if field not in unloaded}
+
     def _read_knowledge(self) -> None:
         """Read triples and links where the model needs them and no columns of these files are configured."""
         settings = self.final_config_dict
@@ -256,6 +276,11 @@ class Config(RecBoleConfig):
             raise ConfigError("repeatable: True ranks a user's old items too, and mask_history: True leaves them out")
         if self.repeats:
             self.final_config_dict["mask_history"] = False
+
+
+def _weighs_by_rating(settings: Mapping[str, Any]) -> bool:
+    """Return whether a model of RecBole is set to read the values of ratings (DMF)."""
+    return bool(settings["inter_matrix_type"] == "rating")
 
 
 def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metric: str) -> list[str]:

@@ -17,7 +17,7 @@ from recbole_recfound.backbone import Decoder, decoder_of, embedding_norm, full_
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader, NoInteractions
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS, read_ratings
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
@@ -74,6 +74,7 @@ class RecFound(GeneralRecommender):
     """RecBole's training keys that this model does not read -> the keys to use."""
 
     input_type = InputType.POINTWISE
+    reads_ratings = staticmethod(read_ratings)
 
     def __init__(self, config: Any, dataset: Dataset | None, *, parts: RecFoundParts | None = None) -> None:
         super().__init__(config, dataset or NoInteractions())
@@ -92,7 +93,6 @@ class RecFound(GeneralRecommender):
         self.backbone = self.parts.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
-        small = control == SMALL_READER
         # The default names a layer of the bundled backbone; a shallower one gives its last.
         layers = self._decoder.config.num_hidden_layers
         user_depth = 0 if control in (SMALL_READER, NO_BODY) else self.history.user_depth(layers, towers.user_layers)
@@ -104,7 +104,9 @@ class RecFound(GeneralRecommender):
         trained = ("I2I", "Q2I") if items.refresh_interval else ()
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
-        reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
+        reader = (
+            SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if control == SMALL_READER else None
+        )
         self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader, self.history.segments)
         self.user_depth = user_depth
         self.recent_items = RecentItems(self.history.sequences and control != NO_RECENT_ITEMS)
