@@ -18,14 +18,8 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS, get_model
 from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.config.shared import shared_settings
-from recbole_recfound.data.split.protocol import (
-    Splits,
-    build_splits,
-    check_ranked_alike,
-    check_same_rows,
-    check_short_histories,
-    further_tests,
-)
+from recbole_recfound.data.split.comparison import check_ranked_alike, check_same_rows, check_short_histories
+from recbole_recfound.data.split.protocol import Splits, build_splits, further_tests
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.clicks import with_gauc
