@@ -183,18 +183,25 @@ def check_labels(splits: Splits) -> None:
 
 
 def check_both_labels(splits: Splits) -> None:
-    """Check that each part of labelled rows that is trained on or compared has both labels.
+    """Check that labels that are learned or compared are 0 and 1, and that each such part has both.
 
     Raises:
-        ConfigError: a part whose labels are all the same.
+        ConfigError: other labels, or a part whose labels are all the same.
     """
     config, label = splits.config, splits.config["LABEL_FIELD"]
-    if kinds_of_modes(config) != {"labeled"} or label not in splits.dataset.inter_feat.columns:
+    if label not in splits.dataset.inter_feat.columns:
+        return
+    kinds, draws = kinds_of_modes(config), config["train_neg_sample_args"]["distribution"] != "none"
+    metrics = {name.lower() for name in config["metrics"]}
+    learned = config["MODEL_TYPE"] == ModelType.CONTEXT and not draws  # drawn negatives have labels of their own
+    if learned or ("labeled" in kinds and not metrics <= {"rmse", "mae"}):
+        _check_binary(label, splits.dataset.inter_feat[label])
+    if kinds != {"labeled"}:
         return
     parts = {}
-    if (config["train_neg_sample_args"] or {}).get("distribution", "none") == "none":
+    if not draws:
         parts["training"] = splits.train_set
-    if "auc" in {name.lower() for name in config["metrics"]}:
+    if "auc" in metrics:
         parts |= {"validation": splits.valid_set, "test": splits.test_set}
     for name, part in parts.items():
         labels = part.inter_feat[label].unique().tolist()
@@ -203,6 +210,25 @@ def check_both_labels(splits: Splits) -> None:
                 f"threshold: got only rows with the label {labels[0]:g} in the {name} part ({len(part):,} rows), "
                 "expected both labels: another threshold or another split has them"
             )
+
+
+def _check_binary(label: str, values: torch.Tensor) -> None:
+    """Refuse labels other than 0 and 1.
+
+    Raises:
+        ConfigError: names some of them.
+    """
+    others = values[(values != 0) & (values != 1)]
+    if len(others):
+        some = ", ".join(f"{value:g}" for value in others.unique()[:MOST_LABELS].tolist())
+        raise ConfigError(
+            f"LABEL_FIELD: got {label} with labels other than 0 and 1 in {len(others):,} of {len(values):,} rows, such "
+            f"as {some}; make labels of them with threshold: {{{label}: NUMBER}} (1 from NUMBER on, else 0)"
+        )
+
+
+MOST_LABELS = 5
+"""Wrong labels that a message names."""
 
 
 @dataclass(frozen=True)
