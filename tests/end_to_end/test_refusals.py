@@ -128,6 +128,20 @@ def test_settings_that_do_not_fit_the_data(shop, settings, said):
         build_splits(_config(shop, **settings))
 
 
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "EASE", "DeepFM"])
+@pytest.mark.parametrize(
+    "mode", ["labeled", {"valid": "full", "test": "labeled"}, {"valid": "labeled", "test": "uni5"}]
+)
+@pytest.mark.parametrize("metric", ["NDCG@10", "GAUC"])
+def test_metrics_of_rankings_on_labelled_rows(shop, model, mode, metric):
+    """RecBole fails behind the first epoch."""
+    arguments = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "mode": mode}
+    metrics = {"metrics": [metric.split("@")[0]], "valid_metric": metric}
+    config = _config(shop, model, eval_args=arguments, threshold={"timestamp": 120}, **metrics)
+    with pytest.raises(ConfigError, match="got mode .*labeled.* and metrics (NDCG|GAUC), which score rankings"):
+        build_splits(config)
+
+
 def test_data_in_two_parts(write_dataset):
     files = {"train.inter": [HEADER, *ROWS[:50]], "test.inter": [HEADER, *ROWS[50:]]}
     path = write_dataset("shop", **files)

@@ -14,7 +14,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_recfound.atomic.cold import cold_for_validation
 from recbole_recfound.atomic.find import NO_DATASET
@@ -114,6 +114,7 @@ def build_splits(config: Config) -> Splits:
         raise ConfigError(
             f"eval_args: mode is {config['eval_args']['mode']}, but {config['model']} ranks all items (mode: full)"
         )
+    _check_scored(config)
     _refuse_sequences(config)
     _check_cold(config)
     with in_one_line(config["dataset"], DataError):
@@ -351,6 +352,15 @@ def _refuse_sequences(config: Config) -> None:
         raise ConfigError(
             f"benchmark_filename: {config['model']} reads one interaction per row, and {', '.join(listed)} holds "
             "sequences. Give it files of interactions, or leave the column out of load_col"
+        )
+
+
+def _check_scored(config: Config) -> None:
+    """Refuse metrics of rankings for labelled rows, which are ranked among nothing."""
+    if config["eval_type"] == EvaluatorType.RANKING and "labeled" in kinds_of_modes(config):
+        raise ConfigError(
+            f"eval_args: got mode {config['eval_args']['mode']} and metrics {', '.join(config['metrics'])}, which score "
+            "rankings; expected full, uniN or popN, or for mode labeled metrics among AUC, LogLoss, MAE and RMSE"
         )
 
 
