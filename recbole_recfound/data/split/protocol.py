@@ -195,8 +195,9 @@ def check_both_labels(splits: Splits) -> None:
     kinds, draws = kinds_of_modes(config), config["train_neg_sample_args"]["distribution"] != "none"
     metrics = {name.lower() for name in config["metrics"]}
     learned = config["MODEL_TYPE"] == ModelType.CONTEXT and not draws  # drawn negatives have labels of their own
-    if learned or ("labeled" in kinds and not metrics <= {"rmse", "mae"}):
-        _check_binary(label, splits.dataset.inter_feat[label])
+    graded = metrics <= {"rmse", "mae"} and config["model"] not in OUR_MODELS
+    if learned or ("labeled" in kinds and not graded):
+        _check_label_values(label, splits.dataset.inter_feat[label], graded)
     if kinds != {"labeled"}:
         return
     parts = {}
@@ -213,17 +214,22 @@ def check_both_labels(splits: Splits) -> None:
             )
 
 
-def _check_binary(label: str, values: torch.Tensor) -> None:
+def _check_label_values(label: str, values: torch.Tensor, graded: bool) -> None:
     """Refuse labels other than 0 and 1.
+
+    Args:
+        label: name of the column.
+        values: all labels.
+        graded: whether numbers between 0 and 1, such as normalised ratings, are labels too.
 
     Raises:
         ConfigError: names some of them.
     """
-    others = values[(values != 0) & (values != 1)]
+    others = values[~((values >= 0) & (values <= 1) if graded else (values == 0) | (values == 1))]
     if len(others):
         some = ", ".join(f"{value:g}" for value in others.unique()[:MOST_LABELS].tolist())
         raise ConfigError(
-            f"LABEL_FIELD: got {label} with labels other than 0 and 1 in {len(others):,} of {len(values):,} rows, such "
+            f"LABEL_FIELD: got {label} with labels other than 0 {'to' if graded else 'and'} 1 in {len(others):,} of {len(values):,} rows, such "
             f"as {some}; make labels of them with threshold: {{{label}: NUMBER}} (1 from NUMBER on, else 0)"
         )
 
@@ -359,8 +365,8 @@ def _check_scored(config: Config) -> None:
     """Refuse metrics of rankings for labelled rows, which are ranked among nothing."""
     if config["eval_type"] == EvaluatorType.RANKING and "labeled" in kinds_of_modes(config):
         raise ConfigError(
-            f"eval_args: got mode {config['eval_args']['mode']} and metrics {', '.join(config['metrics'])}, which score "
-            "rankings; expected full, uniN or popN, or for mode labeled metrics among AUC, LogLoss, MAE and RMSE"
+            f"eval_args: got mode {config['eval_args']['mode']} and metrics {', '.join(config['metrics'])}, which "
+            "score rankings; expected full, uniN or popN, or for mode labeled metrics among AUC, LogLoss, MAE and RMSE"
         )
 
 

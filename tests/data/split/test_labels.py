@@ -47,12 +47,24 @@ def test_labels_by_which_a_general_model_is_compared(labelled, settings):
         check_both_labels(labelled([-1, 1], "BPR", **{**CLICKS, **settings}))
 
 
+ERRORS = {"eval_args": LABELED, "metrics": ["RMSE", "MAE"], "valid_metric": "RMSE"}
+
+
+def test_ratings_of_which_the_error_is_measured(labelled):
+    """RecBole's models predict numbers from 0 to 1; M6Rec predicts clicks."""
+    check_both_labels(labelled([0, 0.25, 0.5, 1], "DeepFM", **ERRORS))
+    with pytest.raises(ConfigError, match="labels other than 0 to 1 in .* such as 2, 3;"):
+        check_both_labels(labelled([1, 2, 3], "DeepFM", **ERRORS))
+    with pytest.raises(ConfigError, match="labels other than 0 and 1 in .* such as 0.5;"):
+        check_both_labels(labelled([0, 0.5, 1], "M6Rec", **ERRORS))
+
+
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
         ("DeepFM", {**CLICKS, "threshold": {"label": 3}}),
         ("BPR", {}),
-        ("BPR", {**CLICKS, "metrics": ["RMSE"], "valid_metric": "RMSE"}),
+        ("BPR", ERRORS),
     ],
 )
 def test_numbers_that_nothing_reads_as_labels(labelled, model, settings):
