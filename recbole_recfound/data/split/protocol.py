@@ -166,21 +166,26 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Check that the data set of a click model has labels, and of both kinds where they are compared.
+    """Check that there are labels where a model learns them or is scored by them; see `check_both_labels`.
 
     Raises:
-        ConfigError: no such column, or a part whose labels are all the same.
+        ConfigError: no such column, or labels that do not fit.
     """
-    config = splits.config
-    label = config["LABEL_FIELD"]
-    if config["MODEL_TYPE"] != ModelType.CONTEXT:
-        return
-    if label not in splits.dataset.inter_feat.columns:
+    config, label = splits.config, splits.config["LABEL_FIELD"]
+    scored = "labeled" in kinds_of_modes(config)
+    if (scored or _learns_labels(config)) and label not in splits.dataset.inter_feat.columns:
+        why = "is scored by labels (eval_args: mode labeled)"
         raise ConfigError(
-            f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; "
-            "make one from ratings: --threshold={rating: 4}"
+            f"threshold: {config['model']} {'predicts clicks' if config['MODEL_TYPE'] == ModelType.CONTEXT else why}, "
+            f"but there is no column {label!r}; make one from ratings: --threshold={{rating: 4}}"
         )
     check_both_labels(splits)
+
+
+def _learns_labels(config: Config) -> bool:
+    """Return whether a click model is trained on the labels of rows; drawn negatives have labels of their own."""
+    drawn = config["train_neg_sample_args"]["distribution"] != "none"
+    return config["MODEL_TYPE"] == ModelType.CONTEXT and not drawn
 
 
 def check_both_labels(splits: Splits) -> None:
@@ -192,16 +197,14 @@ def check_both_labels(splits: Splits) -> None:
     config, label = splits.config, splits.config["LABEL_FIELD"]
     if label not in splits.dataset.inter_feat.columns:
         return
-    kinds, draws = kinds_of_modes(config), config["train_neg_sample_args"]["distribution"] != "none"
-    metrics = {name.lower() for name in config["metrics"]}
-    learned = config["MODEL_TYPE"] == ModelType.CONTEXT and not draws  # drawn negatives have labels of their own
+    kinds, metrics = kinds_of_modes(config), {name.lower() for name in config["metrics"]}
     graded = metrics <= {"rmse", "mae"} and config["model"] not in OUR_MODELS
-    if learned or ("labeled" in kinds and not graded):
+    if _learns_labels(config) or ("labeled" in kinds and not graded):
         _check_label_values(label, splits.dataset.inter_feat[label], graded)
     if kinds != {"labeled"}:
         return
     parts = {}
-    if not draws:
+    if config["train_neg_sample_args"]["distribution"] == "none":
         parts["training"] = splits.train_set
     if "auc" in metrics:
         parts |= {"validation": splits.valid_set, "test": splits.test_set}
@@ -228,9 +231,10 @@ def _check_label_values(label: str, values: torch.Tensor, graded: bool) -> None:
     others = values[~((values >= 0) & (values <= 1) if graded else (values == 0) | (values == 1))]
     if len(others):
         some = ", ".join(f"{value:g}" for value in others.unique()[:MOST_LABELS].tolist())
+        allowed = "0 to 1" if graded else "0 and 1"
         raise ConfigError(
-            f"LABEL_FIELD: got {label} with labels other than 0 {'to' if graded else 'and'} 1 in {len(others):,} of {len(values):,} rows, such "
-            f"as {some}; make labels of them with threshold: {{{label}: NUMBER}} (1 from NUMBER on, else 0)"
+            f"LABEL_FIELD: got {label} with labels other than {allowed} in {len(others):,} of {len(values):,} rows, "
+            f"such as {some}; make labels of them with threshold: {{{label}: NUMBER}} (1 from NUMBER on, else 0)"
         )
 
 

@@ -5,8 +5,10 @@ import pytest
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits, check_both_labels, check_labels
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.system.recbole import RecBoleSystem
 
 HEADER = ["user_id:token", "item_id:token", "timestamp:float", "label:float"]
+HEADER_NAMES = ["user_id", "item_id", "timestamp"]
 LABELED = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "none", "mode": "labeled"}
 CLICKS = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_args": LABELED}
 
@@ -39,6 +41,15 @@ def test_labels_of_a_click_model(labelled, check, model, labels, named):
         ConfigError, match=rf"LABEL_FIELD: got label .*{named} make labels.* threshold: {{label: NUMBER}}"
     ):
         check(labelled(labels, model, **CLICKS))
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "BPR"])
+def test_data_without_labels(labelled, model):
+    splits = labelled([0, 1], model, load_col={"inter": HEADER_NAMES}, **CLICKS)
+    with pytest.raises(
+        ConfigError, match=f"threshold: {model} (predicts clicks|is scored by labels.*), but there is no"
+    ):
+        RecBoleSystem.open_data(splits.config)
 
 
 @pytest.mark.parametrize("settings", [{}, {"eval_args": {**LABELED, "mode": {"valid": "labeled", "test": "uni5"}}}])
