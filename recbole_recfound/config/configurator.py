@@ -16,7 +16,8 @@ from recbole_recfound.atomic.check import FileFormat, check_columns, check_numbe
 from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
-from recbole_recfound.config.models import get_model, model_file, nearest
+from recbole_recfound.config.known import is_recbole_model
+from recbole_recfound.config.models import OF_LABELS, WITHOUT_NEGATIVES, get_model, model_file, nearest
 from recbole_recfound.config.property_files import Loader, read_settings
 from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
@@ -143,7 +144,7 @@ class Config(RecBoleConfig):
         self._settle_columns(folder)
         self._read_knowledge()
         form = FileFormat.of(self)
-        if problems := self._left_out_columns(form):
+        if problems := [*self._left_out_columns(form), *self._unlearnable(folder)]:
             raise ConfigError(problems)
         check_numbers(folder, self.dataset, form, self._numbers())
         check_columns(folder, self.dataset, form)
@@ -169,19 +170,39 @@ class Config(RecBoleConfig):
         )
         settings = self.final_config_dict
         parts = settings["benchmark_filename"]
-        file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
         if configured:
             return
         if settings["unload_col"]:
             settings["load_col"] = None  # RecBole takes one of the two
             return
-        present = columns_of(file, settings["field_separator"], self["encoding"])
+        present = self._columns(folder)
         columns = [settings["USER_ID_FIELD"], settings["ITEM_ID_FIELD"]]
         if settings["eval_args"]["order"] == "TO" and (not parts or settings["TIME_FIELD"] in present):
             columns.append(settings["TIME_FIELD"])
         wanted = (settings["TIME_FIELD"], settings["RATING_FIELD"], settings["LABEL_FIELD"], *self._listed_fields())
         columns += [name for name in wanted if name in present and name not in columns]
         settings["load_col"] = {**settings["load_col"], "inter": columns}
+
+    def _columns(self, folder: Path) -> list[str]:
+        """Return the columns of the first file of interactions."""
+        parts = self["benchmark_filename"]
+        file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
+        return columns_of(file, self["field_separator"], self["encoding"])
+
+    def _unlearnable(self, folder: Path) -> list[str]:
+        """Return a line if one of RecBole's models gets no negatives and cannot learn without."""
+        if not is_recbole_model(self.model) or self["train_neg_sample_args"] is not None:
+            return []
+        loaded = (self["load_col"] or {}).get("inter", "*")
+        columns = self._columns(folder) if loaded == "*" else loaded
+        labelled = bool(self["threshold"]) or self["LABEL_FIELD"] in columns
+        pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self.model not in WITHOUT_NEGATIVES
+        if not pairs and self["MODEL_TYPE"] != ModelType.KNOWLEDGE and (self.model not in OF_LABELS or labelled):
+            return []
+        return [
+            f"train_neg_sample_args: got nothing, but {self.model} learns from drawn negatives, expected such as "
+            "{distribution: uniform, sample_num: 1}"
+        ]
 
     def _left_out_columns(self, form: FileFormat) -> list[str]:
         """Return a line for each column that is needed and not read, or dropped before it is used."""

@@ -21,7 +21,7 @@ from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.atomic.match import match_ids
 from recbole_recfound.atomic.times import unit_of
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.config.models import OF_LABELS, OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.interactions import histories_before, pairs_of
@@ -183,9 +183,9 @@ def check_labels(splits: Splits) -> None:
 
 
 def _learns_labels(config: Config) -> bool:
-    """Return whether a click model is trained on the labels of rows; drawn negatives have labels of their own."""
+    """Return whether a model is trained on the labels of rows; drawn negatives have labels of their own."""
     drawn = config["train_neg_sample_args"]["distribution"] != "none"
-    return config["MODEL_TYPE"] == ModelType.CONTEXT and not drawn
+    return not drawn and (config["MODEL_TYPE"] == ModelType.CONTEXT or config["model"] in OF_LABELS)
 
 
 def check_both_labels(splits: Splits) -> None:

@@ -43,6 +43,11 @@ def test_labels_of_a_click_model(labelled, check, model, labels, named):
         check(labelled(labels, model, **CLICKS))
 
 
+def test_labels_that_a_general_model_learns(labelled):
+    with pytest.raises(ConfigError, match="LABEL_FIELD: got label"):
+        check_labels(labelled([-1, 1], "NeuMF", train_neg_sample_args=None))
+
+
 @pytest.mark.parametrize("model", ["DeepFM", "BPR"])
 def test_data_without_labels(labelled, model):
     splits = labelled([0, 1], model, load_col={"inter": HEADER_NAMES}, **CLICKS)
