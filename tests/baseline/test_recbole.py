@@ -208,3 +208,13 @@ def test_sampled_candidates_of_two_kinds_are_refused(tiny_path, mode, repeatable
         return
     with pytest.raises(ConfigError, match=r"got GRU4Rec beside BPR, but of sampled candidates"):
         check_baselines(["Pop", "GRU4Rec"], config, reference)
+
+
+def test_packages_of_baselines_are_looked_for_before_training(knowledge_path, monkeypatch):
+    """RecBole imports them when it builds the model, after the baselines before it were trained."""
+    config = _config(knowledge_path, baselines=["Pop", "KGAT"])
+    monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="KGAT of RecBole needs the package dgl, which is not installed"):
+        check_baseline_settings(["Pop", "KGAT"], config)
+    monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: name)
+    check_baseline_settings(["Pop", "KGAT"], config)
