@@ -31,8 +31,8 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
     for column in (reference.dataset.uid_field, reference.dataset.iid_field):
         if not np.array_equal(reference.dataset.field2id_token[column], other.dataset.field2id_token[column]):
             raise DataError(
-                f"{name}: its set of {column} differs from that of {reference.config['model']}. Use the same "
-                "load_col and filters"
+                f"{name}: its set of {column} differs from that of {reference.config['model']}. "
+                + (_unlinked(reference, other) or "Use the same load_col and filters")
             )
     for phase, ours, theirs in (
         ("validation", reference.valid_set, other.valid_set),
@@ -48,6 +48,20 @@ def check_same_rows(reference: Splits, other: Splits) -> None:
                 f"less for each user: set {LAST_ROWS}"
             )
     check_ranked_alike(reference, {name: other.config["MODEL_TYPE"]})
+
+
+def _unlinked(one: Splits, other: Splits) -> str:
+    """Return why a model of a knowledge graph has fewer items than another model, or ""."""
+    linked, whole = (one, other) if one.config["MODEL_TYPE"] == ModelType.KNOWLEDGE else (other, one)
+    if linked.config["MODEL_TYPE"] != ModelType.KNOWLEDGE:
+        return ""
+    tokens, fewer = (set(splits.dataset.field2id_token[splits.dataset.iid_field][1:]) for splits in (whole, linked))
+    if not (missing := sorted(map(str, tokens - fewer))):
+        return ""
+    return (
+        f"RecBole drops the interactions of items without an entity in .link and .kg: {len(missing)} of {len(tokens)} "
+        f"items, such as {missing[0]}. Link them, leave them out of .inter, or leave {linked.config['model']} out"
+    )
 
 
 def check_ranked_alike(reference: Splits, others: Mapping[str, ModelType]) -> None:
