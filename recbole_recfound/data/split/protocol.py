@@ -14,7 +14,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
 from recbole_recfound.atomic.cold import cold_for_validation
 from recbole_recfound.atomic.find import NO_DATASET
@@ -119,6 +119,7 @@ def build_splits(config: Config) -> Splits:
     _check_cold(config)
     with in_one_line(config["dataset"], DataError):
         dataset = create_dataset(config)
+        _refuse_unknown_columns(config, dataset)
         built = dataset.build()
         _refuse_empty(config, built)
         samplers = create_samplers(config, dataset, built)
@@ -371,6 +372,20 @@ def _check_scored(config: Config) -> None:
         raise ConfigError(
             f"eval_args: got mode {config['eval_args']['mode']} and metrics {', '.join(config['metrics'])}, which "
             "score rankings; expected full, uniN or popN, or for mode labeled metrics among AUC, LogLoss, MAE and RMSE"
+        )
+
+
+def _refuse_unknown_columns(config: Config, dataset: Dataset) -> None:
+    """Refuse columns of interactions that a click model reads and that items without an interaction do not have."""
+    if config["MODEL_TYPE"] != ModelType.CONTEXT or config["double_tower"] or "full" not in kinds_of_modes(config):
+        return
+    tokens = dataset.fields([FeatureType.TOKEN, FeatureType.TOKEN_SEQ], [FeatureSource.INTERACTION])
+    numbers = dataset.fields([FeatureType.FLOAT, FeatureType.FLOAT_SEQ], [FeatureSource.INTERACTION])
+    read = [*tokens, *(field for field in numbers if field in config["numerical_features"])]
+    if unknown := [field for field in read if field != config["LABEL_FIELD"]]:
+        raise ConfigError(
+            f"load_col: inter: got {', '.join(unknown)}, which {config['model']} reads and which is not known of items "
+            "that a user has not interacted with (eval_args: mode full ranks them); leave it out of load_col"
         )
 
 
