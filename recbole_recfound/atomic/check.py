@@ -102,6 +102,35 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(present)}")
 
 
+def check_numbers(folder: Path, dataset: str, form: FileFormat, numbers: Mapping[str, str]) -> None:
+    """Refuse tokens in columns that are read as numbers: RecBole replaces tokens by ids, in the order of the file.
+
+    Args:
+        folder: of the atomic files.
+        dataset: name of the data set.
+        form: loaded columns, separator and encoding.
+        numbers: column -> setting by which it is read as a number.
+
+    Raises:
+        DataError: names each such column, with its file.
+    """
+    problems = []
+    names = [(f"{dataset}.{part}.inter", "inter") for part in form.parts] or [(f"{dataset}.inter", "inter")]
+    for name, suffix in [*names, (f"{dataset}.user", "user"), (f"{dataset}.item", "item")]:
+        loaded = "*" if form.load_col is None else form.load_col.get(suffix, ())
+        path = folder / name
+        if not loaded or not path.is_file():
+            continue
+        kinds = _kinds_of(path, form.separator, form.encoding)
+        problems += [
+            f"{path}:1: {field} is typed {kinds[field]}, expected {field}:float ({key} reads numbers)"
+            for field, key in numbers.items()
+            if kinds.get(field, "").startswith("token") and (loaded == "*" or field in loaded)
+        ]
+    if problems:
+        raise DataError(problems)
+
+
 def check_rows(
     path: Path,
     separator: str,
@@ -301,8 +330,13 @@ def columns_of(path: Path, separator: str, encoding: str | None) -> list[str]:
         separator: between cells.
         encoding: of the text; None: UTF-8.
     """
+    return list(_kinds_of(path, separator, encoding))
+
+
+def _kinds_of(path: Path, separator: str, encoding: str | None) -> dict[str, str]:
+    """Return the type of each column of an atomic file; see `columns_of`."""
     with open(path, "rb") as file:
-        return list(header_kinds(path, decoded_header(path, file.readline(), encoding), separator))
+        return header_kinds(path, decoded_header(path, file.readline(), encoding), separator)
 
 
 def decoded_header(path: Path, line: bytes, encoding: str | None) -> str:

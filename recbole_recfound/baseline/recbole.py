@@ -6,6 +6,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,11 @@ from torch import nn
 from recbole_recfound.baseline.resume import ResumableTraining
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import OUR_MODELS, get_model
+from recbole_recfound.config.models import OUR_MODELS, PACKAGES, get_model
 from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.config.shared import shared_settings
-from recbole_recfound.data.split.protocol import (
-    Splits,
-    build_splits,
-    check_ranked_alike,
-    check_same_rows,
-    check_short_histories,
-    further_tests,
-)
+from recbole_recfound.data.split.comparison import check_ranked_alike, check_same_rows, check_short_histories
+from recbole_recfound.data.split.protocol import Splits, build_splits, further_tests
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.clicks import with_gauc
@@ -167,6 +162,7 @@ def check_baseline_settings(names: list[str], config: Config) -> None:
         try:
             baseline_config(name, config, config["checkpoint_dir"])
             _check_files(name, config)
+            check_package(name)
         except ConfigError as error:
             problems += [line for line in error.problems if line not in problems]
     unknown = sorted(set(config["baseline_args"] or {}) - set(names))
@@ -191,6 +187,20 @@ def _check_files(name: str, config: Config) -> None:
         needed = [folder / "item_emb.npy"]
     if missing := [str(file) for file in needed if not file.is_file()]:
         raise ConfigError(f"baselines: {name} needs {' and '.join(missing)} (not found)")
+
+
+def check_package(name: str) -> None:
+    """Refuse a model whose package is not installed, which RecBole finds when it builds or trains the model.
+
+    Args:
+        name: a RecBole model.
+
+    Raises:
+        ConfigError: names the package.
+    """
+    package = PACKAGES.get(name)
+    if package and find_spec(package) is None:
+        raise ConfigError(f"model: {name} of RecBole needs the package {package}, which is not installed")
 
 
 def _training_of(folder: Path, name: str) -> Path:

@@ -12,11 +12,12 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 
-from recbole_recfound.atomic.check import FileFormat, check_columns, columns_of
+from recbole_recfound.atomic.check import FileFormat, check_columns, check_numbers, columns_of
 from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
-from recbole_recfound.config.models import get_model, model_file, nearest
+from recbole_recfound.config.known import is_recbole_model
+from recbole_recfound.config.models import OF_LABELS, WITHOUT_NEGATIVES, get_model, model_file, nearest
 from recbole_recfound.config.property_files import Loader, read_settings
 from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
@@ -27,6 +28,8 @@ FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inte
 """Settings that leave rows out."""
 ALL = ("[0,inf)", "[0,inf]")
 """Values of them that leave none out."""
+WITH_LABELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+"""Types of models that learn labels of rows."""
 
 
 class Config(RecBoleConfig):
@@ -144,8 +147,9 @@ class Config(RecBoleConfig):
         self._settle_columns(folder)
         self._read_knowledge()
         form = FileFormat.of(self)
-        if problems := self._left_out_columns(form):
+        if problems := [*self._left_out_columns(form), *self._unlearnable(folder)]:
             raise ConfigError(problems)
+        check_numbers(folder, self.dataset, form, self._numbers())
         check_columns(folder, self.dataset, form)
         settings["data_path"] = str(folder)
 
@@ -169,19 +173,39 @@ class Config(RecBoleConfig):
         )
         settings = self.final_config_dict
         parts = settings["benchmark_filename"]
-        file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
         if configured:
             return
         if settings["unload_col"]:
             settings["load_col"] = None  # RecBole takes one of the two
             return
-        present = columns_of(file, settings["field_separator"], self["encoding"])
+        present = self._columns(folder)
         columns = [settings["USER_ID_FIELD"], settings["ITEM_ID_FIELD"]]
         if settings["eval_args"]["order"] == "TO" and (not parts or settings["TIME_FIELD"] in present):
             columns.append(settings["TIME_FIELD"])
         wanted = (settings["TIME_FIELD"], settings["RATING_FIELD"], settings["LABEL_FIELD"], *self._listed_fields())
         columns += [name for name in wanted if name in present and name not in columns]
         settings["load_col"] = {**settings["load_col"], "inter": columns}
+
+    def _columns(self, folder: Path) -> list[str]:
+        """Return the columns of the first file of interactions."""
+        parts = self["benchmark_filename"]
+        file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
+        return columns_of(file, self["field_separator"], self["encoding"])
+
+    def _unlearnable(self, folder: Path) -> list[str]:
+        """Return a line if one of RecBole's models gets no negatives and cannot learn without."""
+        if not is_recbole_model(self.model) or self["train_neg_sample_args"] is not None:
+            return []
+        loaded = (self["load_col"] or {}).get("inter", "*")
+        columns = self._columns(folder) if loaded == "*" else loaded
+        labelled = bool(self["threshold"]) or self["LABEL_FIELD"] in columns
+        pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self.model not in WITHOUT_NEGATIVES
+        if not pairs and self["MODEL_TYPE"] != ModelType.KNOWLEDGE and (self.model not in OF_LABELS or labelled):
+            return []
+        return [
+            f"train_neg_sample_args: got nothing, but {self.model} learns from drawn negatives, expected such as "
+            "{distribution: uniform, sample_num: 1}"
+        ]
 
     def _left_out_columns(self, form: FileFormat) -> list[str]:
         """Return a line for each column that is needed and not read, or dropped before it is used."""
@@ -211,6 +235,23 @@ class Config(RecBoleConfig):
                 "come split; add it to the files and to load_col, or leave the model out"
             )
         return problems
+
+    def _numbers(self) -> dict[str, str]:
+        """Return the columns that this run reads as numbers, with the setting that says so.
+
+        RecBole accepts a rating or label of any type where nothing reads it.
+        """
+        intervals = [field for field, values in (self["val_interval"] or {}).items() if isinstance(values, str)]
+        keys = ("threshold", "discretization", "numerical_features", "normalize_field")
+        listed = {**{key: self[key] or () for key in keys}, "val_interval": intervals}
+        scored = self["MODEL_TYPE"] in WITH_LABELS or "labeled" in self["eval_args"]["mode"].values()
+        if scored and not self["threshold"]:  # which makes labels of its own
+            listed["LABEL_FIELD"] = [self["LABEL_FIELD"]]
+        if getattr(self.model_class, "reads_ratings", _weighs_by_rating)(self):
+            listed["RATING_FIELD"] = [self["RATING_FIELD"]]
+        unloaded = {field for columns in (self["unload_col"] or {}).values() for field in columns}
+        keys_of = {field: key for key, fields in reversed(listed.items()) for field in fields}
+        return {field: key for field, key in keys_of.items() if field not in unloaded}
 
     def _read_knowledge(self) -> None:
         """Read triples and links where the model needs them and no columns of these files are configured."""
@@ -259,6 +300,11 @@ class Config(RecBoleConfig):
             raise ConfigError("repeatable: True ranks a user's old items too, and mask_history: True leaves them out")
         if self.repeats:
             self.final_config_dict["mask_history"] = False
+
+
+def _weighs_by_rating(settings: Mapping[str, Any]) -> bool:
+    """Return whether a model of RecBole is set to read the values of ratings (DMF)."""
+    return bool(settings["inter_matrix_type"] == "rating")
 
 
 def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metric: str) -> list[str]:

@@ -100,13 +100,16 @@ def _eval_args(value: dict) -> str | None:
         return f"split {kind} must be a list of numbers"
     if kind != "LS" and parts and (len(parts) != 3 or min(parts) < 0 or parts[0] <= 0):
         return f"split {kind} must be three shares: training (above 0), validation and test"
-    if value.get("order", "TO") not in ("TO", "RO"):
+    order = value.get("order", "RO")  # RecBole's default, whatever the model; ours is replaced with all of eval_args
+    if order not in ("TO", "RO"):
         return "order must be TO (by time) or RO (random)"
-    if kind == "TS" and value.get("order", "TO") != "TO":
-        return "split TS is by time: order must be TO"
+    if kind == "TS" and order != "TO":
+        return "split TS is by time: order must be TO (RecBole takes RO where there is none)"
     if str(value.get("group_by", "user")).lower() not in ("user", "none"):
         return "group_by must be user or none"
     modes = value.get("mode", "full")
+    if isinstance(modes, dict) and (unknown := set(modes) - {"valid", "test"}):
+        return f"mode has no part {sorted(map(str, unknown))[0]!r}, only valid and test"
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
             return f"mode {mode!r} must be full, labeled, uniN or popN"
@@ -114,6 +117,34 @@ def _eval_args(value: dict) -> str | None:
 
 
 LEFT_OUT = ("valid_and_test", "valid_only", "test_only")
+
+
+def _negatives(value: dict) -> str | None:
+    form = "such as {distribution: uniform, sample_num: 3}"
+    if unknown := set(value) - NEGATIVES.keys():
+        return f"has no part {sorted(map(str, unknown))[0]!r}, only {', '.join(NEGATIVES)}, {form}"
+    for part, own in value.items():
+        if own != NO_NEGATIVES and own is not None and (wrong := problem(NEGATIVES[part], own)):
+            return f"{part}: {wrong}, {form}"
+    return None
+
+
+NO_NEGATIVES = "none"
+"""RecBole's own value of the parts of `train_neg_sample_args` where nothing is drawn."""
+
+
+def _threshold(value: dict) -> str | None:
+    fits = len(value) == 1 and all(_has_type(NUMBER, limit) and _is_finite(limit) for limit in value.values())
+    return None if fits else "expected one column and a number, such as {rating: 4}"
+
+
+def _discretization(value: dict) -> str | None:
+    for field, own in value.items():
+        options = own if isinstance(own, dict) else {}
+        equal = options.get("method") == "ED" and problem(COUNT, options.get("bucket")) is None
+        if not equal and options.get("method") != "LD":
+            return f"{field}: expected {{method: ED, bucket: 5}} (equal distances) or {{method: LD}} (logarithms)"
+    return None
 
 
 def _texts(value: Iterable) -> str | None:
@@ -173,6 +204,17 @@ def _paths_by_part(value: list | dict) -> str | None:
 PARTS = ("train", "valid", "test")
 """Parts of `task_files`."""
 
+NUMBER, COUNT = Rule((int, float)), Rule((int,), minimum=1)
+NEGATIVES: dict[str, Rule] = {
+    "distribution": Rule((str,), choices=("uniform", "popularity")),
+    "sample_num": COUNT,
+    "alpha": NUMBER,
+    "dynamic": Rule((bool,)),
+    "candidate_num": Rule((int,), minimum=0),
+}
+"""Parts of `train_neg_sample_args`."""
+OF_COLUMNS = Rule((list,), elements=((list, str),))
+
 RULES: dict[str, Rule] = {
     "model": Rule((str,)),
     "dataset": Rule((str,)),
@@ -192,6 +234,13 @@ RULES: dict[str, Rule] = {
     "clip_grad_norm": Rule((dict,), nullable=True),
     "metric_decimal_place": Rule((int,), minimum=1),
     "tail_ratio": Rule((int, float), nullable=True, above=0),
+    **{f"alias_of_{name}_id": replace(OF_COLUMNS, nullable=True) for name in ("user", "item", "entity", "relation")},
+    "normalize_field": replace(OF_COLUMNS, nullable=True),
+    "numerical_features": OF_COLUMNS,
+    "selected_features": OF_COLUMNS,
+    "preload_weight": Rule((dict,), nullable=True, elements=((dict, str),)),
+    "seq_len": Rule((dict,), nullable=True, elements=((dict, int),)),
+    **{key: Rule((dict,), nullable=True) for key in ("unload_col", "unused_col", "val_interval", "discretization")},
     # RecBole reads these although no YAML file of it names them
     "token_num_threshold": Rule((int,)),
     "xgb_early_stopping_rounds": Rule((int,), nullable=True),
@@ -240,6 +289,9 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "dataset_save_path": _cache,
     "dataloaders_save_path": _cache,
     "eval_args": _eval_args,
+    "train_neg_sample_args": _negatives,
+    "threshold": _threshold,
+    "discretization": _discretization,
     "valid_metric": _metric_at,
     "task_files": _paths_by_part,
 }

@@ -129,6 +129,15 @@ class M6Rec(AbstractRecommender):
         names = [names] if isinstance(names, str) else names
         return TASKS[names[0] if names else DEFAULT_TASK]
 
+    @staticmethod
+    def reads_ratings(settings: Any) -> bool:
+        """Return whether ratings are read as numbers: where there are any, they are part of what is known of a user.
+
+        Args:
+            settings: of the run.
+        """
+        return True
+
     @classmethod
     def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the task that differ from those of its type of model.

@@ -17,7 +17,7 @@ from recbole_recfound.backbone import Decoder, decoder_of, embedding_norm, full_
 from recbole_recfound.data import GenerativeBatch, PairBatch, SequenceBatch, StepBatch
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.split.history_dataset import HistoryCollate, HistoryLoader, NoInteractions
-from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
+from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS, read_ratings
 from recbole_recfound.data.text import TokenTable
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError, DataError
@@ -74,6 +74,7 @@ class RecFound(GeneralRecommender):
     """RecBole's training keys that this model does not read -> the keys to use."""
 
     input_type = InputType.POINTWISE
+    reads_ratings = staticmethod(read_ratings)
 
     def __init__(self, config: Any, dataset: Dataset | None, *, parts: RecFoundParts | None = None) -> None:
         super().__init__(config, dataset or NoInteractions())
@@ -98,8 +99,7 @@ class RecFound(GeneralRecommender):
         user_depth = 0 if control in (SMALL_READER, NO_BODY) else self.history.user_depth(layers, towers.user_layers)
         self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, towers.text_layers, user_depth))
         self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in towers.feature_layers))
-        self.seed = config["seed"]
-        self.random_features = control == RANDOM_ITEM_TEXT
+        self.seed, self.random_features = config["seed"], control == RANDOM_ITEM_TEXT
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         trained = ("I2I", "Q2I") if items.refresh_interval else ()
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)

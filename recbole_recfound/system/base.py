@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, build_splits, check_both_labels, check_topk, with_side_files
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, check_topk, with_side_files
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.card import render_card
 from recbole_recfound.evaluation.report.page import render_report
@@ -77,7 +77,7 @@ class System(ABC):
             return None
         splits = build_splits(config)
         check_topk(splits)
-        check_both_labels(splits)
+        check_labels(splits)
         return cls.with_side_files(splits)
 
     @classmethod

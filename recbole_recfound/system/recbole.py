@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_recfound.atomic.find import NO_DATASET
-from recbole_recfound.baseline.recbole import check_stage, fit
+from recbole_recfound.baseline.recbole import check_package, check_stage, fit
 from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
@@ -29,6 +29,7 @@ class RecBoleSystem(System):
         if config["dataset"] == NO_DATASET:
             raise ConfigError(f"dataset: got none, but {cls.name} needs interactions")
         check_stage(config)
+        check_package(cls.name)
 
     def rows(self) -> Iterator[Job]:
         """Yield the model's row."""

@@ -6,13 +6,9 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.comparison import check_same_rows
 from recbole_recfound.data.split.interactions import interactions_of
-from recbole_recfound.data.split.protocol import (
-    build_splits,
-    check_same_rows,
-    further_tests,
-    held_out,
-)
+from recbole_recfound.data.split.protocol import build_splits, further_tests, held_out
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.drawn_ties import drawn_ties
 from recbole_recfound.evaluation.report.table import format_table, protocol_line

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.split.comparison import check_same_rows, check_short_histories
 from recbole_recfound.data.split.interactions import interactions_of
-from recbole_recfound.data.split.protocol import (
-    build_splits,
-    check_same_rows,
-    check_short_histories,
-    held_out,
-)
+from recbole_recfound.data.split.protocol import build_splits, held_out
 from recbole_recfound.errors import DataError
 from recbole_recfound.serving.histories import UserHistories
 

@@ -13,6 +13,7 @@ from recbole_recfound.baseline.recbole import (
 )
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import get_model
+from recbole_recfound.data.split.comparison import check_same_rows
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError, DataError, TrainingError
 from recbole_recfound.quick_start import run_recfound
@@ -208,3 +209,29 @@ def test_sampled_candidates_of_two_kinds_are_refused(tiny_path, mode, repeatable
         return
     with pytest.raises(ConfigError, match=r"got GRU4Rec beside BPR, but of sampled candidates"):
         check_baselines(["Pop", "GRU4Rec"], config, reference)
+
+
+def test_packages_of_baselines_are_looked_for_before_training(knowledge_path, monkeypatch):
+    """RecBole imports them when it builds the model, after the baselines before it were trained."""
+    config = _config(knowledge_path, baselines=["Pop", "KGAT"])
+    monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="KGAT of RecBole needs the package dgl, which is not installed"):
+        check_baseline_settings(["Pop", "KGAT"], config)
+    monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: name)
+    check_baseline_settings(["Pop", "KGAT"], config)
+
+
+@pytest.mark.parametrize("names", [("BPR", "CKE"), ("CKE", "BPR")])
+def test_items_without_a_link_are_named(knowledge_path, names):
+    """RecBole drops their interactions for models of a knowledge graph alone."""
+    link = knowledge_path / "tiny" / "tiny.link"
+    header, *rows = link.read_text().splitlines()
+    link.write_text("\n".join([header, *rows[1:]]) + "\n")
+    item = rows[0].split("\t")[0]
+    first, second = (
+        build_splits(Config(name, "tiny", config_dict={"data_path": knowledge_path, "show_progress": False}))
+        for name in names
+    )
+    said = rf"{names[1]}: its set of .* RecBole drops .*: 1 of \d+ items, such as {item}\. .*leave CKE out"
+    with pytest.raises(DataError, match=said):
+        check_same_rows(first, second)

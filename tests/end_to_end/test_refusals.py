@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_recfound.baseline.recbole import check_baselines
+from recbole_recfound.baseline.recbole import check_baselines, fit
 from recbole_recfound.cli import main
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import build_splits
@@ -126,6 +126,47 @@ def test_settings(shop, settings, said):
 def test_settings_that_do_not_fit_the_data(shop, settings, said):
     with pytest.raises((DataError, ConfigError), match=said):
         build_splits(_config(shop, **settings))
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "EASE", "DeepFM"])
+@pytest.mark.parametrize(
+    "mode", ["labeled", {"valid": "full", "test": "labeled"}, {"valid": "labeled", "test": "uni5"}]
+)
+@pytest.mark.parametrize("metric", ["NDCG@10", "GAUC"])
+def test_metrics_of_rankings_on_labelled_rows(shop, model, mode, metric):
+    """RecBole fails behind the first epoch."""
+    arguments = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "mode": mode}
+    metrics = {"metrics": [metric.split("@")[0]], "valid_metric": metric}
+    config = _config(shop, model, eval_args=arguments, threshold={"timestamp": 120}, **metrics)
+    with pytest.raises(ConfigError, match="got mode .*labeled.* and metrics (NDCG|GAUC), which score rankings"):
+        build_splits(config)
+
+
+RANKED = {"metrics": ["NDCG"], "valid_metric": "NDCG@10", "threshold": {"rating": 4}}
+RANKED["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+
+
+def test_columns_that_candidates_do_not_have(write_dataset):
+    """RecBole's full ranking gives its click models columns of users and items alone."""
+    header = [*HEADER, "rating:float", "device:token", "dwell:float"]
+    rows = [[*row, row[2] // 60, "tv", 3] for row in ROWS]
+    path = write_dataset("shop", inter=[header, *rows])
+    for columns, settings, unknown in (
+        (["device", "dwell"], {}, "device"),
+        (["dwell"], {"numerical_features": ["dwell"]}, "dwell"),
+    ):
+        loaded = {"inter": ["user_id", "item_id", "timestamp", "rating", *columns]}
+        with pytest.raises(ConfigError, match=f"load_col: inter: got {unknown}, which DeepFM reads"):
+            build_splits(_config(path, "DeepFM", load_col=loaded, **settings, **RANKED))
+    loaded = {"inter": ["user_id", "item_id", "timestamp", "rating", "dwell"]}
+    assert fit_once(_config(path, "DeepFM", load_col=loaded, epochs=1, **RANKED)) == {"ndcg@10"}
+    loaded = {"inter": ["user_id", "item_id", "timestamp", "rating", "device"]}
+    assert fit_once(_config(path, "DSSM", load_col=loaded, epochs=1, **RANKED)) == {"ndcg@10"}
+
+
+def fit_once(config):
+    """Train a model, and return the names of its test metrics."""
+    return set(fit(config, build_splits(config))[0].metrics)
 
 
 def test_data_in_two_parts(write_dataset):

@@ -14,21 +14,18 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_dataset, create_samplers, get_dataloader
 from recbole.sampler import KGSampler
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
 from recbole_recfound.atomic.cold import cold_for_validation
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.atomic.match import match_ids
 from recbole_recfound.atomic.times import unit_of
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import OUR_MODELS
+from recbole_recfound.config.models import OF_LABELS, OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.interactions import histories_before, pairs_of
 from recbole_recfound.errors import ConfigError, DataError, in_one_line
-
-SHORTEST_FOR_SEQUENTIAL = 4
-"""RecBole makes n - 1 sequences of n interactions before it holds two out; below 4 it holds out different rows."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,12 @@ def build_splits(config: Config) -> Splits:
         raise ConfigError(
             f"eval_args: mode is {config['eval_args']['mode']}, but {config['model']} ranks all items (mode: full)"
         )
+    _check_scored(config)
     _refuse_sequences(config)
     _check_cold(config)
     with in_one_line(config["dataset"], DataError):
         dataset = create_dataset(config)
+        _refuse_unknown_columns(config, dataset)
         built = dataset.build()
         _refuse_empty(config, built)
         samplers = create_samplers(config, dataset, built)
@@ -168,36 +167,47 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Check that the data set of a click model has labels, and of both kinds where they are compared.
+    """Check that there are labels where a model learns them or is scored by them; see `check_both_labels`.
 
     Raises:
-        ConfigError: no such column, or a part whose labels are all the same.
+        ConfigError: no such column, or labels that do not fit.
     """
-    config = splits.config
-    label = config["LABEL_FIELD"]
-    if config["MODEL_TYPE"] != ModelType.CONTEXT:
-        return
-    if label not in splits.dataset.inter_feat.columns:
+    config, label = splits.config, splits.config["LABEL_FIELD"]
+    scored = "labeled" in kinds_of_modes(config)
+    if (scored or _learns_labels(config)) and label not in splits.dataset.inter_feat.columns:
+        why = "is scored by labels (eval_args: mode labeled)"
         raise ConfigError(
-            f"threshold: {config['model']} predicts clicks, but there is no column {label!r}; "
-            "make one from ratings: --threshold={rating: 4}"
+            f"threshold: {config['model']} {'predicts clicks' if config['MODEL_TYPE'] == ModelType.CONTEXT else why}, "
+            f"but there is no column {label!r}; make one from ratings: --threshold={{rating: 4}}"
         )
     check_both_labels(splits)
 
 
+def _learns_labels(config: Config) -> bool:
+    """Return whether a model is trained on the labels of rows; drawn negatives have labels of their own."""
+    drawn = config["train_neg_sample_args"]["distribution"] != "none"
+    return not drawn and (config["MODEL_TYPE"] == ModelType.CONTEXT or config["model"] in OF_LABELS)
+
+
 def check_both_labels(splits: Splits) -> None:
-    """Check that each part of labelled rows that is trained on or compared has both labels.
+    """Check that labels that are learned or compared are 0 and 1, and that each such part has both.
 
     Raises:
-        ConfigError: a part whose labels are all the same.
+        ConfigError: other labels, or a part whose labels are all the same.
     """
     config, label = splits.config, splits.config["LABEL_FIELD"]
-    if kinds_of_modes(config) != {"labeled"} or label not in splits.dataset.inter_feat.columns:
+    if label not in splits.dataset.inter_feat.columns:
+        return
+    kinds, metrics = kinds_of_modes(config), {name.lower() for name in config["metrics"]}
+    graded = metrics <= {"rmse", "mae"} and config["model"] not in OUR_MODELS
+    if _learns_labels(config) or ("labeled" in kinds and not graded):
+        _check_label_values(label, splits.dataset.inter_feat[label], graded)
+    if kinds != {"labeled"}:
         return
     parts = {}
-    if (config["train_neg_sample_args"] or {}).get("distribution", "none") == "none":
+    if config["train_neg_sample_args"]["distribution"] == "none":
         parts["training"] = splits.train_set
-    if "auc" in {name.lower() for name in config["metrics"]}:
+    if "auc" in metrics:
         parts |= {"validation": splits.valid_set, "test": splits.test_set}
     for name, part in parts.items():
         labels = part.inter_feat[label].unique().tolist()
@@ -206,6 +216,31 @@ def check_both_labels(splits: Splits) -> None:
                 f"threshold: got only rows with the label {labels[0]:g} in the {name} part ({len(part):,} rows), "
                 "expected both labels: another threshold or another split has them"
             )
+
+
+def _check_label_values(label: str, values: torch.Tensor, graded: bool) -> None:
+    """Refuse labels other than 0 and 1.
+
+    Args:
+        label: name of the column.
+        values: all labels.
+        graded: whether numbers between 0 and 1, such as normalised ratings, are labels too.
+
+    Raises:
+        ConfigError: names some of them.
+    """
+    others = values[~((values >= 0) & (values <= 1) if graded else (values == 0) | (values == 1))]
+    if len(others):
+        some = ", ".join(f"{value:g}" for value in others.unique()[:MOST_LABELS].tolist())
+        allowed = "0 to 1" if graded else "0 and 1"
+        raise ConfigError(
+            f"LABEL_FIELD: got {label} with labels other than {allowed} in {len(others):,} of {len(values):,} rows, "
+            f"such as {some}; make labels of them with threshold: {{{label}: NUMBER}} (1 from NUMBER on, else 0)"
+        )
+
+
+MOST_LABELS = 5
+"""Wrong labels that a message names."""
 
 
 @dataclass(frozen=True)
@@ -320,92 +355,6 @@ def held_out(dataset: Dataset) -> np.ndarray:
     return np.stack([users[order], items[order]], axis=1)
 
 
-LAST_ROWS = "eval_args: {split: {LS: valid_and_test}}"
-
-
-def check_same_rows(reference: Splits, other: Splits) -> None:
-    """Reject a comparison of two models that do not have the same held-out items, or do not rank them alike.
-
-    Args:
-        reference: the splits of the first row of the table.
-        other: the splits of another row.
-
-    Raises:
-        DataError: ids, items or held-out pairs differ, and says how many and what to do; or see `check_ranked_alike`.
-    """
-    name = other.config["model"]
-    for column in (reference.dataset.uid_field, reference.dataset.iid_field):
-        if not np.array_equal(reference.dataset.field2id_token[column], other.dataset.field2id_token[column]):
-            raise DataError(
-                f"{name}: its set of {column} differs from that of {reference.config['model']}. Use the same "
-                "load_col and filters"
-            )
-    for phase, ours, theirs in (
-        ("validation", reference.valid_set, other.valid_set),
-        ("test", reference.test_set, other.test_set),
-    ):
-        expected, found = held_out(ours), held_out(theirs)
-        if not np.array_equal(expected, found):
-            same = len(set(map(tuple, expected)) & set(map(tuple, found)))
-            raise DataError(
-                f"{name}: its {phase} rows differ from those of {reference.config['model']}: {same} of "
-                f"{len(expected)} are the same. Users with fewer than {SHORTEST_FOR_SEQUENTIAL} interactions cause "
-                'this: set user_inter_num_interval: "[4,inf)"; or shares of rows, of which sequential models have one '
-                f"less for each user: set {LAST_ROWS}"
-            )
-    check_ranked_alike(reference, {name: other.config["MODEL_TYPE"]})
-
-
-def check_ranked_alike(reference: Splits, others: Mapping[str, ModelType]) -> None:
-    """Reject models that are ranked row by row beside others that are ranked user by user, before any is trained.
-
-    RecBole ranks once for each user, and for sequential models once for each held-out row: of a user with several of
-    them, the same scores give other metrics.
-
-    Args:
-        reference: the splits of the first row of the table.
-        others: type of each further model, by name.
-
-    Raises:
-        DataError: users have several held-out rows; says how many and what to do.
-    """
-    config = reference.config
-    by_row = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    unlike = [name for name, kind in others.items() if (kind == ModelType.SEQUENTIAL) != by_row]
-    if not unlike or kinds_of_modes(config) == {"labeled"}:
-        return
-    for phase, part in (("validation", reference.valid_set), ("test", reference.test_set)):
-        if several := int((np.unique(held_out(part)[:, 0], return_counts=True)[1] > 1).sum()):
-            raise DataError(
-                f"{', '.join(unlike)}: {several} users have several {phase} rows. RecBole ranks once for each row of a "
-                f"sequential model, and once for each user of another, so that metrics of {', '.join(unlike)} and "
-                f"{config['model']} cannot be compared. Set {LAST_ROWS}, or take models of one kind"
-            )
-
-
-def check_short_histories(reference: Splits, names: list[str]) -> None:
-    """Reject sequential models beside general ones on data where RecBole holds out different rows for them.
-
-    Args:
-        reference: the splits of a general model (ours are).
-        names: the sequential models, for the message.
-
-    Raises:
-        DataError: users with 2 or 3 interactions are left after filtering.
-    """
-    # Of all rows: `test_users` and `cold_items` leave held-out rows of some users out of the parts.
-    counts = np.bincount(pairs_of(reference.dataset)[0], minlength=reference.test_set.user_num)
-    short = int(((counts > 1) & (counts < SHORTEST_FOR_SEQUENTIAL)).sum())
-    if names and short:
-        why = ", since cold_items leaves out others of theirs" if reference.config["cold_items"] else ""
-        raise DataError(
-            f"{short} of {int((counts > 0).sum())} users have 2 or 3 interactions{why}, of which RecBole holds out "
-            "different "
-            f'rows for sequential models ({", ".join(names)}). Set user_inter_num_interval: "[4,inf)" or leave these '
-            "models out"
-        )
-
-
 def _refuse_sequences(config: Config) -> None:
     """Refuse a data set that comes split as sequences for models that read interactions."""
     columns = (config["load_col"] or {}).get("inter") or ()
@@ -414,6 +363,29 @@ def _refuse_sequences(config: Config) -> None:
         raise ConfigError(
             f"benchmark_filename: {config['model']} reads one interaction per row, and {', '.join(listed)} holds "
             "sequences. Give it files of interactions, or leave the column out of load_col"
+        )
+
+
+def _check_scored(config: Config) -> None:
+    """Refuse metrics of rankings for labelled rows, which are ranked among nothing."""
+    if config["eval_type"] == EvaluatorType.RANKING and "labeled" in kinds_of_modes(config):
+        raise ConfigError(
+            f"eval_args: got mode {config['eval_args']['mode']} and metrics {', '.join(config['metrics'])}, which "
+            "score rankings; expected full, uniN or popN, or for mode labeled metrics among AUC, LogLoss, MAE and RMSE"
+        )
+
+
+def _refuse_unknown_columns(config: Config, dataset: Dataset) -> None:
+    """Refuse columns of interactions that a click model reads and that items without an interaction do not have."""
+    if config["MODEL_TYPE"] != ModelType.CONTEXT or config["double_tower"] or "full" not in kinds_of_modes(config):
+        return
+    tokens = dataset.fields([FeatureType.TOKEN, FeatureType.TOKEN_SEQ], [FeatureSource.INTERACTION])
+    numbers = dataset.fields([FeatureType.FLOAT, FeatureType.FLOAT_SEQ], [FeatureSource.INTERACTION])
+    read = [*tokens, *(field for field in numbers if field in config["numerical_features"])]
+    if unknown := [field for field in read if field != config["LABEL_FIELD"]]:
+        raise ConfigError(
+            f"load_col: inter: got {', '.join(unknown)}, which {config['model']} reads and which is not known of items "
+            "that a user has not interacted with (eval_args: mode full ranks them); leave it out of load_col"
         )
 
 

@@ -15,6 +15,7 @@ from recbole_recfound.data.task.base import (
     RecordOnlyTask,
     Task,
     Unsupported,
+    read_ratings,
     register_task,
     task_table,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "Unsupported",
     "UserTask",
     "build_tasks",
+    "read_ratings",
     "record_only_tasks",
     "register_task",
     "task_table",

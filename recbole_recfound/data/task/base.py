@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class Task(ABC):
         test: `HELD_OUT`, `KEPT` or `RECORDS`: test examples without test files.
         from_atomic_files: whether it can be built from atomic files at all.
         reads_profiles: whether it needs the columns of the .user file.
+        reads_ratings: whether its examples depend on the ratings of interactions.
         note: how it was built, for the report.
         spec: the registered class, for instances that join several sources.
     """
@@ -84,6 +85,7 @@ class Task(ABC):
     test: ClassVar[str] = RECORDS
     from_atomic_files: ClassVar[bool] = True
     reads_profiles: ClassVar[bool] = False
+    reads_ratings: ClassVar[bool] = False
     note: str = ""
     spec: type[Task]
 
@@ -206,6 +208,15 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
         return cls
 
     return register
+
+
+def read_ratings(settings: Any) -> bool:
+    """Return whether a task of a run reads ratings as numbers.
+
+    Args:
+        settings: of the run.
+    """
+    return any(TASKS[name].reads_ratings for name in settings["tasks"])
 
 
 def task_table(trained: Collection[str] = ()) -> dict[str, str]:

@@ -29,6 +29,7 @@ class RatingPrediction(InteractionTask):
     uncut = ("ratings",)
     metrics = (MacroF1,)
     closed = True
+    reads_ratings = True
     note = "ratings as sentiment classes"
     max_classes = 10
 

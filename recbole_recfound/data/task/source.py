@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from recbole.data.dataset import Dataset
+from recbole.utils import FeatureType
 
 from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.item_ids import ItemIds
@@ -94,7 +95,8 @@ class TrainingData:
         rank[np.argsort(user_tokens, kind="stable")] = np.arange(train.user_num)
         order = np.argsort(rank[uids], kind="stable")
         present, counts = np.unique(rank[uids], return_counts=True)
-        rated = rating_field in train.inter_feat
+        # Of tokens RecBole keeps ids, which are no ratings.
+        rated = rating_field in train.inter_feat and train.field2type[rating_field] == FeatureType.FLOAT
         rating = _stars(train, torch.cat([part.inter_feat[rating_field] for part in parts])) if rated else None
         item_ids = ItemIds.of(train, catalogue)
         to_catalogue = item_ids.to_catalogue

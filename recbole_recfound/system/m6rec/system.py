@@ -12,13 +12,8 @@ from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.options import ONLINE
-from recbole_recfound.data.split.protocol import (
-    Splits,
-    build_splits,
-    check_labels,
-    check_same_rows,
-    with_side_files,
-)
+from recbole_recfound.data.split.comparison import check_same_rows
+from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, with_side_files
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row

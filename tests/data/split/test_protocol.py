@@ -10,7 +10,8 @@ from recbole_recfound.baseline.recbole import check_baseline_rows, fit
 from recbole_recfound.compat.plugin import Plugin
 from recbole_recfound.config import models
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import build_splits, check_same_rows, check_short_histories, held_out
+from recbole_recfound.data.split.comparison import check_same_rows, check_short_histories
+from recbole_recfound.data.split.protocol import build_splits, held_out
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
 
