@@ -12,7 +12,7 @@ import yaml
 
 from recbole_recfound.cli import main
 from recbole_recfound.data import MultiTaskLoader
-from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.errors import ConfigError, DataError, TrainingError
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.study import tune as module
 from recbole_recfound.study.space import read_space
@@ -134,6 +134,46 @@ def test_a_killed_trial_is_tried_again_and_a_diverged_one_is_not(monkeypatch, tm
     assert calls[3] == calls[2], "the values of the killed one"
     states = [one["state"] for one in json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]]
     assert len(calls) == 6 and sorted(states).count("FAIL") == 3
+
+
+def test_a_lock_that_a_killed_search_left_is_removed(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    """Optuna's lock is a link to the path that it was given: here one that leads nowhere."""
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": "runs", "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    journal = Path(tune(_file(tmp_path, SPACE), 1, "RecFound", "tiny", None, settings)["folder"]) / "trials.log"
+    lock = Path(f"{journal}.lock")
+    lock.symlink_to(journal)
+    assert tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)["trials"] == len(calls) == 2
+    assert not lock.is_symlink()
+
+
+@pytest.mark.parametrize("torn", ["cut", "zeros", "letters"])
+def test_a_torn_end_of_the_journal_is_cut_off(monkeypatch, tmp_path, tiny_path, tiny_backbone, capsys, torn):
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    folder = Path(tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)["folder"])
+    good = (folder / "trials.log").read_bytes()
+    ends = {"cut": good[:-9], "zeros": good + bytes(200), "letters": good + b'{"op_code":\xff\n\xff\n'}
+    (folder / "trials.log").write_bytes(ends[torn])
+    capsys.readouterr()
+    tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    lines = good.count(b"\n") - (torn == "cut")
+    assert f"note: {folder / 'trials.log'}: damaged after line {lines}, where it is cut off" in capsys.readouterr().out
+    assert len(calls) == (4 if torn == "cut" else 3), "the trial whose end was cut off is tried again"
+    tune(_file(tmp_path, SPACE), 4, "RecFound", "tiny", None, settings)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_damage_before_whole_lines_of_the_journal_is_named(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    journal = Path(tune(_file(tmp_path, SPACE), 1, "RecFound", "tiny", None, settings)["folder"]) / "trials.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([lines[0], b"\0" * 40 + b"\n", *lines[2:]])
+    journal.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"trials\.log:2: damaged, expected a line of JSON"):
+        tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)
+    assert journal.read_bytes() == damaged
 
 
 def test_a_real_search(small_run, tmp_path, capsys):
