@@ -9,7 +9,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from recbole_recfound.config.settings import settings_of
+from recbole_recfound.config.settings import check_value, settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import named_by_mode, smaller_is_better
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
@@ -41,10 +41,12 @@ def run_seeds(
         `rows` (see `summarise`), `runs` (the table of every seed) and `folder`.
 
     Raises:
-        ConfigError: fewer than two seeds, or the same seed twice.
+        ConfigError: fewer than two seeds, the same seed twice, or a seed out of its bounds.
     """
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: {list(seeds)}: name at least two different ones, as in --seeds=2020,2021,2022")
+    for seed in seeds:
+        check_value("seed", seed)
     settings = settings_of(config_file_list, config_dict, model)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")

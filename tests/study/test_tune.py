@@ -297,4 +297,5 @@ def test_mistakes_of_the_command(tmp_path, capsys):
     assert main(["tune"]) == 2 and "--params=FILE" in capsys.readouterr().err
     path = _file(tmp_path, SPACE)
     assert main(["tune", f"--params={path}", "--trials=many"]) == 2 and "whole number" in capsys.readouterr().err
+    assert main(["tune", f"--params={path}", "--trials=²"]) == 2 and "whole number" in capsys.readouterr().err
     assert main(["tune", f"--params={path}", "--trials=0"]) == 2 and "at least 1" in capsys.readouterr().err
