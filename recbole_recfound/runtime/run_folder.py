@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from recbole_recfound.errors import ConfigError, DataError, cause_of
-from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
+from recbole_recfound.runtime.file_digests import changed_names, digests_in, file_digest, read_sealed, sealed
 from recbole_recfound.runtime.lock import LOCK, OWNER, FolderLock, owner_of
 from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.whole_file import whole_file
@@ -108,7 +108,7 @@ class RunFolder:
         identity = identity_of(settings)
         folder = None
         if resume and resume != "auto":
-            folder = cls._named(Path(resume), identity)
+            folder = cls._named(Path(resume), settings)
         elif resume == "auto":
             folder = cls._newest(Path(output_dir).glob(f"{model}-{dataset}-*"), identity)
         if folder is None:
@@ -132,10 +132,17 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     @classmethod
-    def _named(cls, path: Path, identity: str) -> "RunFolder":
+    def _named(cls, path: Path, settings: dict[str, Any]) -> "RunFolder":
         if not path.is_dir():
             raise ConfigError(f"resume: {path} is not a folder")
-        if identity not in _identities(path):
+        identity, known = identity_of(settings), _identities(path)
+        if identity not in known:
+            files = _document(path).get("data_files")
+            if isinstance(files, dict) and identity_of({**settings, "data_files": files}) in known:
+                changed = ", ".join(changed_names(files, settings["data_files"]))
+                raise ConfigError(
+                    f"resume: {changed} changed since the run {path} began: restore it, or start a new run (resume: '')"
+                )
             raise ConfigError(f"resume: {path} is not a run with these settings (see its {CONFIG})")
         if (path / RESULTS).exists():
             raise ConfigError(f"resume: the run {path} is finished (it has {RESULTS})")
@@ -320,14 +327,19 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _identities(folder: Path) -> set[Any]:
-    """Return what a folder says that it is, in two files, of which one may be damaged."""
-    found = {owner_of(folder).get("identity")}
+def _document(folder: Path) -> dict[str, Any]:
+    """Return the settings that a run has written; {} where they cannot be read."""
     try:
-        found.add(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["identity"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        pass
-    return found
+        document = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _identities(folder: Path) -> set[str]:
+    """Return what a folder says that it is, in two files, of which one may be damaged."""
+    found = owner_of(folder).get("identity"), _document(folder).get("identity")
+    return {identity for identity in found if isinstance(identity, str)}
 
 
 def _modified(path: Path) -> float:
