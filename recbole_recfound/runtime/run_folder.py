@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -46,6 +46,7 @@ _CIRCUMSTANCES = {
     "checkpoint_dir",
     "device",
     "gpu_id",
+    "trust_checkpoint",
 }
 _CIRCUMSTANTIAL_OPTIONS = {"late_args": {"cache_file"}}
 """Options of settings that likewise change no result."""
@@ -168,7 +169,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

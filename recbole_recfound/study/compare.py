@@ -33,7 +33,7 @@ from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
 from recbole_recfound.system.request import Request, without_baselines
-from recbole_recfound.system.run import resolved_settings
+from recbole_recfound.system.run import inputs_of, resolved_settings
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 NO_MERGE = "- merge (best single checkpoint)"
@@ -73,13 +73,14 @@ def compare(
         raise ConfigError(f"blend: got {', '.join(config['blend'])}, but compare has no rows of blends; leave it out")
     system.check(config)
     names = config["baselines"] or list(LONG_LIST)
+    inputs = inputs_of(config)  # before they are read
     splits = build_splits(config)
     check_baselines(names, config, splits)
-    resolved = resolved_settings(config)
+    resolved = resolved_settings(config, inputs)
     # Rows trained for another time or with other packages are rows of another table.
     identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions()})
     path = Path(config["output_dir"]) / f"compare-{dataset}-{identity}"
-    with open_study(path, identity) as folder:
+    with open_study(path, identity, inputs) as folder:
         return _fill(folder, names, without_baselines(request.settings), config, splits)
 
 

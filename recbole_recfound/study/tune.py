@@ -101,7 +101,8 @@ def tune(
                     raise optuna.TrialPruned
 
             try:
-                result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+                with folder.unchanged():
+                    result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
             except optuna.TrialPruned:
                 _forget(folder.path / "trials")
                 raise

@@ -1,12 +1,14 @@
 """Several seeds: means, spread, paired differences, and going on after a stop."""
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
 from recbole_recfound.cli import main
+from recbole_recfound.errors import DataError
 from recbole_recfound.study import seeds as module
 from recbole_recfound.study.seeds import run_seeds, seeds_table, summarise
 
@@ -88,6 +90,29 @@ def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     (tmp_path / "tiny" / "tiny.inter").write_text("other data")
     run_seeds([1, 2], "IAK", "tiny", None, settings | {"data_path": str(tmp_path)})
     assert len(asked) == 9, "and so are other data"
+
+
+def test_data_that_change_between_seeds_stop_the_study(monkeypatch, tmp_path, tiny_path):
+    """The seed's row is not saved among those of the other data; with the data restored the study continues."""
+    asked = []
+    shutil.copytree(tiny_path, tmp_path / "data")
+    file = tmp_path / "data" / "tiny" / "tiny.inter"
+    good = file.read_text()
+
+    def run(request):
+        asked.append(request.settings["seed"])
+        if len(asked) == 2:
+            file.write_text(good[: len(good) // 2])
+        (tmp_path / "by_user.json").write_text(json.dumps({"metric": "NDCG@10", "users": ["1"], "rows": {"a": [0.5]}}))
+        return {"comparison": [row("a", 0.5)], "run_dir": str(tmp_path)}
+
+    monkeypatch.setattr(module, "execute", run)
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tmp_path / "data")}
+    with pytest.raises(DataError, match=r"^tiny\.inter changed since this study began: restore it and call again, or"):
+        run_seeds([1, 2], "BPR", "tiny", None, settings)
+    file.write_text(good)
+    run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert asked == [1, 2, 2] and len(list((tmp_path / "runs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

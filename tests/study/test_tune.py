@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -174,6 +175,34 @@ def test_damage_before_whole_lines_of_the_journal_is_named(monkeypatch, tmp_path
     with pytest.raises(DataError, match=r"trials\.log:2: damaged, expected a line of JSON"):
         tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)
     assert journal.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("end", ["scored", "refused", "pruned"])
+def test_data_that_change_in_a_trial_stop_the_search(monkeypatch, tmp_path, tiny_path, tiny_backbone, end):
+    """Such a trial has no score, and is neither pruned nor failed: it is tried again with the restored data."""
+    import optuna
+
+    calls = _quadratic(monkeypatch, tmp_path)
+    shutil.copytree(tiny_path, tmp_path / "data")
+    file, run = tmp_path / "data" / "tiny" / "tiny.inter", module.execute
+    good = file.read_text()
+
+    def execute(*given, **named):
+        if len(calls) == 1:
+            file.write_text(good[: len(good) // 2])
+            if end != "scored":
+                run(*given, **named)
+                raise ConfigError("no") if end == "refused" else optuna.TrialPruned
+        return run(*given, **named)
+
+    monkeypatch.setattr(module, "execute", execute)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tmp_path / "data"), "backbone": str(tiny_backbone)}
+    with pytest.raises(DataError, match=r"^tiny\.inter changed since this study began"):
+        tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    file.write_text(good)
+    found = tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    trials = json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]
+    assert [one["state"] for one in trials].count("COMPLETE") == 3 and len(calls) == 4 and calls[1] == calls[2]
 
 
 def test_a_real_search(small_run, tmp_path, capsys):
