@@ -119,6 +119,22 @@ class RunFolder:
         write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return folder
 
+    @staticmethod
+    def finished(model: str, dataset: str, settings: Mapping[str, Any], output_dir: str) -> list[Path]:
+        """Return the finished runs of the same settings and the same time, newest first.
+
+        Args:
+            model: first part of the folder's name.
+            dataset: second part of the folder's name.
+            settings: everything the user can set, as resolved.
+            output_dir: parent of all runs.
+        """
+        identity = identity_of(settings)
+        found = [path.parent for path in Path(output_dir).glob(f"{model}-{dataset}-*/{RESULTS}")]
+        same = [path for path in found if owner_of(path).get("identity") == identity]
+        same = [path for path in same if _document(path).get("time_budget") == settings["time_budget"]]
+        return sorted(same, key=_modified, reverse=True)
+
     @classmethod
     def joined(cls, path: Path) -> "RunFolder":
         """Return the folder that the main process has opened, for a process that does not write it."""
@@ -304,7 +320,7 @@ class _LogFile(logging.FileHandler):
             print(f"note: {self.baseFilename} cannot be written; the run continues without it", flush=True)
 
 
-def identity_of(settings: dict[str, Any]) -> str:
+def identity_of(settings: Mapping[str, Any]) -> str:
     """Hash the settings that decide what a run computes."""
     kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {
         "format": [FORMAT, STATE_FORMAT]

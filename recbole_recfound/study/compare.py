@@ -27,7 +27,7 @@ from recbole_recfound.model.options import NO_ADAPTER
 from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
-from recbole_recfound.study.identity import open_study
+from recbole_recfound.study.identity import StudyFolder, open_study
 from recbole_recfound.study.significance import Paired, compare_rows, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
@@ -85,7 +85,7 @@ def compare(
 
 
 def _fill(
-    folder: RunFolder,
+    folder: StudyFolder,
     names: Sequence[str],
     settings: dict[str, Any],
     config: Config,
@@ -96,8 +96,8 @@ def _fill(
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        own = {**merged(settings, change), "output_dir": str(folder.path / "runs"), "resume": "auto"}
-        return lambda: _ours(config["dataset"], own)
+        own = merged(settings, change)
+        return lambda: _ours(folder.part(DEFAULTS["model"], config["dataset"], own, baselines=[]))
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
     own_row = system.row_name(config)
@@ -152,8 +152,8 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
     return lambda: run_baseline(name, config, splits, folder.path / "baselines").to_json()
 
 
-def _ours(dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
-    result = execute(Request.of(DEFAULTS["model"], dataset, None, settings, baselines=[]))
+def _ours(part: Request) -> dict[str, Any]:
+    result = execute(part)
     name = result["comparison"][-1]["model"]
     results = read_results(result["run_dir"])
     merge = results["merge"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from recbole_recfound.runtime.run_folder import RunFolder, identity_of
 from recbole_recfound.runtime.signals import Interrupted, interruptible
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.system.inputs import Inputs, absolute_paths
+from recbole_recfound.system.request import Request
 
 
 class StudyFolder(RunFolder):
@@ -29,6 +31,27 @@ class StudyFolder(RunFolder):
     def unchanged(self) -> AbstractContextManager[None]:
         """Return a block for a part of the study, whose result is refused if files have changed."""
         return self._inputs.unchanged("study")
+
+    def part(
+        self,
+        model: str,
+        dataset: str,
+        settings: Mapping[str, Any],
+        *,
+        runs: str = "runs",
+        baselines: Sequence[str] | None = None,
+    ) -> Request:
+        """Return the request of a part of the study: begun, it is resumed; finished, its results are taken.
+
+        Args:
+            model: name of the model.
+            dataset: name of the data set.
+            settings: of the part.
+            runs: folder of such parts.
+            baselines: as for `Request.of`.
+        """
+        own = {**settings, "output_dir": str(self.path / runs), "resume": "auto"}
+        return replace(Request.of(model, dataset, None, own, baselines), of_study=True)
 
     def row(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a saved row, or compute it from the study's data and save it.

@@ -93,7 +93,6 @@ def tune(
             own = with_values(space, settings, values)
             told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
             print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
-            own |= {"output_dir": str(folder.path / "trials"), "resume": "auto"}
 
             def watch(step: int, score: float) -> None:
                 trial.report(score, step)
@@ -102,7 +101,8 @@ def tune(
 
             try:
                 with folder.unchanged():
-                    result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+                    part = folder.part(model, dataset, own, runs="trials", baselines=[])
+                    result = execute(part, saved=False, watch=watch)
             except optuna.TrialPruned:
                 _forget(folder.path / "trials")
                 raise

@@ -13,11 +13,12 @@ from typing import Any
 from recbole_recfound.baseline.recbole import check_baseline_rows, has_training, run_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Protocol, Splits
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.file_digests import file_digest
+from recbole_recfound.runtime.finished import check_run
 from recbole_recfound.runtime.run_folder import RunFolder
 from recbole_recfound.runtime.time_plan import TimePlan
 from recbole_recfound.system.inputs import Inputs, absolute_paths
@@ -114,6 +115,20 @@ class Run:
         lines = protocol_line(self.protocol.to_json()), f"run folder: {folder.path}", self.plan.described()
         print(*lines, sep="\n", flush=True)
         return folder
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the results of a finished run of the same settings in the same folder, and its path as `run_dir`."""
+        return on_main(self._finished)
+
+    def _finished(self) -> dict[str, Any] | None:
+        config = self.config
+        names = config["model"], config["dataset"]
+        for path in RunFolder.finished(*names, resolved_settings(config), config["output_dir"]):
+            try:
+                return {**check_run(path), "run_dir": str(path)}
+            except (ConfigError, DataError) as error:
+                print(f"note: not this finished run: {error}", flush=True)
+        return None
 
     def __enter__(self) -> Run:
         return self

@@ -146,3 +146,20 @@ def test_data_that_change_between_rows_stop_the_table(small_run, monkeypatch, tm
     with pytest.raises(DataError, match=r"^tiny\.item changed since this study began"):
         compare("tiny", None, settings)
     assert [path.name for path in Path(small_run["output_dir"]).glob("compare-*/rows/*")] == ["Pop.json"]
+
+
+def test_a_run_that_ended_before_its_row_was_saved_is_taken(small_run, asked, monkeypatch, capsys):
+    monkeypatch.setattr(room, "VARIANTS", {})
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
+
+    def stopped(run_dir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_results", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            compare("tiny", None, settings)
+    found = compare("tiny", None, settings)
+    (run,) = Path(found["folder"]).glob("runs/*")
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert found["rows"][1]["metrics"] == json.loads((run / "results.json").read_text())["rows"][-1]["metrics"]

@@ -115,6 +115,38 @@ def test_data_that_change_between_seeds_stop_the_study(monkeypatch, tmp_path, ti
     assert asked == [1, 2, 2] and len(list((tmp_path / "runs").iterdir())) == 1
 
 
+def test_a_run_that_ended_before_its_row_was_saved_is_taken(monkeypatch, tmp_path, tiny_path, capsys):
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False, "baselines": ["Pop"]}
+
+    def stopped(run_dir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_users", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_seeds([1, 2], "BPR", "tiny", None, settings)
+    (run,) = (tmp_path / "runs").glob("seeds-*/runs/*")
+    found = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert len(list((tmp_path / "runs").glob("seeds-*/runs/*"))) == 2
+    assert found["runs"][1] == json.loads((run / "results.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_only_an_intact_run_of_the_same_seed_is_taken(monkeypatch, tmp_path, tiny_path, damaged):
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False}
+    first = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    (Path(first["folder"]) / "rows" / "seed-2.json").unlink()
+    if damaged:
+        for run in Path(first["folder"]).glob("runs/*"):
+            (run / "by_user.json").write_text("{}")
+    again = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert len(list(Path(first["folder"]).glob("runs/*"))) == 2 + damaged
+    assert [row["metrics"] for row in again["runs"][2]] == [row["metrics"] for row in first["runs"][2]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

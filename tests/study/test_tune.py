@@ -235,6 +235,29 @@ def test_an_interrupted_trial_continues_where_it_was(small_run, tmp_path, monkey
     assert len(list(Path(found["folder"]).glob("trials/*"))) == 1
 
 
+def test_a_trial_that_ended_before_its_score_was_saved_is_taken(small_run, tmp_path, capsys):
+    space = _file(tmp_path, "learning_rate choice [0.001]\n")
+    settings = small_run | {"max_steps": 1, "only_tasks": ["U2I"], "task_test_examples": 0}
+    first = tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    journal = Path(first["folder"]) / "trials.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines[:-1]))
+    again = tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    (run,) = Path(first["folder"]).glob("trials/*")
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert again["trials"] == 2, "the one that was broken off is repeated"
+    assert again["score"] == first["score"] and again["test_result"] == first["test_result"]
+
+
+def test_trials_of_other_times_are_other_runs(tiny_path, tmp_path):
+    """The time is no part of a run's identity."""
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False}
+    found = tune(_file(tmp_path, "time_budget choice [100,200]\n"), 4, "BPR", "tiny", None, settings)
+    runs = [yaml.safe_load(path.read_text()) for path in Path(found["folder"]).glob("trials/*/config.yaml")]
+    assert len({run["identity"] for run in runs}) == 1 and len(runs) == len({run["time_budget"] for run in runs})
+
+
 def test_a_failed_trial_leaves_nothing_to_continue(small_run, tmp_path, monkeypatch):
     """The same values begin again."""
     real, made = MultiTaskLoader.next_batch, []
