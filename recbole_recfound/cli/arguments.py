@@ -9,6 +9,7 @@ from recbole_recfound.config.known import known_rules
 from recbole_recfound.config.schema import from_text
 from recbole_recfound.config.settings import COMMAND_LINE, Settings
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.arguments import short
 
 
 def parse_arguments(argv: list[str]) -> dict[str, str | bool]:
@@ -56,3 +57,21 @@ def read_values(given: Mapping[str, str | bool]) -> Settings:
         for key, text in given.items()
     }
     return Settings(values, dict.fromkeys(values, COMMAND_LINE))
+
+
+def whole_number(key: str, text: str) -> int:
+    """Return a whole number that is not one of RecBole's or our settings.
+
+    Args:
+        key: of the command line, for the message.
+        text: as typed.
+
+    Raises:
+        ConfigError: other letters than digits.
+    """
+    try:
+        if text.isdecimal():
+            return int(text)
+    except ValueError:  # more digits than Python reads
+        pass
+    raise ConfigError(f"{key}: got {short(text)}, expected a whole number")

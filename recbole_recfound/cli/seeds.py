@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recbole_recfound.cli.arguments import whole_number
 from recbole_recfound.cli.run import read_request
-from recbole_recfound.errors import ConfigError
 
 USAGE = (
     "usage: recfound seeds --seeds=2020,2021,2022 [--model=NAME] [--dataset=NAME] [--config_files=...] "
@@ -27,9 +27,8 @@ def command(argv: list[str]) -> int:
     if request:
         text = str(request["config_dict"].pop("seeds", ""))
         words = text.split(",") if text else []
-        if not all(word.strip().isdigit() for word in words):
-            raise ConfigError(f"seeds: got {text!r}, expected whole numbers separated by commas")
+        seeds = [whole_number("seeds", word.strip()) for word in words]
         from recbole_recfound.study.seeds import run_seeds
 
-        run_seeds([int(word) for word in words], **request)
+        run_seeds(seeds, **request)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recbole_recfound.cli.arguments import whole_number
 from recbole_recfound.cli.run import read_request
 from recbole_recfound.errors import ConfigError
 
@@ -30,9 +31,8 @@ def command(argv: list[str]) -> int:
         params, trials = settings.pop("params", None), str(settings.pop("trials", 20))
         if not params:
             raise ConfigError("tune: name the file of the search space: --params=FILE")
-        if not trials.isdigit():
-            raise ConfigError(f"trials: got {trials!r}, expected a whole number")
+        count = whole_number("trials", trials)
         from recbole_recfound.study.tune import tune
 
-        tune(params, int(trials), **request)
+        tune(params, count, **request)
     return 0

@@ -48,7 +48,7 @@ def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] 
                 "on the CPU"
             )
         return torch.device("cpu")
-    if not first.isdigit():
+    if not first.isdecimal():
         raise ConfigError(f"gpu_id: {ids!r} is not the number of a GPU; set use_gpu: False to run without one")
     visible = torch.cuda.device_count()
     if int(first) >= visible:

@@ -126,6 +126,16 @@ def check_digests(folder: Path) -> None:
         raise DataError(in_words(found))
 
 
+def changed_names(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of files that changed, were added or were removed.
+
+    Args:
+        before: digest of each file, by its name.
+        now: likewise.
+    """
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
 def is_intact(folder: Path) -> bool:
     """Return whether a folder is there with all its files as they were written."""
     try:

@@ -12,12 +12,12 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from recbole_recfound.errors import ConfigError, DataError, cause_of
-from recbole_recfound.runtime.file_digests import digests_in, file_digest, read_sealed, sealed
+from recbole_recfound.runtime.file_digests import changed_names, digests_in, file_digest, read_sealed, sealed
 from recbole_recfound.runtime.lock import LOCK, OWNER, FolderLock, owner_of
 from recbole_recfound.runtime.ranks import is_main
 from recbole_recfound.runtime.whole_file import whole_file
@@ -46,6 +46,7 @@ _CIRCUMSTANCES = {
     "checkpoint_dir",
     "device",
     "gpu_id",
+    "trust_checkpoint",
 }
 _CIRCUMSTANTIAL_OPTIONS = {"late_args": {"cache_file"}}
 """Options of settings that likewise change no result."""
@@ -108,7 +109,7 @@ class RunFolder:
         identity = identity_of(settings)
         folder = None
         if resume and resume != "auto":
-            folder = cls._named(Path(resume), identity)
+            folder = cls._named(Path(resume), settings)
         elif resume == "auto":
             folder = cls._newest(Path(output_dir).glob(f"{model}-{dataset}-*"), identity)
         if folder is None:
@@ -117,6 +118,22 @@ class RunFolder:
         document = {"identity": identity, **settings}
         write_text(folder.path / CONFIG, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return folder
+
+    @staticmethod
+    def finished(model: str, dataset: str, settings: Mapping[str, Any], output_dir: str) -> list[Path]:
+        """Return the finished runs of the same settings and the same time, newest first.
+
+        Args:
+            model: first part of the folder's name.
+            dataset: second part of the folder's name.
+            settings: everything the user can set, as resolved.
+            output_dir: parent of all runs.
+        """
+        identity = identity_of(settings)
+        found = [path.parent for path in Path(output_dir).glob(f"{model}-{dataset}-*/{RESULTS}")]
+        same = [path for path in found if owner_of(path).get("identity") == identity]
+        same = [path for path in same if _document(path).get("time_budget") == settings["time_budget"]]
+        return sorted(same, key=_modified, reverse=True)
 
     @classmethod
     def joined(cls, path: Path) -> "RunFolder":
@@ -132,10 +149,17 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     @classmethod
-    def _named(cls, path: Path, identity: str) -> "RunFolder":
+    def _named(cls, path: Path, settings: dict[str, Any]) -> "RunFolder":
         if not path.is_dir():
             raise ConfigError(f"resume: {path} is not a folder")
-        if identity not in _identities(path):
+        identity, known = identity_of(settings), _identities(path)
+        if identity not in known:
+            files = _document(path).get("data_files")
+            if isinstance(files, dict) and identity_of({**settings, "data_files": files}) in known:
+                changed = ", ".join(changed_names(files, settings["data_files"]))
+                raise ConfigError(
+                    f"resume: {changed} changed since the run {path} began: restore it, or start a new run (resume: '')"
+                )
             raise ConfigError(f"resume: {path} is not a run with these settings (see its {CONFIG})")
         if (path / RESULTS).exists():
             raise ConfigError(f"resume: the run {path} is finished (it has {RESULTS})")
@@ -161,7 +185,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -296,7 +320,7 @@ class _LogFile(logging.FileHandler):
             print(f"note: {self.baseFilename} cannot be written; the run continues without it", flush=True)
 
 
-def identity_of(settings: dict[str, Any]) -> str:
+def identity_of(settings: Mapping[str, Any]) -> str:
     """Hash the settings that decide what a run computes."""
     kept = {key: value for key, value in settings.items() if key not in _CIRCUMSTANCES} | {
         "format": [FORMAT, STATE_FORMAT]
@@ -320,14 +344,19 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _identities(folder: Path) -> set[Any]:
-    """Return what a folder says that it is, in two files, of which one may be damaged."""
-    found = {owner_of(folder).get("identity")}
+def _document(folder: Path) -> dict[str, Any]:
+    """Return the settings that a run has written; {} where they cannot be read."""
     try:
-        found.add(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["identity"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        pass
-    return found
+        document = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _identities(folder: Path) -> set[str]:
+    """Return what a folder says that it is, in two files, of which one may be damaged."""
+    found = owner_of(folder).get("identity"), _document(folder).get("identity")
+    return {identity for identity in found if isinstance(identity, str)}
 
 
 def _modified(path: Path) -> float:

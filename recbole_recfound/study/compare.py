@@ -27,13 +27,13 @@ from recbole_recfound.model.options import NO_ADAPTER
 from recbole_recfound.runtime.finished import read_results
 from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, identity_of, write_text
 from recbole_recfound.runtime.versions import versions
-from recbole_recfound.study.identity import open_study
+from recbole_recfound.study.identity import StudyFolder, open_study
 from recbole_recfound.study.significance import Paired, compare_rows, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.registry import get_system
 from recbole_recfound.system.request import Request, without_baselines
-from recbole_recfound.system.run import resolved_settings
+from recbole_recfound.system.run import inputs_of, resolved_settings
 
 LONG_LIST = ("Pop", "ItemKNN", "EASE", "BPR", "LightGCN", "GRU4Rec", "SASRec", "BERT4Rec")
 NO_MERGE = "- merge (best single checkpoint)"
@@ -73,18 +73,19 @@ def compare(
         raise ConfigError(f"blend: got {', '.join(config['blend'])}, but compare has no rows of blends; leave it out")
     system.check(config)
     names = config["baselines"] or list(LONG_LIST)
+    inputs = inputs_of(config)  # before they are read
     splits = build_splits(config)
     check_baselines(names, config, splits)
-    resolved = resolved_settings(config)
+    resolved = resolved_settings(config, inputs)
     # Rows trained for another time or with other packages are rows of another table.
     identity = identity_of({**resolved, "baselines": None, "seconds": config["time_budget"], "versions": versions()})
     path = Path(config["output_dir"]) / f"compare-{dataset}-{identity}"
-    with open_study(path, identity) as folder:
+    with open_study(path, identity, inputs) as folder:
         return _fill(folder, names, without_baselines(request.settings), config, splits)
 
 
 def _fill(
-    folder: RunFolder,
+    folder: StudyFolder,
     names: Sequence[str],
     settings: dict[str, Any],
     config: Config,
@@ -95,8 +96,8 @@ def _fill(
     folder.log_to(verbose=False)
 
     def variant(change: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        own = {**merged(settings, change), "output_dir": str(folder.path / "runs"), "resume": "auto"}
-        return lambda: _ours(config["dataset"], own)
+        own = merged(settings, change)
+        return lambda: _ours(folder.part(DEFAULTS["model"], config["dataset"], own, baselines=[]))
 
     jobs = {name: _baseline_job(name, config, splits, folder) for name in names}
     own_row = system.row_name(config)
@@ -151,8 +152,8 @@ def _baseline_job(name: str, config: Config, splits: Splits, folder: RunFolder) 
     return lambda: run_baseline(name, config, splits, folder.path / "baselines").to_json()
 
 
-def _ours(dataset: str, settings: dict[str, Any]) -> dict[str, Any]:
-    result = execute(Request.of(DEFAULTS["model"], dataset, None, settings, baselines=[]))
+def _ours(part: Request) -> dict[str, Any]:
+    result = execute(part)
     name = result["comparison"][-1]["model"]
     results = read_results(result["run_dir"])
     merge = results["merge"]

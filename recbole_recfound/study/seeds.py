@@ -9,16 +9,15 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from recbole_recfound.config.settings import settings_of
+from recbole_recfound.config.settings import check_value, settings_of
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.report.table import named_by_mode, smaller_is_better
-from recbole_recfound.runtime.run_folder import RESULTS, RunFolder, write_text
+from recbole_recfound.runtime.run_folder import RESULTS, write_text
 from recbole_recfound.runtime.versions import versions
-from recbole_recfound.study.identity import study_folder
+from recbole_recfound.study.identity import StudyFolder, study_folder
 from recbole_recfound.study.significance import compare_rows, mean_over_seeds, paired_lines, read_users
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
-from recbole_recfound.system.request import Request
 
 
 def run_seeds(
@@ -41,10 +40,12 @@ def run_seeds(
         `rows` (see `summarise`), `runs` (the table of every seed) and `folder`.
 
     Raises:
-        ConfigError: fewer than two seeds, or the same seed twice.
+        ConfigError: fewer than two seeds, the same seed twice, or a seed out of its bounds.
     """
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: {list(seeds)}: name at least two different ones, as in --seeds=2020,2021,2022")
+    for seed in seeds:
+        check_value("seed", seed)
     settings = settings_of(config_file_list, config_dict, model)
     if "seed" in settings:
         raise ConfigError("seed: is set by --seeds; leave it out")
@@ -53,14 +54,13 @@ def run_seeds(
 
 
 def _run_all(
-    folder: RunFolder, seeds: Sequence[int], model: str, dataset: str, settings: dict[str, Any]
+    folder: StudyFolder, seeds: Sequence[int], model: str, dataset: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the seeds that are missing; see `run_seeds`."""
 
     def run(seed: int) -> dict[str, Any]:
         print(f"seed {seed} ...", flush=True)
-        own = {**settings, "seed": seed, "resume": "auto", "output_dir": str(folder.path / "runs")}
-        result = execute(Request.of(model, dataset, None, own))
+        result = execute(folder.part(model, dataset, {**settings, "seed": seed}))
         return {"rows": result["comparison"], "by_user": read_users(result["run_dir"])}
 
     found = {seed: folder.row(f"seed-{seed}", partial(run, seed)) for seed in seeds}

@@ -18,6 +18,7 @@ from recbole_recfound.evaluation.report.figures import search
 from recbole_recfound.evaluation.report.table import smaller_is_better
 from recbole_recfound.runtime.run_folder import RESULTS, SPENT, RunFolder, write_text
 from recbole_recfound.study.identity import study_folder
+from recbole_recfound.study.journal import open_journal
 from recbole_recfound.study.space import Dimension, read_space, with_values
 from recbole_recfound.system.defaults import DEFAULTS
 from recbole_recfound.system.execute import execute
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 COMBINATIONS = 64
 """Combinations of values that are checked before the search, at most."""
-JOURNAL, BEST, TABLE, PICTURE = "trials.log", "best.yaml", "table.md", "search.svg"
+BEST, TABLE, PICTURE = "best.yaml", "table.md", "search.svg"
 FIRST = 4
 """Trials before any is pruned: the median of fewer says little."""
 
@@ -61,7 +62,6 @@ def tune(
     """
     try:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise ConfigError("tune: needs the package optuna: pip install optuna") from None
     if trials < 1:
@@ -77,9 +77,8 @@ def tune(
     with study_folder("tune", model, dataset, settings, {"space": [vars(one) for one in space]}) as folder:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("optuna").propagate = False
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
         study = optuna.create_study(
-            storage=storage,
+            storage=open_journal(folder.path),
             study_name="search",
             direction="minimize" if smaller_is_better(metric) else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST),
@@ -94,7 +93,6 @@ def tune(
             own = with_values(space, settings, values)
             told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
             print(f"[{_finished(study) + 1}/{trials}] {told}", flush=True)
-            own |= {"output_dir": str(folder.path / "trials"), "resume": "auto"}
 
             def watch(step: int, score: float) -> None:
                 trial.report(score, step)
@@ -102,7 +100,9 @@ def tune(
                     raise optuna.TrialPruned
 
             try:
-                result = execute(Request.of(model, dataset, None, own, baselines=[]), saved=False, watch=watch)
+                with folder.unchanged():
+                    part = folder.part(model, dataset, own, runs="trials", baselines=[])
+                    result = execute(part, saved=False, watch=watch)
             except optuna.TrialPruned:
                 _forget(folder.path / "trials")
                 raise

@@ -7,7 +7,7 @@ import logging
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -64,6 +64,9 @@ def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, An
     with interruptible(), Run(config, system.open_data(config), plan, saved, watch) as run:
         try:
             run.check_baselines()
+            if request.of_study and (done := run.finished()):
+                print(f"taken from the finished run {done['run_dir']}", flush=True)
+                return four_results(done, system.validated_by(config))
             job = system(run)
             rows = [run.row(each) for each in chain(job.baselines(), job.rows())]
             return finish(run, job, rows)
@@ -118,12 +121,13 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     if not run.saved and is_main():
         job.discard()
         shutil.rmtree(folder / "baselines", ignore_errors=True)
+    document = {**results, "chosen": chosen.model}
     # Last, since its presence says that the run is finished.
     if is_main():
         (folder / SPENT).unlink(missing_ok=True)
         job.finished()
-        document = sealed({**results, "files": run.folder.digests()})
-        write_text(folder / RESULTS, json.dumps(document, indent=1, ensure_ascii=False))
+        whole = sealed({**document, "files": run.folder.digests()})
+        write_text(folder / RESULTS, json.dumps(whole, indent=1, ensure_ascii=False))
     lines = [protocol_line(results["protocol"]), format_table(results["rows"]), *job.lines(results)]
     if run.not_run:
         most = f"the {run.plan.most['baselines']:.0f} s of the time budget that baselines may take were spent"
@@ -131,14 +135,24 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)
-    metric = job.validated_by(config)
+    return four_results({**document, "run_dir": str(folder)}, job.validated_by(config))
+
+
+def four_results(results: Mapping[str, Any], metric: str | None) -> dict[str, Any]:
+    """Return RecBole's four results, with the table and the run folder.
+
+    Args:
+        results: the content of `results.json`, and `run_dir`.
+        metric: that validation chooses by; None: nothing is validated.
+    """
+    chosen = next(row for row in results["rows"] if row["model"] == results["chosen"])
     return {
-        "best_valid_score": chosen.valid_metrics.get(metric.lower()) if metric else None,
+        "best_valid_score": chosen["valid_metrics"].get(metric.lower()) if metric else None,
         "valid_score_bigger": not (metric and smaller_is_better(metric)),
-        "best_valid_result": chosen.valid_metrics,
-        "test_result": chosen.metrics,
+        "best_valid_result": chosen["valid_metrics"],
+        "test_result": chosen["metrics"],
         "comparison": results["rows"],
-        "run_dir": str(folder),
+        "run_dir": results["run_dir"],
     }
 
 

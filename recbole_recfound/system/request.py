@@ -24,11 +24,13 @@ class Request:
         model: name of a system or of one of RecBole's models.
         dataset: name of the data set.
         settings: checked settings of files and dict, without `model` and `dataset`, and notes about them.
+        of_study: a part of a study, for which a finished run of the same settings in its `output_dir` is taken.
     """
 
     model: str
     dataset: str
     settings: Settings = field(default_factory=Settings)
+    of_study: bool = False
 
     @classmethod
     def of(
@@ -62,7 +64,7 @@ class Request:
             if not given_names[0]:
                 raise ConfigError(f"{key}: got {given_names[0]!r}, expected the name of a {NOUNS[key]}")
             names[key] = given_names[0]
-        return cls(**names, settings=settings)
+        return cls(names["model"], names["dataset"], settings)
 
 
 def without_baselines(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,20 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from recbole_recfound.backbone.load import backbone_content
 from recbole_recfound.baseline.recbole import check_baseline_rows, has_training, run_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import OUR_MODELS
-from recbole_recfound.config.property_files import defaults_beside_recbole
-from recbole_recfound.data.records.files import by_part, paths_in
 from recbole_recfound.data.split.protocol import Protocol, Splits
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import protocol_line
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.file_digests import file_digest
-from recbole_recfound.runtime.run_folder import RunFolder, digests_of
+from recbole_recfound.runtime.finished import check_run
+from recbole_recfound.runtime.run_folder import RunFolder
 from recbole_recfound.runtime.time_plan import TimePlan
+from recbole_recfound.system.inputs import Inputs, absolute_paths
 
 BASELINE_SHARE = 0.25
 """Part of the time budget that the baselines may take together; none starts after it."""
@@ -102,7 +100,8 @@ class Run:
         opened: list[RunFolder] = []
 
         def open_folder() -> Path:
-            settings = resolved_settings(config)
+            self._inputs = inputs_of(config)
+            settings = resolved_settings(config, self._inputs)
             opened.append(RunFolder.open(*names, settings, config["output_dir"], config["resume"]))
             return opened[0].path
 
@@ -116,6 +115,20 @@ class Run:
         lines = protocol_line(self.protocol.to_json()), f"run folder: {folder.path}", self.plan.described()
         print(*lines, sep="\n", flush=True)
         return folder
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the results of a finished run of the same settings in the same folder, and its path as `run_dir`."""
+        return on_main(self._finished)
+
+    def _finished(self) -> dict[str, Any] | None:
+        config = self.config
+        names = config["model"], config["dataset"]
+        for path in RunFolder.finished(*names, resolved_settings(config), config["output_dir"]):
+            try:
+                return {**check_run(path), "run_dir": str(path)}
+            except (ConfigError, DataError) as error:
+                print(f"note: not this finished run: {error}", flush=True)
+        return None
 
     def __enter__(self) -> Run:
         return self
@@ -151,7 +164,8 @@ class Run:
             def compute(name: str = name) -> Row:
                 assert self.splits is not None
                 root = self.folder.path
-                with self.plan.phase("baselines"):
+                # It reads the data again.
+                with self._inputs.unchanged("run"), self.plan.phase("baselines"):
                     row = run_baseline(name, self.config, self.splits, root / "baselines", deadline)
                 kept = [file for file in (root / "baselines" / name).rglob("*") if file.is_file()]
                 digests = {file.relative_to(root).as_posix(): file_digest(file) for file in sorted(kept)}
@@ -178,54 +192,28 @@ class Run:
         return self.rows[job.name]
 
 
-def weights_read(settings: Mapping[str, Any]) -> list[Path]:
-    """Return the files of the weights that a run of IAK starts from: those of its base and of earlier kernels.
-
-    Args:
-        settings: of the run.
-    """
-    named = [settings.get("base_checkpoint"), (settings.get("iak_args") or {}).get("warm_start")]
-    paths = [Path(name) for name in named if name]
-    folders = [path for path in paths if path.is_dir()]  # of a base, or of a run that holds one or its own adapter
-    inside = [file for path in folders for pattern in ("*", "*/*") for file in path.glob(f"{pattern}.safetensors")]
-    return sorted([*inside, *(path for path in paths if path.is_file())])
-
-
-def backbones_read(model: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the content of the backbones that a run reads: its model's and those of its baselines.
-
-    Args:
-        model: name of the model.
-        settings: of the run.
-    """
-    own = settings.get("baseline_args") or {}
-    names = [model, *(settings.get("baselines") or [])]
-    readers = [name for name in names if name in OUR_MODELS and "backbone" in defaults_beside_recbole(name)]
-    named = {(own.get(name) or {}).get("backbone") or settings.get("backbone") for name in readers}
-    return {key: value for name in sorted(filter(None, named)) for key, value in backbone_content(name).items()}
-
-
-def resolved_settings(config: Config) -> dict[str, Any]:
-    """Return every setting of a run that can be written to YAML, with digests of the files that it starts from.
+def resolved_settings(config: Config, inputs: Inputs | None = None) -> dict[str, Any]:
+    """Return every setting of a run that can be written to YAML, with digests of the files that it reads.
 
     Others under the same name make another run; paths are absolute, so that a run can be loaded from anywhere.
+
+    Args:
+        config: settings of the run.
+        inputs: the files, as they were when it began; None: as they are now.
     """
     plain = str | int | float | bool | list | dict | None
     settings = {key: value for key, value in config.final_config_dict.items() if isinstance(value, plain)}
-    files = {file.name: file for file in sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))}
-    parts: Mapping[str, list[str]] = by_part(config["task_files"] or [])
-    records = {part: [str(Path(path).resolve()) for path in paths] for part, paths in parts.items()}
-    files |= {path: Path(path) for path in paths_in(records)}
-    files |= {str(file.resolve()): file for file in weights_read(config.final_config_dict)}
-    content = backbones_read(config["model"], config.final_config_dict)
-    paths = {
-        "data_path": str(Path(config["data_path"]).resolve()),
-        "task_files": records if any(records.values()) else [],
-    }
-    for key in ("backbone", "base_checkpoint"):
-        if config[key] and Path(config[key]).exists():
-            paths[key] = str(Path(config[key]).resolve())
+    paths = {"data_path": str(Path(config["data_path"]).resolve()), **absolute_paths(config.final_config_dict)}
     if "checkpoint_dir" not in config.external_config_dict:
         settings.pop("checkpoint_dir", None)  # the run's own folder
     settings.pop("trust_checkpoint", None)  # trust is typed for one run, and no file passes it on
-    return {**settings, **paths, "data_files": {**digests_of(files), **content}}
+    return {**settings, **paths, "data_files": dict((inputs or inputs_of(config)).digests)}
+
+
+def inputs_of(config: Config) -> Inputs:
+    """Return the files that a run reads, as they are now.
+
+    Args:
+        config: settings of the run.
+    """
+    return Inputs.of(config["model"], config["dataset"], Path(config["data_path"]), config.final_config_dict)

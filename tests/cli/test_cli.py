@@ -294,3 +294,8 @@ def test_the_long_table_is_of_one_model(capsys):
     """Another model must not be dropped without a word."""
     assert main(["compare", "--model=SASRec", "--dataset=ml-100k"]) == 2
     assert "model: got SASRec, but the long table has rows of RecFound" in capsys.readouterr().err
+
+
+def test_a_seed_that_torch_does_not_take_is_refused(capsys):
+    assert main(["distill", "run", "--out=student", "--seed=99999999999999999999999"]) == 2
+    assert "seed: got 99999999999999999999999, expected a whole number" in capsys.readouterr().err

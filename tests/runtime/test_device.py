@@ -42,7 +42,7 @@ def test_with_two_gpus(two_gpus, use_gpu, gpu_id, expected):
     assert _device(use_gpu, gpu_id) == expected
 
 
-@pytest.mark.parametrize("gpu_id", ["2", 5, "x", "-1"])
+@pytest.mark.parametrize("gpu_id", ["2", 5, "x", "-1", "²"])
 def test_a_gpu_that_is_not_there(two_gpus, gpu_id):
     with pytest.raises(ConfigError, match="gpu_id"):
         _device(None, gpu_id)

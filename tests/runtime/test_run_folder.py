@@ -71,6 +71,19 @@ def test_what_changes_no_result_makes_no_other_run(tmp_path, resume):
         assert another.path != path
 
 
+def test_a_changed_file_is_named(tmp_path):
+    """The settings are the same."""
+    files = {"d.inter": "1" * 16, "d.item": "2e34567890123456"}
+    with _open(tmp_path, data_files=files) as folder:
+        path = folder.path
+    with pytest.raises(ConfigError, match=f"resume: d.inter changed since the run {path} began: restore it, or start"):
+        _open(tmp_path, str(path), data_files=files | {"d.inter": "3" * 16})
+    with pytest.raises(ConfigError, match=r"resume: d.item, d.user changed since"):
+        _open(tmp_path, str(path), data_files={"d.inter": "1" * 16, "d.user": "4" * 16})
+    with pytest.raises(ConfigError, match="is not a run with these settings"):
+        _open(tmp_path, str(path), data_files=files | {"d.inter": "3" * 16}, epochs=2)
+
+
 @pytest.mark.parametrize("place", ["trainer_state", "tensorboard", "rows", "rows/Pop.json", "config.yaml"])
 def test_a_broken_twin_stops_no_other_run(tmp_path, capsys, place):
     """A file instead of a folder, or the reverse, in the newest run of the same settings."""

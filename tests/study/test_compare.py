@@ -1,11 +1,12 @@
 """The long table: every row is computed once, and belongs to its settings."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from recbole_recfound.errors import ConfigError
+from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.study import compare as module
 from recbole_recfound.study.compare import CONSTANT, NO_MERGE, POPULARITY, SINGLE_TASKS, compare
 from recbole_recfound.system.recfound import variants as room
@@ -128,3 +129,37 @@ def test_blends_are_refused_before_anything_is_trained(small_run, asked):
     with pytest.raises(ConfigError, match="blend: got EASE, but compare has no rows of blends"):
         compare("tiny", config_dict=small_run | {"baselines": ["EASE"], "blend": ["EASE"]})
     assert not asked
+
+
+def test_data_that_change_between_rows_stop_the_table(small_run, monkeypatch, tmp_path, tiny_path):
+    """The row is not saved among those of the other data; see `test_seeds` for the rest."""
+    shutil.copytree(tiny_path, tmp_path / "data")
+    file, theirs = tmp_path / "data" / "tiny" / "tiny.item", module.run_baseline
+
+    def run_baseline(name, *given):
+        if name == "EASE":
+            file.write_text(file.read_text() + "9999\tA Film\t1995\tDrama\n")
+        return theirs(name, *given)
+
+    monkeypatch.setattr(module, "run_baseline", run_baseline)
+    settings = small_run | {"data_path": str(tmp_path / "data"), "only_tasks": ["U2I"], "baselines": ["Pop", "EASE"]}
+    with pytest.raises(DataError, match=r"^tiny\.item changed since this study began"):
+        compare("tiny", None, settings)
+    assert [path.name for path in Path(small_run["output_dir"]).glob("compare-*/rows/*")] == ["Pop.json"]
+
+
+def test_a_run_that_ended_before_its_row_was_saved_is_taken(small_run, asked, monkeypatch, capsys):
+    monkeypatch.setattr(room, "VARIANTS", {})
+    settings = small_run | {"only_tasks": ["U2I"], "max_steps": 1, "task_test_examples": 0, "baselines": ["Pop"]}
+
+    def stopped(run_dir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_results", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            compare("tiny", None, settings)
+    found = compare("tiny", None, settings)
+    (run,) = Path(found["folder"]).glob("runs/*")
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert found["rows"][1]["metrics"] == json.loads((run / "results.json").read_text())["rows"][-1]["metrics"]

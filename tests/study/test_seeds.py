@@ -1,12 +1,14 @@
 """Several seeds: means, spread, paired differences, and going on after a stop."""
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
 from recbole_recfound.cli import main
+from recbole_recfound.errors import DataError
 from recbole_recfound.study import seeds as module
 from recbole_recfound.study.seeds import run_seeds, seeds_table, summarise
 
@@ -90,13 +92,71 @@ def test_seeds_that_are_there_are_not_run_again(monkeypatch, tmp_path, capsys):
     assert len(asked) == 9, "and so are other data"
 
 
+def test_data_that_change_between_seeds_stop_the_study(monkeypatch, tmp_path, tiny_path):
+    """The seed's row is not saved among those of the other data; with the data restored the study continues."""
+    asked = []
+    shutil.copytree(tiny_path, tmp_path / "data")
+    file = tmp_path / "data" / "tiny" / "tiny.inter"
+    good = file.read_text()
+
+    def run(request):
+        asked.append(request.settings["seed"])
+        if len(asked) == 2:
+            file.write_text(good[: len(good) // 2])
+        (tmp_path / "by_user.json").write_text(json.dumps({"metric": "NDCG@10", "users": ["1"], "rows": {"a": [0.5]}}))
+        return {"comparison": [row("a", 0.5)], "run_dir": str(tmp_path)}
+
+    monkeypatch.setattr(module, "execute", run)
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tmp_path / "data")}
+    with pytest.raises(DataError, match=r"^tiny\.inter changed since this study began: restore it and call again, or"):
+        run_seeds([1, 2], "BPR", "tiny", None, settings)
+    file.write_text(good)
+    run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert asked == [1, 2, 2] and len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_run_that_ended_before_its_row_was_saved_is_taken(monkeypatch, tmp_path, tiny_path, capsys):
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False, "baselines": ["Pop"]}
+
+    def stopped(run_dir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_users", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_seeds([1, 2], "BPR", "tiny", None, settings)
+    (run,) = (tmp_path / "runs").glob("seeds-*/runs/*")
+    found = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert len(list((tmp_path / "runs").glob("seeds-*/runs/*"))) == 2
+    assert found["runs"][1] == json.loads((run / "results.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_only_an_intact_run_of_the_same_seed_is_taken(monkeypatch, tmp_path, tiny_path, damaged):
+    settings = {"output_dir": str(tmp_path / "runs"), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False}
+    first = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    (Path(first["folder"]) / "rows" / "seed-2.json").unlink()
+    if damaged:
+        for run in Path(first["folder"]).glob("runs/*"):
+            (run / "by_user.json").write_text("{}")
+    again = run_seeds([1, 2], "BPR", "tiny", None, settings)
+    assert len(list(Path(first["folder"]).glob("runs/*"))) == 2 + damaged
+    assert [row["metrics"] for row in again["runs"][2]] == [row["metrics"] for row in first["runs"][2]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "name at least two different ones"),
         (["--seeds=1"], "name at least two"),
         (["--seeds=1,1"], "name at least two"),
-        (["--seeds=a,b"], "expected whole numbers"),
+        (["--seeds=a,b"], "seeds: got 'a', expected a whole number"),
+        (["--seeds=1,²"], "seeds: got '²', expected a whole number"),
+        (["--seeds=1," + "9" * 5000], "expected a whole number"),
+        (["--seeds=1,4294967296"], "seed: got 4294967296, expected a whole number, at least 0, at most 4294967295"),
         (["--seeds=1,2", "--seed=3"], "seed: is set by --seeds"),
         (["--seeds=1,2", "--epohcs=3"], "did you mean epochs"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 
 from recbole_recfound.cli import main
 from recbole_recfound.data import MultiTaskLoader
-from recbole_recfound.errors import ConfigError, TrainingError
+from recbole_recfound.errors import ConfigError, DataError, TrainingError
 from recbole_recfound.runtime.signals import Interrupted
 from recbole_recfound.study import tune as module
 from recbole_recfound.study.space import read_space
@@ -136,6 +137,74 @@ def test_a_killed_trial_is_tried_again_and_a_diverged_one_is_not(monkeypatch, tm
     assert len(calls) == 6 and sorted(states).count("FAIL") == 3
 
 
+def test_a_lock_that_a_killed_search_left_is_removed(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    """Optuna's lock is a link to the path that it was given: here one that leads nowhere."""
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": "runs", "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    journal = Path(tune(_file(tmp_path, SPACE), 1, "RecFound", "tiny", None, settings)["folder"]) / "trials.log"
+    lock = Path(f"{journal}.lock")
+    lock.symlink_to(journal)
+    assert tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)["trials"] == len(calls) == 2
+    assert not lock.is_symlink()
+
+
+@pytest.mark.parametrize("torn", ["cut", "zeros", "letters"])
+def test_a_torn_end_of_the_journal_is_cut_off(monkeypatch, tmp_path, tiny_path, tiny_backbone, capsys, torn):
+    calls = _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    folder = Path(tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)["folder"])
+    good = (folder / "trials.log").read_bytes()
+    ends = {"cut": good[:-9], "zeros": good + bytes(200), "letters": good + b'{"op_code":\xff\n\xff\n'}
+    (folder / "trials.log").write_bytes(ends[torn])
+    capsys.readouterr()
+    tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    lines = good.count(b"\n") - (torn == "cut")
+    assert f"note: {folder / 'trials.log'}: damaged after line {lines}, where it is cut off" in capsys.readouterr().out
+    assert len(calls) == (4 if torn == "cut" else 3), "the trial whose end was cut off is tried again"
+    tune(_file(tmp_path, SPACE), 4, "RecFound", "tiny", None, settings)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_damage_before_whole_lines_of_the_journal_is_named(monkeypatch, tmp_path, tiny_path, tiny_backbone):
+    _quadratic(monkeypatch, tmp_path)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "backbone": str(tiny_backbone)}
+    journal = Path(tune(_file(tmp_path, SPACE), 1, "RecFound", "tiny", None, settings)["folder"]) / "trials.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([lines[0], b"\0" * 40 + b"\n", *lines[2:]])
+    journal.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"trials\.log:2: damaged, expected a line of JSON"):
+        tune(_file(tmp_path, SPACE), 2, "RecFound", "tiny", None, settings)
+    assert journal.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("end", ["scored", "refused", "pruned"])
+def test_data_that_change_in_a_trial_stop_the_search(monkeypatch, tmp_path, tiny_path, tiny_backbone, end):
+    """Such a trial has no score, and is neither pruned nor failed: it is tried again with the restored data."""
+    import optuna
+
+    calls = _quadratic(monkeypatch, tmp_path)
+    shutil.copytree(tiny_path, tmp_path / "data")
+    file, run = tmp_path / "data" / "tiny" / "tiny.inter", module.execute
+    good = file.read_text()
+
+    def execute(*given, **named):
+        if len(calls) == 1:
+            file.write_text(good[: len(good) // 2])
+            if end != "scored":
+                run(*given, **named)
+                raise ConfigError("no") if end == "refused" else optuna.TrialPruned
+        return run(*given, **named)
+
+    monkeypatch.setattr(module, "execute", execute)
+    settings = {"output_dir": str(tmp_path), "data_path": str(tmp_path / "data"), "backbone": str(tiny_backbone)}
+    with pytest.raises(DataError, match=r"^tiny\.inter changed since this study began"):
+        tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    file.write_text(good)
+    found = tune(_file(tmp_path, SPACE), 3, "RecFound", "tiny", None, settings)
+    trials = json.loads((Path(found["folder"]) / "results.json").read_text())["trials"]
+    assert [one["state"] for one in trials].count("COMPLETE") == 3 and len(calls) == 4 and calls[1] == calls[2]
+
+
 def test_a_real_search(small_run, tmp_path, capsys):
     space = _file(tmp_path, "learning_rate choice [0.001,0.01]\nloss_args.temperature uniform 0.05,0.2\n")
     settings = small_run | {"max_steps": 2, "eval_interval": 1}
@@ -164,6 +233,29 @@ def test_an_interrupted_trial_continues_where_it_was(small_run, tmp_path, monkey
     straight = tune(space, 1, "RecFound", "tiny", None, settings | {"output_dir": str(tmp_path / "other")})
     assert found["score"] == straight["score"] and found["test_result"] == straight["test_result"]
     assert len(list(Path(found["folder"]).glob("trials/*"))) == 1
+
+
+def test_a_trial_that_ended_before_its_score_was_saved_is_taken(small_run, tmp_path, capsys):
+    space = _file(tmp_path, "learning_rate choice [0.001]\n")
+    settings = small_run | {"max_steps": 1, "only_tasks": ["U2I"], "task_test_examples": 0}
+    first = tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    journal = Path(first["folder"]) / "trials.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines[:-1]))
+    again = tune(space, 1, "RecFound", "tiny", None, dict(settings))
+    (run,) = Path(first["folder"]).glob("trials/*")
+    assert f"taken from the finished run {run}" in capsys.readouterr().out
+    assert again["trials"] == 2, "the one that was broken off is repeated"
+    assert again["score"] == first["score"] and again["test_result"] == first["test_result"]
+
+
+def test_trials_of_other_times_are_other_runs(tiny_path, tmp_path):
+    """The time is no part of a run's identity."""
+    settings = {"output_dir": str(tmp_path), "data_path": str(tiny_path), "epochs": 1}
+    settings |= {"use_gpu": False, "show_progress": False}
+    found = tune(_file(tmp_path, "time_budget choice [100,200]\n"), 4, "BPR", "tiny", None, settings)
+    runs = [yaml.safe_load(path.read_text()) for path in Path(found["folder"]).glob("trials/*/config.yaml")]
+    assert len({run["identity"] for run in runs}) == 1 and len(runs) == len({run["time_budget"] for run in runs})
 
 
 def test_a_failed_trial_leaves_nothing_to_continue(small_run, tmp_path, monkeypatch):
@@ -257,4 +349,5 @@ def test_mistakes_of_the_command(tmp_path, capsys):
     assert main(["tune"]) == 2 and "--params=FILE" in capsys.readouterr().err
     path = _file(tmp_path, SPACE)
     assert main(["tune", f"--params={path}", "--trials=many"]) == 2 and "whole number" in capsys.readouterr().err
+    assert main(["tune", f"--params={path}", "--trials=²"]) == 2 and "whole number" in capsys.readouterr().err
     assert main(["tune", f"--params={path}", "--trials=0"]) == 2 and "at least 1" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def parse_domain(text: str) -> DomainSpec:
     if rule in CLOCK:
         return DomainSpec(text, field, clock=rule)
     name, _, number = rule.partition(":")
-    if name == "quantile" and number.isdigit() and int(number) >= 2:
+    if name == "quantile" and number.isdecimal() and int(number) >= 2:
         return DomainSpec(text, field, quantiles=int(number))
     try:
         edges = tuple(float(edge) for edge in rule.split("/"))

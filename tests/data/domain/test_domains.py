@@ -30,6 +30,7 @@ def splits(tiny_path):
         (":hour", "names no field"),
         ("age:often", "unknown rule 'often'"),
         ("age:quantile:1", "unknown rule"),
+        ("age:quantile:²", "unknown rule"),
         ("age:40/20", "unknown rule"),
         ("age:20/20", "unknown rule"),
         ("age:nan", "unknown rule"),
