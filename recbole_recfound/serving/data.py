@@ -16,6 +16,7 @@ from recbole_recfound.data.split.digest import check_data
 from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.model.pretrained import BaseCheckpoint
+from recbole_recfound.runtime.file_digests import changed_names
 from recbole_recfound.runtime.run_folder import CONFIG, digests_of
 
 
@@ -68,9 +69,8 @@ def splits_of(
 
 def _changed_files(digests: Mapping[str, str], folder: Path, dataset: str) -> list[str]:
     """Return the names of a data set's files whose content is not that of its digest."""
-    names = [name for name in digests if name.startswith(f"{dataset}.") and "/" not in name]
-    found = digests_of({name: folder / name for name in names})
-    return [name for name in names if found.get(name) != digests[name]]
+    before = {name: digest for name, digest in digests.items() if name.startswith(f"{dataset}.") and "/" not in name}
+    return changed_names(before, digests_of({name: folder / name for name in before}))
 
 
 FILE_NAMES = ("dataset", "benchmark_filename", "additional_feat_suffix")

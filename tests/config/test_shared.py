@@ -37,7 +37,8 @@ def test_all_that_recbole_reads_of_data_and_metrics_is_shared_or_a_models_own():
 @pytest.mark.parametrize(
     ("model", "baseline", "settings"),
     [
-        ("DeepFM", "LR", {"numerical_features": ["age"], "discretization": {"age": {"method": "ED", "bucket": 4}}}),
+        ("DeepFM", "LR", {"discretization": {"timestamp": {"method": "ED", "bucket": 4}}}),
+        ("DeepFM", "LR", {"numerical_features": ["timestamp"], "threshold": {"rating": 4}}),
         ("BPR", "EASE", {"tail_ratio": 0.5, "metrics": ["NDCG", "TailPercentage"]}),
         ("BPR", "CKE", {"entity_kg_num_interval": "[2,inf)", "kg_reverse_r": True}),
     ],
