@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from recbole_recfound.runtime.locations import recbole_dir
 from recbole_recfound.runtime.time_plan import TimePlan
@@ -25,6 +28,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def _own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole writes logs, tensorboard files and checkpoints where it stands."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_random_numbers() -> None:
+    """A test that draws numbers draws the same ones whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

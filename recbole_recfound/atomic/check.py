@@ -102,6 +102,10 @@ def check_columns(folder: Path, dataset: str, form: FileFormat) -> None:
             raise DataError(f"{path}:1: no column {unknown[0]!r} (load_col); it has {', '.join(present)}")
 
 
+OF_ROWS = ("RATING_FIELD", "LABEL_FIELD", "threshold")
+"""Settings that name columns of interactions, and no others of the same name."""
+
+
 def check_numbers(folder: Path, dataset: str, form: FileFormat, numbers: Mapping[str, str]) -> None:
     """Refuse tokens in columns that are read as numbers: RecBole replaces tokens by ids, in the order of the file.
 
@@ -115,6 +119,7 @@ def check_numbers(folder: Path, dataset: str, form: FileFormat, numbers: Mapping
         DataError: names each such column, with its file.
     """
     problems = []
+    of_items = {field: key for field, key in numbers.items() if key not in OF_ROWS}
     names = [(f"{dataset}.{part}.inter", "inter") for part in form.parts] or [(f"{dataset}.inter", "inter")]
     for name, suffix in [*names, (f"{dataset}.user", "user"), (f"{dataset}.item", "item")]:
         loaded = "*" if form.load_col is None else form.load_col.get(suffix, ())
@@ -124,7 +129,7 @@ def check_numbers(folder: Path, dataset: str, form: FileFormat, numbers: Mapping
         kinds = _kinds_of(path, form.separator, form.encoding)
         problems += [
             f"{path}:1: {field} is typed {kinds[field]}, expected {field}:float ({key} reads numbers)"
-            for field, key in numbers.items()
+            for field, key in (numbers if suffix == "inter" else of_items).items()
             if kinds.get(field, "").startswith("token") and (loaded == "*" or field in loaded)
         ]
     if problems:

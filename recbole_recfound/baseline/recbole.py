@@ -18,7 +18,7 @@ from recbole_recfound.baseline.saved import save_baseline
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.models import OUR_MODELS, PACKAGES, get_model
 from recbole_recfound.config.property_files import defaults_beside_recbole
-from recbole_recfound.config.shared import shared_settings
+from recbole_recfound.config.shared import INPUTS, shared_settings
 from recbole_recfound.data.split.comparison import check_ranked_alike, check_same_rows, check_short_histories
 from recbole_recfound.data.split.protocol import Splits, build_splits, further_tests
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
@@ -63,8 +63,8 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
         checkpoint_dir: where RecBole's trainer saves.
 
     Raises:
-        ConfigError: unknown model, one with another kind of evaluation, a stage without validation, or a wrong setting
-            in `baseline_args`.
+        ConfigError: unknown model, one with another kind of evaluation, a stage without validation, or a setting in
+            `baseline_args` that is wrong or shared by all rows.
     """
     ranks, wanted = get_model(name).type not in WITHOUT_RANKING, config["eval_type"] == EvaluatorType.RANKING
     if ranks != wanted:
@@ -79,7 +79,12 @@ def baseline_config(name: str, config: Config, checkpoint_dir: str | Path) -> Co
     shared = {**shared_settings(config), "checkpoint_dir": str(checkpoint_dir)}
     if config.repeats:
         shared["repeatable"] = True
-    theirs = Config(name, config["dataset"], config_dict={**own, **shared})
+    inputs = {key: own[key] for key in INPUTS if key in own}
+    if others := sorted(key for key in own.keys() & shared.keys() - inputs.keys() if own[key] != shared[key]):
+        raise ConfigError(
+            f"baseline_args: {name}: got {', '.join(others)}, which all rows of a table share; set it for the whole run"
+        )
+    theirs = Config(name, config["dataset"], config_dict={**own, **shared, **inputs})
     check_stage(theirs)
     return theirs
 
@@ -160,9 +165,9 @@ def check_baseline_settings(names: list[str], config: Config) -> None:
         problems.append(f"baselines: {', '.join(twice)} specified more than once")
     for name in names:
         try:
-            baseline_config(name, config, config["checkpoint_dir"])
+            theirs = baseline_config(name, config, config["checkpoint_dir"])
             _check_files(name, config)
-            check_package(name)
+            check_package(theirs)
         except ConfigError as error:
             problems += [line for line in error.problems if line not in problems]
     unknown = sorted(set(config["baseline_args"] or {}) - set(names))
@@ -189,16 +194,20 @@ def _check_files(name: str, config: Config) -> None:
         raise ConfigError(f"baselines: {name} needs {' and '.join(missing)} (not found)")
 
 
-def check_package(name: str) -> None:
+def check_package(config: Config) -> None:
     """Refuse a model whose package is not installed, which RecBole finds when it builds or trains the model.
 
     Args:
-        name: a RecBole model.
+        config: settings of a RecBole model.
 
     Raises:
         ConfigError: names the package.
     """
-    package = PACKAGES.get(name)
+    name, package = config["model"], PACKAGES.get(config["model"])
+    if name == "NNCF" and config["neigh_info_method"] == "louvain":
+        package = "community"
+    if name == "LDiffRec" and config["n_cate"] > 1:
+        package = "kmeans_pytorch"
     if package and find_spec(package) is None:
         raise ConfigError(f"model: {name} of RecBole needs the package {package}, which is not installed")
 

@@ -17,8 +17,9 @@ from recbole_recfound.atomic.find import NO_DATASET, find_dataset
 from recbole_recfound.compat.unpickling import OPENED, trust_checkpoint
 from recbole_recfound.config.history import history_name
 from recbole_recfound.config.known import is_recbole_model
-from recbole_recfound.config.models import OF_LABELS, WITHOUT_NEGATIVES, get_model, model_file, nearest
+from recbole_recfound.config.models import LABELS_OR_NEGATIVES, WITHOUT_NEGATIVES, get_model, model_file, nearest
 from recbole_recfound.config.property_files import Loader, read_settings
+from recbole_recfound.config.schema import NO_NEGATIVES
 from recbole_recfound.config.settings import merged, settings_of
 from recbole_recfound.errors import ConfigError, RecFoundError
 from recbole_recfound.runtime.device import choose_device, is_gpu
@@ -28,8 +29,8 @@ FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inte
 """Settings that leave rows out."""
 ALL = ("[0,inf)", "[0,inf]")
 """Values of them that leave none out."""
-WITH_LABELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
-"""Types of models that learn labels of rows."""
+OF_CLICKS = (ModelType.CONTEXT, ModelType.DECISIONTREE)
+"""Types of models that learn labels of rows and nothing else."""
 
 
 class Config(RecBoleConfig):
@@ -147,9 +148,9 @@ class Config(RecBoleConfig):
         self._settle_columns(folder)
         self._read_knowledge()
         form = FileFormat.of(self)
-        if problems := [*self._left_out_columns(form), *self._unlearnable(folder)]:
+        if problems := [*self._left_out_columns(form), *self._missing_negatives(folder)]:
             raise ConfigError(problems)
-        check_numbers(folder, self.dataset, form, self._numbers())
+        check_numbers(folder, self.dataset, form, self._numeric_columns())
         check_columns(folder, self.dataset, form)
         settings["data_path"] = str(folder)
 
@@ -192,15 +193,18 @@ class Config(RecBoleConfig):
         file = folder / (f"{self.dataset}.{parts[0]}.inter" if parts else f"{self.dataset}.inter")
         return columns_of(file, self["field_separator"], self["encoding"])
 
-    def _unlearnable(self, folder: Path) -> list[str]:
+    def _missing_negatives(self, folder: Path) -> list[str]:
         """Return a line if one of RecBole's models gets no negatives and cannot learn without."""
         if not is_recbole_model(self.model) or self["train_neg_sample_args"] is not None:
             return []
         loaded = (self["load_col"] or {}).get("inter", "*")
         columns = self._columns(folder) if loaded == "*" else loaded
         labelled = bool(self["threshold"]) or self["LABEL_FIELD"] in columns
-        pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self.model not in WITHOUT_NEGATIVES
-        if not pairs and self["MODEL_TYPE"] != ModelType.KNOWLEDGE and (self.model not in OF_LABELS or labelled):
+        # SINE is declared to learn from pairs, and does so with loss_type BPR alone.
+        pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self["loss_type"] != "CE"
+        pairs = pairs and self.model not in WITHOUT_NEGATIVES
+        reads_labels = self.model not in LABELS_OR_NEGATIVES or labelled
+        if not pairs and self["MODEL_TYPE"] != ModelType.KNOWLEDGE and reads_labels:
             return []
         return [
             f"train_neg_sample_args: got nothing, but {self.model} learns from drawn negatives, expected such as "
@@ -236,15 +240,15 @@ class Config(RecBoleConfig):
             )
         return problems
 
-    def _numbers(self) -> dict[str, str]:
+    def _numeric_columns(self) -> dict[str, str]:
         """Return the columns that this run reads as numbers, with the setting that says so.
 
         RecBole accepts a rating or label of any type where nothing reads it.
         """
         intervals = [field for field, values in (self["val_interval"] or {}).items() if isinstance(values, str)]
-        keys = ("threshold", "discretization", "numerical_features", "normalize_field")
+        keys = ("threshold", "discretization", "numerical_features")
         listed = {**{key: self[key] or () for key in keys}, "val_interval": intervals}
-        scored = self["MODEL_TYPE"] in WITH_LABELS or "labeled" in self["eval_args"]["mode"].values()
+        scored = self["MODEL_TYPE"] in OF_CLICKS or "labeled" in self["eval_args"]["mode"].values()
         if scored and not self["threshold"]:  # which makes labels of its own
             listed["LABEL_FIELD"] = [self["LABEL_FIELD"]]
         if getattr(self.model_class, "reads_ratings", _weighs_by_rating)(self):
@@ -269,7 +273,13 @@ class Config(RecBoleConfig):
         return [f"{self['ITEM_ID_FIELD']}{self['LIST_SUFFIX'] or '_list'}", *(self["alias_of_item_id"] or [])]
 
     def _drop_unusable_negatives(self) -> None:
-        """Drop RecBole's default negatives where RecBole rejects them (sequential, softmax) or nothing reads them."""
+        """Drop RecBole's default negatives where RecBole rejects them (sequential, softmax) or nothing reads them.
+
+        Its own words for none, `distribution: none`, become the nothing that it reads.
+        """
+        given = self["train_neg_sample_args"]
+        if isinstance(given, dict) and given.get("distribution") == NO_NEGATIVES:
+            self.final_config_dict["train_neg_sample_args"] = None
         sequential = self.model_class.type == ModelType.SEQUENTIAL
         softmax = (
             getattr(self.model_class, "input_type", None) in (None, InputType.POINTWISE) and self["loss_type"] == "CE"

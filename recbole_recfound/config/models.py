@@ -37,7 +37,7 @@ def _plugin(name: str) -> Plugin:
 
 WITHOUT_NEGATIVES = ("MacridVAE", "MultiDAE", "MultiVAE", "RaCT", "RecVAE")
 """RecBole's models that are declared to learn from pairs, and read no negatives."""
-OF_LABELS = ("DIEN", "DIN", "DMF", "FISM", "MKR", "NAIS", "NNCF", "NeuMF", "RippleNet")
+LABELS_OR_NEGATIVES = ("DIEN", "DIN", "DMF", "FISM", "NAIS", "NNCF", "NeuMF")
 """RecBole's models that learn labels of rows, and do not need drawn negatives where the data set has labels."""
 PACKAGES = {"KGAT": "dgl", "KGIN": "torch_scatter", "MCCLK": "torch_scatter", "NCL": "faiss"}
 """Packages that RecBole's models import when they are built or trained, not with their module."""

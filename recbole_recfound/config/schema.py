@@ -126,6 +126,8 @@ def _negatives(value: dict) -> str | None:
     for part, own in value.items():
         if own != NO_NEGATIVES and own is not None and (wrong := problem(NEGATIVES[part], own)):
             return f"{part}: {wrong}, {form}"
+    if value.get("sample_num") == NO_NEGATIVES != value.get("distribution"):
+        return f"sample_num: {problem(NEGATIVES['sample_num'], NO_NEGATIVES)}, {form}"
     return None
 
 

@@ -26,14 +26,18 @@ ALSO_SHARED = (
     "state",
     "show_progress",
     "encoding",
+    "tail_ratio",
+)
+"""Shared settings besides RecBole's own lists of data and evaluation settings."""
+
+INPUTS = (
     "numerical_features",
     "discretization",
     "entity_kg_num_interval",
     "relation_kg_num_interval",
     "kg_reverse_r",
-    "tail_ratio",
 )
-"""Shared settings besides RecBole's own lists of data and evaluation settings, which lack some that these read."""
+"""What models read of the same data: shared as well, but a row may have its own."""
 
 NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_metric_bigger"}
 """Entries of RecBole's lists that belong to a model, not to the protocol."""
@@ -42,7 +46,8 @@ NOT_SHARED = {"MAX_ITEM_LIST_LENGTH", "repeatable", "eval_batch_size", "valid_me
 def shared_keys() -> set[str]:
     """Return the names of all shared settings."""
     lists = argument_lists()
-    return ({*lists["dataset_arguments"], *lists["evaluation_arguments"]} - NOT_SHARED) | set(ALSO_SHARED)
+    of_recbole = {*lists["dataset_arguments"], *lists["evaluation_arguments"]}
+    return (of_recbole - NOT_SHARED) | {*ALSO_SHARED, *INPUTS}
 
 
 def shared_settings(config: Config) -> dict[str, Any]:

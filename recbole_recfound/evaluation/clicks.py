@@ -49,7 +49,7 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
 def with_grouped_auc(
     metrics: dict[str, float], config: Config, scores: torch.Tensor, labels: torch.Tensor, users: torch.Tensor
 ) -> dict[str, float]:
-    """Return metrics of labelled rows with GAUC behind AUC or LogLoss; without them the labels are ratings.
+    """Return metrics of labelled rows with GAUC behind AUC or LogLoss; ratings and numbers between 0 and 1 have none.
 
     Args:
         metrics: of these rows.
@@ -58,7 +58,7 @@ def with_grouped_auc(
         labels: [n].
         users: [n].
     """
-    if not metrics.keys() & {"auc", "logloss"}:
+    if not metrics.keys() & {"auc", "logloss"} or not ((labels == 0) | (labels == 1)).all():
         return metrics
     return metrics | grouped_auc(config, scores, labels, users)
 

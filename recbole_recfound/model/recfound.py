@@ -93,20 +93,22 @@ class RecFound(GeneralRecommender):
         self.backbone = self.parts.adapted
         self.history_field: str = self.ITEM_ID + config["LIST_SUFFIX"]
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
-        small = control == SMALL_READER
         # The default names a layer of the bundled backbone; a shallower one gives its last.
         layers = self._decoder.config.num_hidden_layers
-        user_depth = 0 if control in (SMALL_READER, NO_BODY) else self.history.user_depth(layers, towers.user_layers)
-        self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, towers.text_layers, user_depth))
+        bypassed = control in (SMALL_READER, NO_BODY)
+        self.user_depth = 0 if bypassed else self.history.user_depth(layers, towers.user_layers)
+        self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, towers.text_layers, self.user_depth))
         self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in towers.feature_layers))
-        self.seed, self.random_features = config["seed"], control == RANDOM_ITEM_TEXT
+        self.seed = config["seed"]
+        self.random_features = control == RANDOM_ITEM_TEXT
         # The item table is trained by I2I and Q2I: without them its text is the plain backbone's.
         trained = ("I2I", "Q2I") if items.refresh_interval else ()
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
-        reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
-        self.user_tower = UserTower(self.backbone, user_depth, config["dropout"], reader, self.history.segments)
-        self.user_depth = user_depth
+        reader = (
+            SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if control == SMALL_READER else None
+        )
+        self.user_tower = UserTower(self.backbone, self.user_depth, config["dropout"], reader, self.history.segments)
         self.recent_items = RecentItems(self.history.sequences and control != NO_RECENT_ITEMS)
         self.item_table = ItemTable(
             self.n_items,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from recbole_recfound.baseline.saved import load_baseline
 from recbole_recfound.errors import DataError, RecFoundError
 from recbole_recfound.runtime.run_folder import CONFIG
+from recbole_recfound.serving.data import record_of, tell_changes
 from recbole_recfound.serving.recbole import RecBoleRecommender
 
 
@@ -24,13 +23,14 @@ def load_recommender(run_dir: str | Path, name: str, data_path: str | Path | Non
         ConfigError: the run has no such model.
         DataError: data or files are missing or damaged.
     """
-    if data_path is None:
-        path = Path(run_dir) / CONFIG
-        try:
-            data_path = Path(yaml.safe_load(path.read_text(encoding="utf-8"))["data_path"]).parent
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise DataError(f"{path} cannot be read ({error})") from None
-    loaded = load_baseline(run_dir, name, data_path)
+    folder = Path(run_dir)
+    record = record_of(folder)
+    try:
+        data_path = data_path or Path(record["data_path"]).parent
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
+    loaded = load_baseline(folder, name, data_path)
+    tell_changes(record, folder, loaded.splits.config)
     return RecBoleRecommender(loaded.model, loaded.splits)
 
 

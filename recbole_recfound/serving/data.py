@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import OUR_MODELS
 from recbole_recfound.config.shared import repeats_of
 from recbole_recfound.data.split.digest import check_data
 from recbole_recfound.data.split.protocol import Splits, build_splits
@@ -43,10 +44,10 @@ def splits_of(
         DataError: the run's settings, or its data, are missing or damaged, or the data have changed since the training.
     """
     try:
-        record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        record = record_of(folder)
         dataset, data_path = dataset or record["dataset"], data_path or str(Path(record["data_path"]).parent)
         repeats = repeats_of(record)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
     _refuse_paths({**record, **checkpoint.settings, "dataset": dataset})
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
@@ -57,20 +58,53 @@ def splits_of(
     splits = build_splits(config)
     if dataset == checkpoint.dataset:
         check_data(checkpoint.data, splits, folder)
-        if changed := _changed_files(record.get("data_files") or {}, Path(config["data_path"]), dataset):
-            print(
-                f"note: {', '.join(changed)} changed since {folder.name} was trained: scores and metrics are of the "
-                "files as they are now",
-                file=sys.stderr,
-                flush=True,
-            )
+        tell_changes(record, folder, config)
     return splits
 
 
-def _changed_files(digests: Mapping[str, str], folder: Path, dataset: str) -> list[str]:
-    """Return the names of a data set's files whose content is not that of its digest."""
-    before = {name: digest for name, digest in digests.items() if name.startswith(f"{dataset}.") and "/" not in name}
-    return changed_names(before, digests_of({name: folder / name for name in before}))
+def record_of(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run as it wrote them.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    try:
+        record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        return {**record}
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
+
+
+def tell_changes(record: Mapping[str, Any], folder: Path, config: Config) -> None:
+    """Print a note that names the files of a run's data whose content is no longer that of the training.
+
+    Args:
+        record: of `record_of`.
+        folder: of the run, for the note.
+        config: settings under which the data were read again.
+    """
+    suffixes = None if config["load_col"] is None or config["model"] in OUR_MODELS else config["load_col"]
+    data, begin = Path(config["data_path"]), f"{config['dataset']}."
+    before = {
+        name: digest
+        for name, digest in (record.get("data_files") or {}).items()
+        if name.startswith(begin) and _is_read(name, suffixes)
+    }
+    now = digests_of({name: data / name for name in before})
+    if names := changed_names(before, now):
+        changed = ", ".join(name if name in now else f"{name} (missing)" for name in names)
+        print(
+            f"note: {changed} changed since {folder.name} was trained: scores and metrics are of the files as they are",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _is_read(name: str, suffixes: Collection[str] | None) -> bool:
+    return suffixes is None or name.rpartition(".")[2] in suffixes
 
 
 FILE_NAMES = ("dataset", "benchmark_filename", "additional_feat_suffix")

@@ -29,7 +29,7 @@ class RecBoleSystem(System):
         if config["dataset"] == NO_DATASET:
             raise ConfigError(f"dataset: got none, but {cls.name} needs interactions")
         check_stage(config)
-        check_package(cls.name)
+        check_package(config)
 
     def rows(self) -> Iterator[Job]:
         """Yield the model's row."""

@@ -9,6 +9,7 @@ from recbole_recfound.baseline.recbole import (
     baseline_config,
     check_baseline_settings,
     check_baselines,
+    check_package,
     run_baseline,
 )
 from recbole_recfound.config.configurator import Config
@@ -63,10 +64,11 @@ def test_recboles_defaults_under_our_protocol(tiny_path, tmp_path):
 
 
 def test_settings_of_one_baseline(tiny_path):
-    config = _config(tiny_path, baseline_args={"SASRec": {"n_layers": 1, "seed": 1}})
+    config = _config(tiny_path, baseline_args={"SASRec": {"n_layers": 1, "seed": 2020}})
     theirs = baseline_config("SASRec", config, "saved")
-    assert theirs["n_layers"] == 1
-    assert theirs["seed"] == 2020, "the protocol is not a baseline's to change"
+    assert (theirs["n_layers"], theirs["seed"]) == (1, 2020)
+    with pytest.raises(ConfigError, match="baseline_args: SASRec: got seed, which all rows of a table share"):
+        baseline_config("SASRec", _config(tiny_path, baseline_args={"SASRec": {"seed": 1}}), "saved")
     with pytest.raises(ConfigError, match="n_layer: unknown setting; did you mean n_layers"):
         baseline_config("SASRec", _config(tiny_path, baseline_args={"SASRec": {"n_layer": 1}}), "saved")
 
@@ -219,6 +221,17 @@ def test_packages_of_baselines_are_looked_for_before_training(knowledge_path, mo
         check_baseline_settings(["Pop", "KGAT"], config)
     monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: name)
     check_baseline_settings(["Pop", "KGAT"], config)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "package"),
+    [("NNCF", {"neigh_info_method": "louvain"}, "community"), ("LDiffRec", {"n_cate": 2}, "kmeans_pytorch")],
+)
+def test_packages_that_depend_on_settings(monkeypatch, model, settings, package):
+    monkeypatch.setattr("recbole_recfound.baseline.recbole.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"{model} of RecBole needs the package {package}, which is not installed"):
+        check_package(Config(model, "ml-100k", config_dict=settings))
+    check_package(Config(model, "ml-100k", config_dict={"n_cate": 1, "neigh_info_method": "random"}))
 
 
 @pytest.mark.parametrize("names", [("BPR", "CKE"), ("CKE", "BPR")])

@@ -6,6 +6,7 @@ from recbole_recfound.config.configurator import Config
 from recbole_recfound.errors import DataError
 
 RATED = ["user_id:token", "item_id:token", "timestamp:float", "rating:token", "label:token", "device:token"]
+RATED_NAMES = [column.partition(":")[0] for column in RATED]
 ROWS = [
     [f"u{user}", f"i{(user + 2 * step) % 13}", 60 * step, 5 - step % 5, step % 2, "tv"]
     for user in range(9)
@@ -40,7 +41,6 @@ AGES = {"load_col": {"inter": "*", "user": "*"}}
         ("RecFound", {"tasks": ["U2I", "SA"]}, "inter", "rating", "RATING_FIELD"),
         ("DMF", {"inter_matrix_type": "rating"}, "inter", "rating", "RATING_FIELD"),
         ("BPR", {"val_interval": {"rating": "[3,inf)"}}, "inter", "rating", "val_interval"),
-        ("BPR", {"normalize_field": ["age"], **AGES}, "user", "age", "normalize_field"),
         (
             "FM",
             {"numerical_features": ["age"], "threshold": {"timestamp": 60}, **AGES},
@@ -59,11 +59,21 @@ def test_tokens_are_no_numbers(shop, model, settings, file, column, key):
     assert line == f"{path}:1: {column} is typed token, expected {column}:float ({key} reads numbers)"
 
 
+def test_columns_of_items_with_the_name_of_one_of_interactions(write_dataset):
+    """`PG-13` of a film is no rating by a user."""
+    inter = [RATED[:3], *(row[:3] for row in ROWS)]
+    items = [["item_id:token", "rating:token"], *([f"i{item}", "PG-13"] for item in range(13))]
+    path = write_dataset("shop", inter=inter, item=items)
+    loaded = {"inter": RATED_NAMES[:3], "item": ["item_id", "rating"]}
+    assert _config(path, "M6Rec", m6rec_task=["retrieval"], load_col=loaded)["load_col"] == loaded
+
+
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
         ("BPR", {}),
         ("DMF", {}),
+        ("BPR", {"normalize_field": ["age"], **AGES}),
         ("RecFound", {"tasks": ["U2I"]}),
         ("BPR", {"val_interval": {"rating": ["3", "4"]}}),
         ("M6Rec", {"m6rec_task": ["retrieval"], "RATING_FIELD": None}),

@@ -21,9 +21,23 @@ def test_without_negatives(tiny_path, model):
     assert str(error.value).startswith(SAID.format(model))
 
 
-def test_a_sequential_model_that_learns_from_pairs(tiny_path):
-    with pytest.raises(ConfigError, match="SASRec learns from drawn negatives"):
-        _config(tiny_path, "SASRec", loss_type="BPR", **NOTHING)
+@pytest.mark.parametrize("model", ["SASRec", "SINE"])
+def test_a_sequential_model_that_learns_from_pairs(tiny_path, model):
+    with pytest.raises(ConfigError, match=f"{model} learns from drawn negatives"):
+        _config(tiny_path, model, loss_type="BPR", **NOTHING)
+
+
+@pytest.mark.parametrize("given", [{"distribution": "none"}, {"distribution": "none", "sample_num": "none"}])
+def test_none_is_nothing(tiny_path, given):
+    with pytest.raises(ConfigError, match="BPR learns from drawn negatives"):
+        _config(tiny_path, "BPR", train_neg_sample_args=given)
+    assert _config(tiny_path, "EASE", train_neg_sample_args=given)["train_neg_sample_args"]["distribution"] == "none"
+
+
+def test_none_of_a_distribution(tiny_path):
+    given = {"distribution": "uniform", "sample_num": "none"}
+    with pytest.raises(ConfigError, match="train_neg_sample_args: .*sample_num: got 'none', expected a whole number"):
+        _config(tiny_path, "BPR", train_neg_sample_args=given)
 
 
 def test_baselines_without_negatives(tiny_path):
@@ -38,6 +52,7 @@ def test_baselines_without_negatives(tiny_path):
         ("EASE", {}),
         ("SASRec", {}),
         ("MultiVAE", {}),
+        ("SINE", {}),
         ("DeepFM", {"threshold": {"rating": 4}}),
         ("NeuMF", {"threshold": {"rating": 4}}),
         ("NeuMF", {"LABEL_FIELD": "rating", "load_col": None}),

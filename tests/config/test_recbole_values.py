@@ -51,11 +51,6 @@ def test_one_line_names_the_key(settings, said):
         ({"threshold": {"rating": 3.5}}, "threshold", {"rating": 3.5}),
         ({"eval_args": {"mode": {"test": "uni5"}}}, "eval_args", {"mode": {"test": "uni5"}}),
         ({"discretization": {"age": {"method": "LD"}}}, "discretization", {"age": {"method": "LD"}}),
-        (
-            {"train_neg_sample_args": {"distribution": "none", "sample_num": "none"}},
-            "train_neg_sample_args",
-            {"distribution": "none", "sample_num": "none"},
-        ),
     ],
 )
 def test_values_that_are_taken(settings, key, value):

@@ -9,6 +9,8 @@ import recbole
 from recbole_recfound.baseline.recbole import baseline_config
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.shared import NOT_SHARED, shared_keys
+from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.pretrained.base_config import base_of
 
 READ = re.compile(r"""config(?:\[\s*|\.get\(\s*)["'](\w+)["']""")
 OF_THE_MODEL = {
@@ -47,3 +49,23 @@ def test_baselines_read_the_same_data_with_the_same_metrics(tmp_path, model, bas
     config = Config(model, "ml-100k", config_dict=settings)
     theirs = baseline_config(baseline, config, tmp_path)
     assert {key: theirs[key] for key in settings} == settings
+
+
+@pytest.mark.parametrize("key", ["kg_reverse_r", "entity_kg_num_interval"])
+def test_a_baseline_may_read_the_data_in_its_own_way(tmp_path, key):
+    ours, own = {"kg_reverse_r": (False, True), "entity_kg_num_interval": ("[0,inf)", "[2,inf)")}[key]
+    config = Config("BPR", "ml-100k", config_dict={key: ours, "baseline_args": {"CKE": {key: own}}})
+    assert baseline_config("CKE", config, tmp_path)[key] == own
+    assert baseline_config("KGNNLS", config, tmp_path)[key] == ours
+
+
+def test_a_baseline_has_no_protocol_of_its_own(tmp_path):
+    own = {"seed": 7, "metrics": ["MRR"], "learning_rate": 0.1, "show_progress": True}
+    config = Config("BPR", "ml-100k", config_dict={"baseline_args": {"NeuMF": own}})
+    with pytest.raises(ConfigError, match="baseline_args: NeuMF: got metrics, seed, which all rows of a table share"):
+        baseline_config("NeuMF", config, tmp_path)
+
+
+def test_the_base_of_kernels_reads_what_the_run_says():
+    config = Config("IAK", "ml-100k", config_dict={"domain": ["gender"], "tail_ratio": 0.5, "threshold": {"rating": 4}})
+    assert base_of(config)[0]["tail_ratio"] == 0.5

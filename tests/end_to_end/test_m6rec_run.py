@@ -209,7 +209,7 @@ def test_files_that_have_changed_since_the_training_are_named(finished, tiny_pat
     (data / "tiny" / "tiny.user").unlink()
     with pytest.raises(DataError, match="does not fit the texts of tiny as they are now .*: use the files it was"):
         load_recfound(finished["run_dir"], data_path=str(data))
-    assert "note: tiny.inter, tiny.user changed since" in capsys.readouterr().err
+    assert "note: tiny.inter, tiny.user (missing) changed since" in capsys.readouterr().err
 
 
 def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_dataset):

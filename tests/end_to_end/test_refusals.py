@@ -162,6 +162,8 @@ def test_columns_that_candidates_do_not_have(write_dataset):
     assert fit_once(_config(path, "DeepFM", load_col=loaded, epochs=1, **RANKED)) == {"ndcg@10"}
     loaded = {"inter": ["user_id", "item_id", "timestamp", "rating", "device"]}
     assert fit_once(_config(path, "DSSM", load_col=loaded, epochs=1, **RANKED)) == {"ndcg@10"}
+    unused = {"unused_col": {"inter": ["device"]}, "load_col": None}
+    assert fit_once(_config(path, "DeepFM", epochs=1, **unused, **RANKED)) == {"ndcg@10"}
 
 
 def fit_once(config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_every_baseline_is_loaded_as_it_was_tested(run):
     rows = {row["model"]: row for row in json.loads((run / "results.json").read_text())["rows"]}
     for name, loaded in found.items():
         assert loaded.evaluate().metrics == rows[name]["metrics"], name
+
+
+def test_files_that_a_model_reads_are_compared_with_those_of_its_training(run, tiny_path, tmp_path, capsys):
+    data = shutil.copytree(tiny_path, tmp_path / "data")
+    (data / "tiny" / "tiny.user").unlink()  # which none of these reads
+    load_baselines(run, data)
+    assert "changed since" not in capsys.readouterr().err
+    file = data / "tiny" / "tiny.inter"
+    file.write_text(file.read_text() + "\n")
+    found, _ = load_baselines(run, data)
+    assert set(found) == set(BASELINES)
+    assert capsys.readouterr().err.count("note: tiny.inter changed since") == len(BASELINES)
 
 
 def test_histories_are_answered_by_those_that_can_read_them(run):

@@ -21,7 +21,7 @@ from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.atomic.match import match_ids
 from recbole_recfound.atomic.times import unit_of
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import OF_LABELS, OUR_MODELS
+from recbole_recfound.config.models import LABELS_OR_NEGATIVES, OUR_MODELS
 from recbole_recfound.data.split.eval_loader import FairEvalDataLoader
 from recbole_recfound.data.split.histories import Histories
 from recbole_recfound.data.split.interactions import histories_before, pairs_of
@@ -119,8 +119,8 @@ def build_splits(config: Config) -> Splits:
     _check_cold(config)
     with in_one_line(config["dataset"], DataError):
         dataset = create_dataset(config)
-        _refuse_unknown_columns(config, dataset)
         built = dataset.build()
+        _refuse_unknown_columns(config, built[0])
         _refuse_empty(config, built)
         samplers = create_samplers(config, dataset, built)
         _refuse_full_users(config, samplers)
@@ -167,7 +167,7 @@ def check_topk(splits: Splits) -> None:
 
 
 def check_labels(splits: Splits) -> None:
-    """Check that there are labels where a model learns them or is scored by them; see `check_both_labels`.
+    """Check that there are labels where a model learns them or is scored by them; see `_check_both_labels`.
 
     Raises:
         ConfigError: no such column, or labels that do not fit.
@@ -180,16 +180,16 @@ def check_labels(splits: Splits) -> None:
             f"threshold: {config['model']} {'predicts clicks' if config['MODEL_TYPE'] == ModelType.CONTEXT else why}, "
             f"but there is no column {label!r}; make one from ratings: --threshold={{rating: 4}}"
         )
-    check_both_labels(splits)
+    _check_both_labels(splits)
 
 
 def _learns_labels(config: Config) -> bool:
     """Return whether a model is trained on the labels of rows; drawn negatives have labels of their own."""
     drawn = config["train_neg_sample_args"]["distribution"] != "none"
-    return not drawn and (config["MODEL_TYPE"] == ModelType.CONTEXT or config["model"] in OF_LABELS)
+    return not drawn and (config["MODEL_TYPE"] == ModelType.CONTEXT or config["model"] in LABELS_OR_NEGATIVES)
 
 
-def check_both_labels(splits: Splits) -> None:
+def _check_both_labels(splits: Splits) -> None:
     """Check that labels that are learned or compared are 0 and 1, and that each such part has both.
 
     Raises:
@@ -199,7 +199,7 @@ def check_both_labels(splits: Splits) -> None:
     if label not in splits.dataset.inter_feat.columns:
         return
     kinds, metrics = kinds_of_modes(config), {name.lower() for name in config["metrics"]}
-    graded = metrics <= {"rmse", "mae"} and config["model"] not in OUR_MODELS
+    graded = metrics <= {"rmse", "mae", "logloss"} and config["model"] not in OUR_MODELS
     if _learns_labels(config) or ("labeled" in kinds and not graded):
         _check_label_values(label, splits.dataset.inter_feat[label], graded)
     if kinds != {"labeled"}:
@@ -385,7 +385,8 @@ def _refuse_unknown_columns(config: Config, dataset: Dataset) -> None:
     if unknown := [field for field in read if field != config["LABEL_FIELD"]]:
         raise ConfigError(
             f"load_col: inter: got {', '.join(unknown)}, which {config['model']} reads and which is not known of items "
-            "that a user has not interacted with (eval_args: mode full ranks them); leave it out of load_col"
+            "that a user has not interacted with (eval_args: mode full ranks them); leave it out of load_col, or name "
+            "it in unused_col"
         )
 
 
