@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +65,25 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for suffix in ("item", "user"):
         (root / "tiny" / f"tiny.{suffix}").write_text((source / f"ml-100k.{suffix}").read_text())
     return root
+
+
+@pytest.fixture
+def data_that_change(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], Path]:
+    """Return a function: `data_path` of a copy of `tiny`, which changes when a module trains EASE as a baseline."""
+
+    def prepare(module: ModuleType) -> Path:
+        shutil.copytree(tiny_path, tmp_path / "data")
+        file, theirs = tmp_path / "data" / "tiny" / "tiny.item", module.run_baseline
+
+        def run_baseline(name: str, *given: Any) -> Any:
+            if name == "EASE":
+                file.write_text(file.read_text() + "9999\tA Film\t1995\tDrama\n")
+            return theirs(name, *given)
+
+        monkeypatch.setattr(module, "run_baseline", run_baseline)
+        return tmp_path / "data"
+
+    return prepare
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recbole_recfound.config.settings import merged
@@ -62,3 +63,8 @@ READING = Settings(
     }
 )
 """A run of a model that reads segments of text."""
+
+
+def clicks_of(data_path: Path, backbone: Path) -> Settings:
+    """Return the settings of a run of M6-Rec on clicks of the tiny data set."""
+    return READING | CLICK_READING | {"data_path": str(data_path), "backbone": str(backbone)}

@@ -95,7 +95,8 @@ class RecFound(GeneralRecommender):
         self.length_field: str = config["ITEM_LIST_LENGTH_FIELD"]
         # The default names a layer of the bundled backbone; a shallower one gives its last.
         layers = self._decoder.config.num_hidden_layers
-        bypassed = control in (SMALL_READER, NO_BODY)
+        small = control == SMALL_READER
+        bypassed = small or control == NO_BODY
         self.user_depth = 0 if bypassed else self.history.user_depth(layers, towers.user_layers)
         self.text_tower = TextTower(self.backbone, self.history.text_depth(layers, towers.text_layers, self.user_depth))
         self.frozen_layers = list(dict.fromkeys(min(layer, layers) for layer in towers.feature_layers))
@@ -105,9 +106,7 @@ class RecFound(GeneralRecommender):
         trained = ("I2I", "Q2I") if items.refresh_interval else ()
         self.table_route = next((task for task in trained if task in self.parts.tasks), None)
         width = self._decoder.config.hidden_size
-        reader = (
-            SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if control == SMALL_READER else None
-        )
+        reader = SmallReader(width, config["MAX_ITEM_LIST_LENGTH"], config["dropout"]) if small else None
         self.user_tower = UserTower(self.backbone, self.user_depth, config["dropout"], reader, self.history.segments)
         self.recent_items = RecentItems(self.history.sequences and control != NO_RECENT_ITEMS)
         self.item_table = ItemTable(
@@ -147,9 +146,8 @@ class RecFound(GeneralRecommender):
         rows = dataset.inter_feat
         users, items = rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy()
         factors = collaborative_factors(users, items, self.n_items, count, self.seed)
-        if permuted:
-            order = 1 + torch.randperm(self.n_items - 1, generator=self._generator())
-            return factors.permuted(torch.cat([torch.zeros(1, dtype=torch.int64), order]))
+        if permuted:  # the padding keeps its place
+            factors = factors.permuted(F.pad(1 + torch.randperm(self.n_items - 1, generator=self._generator()), (1, 0)))
         return factors
 
     @torch.no_grad()

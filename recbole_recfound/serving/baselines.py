@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_recfound.baseline.saved import load_baseline
-from recbole_recfound.errors import DataError, RecFoundError
-from recbole_recfound.runtime.run_folder import CONFIG
+from recbole_recfound.errors import RecFoundError
 from recbole_recfound.serving.data import record_of, tell_changes
 from recbole_recfound.serving.recbole import RecBoleRecommender
 
@@ -25,11 +24,7 @@ def load_recommender(run_dir: str | Path, name: str, data_path: str | Path | Non
     """
     folder = Path(run_dir)
     record = record_of(folder)
-    try:
-        data_path = data_path or Path(record["data_path"]).parent
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
-    loaded = load_baseline(folder, name, data_path)
+    loaded = load_baseline(folder, name, data_path or Path(record["data_path"]).parent)
     tell_changes(record, folder, loaded.splits.config)
     return RecBoleRecommender(loaded.model, loaded.splits)
 

@@ -43,15 +43,11 @@ def splits_of(
     Raises:
         DataError: the run's settings, or its data, are missing or damaged, or the data have changed since the training.
     """
-    try:
-        record = record_of(folder)
-        dataset, data_path = dataset or record["dataset"], data_path or str(Path(record["data_path"]).parent)
-        repeats = repeats_of(record)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
+    record = record_of(folder)
+    dataset, data_path = dataset or record["dataset"], data_path or str(Path(record["data_path"]).parent)
     _refuse_paths({**record, **checkpoint.settings, "dataset": dataset})
     settings = {**checkpoint.settings, **changes, "show_progress": False, "data_path": data_path}
-    if repeats:
+    if repeats_of(record):
         settings |= {"repeatable": True, "mask_history": False}
     config = Config(checkpoint.model, dataset, None, settings, is_base=True)
     init_seed(checkpoint.seed, config["reproducibility"])
@@ -63,7 +59,7 @@ def splits_of(
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """Return the settings of a run as it wrote them.
+    """Return the settings of a run as it wrote them, with `dataset` and `data_path` at least.
 
     Args:
         folder: of the run.
@@ -72,9 +68,10 @@ def record_of(folder: Path) -> dict[str, Any]:
         DataError: they are missing or damaged.
     """
     try:
-        record = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return {**record}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        record: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        Path(record["data_path"], record["dataset"])
+        return record
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder / CONFIG} cannot be read ({error})") from None
 
 

@@ -11,21 +11,12 @@ from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import DataError
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 from tests.damage import damage
-from tests.settings import CLICK_READING, READING, Settings
+from tests.settings import Settings, clicks_of
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_path, tiny_backbone) -> Settings:
-    return (
-        READING
-        | CLICK_READING
-        | {
-            "data_path": str(tiny_path),
-            "backbone": str(tiny_backbone),
-            "generate_args": {"max_tokens": 8},
-            "epochs": 1,
-        }
-    )
+    return clicks_of(tiny_path, tiny_backbone) | {"generate_args": {"max_tokens": 8}, "epochs": 1}
 
 
 @pytest.fixture

@@ -16,19 +16,12 @@ from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.system.execute import execute
 from recbole_recfound.system.request import Request
 from recbole_recfound.trainer.m6rec import M6RecTrainer
-from tests.settings import CLICK_READING, READING, Settings
+from tests.settings import Settings, clicks_of
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_path, tiny_backbone):
-    return (
-        READING
-        | CLICK_READING
-        | {
-            "data_path": str(tiny_path),
-            "backbone": str(tiny_backbone),
-        }
-    )
+    return clicks_of(tiny_path, tiny_backbone)
 
 
 @pytest.fixture(scope="module")

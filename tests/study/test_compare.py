@@ -1,7 +1,6 @@
 """The long table: every row is computed once, and belongs to its settings."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -131,18 +130,10 @@ def test_blends_are_refused_before_anything_is_trained(small_run, asked):
     assert not asked
 
 
-def test_data_that_change_between_rows_stop_the_table(small_run, monkeypatch, tmp_path, tiny_path):
+def test_data_that_change_between_rows_stop_the_table(small_run, data_that_change):
     """The row is not saved among those of the other data; see `test_seeds` for the rest."""
-    shutil.copytree(tiny_path, tmp_path / "data")
-    file, theirs = tmp_path / "data" / "tiny" / "tiny.item", module.run_baseline
-
-    def run_baseline(name, *given):
-        if name == "EASE":
-            file.write_text(file.read_text() + "9999\tA Film\t1995\tDrama\n")
-        return theirs(name, *given)
-
-    monkeypatch.setattr(module, "run_baseline", run_baseline)
-    settings = small_run | {"data_path": str(tmp_path / "data"), "only_tasks": ["U2I"], "baselines": ["Pop", "EASE"]}
+    data = str(data_that_change(module))
+    settings = small_run | {"data_path": data, "only_tasks": ["U2I"], "baselines": ["Pop", "EASE"]}
     with pytest.raises(DataError, match=r"^tiny\.item changed since this study began"):
         compare("tiny", None, settings)
     assert [path.name for path in Path(small_run["output_dir"]).glob("compare-*/rows/*")] == ["Pop.json"]
