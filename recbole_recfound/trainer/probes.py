@@ -11,6 +11,9 @@ from recbole_recfound.data import StepBatch
 from recbole_recfound.model.gradient_cache import as_random, random_state
 from recbole_recfound.runtime.options import Options, option
 
+_SHARE = 0.02
+"""Part of the time of all steps that probes may take under a time limit."""
+
 
 @dataclass(frozen=True)
 class ProbeOptions(Options):
@@ -52,19 +55,32 @@ class Probes:
         self.device = device
         self.seconds = 0.0
         self.turn = 0
+        self._last: dict[str, float] = {}
 
     def due(self, step: int, late: bool = False) -> list[str]:
         """Return the tasks to probe after `step` updates; they take turns.
 
         Args:
             step: number of the step, from 1.
-            late: probes have taken too much time: none is due, and the turn stays with the task.
+            late: probes would take too much time: none is due, and the turn stays with the task.
         """
         if step % self.period or late:
             return []
+        names, self.turn = self._next(), (self.turn + self.at_once) % max(1, len(self.batches))
+        return names
+
+    def too_long(self, step_seconds: float) -> bool:
+        """Return whether the next probes, if they take as long as they last did, bring all probes above their share.
+
+        Args:
+            step_seconds: seconds of all steps so far, their probes included.
+        """
+        coming = sum(self._last.get(name, 0.0) for name in self._next())
+        return self.seconds + coming > _SHARE * (step_seconds + coming)
+
+    def _next(self) -> list[str]:
         names = list(self.batches)
-        first, self.turn = self.turn, (self.turn + self.at_once) % max(1, len(names))
-        return [names[(first + offset) % len(names)] for offset in range(self.at_once)]
+        return [names[(self.turn + offset) % len(names)] for offset in range(self.at_once)]
 
     def measure(self, model: torch.nn.Module, names: list[str]) -> dict[str, float]:
         """Compute the mean probe loss of each named task; see `examples`."""
@@ -84,11 +100,13 @@ class Probes:
         was_training = model.training
         model.eval()
         with as_random(random_state(self.device), self.device):
-            found = {name: self._losses(self.batches[name]) for name in names}
+            found = {name: self._losses(name) for name in names}
         model.train(was_training)
         self.seconds += time.perf_counter() - started
         return found
 
-    def _losses(self, batch: StepBatch) -> list[float]:
-        losses: list[float] = torch.cat([self.losses(part) for part in batch.parts]).tolist()
+    def _losses(self, name: str) -> list[float]:
+        started = time.perf_counter()
+        losses: list[float] = torch.cat([self.losses(part) for part in self.batches[name].parts]).tolist()
+        self._last[name] = time.perf_counter() - started
         return losses

@@ -43,8 +43,6 @@ from recbole_recfound.trainer.zero import DividedOptimizer
 _SMOOTH = 0.9
 _INTERVAL = 100
 """Most steps between two validations where `eval_interval` gives no number."""
-_PROBE_SHARE = 0.02
-"""Part of the time of all steps that probes may take under a time limit."""
 _MEASURED_STEPS = 10
 """Steps after which the log says what the plan comes to."""
 
@@ -333,9 +331,8 @@ class RecFoundTrainer(Trainer):
             for name, count in batch.counts.items():
                 counts[name] = counts.get(name, 0) + count
         self.step += 1
-        found = self._probe(
-            self.probes.due(self.step, broadcast(self.plan.limited and self.probe_share > _PROBE_SHARE))
-        )
+        late = broadcast(self.plan.limited and self.probes.too_long(self.step_seconds))
+        found = self._probe(self.probes.due(self.step, late))
         self.step_seconds += time.perf_counter() - started
         self._record({name: total / counts[name] for name, total in sums.items()}, counts, found)
 

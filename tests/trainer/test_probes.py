@@ -45,6 +45,32 @@ def test_late_probes_keep_their_turn():
     assert found == [["a"], [], [], [], [], ["b"], ["c"], ["a"]]
 
 
+@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=8), st.booleans())
+def test_probes_keep_within_two_hundredths_of_the_steps_time(costs, together):
+    now = 0.0
+
+    def losses(cost):
+        nonlocal now
+        now += cost
+        return torch.ones(1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_recfound.trainer.probes.time.perf_counter", lambda: now)
+        probes = Probes({f"t{index}": StepBatch([cost], {}) for index, cost in enumerate(costs)}, losses, 1, HOST)
+        probes.at_once = len(costs) if together else 1
+        model = torch.nn.Linear(1, 1)
+        probes.measure(model, list(probes.batches))  # before training, no part of a step
+        probes.seconds, steps, probed = 0.0, 0.0, set()
+        for step in range(1, 1 + 60 * (1 + int(sum(costs)))):
+            due = probes.due(step, probes.too_long(steps))
+            before = probes.seconds
+            probes.measure(model, due)
+            steps += 1.0 + probes.seconds - before
+            probed.update(due)
+            assert probes.seconds <= 0.02 * steps + 1e-9
+    assert probed == set(probes.batches)
+
+
 @pytest.mark.parametrize("interval", [1, 3])
 def test_an_interval_shorter_than_the_tasks(interval):
     probes = Probes(dict.fromkeys("abcdefg"), None, interval, HOST)
