@@ -58,12 +58,9 @@ def command(argv: list[str]) -> int:
     check_folder(out.absolute().parent, "out")
     if given.exits is not None:
         given.exits = _layers(given.exits)
-    from recbole_recfound.config.settings import check_value
     from recbole_recfound.edge.options import DistilOptions
     from recbole_recfound.runtime.graph_files import WRITERS, check_packages
 
-    if given.seed is not None:
-        check_value("seed", given.seed)  # as of any run: torch and numpy take no others
     named = {name: value for name in DistilOptions.names() if (value := getattr(given, name)) is not None}
     options = DistilOptions.of(named, "distill")
     check_packages("distill", (*WRITERS, "onnxruntime"))

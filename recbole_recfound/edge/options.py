@@ -53,7 +53,7 @@ class DistilOptions(Options):
     steps: int | None = option(None, minimum=1)
     learning_rate: float = option(0.0005, above=0.0)
     compared: int = option(24, minimum=1)
-    seed: int = option(2020, minimum=0)
+    seed: int = option(2020, minimum=0, maximum=(1 << 32) - 1)
 
     def __post_init__(self) -> None:
         """Compare exits with layers and the width with the heads."""

@@ -236,7 +236,7 @@ def _expected(annotation: Any, metadata: Mapping[str, Any]) -> str:
     if NoneType in plain_types(annotation):
         words += " or nothing (~)"
     named = {"minimum": "at least", "maximum": "at most", "above": "above", "below": "below"}
-    bounds = [f"{word} {metadata[name]:g}" for name, word in named.items() if metadata.get(name) is not None]
+    bounds = [f"{word} {metadata[name]:.15g}" for name, word in named.items() if metadata.get(name) is not None]
     return ", ".join([words, *bounds])
 
 

@@ -22,6 +22,7 @@ from recbole_recfound.errors import ConfigError
         ({"seconds": float("inf")}, "seconds: got inf, expected a number of seconds, or steps"),
         ({"seconds": float("nan"), "steps": 2}, "seconds: got nan, expected a number, above 0"),
         ({"layers": 0}, "layers"),
+        ({"seed": 1 << 32}, "seed: got 4294967296, expected a whole number, at least 0, at most 4294967295"),
     ],
 )
 def test_refusals(wrong, words):

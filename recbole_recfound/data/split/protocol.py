@@ -213,7 +213,7 @@ def _check_both_labels(splits: Splits) -> None:
         labels = part.inter_feat[label].unique().tolist()
         if len(labels) == 1:
             raise ConfigError(
-                f"threshold: got only rows with the label {labels[0]:g} in the {name} part ({len(part):,} rows), "
+                f"threshold: got only rows with the label {labels[0]:.9g} in the {name} part ({len(part):,} rows), "
                 "expected both labels: another threshold or another split has them"
             )
 
@@ -231,7 +231,7 @@ def _check_label_values(label: str, values: torch.Tensor, graded: bool) -> None:
     """
     others = values[~((values >= 0) & (values <= 1) if graded else (values == 0) | (values == 1))]
     if len(others):
-        some = ", ".join(f"{value:g}" for value in others.unique()[:MOST_LABELS].tolist())
+        some = ", ".join(f"{value:.9g}" for value in others.unique()[:MOST_LABELS].tolist())
         allowed = "0 to 1" if graded else "0 and 1"
         raise ConfigError(
             f"LABEL_FIELD: got {label} with labels other than {allowed} in {len(others):,} of {len(values):,} rows, "

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from recbole_recfound.data.task.source import TrainingData
 from recbole_recfound.data.text.fields import readable
 
@@ -44,5 +46,5 @@ def first_words(text: str, count: int) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number without trailing zeros: 4.0 -> '4', 3.5 -> '3.5'."""
-    return f"{float(value):g}"
+    """Return a number of single precision, others than it in other words: 4.0 -> '4', 3.5 -> '3.5'."""
+    return np.format_float_positional(np.float32(value), trim="-")

@@ -240,7 +240,7 @@ class IAKSystem(System):
     def _names(self) -> list[str]:
         """Rows of the kernels, one for each beta."""
         betas = self.options.betas
-        return [self.name if len(betas) == 1 else f"{self.name} beta={beta:g}" for beta in betas]
+        return [self.name if len(betas) == 1 else f"{self.name} beta={beta:.15g}" for beta in betas]
 
     @property
     def _share(self) -> float | None:

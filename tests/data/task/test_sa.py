@@ -31,3 +31,9 @@ def test_examples_are_sampled_from_rated_interactions():
     assert len(task_of("SA", source)) == 40 == len(task)
     few = task_of("SA", source, max_examples=10)
     assert len(few) == 10 and np.isfinite(source.ratings[few.positions]).all()
+
+
+def test_other_ratings_have_other_words():
+    ratings = [1000001, 1000002, 16777216, 0.1, 1000001, 1000002, 0.1]
+    task = task_of("SA", training_data(HISTORIES, ratings))
+    assert task.choices == ("0.1", "1000001", "1000002", "16777216")
