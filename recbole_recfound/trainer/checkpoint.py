@@ -234,7 +234,7 @@ class CheckpointStore:
 
     def _on_disk(self, kind: str) -> list[int]:
         names = (path.name.removeprefix(kind) for path in self.folder.glob(f"{kind}*"))
-        return [int(name) for name in names if name.isdigit()]
+        return [int(name) for name in names if name.isdecimal()]
 
     def _prune(self, best_step: int) -> None:
         """Keep the best, the last, and the last on disk; an interrupted step ends with the next one of the schedule."""

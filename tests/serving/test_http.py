@@ -146,6 +146,9 @@ def test_bodies(client):
     assert client.post("/recommend", content=large, headers=kind).status_code == 413
     # Without a length, in parts.
     assert client.post("/recommend", content=iter([large[:999], large[999:]]), headers=kind).status_code == 413
+    for length in (b"\xb2", b"two", b"9" * 5000):
+        sent = client.post("/recommend", content=b"{}", headers={**kind, "Content-Length": length})
+        assert sent.status_code == 400 and "Content-Length" in sent.json()["error"]
     surrogate = b'{"history": ["\\ud800"]}'
     assert client.post("/recommend", content=surrogate, headers=kind).status_code == 422
     assert client.get("/nothing").json() == {"error": "Not Found"}

@@ -276,8 +276,11 @@ class BodyLimit:
         if not headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json"):
             return await problem(415, "the body must be JSON (Content-Type: application/json)")(scope, receive, send)
         too_large = problem(413, f"the body is larger than {MOST_BYTES:,} bytes")
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BYTES:
+        try:
+            length = int(headers.get("content-length", "0"))
+        except ValueError:  # also more digits than Python reads
+            return await problem(400, "Content-Length: no number of bytes")(scope, receive, send)
+        if length > MOST_BYTES:
             return await too_large(scope, receive, send)
         # A body without a length is read to its limit here; what it holds is handed on as one message.
         body = bytearray()
