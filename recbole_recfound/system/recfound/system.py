@@ -4,12 +4,11 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.utils import init_seed
 
@@ -22,24 +21,23 @@ from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
-from recbole_recfound.data.split.protocol import Splits, further_tests, held_out, with_side_files
+from recbole_recfound.data.split.protocol import Splits, further_tests, with_side_files
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TestOptions
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
-from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
-from recbole_recfound.merge.hook import MERGED, MergeOutcome, Scored, choose, merge_last
+from recbole_recfound.merge.hook import MergeOutcome
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
 from recbole_recfound.model.parts import RECORDS_MODE, backbone_of, settings_problems
 from recbole_recfound.model.saved import write_model
-from recbole_recfound.model.trained import load_trained, trained_parameters, trained_tensors
+from recbole_recfound.model.trained import trained_parameters, trained_tensors
 from recbole_recfound.runtime.device import choose_device, choose_precision
 from recbole_recfound.runtime.exchange import broadcast, on_main
 from recbole_recfound.runtime.ranks import is_main, shards
@@ -49,6 +47,8 @@ from recbole_recfound.serving.recfound import load_ranking
 from recbole_recfound.system.base import System
 from recbole_recfound.system.blending import blended, check_blend
 from recbole_recfound.system.recfound.build import Built, build_recfound
+from recbole_recfound.system.recfound.candidates import Candidates
+from recbole_recfound.system.recfound.examples import recommend_examples
 from recbole_recfound.system.recfound.variants import row_name, variants
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
@@ -115,6 +115,7 @@ class RecFoundSystem(System):
         self.store = CheckpointStore(run.folder.trainer_state, MergeOptions.read(config)[0].last)
         self.trainer = RecFoundTrainer(config, self.built.model, store=self.store, plan=self.plan)
         self.trainer.scorings += len(config["blend"])
+        self.candidates = Candidates(config, self.trainer, self.splits)
         if self.splits is not None:  # metrics such as coverage and popularity count training rows
             self.trainer.eval_collector.data_collect(self.splits.train_data)
 
@@ -181,7 +182,7 @@ class RecFoundSystem(System):
         self.probe_share = trainer.probe_share  # before the probes of all tasks, which are no part of a step
         started, probed = time.monotonic(), trainer.probes.seconds
         with self.plan.phase("merging and scoring"):
-            outcome = self.outcome = self._merge_by_ranking() if self.splits else self._merge_by_probes()
+            outcome = self.outcome = self.candidates.choose()
         scored = time.monotonic() - started - (trainer.probes.seconds - probed)
         trainer.wandblogger.log_eval_metrics(outcome.test[outcome.kept])
         self.final_losses = broadcast(trainer.probes.measure(built.model, list(built.tasks)))
@@ -236,81 +237,6 @@ class RecFoundSystem(System):
         """Remove the checkpoints; weights have not been written."""
         self.store.clear()
 
-    # Merging ---------------------------------------------------------------------------------------------------------
-
-    def _merge_by_ranking(self) -> MergeOutcome:
-        """Compare best single, last and merged checkpoint, each with item texts encoded by its own weights."""
-        trainer, splits = self.trainer, self.splits
-        assert splits is not None, "a ranking needs a data set"
-        merged, outcome = self._merged()
-        candidates = {"best": self.store.load(trainer.best_step, self.device).trained}
-        # The same object twice is scored once.
-        alike = trainer.best_step == trainer.step
-        candidates["last"] = candidates["best"] if alike else self.store.load(trainer.step, self.device).trained
-        if merged is not None:
-            candidates[MERGED] = merged
-
-        return choose(
-            candidates,
-            outcome,
-            self._load,
-            lambda: self._score_users(splits.valid_data)._replace(losses=self._relative_losses()),
-            lambda: self._score_users(splits.test_data),
-            self.config["valid_metric"].lower(),
-            trainer.valid_metric_bigger,
-        )
-
-    def _score(self, data: Any) -> dict[str, float]:
-        """Return the metrics of the model as it is."""
-        with self.trainer.accelerator.autocast():
-            return {name: float(value) for name, value in self.trainer.evaluate(data, load_best_model=False).items()}
-
-    def _score_users(self, data: Any) -> Scored:
-        """Return the metrics of the model as it is, and the one that chooses of each user."""
-        with kept_ranking(self.trainer) as kept:
-            metrics = self._score(data)
-        config, users = self.config, users_of(data)
-        # The main process has scored; all choose alike.
-        return Scored(metrics, broadcast(metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users)))
-
-    def _merge_by_probes(self) -> MergeOutcome:
-        """Compare last and merged checkpoint without a ranking: by mean probe loss relative to the untrained model."""
-        merged, outcome = self._merged()
-        candidates = {"last": self.store.load(self.trainer.step, self.device).trained}
-        if merged is not None:
-            candidates[MERGED] = merged
-
-        def probe() -> Scored:
-            losses = self._relative_losses()
-            return Scored({PROBE_LOSS: float(np.mean([np.mean(found) for found in losses.values()]))}, losses=losses)
-
-        load = partial(load_trained, trained_parameters(self.trainer.model))
-        return choose(candidates, outcome, load, probe, lambda: Scored({}), PROBE_LOSS, bigger=False)
-
-    def _relative_losses(self) -> dict[str, list[float]]:
-        """Return the loss of each example of the probes over the mean loss of the untrained model, of each task."""
-        trainer = self.trainer
-        found = broadcast(trainer.probes.examples(trainer.model, list(trainer.untrained)))
-        return {name: [loss / max(trainer.untrained[name], 1e-8) for loss in losses] for name, losses in found.items()}
-
-    def _merged(self) -> tuple[dict[str, torch.Tensor] | None, MergeOutcome]:
-        config = self.config
-        merging, further = MergeOptions.read(config)
-        return merge_last(
-            self.store,
-            merging.last,
-            config["merge_method"],
-            merging.density,
-            self.device,
-            merging.sparsify,
-            **further,
-        )
-
-    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Put trained tensors into the model, and encode item texts with them."""
-        load_trained(trained_parameters(self.built.model), tensors)
-        self.trainer.refresh_items()
-
     # Testing ---------------------------------------------------------------------------------------------------------
 
     def _test_tasks(self, outcome: MergeOutcome) -> tuple[Tests, Tests]:
@@ -333,9 +259,9 @@ class RecFoundSystem(System):
         if not self.testing.best_checkpoint or outcome.kept == "best":
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
-        self._load(self.store.load(self.trainer.best_step, self.device).trained)
+        self.candidates.load(self.store.load(self.trainer.best_step, self.device).trained)
         of_best = broadcast(test())
-        self._load(kept)
+        self.candidates.load(kept)
         return tested, of_best
 
     def _scored_row(self, outcome: MergeOutcome, scored: float, details: Mapping[str, Any]) -> Row:
@@ -349,7 +275,7 @@ class RecFoundSystem(System):
         trainer = self.trainer
         if self.splits is not None:
             others = further_tests(self.splits)
-            details = {**details, **{name: self._score(loader) for name, loader in others.items()}}
+            details = {**details, **{name: self.candidates.score(loader) for name, loader in others.items()}}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         return Row(
             model=self.row_name(self.config),
@@ -451,38 +377,3 @@ def _tasks_line(built: Built) -> str:
     tasks = ", ".join(f"{name} ({len(task)})" for name, task in built.tasks.items())
     left = "".join(f"\n  left out: {name}: {why}" for name, why in built.left_out.items())
     return f"tasks (training examples): {tasks}{left}"
-
-
-@torch.no_grad()
-def recommend_examples(splits: Splits, built: Built, count: int = 10, shown: int = 5) -> list[dict[str, Any]]:
-    """Return recommendations for a few test users, as titles; items of their history are masked.
-
-    Args:
-        splits: the data of the run.
-        built: the trained model with its data.
-        count: most users to show.
-        shown: titles in each list: recommended ones, and the newest ones of the history.
-    """
-    pairs = held_out(splits.test_set)
-    chosen = pairs[:: max(1, len(pairs) // count)][:count]
-    model, catalogue = built.model.eval(), built.catalogue
-    index_of_id = built.data.item_ids.index_of_id
-    items, lengths = splits.known_at_test.padded(chosen[:, 0], splits.config["MAX_ITEM_LIST_LENGTH"])
-    users = model.user_vectors(torch.from_numpy(items).to(model.device), torch.from_numpy(lengths).to(model.device))
-    scores = users @ model.item_vectors().T
-    scores[:, 0] = float("-inf")
-    examples = []
-    for (user, target), score in zip(chosen, scores, strict=True):
-        known = splits.known_at_test.of(user)
-        score[torch.from_numpy(known[known != target]).to(model.device)] = float("-inf")
-        best = score.topk(min(shown, len(score)))
-        titles = [catalogue.title_of(index_of_id[iid]) for iid in best.indices[best.values.isfinite()].tolist()]
-        examples.append(
-            {
-                "user": str(splits.train_set.id2token(splits.train_set.uid_field, user)),
-                "history": [catalogue.title_of(index_of_id[iid]) for iid in known[-shown:]],
-                "recommended": titles,
-                "held_out": catalogue.title_of(index_of_id[target]),
-            }
-        )
-    return examples
