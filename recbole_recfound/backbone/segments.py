@@ -44,14 +44,14 @@ class SegmentCache:
         states: `all`, `last` or `mean`.
         max_tokens: length of a segment; a longer text loses its end.
         fingerprint: of the backbone (`Backbone.fingerprint`).
-        capacity: most bytes of states.
+        capacity: most bytes of states in memory; those of a file are read from it when they are needed.
         weights: those below that decide the states, where the layers have an adapter as well; None: all.
         plain: a context in which the layers below run without their adapter.
 
     Attributes:
         digest: of everything that decides the states of a text.
-        hits, misses: requested segments that were, and were not, in the cache.
-        cut: encoded texts that were longer than `max_tokens`.
+        hits, misses: requested segments whose states were, and were not, in memory or in a file.
+        bytes: of the states in memory.
 
     Raises:
         ConfigError: no layer is left above or below.
@@ -82,9 +82,10 @@ class SegmentCache:
         self._plain, self._deciding = plain, list(self.lower.parameters() if weights is None else weights)
         self._weights = self._weight_versions()
         self._known: OrderedDict[Segment, torch.Tensor] = OrderedDict()
+        self._filed: dict[Segment, torch.Tensor] = {}  # mapped from a file
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._known.keys() | self._filed.keys())
 
     @torch.no_grad()
     def get(self, texts: Sequence[Segment]) -> list[torch.Tensor]:
@@ -94,24 +95,31 @@ class SegmentCache:
             texts: n segments.
         """
         self._forget_if_changed()
-        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        asked = dict.fromkeys(texts)
+        filed = self._from_file([text for text in asked if text not in self._known and text in self._filed])
+        missing = [text for text in asked if text not in self._known and text not in filed]
         self.hits += len(texts) - len(missing)
         self.misses += len(missing)
         computed = dict(zip(missing, self._encode(missing), strict=True))
         for text in texts:
             if text in self._known:
                 self._known.move_to_end(text)
-        found = [computed[text] if text in computed else self._known[text] for text in texts]
-        for text, states in computed.items():
-            self._known[text] = states
-            self.bytes += states.numel() * states.element_size()
+        found = [next(own[text] for own in (self._known, filed, computed) if text in own) for text in texts]
+        for text, states in (*filed.items(), *computed.items()):
+            if states is not self._filed.get(text):
+                self._known[text] = states
+                self.bytes += states.numel() * states.element_size()
         while self.bytes > self.capacity and self._known:
             _, states = self._known.popitem(last=False)
             self.bytes -= states.numel() * states.element_size()
         return found
 
+    def _from_file(self, texts: Sequence[Segment]) -> dict[Segment, torch.Tensor]:
+        device = self.decoder.embed_tokens.weight.device
+        return {text: self._filed[text].to(device) for text in texts}
+
     def save(self, path: Path, others: Sequence[SegmentCache] = ()) -> None:
-        """Write all states, with a digest of them, to a safetensors file.
+        """Write all states, those of a loaded file too, with a digest of them, to a safetensors file.
 
         Args:
             path: replaced when the new file is complete.
@@ -124,7 +132,7 @@ class SegmentCache:
         for cache in (self, *others):
             cache._forget_if_changed()
             if cache.digest == self.digest:
-                known |= cache._known
+                known |= cache._filed | cache._known
         tensors = {
             "digest": _as_tensor(self.digest),
             "texts": _as_tensor(json.dumps(list(known))),
@@ -134,7 +142,7 @@ class SegmentCache:
         save_tensors({**tensors, CONTENT: _as_tensor(tensors_digest(tensors))}, path)
 
     def load(self, path: Path) -> None:
-        """Add the states of a file, after a check of its digest.
+        """Know the states of a file, which stay there until they are needed, after a check of its digest.
 
         Args:
             path: written by `save`.
@@ -148,8 +156,7 @@ class SegmentCache:
             if written != tensors_digest(tensors):
                 raise ValueError("its content is not that of its SHA-256")
             digest, texts = _as_text(tensors["digest"]), json.loads(_as_text(tensors["texts"]))
-            states = tensors["states"].to(self.decoder.embed_tokens.weight.device)
-            parts = states.split(tensors["lengths"].tolist()) if texts else []
+            parts = tensors["states"].split(tensors["lengths"].tolist()) if texts else []
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"{path} is no file of segment states, or a damaged one ({cause_of(error)}): delete it or name "
@@ -161,9 +168,7 @@ class SegmentCache:
                 "delete it or name another file"
             )
         for text, own in zip(texts, parts, strict=True):
-            known = self._known.setdefault(tuple(text) if isinstance(text, list) else text, own)
-            if known is own:
-                self.bytes += own.numel() * own.element_size()
+            self._filed[tuple(text) if isinstance(text, list) else text] = own
 
     def _weight_versions(self) -> list[tuple[int, int]]:
         """Return place and number of changes of every weight below.
@@ -178,6 +183,7 @@ class SegmentCache:
             return
         self._weights, self.bytes = versions, 0
         self._known.clear()
+        self._filed.clear()
         digest = hashlib.sha256(self.digest.encode())
         for weight in self._deciding:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

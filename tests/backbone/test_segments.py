@@ -104,9 +104,30 @@ def test_states_are_written_and_read(backbone, tmp_path):
     again = cache_of(backbone, states="all")
     again.load(file)
     assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
-    assert again.misses == 0 and again.bytes == cache.bytes
+    assert again.misses == 0 and len(again) == len(TEXTS)
+    assert again.bytes == 0, "what stays in the file takes no memory"
     again.load(file)
-    assert again.bytes == cache.bytes, "what is known already takes no more memory"
+    assert len(again) == len(TEXTS)
+
+
+def test_a_file_keeps_what_memory_does_not_hold(backbone, tmp_path):
+    file = tmp_path / "states.safetensors"
+    whole = cache_of(backbone, states="all")
+    expected = whole.get(TEXTS)
+    whole.save(file)
+    small = cache_of(backbone, states="all", capacity=1)
+    small.load(file)
+    small.get([TEXTS[0], "a third film"])
+    assert small.misses == 1 and small.bytes <= small.capacity
+    small.save(file)
+    again = cache_of(backbone, states="all")
+    again.load(file)
+    assert all(torch.equal(one, other) for one, other in zip(again.get(TEXTS), expected, strict=True))
+    assert again.misses == 0
+    with torch.no_grad():
+        decoder_of(backbone.model).layers[0].mlp.up_proj.weight += 1
+    again.get(TEXTS)
+    assert again.misses == len(TEXTS), "a file knows nothing of other weights"
 
 
 def test_a_segment_may_be_given_as_its_tokens(backbone, tmp_path):
