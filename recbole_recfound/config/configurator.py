@@ -127,6 +127,7 @@ class Config(RecBoleConfig):
             raise ConfigError("log_wandb: pip install wandb")
         self._drop_unusable_negatives()
         problems = metric_problems(settings["metrics"], settings["topk"], settings["valid_metric"])
+        problems = problems or _mode_problems(settings["metrics"], settings["eval_args"])
         try:
             choose_device(self["use_gpu"], self["gpu_id"])
         except ConfigError as error:
@@ -315,6 +316,20 @@ class Config(RecBoleConfig):
 def _weighs_by_rating(settings: Mapping[str, Any]) -> bool:
     """Return whether a model of RecBole is set to read the values of ratings (DMF)."""
     return bool(settings["inter_matrix_type"] == "rating")
+
+
+def _mode_problems(metrics: list[str] | str, eval_args: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with metrics of labelled rows where all items are ranked, as they are without a mode."""
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    mode = eval_args.get("mode") or "full"
+    modes = set(mode.values()) if isinstance(mode, dict) else {mode}
+    if "full" not in modes or not any(issubclass(metrics_dict[name.lower()], LossMetric) for name in names):
+        return []
+    got = "no mode, which means full" if "mode" not in eval_args else f"mode: {mode}"
+    return [
+        f"eval_args: got {got}, which ranks all items, with metrics: {', '.join(names)}, which score labelled rows; "
+        "expected mode: labeled, or metrics of rankings such as NDCG"
+    ]
 
 
 def metric_problems(metrics: list[str] | str, topk: list[int] | int, valid_metric: str) -> list[str]:

@@ -212,6 +212,14 @@ WRONG = [
     ({"baseline_args": {"BPR": 3}}, "baseline_args: got .*, expected a mapping of mappings"),
     ({"eval_args": {"order": "XX"}}, "eval_args: .*order must be TO"),
     ({"eval_args": {"mode": "some"}}, "eval_args: .*mode 'some' must be full"),
+    (
+        {"eval_args": {"mode": "full"}, "metrics": ["AUC"], "valid_metric": "AUC"},
+        "eval_args: got mode: full, which ranks all items, with metrics: AUC, .* expected mode: labeled",
+    ),
+    (
+        {"eval_args": {"order": "TO"}, "metrics": ["AUC", "LogLoss"], "valid_metric": "AUC"},
+        "eval_args: got no mode, which means full",
+    ),
     ({"user_inter_num_interval": "5"}, "user_inter_num_interval: .*interval such as"),
     ({"valid_metric": "NDCG at 10"}, "valid_metric: .*metric's name"),
     ({"valid_metric": "MAP@10"}, "valid_metric: got MAP@10, expected one of metrics"),
