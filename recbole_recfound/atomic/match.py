@@ -6,6 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from recbole_recfound.atomic.frame import read_frame, read_header
 from recbole_recfound.errors import DataError
 
@@ -35,7 +38,7 @@ class IdMatch:
         file: its name.
         kind: `items` or `users`.
         ids: number of ids of the interactions.
-        missing: how many of them have no row in the file.
+        missing: how many of them have no row in the file, or one without any value.
         unused: number of rows without an interaction.
         hint: what is noticed where many are missing; or empty.
     """
@@ -76,8 +79,11 @@ def match_ids(
     if not cells:
         names = ", ".join(cell.split(":")[0] for cell in header)
         raise DataError(f"{path}:1: no column {column!r}, which interactions name {kind} by; it has {names}")
-    frame = read_frame(path, delimiter=separator, usecols=cells, dtype={cells[0]: object}, encoding=encoding)
-    rows = {str(cell) for cell in frame[cells[0]].dropna()}
+    frame = read_frame(
+        path, delimiter=separator, usecols=header, dtype=dict.fromkeys(header, object), encoding=encoding
+    )
+    frame = frame.dropna(subset=cells)
+    rows = {str(cell) for cell in frame[cells[0]]}
     wanted = set(tokens)
     found = len(wanted & rows)
     hint = ""
@@ -87,7 +93,16 @@ def match_ids(
         hint += _cause(wanted, rows, found)
     if not found:
         raise DataError(f"{path}: none of the {len(wanted):,} {kind} of the interactions has a row in it, {hint}")
-    return IdMatch(path.name, kind, len(wanted), len(wanted) - found, len(rows) - found, hint)
+    described = wanted & {str(cell) for cell in frame[cells[0]][_described(frame.drop(columns=cells))]}
+    return IdMatch(path.name, kind, len(wanted), len(wanted) - len(described), len(rows) - found, hint)
+
+
+def _described(frame: pd.DataFrame) -> np.ndarray:
+    """Return whether each row has a value, bool [rows]."""
+    found = np.zeros(len(frame), dtype=bool)
+    for column in frame.columns:
+        found |= np.fromiter((bool(cell and cell.strip()) for cell in frame[column]), dtype=bool, count=len(frame))
+    return found
 
 
 def _cause(wanted: set[str], rows: set[str], found: int) -> str:

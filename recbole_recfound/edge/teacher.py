@@ -29,6 +29,7 @@ TARGETS = 8
 """Candidates of one user that share a source in the training of the student."""
 SCORED = 2048
 """Rows that the teacher scores at a time, at least."""
+_OTHER_TASK = f"teacher: its first task is {{}}, expected {ClickModel.task}, which scores candidates"
 
 
 def check_teacher(run: str | Path) -> None:
@@ -38,12 +39,15 @@ def check_teacher(run: str | Path) -> None:
         run: the run folder.
 
     Raises:
-        ConfigError: no finished run, or one of another system.
+        ConfigError: no finished run, or one of another system, of another first task, or with online statistics.
         DataError: its results are damaged.
     """
-    system = read_results(run)["system"]
-    if system != M6Rec.__name__:
-        raise ConfigError(f"{run} is a run of {system}, expected a teacher that is an {M6Rec.__name__} run")
+    results = read_results(run)
+    if results["system"] != M6Rec.__name__:
+        raise ConfigError(f"{run} is a run of {results['system']}, expected a teacher that is an {M6Rec.__name__} run")
+    rows = [row for row in results["rows"] if "task" in row]
+    if rows and rows[0]["task"] != ClickModel.task:
+        raise ConfigError(_OTHER_TASK.format(rows[0]["task"]))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,12 @@ class Teacher:
     def __init__(self, model: nn.Module, splits: Splits, show_progress: bool = False) -> None:
         if not isinstance(model, ClickModel):
             task = getattr(model, "task", type(model).__name__)
-            raise ConfigError(f"teacher: its first task is {task}, expected {ClickModel.task}, which scores candidates")
+            raise ConfigError(_OTHER_TASK.format(task))
+        if model.online:
+            raise ConfigError(
+                "teacher: its text_args: {statistics: online} count held-out rows, which a student must not learn "
+                "from: distil a run with the statistics of training rows"
+            )
         self.model, self.splits, self.show_progress = model, splits, show_progress
         tokenizer: Any = model.cache.tokenizer  # only fast ones have the library's object
         if not getattr(tokenizer, "is_fast", False):

@@ -20,6 +20,7 @@ from recbole_recfound.data.behaviour import BehaviourTexts, Log, Pack
 from recbole_recfound.data.behaviour.dataset import BehaviourDataset
 from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.behaviour.read import build_texts
+from recbole_recfound.data.behaviour.segments import UNDESCRIBED
 from recbole_recfound.data.split.protocol import kinds_of_modes
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.data.text.catalogue import Catalogue
@@ -103,6 +104,8 @@ class M6Rec(AbstractRecommender):
     """Modes of `eval_args`, without their numbers, by which the task can be scored, the default first."""
     reads: ClassVar[OptionNames] = {}
     """Options that the task reads and not every other does, by setting."""
+    texts_are: ClassVar[str] = "texts of items and users"
+    """What `read_texts` returns."""
     behaviours: ClassVar[int] = 8
     """Interactions of a source, where `text_args` does not say."""
 
@@ -190,6 +193,11 @@ class M6Rec(AbstractRecommender):
         """Name of the trained parts of this task, of several."""
         return self.task
 
+    @property
+    def online(self) -> bool:
+        """Whether texts count held-out rows before a request, which no other model of a table gets."""
+        return self.text.statistics == ONLINE and "statistics" in self.reads.get("text_args", ())
+
     def cut_texts(self) -> tuple[int, int]:
         """Return the number of texts of items and users that are longer than `max_tokens`, and of all of them."""
         texts = self.read_texts()
@@ -207,7 +215,7 @@ class M6Rec(AbstractRecommender):
             ids: of each item: that of an item that nobody has chosen, or the next one.
             items: rows with the columns of the run's items.
         """
-        self.texts.add_items(ids, [items.sentence_of(row) for row in range(len(items))], items.values)
+        self.texts.add_items(ids, [items.text_of(row) or UNDESCRIBED for row in range(len(items))], items.values)
 
     def use(self) -> None:
         """Read with this task's trained parts, of several."""

@@ -51,7 +51,10 @@ class TextNeighbours(GeneralRecommender):
         if not catalogue.fields:
             raise ConfigError(f"{file}: no text columns, but texts are all that {name} compares")
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        sentences = [catalogue.sentence_of(catalogue.row_of[token]) for token in tokens[1:]]
+        sentences = [catalogue.text_of(catalogue.row_of[token]) for token in tokens[1:]]
+        if not any(sentences):
+            columns = ", ".join(catalogue.fields)
+            raise ConfigError(f"{file}: no item has a text in {columns}, but texts are all that {name} compares")
         self._read = partial(self.vectors, sentences, config)
         self.known = Histories.from_pairs(*interactions_of(dataset), dataset.user_num)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter

@@ -20,6 +20,13 @@ def test_counts(tmp_path):
     assert str(match) == "shop.item: 2 of 5 items without text, 1 texts without interactions"
 
 
+def test_a_row_without_a_value_is_no_text(tmp_path):
+    path = tmp_path / "shop.item"
+    path.write_text("title:token_seq\titem_id:token\tbrand:token\n\ta\t\n \tb\t\nHeat\tc\t\n\td\tMann\n")
+    match = match_ids(path, "item_id", "items", ["a", "b", "c", "d", "e"])
+    assert str(match) == "shop.item: 3 of 5 items without text, 0 texts without interactions"
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "cause"),
     [

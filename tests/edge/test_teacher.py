@@ -1,6 +1,7 @@
 """What the student learns from a run: texts, scores, labels and projections."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from recbole_recfound.data.behaviour.dataset import ROW
 from recbole_recfound.data.text.tokens import plain_tokens
-from recbole_recfound.edge.teacher import TARGETS, check_teacher
+from recbole_recfound.edge.teacher import TARGETS, Teacher, check_teacher
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.runtime.file_digests import sealed
 
@@ -98,3 +99,13 @@ def test_a_teacher_that_is_no_m6rec_run(finished, tmp_path):
         check_teacher(tmp_path)
     with pytest.raises(ConfigError, match="not a folder"):
         check_teacher(tmp_path / "nowhere")
+    rows = [{**row, "task": "retrieval"} for row in results["rows"]]
+    (tmp_path / "results.json").write_text(json.dumps(sealed({**results, "rows": rows})))
+    with pytest.raises(ConfigError, match="teacher: its first task is retrieval, expected ctr"):
+        check_teacher(tmp_path)
+
+
+def test_a_teacher_with_statistics_of_held_out_rows(loaded, monkeypatch):
+    monkeypatch.setattr(loaded.model, "text", replace(loaded.model.text, statistics="online"))
+    with pytest.raises(ConfigError, match="statistics: online} count held-out rows"):
+        Teacher(loaded.model, loaded.splits)

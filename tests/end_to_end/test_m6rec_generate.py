@@ -41,6 +41,15 @@ def write_records(folder: Path) -> dict[str, str]:
     return files
 
 
+def test_sources_that_are_cut_are_said_before_anything_is_trained(settings, tmp_path, capsys):
+    options = {"output_dir": str(tmp_path / "runs"), "task_files": write_records(tmp_path)}
+    options |= {"generate_args": {"from_items": []}, "text_args": {"max_tokens": 8}, "epochs": 0}
+    run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
+    said = capsys.readouterr().out
+    note = said.index("text_args: max_tokens: 33 of 33 segments of sources are longer than 8 tokens and lose their end")
+    assert note < said.index("M6Rec generate ...")
+
+
 def test_records_and_items_are_one_row_and_a_line_for_each_task(settings, tmp_path):
     options = {"output_dir": str(tmp_path / "runs"), "task_files": write_records(tmp_path)}
     found = run_recfound("M6Rec", "tiny", config_dict=settings | options)

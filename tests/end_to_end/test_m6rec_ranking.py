@@ -26,10 +26,11 @@ def ranking(settings):
 
 def test_options_that_no_task_reads_are_named(ranking, tmp_path, capsys):
     options = {"output_dir": str(tmp_path), "epochs": 0, "late_args": {"targets": 3}, "zeroshot_args": {"alpha": 2.0}}
-    options["text_args"] = {"statistics": "online"}
+    options |= {"text_args": {"statistics": "online"}, "task_files": ["texts.jsonl"]}
     run_recfound("M6Rec", "tiny", config_dict=ranking | options, saved=False)
     notes = [line for line in capsys.readouterr().out.splitlines() if "which is not in m6rec_task" in line]
     assert notes == [
+        "note: task_files: only the task generate reads this, which is not in m6rec_task",
         "note: late_args: targets: only the task ctr reads this, which is not in m6rec_task",
         "note: text_args: statistics: only the task ctr reads this, which is not in m6rec_task",
         "note: zeroshot_args: alpha: only the task zeroshot reads this, which is not in m6rec_task",

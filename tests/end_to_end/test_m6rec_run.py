@@ -10,6 +10,8 @@ from recbole.utils import case_study
 
 from recbole_recfound import load_recfound, run_recfound
 from recbole_recfound.errors import ConfigError, DataError
+from recbole_recfound.evaluation.report.table import format_table
+from recbole_recfound.study.seeds import summarise
 from recbole_recfound.trainer.m6rec import M6RecTrainer
 from tests.settings import clicks_of
 
@@ -82,8 +84,17 @@ def test_texts_of_training_that_had_no_time_are_encoded_when_they_are_read(setti
 
 def test_online_statistics_are_a_row_of_their_own(settings, tmp_path):
     options = {"output_dir": str(tmp_path), "text_args": {"statistics": "online"}, "epochs": 1}
-    found = run_recfound("M6Rec", "tiny", config_dict=settings | options, saved=False)
-    assert [row["model"] for row in found["comparison"]] == ["M6Rec, online statistics"]
+    options["baseline_args"] = {"DeepFM": {"epochs": 1}}
+    found = run_recfound("M6Rec", "tiny", config_dict=settings | options, baselines=["DeepFM"], saved=False)
+    rows = found["comparison"]
+    assert [row["model"] for row in rows] == ["DeepFM", "M6Rec, online statistics"]
+    table = format_table(rows).splitlines()
+    assert all(f"{name} (online statistics)" in table[0] for name in rows[1]["metrics"])
+    assert table[2].count("*") == table[3].count("*") == 3, "each is the best of its own columns"
+    difference = [row["metrics"] for row in summarise({1: rows, 2: rows})][1]
+    assert all("difference" not in found for found in difference.values())
+    with pytest.raises(ConfigError, match="blend: .* reads held-out rows, which the baselines do not get"):
+        run_recfound("M6Rec", "tiny", config_dict=settings | options | {"blend": ["DeepFM"]}, baselines=["DeepFM"])
 
 
 def test_the_time_budget_is_kept(settings, tmp_path):

@@ -54,7 +54,12 @@ def test_beside_others_and_alone(tiny_path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "words"), [(None, "no text columns"), (["...", "!", "?", "-", "--"], "the texts have no words")]
+    ("texts", "words"),
+    [
+        (None, "no text columns"),
+        ([""] * 5, "no item has a text in title"),
+        (["...", "!", "?", "-", "--"], "the texts have no words"),
+    ],
 )
 def test_items_without_texts_are_refused(write_dataset, texts, words):
     rows = [[f"u{user}", f"i{(user + step) % 5}", step] for user in range(6) for step in range(4)]

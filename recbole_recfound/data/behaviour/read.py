@@ -16,7 +16,7 @@ from recbole_recfound.compat.raw_column import as_in_file, raw_range
 from recbole_recfound.data.behaviour.log import Attribute, Log
 from recbole_recfound.data.behaviour.options import TextOptions
 from recbole_recfound.data.behaviour.scale import scaled
-from recbole_recfound.data.behaviour.segments import BehaviourTexts
+from recbole_recfound.data.behaviour.segments import UNDESCRIBED, BehaviourTexts
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.data.text.fields import readable
@@ -85,10 +85,16 @@ def build_texts(config: Any, train: Dataset, known: Log, behaviours: int) -> Beh
         )
     tokens = [str(token) for token in train.field2id_token[train.iid_field]]
     rows = [catalogue.row_of[token] for token in tokens[1:]]
+    sentences = [catalogue.text_of(row) for row in rows]
+    if not any(sentences):
+        raise ConfigError(
+            f"{config['dataset']}.item: no item has a text in {', '.join(catalogue.fields)}: texts are all that "
+            f"{config['model']} knows of an item"
+        )
     profiles, attributes = _users(config, train, options.user_fields)
     return BehaviourTexts(
         known,
-        ["nothing", *(catalogue.sentence_of(row) for row in rows)],
+        ["nothing", *(sentence or UNDESCRIBED for sentence in sentences)],
         profiles,
         attributes,
         _category(catalogue, rows, options.category),

@@ -17,6 +17,8 @@ from recbole_recfound.data.text.fields import readable
 QUESTION = "Will the user like it? Answer:"
 NEXT = "The user now chooses:"
 CATALOGUE = "An item of the catalogue:"
+UNDESCRIBED = "no description"
+"""Text and title of an item that has none; its id would say nothing."""
 PROFILE, TIME, PAST, CANDIDATE, END, FIRST_STATISTIC = range(6)
 """Kinds of segments; every statistic is a kind of its own."""
 

@@ -48,6 +48,10 @@ class Catalogue:
         title = None if self.title is None else values.get(self.title)
         return title or next(iter(values.values()), None) or f"item {self.tokens[row]}"
 
+    def text_of(self, row: int) -> str:
+        """Return the item's sentence, or nothing where it has no text: its token says nothing to a reader of texts."""
+        return self.sentence_of(row) if self.values[row] else ""
+
     def same_title(self, rows: Iterable[int]) -> np.ndarray:
         """Return all rows that share the title of one of `rows` in any spelling, including these."""
         titles = {self._title_forms[int(row)] for row in rows}

@@ -80,6 +80,7 @@ class GenerateModel(SegmentModel):
     input_type = InputType.PAIRWISE
     modes = ("full",)
     reads: ClassVar[OptionNames] = {**SegmentModel.reads, "generate_args": GenerateOptions.names()}
+    texts_are = "segments of sources"
     states = ALL
 
     def __init__(self, config: Config, dataset: BehaviourDataset, beside: M6Rec | None = None) -> None:
@@ -112,8 +113,9 @@ class GenerateModel(SegmentModel):
         return self.reader.before[self.option_set] + segments * self.text.max_tokens + own
 
     def read_texts(self) -> list[str]:
-        """Return none: sources are records, and `generate_args: {max_tokens}` cuts targets."""
-        return []
+        """Return the segments of all sources; `generate_args: {max_tokens}` cuts the texts behind them."""
+        writings = (writing for part in self.writings.parts.values() for writing in part)
+        return list(dict.fromkeys(segment for writing in writings for segment in writing.source))
 
     @classmethod
     def own_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from recbole_recfound.adapter.build import without_adapter
 from recbole_recfound.backbone.attention import shortest_window
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.dataset import ROW, BehaviourDataset
-from recbole_recfound.data.behaviour.segments import NEXT
+from recbole_recfound.data.behaviour.segments import NEXT, UNDESCRIBED
 from recbole_recfound.data.multi_task import catalogue_of
 from recbole_recfound.data.text import plain_tokens
 from recbole_recfound.data.text.catalogue import Catalogue
@@ -85,7 +85,7 @@ class ZeroShotModel(M6Rec):
         self.fake_loss = nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
         catalogue = catalogue_of(config, dataset)
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        self.titles = ["", *(catalogue.title_of(catalogue.row_of[token]) for token in tokens[1:])]
+        self.titles = ["", *(_title(catalogue, catalogue.row_of[token]) for token in tokens[1:])]
         self._read_titles()
         order = np.lexsort((np.arange(len(self.log)), self.log.users))
         self._rows, self._starts = order, np.searchsorted(self.log.users[order], np.arange(dataset.user_num + 1))
@@ -114,7 +114,7 @@ class ZeroShotModel(M6Rec):
         """Add items; see `M6Rec.add_items`."""
         super().add_items(ids, items)
         for row, item in enumerate(ids):
-            self.titles[item : item + 1] = [items.title_of(row)]
+            self.titles[item : item + 1] = [_title(items, row)]
         self._read_titles()
 
     @classmethod
@@ -257,3 +257,7 @@ class ZeroShotModel(M6Rec):
         # Validation knows the training rows, the test those of both parts, and a request all rows.
         known = self._parts[np.searchsorted(self._parts, rows, side="right") - 1]
         return [self.log.items[before[before < first]] for before, first in zip(own, known, strict=True)]
+
+
+def _title(catalogue: Catalogue, row: int) -> str:
+    return catalogue.title_of(row) if catalogue.values[row] else UNDESCRIBED

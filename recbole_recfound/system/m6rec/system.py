@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.options import ONLINE
+from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
 from recbole_recfound.data.split.comparison import check_same_rows
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, with_side_files
 from recbole_recfound.data.text.options import ItemOptions
@@ -29,7 +29,7 @@ from recbole_recfound.system.m6rec.generate import GenerateTask
 from recbole_recfound.system.m6rec.load import TENSORS, load_m6rec, save_document
 from recbole_recfound.system.m6rec.tasks import of_part, parts_of
 from recbole_recfound.system.m6rec.trained import TrainedTask
-from recbole_recfound.system.m6rec.work import Work
+from recbole_recfound.system.m6rec.work import ONLINE_ROW, Work
 from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run
@@ -65,10 +65,10 @@ class M6RecSystem(System):
             trained.model.open_states(self.trained[0].model)
         for unread in _unread(self.config):
             print(f"note: {unread}", flush=True)
-        for cut, texts in dict.fromkeys(work.model.cut_texts() for work in self.works):
+        for what, cut, texts in dict.fromkeys((work.model.texts_are, *work.model.cut_texts()) for work in self.works):
             if cut:
                 print(
-                    f"note: text_args: max_tokens: {cut:,} of {texts:,} texts of items and users are longer than "
+                    f"note: text_args: max_tokens: {cut:,} of {texts:,} {what} are longer than "
                     f"{self.works[0].model.text.max_tokens} tokens and lose their end",
                     flush=True,
                 )
@@ -101,6 +101,11 @@ class M6RecSystem(System):
         check_blend(config)
         if config["blend"] and names[0] not in BLENDED:
             raise ConfigError(f"blend: the first m6rec_task is {names[0]}, expected {' or '.join(BLENDED)}")
+        online = TextOptions.of(config["text_args"], "text_args").statistics == ONLINE
+        if config["blend"] and online and names[0] == CLICKS:
+            raise ConfigError(
+                "blend: text_args: {statistics: online} reads held-out rows, which the baselines do not get"
+            )
         late = LateOptions.of(config["late_args"], "late_args")
         if late.cache_file:
             check_file(Path(late.cache_file), "late_args: cache_file")
@@ -160,13 +165,12 @@ class M6RecSystem(System):
         return next(row for row in rows if row.model.startswith(self.works[0].name))
 
     def _row_name(self, model: M6Rec) -> str:
-        online = model.text.statistics == ONLINE and "statistics" in model.reads.get("text_args", ())
         several = len(self.config["m6rec_task"]) > 1 or model.task in WORKS
         name = f"{self.name} {model.task}" if several else self.name
         tunings = PromptOptions.of(self.config["option_args"], "option_args").tuning
         if isinstance(model, SegmentModel) and len(tunings) > 1:
             name = f"{name} {model.tuning}"
-        return f"{name}, online statistics" if online else name
+        return f"{name}, {ONLINE_ROW}" if model.online else name
 
     def details(self) -> dict[str, Any]:
         """Return facts for the report."""
@@ -181,6 +185,9 @@ class M6RecSystem(System):
         steps = sum(details["steps"] for details in found)
         written = [task for details in found for task in details.get("written", ())]
         run = {**facts, "share_of_trained_parameters": own / every, "steps": steps}
+        segments = found[0]["segments"]
+        run["segments_encoded"] = segments["misses"]
+        run["share_of_segments_found"] = segments["hits"] / max(1, segments["hits"] + segments["misses"])
         return {"run": run, **({"tasks": written} if written else {})}
 
     def lines(self, results: dict[str, Any]) -> Iterable[str]:
@@ -190,10 +197,12 @@ class M6RecSystem(System):
         rows = [self.run.rows[work.name] for work in self.trained]
         whole = rows[0].trainable_parameters / results["run"]["share_of_trained_parameters"]
         shares = [f"{100 * row.trainable_parameters / whole:.2f}% of the parameters of {row.model}" for row in rows]
-        segments = rows[0].details["segments"]
-        rate = segments["hits"] / max(1, segments["hits"] + segments["misses"])
+        run = results["run"]
         yield f"trained: {', '.join(shares)}"
-        yield f"{segments['cached']:,} segments encoded once, {100 * rate:.1f}% of all requests found them"
+        yield (
+            f"{run['segments_encoded']:,} segments encoded, {run['share_of_segments_found']:.1%} of all requests "
+            "found theirs"
+        )
 
     def discard(self) -> None:
         """Remove the trained tensors."""
@@ -208,6 +217,8 @@ class M6RecSystem(System):
 
 def _unread(config: Config) -> Iterator[str]:
     """Yield a line for the options of the user that no task of the run reads."""
+    if config["task_files"] and "generate" not in config["m6rec_task"]:
+        yield "task_files: only the task generate reads this, which is not in m6rec_task"
     unread: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for key in sorted({key for task in TASKS.values() for key in task.reads}):
         for option in config[key] or {}:

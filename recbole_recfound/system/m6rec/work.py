@@ -10,6 +10,9 @@ from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.system.run import Job, Run
 
+ONLINE_ROW = "online statistics"
+"""What is said of a row whose texts count held-out rows before a request."""
+
 
 class Work(ABC):
     """One task of a run.
@@ -32,9 +35,13 @@ class Work(ABC):
         return metric
 
     def other_mode(self) -> dict[str, str]:
-        """Return as `mode` what the task is ranked among, where it is not what the first task's table is."""
+        """Return as `mode` in what the scores of the row differ from those of the table, if they do.
+
+        That is what the task is ranked among, or that its texts count held-out rows.
+        """
         own = self.splits.config["eval_args"]["mode"]["test"]
-        return {} if own == self.run.protocol.rules["mode"] else {"mode": own}
+        parts = [own] * (own != self.run.protocol.rules["mode"]) + [ONLINE_ROW] * self.model.online
+        return {"mode": ", ".join(parts)} if parts else {}
 
     def reserve(self, share: float) -> None:
         """Keep time for a task that is not trained, before others are.

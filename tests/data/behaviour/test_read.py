@@ -10,6 +10,7 @@ from recbole_recfound.data.behaviour.words import rating_word
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.data.text.catalogue import Catalogue
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.model.m6rec import M6Rec
 
 
 @pytest.fixture
@@ -84,6 +85,27 @@ def test_no_user_fields_are_an_empty_list(tiny_path, tiny_backbone):
     texts = build_texts(train.config, train, train.log, 8)
     assert {texts.table.texts[segment] for segment in texts.profiles} == {"User: unknown"}
     assert not texts.statistics.user_attributes
+
+
+@pytest.mark.parametrize("task", ["retrieval", "zeroshot"])
+def test_the_id_of_an_item_without_text_is_not_read(task, write_dataset, tiny_backbone):
+    rows = [[f"u{user}", f"item-{(user + step) % 9}", step] for user in range(20) for step in range(4)]
+    inter = [["user_id:token", "item_id:token", "timestamp:float"], *rows]
+
+    def model_of(titles):
+        items = [[f"item-{number}", title] for number, title in enumerate(titles)]
+        path = write_dataset("bare", inter=inter, item=[["item_id:token", "title:token_seq"], *items])
+        settings = {"data_path": str(path), "backbone": str(tiny_backbone), "m6rec_task": [task], "use_gpu": False}
+        train = build_splits(Config("M6Rec", "bare", None, settings)).train_set
+        return M6Rec(train.config, train)
+
+    model = model_of(["Heat", *[""] * 7])  # the ninth has no row
+    assert set(model.read_texts()) - {""} == {"Heat", "no description", "nothing", "User: unknown"} - (
+        {"nothing", "User: unknown"} if task == "zeroshot" else set()
+    )
+    assert not any("item-" in text for text in model.texts.table.texts)
+    with pytest.raises(ConfigError, match="bare.item: no item has a text in title: texts are all"):
+        model_of([""] * 8)
 
 
 @pytest.mark.parametrize("kind", ["float", "token"])
