@@ -49,6 +49,7 @@ def test_the_sentence_of_a_statistic(kind, subject, value, sentence):
         (DAY, "1 day ago"),
         (30 * DAY, "1 month ago"),
         (364 * DAY, "12 months ago"),
+        (365 * DAY, "1 year ago"),
         (730 * DAY, "2 years ago"),
     ],
 )
