@@ -12,7 +12,7 @@ def table_of(report: dict[str, Any]) -> str:
         report: of `edge.make`.
     """
     columns = (
-        "model", "parameters", "not zero", "KiB on disk", f"ms for {report['request']['candidates']} candidates",
+        "model", "parameters", "not zero", "KiB of the graph", f"ms for {report['request']['candidates']} candidates",
         "test AUC", "test LogLoss", "largest difference from torch", "same top 10",
         "largest difference from unrounded", "same top 10 as unrounded", "integer products",
     )  # fmt: skip

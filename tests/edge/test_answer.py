@@ -13,10 +13,11 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from recbole_recfound.cli import main
-from recbole_recfound.edge.answer import EdgeRecommender
+from recbole_recfound.edge.answer import SETTINGS, TEXTS, TOKENIZER, VOCABULARY, EdgeRecommender, graph_name
 from recbole_recfound.edge.make import Edge
 from recbole_recfound.edge.options import DistilOptions
 from recbole_recfound.errors import ConfigError
+from recbole_recfound.runtime.file_digests import whole_folder
 
 SMALL = [
     "--layers=2", "--width=32", "--embedding_size=16", "--share_layers", "--exits=1,2", "--sparsity=0.8", "--int8",
@@ -66,6 +67,29 @@ def test_the_folder_and_its_report(distilled, teacher):
     assert report["tested"] == len(expected.inter_feat)
     page = (distilled / "README.md").read_text()
     assert "| exit 2, int8 |" in page and "| teacher |" in page
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_sizes_are_those_of_the_files_that_an_exit_needs(distilled, tmp_path, layer):
+    """A folder of its graph and the files that all exits share gives the same answer."""
+    report = json.loads((distilled / "report.json").read_text())
+    shared = {SETTINGS, TEXTS, TOKENIZER, VOCABULARY}
+    assert set(report["files"]) == shared | {graph_name(1), graph_name(2)}
+    with whole_folder(tmp_path / "device") as folder:
+        for name in (*shared, graph_name(layer)):
+            shutil.copy(distilled / name, folder)
+            assert report["files"][name] == (folder / name).stat().st_size
+    alone, whole = (EdgeRecommender(each, layer, threads=1) for each in (tmp_path / "device", distilled))
+    assert alone.recommend(["50", "100"]) == whole.recommend(["50", "100"])
+    graph = report["exits"][layer - 1]["forms"]["int8"]["bytes"]
+    assert graph == (distilled / graph_name(layer)).stat().st_size
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in (distilled / "README.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    said = {row[1]: row[header.index("KiB of the graph")] for row in rows}
+    assert said[f"exit {layer}, int8"] == f"{graph / 1024:,.0f}"
 
 
 def test_the_teachers_row_has_the_metrics_of_the_run(distilled, finished):

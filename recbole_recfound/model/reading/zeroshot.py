@@ -74,7 +74,7 @@ class ZeroShotModel(M6Rec):
 
     type = ModelType.GENERAL
     input_type = InputType.PAIRWISE
-    modes = ("uni", "pop", "full")
+    modes = ("full", "uni", "pop")
     reads: ClassVar[OptionNames] = {"zeroshot_args": ZeroShotOptions.names()}
     behaviours = 20
 

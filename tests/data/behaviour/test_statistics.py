@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recbole_recfound.data.behaviour import Attribute, BehaviourTexts, Log, Statistics, Tally
+from tests.reference.behaviour_statistics import Row, statistics_of
 
 USERS, ITEMS = 6, 9
 GENDER = Attribute("gender", ("F", "M"), np.array([0, 0, 1, 2, 3, 4, 4]), np.array([0, 1, 1, 0]))
@@ -43,15 +46,78 @@ def test_tally_equals_a_loop():
     assert sizes.tolist() == [(log.items == item).sum() for item in range(ITEMS + 3)]
 
 
-def test_counts_equal_a_loop():
-    log = random_log()
-    found = {(one.kind, one.subject): one.values for one in Statistics(log, [GENDER], GENRE).of_log()}
-    genres = [set(GENRE.values[GENRE.indptr[item] : GENRE.indptr[item + 1]]) for item in range(ITEMS)]
-    for row in range(len(log)):
-        before = np.flatnonzero((log.times < log.times[row]) & (log.users == log.users[row]))
-        assert found["count", "user"][row] == len(before)
-        chosen = [sum(genre in genres[log.items[other]] for other in before) for genre in genres[log.items[row]]]
-        assert found["count", "genre"][row] == max(chosen, default=0)
+PLACES = st.integers(1, USERS - 1), st.integers(1, ITEMS - 1)
+VALUES = st.sampled_from([np.nan, 0.0, 0.2, 0.5, 0.9, 1.0])
+ROWS = st.lists(st.builds(Row, *PLACES, st.integers(0, 12).map(float), VALUES), max_size=40)
+REQUESTS = st.lists(st.builds(Row, st.integers(0, USERS - 1), st.integers(0, ITEMS - 1), st.just(np.inf)), max_size=4)
+
+
+@given(ROWS, REQUESTS)
+@settings(max_examples=150, deadline=None)
+def test_all_statistics_equal_a_loop_over_earlier_rows(rows, requests):
+    """Of logged rows, many of which have one time, and of requests after them."""
+    users, items, times, values = ([getattr(row, name) for row in rows] for name in ("user", "item", "time", "value"))
+    log = Log(np.array(users, np.int64), np.array(items, np.int64), np.array(times), np.array(values, np.float64))
+    genders = {"gender": [None, "F", "M", "M", "F", None]}
+    genres = [GENRE.values[GENRE.indptr[item] : GENRE.indptr[item + 1]].tolist() for item in range(ITEMS)]
+    expected = statistics_of([*rows, *requests], genders, genres)
+    statistics = Statistics(log, [GENDER], GENRE)
+    asked = np.array([(row.user, row.item) for row in requests], np.int64).reshape(-1, 2).T
+    for found, own in (
+        (statistics.of_log(), expected[: len(rows)]),
+        (statistics.of_requests(*asked), expected[len(rows) :]),
+    ):
+        for place, named in enumerate(own):
+            assert [(one.kind, one.subject) for one in found] == [(kind, subject) for kind, subject, _ in named]
+            np.testing.assert_allclose([one.values[place] for one in found], [value for *_, value in named], atol=1e-12)
+
+
+def test_deciles_of_popularity():
+    """Item k is chosen k times, of ten; nobody has chosen the last one."""
+    items = np.repeat(np.arange(1, 11), np.arange(1, 11))
+    log = Log(np.ones(55, np.int64), items, np.arange(55.0), np.full(55, np.nan))
+    popularity, *_ = Statistics(log).of_requests(np.ones(11, np.int64), np.arange(1, 12))
+    assert popularity.values.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0]
+    texts = BehaviourTexts(log, [f"film {number}" for number in range(12)], ["", ""])
+    said = strings(texts, texts.of_requests(np.ones(3, np.int64), np.array([10, 1, 11])))
+    assert [row[1] for row in said] == [
+        "Popularity: among the top 10%",
+        "Popularity: among the top 100%",
+        "Popularity: nobody has chosen it yet",
+    ]
+
+
+@pytest.mark.parametrize(("value", "level", "change"), [(1.0, 61, "higher"), (0.0, 39, "lower")])
+def test_all_sentences_after_one_row(value, level, change):
+    """User 1, a woman, loves or hates the comedy 1; 0.5 above the mean of nothing is divided by 1 + 5, 10 or 20."""
+    texts = texts_of(Log(np.array([1]), np.array([1]), np.array([0.0]), np.array([value])))
+    same, other, stranger = strings(texts, texts.of_requests(np.array([1, 4, 2]), np.array([1, 4, 3])))
+    assert same == [
+        "film 1",
+        "Popularity: among the top 100%",
+        "Times anybody chose it: 1",
+        "Items this user has chosen: 1",
+        "Times this user chose the same genre: 1",
+        f"Rating by all users: {level}",
+        f"Ratings that this user usually gives: {level}",
+        f"Users of the same gender rate it {change} by 5",
+        f"This user rates such items {change} by 8",
+        f"Users of the same gender rate such items {change} by 2",
+        "Will the user like it? Answer:",
+    ]
+    overall = 52 if value else 48
+    assert other[1:-1] == [
+        "Popularity: nobody has chosen it yet",
+        "Times anybody chose it: 0",
+        "Items this user has chosen: 0",
+        "Times this user chose the same genre: 0",
+        f"Rating by all users: {overall}",
+        f"Ratings that this user usually gives: {overall}",
+        "Users of the same gender rate it as others",
+        "This user rates such items as others",
+        f"Users of the same gender rate such items {change} by 2",
+    ]
+    assert stranger[-2] == "Users of the same gender rate such items as others"
 
 
 def test_logged_rows_equal_requests_after_their_past():
