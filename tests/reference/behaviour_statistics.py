@@ -31,7 +31,10 @@ def popularity(rows, row):
     sizes = [1]
     while sizes[-1] < len(times):
         sizes.append(max(sizes[-1] + 1, int(1.1 * sizes[-1])))
-    snapshots = [times[size] for size in sizes if size < len(times)] + [math.inf]
+    snapshots = [math.inf]
+    for size in sizes:  # after so many rows, and those of the same time
+        if size < len(times):
+            snapshots += [time for time in times if time > times[size - 1]][:1]
     count = sum(other.item == row.item and other.time < row.time for other in rows)
     if count == 0:
         return 0

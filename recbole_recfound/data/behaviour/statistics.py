@@ -172,9 +172,11 @@ class _Snapshots:
         while sizes[-1] < len(items):
             sizes.append(max(sizes[-1] + 1, int(sizes[-1] * GROWTH)))
         # A snapshot depends on the rows before it alone, so that later rows change none.
+        # Rows of equal time count together, from the next time on.
         sorted_times = times[order]
-        at = sorted_times[[size for size in sizes if size < len(items)]]
-        at = np.append(np.unique(at), np.inf)
+        latest = sorted_times[[size - 1 for size in sizes if size < len(items)]]
+        ends = np.searchsorted(sorted_times, latest, side="right")
+        at = np.append(np.unique(sorted_times[ends[ends < len(items)]]), np.inf)
         edges = []
         for time in at:
             counts = np.bincount(items[order[: np.searchsorted(sorted_times, time)]])

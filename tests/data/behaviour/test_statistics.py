@@ -87,6 +87,15 @@ def test_deciles_of_popularity():
     ]
 
 
+@pytest.mark.parametrize(("item", "decile"), [(9, 10), (5, 5), (1, 1), (10, 0)])
+def test_deciles_after_many_rows_of_one_time(item, decile):
+    """A file of days: what is known on the second one was chosen on the first, item k k times."""
+    items = np.append(np.repeat(np.arange(1, 10), np.arange(1, 10)), item)
+    log = Log(np.ones(46, np.int64), items, np.repeat([0.0, 86400.0], [45, 1]), np.full(46, np.nan))
+    popularity, *_ = Statistics(log).of_log()
+    assert popularity.values.tolist() == [0] * 45 + [decile]
+
+
 @pytest.mark.parametrize(("value", "level", "change"), [(1.0, 61, "higher"), (0.0, 39, "lower")])
 def test_all_sentences_after_one_row(value, level, change):
     """User 1, a woman, loves or hates the comedy 1; 0.5 above the mean of nothing is divided by 1 + 5, 10 or 20."""
