@@ -100,12 +100,12 @@ class SegmentCache:
         missing = [text for text in asked if text not in self._known and text not in filed]
         self.hits += len(texts) - len(missing)
         self.misses += len(missing)
-        computed = dict(zip(missing, self._encode(missing), strict=True))
+        fresh = filed | dict(zip(missing, self._encode(missing), strict=True))
         for text in texts:
             if text in self._known:
                 self._known.move_to_end(text)
-        found = [next(own[text] for own in (self._known, filed, computed) if text in own) for text in texts]
-        for text, states in (*filed.items(), *computed.items()):
+        found = [fresh[text] if text in fresh else self._known[text] for text in texts]
+        for text, states in fresh.items():
             if states is not self._filed.get(text):
                 self._known[text] = states
                 self.bytes += states.numel() * states.element_size()

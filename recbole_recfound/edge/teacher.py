@@ -39,7 +39,7 @@ def check_teacher(run: str | Path) -> None:
         run: the run folder.
 
     Raises:
-        ConfigError: no finished run, or one of another system, of another first task, or with online statistics.
+        ConfigError: no finished run, or one of another system or first task.
         DataError: its results are damaged.
     """
     results = read_results(run)
