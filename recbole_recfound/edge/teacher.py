@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from recbole_recfound.backbone import Decoder
 from recbole_recfound.data.behaviour import Pack
+from recbole_recfound.data.behaviour.options import ONLINE, ONLINE_ROW
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.edge.relation import NAMES, Projections, captured, has_projections, prefix_mask
 from recbole_recfound.edge.tokens import SegmentTokens
@@ -30,6 +31,10 @@ TARGETS = 8
 SCORED = 2048
 """Rows that the teacher scores at a time, at least."""
 _OTHER_TASK = f"teacher: its first task is {{}}, expected {ClickModel.task}, which scores candidates"
+_ONLINE = (
+    f"teacher: its text_args: {{statistics: {ONLINE}}} count held-out rows, which a student must not learn from: "
+    "distil a run with the statistics of training rows"
+)
 
 
 def check_teacher(run: str | Path) -> None:
@@ -39,7 +44,7 @@ def check_teacher(run: str | Path) -> None:
         run: the run folder.
 
     Raises:
-        ConfigError: no finished run, or one of another system or first task.
+        ConfigError: no finished run, one of another system or first task, or one whose texts count held-out rows.
         DataError: its results are damaged.
     """
     results = read_results(run)
@@ -48,6 +53,8 @@ def check_teacher(run: str | Path) -> None:
     rows = [row for row in results["rows"] if "task" in row]
     if rows and rows[0]["task"] != ClickModel.task:
         raise ConfigError(_OTHER_TASK.format(rows[0]["task"]))
+    if rows and ONLINE_ROW in rows[0].get("mode", ""):
+        raise ConfigError(_ONLINE)
 
 
 @dataclass(frozen=True)
@@ -92,10 +99,7 @@ class Teacher:
             task = getattr(model, "task", type(model).__name__)
             raise ConfigError(_OTHER_TASK.format(task))
         if model.online:
-            raise ConfigError(
-                "teacher: its text_args: {statistics: online} count held-out rows, which a student must not learn "
-                "from: distil a run with the statistics of training rows"
-            )
+            raise ConfigError(_ONLINE)
         self.model, self.splits, self.show_progress = model, splits, show_progress
         tokenizer: Any = model.cache.tokenizer  # only fast ones have the library's object
         if not getattr(tokenizer, "is_fast", False):

@@ -103,6 +103,10 @@ def test_a_teacher_that_is_no_m6rec_run(finished, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(sealed({**results, "rows": rows})))
     with pytest.raises(ConfigError, match="teacher: its first task is retrieval, expected ctr"):
         check_teacher(tmp_path)
+    rows = [{**row, "mode": "online statistics"} for row in results["rows"]]
+    (tmp_path / "results.json").write_text(json.dumps(sealed({**results, "rows": rows})))
+    with pytest.raises(ConfigError, match="statistics: online} count held-out rows"):
+        check_teacher(tmp_path)
 
 
 def test_a_teacher_with_statistics_of_held_out_rows(loaded, monkeypatch):

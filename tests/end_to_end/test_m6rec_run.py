@@ -9,6 +9,7 @@ import pytest
 from recbole.utils import case_study
 
 from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.edge.teacher import check_teacher
 from recbole_recfound.errors import ConfigError, DataError
 from recbole_recfound.evaluation.report.table import format_table
 from recbole_recfound.study.seeds import summarise
@@ -93,6 +94,8 @@ def test_online_statistics_are_a_row_of_their_own(settings, tmp_path):
     assert table[2].count("*") == table[3].count("*") == 3, "each is the best of its own columns"
     difference = [row["metrics"] for row in summarise({1: rows, 2: rows})][1]
     assert all("difference" not in found for found in difference.values())
+    with pytest.raises(ConfigError, match="count held-out rows, which a student must not learn from"):
+        check_teacher(found["run_dir"])
     with pytest.raises(ConfigError, match="blend: .* reads held-out rows, which the baselines do not get"):
         run_recfound("M6Rec", "tiny", config_dict=settings | options | {"blend": ["DeepFM"]}, baselines=["DeepFM"])
 

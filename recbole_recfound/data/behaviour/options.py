@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from recbole_recfound.runtime.options import Options, option
 
 TRAINING, ONLINE = "training", "online"
+ONLINE_ROW = f"{ONLINE} statistics"
+"""What is said of a row whose texts count held-out rows before a request."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.backbone.load import load_configuration
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.behaviour.options import ONLINE, TextOptions
+from recbole_recfound.data.behaviour.options import ONLINE, ONLINE_ROW, TextOptions
 from recbole_recfound.data.split.comparison import check_same_rows
 from recbole_recfound.data.split.protocol import Splits, build_splits, check_labels, with_side_files
 from recbole_recfound.data.text.options import ItemOptions
@@ -29,7 +29,7 @@ from recbole_recfound.system.m6rec.generate import GenerateTask
 from recbole_recfound.system.m6rec.load import TENSORS, load_m6rec, save_document
 from recbole_recfound.system.m6rec.tasks import of_part, parts_of
 from recbole_recfound.system.m6rec.trained import TrainedTask
-from recbole_recfound.system.m6rec.work import ONLINE_ROW, Work
+from recbole_recfound.system.m6rec.work import Work
 from recbole_recfound.system.m6rec.zeroshot import ZeroShotTask
 from recbole_recfound.system.registry import register_system
 from recbole_recfound.system.run import Job, Run

@@ -6,12 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.data.behaviour.options import ONLINE_ROW
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.system.run import Job, Run
-
-ONLINE_ROW = "online statistics"
-"""What is said of a row whose texts count held-out rows before a request."""
 
 
 class Work(ABC):
