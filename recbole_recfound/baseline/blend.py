@@ -80,7 +80,7 @@ def blend(first: Scorer, second: Scorer) -> Blend | None:
 
     Args:
         first: the model that stands for weight 1; its loaders give the rows and the masks.
-        second: a model that needs no more than the user of a row, and what its own data say of the user.
+        second: a model with the same held-out rows; its own loaders give what it reads of a user.
 
     Returns:
         The blend, or None where validation prefers the first model alone.
@@ -119,11 +119,11 @@ def _rank(
 ) -> dict[float, tuple[dict[str, float], list[float]]]:
     """Return metrics and the metric of each user by weight, in one pass over the rows of a held-out part."""
     config = first.splits.config
-    loader, own = getattr(first.splits, f"{part}_data"), getattr(second.splits, f"{part}_set")
+    loader, own = (getattr(scorer.splits, f"{part}_data") for scorer in (first, second))
 
     def blends(interaction: Interaction) -> Iterator[torch.Tensor]:
-        # Histories and features of users are those of each model's own data, as in its own row of the table.
-        rows = own.join(Interaction({own.uid_field: interaction[own.uid_field]}))
+        # Histories and features of users are those of each model's own loader, as in its own row of the table.
+        rows = own.rows_of(interaction[own.uid_field])
         scores = [standardised(first.scores(interaction)), standardised(second.scores(rows))]
         for weight in weights:
             yield scores[0] + weight * scores[1]

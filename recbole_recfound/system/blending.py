@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import EvaluatorType
 
 from recbole_recfound.baseline.blend import Blend, Scorer, blend
 from recbole_recfound.baseline.click_blend import ClickScorer, blend_clicks
 from recbole_recfound.baseline.saved import load_baseline
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.config.models import get_model
 from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.results import Row
@@ -23,7 +22,7 @@ from recbole_recfound.system.run import Job, Run
 
 
 def check_blend(config: Config) -> None:
-    """Refuse a blend with a baseline that the run does not have or that reads histories, and one on several processes.
+    """Refuse a blend with a baseline that the run does not have, and one on several processes.
 
     Args:
         config: settings of the run.
@@ -33,8 +32,6 @@ def check_blend(config: Config) -> None:
     """
     if absent := [name for name in config["blend"] if name not in (config["baselines"] or [])]:
         raise ConfigError(f"blend: {absent[0]} is not among the baselines of this run: add it to baselines")
-    if sequential := [name for name in config["blend"] if get_model(name).type == ModelType.SEQUENTIAL]:
-        raise ConfigError(f"blend: {sequential[0]} reads histories, expected a baseline that knows users by their ids")
     if config["blend"] and world() > 1:
         raise ConfigError("blend: not with several processes")
 

@@ -8,7 +8,9 @@ import torch
 
 from recbole_recfound import run_recfound
 from recbole_recfound.baseline.blend import WEIGHTS, Scorer, blend, standardised
+from recbole_recfound.baseline.recbole import baseline_config
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.config.models import get_model
 from recbole_recfound.data.split.protocol import build_splits
 from recbole_recfound.errors import ConfigError
 
@@ -133,9 +135,36 @@ def test_a_run_with_a_blend(small_run, capsys):
             assert joined["note"].endswith("times (weight from validation)")
 
 
-def test_a_sequential_baseline_is_refused(small_run):
-    with pytest.raises(ConfigError, match="blend: SASRec reads histories"):
-        run_recfound("RecFound", "tiny", config_dict=small_run | {"baselines": ["EASE", "SASRec"], "blend": ["SASRec"]})
+@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec", "EASE"])
+def test_a_baseline_scores_in_a_blend_as_in_its_own_row(splits, tables, name):
+    """Sequential ones as well, which have a row for each history."""
+    config = baseline_config(name, splits.config, splits.config["checkpoint_dir"])
+    theirs = build_splits(config)
+    second = Scorer.of(theirs, get_model(name)(config, theirs.train_set).eval())
+    own = {part: torch.zeros_like(tables[0]) for part in ("valid", "test")}
+    for part, loader in (("valid", theirs.valid_data), ("test", theirs.test_data)):
+        for interaction, *_ in loader:
+            own[part][interaction["user_id"]] = second.scores(interaction)
+    for user, item in _targets(splits.valid_set).items():
+        tables[0][user, item] = -1.5  # so that validation wants the second model
+    found = blend(_scorer(splits, tables[0]), second)
+
+    def joined(part):
+        return standardised(tables[0]) + found.weight * standardised(own[part])
+
+    valid = _ndcg(splits, splits.valid_set, splits.known_at_valid, joined("valid"))
+    assert found.valid["ndcg@10"] == pytest.approx(valid.mean(), abs=1e-4)
+    expected = _ndcg(splits, splits.test_set, splits.known_at_test, joined("test"))
+    assert found.by_user == pytest.approx(expected.tolist(), abs=1e-6) and expected.mean() > 0
+
+
+def test_a_run_with_a_blend_of_a_sequential_baseline(small_run):
+    settings = small_run | {"baselines": ["EASE", "SASRec"], "blend": ["SASRec"]}
+    result = run_recfound("RecFound", "tiny", config_dict=settings)
+    rows = {row["model"]: row for row in result["comparison"]}
+    for name in ("EASE", "RecFound"):
+        if joined := rows.get(f"{name} + SASRec"):
+            assert joined["valid_metrics"]["ndcg@10"] > rows[name]["valid_metrics"]["ndcg@10"]
 
 
 def test_a_blend_needs_its_row(small_run):

@@ -93,6 +93,17 @@ class FairEvalDataLoader(FullSortEvalDataLoader):
             masked = self._masked(users, positive_u.numpy(), positive_i.numpy())
         return interaction, masked, positive_u, positive_i
 
+    def rows_of(self, users: torch.Tensor) -> Interaction:
+        """Return what a model reads of some users, as the batches carry it.
+
+        Args:
+            users: int64 [B], each with one row in this part.
+        """
+        own = self._dataset.inter_feat[self.uid_field] if self.is_sequential else self.uid_list
+        places = torch.zeros(self._dataset.user_num, dtype=torch.int64)
+        places[own] = torch.arange(len(own))
+        return self.collate_fn(places[users].tolist())[0]
+
     def unmasked(self) -> FairEvalDataLoader:
         """Return a loader of the same rows whose ranking holds the user's old items too."""
         return self._with(masks=False)
