@@ -131,7 +131,8 @@ def check_baseline_rows(names: list[str], reference: Splits) -> None:
 
     Raises:
         ConfigError: sequential and other models with sampled candidates.
-        DataError: see `check_ranked_alike` and `check_short_histories`.
+        DataError: see `check_ranked_alike` and `check_short_histories`, and for models of a knowledge graph, of which
+            RecBole drops items without a link, `check_same_rows`.
     """
     config = reference.config
     sequential = [name for name in names if get_model(name).type == ModelType.SEQUENTIAL]
@@ -143,8 +144,11 @@ def check_baseline_rows(names: list[str], reference: Splits) -> None:
                 "mode) RecBole draws those of sequential models among old items too: name models of one kind, or rank "
                 "all items (mode: full)"
             )
-    check_ranked_alike(reference, {name: get_model(name).type for name in names})
+    kinds = {name: get_model(name).type for name in names}
+    check_ranked_alike(reference, kinds)
     check_short_histories(reference, sequential)
+    for name in (name for name, kind in kinds.items() if kind == ModelType.KNOWLEDGE):
+        check_same_rows(reference, _splits(baseline_config(name, config, config["checkpoint_dir"])))
 
 
 def check_baseline_settings(names: list[str], config: Config) -> None:
@@ -250,8 +254,7 @@ def run_baseline(
     """
     training = _training_of(Path(folder), name)
     theirs = baseline_config(name, config, training)
-    init_seed(theirs["seed"], theirs["reproducibility"])
-    splits = build_splits(theirs)
+    splits = _splits(theirs)
     check_same_rows(reference, splits)
     try:
         row, model = fit(theirs, splits, deadline, seconds=config["baseline_time_budget"], state=training / STATE)
@@ -261,6 +264,11 @@ def run_baseline(
     save_baseline(Path(folder) / name, model, splits, row)
     shutil.rmtree(training, ignore_errors=True)
     return row
+
+
+def _splits(config: Config) -> Splits:
+    init_seed(config["seed"], config["reproducibility"])  # a random order is that of the reference
+    return build_splits(config)
 
 
 def fit(

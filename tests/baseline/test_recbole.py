@@ -234,6 +234,15 @@ def test_packages_that_depend_on_settings(monkeypatch, model, settings, package)
     check_package(Config(model, "ml-100k", config_dict={"n_cate": 1, "neigh_info_method": "random"}))
 
 
+def test_items_without_a_link_are_found_before_anything_is_trained(knowledge_path):
+    reference = build_splits(Config("BPR", "tiny", config_dict={"data_path": knowledge_path, "show_progress": False}))
+    check_baselines(["Pop", "CKE"], reference.config, reference)
+    link = knowledge_path / "tiny" / "tiny.link"
+    link.write_text("\n".join(link.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(DataError, match="RecBole drops .*: 1 of .*leave CKE out"):
+        check_baselines(["Pop", "CKE"], reference.config, reference)
+
+
 @pytest.mark.parametrize("names", [("BPR", "CKE"), ("CKE", "BPR")])
 def test_items_without_a_link_are_named(knowledge_path, names):
     """RecBole drops their interactions for models of a knowledge graph alone."""
