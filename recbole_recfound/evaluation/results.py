@@ -68,13 +68,14 @@ class Row:
         return cls(**{key: values[key] for key in own if key in values}, details=details)
 
 
-def not_converged(epochs: float) -> str:
+def not_converged(trained: float, unit: str = "epochs") -> str:
     """Return the note of a row whose training ended before early stopping.
 
     Args:
-        epochs: that were trained.
+        trained: number of epochs, or what `unit` says.
+        unit: of the number.
     """
-    return f"not converged: stopped after {epochs:g} epochs"
+    return f"not converged: stopped after {trained:g} {unit}"
 
 
 def without_users(row: Mapping[str, Any]) -> dict[str, Any]:

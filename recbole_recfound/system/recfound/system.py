@@ -29,7 +29,7 @@ from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
-from recbole_recfound.evaluation.results import Row
+from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.evaluation.router import router_similarity
 from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome
@@ -277,6 +277,10 @@ class RecFoundSystem(System):
             others = further_tests(self.splits)
             details = {**details, **{name: self.candidates.score(loader) for name, loader in others.items()}}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
+        converged = trainer.stale > trainer.stopping_step
+        note = f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step)
+        if trainer.step and not converged:
+            note = "; ".join(filter(None, (note, not_converged(trainer.step, "steps"))))
         return Row(
             model=self.row_name(self.config),
             metrics=outcome.test[outcome.kept],
@@ -284,9 +288,9 @@ class RecFoundSystem(System):
             train_seconds=trainer.text_seconds + trainer.trained_seconds,
             eval_seconds=scored / scorings,
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(self.built.model).values()),
-            converged=trainer.stale > trainer.stopping_step,
+            converged=converged,
             by_user=outcome.by_user[outcome.kept],
-            note=f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step),
+            note=note,
             details=details,
         )
 
