@@ -41,6 +41,11 @@ class Row:
     details: Mapping[str, Any] = field(default_factory=dict)
     by_user: Sequence[float] = ()
 
+    def __post_init__(self) -> None:
+        # RecBole's metrics are numpy's numbers: differences and wins of them could not be written as JSON.
+        for name in ("metrics", "valid_metrics"):
+            object.__setattr__(self, name, {metric: float(value) for metric, value in getattr(self, name).items()})
+
     def renamed(self, model: str, note: str | None = None) -> Row:
         """Return the row under another name.
 

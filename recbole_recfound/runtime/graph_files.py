@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,8 @@ from recbole_recfound.errors import ConfigError
 
 WRITERS = ("onnx", "onnxscript")
 """Packages that writing a graph needs."""
+OF_THE_EXPORTER = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", "# The axis name: .* will not be used")
+"""Beginnings of torch's warnings about its own code, and about inputs that share a dynamic dimension as they should."""
 FOLDED = 1 << 40
 """Bytes of a constant that is computed in advance, at most."""
 
@@ -54,7 +57,9 @@ def write_graph(
     from onnxscript import optimizer  # of the extra `export`
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        for message in OF_THE_EXPORTER:
+            warnings.filterwarnings("ignore", message)
         program = torch.onnx.export(
             module,
             example,

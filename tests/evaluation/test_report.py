@@ -1,5 +1,6 @@
 """Table and report from the least and from the most a run can give; router similarity."""
 
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -112,6 +113,20 @@ def test_report_renders(results, history):
     if results is FULL:
         assert "&lt;script&gt;alert(1)" in page and "B &amp; C" in page and "&lt;Pop&gt;" in page
         assert "the data set has no rating" in page and "1,234,567" in page
+
+
+@pytest.mark.parametrize(
+    ("row", "drawn"),
+    [
+        (_row("M6Rec", 0.3, mode="uni100"), "test ndcg@10 (uni100)"),
+        (_row("M6Rec", 0.3, metrics={"perplexity": 2.0, "bleu": 0.1}), "test perplexity"),
+    ],
+)
+def test_a_run_whose_rows_have_none_of_the_tables_metrics_has_a_picture_too(row, drawn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of a picture without bars
+        page = render_report(MINIMAL | {"rows": [row]})
+    assert f"<!-- {drawn} -->" in page and "<!-- M6Rec -->" in page
 
 
 def test_same_run_same_page():

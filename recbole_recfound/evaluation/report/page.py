@@ -24,7 +24,9 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
     shown, metrics = columns_of(rows)
     trained = [task for task in tasks if "untrained_loss" in task]  # with probes, and a share of each batch
     chosen = results["protocol"]["valid_metric"].lower()
-    compared = [row for row in shown if chosen in row["metrics"]]  # rows of another task or mode have other metrics
+    if chosen not in metrics:  # of another task or mode
+        chosen = next((name for name in metrics if name.startswith(chosen)), metrics[0])
+    compared = [row for row in shown if chosen in row["metrics"]]
     router = results.get("router")
     source = (resources.files("recbole_recfound.evaluation.report") / "report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
