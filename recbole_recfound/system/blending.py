@@ -48,7 +48,7 @@ def scorer_of(splits: Splits, model: Any) -> Scorer | ClickScorer:
 
 
 def blended(run: Run, row: Row, scorer: Scorer | ClickScorer, name: str) -> Iterator[Job]:
-    """Yield the blends with one baseline that validation prefers to the model alone.
+    """Yield the blends with one baseline that validation prefers to the model alone, each pair of models once.
 
     Args:
         run: after its baselines.
@@ -65,7 +65,7 @@ def blended(run: Run, row: Row, scorer: Scorer | ClickScorer, name: str) -> Iter
     best = max(others, key=lambda other: sign * other.valid_metrics[metric], default=None)
     second = _baseline(run, name)
     for first in (best, row):
-        if first is None:
+        if first is None or f"{name} + {first.model}" in run.rows:
             continue
         started = time.monotonic()
         with run.plan.phase("blending"):

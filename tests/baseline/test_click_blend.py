@@ -103,7 +103,7 @@ def test_a_run_of_m6rec_with_a_blend(tiny_path, tiny_backbone, tmp_path, capsys)
         "option_args": {"prompts": 4, "bottleneck": 4},
         "baselines": ["DeepFM", "AutoInt"],
         "baseline_args": {name: {"epochs": 3, "learning_rate": 0.01} for name in ("DeepFM", "AutoInt")},
-        "blend": ["AutoInt"],
+        "blend": ["AutoInt", "DeepFM"],
     }
     result = run_recfound("M6Rec", "tiny", config_dict=settings)
     rows = {row["model"]: row for row in result["comparison"]}
@@ -114,3 +114,4 @@ def test_a_run_of_m6rec_with_a_blend(tiny_path, tiny_backbone, tmp_path, capsys)
         if joined := rows.get(f"{name} + AutoInt"):
             assert joined["valid_metrics"]["auc"] > rows[name]["valid_metrics"]["auc"]
             assert set(joined["metrics"]) == {"auc", "logloss", "gauc"}
+    assert not {"DeepFM + AutoInt", "AutoInt + DeepFM"} <= rows.keys(), "the same pair"
