@@ -42,58 +42,110 @@ def run_tests(
         generator: writes its answers.
         tests: see `collect_tests`.
         settings: `test_args`, `metric_decimal_place` and `show_progress`.
-        seconds_left: time limit; a test has fewer examples where it would exceed it, estimated by the slowest so far.
+        seconds_left: time limit: a test has fewer examples where they would exceed it, and one in any case. What an
+            example takes is measured for each form of tests (pairs, closed answers, free text).
 
     Returns:
         By task: `metrics`, `examples`, `available`, `source`; for embedding tasks `candidates`, the fewest that an
         answer was ranked among; for generated answers `invalid`, how many could not be read, and where there are few
         choices `constant`, the metrics of the best single answer to all examples; where candidates are items,
-        `popularity`, the metrics of the most popular one. A task without test examples, or for which there was no
-        time, has only a `note`.
+        `popularity`, the metrics of the most popular one. A task without test examples has only a `note`.
     """
     found: dict[str, dict[str, Any]] = {}
-    # Choices take one or two steps, free text takes many: if time runs out, as many tasks as possible have been tested.
-    ordered = sorted(tests.values(), key=lambda test: not test.choices)
     options = TestOptions.of(settings["test_args"], "test_args")
-    slowest = 0.0
     vectors = TaskVectors(model, collator)
+
+    def examine(test: TaskTest) -> dict[str, Any]:
+        if TASKS[test.task].kind == EMBEDDING:
+            pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
+            metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
+            result = {"metrics": metrics, "candidates": fewest}
+        else:
+            result = answer(collator, generator, test, settings)
+            if 0 < len(test.choices) <= FEW:
+                result["constant"] = best_constant(test, settings)
+        if guessed := popularity_guess(test, settings):
+            result["popularity"] = guessed
+        return result | {"examples": len(test.examples), "available": test.available, "source": test.source}
+
+    # Choices take one or two steps, free text takes many.
+    ordered = sorted(tests.values(), key=lambda test: not test.choices)
+    pace = _TestPace(options, [test for test in ordered if test.examples], seconds_left)
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
-            started = time.monotonic()
-            # Estimate each example by the slowest so far.
-            test = _shortened(test, broadcast(seconds_left()), slowest * test.asked(options))
-            asked = test.asked(options)
-            if not test.examples:
-                found[test.task] = {"note": test.note or "not tested: the time budget was spent"}
-            elif TASKS[test.task].kind == EMBEDDING:
-                pairs = cast(Sequence[PairExample | RecordPairExample], test.examples)
-                metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
-                found[test.task] = {"metrics": metrics, "candidates": fewest, **_about(test)}
-            else:
-                found[test.task] = {**answer(collator, generator, test, settings), **_about(test)}
-                if 0 < len(test.choices) <= FEW:
-                    found[test.task]["constant"] = best_constant(test, settings)
-            if "metrics" in found[test.task] and (guessed := popularity_guess(test, settings)):
-                found[test.task]["popularity"] = guessed
-            if asked:
-                slowest = max(slowest, (time.monotonic() - started) / asked)
+            found[test.task] = pace.examined(test, examine) if test.examples else {"note": test.note}
     return found
 
 
-def _shortened(test: TaskTest, left: float, whole: float) -> TaskTest:
-    """Return a test with as many examples as there is time for, a threshold's validation part in proportion.
+class _TestPace:
+    """Divides the time that is left among tests: one after the other has as many examples as its part allows.
 
     Args:
-        test: of one task; its examples are in random order.
-        left: seconds.
-        whole: seconds that all of them are estimated to take.
+        options: say how many examples are asked, for the time they take.
+        tests: in their order.
+        seconds_left: for all of them.
     """
-    if left > whole or not test.examples:
-        return test
-    share = max(0.0, left) / whole if whole else 0.0
-    count = int(share * len(test.examples))
-    return replace(test, examples=test.examples[:count], valid=test.valid[: math.ceil(share * len(test.valid))])
+
+    def __init__(self, options: TestOptions, tests: Sequence[TaskTest], seconds_left: Callable[[], float]) -> None:
+        self.options, self.waiting, self.seconds_left = options, list(tests), seconds_left
+        self.seconds: dict[str, float] = {}  # of an example, by form
+
+    def examined(self, test: TaskTest, examine: Callable[[TaskTest], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a test finds on as many of its examples as there is time for, at least on one.
+
+        Where the form is new, on one example first: its first run compiles or encodes a catalogue, so that more are
+        asked as long as what they took before lets them fit.
+
+        Args:
+            test: the next one.
+            examine: asks all examples of a test.
+        """
+        self.waiting.pop(0)
+        result: dict[str, Any] = {}
+        count, whole = 0, len(test.examples)
+        while count < whole:
+            size = max(1, min(whole, self._affordable(test)))
+            if size <= count:
+                break
+            part = _shortened(test, size)
+            started = time.monotonic()
+            result = examine(part)
+            self.seconds[_form(test)] = broadcast((time.monotonic() - started) / part.asked(self.options))
+            count = size
+        return result
+
+    def _affordable(self, test: TaskTest) -> int:
+        """Return for how many examples there is time: an equal part, or what tests of known forms leave of all."""
+        left = broadcast(self.seconds_left())
+        if math.isinf(left):
+            return len(test.examples)
+        if _form(test) not in self.seconds:
+            return 1
+        allowed = left / (1 + len(self.waiting))
+        if all(_form(other) in self.seconds for other in self.waiting):
+            allowed = max(allowed, left - sum(self._whole(other) for other in self.waiting))
+        return int(len(test.examples) * allowed / max(self._whole(test), 1e-9))
+
+    def _whole(self, test: TaskTest) -> float:
+        return self.seconds[_form(test)] * test.asked(self.options)
+
+
+def _form(test: TaskTest) -> str:
+    if TASKS[test.task].kind == EMBEDDING:
+        return EMBEDDING
+    return "closed answers" if test.choices else "free text"
+
+
+def _shortened(test: TaskTest, count: int) -> TaskTest:
+    """Return a test with the first examples, which are in random order, and a threshold's part in proportion.
+
+    Args:
+        test: of one task.
+        count: of examples.
+    """
+    valid = math.ceil(count / len(test.examples) * len(test.valid))
+    return replace(test, examples=test.examples[:count], valid=test.valid[:valid])
 
 
 def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:
@@ -130,10 +182,6 @@ def popularity_guess(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, f
         target = listed[0].pop(LETTERS.index(example.answer))
         candidates.append([target, *listed[0]])
     return {LetterRecall.key: mean_gain(candidates, test.popularity, [1.0], settings)}
-
-
-def _about(test: TaskTest) -> dict[str, Any]:
-    return {"examples": len(test.examples), "available": test.available, "source": test.source}
 
 
 def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:

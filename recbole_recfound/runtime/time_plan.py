@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+ELASTIC_SHARE = 1 / 3
+"""What parts that can be shortened may take of the time that training could have without them."""
 PREPARATION = "data and backbone"
 """What comes before the first row of the table."""
 
@@ -19,6 +22,7 @@ class TimePlan:
 
     Attributes:
         reserved: seconds kept for the parts after training, by name.
+        elastic: those of them that can be shortened, so that a slow machine trains too.
         most: seconds that a part before the training may take at most, by name.
         within: what is kept of the training for a part of it, in words.
     """
@@ -28,6 +32,7 @@ class TimePlan:
         self.clock = clock
         self.start = clock()
         self.reserved: dict[str, float] = {}
+        self.elastic: set[str] = set()
         self.most: dict[str, float] = {}
         self.within = ""
         self._spent: dict[str, float] = {}
@@ -111,9 +116,15 @@ class TimePlan:
 
     # The plan --------------------------------------------------------------------------------------------------------
 
-    def kept(self) -> float:
-        """Return the seconds that training must leave for what comes after it, besides what it plans for itself."""
-        return sum(self.reserved.values())
+    def kept(self, both: float = math.inf) -> float:
+        """Return the seconds that training must leave for what comes after it, besides what it plans for itself.
+
+        Args:
+            both: seconds for training and these parts; elastic ones have a share of them at most.
+        """
+        elastic = sum(seconds for name, seconds in self.reserved.items() if name in self.elastic)
+        fixed = sum(self.reserved.values()) - elastic
+        return fixed + min(elastic, ELASTIC_SHARE * max(0.0, both - fixed))
 
     def described(self) -> str:
         """Return the plan as one line."""
@@ -121,9 +132,12 @@ class TimePlan:
             return "time plan: no limit (time_budget: 0)"
         parts = [f"{name} at most {seconds:.0f} s" for name, seconds in self.most.items()]
         parts += [f"{name} {seconds:.0f} s" for name, seconds in self.reserved.items() if seconds]
-        left = max(0.0, self.seconds - sum(self.most.values()) - self.kept() - self.elapsed())
-        training = f"training ({self.within}), its validations" if self.within else "training and its validations"
-        parts.append(f"{self.elapsed():.0f} s are spent, {left:.0f} s or more for {training}")
+        both = max(0.0, self.seconds - sum(self.most.values()) - self.elapsed())
+        training = f"training ({self.within})" if self.within else "training"
+        parts.append(
+            f"{self.elapsed():.0f} s are spent, {max(0.0, both - self.kept(both)):.0f} s or more for texts, "
+            f"{training}, its validations and the choice of weights"
+        )
         return f"time plan: {self.seconds:.0f} s for the whole run: {', '.join(parts)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,16 @@ class CheckpointStore:
         self._in_memory.pop(checkpoint.step, None)
         if not written:
             self._in_memory[checkpoint.step] = replace(checkpoint, resume={})
+
+    def remove(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints that are needed no more; some may be gone already.
+
+        Args:
+            steps: of the checkpoints.
+        """
+        for step in steps:
+            self._in_memory.pop(step, None)
+            remove_folder(self.path_of(step))
 
     def save_interrupted(self, checkpoint: Checkpoint) -> str:
         """Write the checkpoint of a step outside of the schedule: it can be resumed and is no candidate for merging.

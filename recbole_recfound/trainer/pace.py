@@ -14,11 +14,9 @@ LEAST_PACE = 1 / 16
 """Generative examples of a step on the slowest machine: every task is trained."""
 CHECKPOINTS = 4
 """Checkpoints that a training of as many steps or more ends with, for merging."""
-CAUTION = 0.25
-"""Share of the expected steps that is counted on: steps differ, and a machine may become slower."""
 
 
-_STATE = ("seconds", "counts", "quarter", "validated", "before")
+_STATE = ("seconds", "counts", "spent", "given", "quarter", "early")
 
 
 @dataclass
@@ -37,19 +35,22 @@ class Pace:
     share: float
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    given: dict[str, float] = field(default_factory=dict)
     quarter: int = 0
-    validated: int = 0
-    before: float = 0.0
+    early: list[int] = field(default_factory=list)
     _new: set[str] = field(default_factory=set)
 
     def add(self, part: str, seconds: float, count: int) -> None:
-        """Count what a part of a step took; the first step with such parts, which compiles and allocates, is left out.
+        """Count what a part of a step took; what examples cost is measured without the first step, which compiles.
 
         Args:
             part: `RANKING`, `PAIRS`, `GENERATING` or `STEPS`.
             seconds: of the part.
             count: its examples; 1 for the others.
         """
+        self.spent[part] = self.spent.get(part, 0.0) + seconds
+        self.given[part] = self.given.get(part, 0.0) + count
         if part in self.counts:
             self.seconds[part] += seconds
             self.counts[part] += count
@@ -63,38 +64,83 @@ class Pace:
         self._new.clear()
 
     def generative(self) -> float:
-        """Return the generative examples of a step that leave the others their share; `most` if unmeasured."""
-        steps, examples = self.counts.get(STEPS, 0.0), self.counts.get(GENERATING, 0.0)
-        if not (self.share and steps and examples and {RANKING, PAIRS} & self.seconds.keys()):
+        """Return the generative examples of a step that leave embedding tasks their share; `most` before any.
+
+        As long as what is spent leaves them less, because a pass came early or was expensive, a step has the fewest.
+        """
+        if not self.share or GENERATING not in self.given:
             return self.most
-        embedding = (self.seconds.get(RANKING, 0.0) + self.seconds.get(PAIRS, 0.0)) / steps
-        others = self.seconds[STEPS] / steps
-        affordable = (embedding / self.share - embedding - others) / (self.seconds[GENERATING] / examples)
+        if self._allowed(self.spent) < self.spent[GENERATING]:
+            return LEAST_PACE
+        steps = self.counts.get(STEPS, 0.0)
+        if not (steps and {RANKING, PAIRS} & self.seconds.keys()):
+            return self.most
+        measured = bool(self.counts.get(GENERATING))  # else there was one pass, which may have compiled
+        seconds, examples = (self.seconds, self.counts) if measured else (self.spent, self.given)
+        affordable = (self._allowed(self.seconds) / steps) / (seconds[GENERATING] / examples[GENERATING])
         return min(self.most, max(LEAST_PACE, affordable))
 
+    @property
+    def first_pass(self) -> bool:
+        """Whether the next pass over generative examples is the first one: it is small, since its cost is unknown."""
+        return bool(self.share) and GENERATING not in self.given
+
+    def described(self, step: float, left: float, validation: float) -> str:
+        """Return what the first steps say about the rest of the training.
+
+        Args:
+            step: mean seconds of a step.
+            left: seconds of the training.
+            validation: seconds of one.
+        """
+        left = max(0.0, left)
+        return (
+            f"time plan: {step:.2f} s a step, {left:.0f} s left for some {left / step:.0f} steps and their validations "
+            f"({validation:.1f} s each); {self.generative():.2g} of {self.most:g} generative examples a step leave "
+            f"embedding tasks {100 * self.share:.0f}% of the time"
+        )
+
+    def _allowed(self, seconds: dict[str, float]) -> float:
+        """Return the seconds of generative tasks beside which embedding tasks have their share of all.
+
+        Args:
+            seconds: of each part.
+        """
+        embedding = seconds.get(RANKING, 0.0) + seconds.get(PAIRS, 0.0)
+        return embedding / self.share - embedding - seconds.get(STEPS, 0.0)
+
     def checkpoint_due(self, progress: float) -> bool:
-        """Return whether a step is followed by a checkpoint, so that the training ends with four; asked after each.
-
-        One is due in every quarter. In a training of few steps, of which one may leap over a quarter, further ones are:
-        whenever a quarter of the steps that the last one lets expect are fewer than the checkpoints still needed.
+        """Return whether a step is followed by a validation and a checkpoint: one is due in every quarter.
 
         Args:
             progress: of the training, 0 to 1.
         """
-        length, self.before = progress - self.before, progress
         quarter, self.quarter = self.quarter, int(CHECKPOINTS * progress + 1e-9)
-        few = (1.0 - progress) * CAUTION < length * (CHECKPOINTS - 1 - self.validated)  # the last step has one
-        due = self.quarter > quarter or few
-        self.validated += due
-        return due
+        return self.quarter > quarter
 
-    def next_step(self, progress: float) -> None:
-        """Note where the next step begins: validations between steps are no part of their length.
+    def keep_early(self, step: int) -> bool:
+        """Return whether a step without a validation keeps a checkpoint all the same: one of the first three.
+
+        A step may leap over quarters, and how many are to come is not known. With these, a training of four steps or
+        more ends with four checkpoints, whatever its steps take.
 
         Args:
-            progress: of the training, 0 to 1.
+            step: that has been made.
         """
-        self.before = progress
+        kept = step < CHECKPOINTS
+        if kept:
+            self.early.append(step)
+        return kept
+
+    def superfluous(self, later: int) -> list[int]:
+        """Return the early checkpoints, of one step each, that are not needed any more, oldest first.
+
+        Args:
+            later: number of the other checkpoints.
+        """
+        count = max(0, len(self.early) + min(later, CHECKPOINTS) - CHECKPOINTS)
+        dropped, self.early = self.early[:count], self.early[count:]
+        return dropped
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an exact resume needs; JSON-serialisable."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ class RecFoundTrainer(Trainer):
             self._estimate_validation(valid_data)
         started = time.perf_counter() - self.trained_seconds
         self._plan_end()
+        self._set_pace()
         options = {"total": self.config["max_steps"], "initial": self.step, "desc": "RecFound", "dynamic_ncols": True}
         with finishing_steps(), tqdm(**options, disable=not show_progress) as bar:
             while self._progress() < 1.0 and self.stale <= self.stopping_step:
@@ -160,19 +162,19 @@ class RecFoundTrainer(Trainer):
                 # Decided before the validation, which may change the planned end: a finished training stays finished.
                 over = self._progress() >= 1.0
                 if self._validation_due() or over:
-                    self._refuse_diverged()
-                    self._validate(valid_data, verbose, callback_fn)
-                    if saved:
-                        with self.plan.phase("checkpoints"):
-                            self._save()
+                    self._checkpoint(valid_data, verbose, saved, callback_fn)
                     self.trained_seconds = broadcast(time.perf_counter() - started)
                     self._plan_end()
-                    self.pace.next_step(self._progress())
+                elif saved and self._planned() and self.pace.keep_early(self.step):
+                    self._save()
                 if over:
                     break
                 # A scheduler may signal any of the processes: all of them end with the same step.
                 if number := next(filter(None, gather(received())), None):
                     raise Interrupted(number, saved and self._save_interrupted())
+        if saved and self.step and broadcast(self.step not in self.store.steps()):
+            # A signal came after this step, and its training, continued, has no time left.
+            self._checkpoint(valid_data, verbose, saved, callback_fn)
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(f"time_budget: {self.plan.seconds:.0f} s left no time to train; the model is untrained")
         return self.best_valid_score, self.best_valid_result
@@ -257,8 +259,13 @@ class RecFoundTrainer(Trainer):
             + self.costs["probe"]
             + self.costs["step"]
         )
-        after += self.plan.kept()
-        self.seconds_allowed = broadcast(self.trained_seconds + max(0.0, self.plan.remaining() - after))
+        # What is left for training, with what it has had, and for all that comes after its candidates.
+        both = self.trained_seconds + max(0.0, self.plan.remaining() - after)
+        self.seconds_allowed = broadcast(max(self.trained_seconds, both - self.plan.kept(both)))
+
+    def _planned(self) -> bool:
+        """Return whether the time that is left says when the training is validated."""
+        return self.plan.limited and not self.config["eval_interval"]
 
     def _validation_due(self) -> bool:
         """Return whether a step is followed by a validation; asked after every step."""
@@ -284,20 +291,14 @@ class RecFoundTrainer(Trainer):
             self.costs["step"] = max(self.costs["step"], seconds)
         self.pace.add(STEPS, self.plan.spent_on(STEPS) - before, 1)
         self.pace.end_step()
-        self.loader.generative_pace = broadcast(self.pace.generative())
+        self._set_pace()
         if self.plan.limited and self.step == _MEASURED_STEPS:
             self._plan_end()
-            self.logger.info(self._pace_line())
+            left = self.seconds_allowed - self.trained_seconds
+            self.logger.info(self.pace.described(self.step_seconds / self.step, left, self.costs["validate"]))
 
-    def _pace_line(self) -> str:
-        """Return what the first steps say about the rest of the training."""
-        left = max(0.0, self.seconds_allowed - self.trained_seconds)
-        step = self.step_seconds / self.step
-        return (
-            f"time plan: {step:.2f} s a step, {left:.0f} s left for some {left / step:.0f} steps and their validations "
-            f"({self.costs['validate']:.1f} s each); {self.loader.generative_pace:.2g} of {self.pace.most:g} "
-            f"generative examples a step leave embedding tasks {100 * self.pace.share:.0f}% of the time"
-        )
+    def _set_pace(self) -> None:
+        self.loader.generative_pace, self.loader.first_pass = broadcast((self.pace.generative(), self.pace.first_pass))
 
     @contextmanager
     def _timed(self, part: Part) -> Iterator[None]:
@@ -466,11 +467,23 @@ class RecFoundTrainer(Trainer):
             on_main(lambda: self.store.save(Checkpoint(0, start, {}, {}), 0))
         seed_process(self.config["seed"])
 
+    def _checkpoint(
+        self, valid_data: Any, verbose: bool, saved: bool, callback_fn: Callable[[int, float], None] | None
+    ) -> None:
+        """Validate the model, and save it."""
+        self._refuse_diverged()
+        self._validate(valid_data, verbose, callback_fn)
+        if saved:
+            self._save()
+
     def _save(self) -> None:
-        checkpoint = checkpoint_of(self)
-        written = on_main(lambda: self.store.save(checkpoint, self.best_step))
-        if not is_main():
-            self.store.follow(checkpoint, written)
+        with self.plan.phase("checkpoints"):
+            checkpoint = checkpoint_of(self)
+            written = on_main(lambda: self.store.save(checkpoint, self.best_step))
+            if not is_main():
+                self.store.follow(checkpoint, written)
+            later = len({*self.store.steps()} - {0, *self.pace.early})
+            on_main(partial(self.store.remove, self.pace.superfluous(later)))
 
     def _save_interrupted(self) -> str:
         checkpoint = checkpoint_of(self)

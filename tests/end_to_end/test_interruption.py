@@ -360,3 +360,26 @@ def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeyp
     capsys.readouterr()
     result = run_recfound("IAK", "tiny", config_dict=settings)
     assert 400 < json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["total_seconds"] < 800
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_run_that_was_stopped_when_its_time_was_spent_is_finished_with_what_it_has(small_run, monkeypatch, plans, at):
+    """The step of the signal is no checkpoint of the schedule: without a further step it is validated and merged."""
+    settings = small_run | {"resume": "auto", "only_tasks": ["U2I"], "time_budget": 1000, "max_steps": 40}
+    real, calls = MultiTaskLoader.next_batch, []
+
+    def next_batch(self):
+        calls.append(1)
+        if len(calls) == at:
+            plans[0].clock = lambda: time.monotonic() + 2000  # as if so many seconds had gone by
+            signal.raise_signal(signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(MultiTaskLoader, "next_batch", next_batch)
+    with pytest.raises(Interrupted):
+        run_recfound("RecFound", "tiny", config_dict=settings)
+    result = run_recfound("RecFound", "tiny", config_dict=settings)
+    found = json.loads((Path(result["run_dir"]) / "results.json").read_text())
+    assert len(calls) == found["run"]["steps"] == at and result["test_result"]
+    (row,) = found["rows"]
+    assert row["valid_metrics"] and row["task_metrics"]["U2I"], "scored, and tested in spite of the limit"

@@ -377,7 +377,7 @@ def test_no_baseline_starts_after_its_part_of_the_time(small_run, tmp_path, monk
     assert [row["model"] for row in result["comparison"]] == ["RecFound"]
     said = capsys.readouterr().out
     assert "not run: Pop, BPR: the 0 s of the time budget" in said
-    assert "for training (at least 65% of it for U2I" in said, "the plan says it before anything is trained"
+    assert "training (at least 65% of it for U2I" in said, "the plan says it before anything is trained"
     facts = json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]
     assert facts["baselines_not_run"] == "Pop, BPR"
 

@@ -1,6 +1,7 @@
 """The test of the tasks: what is asked, how yes is decided, how records are ranked."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_task_without_test_examples_has_a_reason(small_run, tmp_path):
     assert not any(test.examples for test in tests.values())
     small = build_small(small_run, tasks=["U2I", "SR"])
     generator = Generator(small.model.backbone, small.built.collator.tokenizer, small.device)
-    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 1.0)
+    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: math.inf)
     lines = task_lines([{"name": name, "test": found[name]} for name in tasks])
     assert len(lines) == len(tasks) and all("not tested: " in line for line in lines)
     because = {line.split(":")[0]: line for line in lines}
@@ -80,8 +81,7 @@ def test_a_task_without_test_examples_has_a_reason(small_run, tmp_path):
     assert all("5% of items" in because[name] for name in ("IP", "AVE"))
     assert "no records of it in a test file" in because["PM"]
     tested = collect_tests({name: tasks[name] for name in ("U2I", "PM")}, _held_out(), files, 9, seed=1)
-    left = iter([1.0, -3.0])  # none is left behind the one with examples
-    found = run_tests(small.model, small.built.collator, generator, tested, SETTINGS, lambda: next(left))
+    found = run_tests(small.model, small.built.collator, generator, tested, SETTINGS, lambda: -3.0)
     assert "metrics" in found["U2I"] and "no records of it in a test file" in found["PM"]["note"]
 
 
@@ -156,7 +156,7 @@ def test_a_right_answer_is_never_cut(small_run):
     assert collect_tests(tasks, HeldOut(source, np.array([1])), TaskFiles(), 10, 1, collator)["AVE"].longest_answer == 7
 
 
-def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
+def test_a_model_is_tested_on_every_form(small_run):
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     perturb(small.model)
     small.model.refresh_items()
@@ -172,7 +172,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
         "PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=rows),
         "Q2I": TaskTest("Q2I", pairs, (), "test files", 3),
     }
-    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 1.0)
+    found = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: math.inf)
     assert set(found) == {"U2I", "SR", "IP", "PM", "Q2I"}
     # Two of three are no: saying yes to all has F1 .5.
     assert found["PM"]["constant"] == {"f1_yes": 0.5} and "constant" not in found["IP"]
@@ -181,7 +181,7 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
     assert found["PM"]["metrics"]["f1_yes"] >= found["PM"]["metrics"]["f1_yes_argmax"]
     # Chosen on examples of which all are yes, it must not know that most tested ones are no.
     other = {"PM": TaskTest("PM", rows, ("no", "yes"), "test files", 3, valid=[_asked("Same? F", "yes")])}
-    trusting = run_tests(small.model, small.built.collator, generator, other, SETTINGS, lambda: 1.0)["PM"]
+    trusting = run_tests(small.model, small.built.collator, generator, other, SETTINGS, lambda: math.inf)["PM"]
     assert trusting["valid_examples"] == 1 and trusting["threshold"] != found["PM"]["threshold"]
     assert (
         found["SR"]["invalid"] == 0
@@ -189,18 +189,57 @@ def test_a_model_is_tested_on_every_form(small_run, monkeypatch):
         and set(found["IP"]["metrics"]) == {"rouge_l", "bleu"}
     )
     assert 0 < found["Q2I"]["metrics"]["mrr@20"] <= 1 and 0 < found["U2I"]["metrics"]["mrr@20"] <= 1
-    # Of examples as long as the longest before, there is time for none of the second test and for half of the third.
-    clock = itertools.count()
-    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: float(next(clock)))
-    left = iter([99.0, 0.0, 0.9, 99.0, 99.0])
-    some = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: next(left))
-    assert [set(result) == {"note"} for result in some.values()] == [False, True, False, False, False]
-    assert [result.get("examples") for result in some.values()] == [2, None, 1, 2, 3]
-    # Each of two questions takes half a second; with answers four times as long there is time for one in three seconds.
-    long = TaskTest("SA", rows[:2], (), "test files", 2, longest_answer=16)
-    timed = {"IP": TaskTest("IP", rows[:2], (), "test files", 2), "SA": long}
-    left = iter([99.0, 3.0])
-    timed = run_tests(small.model, small.built.collator, generator, timed, SETTINGS, lambda: next(left))
-    assert [result.get("examples") for result in timed.values()] == [2, 1]
-    late = run_tests(small.model, small.built.collator, generator, tests, SETTINGS, lambda: 0.0)
-    assert all(set(result) == {"note"} for result in late.values())
+
+
+@pytest.mark.parametrize("left", [0.0, 10.0, 45.0, 120.0, 400.0])
+@pytest.mark.parametrize(("closed", "free", "pairs"), [(0.1, 3.0, 0.05), (0.1, 0.1, 0.1), (2.0, 0.5, 4.0)])
+def test_every_task_is_tested_and_the_time_is_kept(monkeypatch, left, closed, free, pairs):
+    """The clock says what an example of each form takes; the first pass over pairs encodes a catalogue of 5 s."""
+    now, encoded = [0.0], []
+
+    def answered(collator, generator, test, settings):
+        # Answers with a limit four times as long take four times as long.
+        now[0] += (len(test.examples) + len(test.valid)) * (
+            closed if test.choices else free * max(4, test.longest_answer) / 4
+        )
+        return {"metrics": {"f1_yes": 1.0}}
+
+    def ranked(vectors, task, examples, settings, others):
+        now[0] += len(examples) * pairs + 5.0 * (not encoded)
+        encoded.append(task)
+        return {"mrr@20": 1.0}, 3
+
+    for name, replaced in (("answer", answered), ("rank_examples", ranked), ("TaskVectors", lambda *given: None)):
+        monkeypatch.setattr(f"recbole_recfound.evaluation.tasks.{name}", replaced)
+    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: now[0])
+    rows = [_asked(f"Same? {n}", "yes") for n in range(16)]
+    found_pairs = [RecordPairExample(("", "q"), ("", "p"), (("", "x"),), (("", "p"),))] * 16
+    forms = {
+        "AVE": (rows, ()),
+        "IP": (rows, ()),
+        "SR": (rows, ("yes",)),
+        "U2I": (found_pairs, ()),
+        "I2I": (found_pairs, ()),
+    }
+    tests = {name: TaskTest(name, examples, choices, "", 16) for name, (examples, choices) in forms.items()}
+    tests["SA"] = TaskTest("SA", rows, ("no", "yes"), "", 16, valid=rows[:8])
+    tests["PM"] = TaskTest("PM", rows, (), "", 16, longest_answer=16)
+    found = run_tests(None, None, None, tests, SETTINGS, lambda: left - now[0])
+    assert all(1 <= result["examples"] <= 16 for result in found.values()) and set(found) == set(tests)
+    one_of_each = 5.0 + 2 * pairs + 3 * closed + (2 + 4) * free
+    assert now[0] <= left + one_of_each
+    everything = 5.0 + 32 * pairs + (16 + 16 + 8) * closed + (32 + 64) * free
+    if left > 3 * everything:
+        assert all(result["examples"] == 16 for result in found.values())
+
+
+def test_without_a_limit_every_example_is_asked_once(small_run):
+    small = build_small(small_run, tasks=["U2I", "SR", "IP"])
+    generator, asked = Generator(small.model.backbone, small.built.collator.tokenizer, small.device), []
+    real, generator.answers = (
+        generator.answers,
+        lambda prompts, *rest: asked.append(len(prompts)) or real(prompts, *rest),
+    )
+    found = run_tests(small.model, small.built.collator, generator, small.built.tests, SETTINGS, lambda: math.inf)
+    assert asked == [len(small.built.tests[name].examples) for name in ("SR", "IP")]
+    assert all(found[name]["examples"] == len(test.examples) for name, test in small.built.tests.items())

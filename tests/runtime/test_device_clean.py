@@ -3,6 +3,7 @@
 A CPU build of torch cannot fake a GPU, so a factory without a device is caught where it is called.
 """
 
+import math
 import sys
 
 import pytest
@@ -99,7 +100,9 @@ def test_generation(small_run):
     with NoHomelessTensors() as mode:
         for beams in (1, 2):
             generator = Generator(small.model.backbone, collator.tokenizer, small.device, beams)
-            found = run_tests(small.model, small.built.collator, generator, small.built.tests, settings, lambda: 1.0)
+            found = run_tests(
+                small.model, small.built.collator, generator, small.built.tests, settings, lambda: math.inf
+            )
             assert {"SR", "IP"} <= found.keys()
     assert mode.ours > 5
 

@@ -86,6 +86,14 @@ def test_of_two_accounts_of_the_time_before_the_longest_counts(clock):
     assert plan.elapsed() == 30 and plan.spent() == {"baselines": 10.0, "training": 20.0}
 
 
+def test_parts_that_can_be_shortened_leave_time_to_train(clock):
+    plan = TimePlan(300, clock)
+    plan.reserved |= {"tests of the tasks": 40, "report": 20}
+    plan.elastic.add("tests of the tasks")
+    assert plan.kept() == plan.kept(200) == 60
+    assert [plan.kept(both) for both in (80, 50, 20, 0)] == pytest.approx([40, 30, 20, 20])
+
+
 def test_the_plan_in_words(clock):
     plan = TimePlan(300, clock)
     plan.most["baselines"] = 75
@@ -94,8 +102,8 @@ def test_the_plan_in_words(clock):
     assert plan.kept() == 60
     assert plan.described() == (
         "time plan: 300 s for the whole run: baselines at most 75 s, tests of the tasks 40 s, report 20 s, 10 s are "
-        "spent, 155 s or more for training and its validations"
+        "spent, 155 s or more for texts, training, its validations and the choice of weights"
     )
     plan.within = "at least 65% of it for U2I, I2I"
-    assert plan.described().endswith("155 s or more for training (at least 65% of it for U2I, I2I), its validations")
+    assert "155 s or more for texts, training (at least 65% of it for U2I, I2I), its validations" in plan.described()
     assert TimePlan(0).described() == "time plan: no limit (time_budget: 0)"

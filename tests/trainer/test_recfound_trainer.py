@@ -256,7 +256,7 @@ def test_training_without_an_adapter_leaves_none(small_run, tmp_path):
 
 
 def test_no_time_left_trains_nothing_and_still_reports(small_run):
-    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"time_budget": 1})
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | {"time_budget": 0.01})
     assert json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["steps"] == 0
     assert result["comparison"][-1]["note"] == "untrained"
 

@@ -55,7 +55,8 @@ from recbole_recfound.system.run import Job, Run
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 from recbole_recfound.trainer.recfound import RecFoundTrainer
 
-REPORT_SECONDS = 20.0
+REPORT_SECONDS, REPORT_SHARE = 20.0, 1 / 15
+"""Kept from the time budget for results and report, and at most this part of it."""
 TEST_SECONDS, TEST_SHARE = {GENERATIVE: 0.7, EMBEDDING: 0.05}, 0.3
 """Kept from the time budget for each test example of the tasks, and at most this part of it for all."""
 WRITE_SECONDS = 10.0
@@ -105,8 +106,9 @@ class RecFoundSystem(System):
         planned = sum(TEST_SECONDS[kind] * count for kind, count in counted) * (1 + self.testing.best_checkpoint)
         self.plan.reserved |= {
             "tests of the tasks": min(planned, TEST_SHARE * self.plan.seconds),
-            "report": REPORT_SECONDS,
+            "report": min(REPORT_SECONDS, REPORT_SHARE * self.plan.seconds),
         }
+        self.plan.elastic.add("tests of the tasks")
         ranking = [name for name in self.built.tasks if TASKS[name].kind == EMBEDDING]
         share = BatchOptions.of(config["batch_args"], "batch_args").embedding_share
         if share and 0 < len(ranking) < len(self.built.tasks):
