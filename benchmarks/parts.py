@@ -42,6 +42,8 @@ from recbole_recfound.study.significance import compare_rows
 
 LEAST_LOSS = 1e-4
 """Losses below count as this one."""
+LEAST_SCORE = 0.05
+"""Mean score of the best row below which a task counts as learnt by none."""
 OURS, BEST, ALONE = "RecFound", "best single checkpoint", "a model for each task"
 ROWS: dict[str, dict[str, Any]] = {
     OURS: {"test_args": {"best_checkpoint": True}},
@@ -123,9 +125,10 @@ def summarise(seeds: Sequence[Mapping[str, Measured]]) -> dict[str, dict[str, An
         seeds: rows of each seed.
 
     Returns:
-        Row -> `tasks` (task -> mean and deviation over seeds), `mean` and `spread` over seeds of the normalised mean,
-        `paired`: the comparison with RecFound over tasks and seeds (not of itself), and `losses`, likewise, of the
-        logarithm of losses (None where there are none).
+        Row -> `tasks` (task -> mean and deviation over seeds), `counted` (the tasks that some row has learnt: those of
+        the normalised mean), `mean` and `spread` over seeds of the normalised mean, `paired`: the comparison with
+        RecFound over tasks and seeds (not of itself), and `losses`, likewise, of the logarithm of losses (None where
+        there are none).
     """
     rows = [name for name in seeds[0] if all(name in seed for seed in seeds)]
     tasks = [
@@ -133,12 +136,16 @@ def summarise(seeds: Sequence[Mapping[str, Measured]]) -> dict[str, dict[str, An
     ]
     values = {name: np.array([[seed[name].scores[task] for task in tasks] for seed in seeds]) for name in rows}
     best = np.max([each.mean(0) for each in values.values()], axis=0)
-    normal = {name: each / np.where(best > 0, best, 1.0) for name, each in values.items()}
+    learnt = best >= LEAST_SCORE  # of other tasks, a chance hit of one row would be its whole score
+    if not learnt.any():
+        learnt[:] = True
+    normal = {name: each[:, learnt] / best[learnt] for name, each in values.items()}
     paired = compare_rows({name: each.ravel().tolist() for name, each in normal.items()}, OURS)
     losses = compare_rows({name: _logarithms(seeds, name) for name in rows}, OURS)
     return {
         name: {
             "tasks": {task: [float(each[:, at].mean()), _deviation(each[:, at])] for at, task in enumerate(tasks)},
+            "counted": [task for task, counts in zip(tasks, learnt, strict=True) if counts],
             "mean": float(normal[name].mean()),
             "spread": _deviation(normal[name].mean(1)),
             "paired": paired[name].to_json() if name in paired else None,
@@ -163,7 +170,9 @@ def _deviation(values: np.ndarray) -> float:
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """Render the rows as a Markdown table."""
     tasks = list(summary[OURS]["tasks"])
-    lines = [["", "mean of tasks", "beside RecFound", "p (Holm)", "loss over RecFound's", "p (Holm)", *tasks]]
+    counted = summary[OURS]["counted"]
+    names = [task if task in counted else f"{task} (not learnt, not in the mean)" for task in tasks]
+    lines = [["", "mean of tasks", "beside RecFound", "p (Holm)", "loss over RecFound's", "p (Holm)", *names]]
     for name, row in summary.items():
         paired = row["paired"]
         beside = ["", ""] if paired is None else [f"{paired['difference']:+.3f}", f"{paired['p_holm']:.3f}"]

@@ -252,6 +252,14 @@ def test_scores_of_parts_are_normalised_by_the_best_row_of_each_task():
     assert re.search(r"\| x \| 0.750 ± 0.000 \| -0.150 \| [01].\d+ \| 2.000 \| 0.125 \|", parts.table(rows))
 
 
+def test_a_task_that_no_row_has_learnt_is_not_in_the_mean():
+    """Divided by the best row, a chance hit of one row would be its whole score."""
+    scores = {parts.OURS: {"a": 0.5, "b": 0.0}, "x": {"a": 0.4, "b": 0.01}}
+    rows = parts.summarise([{name: parts.Measured(found, {}) for name, found in scores.items()}] * 2)
+    assert rows[parts.OURS]["counted"] == ["a"] and rows["x"]["mean"] == pytest.approx(0.8)
+    assert "b (not learnt, not in the mean)" in parts.table(rows)
+
+
 def test_sides_are_timed_in_turn():
     """By a clock of the test: medians of the ratios of each round, the first of which only warms up."""
     order = []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -380,6 +381,15 @@ def test_no_baseline_starts_after_its_part_of_the_time(small_run, tmp_path, monk
     assert "training (at least 65% of it for U2I" in said, "the plan says it before anything is trained"
     facts = json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]
     assert facts["baselines_not_run"] == "Pop, BPR"
+
+
+def test_items_without_a_file_of_texts_are_no_item_text(small_run, tmp_path):
+    path = Path(small_run["data_path"])
+    shutil.copytree(path / "tiny", tmp_path / "data" / "tiny", ignore=shutil.ignore_patterns("*.item"))
+    own = {"output_dir": str(tmp_path), "max_steps": 1, "task_test_examples": 0, "tasks": ["U2I"]}
+    own["data_path"] = str(tmp_path / "data")
+    result = run_recfound("RecFound", "tiny", config_dict=small_run | own, baselines=[])
+    assert [row["model"] for row in result["comparison"]] == ["RecFound, no item text"]
 
 
 @pytest.mark.parametrize(

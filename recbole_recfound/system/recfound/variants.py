@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.model.history import history_of
@@ -53,7 +55,9 @@ def row_name(config: Config) -> str:
     """
     missing = [f"adapter: {config['adapter']}"] if config["adapter"] != "tmole" else []
     items = ItemOptions.of(config["item_args"], "item_args")
-    if not (items.use_text and items.read_file):
+    file = Path(config["data_path"]) / f"{config['dataset']}.item"
+    has_texts = items.read_file and (config["dataset"] == NO_DATASET or file.is_file())
+    if not (items.use_text and has_texts):
         missing.append("no item text")
     if config["control"]:
         missing.append(f"control: {config['control']}")
