@@ -22,6 +22,8 @@ from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
 from recbole_recfound.runtime.exchange import broadcast
 
+SAMPLE = 4
+"""Examples by which the time of the others is estimated."""
 FEW = 64
 """Largest number of choices for which the best constant answer is reported."""
 
@@ -94,8 +96,8 @@ class _TestPace:
     def examined(self, test: TaskTest, examine: Callable[[TaskTest], dict[str, Any]]) -> dict[str, Any]:
         """Return what a test finds on as many of its examples as there is time for, at least on one.
 
-        Where the form is new, on one example first: its first run compiles or encodes a catalogue, so that more are
-        asked as long as what they took before lets them fit.
+        Where the form is new, on one example and then on a few first: one alone may encode a catalogue, and many
+        together take less.
 
         Args:
             test: the next one.
@@ -105,7 +107,7 @@ class _TestPace:
         result: dict[str, Any] = {}
         count, whole = 0, len(test.examples)
         while count < whole:
-            size = max(1, min(whole, self._affordable(test)))
+            size = max(1, min(whole, self._affordable(test), whole if count != 1 else SAMPLE))
             if size <= count:
                 break
             part = _shortened(test, size)

@@ -12,6 +12,8 @@ RANKING, PAIRS, GENERATING, STEPS = "ranking", "pairs of texts", "generative tas
 """Parts of the training as the report shows them."""
 LEAST_PACE = 1 / 16
 """Generative examples of a step on the slowest machine: every task is trained."""
+EVENED_STEPS = 10
+"""Steps within which a debt or a credit of generative tasks is made up for."""
 CHECKPOINTS = 4
 """Checkpoints that a training of as many steps or more ends with, for merging."""
 
@@ -63,21 +65,23 @@ class Pace:
             self.counts[part] = self.seconds[part] = 0.0
         self._new.clear()
 
-    def generative(self) -> float:
+    def generative(self, waiting: int = 0) -> float:
         """Return the generative examples of a step that leave embedding tasks their share; `most` before any.
 
-        As long as what is spent leaves them less, because a pass came early or was expensive, a step has the fewest.
+        Too much or too little that was spent before, because a pass came early or examples were longer than others, is
+        made up for within some steps.
+
+        Args:
+            waiting: examples that have been drawn for the next pass: they are as good as paid.
         """
-        if not self.share or GENERATING not in self.given:
-            return self.most
-        if self._allowed(self.spent) < self.spent[GENERATING]:
-            return LEAST_PACE
         steps = self.counts.get(STEPS, 0.0)
-        if not (steps and {RANKING, PAIRS} & self.seconds.keys()):
+        if not (self.share and steps and GENERATING in self.given and {RANKING, PAIRS} & self.seconds.keys()):
             return self.most
         measured = bool(self.counts.get(GENERATING))  # else there was one pass, which may have compiled
         seconds, examples = (self.seconds, self.counts) if measured else (self.spent, self.given)
-        affordable = (self._allowed(self.seconds) / steps) / (seconds[GENERATING] / examples[GENERATING])
+        cost = seconds[GENERATING] / examples[GENERATING]
+        credit = self._allowed(self.spent) - self.spent[GENERATING] - waiting * cost
+        affordable = (self._allowed(self.seconds) / steps + credit / EVENED_STEPS) / cost
         return min(self.most, max(LEAST_PACE, affordable))
 
     @property
@@ -85,18 +89,19 @@ class Pace:
         """Whether the next pass over generative examples is the first one: it is small, since its cost is unknown."""
         return bool(self.share) and GENERATING not in self.given
 
-    def described(self, step: float, left: float, validation: float) -> str:
+    def described(self, step: float, left: float, validation: float, pace: float) -> str:
         """Return what the first steps say about the rest of the training.
 
         Args:
             step: mean seconds of a step.
             left: seconds of the training.
             validation: seconds of one.
+            pace: generative examples of a step.
         """
         left = max(0.0, left)
         return (
             f"time plan: {step:.2f} s a step, {left:.0f} s left for some {left / step:.0f} steps and their validations "
-            f"({validation:.1f} s each); {self.generative():.2g} of {self.most:g} generative examples a step leave "
+            f"({validation:.1f} s each); {pace:.2g} of {self.most:g} generative examples a step leave "
             f"embedding tasks {100 * self.share:.0f}% of the time"
         )
 

@@ -18,6 +18,7 @@ from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data import MultiTaskLoader, StepBatch
 from recbole_recfound.data.batches import BatchOptions, Part
 from recbole_recfound.data.multi_task import USERS
+from recbole_recfound.data.task import GENERATIVE
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import TrainingError
 from recbole_recfound.evaluation.shares import SharedEvaluator, share_of
@@ -295,10 +296,12 @@ class RecFoundTrainer(Trainer):
         if self.plan.limited and self.step == _MEASURED_STEPS:
             self._plan_end()
             left = self.seconds_allowed - self.trained_seconds
-            self.logger.info(self.pace.described(self.step_seconds / self.step, left, self.costs["validate"]))
+            pace, step = self.loader.generative_pace, self.step_seconds / self.step
+            self.logger.info(self.pace.described(step, left, self.costs["validate"], pace))
 
     def _set_pace(self) -> None:
-        self.loader.generative_pace, self.loader.first_pass = broadcast((self.pace.generative(), self.pace.first_pass))
+        pace = self.pace.generative(len(self.loader.waiting.get(GENERATIVE, ())))
+        self.loader.generative_pace, self.loader.first_pass = broadcast((pace, self.pace.first_pass))
 
     @contextmanager
     def _timed(self, part: Part) -> Iterator[None]:

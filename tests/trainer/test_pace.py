@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recbole_recfound.data.task import GENERATIVE, TASKS
 from recbole_recfound.runtime.time_plan import TimePlan
-from recbole_recfound.trainer.pace import GENERATING, LEAST_PACE, PAIRS, RANKING, STEPS, Pace, account_of
+from recbole_recfound.trainer.pace import EVENED_STEPS, GENERATING, LEAST_PACE, PAIRS, RANKING, STEPS, Pace, account_of
 from tests.small_model import build_small
 
 
@@ -39,8 +39,9 @@ def test_nothing_changes_until_both_kinds_are_measured():
     pace.add(GENERATING, 12.0, 12)
     pace.end_step()
     assert pace.generative() == LEAST_PACE
-    pace.spent[GENERATING] = 0.0
+    pace.spent[GENERATING] = 2 * (1 / 0.6 - 1) - 0.2
     assert pace.generative() == pytest.approx((1 / 0.6 - 1 - 0.1) / 1.0)
+    assert pace.generative(2) == pytest.approx((1 / 0.6 - 1 - 0.1) / 1.0 - 2 / EVENED_STEPS)
 
 
 @given(
@@ -50,7 +51,8 @@ def test_a_step_leaves_embedding_tasks_their_share_wherever_that_is_possible(
     share, ranking, pairs, generating, steps, most
 ):
     pace = _measured(share, ranking, pairs, generating, steps, most)
-    pace.spent[GENERATING] = 0.0  # nothing is owed
+    embedding = pace.spent[RANKING] + pace.spent[PAIRS]
+    pace.spent[GENERATING] = embedding * (1 / share - 1) - pace.spent[STEPS]  # nothing is owed
     found = pace.generative()
     assert LEAST_PACE <= found <= most
     whole = ranking + pairs + steps + found * generating
@@ -68,21 +70,22 @@ def test_a_step_leaves_embedding_tasks_their_share_wherever_that_is_possible(
     st.floats(1, 6),
 )
 def test_embedding_tasks_have_their_share_of_a_whole_training(ranking, generating, steps, count, chunk, first):
-    """Examples are buffered until a pass has `chunk` of them, and the first pass takes longer than the others."""
+    """Examples are buffered until a pass has `chunk` of them; the first pass has two, and takes longer than others."""
     pace, owed, waiting, passes = Pace(2, 0.6), 0.0, 0, 0
     for _ in range(count):
-        owed += pace.generative()
+        owed += pace.generative(waiting)
         waiting, owed = waiting + int(owed), owed - int(owed)
         pace.add(RANKING, ranking, 1)
         pace.add(STEPS, steps * ranking, 1)
-        if waiting >= chunk:
+        if waiting >= (chunk if passes else 2):
             pace.add(GENERATING, (1 if passes else first) * waiting * generating, waiting)
             waiting, passes = 0, passes + 1
         pace.end_step()
-    spent = pace.spent
-    # What one pass and the fewest examples of each step take may be above the share.
-    above = (chunk + 2) * generating * first + count * LEAST_PACE * generating
-    assert spent.get(GENERATING, 0.0) <= max(0.0, spent[RANKING] * (1 / 0.6 - 1) - spent[STEPS]) + above
+    spent, allowed = pace.spent, max(0.0, pace.spent[RANKING] * (1 / 0.6 - 1) - pace.spent[STEPS])
+    one_pass = (chunk + 4) * generating
+    assert spent[GENERATING] <= allowed + one_pass + 2 * first * generating + count * LEAST_PACE * generating
+    # And no less, as far as two examples of a step allow: what one pass cost too much is paid back for some steps.
+    assert spent[GENERATING] >= min(allowed, 2 * (count - 2) * generating) - one_pass - 6 * first * generating
 
 
 def test_a_share_of_zero_leaves_the_sizes_alone():
@@ -148,7 +151,7 @@ def test_a_slow_machine_has_fewer_generative_examples(small_run, tmp_path, monke
     trainer.fit(small.loader, small.splits.valid_data, verbose=False)
     names = [name for name in small.loader.tasks if TASKS[name].kind == GENERATIVE]
     generative = [sum(record["counts"].get(name, 0) for name in names) for record in trainer.history]
-    assert generative[0] == 2 and 0 < sum(generative[1:]) <= 60 * LEAST_PACE
+    assert generative[:2] == [2, 2] and sum(generative[2:]) <= 60 * LEAST_PACE
     assert small.loader.generative_pace == LEAST_PACE
     assert [step for step in trainer.store.steps() if step] == [15, 30, 45, 60]
 
