@@ -69,7 +69,7 @@ def test_a_plan_is_kept(small_run, clock, machine, budget):
     assert sum(seconds.values()) <= budget
     assert steps >= 4 and len(found["merge"]["steps"]) == 4
     training = sum(seconds.get(name, 0.0) for name in (RANKING, PAIRS, GENERATING, STEPS))
-    assert training >= budget / 5
+    assert training >= budget / 7
     # The first pass comes before anything is measured; what it takes is paid back.
     embedding, one_pass = seconds[RANKING] + seconds.get(PAIRS, 0.0), 12 * machine[GENERATING]
     assert seconds.get(GENERATING, 0.0) <= max(one_pass, embedding * (1 / 0.65 - 1) - seconds[STEPS] + one_pass / 4)
