@@ -127,6 +127,7 @@ def test_a_run_whose_rows_have_none_of_the_tables_metrics_has_a_picture_too(row,
         warnings.simplefilter("error")  # matplotlib's, of a picture without bars
         page = render_report(MINIMAL | {"rows": [row]})
     assert f"<!-- {drawn} -->" in page and "<!-- M6Rec -->" in page
+    assert "<svg" not in render_report(MINIMAL | {"rows": [_row("RecFound", 0.3, metrics={})]}), "of records alone"
 
 
 def test_same_run_same_page():

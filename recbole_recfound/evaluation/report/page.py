@@ -24,7 +24,7 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
     shown, metrics = columns_of(rows)
     trained = [task for task in tasks if "untrained_loss" in task]  # with probes, and a share of each batch
     chosen = results["protocol"]["valid_metric"].lower()
-    if chosen not in metrics:  # of another task or mode
+    if metrics and chosen not in metrics:  # of another task or mode
         chosen = next((name for name in metrics if name.startswith(chosen)), metrics[0])
     compared = [row for row in shown if chosen in row["metrics"]]
     router = results.get("router")
@@ -44,7 +44,9 @@ def render_report(results: Mapping[str, Any], history: Sequence[Mapping[str, Any
         task_files=results.get("task_files", []),
         comparison_figure=figures.bars(
             [row["model"] for row in compared], [row["metrics"][chosen] for row in compared], f"test {chosen}"
-        ),
+        )
+        if compared
+        else "",
         loss_figure=figures.curves(probe_curves(trained, history), "loss / untrained loss") if trained else "",
         ratio_figures={
             group: figures.shares(points, "sampling ratio") for group, points in ratio_curves(trained, history).items()
