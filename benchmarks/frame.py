@@ -42,13 +42,13 @@ class Mark:
         return f"mark: {'>=' if self.least else '<='} {self.value:g}"
 
 
-def options(doc: str | None, argv: list[str] | None, seconds: float, **sizes: tuple[Any, Any, str]) -> Any:
+def options(doc: str | None, argv: list[str] | None, seconds: float | None, **sizes: tuple[Any, Any, str]) -> Any:
     """Read the command line of a benchmark.
 
     Args:
         doc: of the module.
         argv: the arguments; None: those of the process.
-        seconds: that the timed part takes at most.
+        seconds: that the timed part takes at most; None: every point is timed once, whatever it takes.
         sizes: name -> value, value with `--quick`, help text.
 
     Returns:
@@ -59,7 +59,8 @@ def options(doc: str | None, argv: list[str] | None, seconds: float, **sizes: tu
     parser.add_argument("--quick", action="store_true", help="a tenth of the time, at sizes that mean little")
     parser.add_argument("--device", type=torch.device, help="where to run; default: a GPU if there is one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 where the hardware has it")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of the timed part, at most")
+    if seconds is not None:
+        parser.add_argument("--seconds", type=float, default=seconds, help="of the timed part, at most")
     for name, (value, quick, text) in sizes.items():
         parser.add_argument(f"--{name}", type=type(value), help=f"{text} ({value}; quick: {quick})")
     given = parser.parse_args(argv)
@@ -68,7 +69,8 @@ def options(doc: str | None, argv: list[str] | None, seconds: float, **sizes: tu
             setattr(given, name, quick if given.quick else value)
     given.device = given.device or choose_device(None, None)
     given.dtype = given.dtype or {"bf16": "bfloat16"}.get(choose_precision("auto", given.device), "float32")
-    given.seconds *= QUICK if given.quick else 1.0
+    if seconds is not None:
+        given.seconds *= QUICK if given.quick else 1.0
     torch.set_num_threads(1)
     return given
 

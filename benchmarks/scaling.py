@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     given = options(
         __doc__,
         argv,
-        0.0,
+        None,
         largest=(640_000, 80_000, "interactions of the largest data set"),
         only=("all", "data,experts", "sweeps, separated by commas"),
     )
