@@ -56,6 +56,7 @@ def run_tests(
     found: dict[str, dict[str, Any]] = {}
     options = TestOptions.of(settings["test_args"], "test_args")
     vectors = TaskVectors(model, collator)
+    writer = _Remembering(generator)
 
     def examine(test: TaskTest) -> dict[str, Any]:
         if TASKS[test.task].kind == EMBEDDING:
@@ -63,7 +64,7 @@ def run_tests(
             metrics, fewest = rank_examples(vectors, test.task, pairs, settings, test.others)
             result = {"metrics": metrics, "candidates": fewest}
         else:
-            result = answer(collator, generator, test, settings)
+            result = answer(collator, writer, test, settings)
             if 0 < len(test.choices) <= FEW:
                 result["constant"] = best_constant(test, settings)
         if guessed := popularity_guess(test, settings):
@@ -113,7 +114,8 @@ class _TestPace:
             part = _shortened(test, size)
             started = time.monotonic()
             result = examine(part)
-            self.seconds[_form(test)] = broadcast((time.monotonic() - started) / part.asked(self.options))
+            new = part.asked(self.options) * (size - count) / size  # answers are remembered
+            self.seconds[_form(test)] = broadcast((time.monotonic() - started) / new)
             count = size
         return result
 
@@ -131,6 +133,34 @@ class _TestPace:
 
     def _whole(self, test: TaskTest) -> float:
         return self.seconds[_form(test)] * test.asked(self.options)
+
+
+class _Remembering:
+    """A generator that writes each answer of a task once, for a test that is repeated on more of its examples.
+
+    Args:
+        generator: writes them.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator, self.tokenizer, self.device = generator, generator.tokenizer, generator.device
+        self.found: dict[tuple[Any, ...], Any] = {}
+
+    def answers(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], most: int, trie: Any) -> list[str]:
+        """Return the answers; see `Generator.answers`."""
+        return self._all(prompts, tasks, lambda new, of: self.generator.answers(new, of, most, trie))
+
+    def margins(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], yes: int, no: int) -> np.ndarray:
+        """Return log p(yes) - log p(no) of each prompt; see `Generator.margins`."""
+        return np.array(self._all(prompts, tasks, lambda new, of: self.generator.margins(new, of, yes, no)))
+
+    def _all(self, prompts: Sequence[np.ndarray], tasks: Sequence[str], ask: Callable[..., Any]) -> list[Any]:
+        keys = [(task, prompt.tobytes()) for task, prompt in zip(tasks, prompts, strict=True)]
+        new = [place for place, key in enumerate(keys) if key not in self.found]
+        if new:
+            asked = ask([prompts[place] for place in new], [tasks[place] for place in new])
+            self.found |= {keys[place]: value for place, value in zip(new, asked, strict=True)}
+        return [self.found[key] for key in keys]
 
 
 def _form(test: TaskTest) -> str:
@@ -186,7 +216,9 @@ def popularity_guess(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, f
     return {LetterRecall.key: mean_gain(candidates, test.popularity, [1.0], settings)}
 
 
-def answer(collator: Collator, generator: Generator, test: TaskTest, settings: Mapping[str, Any]) -> dict[str, Any]:
+def answer(
+    collator: Collator, generator: Generator | _Remembering, test: TaskTest, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Generate the answers of one task and score them; generation is constrained to the choices of closed tasks.
 
     With validation examples, yes or no is decided by a threshold chosen on them; `f1_yes_argmax` is the likelier
@@ -208,7 +240,11 @@ def answer(collator: Collator, generator: Generator, test: TaskTest, settings: M
 
 
 def _thresholded(
-    collator: Any, generator: Generator, test: TaskTest, prompts: Sequence[np.ndarray], settings: Mapping[str, Any]
+    collator: Any,
+    generator: Generator | _Remembering,
+    test: TaskTest,
+    prompts: Sequence[np.ndarray],
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Answer yes where it is likelier than no by more than the margin that is best on the validation examples."""
     yes, no = (collator.text_tokens(word)[0] for word in ("yes", "no"))

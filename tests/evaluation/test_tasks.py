@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,7 +225,8 @@ def test_every_task_is_tested_and_the_time_is_kept(monkeypatch, left, closed, fr
     tests = {name: TaskTest(name, examples, choices, "", 16) for name, (examples, choices) in forms.items()}
     tests["SA"] = TaskTest("SA", rows, ("no", "yes"), "", 16, valid=rows[:8])
     tests["PM"] = TaskTest("PM", rows, (), "", 16, longest_answer=16)
-    found = run_tests(None, None, None, tests, SETTINGS, lambda: left - now[0])
+    writer = SimpleNamespace(tokenizer=None, device=None)
+    found = run_tests(None, None, writer, tests, SETTINGS, lambda: left - now[0])
     assert all(1 <= result["examples"] <= 16 for result in found.values()) and set(found) == set(tests)
     one_of_each = 5.0 + 2 * pairs + 3 * closed + (2 + 4) * free
     assert now[0] <= left + one_of_each
@@ -233,13 +235,16 @@ def test_every_task_is_tested_and_the_time_is_kept(monkeypatch, left, closed, fr
         assert all(result["examples"] == 16 for result in found.values())
 
 
-def test_without_a_limit_every_example_is_asked_once(small_run):
+@pytest.mark.parametrize("left", [math.inf, 1e6])
+def test_every_example_is_asked_once(small_run, left):
+    """Also where the first few are asked before the others, to see what they take."""
     small = build_small(small_run, tasks=["U2I", "SR", "IP"])
     generator, asked = Generator(small.model.backbone, small.built.collator.tokenizer, small.device), []
     real, generator.answers = (
         generator.answers,
         lambda prompts, *rest: asked.append(len(prompts)) or real(prompts, *rest),
     )
-    found = run_tests(small.model, small.built.collator, generator, small.built.tests, SETTINGS, lambda: math.inf)
-    assert asked == [len(small.built.tests[name].examples) for name in ("SR", "IP")]
+    found = run_tests(small.model, small.built.collator, generator, small.built.tests, SETTINGS, lambda: left)
+    assert sum(asked) == sum(len(small.built.tests[name].examples) for name in ("SR", "IP"))
+    assert left == 1e6 or asked == [len(small.built.tests[name].examples) for name in ("SR", "IP")]
     assert all(found[name]["examples"] == len(test.examples) for name, test in small.built.tests.items())
