@@ -108,13 +108,17 @@ class _TestPace:
         result: dict[str, Any] = {}
         count, whole = 0, len(test.examples)
         while count < whole:
-            size = max(1, min(whole, self._affordable(test), whole if count != 1 else SAMPLE))
-            if size <= count:
+            size = max(1, min(whole, self._affordable(test)))
+            if count == 1:
+                size = min(whole, SAMPLE) if self._fits(test, SAMPLE) else min(size, SAMPLE)
+            if size < whole and size < 2 * count:  # not worth scoring the others again
                 break
-            part = _shortened(test, size)
+            part = shortened(test, size)
             started = time.monotonic()
             result = examine(part)
-            new = part.asked(self.options) * (size - count) / size  # answers are remembered
+            new = part.asked(self.options)
+            if _form(test) != EMBEDDING:  # answers are remembered
+                new *= (size - count) / size
             self.seconds[_form(test)] = broadcast((time.monotonic() - started) / new)
             count = size
         return result
@@ -130,6 +134,9 @@ class _TestPace:
         if all(_form(other) in self.seconds for other in self.waiting):
             allowed = max(allowed, left - sum(self._whole(other) for other in self.waiting))
         return int(len(test.examples) * allowed / max(self._whole(test), 1e-9))
+
+    def _fits(self, test: TaskTest, count: int) -> bool:
+        return broadcast(self.seconds_left()) > count / len(test.examples) * self._whole(test)
 
     def _whole(self, test: TaskTest) -> float:
         return self.seconds[_form(test)] * test.asked(self.options)
@@ -169,7 +176,7 @@ def _form(test: TaskTest) -> str:
     return "closed answers" if test.choices else "free text"
 
 
-def _shortened(test: TaskTest, count: int) -> TaskTest:
+def shortened(test: TaskTest, count: int) -> TaskTest:
     """Return a test with the first examples, which are in random order, and a threshold's part in proportion.
 
     Args:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +166,16 @@ class RecFoundTrainer(Trainer):
                     self.trained_seconds = broadcast(time.perf_counter() - started)
                     self._plan_end()
                 elif saved and self._planned() and self.pace.keep_early(self.step):
+                    self._refuse_diverged()
                     self._save()
                 if over:
                     break
                 # A scheduler may signal any of the processes: all of them end with the same step.
                 if number := next(filter(None, gather(received())), None):
                     raise Interrupted(number, saved and self._save_interrupted())
-        if saved and self.step and broadcast(self.step not in self.store.steps()):
+        if saved and broadcast(self.step in {*self.pace.early} or self.step not in {0, *self.store.steps()}):
             # A signal came after this step, and its training, continued, has no time left.
+            self.pace.early = [step for step in self.pace.early if step != self.step]
             self._checkpoint(valid_data, verbose, saved, callback_fn)
         if not self.step and self.config["max_steps"] != 0:
             self.logger.warning(f"time_budget: {self.plan.seconds:.0f} s left no time to train; the model is untrained")
@@ -485,8 +486,8 @@ class RecFoundTrainer(Trainer):
             written = on_main(lambda: self.store.save(checkpoint, self.best_step))
             if not is_main():
                 self.store.follow(checkpoint, written)
-            later = len({*self.store.steps()} - {0, *self.pace.early})
-            on_main(partial(self.store.remove, self.pace.superfluous(later)))
+            later = on_main(lambda: len({*self.store.steps()} - {0, *self.pace.early}))
+            self.store.remove(self.pace.superfluous(later))  # by all: each process may have some in memory
 
     def _save_interrupted(self) -> str:
         checkpoint = checkpoint_of(self)

@@ -362,10 +362,13 @@ def test_the_time_of_kernels_before_a_signal_counts(tiny_path, tmp_path, monkeyp
     assert 400 < json.loads((Path(result["run_dir"]) / "results.json").read_text())["run"]["total_seconds"] < 800
 
 
-@pytest.mark.parametrize("at", [1, 3])
-def test_a_run_that_was_stopped_when_its_time_was_spent_is_finished_with_what_it_has(small_run, monkeypatch, plans, at):
-    """The step of the signal is no checkpoint of the schedule: without a further step it is validated and merged."""
+@pytest.mark.parametrize(("at", "interval"), [(1, 2), (3, 2), (1, None), (3, None), (6, None)])
+def test_a_run_that_was_stopped_when_its_time_was_spent_is_finished_with_what_it_has(
+    small_run, monkeypatch, plans, at, interval
+):
+    """The step of the signal is no checkpoint of the schedule, or an early one: it is validated and merged."""
     settings = small_run | {"resume": "auto", "only_tasks": ["U2I"], "time_budget": 1000, "max_steps": 40}
+    settings["eval_interval"] = interval
     real, calls = MultiTaskLoader.next_batch, []
 
     def next_batch(self):

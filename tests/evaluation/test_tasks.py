@@ -235,6 +235,26 @@ def test_every_task_is_tested_and_the_time_is_kept(monkeypatch, left, closed, fr
         assert all(result["examples"] == 16 for result in found.values())
 
 
+def test_one_dear_first_example_does_not_stand_for_all(monkeypatch):
+    """Eight tests have fifteen seconds, and the first example of all loads something for two."""
+    now, loaded = [0.0], []
+
+    def answered(collator, generator, test, settings):
+        now[0] += 0.01 * len(test.examples) + 2.0 * (not loaded)
+        loaded.append(test.task)
+        return {"metrics": {"f1_yes": 1.0}}
+
+    monkeypatch.setattr("recbole_recfound.evaluation.tasks.answer", answered)
+    monkeypatch.setattr("recbole_recfound.evaluation.tasks.TaskVectors", lambda *given: None)
+    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: now[0])
+    rows = [_asked(f"Same? {n}", "yes") for n in range(100)]
+    names = ("AVE", "IP", "SR", "SA", "PM", "QR", "UP", "AP")
+    tests = {name: TaskTest(name, rows, (), "", 100) for name in names}
+    writer = SimpleNamespace(tokenizer=None, device=None)
+    found = run_tests(None, None, writer, tests, SETTINGS, lambda: 15.0 - now[0])
+    assert all(result["examples"] == 100 for result in found.values())
+
+
 @pytest.mark.parametrize("left", [math.inf, 1e6])
 def test_every_example_is_asked_once(small_run, left):
     """Also where the first few are asked before the others, to see what they take."""

@@ -23,7 +23,7 @@ from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
 from recbole_recfound.data.split.protocol import Splits, further_tests, with_side_files
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
-from recbole_recfound.data.task_tests import TestOptions
+from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
@@ -31,7 +31,7 @@ from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
 from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.tasks import run_tests
+from recbole_recfound.evaluation.tasks import run_tests, shortened
 from recbole_recfound.merge.hook import MergeOutcome
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
@@ -245,24 +245,31 @@ class RecFoundSystem(System):
         """Test the tasks of the chosen candidate and, if requested, of the best single checkpoint."""
         built, config = self.built, self.config
         generator = Generator(built.model.backbone, self.backbone.tokenizer, self.device, self.testing.beams)
+        twice = self.testing.best_checkpoint and outcome.kept != "best"
 
-        def test() -> Tests:
+        def test(tests: Mapping[str, TaskTest], later: float = 0.0) -> Tests:
             with self.trainer.accelerator.autocast():
                 return run_tests(
                     built.model,
                     built.collator,
                     generator,
-                    built.tests,
+                    tests,
                     config,
-                    lambda: self.plan.remaining() - WRITE_SECONDS,
+                    lambda: self.plan.remaining() - WRITE_SECONDS - later,
                 )
 
-        tested = broadcast(test())
-        if not self.testing.best_checkpoint or outcome.kept == "best":
+        left = max(0.0, self.plan.remaining() - WRITE_SECONDS) if self.plan.limited else 0.0
+        tested = broadcast(test(built.tests, later=left / 2 if twice else 0.0))
+        if not twice:
             return tested, tested
         kept = trained_tensors(trained_parameters(built.model))
         self.candidates.load(self.store.load(self.trainer.best_step, self.device).trained)
-        of_best = broadcast(test())
+        # Both are compared: on the same examples.
+        same = {
+            name: shortened(each, tested[name]["examples"]) if each.examples else each
+            for name, each in built.tests.items()
+        }
+        of_best = broadcast(test(same))
         self.candidates.load(kept)
         return tested, of_best
 
