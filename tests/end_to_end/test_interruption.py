@@ -384,5 +384,6 @@ def test_a_run_that_was_stopped_when_its_time_was_spent_is_finished_with_what_it
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     found = json.loads((Path(result["run_dir"]) / "results.json").read_text())
     assert len(calls) == found["run"]["steps"] == at and result["test_result"]
+    assert found["run"]["best_step"] > 0, "of a trained model"
     (row,) = found["rows"]
     assert row["valid_metrics"] and row["task_metrics"]["U2I"], "scored, and tested in spite of the limit"
