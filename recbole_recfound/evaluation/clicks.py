@@ -43,7 +43,7 @@ def grouped_auc(config: Config, scores: torch.Tensor, labels: torch.Tensor, user
         return {}
     struct = DataStruct()
     struct.set("rec.meanrank", torch.from_numpy(of_user[["ranks", "size", "positive"]].to_numpy(dtype=np.float64)))
-    return {name: float(value) for name, value in GAUC(config).calculate_metric(struct).items()}
+    return GAUC(config).calculate_metric(struct)
 
 
 def with_grouped_auc(

@@ -250,10 +250,7 @@ class CheckpointStore:
         """Keep the best, the last, and the last on disk; an interrupted step ends with the next one of the schedule."""
         steps = [step for step in self.steps() if step > 0]
         newest = max(self._on_disk(STEP), default=0)
-        for step in steps[: -self.keep]:
-            if step not in (best_step, newest):
-                self._in_memory.pop(step, None)
-                remove_folder(self.path_of(step))
+        self.remove([step for step in steps[: -self.keep] if step not in (best_step, newest)])
         for step in self._on_disk(INTERRUPTED):
             if step <= newest:
                 remove_folder(self.path_of(step, INTERRUPTED))

@@ -121,17 +121,18 @@ def test_a_model_that_scores_pairs_alone_is_blended_too(splits, tables):
     assert found == blend(_scorer(splits, tables[0]), _scorer(splits, tables[1]))
 
 
-def test_a_run_with_a_blend(small_run, capsys):
-    settings = small_run | {"baselines": ["Pop", "EASE"], "blend": ["EASE"]}
+@pytest.mark.parametrize("name", ["EASE", "SASRec"])
+def test_a_run_with_a_blend(small_run, capsys, name):
+    settings = small_run | {"baselines": ["Pop", name], "blend": [name]}
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     rows = {row["model"]: row for row in result["comparison"]}
-    assert list(rows)[:2] == ["Pop", "EASE"] and list(rows)[-1] == "RecFound"
+    assert list(rows)[:2] == ["Pop", name] and list(rows)[-1] == "RecFound"
     assert result["test_result"] == rows["RecFound"]["metrics"]
     printed = capsys.readouterr().out
-    for name in ("Pop", "RecFound"):
-        assert (f"{name} + EASE" in rows) != (f"{name} + EASE: validation prefers {name} alone" in printed)
-        if joined := rows.get(f"{name} + EASE"):
-            assert joined["valid_metrics"]["ndcg@10"] > rows[name]["valid_metrics"]["ndcg@10"]
+    for first in ("Pop", "RecFound"):
+        assert (f"{first} + {name}" in rows) != (f"{first} + {name}: validation prefers {first} alone" in printed)
+        if joined := rows.get(f"{first} + {name}"):
+            assert joined["valid_metrics"]["ndcg@10"] > rows[first]["valid_metrics"]["ndcg@10"]
             assert joined["note"].endswith("times (weight from validation)")
 
 
@@ -156,15 +157,6 @@ def test_a_baseline_scores_in_a_blend_as_in_its_own_row(splits, tables, name):
     assert found.valid["ndcg@10"] == pytest.approx(valid.mean(), abs=1e-4)
     expected = _ndcg(splits, splits.test_set, splits.known_at_test, joined("test"))
     assert found.by_user == pytest.approx(expected.tolist(), abs=1e-6) and expected.mean() > 0
-
-
-def test_a_run_with_a_blend_of_a_sequential_baseline(small_run):
-    settings = small_run | {"baselines": ["EASE", "SASRec"], "blend": ["SASRec"]}
-    result = run_recfound("RecFound", "tiny", config_dict=settings)
-    rows = {row["model"]: row for row in result["comparison"]}
-    for name in ("EASE", "RecFound"):
-        if joined := rows.get(f"{name} + SASRec"):
-            assert joined["valid_metrics"]["ndcg@10"] > rows[name]["valid_metrics"]["ndcg@10"]
 
 
 def test_a_blend_needs_its_row(small_run):
