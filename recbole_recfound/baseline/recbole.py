@@ -6,6 +6,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from recbole_recfound.config.shared import INPUTS, shared_settings
 from recbole_recfound.data.split.comparison import check_ranked_alike, check_same_rows, check_short_histories
 from recbole_recfound.data.split.protocol import Splits, build_splits, further_tests
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
-from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
+from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.clicks import with_gauc
-from recbole_recfound.evaluation.drawn_ties import drawn_ties
+from recbole_recfound.evaluation.drawn_ties import further_rankings
 from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.trainer.checkpoint import CheckpointStore
 
@@ -334,11 +335,8 @@ def fit(
     with with_gauc(trainer, splits.test_set), kept_ranking(trainer) as kept:
         metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=shown)
     scored = time.monotonic()
-    details = {}
-    for name, loader in further_tests(splits).items():
-        with drawn_ties(trainer, loader):
-            other = trainer.evaluate(loader, load_best_model=False, show_progress=shown)
-        details[name] = {metric: float(value) for metric, value in other.items()}
+    score = partial(trainer.evaluate, load_best_model=False, show_progress=shown)
+    details = further_rankings(trainer, further_tests(splits), score)
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
     row = Row(
@@ -351,7 +349,7 @@ def fit(
         converged=converged,
         note="" if converged else not_converged(epochs),
         details=details,
-        by_user=metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users_of(splits.test_data)),
+        by_user=kept.by_user(config, splits.test_data),
     )
     return row, model
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict
@@ -40,6 +40,15 @@ class RankingKeeper:
         """
         self.ranking = data.get(TOPK) if TOPK in data else None
         return self.evaluator.evaluate(data)
+
+    def by_user(self, config: Any, loader: Any) -> list[float]:
+        """Return the metric that chooses of each user of the last evaluation, see `metric_by_user`.
+
+        Args:
+            config: settings of the run.
+            loader: RecBole's, whose rows were scored.
+        """
+        return metric_by_user(self.ranking, config["valid_metric"], config["topk"], users_of(loader))
 
 
 @contextmanager
@@ -87,8 +96,10 @@ def users_of(loader: Any) -> np.ndarray:
     """Return the user of each row of an evaluation, int64 [rows].
 
     Args:
-        loader: RecBole's; one that does not rank all items has none.
+        loader: RecBole's; one that ranks nothing has none.
     """
+    if isinstance(loader, NegSampleEvalDataLoader):  # one row for each user, if candidates are drawn
+        return np.asarray(getattr(loader, "uid_list", ()), dtype=np.int64)
     if not isinstance(loader, FullSortEvalDataLoader):
         return np.zeros(0, dtype=np.int64)
     rows = loader._dataset

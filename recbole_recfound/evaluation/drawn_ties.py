@@ -1,8 +1,8 @@
-"""Rankings of new items alone, in which equal scores have a drawn order."""
+"""Rankings besides the table's own; of new items alone, equal scores have a drawn order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +10,30 @@ import numpy as np
 import torch
 
 
+def further_rankings(
+    trainer: Any, loaders: Mapping[str, Any], score: Callable[[Any], Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of a trained model in the rankings besides the table's own; every system asks here.
+
+    Args:
+        trainer: RecBole's Trainer.
+        loaders: name of a ranking -> RecBole's loader of its rows, see `further_tests`.
+        score: loader -> metrics, by this trainer.
+    """
+    found = {}
+    for name, loader in loaders.items():
+        with drawn_ties(trainer, loader):
+            found[name] = {metric: float(value) for metric, value in score(loader).items()}
+    return found
+
+
 @contextmanager
 def drawn_ties(trainer: Any, loader: Any) -> Iterator[None]:
     """Rank items of equal score in an order that is drawn by the run's seed, where a loader ranks some items alone.
 
-    Models of ids give all new items one score. Items are numbered as they come first in the file, often chosen ones
-    before others, so that the order of the numbers would look like skill. (So equal scores have the same drawn order in
-    RecBole's GAUC as well, which averages their ranks elsewhere.)
+    Models of ids give all new items one score, models of texts those whose texts are alike. Items are numbered as they
+    come first in the file, often chosen ones before others, so that the order of the numbers would look like skill. (So
+    equal scores have the same drawn order in RecBole's GAUC as well, which averages their ranks elsewhere.)
 
     Args:
         trainer: RecBole's Trainer.

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_recfound.config.settings import check_value, settings_of
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.evaluation.report.table import named_by_mode, smaller_is_better
+from recbole_recfound.evaluation.report.table import columns_of, smaller_is_better
 from recbole_recfound.runtime.run_folder import RESULTS, write_text
 from recbole_recfound.runtime.versions import versions
 from recbole_recfound.study.identity import StudyFolder, study_folder
@@ -104,7 +104,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         and where the first row has the metric too `difference` to that of the same seed, `difference_sd`, and `wins`
         (seeds in which it is better). Rows without a ranking have the first metric of each task.
     """
-    tables = [{row["model"]: row for row in rows} for rows in runs.values()]
+    tables = [{row["model"]: row for row in columns_of(rows)[0]} for rows in runs.values()]
     names = [row["model"] for row in next(iter(runs.values())) if all(row["model"] in table for table in tables)]
     summary = []
     for name in names:
@@ -135,7 +135,7 @@ def summarise(runs: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _metrics(row: dict[str, Any]) -> dict[str, float]:
     tasks = {task: next(iter(found.items())) for task, found in (row.get("task_metrics") or {}).items() if found}
-    return named_by_mode(row) or {f"{task} {metric}": value for task, (metric, value) in tasks.items()}
+    return row["metrics"] or {f"{task} {metric}": value for task, (metric, value) in tasks.items()}
 
 
 def seeds_table(rows: Sequence[dict[str, Any]], count: int) -> str:

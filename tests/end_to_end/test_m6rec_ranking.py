@@ -58,6 +58,12 @@ def test_retrieval_needs_a_user_with_two_training_rows(ranking, tmp_path, write_
         run_recfound("M6Rec", "short", config_dict=ranking | options, baselines=["Pop"])
 
 
+def _means_by_user(found):
+    """Return the mean of each user's value by row: what paired tests read."""
+    users = json.loads((Path(found["run_dir"]) / "by_user.json").read_text())
+    return {name: sum(values) / len(users["users"]) for name, values in users["rows"].items()}
+
+
 def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     options = {"output_dir": str(tmp_path), "cold_items": 0.2}
     found = run_recfound("M6Rec", "tiny", config_dict=ranking | options, baselines=["Pop", "TextKNN"])
@@ -65,6 +71,9 @@ def test_retrieval_beside_models_with_ids(ranking, tmp_path):
     assert list(rows) == ["Pop", "TextKNN", "M6Rec"]
     assert all(set(row["unseen"]) == set(row["metrics"]) for row in rows.values())
     assert rows["Pop"]["metrics"]["recall@10"] == 0  # nobody has chosen a cold item
+    assert _means_by_user(found) == {
+        name: pytest.approx(row["metrics"]["ndcg@10"], abs=6e-5) for name, row in rows.items()
+    }
     model = load_recfound(found["run_dir"])
     assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
     user = model.known_users()[0]
@@ -122,6 +131,9 @@ def test_ranking_without_training(ranking, tmp_path, capsys):
     assert found["test_result"] == found["comparison"][1]["metrics"]
     results = json.loads((Path(found["run_dir"]) / "results.json").read_text())
     assert results["protocol"]["users"] == 5
+    assert _means_by_user(found) == {
+        row["model"]: pytest.approx(row["metrics"]["ndcg@10"], abs=6e-5) for row in found["comparison"]
+    }
     model = load_recfound(found["run_dir"])
     assert dict(model.evaluate().metrics) == pytest.approx(found["test_result"])
     best = model.recommend(user=model.known_users()[0], k=3)
@@ -140,6 +152,7 @@ def test_rankings_among_other_candidates_are_other_columns(ranking, tmp_path, ca
     found = run_recfound("M6Rec", "tiny", config_dict=ranking | options)
     sampled, full = found["comparison"]
     assert "mode" not in sampled and full["mode"] == "full" and set(sampled["metrics"]) == set(full["metrics"])
+    assert list(_means_by_user(found)) == [sampled["model"]], "values of another ranking are not paired with these"
     header, _, *rows = (
         next(table for table in capsys.readouterr().out.split("\n\n") if "ndcg@10 (full)" in table)
         .split("model ")[1]

@@ -52,6 +52,16 @@ def test_metrics_that_the_first_row_has_not_have_no_difference():
     assert "| ndcg@10 | - clicks | ndcg@10 (uni20) |" in table and "| ranked | - | - | 0.2000 ± 0.0000 |  |" in table
 
 
+def test_further_rankings_have_their_columns_of_the_table():
+    """New items alone, old and new items: what such studies are about."""
+    made = [row("Pop", 0.1), row("M6Rec", 0.2)]
+    for own, value in zip(made, (0.0, 0.5), strict=True):
+        own |= {"unseen": {"recall@10": value, "ndcg@10": value / 2}, "unmasked": {"ndcg@10": 0.1}}
+    rows = summarise({seed: made for seed in (1, 2)})
+    assert rows[1]["metrics"]["recall@10 unseen"]["difference"] == 0.5
+    assert "recall@10 unseen" in seeds_table(rows, 2) and "ndcg@10 unmasked" in seeds_table(rows, 2)
+
+
 def test_rows_without_a_ranking_have_the_first_metric_of_each_task():
     rows = {"model": "RecFound", "metrics": {}, "train_seconds": 1.0, "trainable_parameters": 1}
     rows["task_metrics"] = {"PM": {"f1_yes": 0.5, "f1_yes_argmax": 0.4}, "SA": {}}

@@ -39,15 +39,15 @@ class GenerateTask(TrainedTask):
         """Return nothing: texts are not ranked among candidates."""
         return {}
 
-    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
-        """Return the test metrics of all records together, those of one text for all, and the results of each task."""
+    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, list[float], dict[str, Any]]:
+        """Return the test metrics of all records, none of users, those of one text for all, and results by task."""
         self.model.eval()
         losses = self.model.losses("test")
         writings, texts = self._written(trainer.deadline)
         tasks = [self._of_task(task, own, writings, texts) for task, own in losses.items()]
         metrics = {PERPLEXITY: perplexity(*losses.values()), **text_metrics(writings, texts, self._records)}
         constant = text_metrics(writings, [self._constant(writing.task) for writing in writings], self._records)
-        return metrics, {"constant": constant, "written": tasks}
+        return metrics, [], {"constant": constant, "written": tasks}
 
     def _written(self, deadline: float | None) -> tuple[list[Writing], list[str]]:
         """Write texts of test records in random order, some of each task at least, and as many as there is time for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 from recbole.utils import EvaluatorType, init_seed
@@ -12,7 +13,9 @@ from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.baseline.click_blend import ClickScorer
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.split.protocol import Splits, further_tests
+from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.clicks import with_gauc
+from recbole_recfound.evaluation.drawn_ties import further_rankings
 from recbole_recfound.evaluation.results import Metrics, Row, not_converged
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.model.reading.base import SegmentModel
@@ -59,15 +62,13 @@ class TrainedTask(Work):
         load_tensors_of(self.run.folder.path, self.model)
         return scorer_of(self.splits, self.model.eval())
 
-    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, dict[str, Any]]:
-        """Return the test metrics, and details of the row."""
-        with with_gauc(trainer, self.splits.test_set):
-            metrics = trainer.evaluate(self.splits.test_data, load_best_model=False)
-        others = {
-            name: {metric: float(value) for metric, value in trainer.evaluate(loader, False).items()}
-            for name, loader in further_tests(self.splits).items()
-        }
-        return {name: float(value) for name, value in metrics.items()}, others
+    def _test(self, trainer: M6RecTrainer) -> tuple[Metrics, list[float], dict[str, Any]]:
+        """Return the test metrics, the one that chooses of each user, and details of the row."""
+        score = partial(trainer.evaluate, load_best_model=False)
+        with with_gauc(trainer, self.splits.test_set), kept_ranking(trainer) as kept:
+            metrics = score(self.splits.test_data)
+        others = further_rankings(trainer, further_tests(self.splits), score)
+        return metrics, self.comparable(kept), others
 
     def _train_and_test(self) -> Row:
         config, splits, model = self.config, self.splits, self.model
@@ -86,7 +87,7 @@ class TrainedTask(Work):
         )
         trained, seconds = time.monotonic(), trainer.cache_seconds + trainer.trained_seconds
         with self.run.plan.phase("test"):
-            metrics, others = self._test(trainer)
+            metrics, by_user, others = self._test(trainer)
         scored = time.monotonic()
         file = save_tensors_of(self.run.folder.path, model)
         model.save_states()
@@ -100,6 +101,7 @@ class TrainedTask(Work):
             trainable_parameters=sum(weight.numel() for weight in trained_parameters(model).values()),
             converged=trainer.converged,
             note="" if trainer.converged else not_converged(round(trainer.epochs_done, 1)),
+            by_user=by_user,
             details={
                 **others,
                 **self.other_mode(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.data.behaviour.options import ONLINE_ROW
 from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.evaluation.by_user import RankingKeeper
 from recbole_recfound.model.m6rec import M6Rec
 from recbole_recfound.system.run import Job, Run
 
@@ -40,6 +41,15 @@ class Work(ABC):
         own = self.splits.config["eval_args"]["mode"]["test"]
         parts = [own] * (own != self.run.protocol.rules["mode"]) + [ONLINE_ROW] * self.model.online
         return {"mode": ", ".join(parts)} if parts else {}
+
+    def comparable(self, kept: RankingKeeper) -> list[float]:
+        """Return the metric that chooses of each test user; [] where it is another one than in the table's other rows.
+
+        Args:
+            kept: the ranking of the test.
+        """
+        alike = not self.other_mode() and self.config["valid_metric"] == self.run.config["valid_metric"]
+        return kept.by_user(self.config, self.splits.test_data) if alike else []
 
     def reserve(self, share: float) -> None:
         """Keep time for a task that is not trained, before others are.

@@ -12,6 +12,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_recfound.config.configurator import Config
+from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.results import Row
 from recbole_recfound.model.reading.zeroshot import ZeroShotModel
 from recbole_recfound.system.m6rec.work import Work
@@ -76,17 +77,18 @@ class ZeroShotTask(Work):
         init_seed(
             self.config["seed"], self.config["reproducibility"]
         )  # sampled candidates are those of every other row
-        with self.run.plan.phase("test"):
+        with self.run.plan.phase("test"), kept_ranking(trainer) as kept:
             found = trainer.evaluate(
                 self.splits.test_data, load_best_model=False, show_progress=self.config["show_progress"]
             )
         return Row(
             model=f"{self.name} {score}",
-            metrics={name: float(value) for name, value in found.items()},
+            metrics=found,
             valid_metrics={},
             train_seconds=0.0,
             eval_seconds=time.monotonic() - begin,
             trainable_parameters=0,
             converged=True,
+            by_user=self.comparable(kept),
             details={**self.other_mode(), "task": self.model.task},
         )

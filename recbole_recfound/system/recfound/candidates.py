@@ -11,7 +11,7 @@ import torch
 from recbole_recfound.config.configurator import Config
 from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.split.protocol import Splits
-from recbole_recfound.evaluation.by_user import kept_ranking, metric_by_user, users_of
+from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.report.table import PROBE_LOSS
 from recbole_recfound.merge.hook import MERGED, MergeOutcome, Scored, choose, merge_last
 from recbole_recfound.model.trained import load_trained, trained_parameters
@@ -95,9 +95,8 @@ class Candidates:
         """Return the metrics of the model as it is, and the one that chooses of each user."""
         with kept_ranking(self.trainer) as kept:
             metrics = self.score(data)
-        config, users = self.config, users_of(data)
         # The main process has scored; all choose alike.
-        return Scored(metrics, broadcast(metric_by_user(kept.ranking, config["valid_metric"], config["topk"], users)))
+        return Scored(metrics, broadcast(kept.by_user(self.config, data)))
 
     def _relative_losses(self) -> dict[str, list[float]]:
         """Return the loss of each example of the probes over the mean loss of the untrained model, of each task."""

@@ -27,6 +27,7 @@ from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.data.text.options import ItemOptions
 from recbole_recfound.errors import ConfigError
 from recbole_recfound.evaluation.bert_score import check_bert_score
+from recbole_recfound.evaluation.drawn_ties import further_rankings
 from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
 from recbole_recfound.evaluation.results import Row, not_converged
@@ -284,7 +285,7 @@ class RecFoundSystem(System):
         trainer = self.trainer
         if self.splits is not None:
             others = further_tests(self.splits)
-            details = {**details, **{name: self.candidates.score(loader) for name, loader in others.items()}}
+            details = {**details, **further_rankings(trainer, others, self.candidates.score)}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         converged = trainer.stale > trainer.stopping_step
         note = f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step)
