@@ -67,31 +67,30 @@ def next_item_loss(
         place = torch.searchsorted(candidates, chosen)
     # The temperature divides the states, which are fewer than the logits.
     logits = (states / temperature) @ items.T
-    if past is not None or held_out is not None:
-        closed = torch.zeros_like(logits, dtype=torch.bool)
-        if past is not None:
-            _close_seen(closed, past, wanted, candidates)
-        if held_out is not None:
-            known = torch.arange(1, len(items) + 1, device=items.device) if candidates is None else candidates
-            closed |= torch.isin(known, held_out)
-        closed[torch.arange(len(place), device=items.device), place] = False
-        logits = logits.masked_fill(closed, CLOSED)
+    if held_out is not None:
+        known = torch.arange(1, len(items) + 1, device=items.device) if candidates is None else candidates
+        others = place[:, None] != torch.arange(len(items), device=items.device)
+        logits = logits.masked_fill(torch.isin(known, held_out) & others, CLOSED)
+    if past is not None:
+        row, column = _seen(past, wanted, candidates)
+        other = column != place[row]
+        # In place: a mask of all logits would be the largest tensor of a step after them.
+        logits[row[other], column[other]] = CLOSED
     losses = F.cross_entropy(logits.float(), place, reduction="none")
     if targets_per_row is None:
         return _mean_by_row(losses, wanted)
     return _sum_by_row(losses, wanted) / targets_per_row
 
 
-def _close_seen(closed: torch.Tensor, past: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None) -> None:
-    """Close the items in the history of each target.
+def _seen(past: torch.Tensor, wanted: torch.Tensor, columns: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row and column of the logits of each item in the history of each target, two [n].
 
     Args:
-        closed: [N, width] mask, changed in place.
         past: [B, L], see `next_item_loss`.
         wanted: [B, L], True at the N positions that have a target.
         columns: [width] item id of each column, ascending; None: column c is item c + 1.
     """
-    length, width = past.shape[1], closed.shape[1]
+    length = past.shape[1]
     number = wanted.flatten().cumsum(0).view_as(wanted) - 1
     earlier = torch.ones(length, length, dtype=torch.bool, device=past.device).tril()
     item = past.unsqueeze(1).expand(-1, length, -1)
@@ -99,10 +98,10 @@ def _close_seen(closed: torch.Tensor, past: torch.Tensor, wanted: torch.Tensor, 
     row, item = number.unsqueeze(2).expand_as(seen)[seen], item[seen]
     column = item - 1
     if columns is not None:
-        column = torch.searchsorted(columns, item).clamp(max=width - 1)
+        column = torch.searchsorted(columns, item).clamp(max=len(columns) - 1)
         drawn = columns[column] == item
         row, column = row[drawn], column[drawn]
-    closed[row, column] = True
+    return row, column
 
 
 def info_nce(

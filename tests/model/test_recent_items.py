@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.model.recent_items import KEPT, PACE, SHARE, RecentItems
+from recbole_recfound.model.recent_items import BLOCK, KEPT, PACE, SHARE, RecentItems
 from tests.reference.recent_items import with_recent_items
 from tests.small_model import build_small, perturb
 
@@ -24,6 +24,17 @@ def _numbers(recent):
 @given(st.lists(st.lists(st.integers(1, 19), min_size=1, max_size=7), min_size=1, max_size=5), st.integers(0, 99))
 @settings(deadline=None, max_examples=30)
 def test_equals_a_loop_over_positions_and_so_do_gradients(rows, seed):
+    _check_equal_to_the_loop(rows, seed)
+
+
+@pytest.mark.parametrize("sizes", [[150], [2 * BLOCK, 1], [BLOCK + 3, BLOCK - 7, 40, 30, 5, 1], [200, 130, 64, 63, 65]])
+def test_long_histories_are_summed_block_by_block(sizes):
+    """Beside each other in rows of several blocks, with beginnings and ends within them."""
+    generator = torch.Generator().manual_seed(3)
+    _check_equal_to_the_loop([torch.randint(1, 20, (size,), generator=generator).tolist() for size in sizes], 5)
+
+
+def _check_equal_to_the_loop(rows, seed):
     recent, vectors = RecentItems(), _unit(20, 6).requires_grad_()
     with torch.no_grad():
         recent.weights += 0.1 * torch.randn(2, generator=torch.Generator().manual_seed(seed))
