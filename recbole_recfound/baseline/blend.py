@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.data.split.protocol import Splits, further_tests
 from recbole_recfound.evaluation.by_user import TOPK, metric_by_user, users_of
 from recbole_recfound.evaluation.rankings import rank_all
 
@@ -65,12 +65,14 @@ class Blend:
         valid: metrics of the validation part.
         test: of the test part.
         by_user: the metric that chooses, of each test user.
+        others: metrics of the rankings besides the table's own, see `further_tests`.
     """
 
     weight: float
     valid: dict[str, float]
     test: dict[str, float]
     by_user: list[float]
+    others: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def blend(first: Scorer, second: Scorer) -> Blend | None:
@@ -85,12 +87,18 @@ def blend(first: Scorer, second: Scorer) -> Blend | None:
     Returns:
         The blend, or None where validation prefers the first model alone.
     """
-    validated = {weight: metrics for weight, (metrics, _) in _rank(first, second, "valid", (0.0, *WEIGHTS)).items()}
-    best = best_weight(first.splits.config, validated)
+    splits, own = first.splits, second.splits
+    tried = _rank(first, second, splits.valid_data, own.valid_data, (0.0, *WEIGHTS))
+    validated = {weight: metrics for weight, (metrics, _) in tried.items()}
+    best = best_weight(splits.config, validated)
     if not best:
         return None
-    tested, by_user = _rank(first, second, "test", [best])[best]
-    return Blend(best, validated[best], tested, by_user)
+
+    def test(loader: Any) -> tuple[dict[str, float], list[float]]:
+        return _rank(first, second, loader, own.test_data, [best])[best]
+
+    others = {name: test(loader)[0] for name, loader in further_tests(splits).items()}
+    return Blend(best, validated[best], *test(splits.test_data), others)
 
 
 def best_weight(config: Config, validated: Mapping[float, Mapping[str, float]]) -> float:
@@ -115,11 +123,18 @@ def standardised(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _rank(
-    first: Scorer, second: Scorer, part: str, weights: Sequence[float]
+    first: Scorer, second: Scorer, loader: Any, own: Any, weights: Sequence[float]
 ) -> dict[float, tuple[dict[str, float], list[float]]]:
-    """Return metrics and the metric of each user by weight, in one pass over the rows of a held-out part."""
+    """Return metrics and the metric of each user by weight, in one pass over the rows of a held-out part.
+
+    Args:
+        first: the model that stands for weight 1.
+        second: the other model.
+        loader: of the first model; gives the rows and what is masked.
+        own: of the second model, with the same rows.
+        weights: of the second model.
+    """
     config = first.splits.config
-    loader, own = (getattr(scorer.splits, f"{part}_data") for scorer in (first, second))
 
     def blends(interaction: Interaction) -> Iterator[torch.Tensor]:
         # Histories and features of users are those of each model's own loader, as in its own row of the table.

@@ -39,23 +39,36 @@ def drawn_ties(trainer: Any, loader: Any) -> Iterator[None]:
         trainer: RecBole's Trainer.
         loader: of the rows that it is about to score.
     """
-    items = getattr(loader, "among", None)
-    if items is None:
-        yield
-        return
-    drawn = torch.from_numpy(np.random.default_rng([trainer.config["seed"], 0x71E5]).permutation(items))
-    collector = trainer.eval_collector
+    collector, ordered = trainer.eval_collector, tie_breaker(trainer.config["seed"], loader)
     collect = collector.eval_batch_collect
 
     def collected(scores: torch.Tensor, *others: Any) -> None:
-        columns = drawn.to(scores.device)
-        best_first = scores[:, columns].argsort(dim=1, descending=True, stable=True)
-        ranked = torch.full_like(scores, -torch.inf)
-        ranked[:, columns] = -best_first.argsort(dim=1).to(scores.dtype)
-        collect(ranked, *others)
+        collect(ordered(scores), *others)
 
     collector.eval_batch_collect = collected
     try:
         yield
     finally:
         del collector.eval_batch_collect
+
+
+def tie_breaker(seed: int, loader: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what makes scores [B, num_items] different ones, see `drawn_ties`; of other loaders they stay.
+
+    Args:
+        seed: of the run.
+        loader: of the rows that are scored.
+    """
+    items = getattr(loader, "among", None)
+    if items is None:
+        return lambda scores: scores
+    drawn = torch.from_numpy(np.random.default_rng([seed, 0x71E5]).permutation(items))
+
+    def ordered(scores: torch.Tensor) -> torch.Tensor:
+        columns = drawn.to(scores.device)
+        best_first = scores[:, columns].argsort(dim=1, descending=True, stable=True)
+        ranked = torch.full_like(scores, -torch.inf)
+        ranked[:, columns] = -best_first.argsort(dim=1).to(scores.dtype)
+        return ranked
+
+    return ordered

@@ -11,6 +11,7 @@ from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.collector import DataStruct
 
 from recbole_recfound.data.split.protocol import Splits
+from recbole_recfound.evaluation.drawn_ties import tie_breaker
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def rank_all(
     Returns:
         Metrics of each ranking, and what RecBole collected of it.
     """
-    config = splits.config
+    config, ordered = splits.config, tie_breaker(splits.config["seed"], loader)
     collectors: list[Collector] = []
     for interaction, masked, positive_u, positive_i in loader:
         for number, scores in enumerate(scores_of(interaction)):
@@ -37,7 +38,7 @@ def rank_all(
             scores[:, 0] = -torch.inf
             if masked is not None:
                 scores[masked] = -torch.inf
-            collectors[number].eval_batch_collect(scores, interaction, positive_u, positive_i)
+            collectors[number].eval_batch_collect(ordered(scores), interaction, positive_u, positive_i)
     evaluator, found = Evaluator(config), []
     for collector in collectors:
         data = collector.get_data_struct()

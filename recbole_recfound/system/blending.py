@@ -103,4 +103,5 @@ def _row(first: Row, second: Row, found: Blend, seconds: float, clicks: bool) ->
         converged=first.converged and second.converged,
         note=f"{how}, those of {second.model} {found.weight:g} times (weight from validation)",
         by_user=found.by_user,
+        details=found.others,
     )

@@ -121,6 +121,29 @@ def test_a_model_that_scores_pairs_alone_is_blended_too(splits, tables):
     assert found == blend(_scorer(splits, tables[0]), _scorer(splits, tables[1]))
 
 
+def test_a_blend_is_scored_in_the_further_rankings_too(tiny_path):
+    """New items alone, and new items among all with the old ones of each user."""
+    quick = {"show_progress": False, "use_gpu": False, "data_path": str(tiny_path)}
+    quick |= {"cold_items": 0.4, "score_unmasked": True}
+    splits = build_splits(Config("RecFound", "tiny", config_dict=quick))
+    cold, rng = set(splits.dataset.cold.tolist()), torch.Generator().manual_seed(3)
+    size = splits.train_set.user_num, splits.train_set.item_num
+    tables = [torch.randn(size, generator=rng) for _ in range(2)]
+    for user, item in _targets(splits.valid_set).items():
+        tables[1][user, item] = 5.0  # so that validation wants the second model
+    found = blend(*(_scorer(splits, table) for table in tables))
+    joined = standardised(tables[0]) + found.weight * standardised(tables[1])
+    hits = {"unseen": [], "unmasked": []}
+    for user, target in _targets(splits.test_set).items():
+        for name, items in (("unseen", cold), ("unmasked", range(1, size[1]))):
+            best = sorted(items, key=lambda item, user=user: -joined[user, item].item())[:10]
+            hits[name].append(target in best)
+    assert {name: metrics["recall@10"] for name, metrics in found.others.items()} == {
+        name: pytest.approx(np.mean(values), abs=6e-5) for name, values in hits.items()
+    }
+    assert 0 < np.mean(hits["unseen"]) < 1
+
+
 @pytest.mark.parametrize("name", ["EASE", "SASRec"])
 def test_a_run_with_a_blend(small_run, capsys, name):
     settings = small_run | {"baselines": ["Pop", name], "blend": [name]}
