@@ -54,13 +54,15 @@ def draw(found: dict[str, Curve], path: Path) -> None:
         path: an SVG file.
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
-    for name, curve in found.items():
-        style = {"linewidth": 2.4, "color": "black"} if name == "RecFound" else {"linewidth": 1.2}
+    for number, (name, curve) in enumerate(found.items()):
+        style = {"linewidth": 1.2, "linestyle": ("-", "--")[number % 2]}
+        if name == "RecFound":
+            style = {"linewidth": 2.4, "color": "black"}
         axes.plot(*zip(*curve, strict=True), label=name, marker="o", markersize=3, **style)
     axes.set_xscale("log")
     axes.set_xlabel("seconds from the start, one thread")
     axes.set_ylabel("validation NDCG@10, best so far")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.grid(alpha=0.25)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
