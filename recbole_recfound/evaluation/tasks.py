@@ -1,9 +1,6 @@
 """Tests of the tasks: generated answers and embedding tasks, on examples excluded from training."""
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,13 +14,11 @@ from recbole_recfound.data.task.metrics import LetterRecall
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.evaluation.generative import score_answers
 from recbole_recfound.evaluation.ranked_pairs import mean_gain, popularity_metrics, rank_examples
+from recbole_recfound.evaluation.task_time import TaskTime
 from recbole_recfound.evaluation.task_vectors import TaskVectors
 from recbole_recfound.model.generation import Generator, trie_of
 from recbole_recfound.model.recfound import RecFound
-from recbole_recfound.runtime.exchange import broadcast
 
-SAMPLE = 4
-"""Examples by which the time of the others is estimated."""
 FEW = 64
 """Largest number of choices for which the best constant answer is reported."""
 
@@ -73,73 +68,12 @@ def run_tests(
 
     # Choices take one or two steps, free text takes many.
     ordered = sorted(tests.values(), key=lambda test: not test.choices)
-    pace = _TestPace(options, [test for test in ordered if test.examples], seconds_left)
+    pace = TaskTime(options, [test for test in ordered if test.examples], seconds_left)
     with tqdm(ordered, desc="testing tasks", disable=not settings["show_progress"], dynamic_ncols=True) as bar:
         for test in bar:
             bar.set_postfix_str(f"{test.task}: {len(test.examples)} examples")
             found[test.task] = pace.examined(test, examine) if test.examples else {"note": test.note}
     return found
-
-
-class _TestPace:
-    """Divides the time that is left among tests: one after the other has as many examples as its part allows.
-
-    Args:
-        options: say how many examples are asked, for the time they take.
-        tests: in their order.
-        seconds_left: for all of them.
-    """
-
-    def __init__(self, options: TestOptions, tests: Sequence[TaskTest], seconds_left: Callable[[], float]) -> None:
-        self.options, self.waiting, self.seconds_left = options, list(tests), seconds_left
-        self.seconds: dict[str, float] = {}  # of an example, by form
-
-    def examined(self, test: TaskTest, examine: Callable[[TaskTest], dict[str, Any]]) -> dict[str, Any]:
-        """Return what a test finds on as many of its examples as there is time for, at least on one.
-
-        Where the form is new, on one example and then on a few first: one alone may encode a catalogue, and many
-        together take less.
-
-        Args:
-            test: the next one.
-            examine: asks all examples of a test.
-        """
-        self.waiting.pop(0)
-        result: dict[str, Any] = {}
-        count, whole = 0, len(test.examples)
-        while count < whole:
-            size = max(1, min(whole, self._affordable(test)))
-            if count == 1:
-                size = min(whole, SAMPLE) if self._fits(test, SAMPLE) else min(size, SAMPLE)
-            if size < whole and size < 2 * count:  # not worth scoring the others again
-                break
-            part = shortened(test, size)
-            started = time.monotonic()
-            result = examine(part)
-            new = part.asked(self.options)
-            if _form(test) != EMBEDDING:  # answers are remembered
-                new *= (size - count) / size
-            self.seconds[_form(test)] = broadcast((time.monotonic() - started) / new)
-            count = size
-        return result
-
-    def _affordable(self, test: TaskTest) -> int:
-        """Return for how many examples there is time: an equal part, or what tests of known forms leave of all."""
-        left = broadcast(self.seconds_left())
-        if math.isinf(left):
-            return len(test.examples)
-        if _form(test) not in self.seconds:
-            return 1
-        allowed = left / (1 + len(self.waiting))
-        if all(_form(other) in self.seconds for other in self.waiting):
-            allowed = max(allowed, left - sum(self._whole(other) for other in self.waiting))
-        return int(len(test.examples) * allowed / max(self._whole(test), 1e-9))
-
-    def _fits(self, test: TaskTest, count: int) -> bool:
-        return broadcast(self.seconds_left()) > count / len(test.examples) * self._whole(test)
-
-    def _whole(self, test: TaskTest) -> float:
-        return self.seconds[_form(test)] * test.asked(self.options)
 
 
 class _Remembering:
@@ -168,23 +102,6 @@ class _Remembering:
             asked = ask([prompts[place] for place in new], [tasks[place] for place in new])
             self.found |= {keys[place]: value for place, value in zip(new, asked, strict=True)}
         return [self.found[key] for key in keys]
-
-
-def _form(test: TaskTest) -> str:
-    if TASKS[test.task].kind == EMBEDDING:
-        return EMBEDDING
-    return "closed answers" if test.choices else "free text"
-
-
-def shortened(test: TaskTest, count: int) -> TaskTest:
-    """Return a test with the first examples, which are in random order, and a threshold's part in proportion.
-
-    Args:
-        test: of one task.
-        count: of examples.
-    """
-    valid = math.ceil(count / len(test.examples) * len(test.valid))
-    return replace(test, examples=test.examples[:count], valid=test.valid[:valid])
 
 
 def best_constant(test: TaskTest, settings: Mapping[str, Any]) -> dict[str, float]:

@@ -212,7 +212,7 @@ def test_every_task_is_tested_and_the_time_is_kept(monkeypatch, left, closed, fr
 
     for name, replaced in (("answer", answered), ("rank_examples", ranked), ("TaskVectors", lambda *given: None)):
         monkeypatch.setattr(f"recbole_recfound.evaluation.tasks.{name}", replaced)
-    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("recbole_recfound.evaluation.task_time.time.monotonic", lambda: now[0])
     rows = [_asked(f"Same? {n}", "yes") for n in range(16)]
     found_pairs = [RecordPairExample(("", "q"), ("", "p"), (("", "x"),), (("", "p"),))] * 16
     forms = {
@@ -246,7 +246,7 @@ def test_one_dear_first_example_does_not_stand_for_all(monkeypatch):
 
     monkeypatch.setattr("recbole_recfound.evaluation.tasks.answer", answered)
     monkeypatch.setattr("recbole_recfound.evaluation.tasks.TaskVectors", lambda *given: None)
-    monkeypatch.setattr("recbole_recfound.evaluation.tasks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("recbole_recfound.evaluation.task_time.time.monotonic", lambda: now[0])
     rows = [_asked(f"Same? {n}", "yes") for n in range(100)]
     names = ("AVE", "IP", "SR", "SA", "PM", "QR", "UP", "AP")
     tests = {name: TaskTest(name, rows, (), "", 100) for name in names}

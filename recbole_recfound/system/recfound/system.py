@@ -32,7 +32,8 @@ from recbole_recfound.evaluation.report.page import render_report
 from recbole_recfound.evaluation.report.table import PROBE_LOSS, task_lines
 from recbole_recfound.evaluation.results import Row, not_converged
 from recbole_recfound.evaluation.router import router_similarity
-from recbole_recfound.evaluation.tasks import run_tests, shortened
+from recbole_recfound.evaluation.task_time import shortened
+from recbole_recfound.evaluation.tasks import run_tests
 from recbole_recfound.merge.hook import MergeOutcome
 from recbole_recfound.model.generation import GenerativeRanking, Generator
 from recbole_recfound.model.history import HISTORIES, history_of
