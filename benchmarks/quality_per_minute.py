@@ -61,8 +61,10 @@ def draw(found: dict[str, Curve], path: Path) -> None:
         style = {"linewidth": 1.2, "linestyle": ("-", "--", ":")[number % 3], "marker": "os^Dv"[number % 5]}
         if name == "RecFound":
             style = {"linewidth": 2.4, "color": "black", "marker": "o"}
-        whole = [*curve, (end, curve[-1][1])]  # the best score stays
-        axes.plot(*zip(*whole, strict=True), label=name, markevery=slice(len(curve)), markersize=3, **style)
+        better = [point for point, before in zip(curve, [(0.0, -1.0), *curve], strict=False) if point[1] > before[1]]
+        whole = [*better, (end, better[-1][1])]  # the best score stays
+        mark = {"markevery": slice(len(better)), "markersize": 3, "drawstyle": "steps-post"}
+        axes.plot(*zip(*whole, strict=True), label=name, **mark, **style)
     axes.set_xscale("log")
     axes.set_xlabel("seconds from the start, one thread")
     axes.set_ylabel("validation NDCG@10, best so far")
