@@ -111,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         draw(found, Path(given.picture))
     best = {name: max(score for _, score in curve) for name, curve in found.items()}
     for name, score in sorted(best.items(), key=lambda pair: pair[1]):
-        print(f"{name:12s} {score:.4f} after {found[name][-1][0]:.0f} s")
+        reached = next(seconds for seconds, value in found[name] if value == score)
+        print(f"{name:12s} {score:.4f} after {reached:.0f} s")
     ours = best.pop("RecFound", 0.0)
     return finish({"recfound_over_best_baseline": ours / max(best.values())}, {}, given, curves=found)
 

@@ -335,6 +335,12 @@ def distil(
             student, scored, options, options.seconds - (fitted - begin) - (fitted - middle), bar, pruner
         )
     ended = time.monotonic()
+    if not score_steps:
+        print(
+            f"note: seconds: {options.seconds:g} s were over before a step on the scores: this student has learned "
+            "nothing from them but its head. Give more",
+            flush=True,
+        )
     set_rounding(student, options.int8)
     with tqdm(desc="head", **layout) as bar:
         head_rows = fit_head(student, scored, options, HEAD_SHARE * options.seconds, bar, PENALTY)

@@ -70,7 +70,9 @@ def page_of(report: dict[str, Any]) -> str:
         f"A request is ranked in chunks by {request['threads']} thread(s): the median of {request['rounds']} calls, "
         "measured in turn.",
         "A graph is compared with torch in its own arithmetic (int8: states and weights rounded as in the graph), and "
-        "with torch in float32 and the same weights, unrounded. With int8, the training ends in its arithmetic.",
+        "with torch in float32 and the same weights, unrounded."
+        + " With int8, the training ends in its arithmetic."
+        * (scores["steps"] > 0),
         f"Compared are {compared['histories']} histories with {compared['candidates']} candidates each. Of the "
         f"teacher's ten best, the last exit has {100 * compared['teacher_top']:.0f}%.",
         f"Files: {sizes}.",

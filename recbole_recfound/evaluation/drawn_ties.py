@@ -66,9 +66,10 @@ def tie_breaker(seed: int, loader: Any) -> Callable[[torch.Tensor], torch.Tensor
 
     def ordered(scores: torch.Tensor) -> torch.Tensor:
         columns = drawn.to(scores.device)
-        best_first = scores[:, columns].argsort(dim=1, descending=True, stable=True)
-        ranked = torch.full_like(scores, -torch.inf)
-        ranked[:, columns] = -best_first.argsort(dim=1).to(scores.dtype)
+        own = scores[:, columns]
+        places = own.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        ranked = torch.full_like(scores, -torch.inf, dtype=torch.float32)  # bfloat16 has no place for each rank
+        ranked[:, columns] = torch.where(own > -torch.inf, -places.float(), -torch.inf)
         return ranked
 
     return ordered

@@ -46,7 +46,7 @@ class RecentItems(nn.Module):
         Args:
             users: [N, d] of the LLM, normalised, at the N positions wanted, row by row.
             vectors: [n, d] item vectors, normalised, the padding first.
-            items: [B, L] places among them, oldest first, padding 0 on the right.
+            items: [B, L] places among them, oldest first, padding 0 on the right and nowhere else.
             wanted: [B, L] bool.
         """
         if self.weights is None:

@@ -10,7 +10,7 @@ from recbole_recfound.data.split.comparison import check_same_rows
 from recbole_recfound.data.split.interactions import interactions_of
 from recbole_recfound.data.split.protocol import build_splits, further_tests, held_out
 from recbole_recfound.errors import ConfigError, DataError
-from recbole_recfound.evaluation.drawn_ties import drawn_ties
+from recbole_recfound.evaluation.drawn_ties import drawn_ties, tie_breaker
 from recbole_recfound.evaluation.report.table import format_table, protocol_line
 
 
@@ -174,6 +174,19 @@ def test_a_model_that_cannot_tell_new_items_apart_finds_them_by_chance(tiny_path
             found.append(trainer.evaluate(loader, load_best_model=False)["recall@1"])
     chance = 1 / len(splits.dataset.cold)
     assert np.mean(found) == pytest.approx(chance, abs=3 * np.sqrt(chance * (1 - chance) / 60))
+
+
+def test_a_drawn_order_is_one_of_half_precision_too_and_keeps_what_is_masked():
+    class Loader:
+        among = np.arange(1, 601)
+
+    scores = torch.ones(2, 601, dtype=torch.bfloat16)
+    scores[:, 0], scores[1, 7] = -torch.inf, -torch.inf
+    ranked = tie_breaker(3, Loader())(scores)
+    assert ranked[0, 1:].unique().tolist() == list(range(-599, 1)) and ranked[0, 0] == -torch.inf
+    assert ranked[1, 7] == -torch.inf and len(ranked[1].unique()) == 600
+    scores[0, 5] = 2.0
+    assert tie_breaker(3, Loader())(scores)[0].argmax() == 5
 
 
 def test_the_table_and_its_first_line_say_so(tiny_path):

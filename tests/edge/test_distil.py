@@ -120,6 +120,14 @@ def test_8_bits_are_trained_in_the_second_half_and_only_if_asked(make_student):
     assert found[True] == 6 * [False] + 6 * [True], "source and target of each step"
 
 
+def test_too_few_seconds_for_a_step_are_said(make_student, capsys):
+    facts = distil(make_student(layers=2, exits=[1, 2]), [], examples(), options(seconds=1e-6), False)
+    assert facts["scores"]["steps"] == 0
+    assert "note: seconds: 1e-06 s were over before a step on the scores" in capsys.readouterr().out
+    distil(make_student(layers=2, exits=[1, 2]), [], examples(), options(steps=1), False)
+    assert "note" not in capsys.readouterr().out
+
+
 def test_the_same_seed_gives_the_same_student(make_student):
     found = []
     for _ in range(2):
