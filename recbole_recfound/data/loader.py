@@ -131,7 +131,7 @@ class MultiTaskLoader:
         self.waiting = {key: [] for key in self.waits}
         self.generative_pace = float(self.batch_sizes.get(GENERATIVE, 0))
         """Generative examples of a step; the trainer lowers it where they take too much time."""
-        self.first_pass = False
+        self.small_pass = False
         """Whether generative examples wait for no chunk; the trainer says so before it knows what a pass takes."""
         self.owed = 0.0
 
@@ -154,7 +154,7 @@ class MultiTaskLoader:
                     drawn[name] = sequences
             for key, (names, enough) in self.waits.items():
                 self.waiting[key] += [(name, *pair) for name in names for pair in drawn.pop(name, [])]
-                if len(self.waiting[key]) >= (1 if key == GENERATIVE and self.first_pass else enough):
+                if len(self.waiting[key]) >= (1 if key == GENERATIVE and self.small_pass else enough):
                     for name, index, draw in self.waiting[key]:
                         drawn.setdefault(name, []).append((index, draw))
                     self.waiting[key] = []

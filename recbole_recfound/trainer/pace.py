@@ -85,9 +85,12 @@ class Pace:
         return min(self.most, max(LEAST_PACE, affordable))
 
     @property
-    def first_pass(self) -> bool:
-        """Whether the next pass over generative examples is the first one: it is small, since its cost is unknown."""
-        return bool(self.share) and GENERATING not in self.given
+    def small_pass(self) -> bool:
+        """Whether the next pass over generative examples is the first or second: small, since their cost is unknown.
+
+        The first one may compile. By its price a whole second one could wait for a long time.
+        """
+        return bool(self.share) and not self.counts.get(GENERATING)
 
     def described(self, step: float, left: float, validation: float, pace: float) -> str:
         """Return what the first steps say about the rest of the training.

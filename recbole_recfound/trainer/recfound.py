@@ -302,7 +302,7 @@ class RecFoundTrainer(Trainer):
 
     def _set_pace(self) -> None:
         pace = self.pace.generative(len(self.loader.waiting.get(GENERATIVE, ())))
-        self.loader.generative_pace, self.loader.first_pass = broadcast((pace, self.pace.first_pass))
+        self.loader.generative_pace, self.loader.small_pass = broadcast((pace, self.pace.small_pass))
 
     @contextmanager
     def _timed(self, part: Part) -> Iterator[None]:

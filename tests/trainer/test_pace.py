@@ -61,6 +61,7 @@ def test_a_step_leaves_embedding_tasks_their_share_wherever_that_is_possible(
         assert (ranking + pairs) / whole == pytest.approx(share)
 
 
+@example(1.0, 0.5, 0.0, 41, 10, 5.0)
 @given(
     st.floats(0.01, 5),
     st.floats(0.001, 8),
@@ -70,14 +71,14 @@ def test_a_step_leaves_embedding_tasks_their_share_wherever_that_is_possible(
     st.floats(1, 6),
 )
 def test_embedding_tasks_have_their_share_of_a_whole_training(ranking, generating, steps, count, chunk, first):
-    """Examples are buffered until a pass has `chunk` of them; the first pass has two, and takes longer than others."""
+    """Examples are buffered until a pass has `chunk` of them; a small one has two, and the first takes longer."""
     pace, owed, waiting, passes = Pace(2, 0.6), 0.0, 0, 0
     for _ in range(count):
         owed += pace.generative(waiting)
         waiting, owed = waiting + int(owed), owed - int(owed)
         pace.add(RANKING, ranking, 1)
         pace.add(STEPS, steps * ranking, 1)
-        if waiting >= (chunk if passes else 2):
+        if waiting >= (2 if pace.small_pass else chunk):
             pace.add(GENERATING, (1 if passes else first) * waiting * generating, waiting)
             waiting, passes = 0, passes + 1
         pace.end_step()
