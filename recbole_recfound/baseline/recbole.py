@@ -21,7 +21,7 @@ from recbole_recfound.config.models import OUR_MODELS, PACKAGES, get_model
 from recbole_recfound.config.property_files import defaults_beside_recbole
 from recbole_recfound.config.shared import INPUTS, shared_settings
 from recbole_recfound.data.split.comparison import check_ranked_alike, check_same_rows, check_short_histories
-from recbole_recfound.data.split.protocol import Splits, build_splits, further_tests
+from recbole_recfound.data.split.protocol import Splits, build_splits
 from recbole_recfound.errors import ConfigError, RecFoundError, TrainingError, cause_of, in_one_line
 from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.clicks import with_gauc
@@ -336,7 +336,7 @@ def fit(
         metrics = trainer.evaluate(splits.test_data, load_best_model=True, show_progress=shown)
     scored = time.monotonic()
     score = partial(trainer.evaluate, load_best_model=False, show_progress=shown)
-    details = further_rankings(trainer, further_tests(splits), score)
+    details = further_rankings(trainer, splits, score)
     once = config["MODEL_TYPE"] == ModelType.TRADITIONAL
     converged = once or (not out_of_time and trainer.cur_step > trainer.stopping_step)
     row = Row(

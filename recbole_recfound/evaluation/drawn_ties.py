@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_recfound.data.split.protocol import Splits, further_tests
+
 
 def further_rankings(
-    trainer: Any, loaders: Mapping[str, Any], score: Callable[[Any], Mapping[str, float]]
+    trainer: Any, splits: Splits, score: Callable[[Any], Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of a trained model in the rankings besides the table's own; every system asks here.
 
     Args:
         trainer: RecBole's Trainer.
-        loaders: name of a ranking -> RecBole's loader of its rows, see `further_tests`.
+        splits: the data of the model.
         score: loader -> metrics, by this trainer.
     """
     found = {}
-    for name, loader in loaders.items():
+    for name, loader in further_tests(splits).items():
         with drawn_ties(trainer, loader):
             found[name] = {metric: float(value) for metric, value in score(loader).items()}
     return found

@@ -12,7 +12,7 @@ from recbole.utils import EvaluatorType, init_seed
 from recbole_recfound.baseline.blend import Scorer
 from recbole_recfound.baseline.click_blend import ClickScorer
 from recbole_recfound.config.configurator import Config
-from recbole_recfound.data.split.protocol import Splits, further_tests
+from recbole_recfound.data.split.protocol import Splits
 from recbole_recfound.evaluation.by_user import kept_ranking
 from recbole_recfound.evaluation.clicks import with_gauc
 from recbole_recfound.evaluation.drawn_ties import further_rankings
@@ -67,7 +67,7 @@ class TrainedTask(Work):
         score = partial(trainer.evaluate, load_best_model=False)
         with with_gauc(trainer, self.splits.test_set), kept_ranking(trainer) as kept:
             metrics = score(self.splits.test_data)
-        others = further_rankings(trainer, further_tests(self.splits), score)
+        others = further_rankings(trainer, self.splits, score)
         return metrics, self.comparable(kept), others
 
     def _train_and_test(self) -> Row:

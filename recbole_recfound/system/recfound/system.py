@@ -21,7 +21,7 @@ from recbole_recfound.config.options import MergeOptions
 from recbole_recfound.data.batches import BatchOptions
 from recbole_recfound.data.records.files import TaskFiles
 from recbole_recfound.data.split.digest import data_digest
-from recbole_recfound.data.split.protocol import Splits, further_tests, with_side_files
+from recbole_recfound.data.split.protocol import Splits, with_side_files
 from recbole_recfound.data.task import EMBEDDING, GENERATIVE, TASKS
 from recbole_recfound.data.task_tests import TaskTest, TestOptions
 from recbole_recfound.data.text.options import ItemOptions
@@ -285,8 +285,7 @@ class RecFoundSystem(System):
         """
         trainer = self.trainer
         if self.splits is not None:
-            others = further_tests(self.splits)
-            details = {**details, **further_rankings(trainer, others, self.candidates.score)}
+            details = {**details, **further_rankings(trainer, self.splits, self.candidates.score)}
         scorings = 2 * (len(outcome.test) - bool(self.splits and trainer.best_step == trainer.step))
         converged = trainer.stale > trainer.stopping_step
         note = f"{outcome.kept} of best, last, merged" if len(outcome.test) > 2 else "untrained" * (not trainer.step)
