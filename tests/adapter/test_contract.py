@@ -1,296 +1,251 @@
-"""What PEFT promises of every method, over the families of backbones users bring."""
+"""What PEFT promises of every method, over the families of backbones users bring.
+
+TMoLE and option tuning are held to it, and PEFT's own LoRA, by which the suite itself is checked.
+"""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from recbole_recfound.adapter import TMoLEConfig, accept_tasks, build_adapter, routing
-from tests.adapter.models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
+from recbole_recfound.adapter import TMoLEConfig
+from recbole_recfound.adapter.option import OptionConfig
+from tests.adapter.models import FAMILIES, SIZES, SMALL, relative_error, tiny_backbone, tokens
 
+LAYERS, STATE = SIZES["num_hidden_layers"], SIZES["hidden_size"]
+KEYS = SIZES["num_key_value_heads"] * SIZES["head_dim"]
+WIDTHS = {"q_proj": (STATE, STATE), "k_proj": (STATE, KEYS), "v_proj": (STATE, KEYS), "o_proj": (STATE, STATE)}
 TASKS = ["U2I", "SR", 2, "spare"]
+
+
+def low_rank(rank: int, more: int = 0) -> int:
+    """Parameters of A and B of one layer, and `more` for each of its maps."""
+    return sum(rank * (before + after) + more for before, after in WIDTHS.values())
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method, with small settings under which it changes the backbone's output.
+
+    Args:
+        config: of PEFT.
+        settings: of the config.
+        start: settings under which it starts as the backbone.
+        other: settings of a second adapter, of other sizes.
+        tensors: in its file.
+        trained: parameters.
+        inputs: of a forward, beside the tokens.
+        head: a loss by what a forward does not read.
+    """
+
+    config: type[PeftConfig]
+    settings: dict
+    start: dict
+    other: dict
+    tensors: int
+    trained: int
+    inputs: dict = field(default_factory=dict)
+    head: Callable[[PeftModel], torch.Tensor | float] = lambda model: 0.0
+
+    def configure(self, **changes) -> PeftConfig:
+        return self.config(task_type="CAUSAL_LM", **(self.settings | changes))
+
+    def adapt(self, backbone, **changes) -> PeftModel:
+        torch.manual_seed(1)
+        return get_peft_model(backbone, self.configure(**changes))
+
+    def tiny(self, family: str = "llama", **changes) -> PeftModel:
+        return self.adapt(tiny_backbone(family), **changes).eval()
+
+    def logits(self, model) -> torch.Tensor:
+        with torch.no_grad():
+            return model(input_ids=tokens(), **self.inputs).logits
+
+    def loss(self, model) -> torch.Tensor:
+        return model(input_ids=tokens(), **self.inputs).logits.float().square().mean() + self.head(model)
+
+
+METHODS = {
+    "tmole": Method(
+        TMoLEConfig,
+        SMALL,
+        start={"init_weights": True},
+        other={"experts_per_group": 1},
+        tensors=4 * len(WIDTHS) * LAYERS + 1,  # A, B, weight and bias of the router; one task table
+        trained=LAYERS * low_rank(24, more=6 * 16 + 6) + 14 * 16,
+        inputs={"tmole_tasks": TASKS},
+    ),
+    "option": Method(
+        OptionConfig,
+        {"prompts": 5, "classes": 2, "bottleneck": 4, "init_weights": False},
+        start={"init_weights": True},
+        other={"prompts": 3, "bottleneck": 2},
+        tensors=5 * LAYERS + 1,  # W1, b1, W2, b2, lambda; the prompts
+        trained=LAYERS * (2 * STATE * 4 + 4 + STATE + 1) + 5 * STATE,
+        head=lambda model: model.base_model.classify(torch.ones(3, STATE)).sum(),
+    ),
+    "lora": Method(
+        LoraConfig,
+        {"r": 4, "target_modules": list(WIDTHS), "init_lora_weights": False},
+        start={"init_lora_weights": True},
+        other={"r": 2},
+        tensors=2 * len(WIDTHS) * LAYERS,  # A and B
+        trained=LAYERS * low_rank(4),
+    ),
+}
+methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def logits(model, tasks=TASKS, **inputs):
-    with torch.no_grad():
-        return model(input_ids=tokens(), tmole_tasks=tasks, **inputs).logits
-
-
+@methods
 @families
-def test_starts_as_the_backbone(family):
-    backbone = tiny_backbone(family)
-    expected = backbone(input_ids=tokens()).logits
-    model = build_adapter(backbone, **(SMALL | {"init_weights": True})).eval()
-    torch.testing.assert_close(logits(model), expected)
-
-
-@families
-def test_disabled_is_exactly_the_backbone(family):
+def test_starts_as_the_backbone(method, family):
     expected = tiny_backbone(family)(input_ids=tokens()).logits
-    model = tiny_model(family)
-    assert not torch.allclose(logits(model), expected)
+    torch.testing.assert_close(method.logits(method.tiny(family, **method.start)), expected)
+
+
+@methods
+@families
+def test_disabled_is_exactly_the_backbone(method, family):
+    expected = tiny_backbone(family)(input_ids=tokens()).logits
+    model = method.tiny(family)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not torch.allclose(method.logits(model), expected)
     with model.disable_adapter():
-        assert torch.equal(logits(model), expected)
-        assert torch.equal(model(input_ids=tokens()).logits, expected)
+        assert torch.equal(method.logits(model), expected)
+        assert torch.equal(model(input_ids=tokens()).logits, expected), "and nothing else is asked for"
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == trained
     assert torch.equal(model.unload()(input_ids=tokens()).logits, expected)
 
 
+@methods
 @families
-def test_save_and_reload(family, tmp_path):
-    model = tiny_model(family)
+def test_save_and_reload(method, family, tmp_path):
+    model = method.tiny(family)
+    expected = method.logits(model)
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
-    assert set(saved) == set(get_peft_model_state_dict(model))
-    layers = 2 * 4
-    assert len(saved) == 4 * layers + 1  # A, B, router weight and bias, and one task table
-    assert sum(name.endswith("tmole_task_table.weight") for name in saved) == 1
+    assert set(saved) == set(get_peft_model_state_dict(model)) and len(saved) == method.tensors
 
     reloaded = PeftModel.from_pretrained(tiny_backbone(family), tmp_path)
-    assert torch.equal(logits(reloaded), logits(model))
+    assert torch.equal(method.logits(reloaded), expected)
     assert not any(parameter.requires_grad for parameter in reloaded.parameters())
-    lean = PeftModel.from_pretrained(tiny_backbone(family), tmp_path, low_cpu_mem_usage=True, is_trainable=True)
-    assert torch.equal(logits(lean.eval()), logits(model))
-    assert lean.base_model.tmole_task_table["default"].weight.requires_grad
+    lean = PeftModel.from_pretrained(tiny_backbone(family), tmp_path, low_cpu_mem_usage=True, is_trainable=True).eval()
+    assert torch.equal(method.logits(lean), expected)
+    assert lean.get_nb_trainable_parameters()[0] == method.trained
+    for again in (reloaded, lean):
+        state = get_peft_model_state_dict(again)
+        assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
 
 
-def test_auto_class_finds_backbone_and_adapter(tmp_path):
+@methods
+def test_auto_class_finds_backbone_and_adapter(method, tmp_path):
     backbone = tiny_backbone()
     backbone.save_pretrained(tmp_path / "backbone")
-    backbone = type(backbone).from_pretrained(tmp_path / "backbone")
-    torch.manual_seed(1)
-    model = build_adapter(backbone, **SMALL).eval()
+    model = method.adapt(type(backbone).from_pretrained(tmp_path / "backbone")).eval()
     model.save_pretrained(tmp_path / "adapter")
     reloaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
-    assert torch.equal(logits(reloaded), logits(model))
+    assert torch.equal(method.logits(reloaded), method.logits(model))
 
 
-@pytest.mark.parametrize("task_type", ["CAUSAL_LM", "FEATURE_EXTRACTION", None])
-def test_tasks_reach_the_layers_through_every_peft_class(task_type):
-    backbone = tiny_backbone()
-    torch.manual_seed(1)
-    model = get_peft_model(backbone, TMoLEConfig(task_type=task_type, **SMALL)).eval()
-    assert torch.equal(logits(model), logits(tiny_model()))
-    assert not torch.allclose(logits(model, tasks=["SR", "U2I", "spare", 2]), logits(model))
-    assert not model.get_base_model()._forward_pre_hooks
+@methods
+def test_the_adapter_alone_is_trained(method):
+    model = method.tiny()
+    assert model.get_nb_trainable_parameters()[0] == method.trained
+    backbone = dict(tiny_backbone().named_parameters())
+    method.loss(model.train()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    model.unload()
+    assert all(torch.equal(parameter, backbone[name]) for name, parameter in model.base_model.model.named_parameters())
 
 
-def test_rows_do_not_depend_on_their_neighbours():
-    model = tiny_model()
-    together = logits(model)
-    for row, task in enumerate(TASKS):
-        alone = model(input_ids=tokens()[row : row + 1], tmole_tasks=[task]).logits
-        torch.testing.assert_close(alone[0], together[row])
-
-
-@families
-def test_beam_search_keeps_each_row_on_its_task(family):
-    model = tiny_model(family)
-    options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 5, "do_sample": False}
-    prompt = {"input_ids": tokens(), "attention_mask": torch.ones_like(tokens())}
-    together = model.generate(**prompt, tmole_tasks=TASKS, **options)
-    assert together.shape[0] == 8
-    for row, task in enumerate(TASKS):
-        own = {name: value[row : row + 1] for name, value in prompt.items()}
-        alone = model.generate(**own, tmole_tasks=[task], **options)
-        width = alone.shape[1]
-        assert torch.equal(together[2 * row : 2 * row + 2, :width], alone)
-    with routing(model, TASKS):
-        assert torch.equal(model.generate(**prompt, **options), together)
-
-
-def test_beam_count_may_come_from_the_generation_config():
-    model = tiny_model()
-    prompt = {"input_ids": tokens(), "attention_mask": torch.ones_like(tokens())}
-    asked = model.generate(**prompt, tmole_tasks=TASKS, num_beams=2, max_new_tokens=4, do_sample=False)
-    model.generation_config.num_beams = 2
-    assert torch.equal(model.generate(**prompt, tmole_tasks=TASKS, max_new_tokens=4, do_sample=False), asked)
-
-
-@pytest.mark.parametrize("tasks", [TASKS, [TASKS[0]] * len(TASKS)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_generation_equals_one_forward_per_token(dtype, tasks):
-    """The gates of a single task are folded into B for all tokens; those of several tasks are kept."""
-    model = tiny_model().to(dtype)
-    for _ in range(2):  # the second time with other weights: nothing may be left over from the first
-        ids = tokens()
-        found = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), tmole_tasks=tasks, max_new_tokens=4, do_sample=False
-        )
-        for step in range(ids.shape[1], found.shape[1]):
-            with torch.no_grad():
-                scores = model(input_ids=found[:, :step], tmole_tasks=tasks).logits[:, -1].float()
-            chosen = scores.gather(1, found[:, step : step + 1])[:, 0]
-            running = (found[:, ids.shape[1] : step] != 2).all(1)
-            # In half precision two tokens may tie to rounding.
-            assert (chosen[running] >= scores.amax(1)[running] - 0.02).all()
-        torch.manual_seed(5)
-        for name, parameter in model.named_parameters():
-            if "tmole_" in name:
-                parameter.data.normal_(std=0.3)
-
-
-@pytest.mark.parametrize("tasks", [["U2I"], ["U2I"] * 2, ["U2I"] * 8])
-def test_one_task_per_row(tasks):
-    model = tiny_model()
-    with pytest.raises(ValueError, match="4 rows"):
-        logits(model, tasks=tasks)
-    with pytest.raises(ValueError, match="4 rows"):
-        model.generate(input_ids=tokens(), tmole_tasks=tasks, max_new_tokens=2)
-
-
-def test_no_tasks_is_an_error_not_a_silent_backbone():
-    model = tiny_model()
-    with pytest.raises(RuntimeError, match="tmole_tasks"):
-        model(input_ids=tokens())
-    with pytest.raises(RuntimeError, match="tmole_tasks"):
-        model.generate(input_ids=tokens(), max_new_tokens=2)
-
-
-@pytest.mark.parametrize("task", ["nonsense", 14, -1, True])
-def test_unknown_task(task):
-    with pytest.raises(ValueError, match="unknown task"):
-        logits(tiny_model(), tasks=[task] * 4)
-
-
-def test_tensor_of_tasks_is_refused():
-    with pytest.raises(TypeError, match="list"):
-        logits(tiny_model(), tasks=torch.tensor([0, 1, 2, 3]))
-
-
-def test_trainable_parameters_are_the_adapter():
-    model = tiny_model()
-    widths = {"q_proj": (32, 32), "k_proj": (32, 16), "v_proj": (32, 16), "o_proj": (32, 32)}
-    per_layer = sum(24 * (d_in + d_out) + 6 * 16 + 6 for d_in, d_out in widths.values())
-    assert model.get_nb_trainable_parameters()[0] == 2 * per_layer + 14 * 16
-
-
-def test_two_adapters():
-    model = tiny_model()
-    first = logits(model)
+@methods
+def test_two_adapters(method):
+    model = method.tiny()
+    first = method.logits(model)
     torch.manual_seed(7)
-    other = TMoLEConfig(
-        task_type="CAUSAL_LM",
-        **(SMALL | {"experts_per_group": 1, "task_names": ["only"], "task_kinds": ["generative"]}),
-    )
-    model.add_adapter("other", other)
+    model.add_adapter("other", method.configure(**method.other))
     model.eval()
-    assert torch.equal(logits(model), first)
-    assert not model.base_model.tmole_task_table["other"].weight.requires_grad
+    assert torch.equal(method.logits(model), first)
+    assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if ".other" in name)
 
     model.set_adapter("other")
-    second = logits(model, tasks="only")
-    assert not torch.allclose(second, first)
+    assert not torch.allclose(method.logits(model), first)
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trainable and all(".other" in name for name in trainable)
-    with pytest.raises(ValueError, match="unknown task"):
-        logits(model)
 
     model.delete_adapter("other")
     model.set_adapter("default")
-    assert torch.equal(logits(model), first)
+    assert torch.equal(method.logits(model), first)
     assert not any(".other" in name for name in model.state_dict())
 
 
-def test_second_adapter_is_saved_and_loaded_by_name(tmp_path):
-    model = tiny_model()
+@methods
+def test_second_adapter_is_saved_and_loaded_by_name(method, tmp_path):
+    model = method.tiny()
     torch.manual_seed(7)
-    model.add_adapter("other", TMoLEConfig(task_type="CAUSAL_LM", **SMALL))
+    model.add_adapter("other", method.configure(**method.other))
     model.set_adapter("other")
-    model.eval()
-    model.save_pretrained(tmp_path, selected_adapters=["other"])
-    fresh = tiny_model()
+    model.eval().save_pretrained(tmp_path, selected_adapters=["other"])
+    fresh = method.tiny()
     fresh.load_adapter(tmp_path / "other", "again")
     fresh.set_adapter("again")
-    assert torch.equal(logits(fresh.eval()), logits(model))
+    assert torch.equal(method.logits(fresh.eval()), method.logits(model))
 
 
-@families
-def test_merge_for_one_task_and_unmerge(family):
-    model = tiny_model(family)
-    expected, other = logits(model, tasks="SR"), logits(model, tasks="U2I")
-    with model.base_model.routing("SR"):
-        model.merge_adapter(safe_merge=True)
-    assert relative_error(logits(model, tasks="SR"), expected) < 1e-5
-    with pytest.raises(ValueError, match="merged for task SR"):
-        logits(model, tasks="U2I")
-    model.unmerge_adapter()
-    assert relative_error(logits(model, tasks="U2I"), other) < 1e-5
-    with model.base_model.routing("SR"):
-        plain = model.merge_and_unload()
-    assert relative_error(plain(input_ids=tokens()).logits, expected) < 1e-5
+@methods
+def test_generation_equals_one_forward_per_token(method):
+    model, ids = method.tiny(), tokens()
+    generate = partial(model.generate, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)
+    found = generate(input_ids=ids, **method.inputs)
+    for step in range(ids.shape[1], found.shape[1]):
+        with torch.no_grad():
+            best = model(input_ids=found[:, :step], **method.inputs).logits[:, -1].argmax(-1)
+        running = (found[:, ids.shape[1] : step] != SIZES["eos_token_id"]).all(1)
+        assert torch.equal(best[running], found[running, step])
 
 
-def test_merge_needs_one_task_and_finite_weights():
-    model = tiny_model()
-    with pytest.raises(RuntimeError, match="without tasks"):
-        model.merge_adapter()
-    with pytest.raises(ValueError, match="one task"), routing(model, TASKS):
-        model.merge_adapter()
-    layer = model.get_base_model().model.layers[0].self_attn.q_proj
-    layer.tmole_lora_A["default"].data[:] = float("nan")
-    with pytest.raises(ValueError, match="not finite"), routing(model, "SR"):
-        model.merge_adapter(safe_merge=True)
-
-
+@methods
 @families
 @pytest.mark.parametrize("autocast", [False, True])
-def test_bfloat16_backbone_keeps_float32_experts(family, autocast):
-    backbone = tiny_backbone(family).to(torch.bfloat16)
-    torch.manual_seed(1)
-    model = build_adapter(backbone, **SMALL).train()
-    assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
+def test_bfloat16_backbone_keeps_float32_adapters(method, family, autocast):
+    expected = method.logits(method.tiny(family))
+    model = method.adapt(tiny_backbone(family).to(torch.bfloat16)).train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
     model.eval()
-    reference = logits(tiny_model(family))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output = model(input_ids=tokens(), tmole_tasks=TASKS).logits
-    assert relative_error(output.float(), reference) < 0.1
-    output.float().square().mean().backward()
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
-    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+        output = method.logits(model)
+        loss = method.loss(model)
+    assert output.dtype == torch.bfloat16
+    assert relative_error(output.float(), expected) < 0.1
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained)
 
 
-def test_deep_copy_is_independent():
-    model = tiny_model()
-    expected = logits(model)
+@methods
+def test_deep_copy_is_independent(method):
+    model = method.tiny()
+    expected = method.logits(model)
     twin = copy.deepcopy(model)
-    twin.base_model.tmole_task_table["default"].weight.data.normal_(generator=torch.Generator().manual_seed(0))
-    assert torch.equal(logits(model), expected)
-    assert not torch.allclose(logits(twin), expected)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(2)
+    assert torch.equal(method.logits(model), expected)
+    assert not torch.allclose(method.logits(twin), expected)
 
 
-def test_layers_to_transform_and_other_targets():
-    model = tiny_model(target_modules=["down_proj"], layers_to_transform=[1])
-    adapted = [name for name, _ in model.named_parameters() if "tmole_lora_B" in name]
-    assert adapted == ["base_model.model.model.layers.1.mlp.down_proj.tmole_lora_B.default"]
-    with pytest.raises(TypeError, match="Linear only"):
-        tiny_model(target_modules=["embed_tokens"])
-
-
-def test_shared_lora_is_called_alike():
-    torch.manual_seed(1)
-    model = build_adapter(tiny_backbone(), "lora", init_lora_weights=False, r=4).eval()
-    expected = model(input_ids=tokens()).logits
-    assert torch.equal(logits(model), expected)
-    with routing(model, TASKS):
-        assert torch.equal(model(input_ids=tokens()).logits, expected)
-    generated = model.generate(input_ids=tokens(), tmole_tasks=TASKS, max_new_tokens=2, num_beams=2)
-    assert generated.shape[0] == 4
-    with pytest.raises(ValueError, match="unknown adapter"):
-        build_adapter(tiny_backbone(), "prefix")
-
-
-def test_reloaded_lora_accepts_tasks(tmp_path):
-    model = build_adapter(tiny_backbone(), "lora", init_lora_weights=False, r=4).eval()
-    model.save_pretrained(tmp_path)
-    reloaded = PeftModel.from_pretrained(tiny_backbone(), tmp_path)
-    accept_tasks(reloaded)
-    assert torch.equal(logits(reloaded), logits(model))
-
-
-def test_adapters_are_not_mixed_in_a_batch():
-    with pytest.raises(ValueError, match="tmole_tasks"):
-        tiny_model()(input_ids=tokens(), adapter_names=["default"] * 4)
+@methods
+def test_only_the_named_layers_are_adapted(method):
+    model = method.tiny(layers_to_transform=[1])
+    adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad and ".layers." in name]
+    assert adapted and all(".layers.1." in name for name in adapted)
