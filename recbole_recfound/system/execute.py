@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils.memory import clear_device_cache
 
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baseline_settings
@@ -46,8 +47,12 @@ def execute(request: Request, saved: bool = True, watch: Watch | None = None) ->
     Returns:
         See `finish`.
     """
-    with main_speaks():
-        return _execute(request, saved, watch)
+    try:
+        with main_speaks():
+            return _execute(request, saved, watch)
+    finally:
+        # A finished run's models lie in cycles of references: a study would load the next run's beside them.
+        clear_device_cache(garbage_collection=True)
 
 
 def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, Any]:
