@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from benchmarks.frame import Mark, clock, finish, options
 from benchmarks.prepared import Prepared
-from recbole_recfound.system.execute import peak_memory_gib
+from recbole_recfound.runtime.device import peak_memory_gib
 from tests.tiny_backbone import write_tiny_backbone
 
 MARKS = {"slope": Mark(1.15)}

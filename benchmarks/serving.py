@@ -37,11 +37,11 @@ from torch.nn import functional as F
 
 from benchmarks.frame import finish, progress
 from recbole_recfound import load_recfound, run_recfound
+from recbole_recfound.runtime.device import peak_memory_gib
 from recbole_recfound.runtime.locations import recbole_dir
 from recbole_recfound.serving import recfound
 from recbole_recfound.serving.recommender import Recommender
 from recbole_recfound.serving.request import Request
-from recbole_recfound.system.execute import peak_memory_gib
 from tests.server import Server
 from tests.tiny_backbone import write_tiny_backbone
 

@@ -1,8 +1,10 @@
-"""The choice of the device, made here alone."""
+"""The choice of the device, made here alone, and the memory that a run takes there."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,9 @@ from recbole_recfound.runtime.ranks import local_rank, world
 
 if TYPE_CHECKING:
     import torch
+
+PEAK, PEAK_GPU = "peak_memory_gib", "peak_gpu_memory_gib"
+"""Names of a run's largest memory, see `peak_memory`."""
 
 
 def choose_device(use_gpu: bool | None, gpu_id: str | int | Sequence[int | str] | None) -> torch.device:
@@ -81,3 +86,35 @@ def choose_precision(setting: str | None, device: torch.device) -> str:
     if not is_gpu(device):
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Measure the largest memory of a GPU from now on; that of the process counts from its start.
+
+    Args:
+        device: of the run.
+    """
+    import torch
+
+    if is_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gib() -> float:
+    """Return the largest resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, KiB elsewhere
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the largest memory so far in GiB: resident memory of this process, and where it has a GPU its tensors.
+
+    Args:
+        device: of the run.
+    """
+    import torch
+
+    found = {PEAK: peak_memory_gib()}
+    if is_gpu(device):
+        found[PEAK_GPU] = torch.cuda.max_memory_allocated(device) / 2**30
+    return found

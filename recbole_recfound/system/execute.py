@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -23,6 +21,7 @@ from recbole_recfound.errors import cause_of
 from recbole_recfound.evaluation.report.table import format_table, protocol_line, smaller_is_better
 from recbole_recfound.evaluation.results import Results, Row
 from recbole_recfound.runtime import exchange
+from recbole_recfound.runtime.device import PEAK, PEAK_GPU, forget_peak_memory, peak_memory
 from recbole_recfound.runtime.file_digests import sealed
 from recbole_recfound.runtime.ranks import is_main, main_speaks, world
 from recbole_recfound.runtime.run_folder import CARD, RESULTS, SPENT, USERS, write_text
@@ -62,6 +61,7 @@ def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, An
     config = system.configure(request)
     system.check(config)
     exchange.start(config["device"])
+    forget_peak_memory(config["device"])
     config["show_progress"] = config["show_progress"] and is_main()
     if config["dataset"] != NO_DATASET:
         check_baseline_settings(config["baselines"] or [], config)
@@ -97,7 +97,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
         **details.pop("run", {}),
         "seconds": run.plan.spent(),
         "total_seconds": run.plan.elapsed(),
-        "peak_memory_gib": peak_memory_gib(),
+        **peak_memory(config["device"]),
     }
     if world() > 1:
         facts["processes"] = world()
@@ -137,7 +137,8 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     if run.not_run:
         most = f"the {run.plan.most['baselines']:.0f} s of the time budget that baselines may take were spent"
         lines.append(f"not run: {', '.join(run.not_run)}: {most} (time_budget, baseline_time_budget)")
-    lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts['peak_memory_gib']:.1f} GiB")
+    gpu = f", of the GPU {facts[PEAK_GPU]:.1f} GiB" if PEAK_GPU in facts else ""
+    lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts[PEAK]:.1f} GiB{gpu}")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)
     return four_results({**document, "run_dir": str(folder)}, job.validated_by(config))
@@ -177,9 +178,3 @@ def _not_fatal(path: Path) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).exception("%s", path)
         print(f"note: {path} could not be written: {cause_of(error)}", flush=True)
-
-
-def peak_memory_gib() -> float:
-    """Return the largest resident memory of this process so far, in GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, KiB elsewhere

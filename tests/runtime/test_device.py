@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_recfound.errors import ConfigError
-from recbole_recfound.runtime.device import choose_device
+from recbole_recfound.runtime.device import choose_device, forget_peak_memory, peak_memory
 
 
 @pytest.fixture
@@ -51,6 +51,20 @@ def test_a_gpu_that_is_not_there(two_gpus, gpu_id):
 def test_demanded_but_switched_off_by_its_id(two_gpus):
     with pytest.raises(ConfigError, match="gpu_id: ''"):
         _device(True, "")
+
+
+def test_peak_memory_is_that_of_the_run_on_a_gpu_and_of_the_process(monkeypatch):
+    device, most = torch.device("cuda", 1), {torch.device("cuda", 1): 3 * 2**30}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", most.__getitem__)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda of: most.update({of: 2**29}))
+    assert peak_memory(device)["peak_gpu_memory_gib"] == 3
+    forget_peak_memory(device)
+    assert peak_memory(device)["peak_gpu_memory_gib"] == 0.5
+    assert 0.05 < peak_memory(device)["peak_memory_gib"] < 100
+
+    cpu = torch.device("cpu")
+    forget_peak_memory(cpu)
+    assert list(peak_memory(cpu)) == ["peak_memory_gib"]
 
 
 def test_without_a_gpu(no_gpu):
