@@ -14,6 +14,7 @@ from recbole_recfound.quick_start import load_recfound, run_recfound
 from tests.adapter.models import SMALL, relative_error, tiny_backbone, tokens
 from tests.interrupted import interrupted_after
 from tests.reference.expert_loop import looped, set_tasks, wide_gradients
+from tests.settings import clicks_of
 from tests.small_iak import OPTIONS, small_base
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -133,3 +134,30 @@ def test_a_recfound_run_of_the_gpu_is_a_base_anywhere(small_run, gpu, precision)
         base["test_result"]["ndcg@10"], abs=1e-3 if precision == "float32" else 0.05
     )
     assert len(load_recfound(run["run_dir"]).recommend(user="1", k=5)) == 5
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_m6rec_has_the_numbers_of_the_host_in_every_task(tiny_path, tiny_backbone, tmp_path, precision):
+    settings = clicks_of(tiny_path, tiny_backbone) | {
+        "precision": precision,
+        "epochs": 1,
+        "m6rec_task": ["ctr", "retrieval", "zeroshot", "generate"],
+        "retrieval_args": {"width": 8, "start_epochs": 2},
+        "generate_args": {"max_tokens": 8},
+        "test_users": 20,
+    }
+    gpu, host = (
+        run_recfound("M6Rec", "tiny", config_dict=settings | {"use_gpu": gpu, "output_dir": str(tmp_path / str(gpu))})
+        for gpu in (True, False)
+    )
+    assert results_of(gpu)["run"]["device"] == "cuda:0"
+    rows = [{row["model"]: row["metrics"] for row in run["comparison"]} for run in (gpu, host)]
+    assert list(rows[0])[:2] == ["M6Rec ctr", "M6Rec retrieval"] and list(rows[0])[-1] == "M6Rec generate"
+    near = 0.02 if precision == "float32" else 0.1
+    for name in ("M6Rec ctr", "M6Rec retrieval"):
+        assert rows[0][name] == pytest.approx(rows[1][name], abs=near, rel=near), name
+    served = [load_recfound(run["run_dir"]) for run in (gpu, host)]
+    user = served[0].known_users()[0]
+    found = [{item: score for item, _, score in run.recommend(user=user, k=30)} for run in served]
+    shared = found[0].keys() & found[1].keys()
+    assert len(shared) > 20 and all(found[0][item] == pytest.approx(found[1][item], abs=10 * near) for item in shared)
