@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -89,25 +88,29 @@ def choose_precision(setting: str | None, device: torch.device) -> str:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Measure the largest memory of a GPU from now on; that of the process counts from its start.
+    """Measure the largest memory of the tensors on a GPU from now on; that of the process counts from its start.
 
     Args:
         device: of the run.
     """
     import torch
 
-    if is_gpu(device):
+    if is_gpu(device) and torch.cuda.is_initialized():  # before, there is nothing to forget, and an error
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_gib() -> float:
     """Return the largest resident memory of this process so far, in GiB."""
+    import resource  # of Unix alone
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, KiB elsewhere
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Return the largest memory so far in GiB: resident memory of this process, and where it has a GPU its tensors.
+    """Return the largest memory so far in GiB: resident memory of this process, and that of its tensors on a GPU.
+
+    More than that of the tensors must be free on a GPU: the allocator's cache and CUDA itself come on top.
 
     Args:
         device: of the run.

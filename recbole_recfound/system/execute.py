@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.utils.memory import clear_device_cache
 
 from recbole_recfound.atomic.find import NO_DATASET
 from recbole_recfound.baseline.recbole import check_baseline_settings
@@ -46,12 +46,11 @@ def execute(request: Request, saved: bool = True, watch: Watch | None = None) ->
     Returns:
         See `finish`.
     """
-    try:
-        with main_speaks():
-            return _execute(request, saved, watch)
-    finally:
-        # A finished run's models lie in cycles of references: a study would load the next run's beside them.
-        clear_device_cache(garbage_collection=True)
+    # The models of runs that have ended, or failed, lie in cycles of references until Python collects them: a study
+    # would load this run's beside them.
+    gc.collect()
+    with main_speaks():
+        return _execute(request, saved, watch)
 
 
 def _execute(request: Request, saved: bool, watch: Watch | None) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def finish(run: Run, job: System, rows: Sequence[Row]) -> dict[str, Any]:
     if run.not_run:
         most = f"the {run.plan.most['baselines']:.0f} s of the time budget that baselines may take were spent"
         lines.append(f"not run: {', '.join(run.not_run)}: {most} (time_budget, baseline_time_budget)")
-    gpu = f", of the GPU {facts[PEAK_GPU]:.1f} GiB" if PEAK_GPU in facts else ""
+    gpu = f", tensors on the GPU {facts[PEAK_GPU]:.1f} GiB" if PEAK_GPU in facts else ""
     lines.append(f"{facts['total_seconds']:.0f} s in all, peak memory {facts[PEAK]:.1f} GiB{gpu}")
     lines.append(f"report: {folder / 'report.html'}")
     print("\n" + "\n".join(lines), flush=True)

@@ -46,6 +46,27 @@ def test_the_last_prompts_are_the_classifier():
     assert not [name for name, _ in model.named_parameters() if "classif" in name]
 
 
+def test_prompts_are_those_of_the_adapter_in_use():
+    model = option_model()
+    first = model.base_model.prompts()
+    model.add_adapter("other", OptionConfig(task_type="CAUSAL_LM", prompts=3, bottleneck=2, init_weights=False))
+    assert model.base_model.prompts() is first
+    model.set_adapter("other")
+    assert model.base_model.prompts().shape == (3, 32) and not first.requires_grad
+
+
+@families
+def test_an_adapter_of_zeros_changes_no_bit(family):
+    expected = tiny_backbone(family)(input_ids=tokens()).logits
+    assert torch.equal(logits(option_model(family, init_weights=True)), expected)
+
+
+def test_only_the_mlps_are_adapted():
+    model = option_model(layers_to_transform=[1])
+    adapted = {name.split(".option_")[0] for name, _ in model.named_parameters() if "option_up" in name}
+    assert adapted == {"base_model.model.model.layers.1.mlp"}
+
+
 def test_merging_is_refused():
     with pytest.raises(ValueError, match="cannot be merged"):
         option_model().merge_adapter()

@@ -3,9 +3,12 @@
 What PEFT promises of every method is tested in `test_contract.py`.
 """
 
+import copy
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
 
 from recbole_recfound.adapter import TMoLEConfig, accept_tasks, build_adapter, routing
 from tests.adapter.models import FAMILIES, SMALL, relative_error, tiny_backbone, tiny_model, tokens
@@ -156,6 +159,18 @@ def test_merge_needs_one_task_and_finite_weights():
     layer.tmole_lora_A["default"].data[:] = float("nan")
     with pytest.raises(ValueError, match="not finite"), routing(model, "SR"):
         model.merge_adapter(safe_merge=True)
+
+
+def test_a_copy_reads_its_own_table_of_tasks(tmp_path):
+    model = tiny_model()
+    expected = logits(model)
+    twin = copy.deepcopy(model)
+    twin.base_model.tmole_task_table["default"].weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    assert torch.equal(logits(model), expected)
+    assert not torch.allclose(logits(twin), expected)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert sum(name.endswith("tmole_task_table.weight") for name in saved) == 1, "one for all layers"
 
 
 def test_other_targets():

@@ -71,6 +71,7 @@ def test_recfound_trains_merges_and_tests(small_run, mode):
     run = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "BPR"])
     found = results_of(run)["run"]
     assert found["device"] == "cuda:0" and found["precision"] == "bf16"
+    assert 0 < found["peak_gpu_memory_gib"] < 1
     assert found["history_mode"] == mode.get("history", "positions")
     outcome = results_of(run)["merge"]
     assert set(outcome["test"]) == {"best", "last", "merged"} and run["test_result"] == outcome["test"][outcome["kept"]]

@@ -53,8 +53,16 @@ def test_demanded_but_switched_off_by_its_id(two_gpus):
         _device(True, "")
 
 
+def test_a_gpu_that_has_not_been_used_has_no_memory_to_forget(monkeypatch):
+    """Without this torch raises `Invalid device argument 0: did you call init?`."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda of: pytest.fail("not initialised"))
+    forget_peak_memory(torch.device("cuda", 0))
+
+
 def test_peak_memory_is_that_of_the_run_on_a_gpu_and_of_the_process(monkeypatch):
     device, most = torch.device("cuda", 1), {torch.device("cuda", 1): 3 * 2**30}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", most.__getitem__)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda of: most.update({of: 2**29}))
     assert peak_memory(device)["peak_gpu_memory_gib"] == 3

@@ -1,23 +1,48 @@
-"""What a run leaves behind in the process that ran it."""
+"""What a run finds in the process that has run others."""
 
 import gc
 
+import pytest
 from transformers import PreTrainedModel
 
-from recbole_recfound import run_recfound
+from recbole_recfound.system.execute import execute
+from recbole_recfound.system.request import Request
 
 
 def backbones() -> set[int]:
     return {id(found) for found in gc.get_objects() if isinstance(found, PreTrainedModel)}
 
 
-def test_a_finished_run_leaves_no_model_in_memory(small_run):
-    """Not even until the next collection: the next run of a study would be loaded beside it."""
+class Pruned(Exception):
+    """What a study raises to end a run."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_model_of_an_earlier_run_stays_in_memory(small_run, fails):
+    """Not even until Python collects it: a study would load the next run beside it."""
+    counts = []
+
+    def run(raises: bool) -> None:
+        def watch(step, score):
+            counts.append(len(backbones() - before))
+            if raises:
+                raise Pruned
+
+        execute(Request.of("RecFound", "tiny", None, small_run, baselines=[]), watch=watch)
+
     gc.collect()
     before = backbones()
     gc.disable()
     try:
-        run_recfound("RecFound", "tiny", config_dict=small_run)
-        assert backbones() <= before
+        if fails:
+            with pytest.raises(Pruned):
+                run(raises=True)
+        else:
+            run(raises=False)
+        assert len(backbones() - before) > 0, "they lie in cycles"
+        alone = counts[0]
+        counts.clear()
+        run(raises=False)
+        assert counts[0] == alone
     finally:
         gc.enable()
