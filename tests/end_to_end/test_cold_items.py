@@ -19,6 +19,7 @@ def test_every_row_ranks_all_items_and_the_unseen_ones(tiny_path, tiny_backbone,
         "tasks": ["U2I"],
         "history": history,
         "cold_items": 0.2,
+        "baseline_args": {"GRU4Rec": {"epochs": 1}},
     }
     found = run_recfound("RecFound", "tiny", config_dict=settings, baselines=["Pop", "TextKNN", "GRU4Rec"])
     rows = {row["model"]: row for row in found["comparison"]}
