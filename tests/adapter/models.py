@@ -36,6 +36,7 @@ SIZES = {
     "pad_token_id": 0,
 }
 TABLE = {"task_names": list(task_table()), "task_kinds": list(task_table().values())}
+SMALL_OPTION = {"prompts": 5, "classes": 2, "bottleneck": 4, "init_weights": False}
 SMALL = {"r": 4, "lora_alpha": 8, "task_dim": 16, "init_weights": False} | TABLE
 
 

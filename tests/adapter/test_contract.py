@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from recbole_recfound.adapter import TMoLEConfig
 from recbole_recfound.adapter.option import OptionConfig
-from tests.adapter.models import FAMILIES, SIZES, SMALL, relative_error, tiny_backbone, tokens
+from tests.adapter.models import FAMILIES, SIZES, SMALL, SMALL_OPTION, relative_error, tiny_backbone, tokens
 
 LAYERS, STATE = SIZES["num_hidden_layers"], SIZES["hidden_size"]
 KEYS = SIZES["num_key_value_heads"] * SIZES["head_dim"]
@@ -87,7 +87,7 @@ METHODS = {
     ),
     "option": Method(
         OptionConfig,
-        {"prompts": 5, "classes": 2, "bottleneck": 4, "init_weights": False},
+        SMALL_OPTION,
         start={"init_weights": True},
         other={"prompts": 3, "bottleneck": 2},
         tensors=5 * LAYERS + 1,  # W1, b1, W2, b2, lambda; the prompts

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from recbole_recfound.adapter.option import OptionConfig, OptionModel
-from tests.adapter.models import FAMILIES, tiny_backbone, tokens
+from tests.adapter.models import FAMILIES, SMALL_OPTION, tiny_backbone, tokens
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -18,8 +18,7 @@ def option_model(family: str = "llama", **options):
     """A backbone with option adapters whose W2 is not zero, in eval mode."""
     backbone = tiny_backbone(family)
     torch.manual_seed(1)
-    config = {"task_type": "CAUSAL_LM", "prompts": 5, "classes": 2, "bottleneck": 4, "init_weights": False}
-    return get_peft_model(backbone, OptionConfig(**(config | options))).eval()
+    return get_peft_model(backbone, OptionConfig(task_type="CAUSAL_LM", **(SMALL_OPTION | options))).eval()
 
 
 def logits(model):

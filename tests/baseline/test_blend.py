@@ -146,8 +146,7 @@ def test_a_blend_is_scored_in_the_further_rankings_too(tiny_path):
 
 @pytest.mark.parametrize("name", ["EASE", "SASRec"])
 def test_a_run_with_a_blend(small_run, capsys, name):
-    own = {} if name == "EASE" else {name: {"epochs": 3}}
-    settings = small_run | {"baselines": ["Pop", name], "blend": [name], "baseline_args": own}
+    settings = small_run | {"baselines": ["Pop", name], "blend": [name], "baseline_args": {name: {"epochs": 3}}}
     result = run_recfound("RecFound", "tiny", config_dict=settings)
     rows = {row["model"]: row for row in result["comparison"]}
     assert list(rows)[:2] == ["Pop", name] and list(rows)[-1] == "RecFound"
